@@ -17,14 +17,15 @@ from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any
 
-from musubito.code.describers.functions import module_of, script_of
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.ownership import Owner, Owners
-from musubito.code.reachability import CodePart, ReachableCode, reach
+from musubito.code.ownership import Owner, Owners, module_of
+from musubito.code.reachability import reach
+from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
+from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import CodeError, MusubitoError, warn

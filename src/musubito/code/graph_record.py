@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = ["ABSENT", "ATOMS", "GraphRecord", "contents", "fields_of", "slot_of", "static", "step_of"]
+__all__ = [
+    "ABSENT",
+    "ATOMS",
+    "Emptied",
+    "GraphRecord",
+    "Namespace",
+    "contents",
+    "fields_of",
+    "slot_of",
+    "static",
+    "step_of",
+]
 
 ABSENT: Any = object()
 """Stands for a value that is not there."""
@@ -24,6 +35,27 @@ class GraphRecord(NamedTuple):
     own: bytes
     links: list[tuple[str, bytes]]
     named: bool = False
+
+
+class Namespace:
+    """The globals of a function that are the globals of no module."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+
+class Emptied:
+    """Stands for a container to which code only adds: it counts as if it were empty.
+
+    `name` is the name of the container's builtin class.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 def static(value: Any, name: str) -> Any:

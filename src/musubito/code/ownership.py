@@ -26,7 +26,7 @@ from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 from musubito.values.own_names import is_own, recorded_as
 
-__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name"]
+__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name", "module_of"]
 
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
@@ -106,6 +106,12 @@ def module_name(thing: Any) -> str:
     """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
     name = getattr(thing, "__module__", None)
     return canonical_module(name) if isinstance(name, str) else ""
+
+
+def module_of(function: FunctionType) -> str:
+    """Return the module that a function counts as defined in, whatever `functools.wraps` made the function state."""
+    name = function.__globals__.get("__name__")
+    return canonical_module(name) if isinstance(name, str) else module_name(function)
 
 
 def counted_name(thing: Any) -> tuple[str, str]:

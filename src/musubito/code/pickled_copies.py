@@ -12,19 +12,17 @@ import dis
 import sys
 import typing
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from musubito.code.describers.annotations import annotations_of
 from musubito.code.graph_record import ABSENT, contents, step_of
+from musubito.code.guard import Guard
 from musubito.code.syntax.bytecode import GLOBALS, codes
 from musubito.code.syntax.name_usage import DYNAMIC
 from musubito.code.syntax.source import SENT
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker
 from musubito.values.class_names import canonical_module
-
-if TYPE_CHECKING:
-    from musubito.code.guard import Guard
 
 __all__ = ["is_copy", "may_be_copies"]
 

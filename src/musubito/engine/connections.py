@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.world import audit_hook
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine.scope import SCOPE, Frame
 from musubito.errors import warn

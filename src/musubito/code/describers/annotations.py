@@ -12,17 +12,15 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.parsing import parsed
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import Ambiguous, canonical_module, find_module, functions_in, qualified_name, was_sent
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
 
@@ -40,7 +38,7 @@ def annotations_of(cls: Any) -> dict[str, Any]:
     return dict(held) if isinstance(held, dict) else {}
 
 
-def annotation_links(walk: ReachabilityWalk, thing: Any, name: str) -> list[tuple[str, bytes]]:
+def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
     """Return references to the annotations that a class or function itself has, and to what their text names."""
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
@@ -62,7 +60,7 @@ def annotation_links(walk: ReachabilityWalk, thing: Any, name: str) -> list[tupl
     return links
 
 
-def _globals_of(walk: ReachabilityWalk, cls: type) -> Iterator[dict[str, Any]]:
+def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
     """Yield the globals that a class was defined among.
 
     - If its module has the class, these are the module's globals.
@@ -129,7 +127,7 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
 
 
 def text_links(
-    walk: ReachabilityWalk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
+    walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
     """Return references to what the text of an annotation names.
 
@@ -170,7 +168,7 @@ def text_links(
     return links
 
 
-def _looked_up(walk: ReachabilityWalk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
+def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
     for scope in (*scopes, vars(builtins)):
         if name in scope:
             walk.guard.item(scope, name, scope[name])

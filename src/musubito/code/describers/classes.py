@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from enum import EnumMeta
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import order_of, subclasses_linked, text_read
@@ -18,11 +18,9 @@ from musubito.code.describers.objects import mark_introspectable
 from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.code.world.environment import settings_links
 from musubito.values.class_names import qualified_name
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
 
@@ -140,7 +138,7 @@ def _names_in(cls: type, attribute: str) -> set[str]:
     return set(held) if isinstance(held, dict) else set()  # in `type` itself it is a descriptor
 
 
-def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
+def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     """Return the record of a class of the user's."""
     alike = walk.reached.setdefault(qualified_name(cls), [])
     if not any(each is cls for each in alike):
@@ -202,7 +200,7 @@ def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
     return GraphRecord(own, links)
 
 
-def _can_run(walk: ReachabilityWalk, cls: type, name: str, member: Any) -> bool:
+def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
     """Return whether code that can run seems to use a member: by its name, or by an operator that calls it."""
     facts = walk.facts
     if name in NEVER:
@@ -220,7 +218,7 @@ def _can_run(walk: ReachabilityWalk, cls: type, name: str, member: Any) -> bool:
     return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
 
 
-def _overrides(walk: ReachabilityWalk, cls: type, name: str) -> bool:
+def _overrides(walk: Walk, cls: type, name: str) -> bool:
     """Return whether a base of another package's may call the member under a name of its own."""
     others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
     return not name.startswith("__") and any(walk.origins.of_class(each) is not Owner.USER for each in others)
@@ -275,7 +273,7 @@ def _is_generated(function: FunctionType, qualname: str) -> bool:
     return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
 
 
-def _claim(walk: ReachabilityWalk, cls: type, member: Any) -> None:
+def _claim(walk: Walk, cls: type, member: Any) -> None:
     """Note the class whose methods the functions of a member are, so that their writes to the receiver are known."""
     step = step_of(member)
     inner = None if step is None else step.function

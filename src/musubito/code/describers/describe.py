@@ -21,7 +21,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from types import EllipsisType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
@@ -36,19 +36,17 @@ from musubito.code.describers.objects import (
     held_by_others,
     mark_introspectable,
 )
+from musubito.code.describers.patched_packages import patches_linked, patches_of_module_linked
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
-from musubito.code.patched_packages import patches_linked, patches_of_module_linked
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.errors import EncodingError
 from musubito.model import StepDefinition
 from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module, find_module
 from musubito.values.own_names import recorded_as
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["builtin_base", "describe", "is_atom", "plain"]
 
@@ -65,7 +63,7 @@ def is_atom(value: Any) -> bool:
     return type(value) in ATOMS
 
 
-def plain(walk: ReachabilityWalk, value: Any, name: str) -> bytes | None:
+def plain(walk: Walk, value: Any, name: str) -> bytes | None:
     """Return the encoding of a value that is plain data throughout, as it counts; else None."""
     dicts: list[Any] = []
     value = _plain(walk, value, name, dicts, 0)
@@ -81,7 +79,7 @@ def plain(walk: ReachabilityWalk, value: Any, name: str) -> bytes | None:
     return data
 
 
-def _plain(walk: ReachabilityWalk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
+def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
     """Return plain data as it counts: itself, or a copy where runs have changed what it holds; else ABSENT.
 
     Containers that the code writes by name are described entry by entry. `dicts` takes the keys of each dict, in their
@@ -113,7 +111,7 @@ def _plain(walk: ReachabilityWalk, value: Any, name: str, dicts: list[list[Any]]
     return deque(counted, value.maxlen) if cls is deque else cls(counted)
 
 
-def describe(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of anything but the user's own functions and modules."""
     # `type()` throughout: a proxy may claim another class.
     cls = type(value)
@@ -150,7 +148,7 @@ def describe(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
 # -- callables ---------------------------------------------------------------------------------------------------------
 
 
-def _step(walk: ReachabilityWalk, step: StepDefinition) -> GraphRecord:
+def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     walk.steps.add(step.name)
     version = step.version()
     if callable(step.operation_version):
@@ -166,7 +164,7 @@ def _by_name(value: Any) -> GraphRecord:
     return GraphRecord(tokens("named", *counted_name(value)), [], named=True)
 
 
-def _function(walk: ReachabilityWalk, value: FunctionType, name: str) -> GraphRecord:
+def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
     """Describe a function that is not the user's: by the name of its code, and by the values that it holds.
 
     It holds its closure, its defaults and the function that it wraps.
@@ -201,7 +199,7 @@ def _function(walk: ReachabilityWalk, value: FunctionType, name: str) -> GraphRe
     return GraphRecord(own, links)
 
 
-def _partial(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _partial(walk: Walk, value: Any, name: str) -> GraphRecord:
     walk.guard.attribute(value, "func", value.func)
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
@@ -212,26 +210,26 @@ def _partial(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
     return GraphRecord(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
 
-def _method(walk: ReachabilityWalk, value: types.MethodType, name: str) -> GraphRecord:
+def _method(walk: Walk, value: types.MethodType, name: str) -> GraphRecord:
     return GraphRecord(tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name))
 
 
-def _cached(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _cached(walk: Walk, value: Any, name: str) -> GraphRecord:
     know(value)
     walk.guard.attribute(value, "__wrapped__", value.__wrapped__)
     own = tokens("cached", *(repr(each) for each in sorted(value.cache_parameters().items())))
     return GraphRecord(own, walk.links([("function", value.__wrapped__)], name))
 
 
-def _wrapper(attributes: tuple[str, ...]) -> Callable[[ReachabilityWalk, Any, str], GraphRecord]:
-    def how(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], GraphRecord]:
+    def how(walk: Walk, value: Any, name: str) -> GraphRecord:
         pairs = [(each, getattr(value, each)) for each in attributes]
         return GraphRecord(tokens(type(value).__name__), walk.links(pairs, name))
 
     return how
 
 
-def _property(walk: ReachabilityWalk, value: property, name: str) -> GraphRecord:
+def _property(walk: Walk, value: property, name: str) -> GraphRecord:
     """Describe a property.
 
     Code that only gets the property does not run its setter.
@@ -244,7 +242,7 @@ def _property(walk: ReachabilityWalk, value: property, name: str) -> GraphRecord
     return GraphRecord(tokens("property"), links)
 
 
-def _builtin(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _builtin(walk: Walk, value: Any, name: str) -> GraphRecord:
     bound = getattr(value, "__self__", None)
     description = _by_name(value)
     if bound is None or isinstance(bound, ModuleType):
@@ -257,7 +255,7 @@ def _builtin(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
     return GraphRecord(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 
-def _getter(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _getter(walk: Walk, value: Any, name: str) -> GraphRecord:
     made, parts = value.__reduce__()[:2]
     if isinstance(made, functools.partial):  # a methodcaller with keywords
         parts = (*made.args, *parts, *sorted(made.keywords.items()))
@@ -267,11 +265,11 @@ def _getter(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def _pattern(_walk: ReachabilityWalk, value: re.Pattern[Any], _name: str) -> GraphRecord:
+def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> GraphRecord:
     return GraphRecord(tokens("pattern", value.pattern, value.flags), [])
 
 
-def _member(walk: ReachabilityWalk, value: Enum, name: str) -> GraphRecord:
+def _member(walk: Walk, value: Enum, name: str) -> GraphRecord:
     own = tokens("member", value._name_)
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
     held = vars(value)
@@ -285,7 +283,7 @@ def _member(walk: ReachabilityWalk, value: Enum, name: str) -> GraphRecord:
     return GraphRecord(own, links)
 
 
-def _container(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Describe a builtin container, or an object of a class derived from one, that holds more than plain data."""
     cls, base = type(value), builtin_base(type(value))
     own, links = tokens("container", base.__name__), []
@@ -324,14 +322,14 @@ def builtin_base(cls: type) -> type:
     return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
 
 
-def _sortable(walk: ReachabilityWalk, value: Any, name: str) -> bytes:
+def _sortable(walk: Walk, value: Any, name: str) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
     data = plain(walk, value, name)
     return b"1" + data if data is not None else b"2" + tokens(*counted_name(value), str(getattr(value, "name", "")))
 
 
-def _in_order(walk: ReachabilityWalk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     """Return the items of a set, in an order that follows from what they are.
 
     Objects that are alike in all else are ordered by the digest of each.
@@ -343,7 +341,7 @@ def _in_order(walk: ReachabilityWalk, items: tuple[Any, ...], name: str) -> tupl
     return tuple(each for _, each in sorted(zip(keys, items, strict=True), key=lambda pair: pair[0]))
 
 
-def _subclass_of_atom(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _subclass_of_atom(walk: Walk, value: Any, name: str) -> GraphRecord:
     base = next(each for each in type(value).__mro__ if each in ATOMS)
     more = describe_object(walk, value, name)
     exact = base.__str__(value) if base is str else base(value) if base is not bytes else bytes(value)
@@ -352,12 +350,12 @@ def _subclass_of_atom(walk: ReachabilityWalk, value: Any, name: str) -> GraphRec
     return GraphRecord(tokens("atom", exact) + more.own, more.links)
 
 
-def _namespace(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _namespace(walk: Walk, value: Any, name: str) -> GraphRecord:
     links = walk.links([("class", type(value))], name)
     return GraphRecord(tokens("namespace"), [*links, *fields_linked(walk, value, name)])
 
 
-def _exception(walk: ReachabilityWalk, value: BaseException, name: str) -> GraphRecord:
+def _exception(walk: Walk, value: BaseException, name: str) -> GraphRecord:
     return GraphRecord(
         tokens("exception"),
         [
@@ -367,17 +365,17 @@ def _exception(walk: ReachabilityWalk, value: BaseException, name: str) -> Graph
     )
 
 
-def _proxy(walk: ReachabilityWalk, value: types.MappingProxyType[Any, Any], name: str) -> GraphRecord:
+def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> GraphRecord:
     keys = tuple(value)
     walk.guard.items(value, types.MappingProxyType, keys)
     return GraphRecord(tokens("proxy"), [("of", walk.link(dict(walk.read.fields(value, value, name)), name))])
 
 
-def _view(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _view(walk: Walk, value: Any, name: str) -> GraphRecord:
     return GraphRecord(tokens("view", type(value).__name__), walk.links([("of", value.mapping)], name))
 
 
-KINDS: list[tuple[Any, Callable[[ReachabilityWalk, Any, str], GraphRecord]]] = [
+KINDS: list[tuple[Any, Callable[[Walk, Any, str], GraphRecord]]] = [
     (FunctionType, _function),
     (types.MethodType, _method),
     (functools.partial, _partial),

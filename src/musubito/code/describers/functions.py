@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.classes import CONSTRUCTORS
@@ -21,52 +20,28 @@ from musubito.code.describers.introspection import (
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.objects import mark_introspectable
-from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, contents, step_of
-from musubito.code.lazy_imports import absolute, imported, lazy_attribute
-from musubito.code.ownership import Owner, module_name
-from musubito.code.state.unread_fields import note_fields
+from musubito.code.describers.unread_fields import note_fields
+from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, contents, step_of
+from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
-from musubito.code.syntax.ast_digest import handed_on, normalised, normalised_bytecode, tokens
-from musubito.code.syntax.bytecode import scan_bytecode, words_of
-from musubito.code.syntax.name_usage import NameRead, NameUsage, Root, scan
-from musubito.code.syntax.source import Source, source_of
+from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.function_text import text_of
+from musubito.code.syntax.name_usage import NameRead, NameUsage, Root
+from musubito.code.syntax.occurrences import absolute
+from musubito.code.walk import Walk
 from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
+from musubito.code.world.lazy_imports import imported, lazy_attribute
 from musubito.code.world.loaded_modules import modules_linked, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["Namespace", "describe_function", "describe_names", "module_of", "script_of", "text_of"]
+__all__ = ["describe_function", "describe_names"]
 
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where the module lies: a checkout elsewhere is the same code."""
 
 Links: TypeAlias = list[tuple[str, bytes]]
-
-
-class Text(NamedTuple):
-    """The code of a function in source form, if there is one, and what the code names."""
-
-    source: Source | None
-    scan: NameUsage
-    words: frozenset[str]
-    """The words that the code mentions (see `words_of`)."""
-    written: dict[tuple[bool, bool], bytes]
-    """The code in its normal form, by whether docstrings and whether the signature are in it."""
-
-    def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
-        """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
-        if self.source is None:
-            docs = signature = False
-        known = self.written.get((docs, signature))
-        if known is None:
-            node = None if self.source is None else self.source.node
-            known = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
-            self.written[docs, signature] = known
-        return known
 
 
 class _How(NamedTuple):
@@ -79,44 +54,7 @@ class _How(NamedTuple):
     """Whether the value is only handed to methods that show it."""
 
 
-class Namespace:
-    """The globals of a function that are the globals of no module."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-
-
-_texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
-"""The texts by code, then by the id of the code."""
-
-
-def text_of(function: FunctionType) -> Text:
-    """Return the source of a function's code, if there is one, and what the code names."""
-    code = function.__code__
-    kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
-    text = kept.get(id(code))
-    if text is None:
-        source = source_of(code, script_of(function))
-        found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = Text(source, found, words_of(code), {})
-    return text
-
-
-def script_of(function: FunctionType) -> str | None:
-    """Return the file of the module that the function's globals name, if they name one."""
-    file = function.__globals__.get("__file__")
-    return file if isinstance(file, str) else None
-
-
-def module_of(function: FunctionType) -> str:
-    """Return the module that a function counts as defined in, whatever `functools.wraps` made the function state."""
-    name = function.__globals__.get("__name__")
-    return canonical_module(name) if isinstance(name, str) else module_name(function)
-
-
-def describe_function(walk: ReachabilityWalk, function: FunctionType, name: str, member: bool) -> GraphRecord:
+def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> GraphRecord:
     """Return the record of a function of the user's.
 
     `member`: the function is reached through the receiver of the step, whose class is known.
@@ -182,7 +120,7 @@ def describe_function(walk: ReachabilityWalk, function: FunctionType, name: str,
     return GraphRecord(own, links)
 
 
-def describe_names(walk: ReachabilityWalk, names: dict[str, Any], name: str) -> GraphRecord:
+def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
     """Return the record of a whole module, for code that gets at its names in other ways than by naming them."""
     known = walk.read.names(names, names)
     walk.read.more(names, names, known)
@@ -202,7 +140,7 @@ def describe_names(walk: ReachabilityWalk, names: dict[str, Any], name: str) -> 
 # -- the function object -----------------------------------------------------------------------------------------------
 
 
-def _cells(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
+def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         held = walk.read.cell(cell, variable, f"{name}:{variable}")
@@ -212,7 +150,7 @@ def _cells(walk: ReachabilityWalk, function: FunctionType, name: str, links: Lin
     return values
 
 
-def _parameters(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> None:
+def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
@@ -228,7 +166,7 @@ def _parameters(walk: ReachabilityWalk, function: FunctionType, name: str, links
             links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
 
 
-def _function_fields(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> None:
+def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
@@ -252,7 +190,7 @@ def _function_fields(walk: ReachabilityWalk, function: FunctionType, name: str, 
 # -- what it runs and writes -------------------------------------------------------------------------------------------
 
 
-def _runs(walk: ReachabilityWalk, function: FunctionType, found: NameUsage) -> None:
+def _runs(walk: Walk, function: FunctionType, found: NameUsage) -> None:
     """Note what a function that can run may run in turn.
 
     The calls that a constructor makes on its own object do not count: they set the object up.
@@ -268,7 +206,7 @@ def _runs(walk: ReachabilityWalk, function: FunctionType, found: NameUsage) -> N
         facts.mentioned |= found.of_receiver
 
 
-def _writes(walk: ReachabilityWalk, function: FunctionType, found: NameUsage, member: bool) -> None:
+def _writes(walk: Walk, function: FunctionType, found: NameUsage, member: bool) -> None:
     """Note the names that a function that can run writes, and the values that it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
@@ -330,9 +268,7 @@ def _value_of(function: FunctionType, read: NameRead, cells: dict[str, Any]) -> 
     return cells.get(read.name, ABSENT) if read.root is Root.CLOSURE else function.__globals__.get(read.name, ABSENT)
 
 
-def _added_to(
-    walk: ReachabilityWalk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str
-) -> Links:
+def _added_to(walk: Walk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str) -> Links:
     """Return the links to a value that the code only adds to.
 
     A container counts by its type, as if it were empty. A number does not count.
@@ -349,7 +285,7 @@ def _added_to(
 # -- what it reads -----------------------------------------------------------------------------------------------------
 
 
-def _global(walk: ReachabilityWalk, function: FunctionType, name: str, label: str, links: Links) -> Any:
+def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
     if name in PLACES:
         return ABSENT
     value = walk.read.name(function.__globals__, name, f"{module_of(function)}.{name}")
@@ -366,7 +302,7 @@ def _global(walk: ReachabilityWalk, function: FunctionType, name: str, label: st
 
 
 def _follow(
-    walk: ReachabilityWalk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
+    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
 ) -> None:
     """Add links to what a chain of attributes leads to: the modules on the way, then the value itself."""
     rest = list(attributes)
@@ -410,7 +346,7 @@ def _follow(
     links.append((label, walk.constant(value, name, whole=how.given and not rest, shown=how.shown)))
 
 
-def _imported(walk: ReachabilityWalk, function: FunctionType, read: NameRead, links: Links, how: _How) -> None:
+def _imported(walk: Walk, function: FunctionType, read: NameRead, links: Links, how: _How) -> None:
     """Add links to what the function imports itself.
 
     Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
@@ -442,7 +378,7 @@ def _imported(walk: ReachabilityWalk, function: FunctionType, read: NameRead, li
         links.append((full, walk.link(value, walk.called(value, full))))
 
 
-def _all_names(walk: ReachabilityWalk, function: FunctionType) -> ModuleType | Namespace:
+def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
     module = find_module(module_of(function))
     if module is not None and module.__dict__ is function.__globals__:
         return module
@@ -460,7 +396,7 @@ def _is_method_of(owner: type | None, function: FunctionType) -> bool:
     return any(qualified_name(cls) == (module_of(function), prefix) for cls in owner.__mro__)
 
 
-def _member(walk: ReachabilityWalk, read: NameRead, links: Links) -> None:
+def _member(walk: Walk, read: NameRead, links: Links) -> None:
     owner = walk.owner
     if owner is None:
         return
@@ -485,7 +421,7 @@ def _member(walk: ReachabilityWalk, read: NameRead, links: Links) -> None:
             return
 
 
-def _of_receiver(walk: ReachabilityWalk, cls: type, member: Any, label: str, name: str) -> Links:
+def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
     """Return the links of a member that is reached through the receiver: its functions reach others in the same way."""
     step = step_of(member)
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS, NameUsage
+from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["called_by_name", "names_of", "note_looks", "note_reader", "order_of", "subclasses_linked", "text_read"]
 
@@ -23,7 +21,7 @@ SUBCLASSES: Final = "__subclasses__"
 """The method by which code asks a class for its subclasses."""
 
 
-def note_looks(walk: ReachabilityWalk, scan: NameUsage) -> None:
+def note_looks(walk: Walk, scan: NameUsage) -> None:
     """Note what the code of one function looks at of other code."""
     walk.facts.docs |= scan.reads_docs
     walk.facts.annotations |= scan.reads_annotations
@@ -31,14 +29,14 @@ def note_looks(walk: ReachabilityWalk, scan: NameUsage) -> None:
     walk.facts.text |= scan.reads_source
 
 
-def note_reader(walk: ReachabilityWalk, value: Any) -> None:
+def note_reader(walk: Walk, value: Any) -> None:
     """Note a reached function of a library that looks at code, under whatever name it is reached."""
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Owner.USER:
         walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
         walk.facts.text |= value.__name__ in SOURCE_READERS
 
 
-def names_of(walk: ReachabilityWalk, function: FunctionType, *, held: bool) -> bytes:
+def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
     """Return the names that a function bears, if code may read them; otherwise nothing.
 
     `held`: the function is held as a value.
@@ -51,7 +49,7 @@ def names_of(walk: ReachabilityWalk, function: FunctionType, *, held: bool) -> b
 
 
 def order_of(
-    walk: ReachabilityWalk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
+    walk: Walk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
 ) -> list[tuple[str, bytes]]:
     """Return names in the order of their definition, if reached code gets at that order."""
     if not walk.order:
@@ -64,7 +62,7 @@ def order_of(
     return [("order", b"o" + tokens(*walk.read.order(thing, ordered, name)))]
 
 
-def text_read(walk: ReachabilityWalk, thing: Any) -> bytes:
+def text_read(walk: Walk, thing: Any) -> bytes:
     """Return the text of a class or module as it is written, if reached code reads such texts."""
     if not walk.text:
         return b""
@@ -74,7 +72,7 @@ def text_read(walk: ReachabilityWalk, thing: Any) -> bytes:
         return b""  # the code that reads it finds no text either
 
 
-def subclasses_linked(walk: ReachabilityWalk, cls: type) -> list[tuple[str, bytes]]:
+def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     """Return references to the user's subclasses of a class, if reached code asks classes for theirs."""
     if SUBCLASSES not in walk.facts.mentioned:
         return []

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from functools import cache
 from threading import Lock
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.graph_record import GraphRecord, contents, fields_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
 
 __all__ = ["describe_mock", "is_mock", "mock_of"]
 
@@ -44,7 +42,7 @@ def mock_of(function: FunctionType) -> Any:
     return mock if is_mock(mock) else None
 
 
-def describe_mock(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of a mock: its kind, and what was put into it and into its children."""
     found = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])

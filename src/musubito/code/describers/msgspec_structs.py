@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.syntax.ast_digest import tokens
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
 
 __all__ = ["is_struct", "struct_links"]
 
@@ -22,7 +20,7 @@ def is_struct(cls: type) -> bool:
     return library is not None and isinstance(cls, type(library.Struct))
 
 
-def struct_links(walk: ReachabilityWalk, cls: Any, name: str) -> list[tuple[str, bytes]]:
+def struct_links(walk: Walk, cls: Any, name: str) -> list[tuple[str, bytes]]:
     """Return links to a struct's fields, their encoded names, their defaults and the options of the class."""
     config = cls.__struct_config__
     options = {each: getattr(config, each) for each in dir(config) if not each.startswith("_")}

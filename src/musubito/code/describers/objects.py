@@ -21,6 +21,7 @@ import typing
 import weakref
 from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -28,7 +29,7 @@ from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.describers.arrays_and_frames import table_parts
 from musubito.code.describers.introspection import order_of
@@ -46,24 +47,20 @@ from musubito.code.describers.object_settings import (
     without_secrets,
 )
 from musubito.code.describers.typing_objects import is_of_typing
+from musubito.code.describers.unread_fields import unread
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, fields_of, slot_of, static, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.state.access_paths import ELEMENTS, Described
 from musubito.code.state.access_reader import members_of_slots, value_of
-from musubito.code.state.unread_fields import unread
 from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import is_derived
 from musubito.values.class_names import canonical_module
 from musubito.values.own_names import is_own
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = [
     "DESCRIPTORS",
@@ -120,7 +117,7 @@ LARGE = 4096
 """Bytes of an encoding above which its digest takes its place."""
 
 
-def describe_object(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of an object."""
     cls, kind = type(value), policy_of(value)
     walk.guard.kind(value, cls)
@@ -195,7 +192,7 @@ def describe_object(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecor
     return GraphRecord(tokens("object", *names), [*links, *inner])
 
 
-def _shown(walk: ReachabilityWalk, value: Any, name: str, shown: Shown) -> GraphRecord:
+def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
     """Return the record of an object that is only shown: the data that its kind shows."""
     held = fields_of(value) or {}
     walk.guard.mapping(held, tuple(held), tuple(held.values()))
@@ -204,7 +201,7 @@ def _shown(walk: ReachabilityWalk, value: Any, name: str, shown: Shown) -> Graph
     return GraphRecord(tokens("shown", canonical(shown.data)), links)
 
 
-def _is_derived(walk: ReachabilityWalk, cls: type) -> bool:
+def _is_derived(walk: Walk, cls: type) -> bool:
     """Return whether methods of a base class from another package may change the fields of a user's object."""
     bases = (each for each in cls.__mro__[1:-1] if module_name(each) not in PASSIVE and not _declares(each))
     return any(walk.origins.of_class(each) is not Owner.USER for each in bases)
@@ -219,7 +216,7 @@ def _made_of(value: Any, origin: Owner) -> Parts | None:
     return table_parts(value) or parts_of(value, origin)
 
 
-def _weak(walk: ReachabilityWalk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> GraphRecord:
+def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> GraphRecord:
     """Describe a weak reference by its referent, which nothing here keeps alive."""
     if not walk.outermost:
         return GraphRecord(tokens("reference"), links)
@@ -229,7 +226,7 @@ def _weak(walk: ReachabilityWalk, reference: weakref.ReferenceType[Any], links: 
     return GraphRecord(tokens("reference", described), links)
 
 
-def _hidden(walk: ReachabilityWalk, value: Any, name: str) -> bytes | None:
+def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
     """Return what a user's object holds besides `__dict__` and slots: the value of a base not written in Python.
 
     If such a base class hides a value that cannot be read, the object is noted as not tracked.
@@ -265,7 +262,7 @@ def _base_value(value: Any) -> bytes | None:
             return _settings(value) or _array(value)
 
 
-def _zone(walk: ReachabilityWalk, value: Any, name: str) -> list[tuple[str, bytes]]:
+def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """Return a link to the time zone of a time; a zone may be an object of any class."""
     if not issubclass(type(value), datetime | time) or value.tzinfo is None:
         return []
@@ -281,7 +278,7 @@ def _settings(value: Any) -> bytes | None:
     return encoded([dict(value.defaults()), read])
 
 
-def _variable(walk: ReachabilityWalk, variable: ContextVar[Any], name: str) -> GraphRecord:
+def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
     """Describe a context variable by the value that it holds at the call."""
     there = value_of(variable)
     if there is ABSENT or counts(walk, there) or isinstance(there, dict | list | tuple):
@@ -355,7 +352,7 @@ def _is_secret(cls: type) -> bool:
     )
 
 
-def fields_linked(walk: ReachabilityWalk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
+def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
     """Return links to the fields in an object's `__dict__` and its slots, without those that its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
@@ -397,9 +394,7 @@ def fields_linked(walk: ReachabilityWalk, value: Any, name: str, *, only_data: b
     return links
 
 
-def _patched_below(
-    walk: ReachabilityWalk, thing: Any, label: str, name: str, seen: dict[int, Any]
-) -> list[tuple[str, bytes]]:
+def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]) -> list[tuple[str, bytes]]:
     """Return links to methods that were replaced in the objects which cached properties hold.
 
     `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
@@ -422,9 +417,7 @@ def _patched_below(
     return links
 
 
-def _parts(
-    walk: ReachabilityWalk, value: Any, label: str, name: str, left_out: frozenset[str]
-) -> Iterator[tuple[Any, str, str]]:
+def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]) -> Iterator[tuple[Any, str, str]]:
     """Yield a field with its label and its name.
 
     If some keys of a dict in the field do not count, each other key is yielded in its place. If no other key is there,
@@ -442,9 +435,7 @@ def _parts(
                 yield from _parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
 
 
-def _field(
-    walk: ReachabilityWalk, holder: Any, value: Any, label: str, name: str, *, of_others: bool
-) -> list[tuple[str, bytes]]:
+def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool) -> list[tuple[str, bytes]]:
     """Return the links to a value that an object holds in a field.
 
     If no adapter knows another package's object, its code may read all that the field leads to. For an object of the
@@ -462,7 +453,7 @@ def _field(
     return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
 
 
-def setting_linked(walk: ReachabilityWalk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
     """Return the links to a field of another package's object, without the secrets in it."""
     if is_secret_field(label, value):
         return [(label, b"secret")]
@@ -473,7 +464,7 @@ def setting_linked(walk: ReachabilityWalk, value: Any, label: str, name: str) ->
     return held_by_others(walk, cleaned, label, name)
 
 
-def _watch_through(walk: ReachabilityWalk, value: Any, depth: int) -> None:
+def _watch_through(walk: Walk, value: Any, depth: int) -> None:
     """Watch containers within containers, if a cleaned copy of them is described.
 
     Otherwise the guard would watch the copy and miss a change of the original.
@@ -491,7 +482,7 @@ def _watch_through(walk: ReachabilityWalk, value: Any, depth: int) -> None:
             _watch_through(walk, each, depth + 1)
 
 
-def held_by_others(walk: ReachabilityWalk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
     """Return links to a value that another package's object or function holds.
 
     A value that cannot be identified counts by its type, and by those of its settings that can be identified.
@@ -513,7 +504,7 @@ def held_by_others(walk: ReachabilityWalk, value: Any, label: str, name: str) ->
     return links
 
 
-def _settings_of(walk: ReachabilityWalk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the settings of another package's object; settings in containers are yielded one by one."""
     cls, held = type(value), fields_of(value)
     if held is None:
@@ -528,7 +519,7 @@ def _settings_of(walk: ReachabilityWalk, value: Any, name: str) -> Iterator[tupl
             yield from _leaves(walk, inner, f".{each}", f"{name}.{each}")
 
 
-def _leaves(walk: ReachabilityWalk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
+def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
     """Yield a value as it is, or the entries of a container that cannot be identified as a whole, without secrets."""
     cls = type(value)
     if cls not in (dict, list, tuple) or counts(walk, value):
@@ -545,7 +536,7 @@ def _leaves(walk: ReachabilityWalk, value: Any, shown: str, name: str) -> Iterat
                 yield from _leaves(walk, each, f"{shown}{at}", f"{name}{at}")
 
 
-def mark_introspectable(walk: ReachabilityWalk, value: Any) -> None:
+def mark_introspectable(walk: Walk, value: Any) -> None:
     """Mark a function as one whose docstring and annotations may be read.
 
     If code holds a function and does not merely call it by its name, it may read them. The functions and wrappers that
@@ -594,7 +585,7 @@ def _lazy_names(cls: type) -> frozenset[str]:
     )
 
 
-def _declared(walk: ReachabilityWalk, value: Any, name: str) -> list[tuple[str, bytes]]:
+def _declared(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """Return links to the declared fields of another package's dataclass or pydantic model.
 
     If an adapter says which fields do not count, these are left out. Otherwise the fields that a pydantic model itself
@@ -627,7 +618,7 @@ def _declared(walk: ReachabilityWalk, value: Any, name: str) -> list[tuple[str, 
     return links
 
 
-def counts(walk: ReachabilityWalk, value: Any) -> bool:
+def counts(walk: Walk, value: Any) -> bool:
     """Return whether a value that an object or function of a package holds can be identified, with all in it."""
     if type(value) in ATOMS:
         return True
@@ -651,7 +642,7 @@ class _Judgement:
 
     __slots__ = ("_objects", "_only_settings", "_walk", "entered")
 
-    def __init__(self, walk: ReachabilityWalk, *, only_settings: bool) -> None:
+    def __init__(self, walk: Walk, *, only_settings: bool) -> None:
         self._walk = walk
         self._only_settings = only_settings
         self._objects = 0
@@ -720,7 +711,7 @@ class _Judgement:
         return True
 
 
-def not_tracked(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def not_tracked(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Describe a value by its type alone, and list it as not tracked."""
     walk.not_tracked(name, value)
     return GraphRecord(tokens("type", *counted_name(type(value))), [])

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.describers.annotations import text_links
 from musubito.code.graph_record import ABSENT, GraphRecord
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["describe_typing", "is_of_typing"]
 
@@ -28,7 +26,7 @@ def is_of_typing(value: object) -> bool:
     return module_name(type(value)) in LIBRARIES
 
 
-def describe_typing(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of such an object: its name, and what it stands for."""
     cls = type(value)
     said = str(getattr(value, "__name__", "")) or repr(value)

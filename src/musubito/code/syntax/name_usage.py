@@ -15,8 +15,8 @@ from enum import Enum
 from types import CodeType
 from typing import Final, NamedTuple
 
-from musubito.code.describers.object_policies import is_showing_method
-from musubito.code.state.unread_fields import field_names, gets_at_fields
+from musubito.code.displays import is_showing_method
+from musubito.code.syntax.field_reads import field_names, gets_at_fields
 from musubito.code.syntax.source import FunctionNode
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, asked_for, looked_at, makes

@@ -7,18 +7,17 @@ more must be known. It serves to follow the value there, and to find the key by 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import ABSENT, contents
-from musubito.code.lazy_imports import absolute
 from musubito.code.syntax.name_usage import AccessPath, NameRead, Root, _Visitor
 from musubito.code.syntax.source import FunctionNode
 
-__all__ = ["Led", "Occurrence", "Occurrences", "defaults_of", "led_to"]
+__all__ = ["Led", "Occurrence", "Occurrences", "absolute", "defaults_of", "led_to"]
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 """Modules that are imported to look into them: their import does nothing else."""
@@ -36,6 +35,19 @@ class Occurrence(NamedTuple):
 
     node: ast.expr
     led: Led
+
+
+def absolute(name: str, function: FunctionType) -> str:
+    """Return the full name of a module that `function` imports by a name that may be relative."""
+    if not name.startswith("."):
+        return name
+    package = function.__globals__.get("__package__")
+    if not isinstance(package, str):
+        package = str(function.__globals__.get("__name__", "")).rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return name  # beyond the top: the import would fail in the same way
 
 
 def led_to(function: FunctionType, read: NameRead) -> Led:

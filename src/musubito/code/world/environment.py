@@ -12,19 +12,17 @@ import os
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.graph_record import ABSENT, GraphRecord
 from musubito.code.state.write_limits import ANYHOW
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode import GLOBALS, codes, keys_of
+from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.occurrences import Led, Occurrences, defaults_of, led_to
+from musubito.code.walk import Walk
 from musubito.values.redaction import is_secret
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = [
     "COMPUTED",
@@ -60,7 +58,7 @@ def is_environment(value: Any) -> bool:
     return value is os.environ or value is getattr(os, "environb", os.environ)
 
 
-def environment_links(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+def environment_links(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
     """Return references to the variables that a function reads; other reads are listed as not tracked."""
     led = [(read, led_to(function, read)) for read in text.scan.reads]
     reads = [read for read, each in led if _is_accessor(each.value)]
@@ -98,13 +96,13 @@ _variables: Final[dict[str, Variable]] = {}
 """The variables that code leads to, by name."""
 
 
-def _links(walk: ReachabilityWalk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
+def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
     known = [name for name in sorted(filter(None, names)) if not is_secret(name)]
     parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in known]
     return [(part, walk.link(each, part)) for part, each in parts]
 
 
-def describe_variable(walk: ReachabilityWalk, variable: Variable) -> GraphRecord:
+def describe_variable(walk: Walk, variable: Variable) -> GraphRecord:
     """Return the record of a variable, which is a part without a text.
 
     As with any place that code reads, a variable that a run of the step has set counts with its value before that.
@@ -113,7 +111,7 @@ def describe_variable(walk: ReachabilityWalk, variable: Variable) -> GraphRecord
     return GraphRecord(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
 
 
-def settings_links(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
+def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to the variables that fill the fields of a settings class that reached code calls.
 
     The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.

@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import PurePath
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import led_to
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
 
 __all__ = ["note_file_checks"]
 
@@ -29,7 +27,7 @@ METHODS: Final = frozenset({"exists", "is_file", "is_dir", "is_symlink", "stat",
 """Methods of paths that check files."""
 
 
-def note_file_checks(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+def note_file_checks(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
     """List as not tracked the checks by which a function that can run looks at files without opening them."""
     found: set[str] = set()
     for read in text.scan.reads:

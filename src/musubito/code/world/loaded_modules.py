@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import Occurrences, defaults_of, led_to
+from musubito.code.walk import Walk
 from musubito.code.world.environment import COMPUTED, KeysUsed, is_environment, keys_in_bytecode
 from musubito.values.class_names import canonical_module
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["modules_linked", "shared_by_all"]
 
@@ -35,7 +33,7 @@ def shared_by_all(value: Any) -> str | None:
     return COMPUTED if is_environment(value) else None
 
 
-def modules_linked(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+def modules_linked(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
     """Return references to the modules that a function gets out of the table.
 
     A module of the user's counts whole, another module by its name.
@@ -52,7 +50,7 @@ def modules_linked(walk: ReachabilityWalk, function: FunctionType, name: str, te
     return [(f"module {key}", _linked(walk, key)) for key in sorted(filter(None, keys))]
 
 
-def _linked(walk: ReachabilityWalk, key: str) -> bytes:
+def _linked(walk: Walk, key: str) -> bytes:
     module = sys.modules.get(key)
     if not isinstance(module, ModuleType) or walk.origins.of_module(module) is not Owner.USER:
         walk.modules.add(key)

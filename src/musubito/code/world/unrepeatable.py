@@ -12,17 +12,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from musubito.code.describers.object_policies import is_source
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
+from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
 from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
+from musubito.code.world.outside_data import is_source
 
 __all__ = ["KINDS", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
 
@@ -117,7 +115,7 @@ SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
 """Methods that set the state of a generator."""
 
 
-def note_unrepeatable(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
     """Note the requests of a function that can run, unless only a logger receives the answer."""
     led = [led_to(function, read) for read in text.scan.reads]
     led += [Led(value, ()) for value in defaults_of(function).values()]
@@ -125,7 +123,7 @@ def note_unrepeatable(walk: ReachabilityWalk, function: FunctionType, name: str,
     if sources and text.source is not None:
         sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
     for source in sources:
-        walk.asks.append((walk.number, Unrepeatable(source.kind, f"{source.called} in {name}")))
+        walk.asks_for(source.kind, f"{source.called} in {name}")
 
 
 def unrepeatable_in(

@@ -6,19 +6,16 @@ package, if the step runs the module as its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.describers.mock_objects import is_mock
 from musubito.code.ownership import Owner, Owners, module_name
+from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["patches_linked", "patches_of_module_linked"]
 
@@ -44,7 +41,7 @@ _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
 """The searches that were made, by class."""
 
 
-def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
+def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a class of a package and into its bases."""
     links = patches_of_module_linked(walk, cls.__module__)
     for base in cls.__mro__:
@@ -64,7 +61,7 @@ def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[s
     return links
 
 
-def patches_of_module_linked(walk: ReachabilityWalk, name: str) -> list[tuple[str, bytes]]:
+def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a module, if the step runs that module of a released package."""
     module = find_module(name) if name in walk.released else None
     if module is None or id(module) in walk.unpatched:

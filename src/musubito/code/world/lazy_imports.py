@@ -9,32 +9,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import Owner
+from musubito.code.walk import Walk
 
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["absolute", "imported", "lazy_attribute"]
+__all__ = ["imported", "lazy_attribute"]
 
 
-def absolute(name: str, function: FunctionType) -> str:
-    """Return the full name of a module that `function` imports by a name that may be relative."""
-    if not name.startswith("."):
-        return name
-    package = function.__globals__.get("__package__")
-    if not isinstance(package, str):
-        package = str(function.__globals__.get("__name__", "")).rpartition(".")[0]
-    try:
-        return importlib.util.resolve_name(name, package)
-    except ImportError:
-        return name  # beyond the top: the import would fail in the same way
-
-
-def imported(walk: ReachabilityWalk, name: str) -> ModuleType | None:
+def imported(walk: Walk, name: str) -> ModuleType | None:
     """Return the module, and import it now if it is the user's.
 
     Return None if there is no such module, or if another package's is not imported yet.
@@ -57,7 +42,7 @@ def imported(walk: ReachabilityWalk, name: str) -> ModuleType | None:
         return None
 
 
-def lazy_attribute(walk: ReachabilityWalk, module: ModuleType, attribute: str) -> Any:
+def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
     """Return an attribute that a module of the user's makes on demand (PEP 562), or a submodule, or ABSENT."""
     try:
         found = getattr(module, attribute)
