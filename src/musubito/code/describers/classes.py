@@ -12,9 +12,8 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.introspection import order_of, subclasses_linked, text_read
+from musubito.code.describers.introspection import mark_introspectable, order_of, subclasses_linked, text_read
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
-from musubito.code.describers.objects import mark_introspectable
 from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens

@@ -25,17 +25,11 @@ from typing import Any
 
 from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
+from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
+from musubito.code.describers.introspection import mark_introspectable
+from musubito.code.describers.object_fields import fields_linked, held_by_others
 from musubito.code.describers.object_settings import is_hash_of_its_name
-from musubito.code.describers.objects import (
-    DESCRIPTORS,
-    GETTERS,
-    VIEWS,
-    counts,
-    describe_object,
-    fields_linked,
-    held_by_others,
-    mark_introspectable,
-)
+from musubito.code.describers.objects import describe_object
 from musubito.code.describers.patched_packages import patches_linked, patches_of_module_linked
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of

@@ -12,6 +12,7 @@ from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.classes import CONSTRUCTORS
 from musubito.code.describers.introspection import (
     called_by_name,
+    mark_introspectable,
     names_of,
     note_looks,
     note_reader,
@@ -19,7 +20,6 @@ from musubito.code.describers.introspection import (
     subclasses_linked,
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
-from musubito.code.describers.objects import mark_introspectable
 from musubito.code.describers.unread_fields import note_fields
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, contents, step_of
 from musubito.code.ownership import Owner, module_name, module_of

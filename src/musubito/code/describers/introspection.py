@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Collection, Iterable
 from types import FunctionType
 from typing import Any, Final
 
+from musubito.code.graph_record import step_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS, NameUsage
 from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
-__all__ = ["called_by_name", "names_of", "note_looks", "note_reader", "order_of", "subclasses_linked", "text_read"]
+__all__ = [
+    "called_by_name",
+    "mark_introspectable",
+    "names_of",
+    "note_looks",
+    "note_reader",
+    "order_of",
+    "subclasses_linked",
+    "text_read",
+]
 
 NAMES: Final = frozenset({"__name__", "__qualname__"})
 """Attributes in which a function states its name."""
 SUBCLASSES: Final = "__subclasses__"
 """The method by which code asks a class for its subclasses."""
+DEPTH: Final = 100
+"""Number of wrappers around a function that are entered."""
 
 
 def note_looks(walk: Walk, scan: NameUsage) -> None:
@@ -34,6 +48,31 @@ def note_reader(walk: Walk, value: Any) -> None:
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Owner.USER:
         walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
         walk.facts.text |= value.__name__ in SOURCE_READERS
+
+
+def mark_introspectable(walk: Walk, value: Any) -> None:
+    """Mark a function as one whose docstring and annotations may be read.
+
+    If code holds a function and does not merely call it by its name, it may read them. The functions and wrappers that
+    lie under `value` are entered too.
+    """
+    for _ in range(DEPTH):
+        step = step_of(value)
+        if step is not None:
+            value = step.function
+        elif isinstance(value, types.MethodType | classmethod | staticmethod):
+            value = value.__func__
+        elif isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, functools._lru_cache_wrapper):
+            value = value.__wrapped__
+        elif isinstance(value, FunctionType):
+            value = walk.original(value)
+            if walk.origins.of_function(value) is Owner.USER:
+                walk.facts.given.add(id(value), value)
+            value = value.__dict__.get("__wrapped__")
+        else:
+            return
 
 
 def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
