@@ -15,7 +15,8 @@ import pytest
 
 from musubito.code.reachability import reach
 from musubito.code.syntax.bytecode import codes, global_names, scan_bytecode
-from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep, Root, scan
+from musubito.code.syntax.name_scan import scan
+from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep, Root
 from musubito.code.syntax.source import source_of
 
 

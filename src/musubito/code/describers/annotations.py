@@ -17,6 +17,7 @@ from typing import Any
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.walk import Walk
 from musubito.parsing import parsed
 from musubito.values.class_instances import lies_in_its_module
@@ -144,11 +145,8 @@ def text_links(
     except (SyntaxError, ValueError):
         return links  # the text is not an expression, so it names nothing
     while pending:
-        node = pending.pop()
-        attributes: list[str] = []
-        while isinstance(node, ast.Attribute):
-            attributes.insert(0, node.attr)
-            node = node.value
+        node, chain = attribute_chain(pending.pop())
+        attributes = list(chain)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             links += text_links(walk, node.value, scopes, name, entered)
         elif not isinstance(node, ast.Name):

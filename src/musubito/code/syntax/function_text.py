@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 from musubito.code.syntax.ast_digest import handed_on, normalised, normalised_bytecode
 from musubito.code.syntax.bytecode import scan_bytecode, words_of
-from musubito.code.syntax.name_usage import NameUsage, scan
+from musubito.code.syntax.name_scan import scan
+from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.syntax.source import Source, source_of
 
 __all__ = ["FunctionText", "script_of", "text_of"]

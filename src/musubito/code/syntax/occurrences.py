@@ -14,7 +14,9 @@ from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import ABSENT, contents
-from musubito.code.syntax.name_usage import AccessPath, NameRead, Root, _Visitor
+from musubito.code.syntax.expressions import attribute_chain
+from musubito.code.syntax.name_scan import NameVisitor
+from musubito.code.syntax.name_usage import AccessPath, NameRead, Root
 from musubito.code.syntax.source import FunctionNode
 
 __all__ = ["Led", "Occurrence", "Occurrences", "absolute", "defaults_of", "led_to"]
@@ -108,7 +110,7 @@ class Occurrences:
                 yield node
 
 
-class _Finder(_Visitor):
+class _Finder(NameVisitor):
     def __init__(self, function: FunctionType) -> None:
         super().__init__(function.__code__)
         self.occurrences: list[Occurrence] = []
@@ -135,16 +137,13 @@ class _Finder(_Visitor):
         if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
             read = _read_of(place)
             return None if read is None else led_to(self._function, read)
-        attributes: tuple[str, ...] = ()
-        while isinstance(node, ast.Attribute):
-            attributes = (node.attr, *attributes)
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id not in self._defaults:
+        root, attributes = attribute_chain(node)
+        if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None
-        scope, _ = self._resolve(node.id)
-        if scope is None or scope is not self._root or scope.aliases[node.id] != [None]:
+        scope, _ = self._resolve(root.id)
+        if scope is None or scope is not self._root or scope.aliases[root.id] != [None]:
             return None
-        return _through_modules(self._defaults[node.id], attributes)
+        return _through_modules(self._defaults[root.id], attributes)
 
 
 def _read_of(place: AccessPath) -> NameRead | None:

@@ -17,6 +17,7 @@ import __future__
 import ast
 import linecache
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from threading import Lock
@@ -26,7 +27,16 @@ from weakref import WeakKeyDictionary
 
 from musubito.parsing import parsed
 
-__all__ = ["SENT", "FunctionNode", "Source", "register_source_text", "same_code", "source_of", "statement_of"]
+__all__ = [
+    "SENT",
+    "FunctionNode",
+    "Source",
+    "register_source_text",
+    "same_code",
+    "source_of",
+    "statement_of",
+    "tree_of",
+]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
@@ -75,6 +85,41 @@ def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     found = _found(code, script)
     return None if found is None else Source(found[1], _text(found[0].text, found[1]))
+
+
+def tree_of(source: str) -> ast.Module | None:
+    """Return the syntax tree of the text of a `Source`, or None if it cannot be parsed apart from its file."""
+    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
+    # lines that are less indented.
+    block = f"if 1:\n{source}" if source[:1].isspace() else source
+    try:
+        tree: ast.Module = parsed(block)
+    except SyntaxError:
+        return _lambdas(source)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return tree
+
+
+def _lambdas(source: str) -> ast.Module | None:
+    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
+
+    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
+    if the source is not that of a lambda.
+    """
+    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
+        return None
+    body: list[ast.stmt] = []
+    for start in re.finditer(r"\blambda\b", source):
+        for end in range(len(source), start.end(), -1):
+            try:
+                body += parsed(f"({source[start.start() : end]}\n)").body
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+            break
+        else:
+            return None
+    return ast.Module(body, []) if body else None
 
 
 def statement_of(code: CodeType, script: str | None = None) -> str | None:
