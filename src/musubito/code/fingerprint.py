@@ -146,9 +146,9 @@ class CodeTracker:
 
         The call is cheap while nothing has changed, and safe from any thread.
         """
-        held = self._held
-        if held is not None and held[0]():
-            return held[1]
+        kept = self._held
+        if kept is not None and kept[0]():
+            return kept[1]
         return self._renew()
 
     def begin(self) -> tuple[Fingerprint, ObservedRun]:
@@ -156,12 +156,12 @@ class CodeTracker:
 
         The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
         """
-        held = self._held
-        if held is None:
+        kept = self._held
+        if kept is None:
             self._renew()
-            held = self._held
-        assert held is not None  # noqa: S101 - `_renew` sets it, or raises
-        return held[1], ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
+            kept = self._held
+        assert kept is not None  # noqa: S101 - `_renew` sets it, or raises
+        return kept[1], ObservedRun(self._name(), kept[2].unchanged, kept[2].observations, kept[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
@@ -174,8 +174,10 @@ class CodeTracker:
             return ()
         reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
         functions = (function for each in (closure, *reached) if each is not None for function in each.functions)
-        found = (None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions)
-        return tuple(dict.fromkeys(each for each in found if each is not None))
+        statements = (
+            None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions
+        )
+        return tuple(dict.fromkeys(each for each in statements if each is not None))
 
     def _reached(self) -> ReachableCode | None:
         try:
@@ -287,10 +289,10 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
 
 def _is_of_a_module(function: FunctionType) -> bool:
     name = module_of(function)
-    found: Any = find_module(name)
+    value: Any = find_module(name)
     for each in function.__qualname__.split("."):
-        found = getattr(found, each, None)
-    return name != SCRIPT and found is not None and getattr(found, "__wrapped__", found) is function
+        value = getattr(value, each, None)
+    return name != SCRIPT and value is not None and getattr(value, "__wrapped__", value) is function
 
 
 _origins = cache(Owners)
@@ -348,15 +350,15 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
     for cls in classes:
         if named.setdefault(qualified_name(cls), cls) is not cls:
             return uuid.uuid4().bytes  # it is not known of which of the two classes an instance is
-    found: list[bytes] = []
+    result: list[bytes] = []
     for name, cls in named.items():
         for code in codes:
             alike = code.reached.get(name)
             if alike is not None and (len(alike) > 1 or alike[0] is not cls):
                 every = dict.fromkeys(id(each) for code in codes for each in code.reached.get(name, ()))
-                found.append(tokens(*name, [*every, id(cls)].index(id(cls))))
+                result.append(tokens(*name, [*every, id(cls)].index(id(cls))))
                 break
-    return b"".join(sorted(found))
+    return b"".join(sorted(result))
 
 
 def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
@@ -365,20 +367,20 @@ def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
 
 
 def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
-    found: dict[bytes, Fingerprint] = {}
+    result: dict[bytes, Fingerprint] = {}
     for cls in classes:
         fingerprint = _tracker_of(cls, packages).current()
-        found[fingerprint.digest] = fingerprint
-    return [found[digest] for digest in sorted(found)]
+        result[fingerprint.digest] = fingerprint
+    return [result[digest] for digest in sorted(result)]
 
 
-def classes_at_hand(code: Fingerprint, given: Collection[type]) -> Mapping[tuple[str, str], type]:
-    """Return the classes that may rebuild a result of this code, if it was given instances of `given`.
+def classes_at_hand(code: Fingerprint, arguments: Collection[type]) -> Mapping[tuple[str, str], type]:
+    """Return the classes that may rebuild a result of this code, if it was given instances of the classes in `arguments`.
 
     A step may return its arguments, and what they hold.
     """
     at_hand = dict(code.classes)
-    for cls in given:
+    for cls in arguments:
         name = qualified_name(cls)
         at_hand[name] = cls if at_hand.get(name, cls) is cls else Ambiguous
-    return at_hand if given else code.classes
+    return at_hand if arguments else code.classes

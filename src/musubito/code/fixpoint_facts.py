@@ -65,8 +65,8 @@ class FixpointFacts:
     def apart(self) -> FixpointFacts:
         """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
         self.walked_apart = True
-        held = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
-        return FixpointFacts(**{**held, "limits": self.limits.beside()})
+        copies = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
+        return FixpointFacts(**{**copies, "limits": self.limits.beside()})
 
     def ask_anew(self) -> None:
         """Begin a round: forget all questions whose answer was no."""

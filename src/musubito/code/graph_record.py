@@ -63,17 +63,17 @@ def static(value: Any, name: str) -> Any:
     for cls in type(value).__mro__:
         if name in vars(cls):
             return vars(cls)[name]
-    held = fields_of(value) if not isinstance(value, type) else None
-    return ABSENT if held is None else held.get(name, ABSENT)
+    fields = fields_of(value) if not isinstance(value, type) else None
+    return ABSENT if fields is None else fields.get(name, ABSENT)
 
 
-def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
+def fields_of(value: Any, attribute: str = "__dict__") -> dict[Any, Any] | None:
     """Return an object's `__dict__`, or another dict in which it keeps fields, or None without one."""
     try:
-        held = object.__getattribute__(value, where)
+        fields = object.__getattribute__(value, attribute)
     except AttributeError:
         return None
-    return held if isinstance(held, dict) else None
+    return fields if isinstance(fields, dict) else None
 
 
 def slot_of(value: Any, name: str) -> Any:

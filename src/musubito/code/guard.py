@@ -112,20 +112,20 @@ class Guard:
             for key, value in zip(keys, values, strict=True):
                 self.item(container, key, value)
             return
-        held, items, base = name, f"{name}.values()", base_of(container)
+        shown, items, base = name, f"{name}.values()", base_of(container)
         if type(container) is not base:
-            held, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
-        self._term(f"len({held}) == {len(keys)}")
-        self._term(f"all(map(is_, {held}, {self._name(keys)}))")
+            shown, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
+        self._term(f"len({shown}) == {len(keys)}")
+        self._term(f"all(map(is_, {shown}, {self._name(keys)}))")
         self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
         self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
-    def same(self, describe: Callable[[], object], said: object) -> None:
+    def same(self, describe: Callable[[], object], result: object) -> None:
         """Require that `describe()` still returns the same."""
-        self._term(f"{self._name(describe)}() == {self._name(said)}")
+        self._term(f"{self._name(describe)}() == {self._name(result)}")
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""

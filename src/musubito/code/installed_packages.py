@@ -115,14 +115,14 @@ class _Package:
         if self._info is None or not (record := _text(os.path.join(self._info, "RECORD"))):
             return []
         site, own = os.path.split(self._info)
-        found: list[tuple[str, str]] = []
+        result: list[tuple[str, str]] = []
         for path, digest, *_ in filter(None, csv.reader(record.splitlines())):
             outside = path.startswith((f"{own}/", "../")) or os.path.isabs(path)
             if outside or path.endswith(BYTECODE):
                 continue
             file = os.path.join(site, path)
-            found.append((path, digest or (_digest_of(file) if os.path.isfile(file) else "absent")))
-        return found
+            result.append((path, digest or (_digest_of(file) if os.path.isfile(file) else "absent")))
+        return result
 
 
 def is_released(module: str) -> bool:
@@ -172,13 +172,13 @@ class _Search:
         """
         loaded = sys.modules.get(module)
         spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
-        known = _LOADED.get(module)
-        if spec is not None and known is not None and known[0] is spec:
-            return known[1]
-        found = self._find(module)
+        cached = _LOADED.get(module)
+        if spec is not None and cached is not None and cached[0] is spec:
+            return cached[1]
+        result = self._find(module)
         if spec is not None:
-            _LOADED[module] = spec, found
-        return found
+            _LOADED[module] = spec, result
+        return result
 
     def _find(self, module: str) -> tuple[_Package, ...]:
         top = module.partition(".")[0]
@@ -297,11 +297,11 @@ def _recorded_by(info: str, _state: tuple[int, ...]) -> _Package:
 @lru_cache(64)
 def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
     """Return the metadata in a folder, by the normal names of packages."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for name in sorted(os.listdir(site)):
         if name.endswith((".dist-info", ".egg-info")):
-            found.setdefault(_normal(_name_in(name)), []).append(os.path.join(site, name))
-    return found
+            result.setdefault(_normal(_name_in(name)), []).append(os.path.join(site, name))
+    return result
 
 
 def _name_in(info: str) -> str:
@@ -313,8 +313,8 @@ def _normal(name: str) -> str:
 
 
 def _state_of(path: str) -> tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    state = os.stat(path)
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _digested(unit: str) -> Iterator[tuple[str, str]]:
@@ -331,9 +331,9 @@ def _digested(unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _digest_of(file: str) -> str:
-    found = os.stat(file)
-    if found.st_size > WHOLE:
-        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    state = os.stat(file)
+    if state.st_size > WHOLE:
+        return f"{state.st_size} bytes of {state.st_mtime_ns}"
     return sha256(_bytes(file)).hexdigest()
 
 

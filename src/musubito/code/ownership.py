@@ -78,10 +78,10 @@ class Owners:
 
     def _of(self, name: str, file: str | None) -> Owner:
         key = (name, file)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._judge(name, file)
-        return known
+        cached = self._known.get(key)
+        if cached is None:
+            cached = self._known[key] = self._judge(name, file)
+        return cached
 
     def _judge(self, name: str, file: str | None) -> Owner:
         top = name.partition(".")[0]
@@ -197,12 +197,12 @@ def _stdlib_roots() -> tuple[str, ...]:
 @cache
 def _site_roots() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    found = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
-    found.update(site.getsitepackages())
+    folders = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
+    folders.update(site.getsitepackages())
     if isinstance(user := site.getusersitepackages(), str):
-        found.add(user)
+        folders.add(user)
     stdlib = set(_stdlib_roots())
-    return tuple(root for root in map(_root, found) if root not in stdlib)
+    return tuple(root for root in map(_root, folders) if root not in stdlib)
 
 
 @cache
@@ -216,11 +216,15 @@ def _editable_roots() -> tuple[str, ...]:
             continue  # if this user may not read the folder, nothing can be imported from it
         for record in records:
             try:
-                said = json.loads(record.read_text("utf-8"))
+                content = json.loads(record.read_text("utf-8"))
             except (OSError, ValueError):
                 continue  # an unreadable record makes no promise of an editable install
-            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
-                url = urlsplit(said["url"])
+            if (
+                isinstance(content, dict)
+                and content.get("dir_info", {}).get("editable")
+                and isinstance(content.get("url"), str)
+            ):
+                url = urlsplit(content["url"])
                 if url.scheme == "file":
                     roots.add(_root(url2pathname(url.path)))
     return tuple(roots)

@@ -24,15 +24,17 @@ def storable(text: str | None) -> str | None:
 
 def prompt_text(value: Any) -> str | None:
     """Return the texts that an object holds for a model, in fields with such names; no other field is shown."""
-    held = fields_of(value) or {}
-    texts = [each for name, each in held.items() if type(each) is str and type(name) is str and _is_for_models(name)]
+    contents = fields_of(value) or {}
+    texts = [
+        each for name, each in contents.items() if type(each) is str and type(name) is str and _is_for_models(name)
+    ]
     return "\n".join(text for text in texts if constant_text("", text)) or None
 
 
 def fields_text(value: Any) -> str | None:
     """Return the short plain fields of an object, one a line; fields with the name of a secret are left out."""
-    held = fields_of(value) or {}
-    plain = {name: each for name, each in held.items() if type(name) is str and type(each) in ATOMS}
+    contents = fields_of(value) or {}
+    plain = {name: each for name, each in contents.items() if type(name) is str and type(each) in ATOMS}
     shown = ((name, constant_text(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
     lines = [f"{name} = {plain[name]!r}" for name, text in shown if text is not None and len(text) <= LONGEST_FIELD]
     return "\n".join(lines) or None

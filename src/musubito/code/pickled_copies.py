@@ -65,18 +65,18 @@ def _parts(a: Any, b: Any, guard: Guard) -> Pairs | None:
     if kind is FunctionType:
         return _of_functions(a, b, guard)
     if kind in CONTAINERS:
-        held = tuple(b)
+        items = tuple(b)
         if kind is list:
-            guard.items(b, list, held)
-        return list(zip(a, held, strict=True)) if len(a) == len(held) else None
+            guard.items(b, list, items)
+        return list(zip(a, items, strict=True)) if len(a) == len(items) else None
     if kind is dict:
         keys, values = tuple(b), tuple(b.values())
         guard.mapping(b, keys, values)
         return [*zip(a, keys, strict=True), *zip(a.values(), values, strict=True)] if len(a) == len(keys) else None
-    said = _encoding(a)
-    if said is None or said != _encoding(b):
+    encoding = _encoding(a)
+    if encoding is None or encoding != _encoding(b):
         return None
-    guard.same(lambda: _encoding(b), said)
+    guard.same(lambda: _encoding(b), encoding)
     return []
 
 
@@ -108,19 +108,19 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
     if sys.version_info < (3, 14):
         guard.mapping(b.__annotations__, tuple(theirs), tuple(theirs.values()))
     for mine, cell in zip(a.__closure__ or (), b.__closure__ or (), strict=True):
-        held = contents(cell)
-        if held is not ABSENT:
-            guard.attribute(cell, "cell_contents", held)
-        pairs.append((contents(mine), held))
+        theirs_now = contents(cell)
+        if theirs_now is not ABSENT:
+            guard.attribute(cell, "cell_contents", theirs_now)
+        pairs.append((contents(mine), theirs_now))
     for name in _named(a.__code__):
         if name in DYNAMIC:
             return None
-        held = b.__globals__.get(name, ABSENT)
-        if held is ABSENT:
+        theirs_now = b.__globals__.get(name, ABSENT)
+        if theirs_now is ABSENT:
             guard.absent(b.__globals__, name)
         else:
-            guard.item(b.__globals__, name, held)
-        pairs.append((a.__globals__.get(name, ABSENT), held))
+            guard.item(b.__globals__, name, theirs_now)
+        pairs.append((a.__globals__.get(name, ABSENT), theirs_now))
     return pairs
 
 

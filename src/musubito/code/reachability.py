@@ -240,17 +240,17 @@ class ReachabilityWalk(Walk):
         """
         if issubclass(type(value), type):
             return describe(self, value, name)
-        known = len(self._index)
+        count = len(self._index)
         try:
             return describe(self, value, name)
         except MusubitoError:
             raise
         except Exception:
             # Forget the links of the failed description: how far it came may depend on the depth of the stack.
-            for key in list(self._index)[known:]:
+            for key in list(self._index)[count:]:
                 del self._index[key]
                 self._queue.pop()
-            del self._names[known:], self._kept[known:]
+            del self._names[count:], self._kept[count:]
             self.not_identified(name, value)
             return not_tracked(self, value, name)
 

@@ -88,13 +88,13 @@ def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
         return value
     shown: dict[str, Any] = {}
     for key, part in value.items():
-        said = hidden = key if len(key) < SHORT else scrubbed(key)
+        text = hidden = key if len(key) < SHORT else scrubbed(key)
         number = len(shown)
         # Nor may a key look like another one that is shown as it is.
-        while said != key and (said in shown or said in value):
-            said = f"{hidden} ({number})"
+        while text != key and (text in shown or text in value):
+            text = f"{hidden} ({number})"
             number += 1
-        shown[said] = part
+        shown[text] = part
     return shown
 
 

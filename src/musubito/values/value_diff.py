@@ -31,12 +31,12 @@ class Difference(NamedTuple):
 
 def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
     """Return the first `most` places at which two plain values differ, from the outside in."""
-    found: list[Difference] = []
+    result: list[Difference] = []
     for difference in _differences(before, after, path):
-        found.append(difference)
-        if len(found) == most:
+        result.append(difference)
+        if len(result) == most:
             break
-    return found
+    return result
 
 
 def how_many(before: Any, after: Any) -> int:

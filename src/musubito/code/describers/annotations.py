@@ -35,8 +35,8 @@ def annotations_of(cls: Any) -> dict[str, Any]:
         import annotationlib  # noqa: PLC0415 - new in 3.14
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
-    return dict(held) if isinstance(held, dict) else {}
+    annotations = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
 def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
@@ -44,11 +44,11 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
     if sys.version_info < (3, 14):
-        held = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
-        if isinstance(held, dict):
-            walk.guard.mapping(held, tuple(held), tuple(held.values()))
+        annotations = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
+        if isinstance(annotations, dict):
+            walk.guard.mapping(annotations, tuple(annotations), tuple(annotations.values()))
         if not isinstance(thing, type):
-            walk.guard.attribute(thing, "__annotations__", held)
+            walk.guard.attribute(thing, "__annotations__", annotations)
     for each, annotation in annotations_of(thing).items():
         bound = f"{name}.{each}:"
         if isinstance(annotation, str):
@@ -89,13 +89,15 @@ def _led_to(cls: type) -> dict[str, Any]:
 
     The functions of a class that was sent from another process lack some of the globals that they had.
     """
-    found = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
+    classes = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
     fields = (vars(cls).get("__pydantic_fields__") or {}).values()
-    made = (getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values())
-    for annotation in (*(field.annotation for field in fields), *made):
+    factories = (
+        getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values()
+    )
+    for annotation in (*(field.annotation for field in fields), *factories):
         for each in _classes(annotation, {}, {}):
-            found.setdefault(each.__name__, each)
-    return found
+            classes.setdefault(each.__name__, each)
+    return classes
 
 
 def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
@@ -181,7 +183,7 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     The classes are those in `reached` and in the function's annotations. The bases of each class follow, and the
     classes that its annotations name.
     """
-    found: dict[tuple[str, str], type] = {}
+    result: dict[tuple[str, str], type] = {}
     pending: list[type] = []
     is_code = isinstance(function, FunctionType | MethodType)
     names, local = (function.__globals__, _closure(function)) if is_code else ({}, {})
@@ -195,27 +197,27 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
         key = qualified_name(cls)
         if key[0] in ("builtins", "typing"):
             continue
-        if key in found:
-            if found[key] is not cls:
-                found[key] = Ambiguous
+        if key in result:
+            if result[key] is not cls:
+                result[key] = Ambiguous
             continue
-        found[key] = cls
+        result[key] = cls
         module = find_module(key[0])
         for each in cls.__mro__[1:]:
             pending.append(each)
         for annotation in annotations_of(cls).values():
             pending += _classes(annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls})
-    return found
+    return result
 
 
 def _closure(function: Any) -> dict[str, Any]:
-    code, held = getattr(function, "__code__", None), {}
+    code, values = getattr(function, "__code__", None), {}
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
         try:
-            held[name] = cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:
             continue  # not bound yet, so it names no class
-    return held
+    return values
 
 
 def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
@@ -251,16 +253,16 @@ def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> 
         naming = _naming(str.strip(text))
     except (SyntaxError, ValueError):
         return []  # the text is not an expression, so it names no class
-    found: list[Any] = []
+    result: list[Any] = []
     for node in naming:
         if isinstance(node, ast.Constant):
             if isinstance(node.value, str):
-                found.append(node.value)
+                result.append(node.value)
         else:
             value = _named(node, names, local)
             if value is not None and not isinstance(value, str):
-                found.append(value)
-    return found[::-1]
+                result.append(value)
+    return result[::-1]
 
 
 def _named(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:

@@ -55,7 +55,7 @@ def _of_array(value: Any) -> Parts:
 
 def _joined(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
     """Return the parts, and write out each part that has an encoding: many are made again at each access."""
-    held: list[tuple[str, Any]] = []
+    contents: list[tuple[str, Any]] = []
     for label, each in parts:
         data = _encoded(each)
         inner = None if data is not None else table_parts(each)
@@ -63,14 +63,14 @@ def _joined(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
             own += tokens(label) + data
         elif inner is not None:
             own += tokens(label) + inner.own
-            held += [(f"{label}.{name}", part) for name, part in inner.held]
+            contents += [(f"{label}.{name}", part) for name, part in inner.held]
         elif type(each) is list:
             more = _joined(b"", [(f"{label}[{number}]", item) for number, item in enumerate(each)])
             own += tokens(label, len(each)) + more.own
-            held += more.held
+            contents += more.held
         else:
-            held.append((label, each))
-    return Parts(own, held)
+            contents.append((label, each))
+    return Parts(own, contents)
 
 
 def _encoded(value: Any) -> bytes | None:

@@ -125,16 +125,16 @@ GENERATED = frozenset(
 
 def fields_declared(cls: type) -> set[str]:
     """Return the names of a class's own members and of its own fields."""
-    found = {*vars(cls), *_names_in(cls, "__annotations__")}
+    names = {*vars(cls), *_names_in(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
         own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
-        found.update(own.difference(*inherited))
-    return found
+        names.update(own.difference(*inherited))
+    return names
 
 
 def _names_in(cls: type, attribute: str) -> set[str]:
-    held = vars(cls).get(attribute)
-    return set(held) if isinstance(held, dict) else set()  # in `type` itself it is a descriptor
+    fields = vars(cls).get(attribute)
+    return set(fields) if isinstance(fields, dict) else set()  # in `type` itself it is a descriptor
 
 
 def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
@@ -179,9 +179,9 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
-    known = walk.read.names(cls, members)
-    walk.read.more(cls, members, known | MADE_LATER)
-    for each in sorted(known):
+    names = walk.read.names(cls, members)
+    walk.read.more(cls, members, names | MADE_LATER)
+    for each in sorted(names):
         if each in members and _is_derived(cls, each, members[each]):
             continue
         value = walk.read.field(cls, members, each, f"{name}.{each}")
@@ -213,8 +213,8 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
     if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
         return True
     # If a class stands for an argument, any of its methods may be called, but not what sets up the class itself.
-    given = walk.function
-    return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
+    argument = walk.function
+    return isinstance(argument, type) and cls in argument.__mro__ and not _sets_up(member)
 
 
 def _overrides(walk: Walk, cls: type, name: str) -> bool:
@@ -242,17 +242,17 @@ def _is_derived(cls: type, name: str, value: Any) -> bool:
     if name in DERIVED or name.startswith("__pydantic_"):
         return True
     if isinstance(cls, EnumMeta) and (name in cls._member_map_ or name in ENUM_DERIVED):
-        made = getattr(value, "__func__", value)
-        own = isinstance(made, FunctionType) and made.__globals__.get("__name__") != "enum"
+        function = getattr(value, "__func__", value)
+        own = isinstance(function, FunctionType) and function.__globals__.get("__name__") != "enum"
         return name in cls._member_map_ or not own
     if isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
         return True
     if name not in GENERATED or not _is_schema(cls):
         return False
-    made = getattr(value, "__func__", value)
-    if not isinstance(made, FunctionType):
+    function = getattr(value, "__func__", value)
+    if not isinstance(function, FunctionType):
         return value is None or name == "__match_args__"
-    return _is_generated(made, f"{qualified_name(cls)[1]}.{name}")
+    return _is_generated(function, f"{qualified_name(cls)[1]}.{name}")
 
 
 def _is_generated(function: FunctionType, qualname: str) -> bool:

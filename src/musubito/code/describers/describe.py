@@ -86,14 +86,14 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)
-        held = [each for pair in pairs for each in pair]
+        items = [each for pair in pairs for each in pair]
         dicts.append([key for key, _ in pairs])
     elif cls is bytearray:
         return bytearray(walk.read.elements(value, bytearray, name))
     else:
-        held = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
+        items = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     counted = []
-    for each in held:
+    for each in items:
         if type(each) not in ATOMS:
             walk.limits.below(each, value)
         inner = _plain(walk, each, name, dicts, depth + 1)
@@ -250,9 +250,9 @@ def _builtin(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _getter(walk: Walk, value: Any, name: str) -> GraphRecord:
-    made, parts = value.__reduce__()[:2]
-    if isinstance(made, functools.partial):  # a methodcaller with keywords
-        parts = (*made.args, *parts, *sorted(made.keywords.items()))
+    constructor, parts = value.__reduce__()[:2]
+    if isinstance(constructor, functools.partial):  # a methodcaller with keywords
+        parts = (*constructor.args, *parts, *sorted(constructor.keywords.items()))
     return GraphRecord(tokens(type(value).__name__), walk.links(enumerate(parts), name))
 
 
@@ -266,14 +266,14 @@ def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> GraphRecord:
 def _member(walk: Walk, value: Enum, name: str) -> GraphRecord:
     own = tokens("member", value._name_)
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
-    held = vars(value)
-    known = walk.read.names(value, held)
-    for each in sorted(known):
+    fields = vars(value)
+    names = walk.read.names(value, fields)
+    for each in sorted(names):
         if not each.startswith("_"):
-            inner = walk.read.field(value, held, each, f"{name}.{each}")
+            inner = walk.read.field(value, fields, each, f"{name}.{each}")
             if inner is not ABSENT:
                 links.append((each, walk.constant(inner, f"{name}.{each}")))
-    walk.read.more(value, held, known | {"_sort_order_", "_hash_"})
+    walk.read.more(value, fields, names | {"_sort_order_", "_hash_"})
     return GraphRecord(own, links)
 
 
@@ -298,13 +298,13 @@ def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
     else:
         builtin: Any = base
         fixed = isinstance(value, tuple | frozenset)
-        held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
+        items = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
         if isinstance(value, set | frozenset) or walk.is_shown(value):
             # The order in which things are shown is often that of a set.
-            held = _in_order(walk, tuple(held), name)
-        for each in held:
+            items = _in_order(walk, tuple(items), name)
+        for each in items:
             mark_introspectable(walk, each)
-        links += walk.links(enumerate(held), name)
+        links += walk.links(enumerate(items), name)
     if cls is not base:
         more = describe_object(walk, value, name)
         return GraphRecord(own + more.own, [*links, *more.links])

@@ -72,7 +72,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
-    own += names_of(walk, function, held=signature)
+    own += names_of(walk, function, is_value=signature)
     if walk.text and text.source is not None:
         own += tokens("text", text.source.text)
     note_looks(walk, text.scan)
@@ -89,8 +89,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             links += _added_to(walk, function, read, cells, name)
             continue
         value, bound = ABSENT, read.name
-        given = (read.name, *read.attributes)[-1] in text.scan.given
-        how = _How(read in text.scan.calls, given, read.name in text.scan.shown)
+        is_handed_on = (read.name, *read.attributes)[-1] in text.scan.given
+        how = _How(read in text.scan.calls, is_handed_on, read.name in text.scan.shown)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
@@ -122,10 +122,10 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
 
 def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
     """Return the record of a whole module, for code that gets at its names in other ways than by naming them."""
-    known = walk.read.names(names, names)
-    walk.read.more(names, names, known)
+    keys = walk.read.names(names, names)
+    walk.read.more(names, names, keys)
     links: Links = []
-    for each in sorted(known):
+    for each in sorted(keys):
         if not (each.startswith("__") and each.endswith("__")):
             value = walk.read.name(names, each, f"{name}.{each}")
             if value is ABSENT:
@@ -143,9 +143,9 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
 def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        held = walk.read.cell(cell, variable, f"{name}:{variable}")
-        values[variable] = walk.original(held)
-        if held is ABSENT:
+        value = walk.read.cell(cell, variable, f"{name}:{variable}")
+        values[variable] = walk.original(value)
+        if value is ABSENT:
             links.append((f"closure {variable}", b"unbound"))
     return values
 
@@ -170,14 +170,14 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
-    known = walk.read.names(function, fields)
-    walk.read.more(function, fields, known)
+    names = walk.read.names(function, fields)
+    walk.read.more(function, fields, names)
     wrapped = fields.get("__wrapped__")
     copied: Mapping[str, Any] = {}
     if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Owner.USER:
         # Attributes that `functools.wraps` copies from a package's function (tenacity's statistics) are not the user's.
         copied = wrapped.__dict__
-    for each in sorted(known):
+    for each in sorted(names):
         if not each.startswith("__musubito") and (each == "__wrapped__" or each not in copied):
             value = walk.read.field(function, fields, each, f"{name}.{each}")
             if value is ABSENT:
@@ -190,29 +190,29 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
 # -- what it runs and writes -------------------------------------------------------------------------------------------
 
 
-def _runs(walk: Walk, function: FunctionType, found: NameUsage) -> None:
+def _runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
     """Note what a function that can run may run in turn.
 
     The calls that a constructor makes on its own object do not count: they set the object up.
     """
     facts = walk.facts
-    facts.mentioned |= found.mentions
-    facts.called_names |= found.called_names
-    facts.handed |= found.given
-    facts.limits.fields |= found.stores
-    facts.limits.mutators |= found.mutators
-    facts.limits.dynamic |= found.dynamic
+    facts.mentioned |= usage.mentions
+    facts.called_names |= usage.called_names
+    facts.handed |= usage.given
+    facts.limits.fields |= usage.stores
+    facts.limits.mutators |= usage.mutators
+    facts.limits.dynamic |= usage.dynamic
     if function.__name__ not in CONSTRUCTORS:
-        facts.mentioned |= found.of_receiver
+        facts.mentioned |= usage.of_receiver
 
 
-def _writes(walk: Walk, function: FunctionType, found: NameUsage, member: bool) -> None:
+def _writes(walk: Walk, function: FunctionType, usage: NameUsage, member: bool) -> None:
     """Note the names that a function that can run writes, and the values that it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
     if owner is None and member and walk.owner is not None:
         owner = walk.owner, function.__code__.co_varnames[:1] == ("cls",)
-    for write in found.writes:
+    for write in usage.writes:
         if write.root is Root.RECEIVER:
             if owner is not None and function.__name__ not in CONSTRUCTORS:
                 walk.limits.add_member(*owner, write)
@@ -224,7 +224,7 @@ def _writes(walk: Walk, function: FunctionType, found: NameUsage, member: bool) 
             walk.limits.add_name(function.__globals__, write.name, Manner(write.counts, write.lazily))
         else:
             walk.limits.add_name(cells[write.name], write.name, Manner(write.counts, write.lazily))
-    for place in found.handed:
+    for place in usage.handed:
         value = _root_of(function, cells, place.root, place.name)
         for key in place.path:
             value = step_into(value, key)
@@ -320,13 +320,13 @@ def _follow(
             break
         if attribute in PLACES:
             return
-        found = walk.read.name(names, attribute, name)
-        if found is ABSENT:
-            found = lazy_attribute(walk, value, attribute) if user else ABSENT
-            if found is ABSENT:
+        member = walk.read.name(names, attribute, name)
+        if member is ABSENT:
+            member = lazy_attribute(walk, value, attribute) if user else ABSENT
+            if member is ABSENT:
                 links.append((label, tokens("unbound" if user else "named", ".".join((name, *rest)))))
                 return
-        value = found
+        value = member
     if lazy and isinstance(value, FunctionType | type) and module_name(value).partition(".")[0] == lazy:
         # This module makes its names on demand: it does not count whether this name was made yet.
         links.append((label, tokens("named", ".".join((name, *rest)))))

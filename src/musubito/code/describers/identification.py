@@ -158,11 +158,11 @@ class _Judgement:
         fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in slot_names(cls))
         return self._all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
 
-    def _all(self, holder: Any, held: Iterable[Any], depth: int) -> bool:
+    def _all(self, holder: Any, contents: Iterable[Any], depth: int) -> bool:
         self.entered[id(holder)] = holder
         if self.is_large():
             return False
-        for each in held:
+        for each in contents:
             if type(each) not in ATOMS:
                 self._walk.limits.below(each, holder)
                 if not self.counts(each, depth + 1):

@@ -75,12 +75,12 @@ def mark_introspectable(walk: Walk, value: Any) -> None:
             return
 
 
-def names_of(walk: Walk, function: FunctionType, *, held: bool) -> bytes:
+def names_of(walk: Walk, function: FunctionType, *, is_value: bool) -> bytes:
     """Return the names that a function bears, if code may read them; otherwise nothing.
 
-    `held`: the function is held as a value.
+    `is_value`: code holds the function as a value.
     """
-    if not held and not walk.facts.mentioned.meets(NAMES):
+    if not is_value and not walk.facts.mentioned.meets(NAMES):
         return b""
     walk.guard.attribute(function, "__name__", function.__name__)
     walk.guard.attribute(function, "__qualname__", function.__qualname__)
@@ -116,8 +116,8 @@ def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     if SUBCLASSES not in walk.facts.mentioned:
         return []
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
-    found = [each for each in _subclasses(cls) if walk.origins.of_class(each) is Owner.USER]
-    return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(found)]
+    users = [each for each in _subclasses(cls) if walk.origins.of_class(each) is Owner.USER]
+    return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(users)]
 
 
 def _subclasses(cls: type) -> list[type]:
@@ -125,8 +125,8 @@ def _subclasses(cls: type) -> list[type]:
 
     Of several with one name only the latest is returned: the others are only not collected yet.
     """
-    found: list[type] = type.__subclasses__(cls)
-    return list({qualified_name(each): each for each in found}.values())
+    subclasses: list[type] = type.__subclasses__(cls)
+    return list({qualified_name(each): each for each in subclasses}.values())
 
 
 def called_by_name(attributes: list[str]) -> bool:

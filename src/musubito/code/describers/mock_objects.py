@@ -44,11 +44,11 @@ def mock_of(function: FunctionType) -> Any:
 
 def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of a mock: its kind, and what was put into it and into its children."""
-    found = list(_put_in(value))
-    walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])
+    put_in = list(_put_in(value))
+    walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in put_in])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
     links = [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
-    for label, each in found:
+    for label, each in put_in:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):
             for number, answer in enumerate(_listed(each)):
@@ -69,48 +69,50 @@ def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
         if id(mock) in seen:
             continue
         seen.add(id(mock))
-        held = fields_of(mock) or {}
-        children = dict(held.get("_mock_children") or {})
+        fields = fields_of(mock) or {}
+        children = dict(fields.get("_mock_children") or {})
         for label, each in sorted(children.items(), key=lambda pair: str(pair[0])):
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
             elif each is not None:
                 yield f"{path}.{label}", str(each)  # a mark that the child was deleted
-        for label, each in _fields(mock, held):
+        for label, each in _fields(mock, fields):
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
             else:
                 yield f"{path}.{label}", each
 
 
-def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _fields(mock: Any, fields: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what was put into one mock itself."""
     library = sys.modules["unittest.mock"]
-    delegate = held.get("_mock_delegate")
-    where = held if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
+    delegate = fields.get("_mock_delegate")
+    answers = (
+        fields if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
+    )
     for label in ("_mock_return_value", "_mock_side_effect"):
-        each = where.get(label)
-        if each is not None and each is not library.DEFAULT and not _is_made(held, label, each):
+        each = answers.get(label)
+        if each is not None and each is not library.DEFAULT and not _is_made(fields, label, each):
             yield "()" if label == "_mock_return_value" else "(side effect)", each
     for label in ("_mock_wraps", "_spec_class", "_mock_methods"):
-        if held.get(label) is not None:
-            yield label, held[label]
-    for label in sorted(map(str, held)):
+        if fields.get(label) is not None:
+            yield label, fields[label]
+    for label in sorted(map(str, fields)):
         if not label.startswith(("_mock_", "_spec_")) and label not in _own_names():
-            yield label, held[label]
+            yield label, fields[label]
     for label, each in sorted(vars(type(mock)).items()):
         # Each mock has a class of its own, which holds the special methods that the mock was given.
         if isinstance(each, FunctionType) and not any(is_mock(contents(cell)) for cell in each.__closure__ or ()):
             yield label, each  # a function that asks a mock stands for a child, which was looked at already
 
 
-def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
+def _is_made(fields: dict[Any, Any], label: str, value: object) -> bool:
     """Return whether `MagicMock` itself gave a special method with these fields its answer."""
     library: Any = sys.modules["unittest.mock"]
-    name, parent = held.get("_mock_new_name"), held.get("_mock_new_parent")
+    name, parent = fields.get("_mock_new_name"), fields.get("_mock_new_parent")
     if label == "_mock_side_effect":
-        made = isinstance(value, FunctionType) and value.__module__ == library.__name__
-        return made and name in getattr(library, "_side_effect_methods", {})
+        is_default = isinstance(value, FunctionType) and value.__module__ == library.__name__
+        return is_default and name in getattr(library, "_side_effect_methods", {})
     calculated = getattr(library, "_calculate_return_value", {}).get(name)
     if calculated is not None and parent is not None and type(value) in (int, str):
         return bool(value == calculated(parent))

@@ -92,8 +92,8 @@ def array_encoding(value: Any) -> bytes | None:
         return None
     if is_masked(value):
         parts = numpy.asarray(value.data), numpy.ma.getmaskarray(value), numpy.asarray(value.fill_value)
-        said = [encoded(numpy.array(each, subok=False)) for each in parts]
-        return None if None in said else tokens(*said)
+        encodings = [encoded(numpy.array(each, subok=False)) for each in parts]
+        return None if None in encodings else tokens(*encodings)
     return encoded(numpy.array(value, subok=False))
 
 
@@ -114,11 +114,11 @@ def stated_names(value: Any) -> list[str]:
 
     Things of other packages that are neither functions nor classes have such names: numpy's ufuncs, Cython's functions.
     """
-    found = []
+    names = []
     for each in ("__module__", "__qualname__", "__name__"):
-        said = getattr(value, each) if static(value, each) is not ABSENT else None
-        found.append(canonical_module(said) if isinstance(said, str) else "")
-    return found
+        name = getattr(value, each) if static(value, each) is not ABSENT else None
+        names.append(canonical_module(name) if isinstance(name, str) else "")
+    return names
 
 
 def encoded(value: Any) -> bytes | None:

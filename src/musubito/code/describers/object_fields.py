@@ -46,18 +46,18 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
         links += _patched_below(walk, value, "", name, {})
     if not only_data:
         exempt |= unread(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
-    for where in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
-        held = fields_of(value, where)
-        if held is None:
+    for attribute in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        contents = fields_of(value, attribute)
+        if contents is None:
             continue
-        walk.guard.attribute(value, where, held)
+        walk.guard.attribute(value, attribute, contents)
         if exempt:
-            known = walk.read.names(value, held)
-            walk.read.more(value, held, known | exempt)
-            names = sorted(known - exempt, key=str)
-            pairs = [(each, walk.read.field(value, held, each, f"{name}.{each}")) for each in names]
+            keys = walk.read.names(value, contents)
+            walk.read.more(value, contents, keys | exempt)
+            names = sorted(keys - exempt, key=str)
+            pairs = [(each, walk.read.field(value, contents, each, f"{name}.{each}")) for each in names]
         else:
-            pairs = sorted(walk.read.fields(value, held, name), key=lambda pair: str(pair[0]))
+            pairs = sorted(walk.read.fields(value, contents, name), key=lambda pair: str(pair[0]))
         for each, inner in pairs:
             if inner is ABSENT:
                 continue
@@ -66,7 +66,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _field(walk, value, part, label, called, of_others=only_data)
         if not only_data:
-            links += order_of(walk, value, held, exempt, name)
+            links += order_of(walk, value, contents, exempt, name)
     members = tuple(each for each in members_of_slots(type(value)) if each[0] not in exempt)
     if members:
         for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
@@ -79,21 +79,25 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
 
     `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
     """
-    held, lazy, links = fields_of(thing), cached_property_names(type(thing)), list[tuple[str, bytes]]()
-    if held is None or (not lazy and not seen) or id(thing) in seen:
+    contents, lazy, links = fields_of(thing), cached_property_names(type(thing)), list[tuple[str, bytes]]()
+    if contents is None or (not lazy and not seen) or id(thing) in seen:
         return links
     for each in sorted(lazy):
-        if each in held:
-            walk.guard.item(held, each, held[each])
-            links += _patched_below(walk, held[each], f"{label}.{each}", f"{name}.{each}", {**seen, id(thing): thing})
+        if each in contents:
+            walk.guard.item(contents, each, contents[each])
+            links += _patched_below(
+                walk, contents[each], f"{label}.{each}", f"{name}.{each}", {**seen, id(thing): thing}
+            )
         else:
-            walk.guard.absent(held, each)
+            walk.guard.absent(contents, each)
     if seen:
-        walk.guard.within(held, frozenset(held))
-        for each in sorted(filter(lambda key: type(key) is str and key not in lazy, held)):
-            if callable(held[each]) and any(each in vars(cls) for cls in type(thing).__mro__):
-                walk.guard.item(held, each, held[each])
-                links.append((f"{label}.{each}", walk.link(held[each], walk.called(held[each], f"{name}.{each}"))))
+        walk.guard.within(contents, frozenset(contents))
+        for each in sorted(filter(lambda key: type(key) is str and key not in lazy, contents)):
+            if callable(contents[each]) and any(each in vars(cls) for cls in type(thing).__mro__):
+                walk.guard.item(contents, each, contents[each])
+                links.append(
+                    (f"{label}.{each}", walk.link(contents[each], walk.called(contents[each], f"{name}.{each}")))
+                )
     return links
 
 
@@ -107,9 +111,9 @@ def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[st
     if not keys or type(value) not in (dict, types.NoneType):
         yield value, label, name
     elif value is not None:
-        known = walk.read.names(value, value)
-        walk.read.more(value, value, known | keys)
-        for key in sorted(known - keys, key=str):
+        present = walk.read.names(value, value)
+        walk.read.more(value, value, present | keys)
+        for key in sorted(present - keys, key=str):
             inner = walk.read.field(value, value, key, f"{name}.{key}")
             if inner is not ABSENT:
                 yield from _parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
@@ -123,14 +127,14 @@ def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_oth
     """
     if type(value) in TELLS_ALL:
         return [(label, walk.link(value, name))]
-    known = policy_of(holder) is not None
-    if not known if of_others else label in walk.facts.handed:
+    has_policy = policy_of(holder) is not None
+    if not has_policy if of_others else label in walk.facts.handed:
         mark_introspectable(walk, value)
     if not of_others:
         # Code that is handed an object reaches all that the object leads to.
         whole = label in walk.facts.handed or id(holder) in walk.facts.whole
         return [(label, walk.link(value, walk.called(value, name), whole=whole))]
-    return held_by_others(walk, value, label, name) if known else setting_linked(walk, value, label, name)
+    return held_by_others(walk, value, label, name) if has_policy else setting_linked(walk, value, label, name)
 
 
 def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
@@ -186,15 +190,15 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
 
 def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the settings of another package's object; settings in containers are yielded one by one."""
-    cls, held = type(value), fields_of(value)
-    if held is None:
+    cls, contents = type(value), fields_of(value)
+    if contents is None:
         return
     walk.limits.open(value, foreign=True)
-    known = walk.read.names(value, held)
-    walk.read.more(value, held, known | cached_property_names(cls))
-    known -= told_nothing(value) | cached_property_names(cls)
-    for each in sorted(filter(functools.partial(is_setting, cls), known)):
-        inner = walk.read.field(value, held, each, f"{name}.{each}")
+    names = walk.read.names(value, contents)
+    walk.read.more(value, contents, names | cached_property_names(cls))
+    names -= told_nothing(value) | cached_property_names(cls)
+    for each in sorted(filter(functools.partial(is_setting, cls), names)):
+        inner = walk.read.field(value, contents, each, f"{name}.{each}")
         if inner is not ABSENT and not is_secret_field(each, inner):
             yield from _leaves(walk, inner, f".{each}", f"{name}.{each}")
 
@@ -226,17 +230,19 @@ def declared_fields_linked(walk: Walk, value: Any, name: str) -> list[tuple[str,
     if is_dataclass(cls):
         names = [each.name for each in fields(cls)]
     else:
-        known = cls.__pydantic_fields__.items()
-        names = [each for each, field in known if kind is not None or not getattr(field, "exclude", None)]
+        declared = cls.__pydantic_fields__.items()
+        names = [each for each, field in declared if kind is not None or not getattr(field, "exclude", None)]
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     links: list[tuple[str, bytes]] = []
-    held = fields_of(value)
+    contents = fields_of(value)
     extra = fields_of(value, "__pydantic_extra__") or {}
     for each in sorted({*names, *extra} - left_out):
-        where = next((fields for fields in (held, extra) if fields is not None and each in fields), None)
+        mapping = next((fields for fields in (contents, extra) if fields is not None and each in fields), None)
         called = f"{name}.{each}"
         # An object may have slots beside its `__dict__`.
-        inner = walk.read.slot(value, each, called) if where is None else walk.read.field(value, where, each, called)
+        inner = (
+            walk.read.slot(value, each, called) if mapping is None else walk.read.field(value, mapping, each, called)
+        )
         if inner is ABSENT:
             continue
         if kind is None:

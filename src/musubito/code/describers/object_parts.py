@@ -103,10 +103,10 @@ def parts_of(value: Any, origin: Owner) -> Parts | None:
 
 def _holds_hidden(value: Any) -> bool:
     """Return whether a field holds data of another language that only the object around it can pickle."""
-    held = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
+    values = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
     return any(
         hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
-        for each in held
+        for each in values
     )
 
 
@@ -115,12 +115,12 @@ def _is_named(cls: type) -> bool:
     return cls.__module__ != "builtins" or vars(builtins).get(cls.__qualname__) is cls
 
 
-def does_something(value: Any, held: Iterable[Any]) -> bool:
+def does_something(value: Any, contents: Iterable[Any]) -> bool:
     """Return whether an object is no data, so that it rightly counts by its type.
 
     The object is machinery, holds machinery, or is an iterator, which its readers use up.
     """
-    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
+    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *contents)))
 
 
 @kept_for_a_round
@@ -215,12 +215,12 @@ def _reduced(value: Any) -> Parts | None:
     if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
         return None  # the function may be the user's
     try:
-        said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+        reduced = reduce(value) if reduce is not None else value.__reduce_ex__(4)
     except Exception:
         return None
-    if isinstance(said, str):
-        return Parts(tokens("named", said), [])
-    made = tokens("reduced", module_name(said[0]), str(getattr(said[0], "__qualname__", "")))
-    pairs = zip(("of", "state", "items", "pairs"), said[1:], strict=False)
-    held = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
-    return Parts(made, [(label, each) for label, each in held if each is not None])
+    if isinstance(reduced, str):
+        return Parts(tokens("named", reduced), [])
+    own = tokens("reduced", module_name(reduced[0]), str(getattr(reduced[0], "__qualname__", "")))
+    pairs = zip(("of", "state", "items", "pairs"), reduced[1:], strict=False)
+    contents = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
+    return Parts(own, [(label, each) for label, each in contents if each is not None])

@@ -120,14 +120,14 @@ def is_setting(cls: type, name: object) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parameters(cls: type) -> frozenset[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for each in cls.__mro__:
-        made = vars(each).get("__init__")
-        code = getattr(inspect.unwrap(made) if callable(made) else None, "__code__", None)
+        constructor = vars(each).get("__init__")
+        code = getattr(inspect.unwrap(constructor) if callable(constructor) else None, "__code__", None)
         if code is not None:
             rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-            found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest])
-    return frozenset(found)
+            names.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest])
+    return frozenset(names)
 
 
 def is_type_adapter(value: object) -> bool:
@@ -156,14 +156,14 @@ def told_nothing(value: Any) -> frozenset[str]:
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
-    held = fields_of(value) or {}
-    found = {"pid"} if held.get("pid") == os.getpid() else set()
-    for name, each in held.items():
+    contents = fields_of(value) or {}
+    result = {"pid"} if contents.get("pid") == os.getpid() else set()
+    for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue
-        if _is_of_process(value, held, name) or _is_state(each) or (type(each) is str and each == version):
-            found.add(name)
-    return frozenset(found)
+        if _is_of_process(value, contents, name) or _is_state(each) or (type(each) is str and each == version):
+            result.add(name)
+    return frozenset(result)
 
 
 def is_hash_of_its_name(number: int) -> bool:
@@ -172,16 +172,16 @@ def is_hash_of_its_name(number: int) -> bool:
     return abs(number) >= LEAST_ADDRESS and any(hash(each) == int(number) for each in texts)
 
 
-def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
+def _is_of_process(value: Any, contents: Mapping[Any, Any], name: str) -> bool:
     """Return whether a field holds a number that only this process gives.
 
     The number is the address of the object or of a thing that the object holds. Or the field is called a hash, and the
     number is the hash of the object.
     """
-    number = held[name]
+    number = contents[name]
     if type(number) is not int or abs(number) < LEAST_ADDRESS:
         return False
-    if number in {id(value), *map(id, held.values())}:
+    if number in {id(value), *map(id, contents.values())}:
         return True
     try:
         return "hash" in name and number == hash(value)

@@ -78,11 +78,11 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         walk.is_client(value)
     if static(value, "__musubito_identity__") is not ABSENT:
         try:
-            said = walk.read.content(value, identity_of, name)
+            identity = walk.read.content(value, identity_of, name)
         except Exception as error:
             walk.not_tracked(f"{name} ({error})", value)
             return GraphRecord(tokens("says nothing"), links)
-        return GraphRecord(tokens("says", said), links)
+        return GraphRecord(tokens("says", identity), links)
     if is_secret_type(cls):
         return GraphRecord(tokens("secret"), links)
     if kind is not None:
@@ -138,8 +138,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
     """Return the record of an object that is only shown: the data that its kind shows."""
-    held = fields_of(value) or {}
-    walk.guard.mapping(held, tuple(held), tuple(held.values()))
+    contents = fields_of(value) or {}
+    walk.guard.mapping(contents, tuple(contents), tuple(contents.values()))
     others = sorted(shown.others.items())
     links = [(label, walk.link(each, f"{name}.{label}", shown=True)) for label, each in others]
     return GraphRecord(tokens("shown", canonical(shown.data)), links)
@@ -192,11 +192,11 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
         walk.guard.same(lambda: value_of(variable) is there, True)
     else:
         walk.guard.same(lambda: type(value_of(variable)), type(there))
-    held = walk.read.variable(variable, name)
-    if held is ABSENT:
+    contents = walk.read.variable(variable, name)
+    if contents is ABSENT:
         return GraphRecord(tokens("variable"), [])
-    mark_introspectable(walk, held)
-    return GraphRecord(tokens("variable"), held_by_others(walk, held, "value", name))
+    mark_introspectable(walk, contents)
+    return GraphRecord(tokens("variable"), held_by_others(walk, contents, "value", name))
 
 
 def not_tracked(walk: Walk, value: Any, name: str) -> GraphRecord:

@@ -32,9 +32,9 @@ class _Searched(NamedTuple):
     held: tuple[Any, ...]
     names: list[str]
 
-    def is_of(self, own: frozenset[str], held: tuple[Any, ...]) -> bool:
+    def is_of(self, own: frozenset[str], values: tuple[Any, ...]) -> bool:
         """Return whether a search now would find the same."""
-        return self.own == own and len(self.held) == len(held) and all(map(is_, self.held, held))
+        return self.own == own and len(self.held) == len(values) and all(map(is_, self.held, values))
 
 
 _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
@@ -52,9 +52,9 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         walk.unpatched[id(base)] = base
         members = vars(base)
         # All members are watched at once: there are many, and a patch replaces one or adds one.
-        held = tuple(members.values())
-        walk.guard.same(_members_of(members), held)
-        searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
+        values = tuple(members.values())
+        walk.guard.same(_members_of(members), values)
+        searched = _searched[base] = _search(walk.origins, members, values, _searched.get(base))
         for each in searched.names:
             member = members[each]
             links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
@@ -86,12 +86,14 @@ def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def _search(origins: Owners, members: Mapping[str, Any], held: tuple[Any, ...], known: _Searched | None) -> _Searched:
-    """Return the search of members that now are these; `known` is an earlier search of them."""
-    if known is not None and known.is_of(origins.own, held):
-        return known
+def _search(
+    origins: Owners, members: Mapping[str, Any], values: tuple[Any, ...], cached: _Searched | None
+) -> _Searched:
+    """Return the search of members with these values; `cached` is an earlier search of them."""
+    if cached is not None and cached.is_of(origins.own, values):
+        return cached
     names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
-    return _Searched(origins.own, held, names)
+    return _Searched(origins.own, values, names)
 
 
 def _members_of(members: Mapping[str, Any]) -> Callable[[], tuple[Any, ...]]:

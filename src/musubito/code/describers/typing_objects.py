@@ -29,11 +29,11 @@ def is_of_typing(value: object) -> bool:
 def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of such an object: its name, and what it stands for."""
     cls = type(value)
-    said = str(getattr(value, "__name__", "")) or repr(value)
+    shown = str(getattr(value, "__name__", "")) or repr(value)
     if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
         module = value.__forward_module__
-        said = said.replace(f"module={module!r}", f"module={canonical_module(module)!r}")
-    own = tokens("typevar", said) if cls is typing.TypeVar else tokens("typing", cls.__qualname__, said)
+        shown = shown.replace(f"module={module!r}", f"module={canonical_module(module)!r}")
+    own = tokens("typevar", shown) if cls is typing.TypeVar else tokens("typing", cls.__qualname__, shown)
     links: list[tuple[str, bytes]] = []
     for part in PARTS:
         each = _part(value, part)

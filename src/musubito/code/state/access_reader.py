@@ -154,11 +154,11 @@ class PlaceReader:
         self._guard.mapping(fields, keys, values)
         return self._read_entries(PlaceKind.FIELD, thing, (keys, values), partial(_entries, fields), called)
 
-    def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
+    def more(self, thing: Any, fields: Any, keys: Iterable[Any]) -> None:
         """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
-        known = frozenset(known)
-        self._guard.within(fields, known)
-        self.observations.append(Observation(PlaceKind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
+        keys = frozenset(keys)
+        self._guard.within(fields, keys)
+        self.observations.append(Observation(PlaceKind.FIELD, thing, keys, (), partial(_beyond, fields, keys), ()))
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
         """Return the keys that are there, and the keys that runs have removed."""
@@ -186,8 +186,8 @@ class PlaceReader:
         else:
             self._guard.items(container, base, values)
         look = partial(_elements, container, base)
-        held: tuple[Any, ...] = self._read(PlaceKind.INSIDE, container, ELEMENTS, values, look, called)
-        return held
+        counted: tuple[Any, ...] = self._read(PlaceKind.INSIDE, container, ELEMENTS, values, look, called)
+        return counted
 
     def order(self, thing: Any, look: Callable[[], tuple[str, ...]], called: str) -> tuple[str, ...]:
         """Return the names of fields, in the order of their definition, as they count."""
@@ -212,11 +212,11 @@ class PlaceReader:
         """Return what a place that holds `value` counts with, without noting that it was read."""
         return next((change.before for _, change in self._not_counted(container, key, value)), value)
 
-    def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
-        """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
+    def held_in(self, container: Any, mapping: Any) -> list[tuple[Any, Any]]:
+        """Return the items of `mapping`, which holds a part of `container`, as they count; no read is noted."""
         # In the order of the mapping: in the order of hashes, another thing would be found first in each process.
-        keys = dict.fromkeys((*held, *self.names(container, held)))
-        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in keys)
+        keys = dict.fromkeys((*mapping, *self.names(container, mapping)))
+        pairs = ((key, self.held_at(container, key, mapping.get(key, ABSENT))) for key in keys)
         return [pair for pair in pairs if pair[1] is not ABSENT]
 
     def _read(
@@ -272,19 +272,19 @@ class PlaceReader:
         return not change.named and self._limits.is_open(container, foreign=True)
 
     def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
-        found = list(changes_of(container, self._step))
-        if not found:
+        changed = list(changes_of(container, self._step))
+        if not changed:
             return list(zip(*entries, strict=True))
         keys = list(self._counted(container, ORDER, entries[0], called))
-        held = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
-        for changes, _ in found:
+        contents = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
+        for changes, _ in changed:
             for key, change in list(changes.by_key.items()):
-                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in held:
-                    held[key] = key, ABSENT
-        order = [key for key in map(hashed, keys) if key in held]
-        order += [key for key in held if key not in set(order)]
+                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in contents:
+                    contents[key] = key, ABSENT
+        order = [key for key in map(hashed, keys) if key in contents]
+        order += [key for key in contents if key not in set(order)]
         shown = (called + "[{!r}]") if isinstance(container, dict) else (called + ".{}")
-        pairs = (held[key] for key in order)
+        pairs = (contents[key] for key in order)
         counted = ((key, self._counted(container, key, value, shown.format(key))) for key, value in pairs)
         return [pair for pair in counted if pair[1] is not ABSENT]
 
@@ -292,13 +292,13 @@ class PlaceReader:
 @kept_for_a_round
 def members_of_slots(cls: type) -> Members:
     """Return the slots of the objects of a class, in the order of their names."""
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for each in reversed(cls.__mro__):
         for name, member in list(vars(each).items()):
             is_slot = isinstance(member, MemberDescriptorType) and not name.startswith("__pydantic")
-            if is_slot or name in found:
-                found[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
-    return tuple(sorted(found.items()))
+            if is_slot or name in members:
+                members[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
+    return tuple(sorted(members.items()))
 
 
 def value_of(variable: ContextVar[Any]) -> Any:
@@ -324,8 +324,8 @@ def _entries(mapping: Any) -> Entries:
 
 
 def _in_slots(thing: Any, members: Members) -> Entries:
-    held = [(name, _slot(thing, member)) for name, member in members]
-    there = [pair for pair in held if pair[1] is not ABSENT]
+    pairs = [(name, _slot(thing, member)) for name, member in members]
+    there = [pair for pair in pairs if pair[1] is not ABSENT]
     return tuple(name for name, _ in there), tuple(value for _, value in there)
 
 
@@ -346,5 +346,5 @@ def _elements(container: Any, base: Any) -> tuple[Any, ...]:
     return tuple(base.__iter__(container))
 
 
-def _beyond(fields: Any, known: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((key, value) for key, value in list(fields.items()) if key not in known)
+def _beyond(fields: Any, keys: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((key, value) for key, value in list(fields.items()) if key not in keys)

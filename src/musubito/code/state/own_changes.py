@@ -85,8 +85,8 @@ def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
     """Yield the changes of a container by runs of this step (True), then its changes by runs of any step (False)."""
     if _changes:
         for whose in (step, None):
-            known = _changes.get((whose, id(container)))
-            changes = None if known is None else known()
+            reference = _changes.get((whose, id(container)))
+            changes = None if reference is None else reference()
             if changes is not None:
                 yield changes, whose is not None
 
@@ -152,7 +152,7 @@ class ObservedRun:
         before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
         whole = True
         for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
-            was, is_now, counts = (held.get(hashed(key), ABSENT) for held in (before, after, as_counted))
+            was, is_now, counts = (mapping.get(hashed(key), ABSENT) for mapping in (before, after, as_counted))
             whole &= self._changed(kind, container, key, was, is_now, counts)
         if whole and kind is PlaceKind.INSIDE:
             self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
@@ -186,8 +186,8 @@ class ObservedRun:
 
 def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
     place = step, id(container)
-    known = _changes.get(place)
-    changes = None if known is None else known()
+    reference = _changes.get(place)
+    changes = None if reference is None else reference()
     if changes is None:
         changes = Changes(container, of_all)
         _changes[place] = weakref.ref(changes, partial(_forget, place))

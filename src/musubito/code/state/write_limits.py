@@ -148,11 +148,11 @@ class WriteLimits:
         self._touched.add(id(container))
         self._note(self._names, (id(container), hashed(name)), manner)
 
-    def _note(self, known: dict[Any, Manner], place: Any, manner: Manner) -> None:
-        before = known.get(place)
+    def _note(self, places: dict[Any, Manner], place: Any, manner: Manner) -> None:
+        before = places.get(place)
         after = manner if before is None else before.and_as(manner)
         if after != before:
-            known[place] = after
+            places[place] = after
             self.size += 1
 
     def add_member(self, cls: type, to_class: bool, write: NameWrite) -> None:
@@ -243,10 +243,12 @@ class WriteLimits:
                 return False
             case PlaceKind.FIELD:
                 # Python itself sets the `__init__` of a protocol's class when the first instance is made.
-                made = key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                is_protocol_init = (
+                    key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                )
                 if key is NAMES and (self.fields or self.touches(container)):
                     return True
-                return made or self.fields.holds((key, ANY_FIELD)) or self.is_open(container)
+                return is_protocol_init or self.fields.holds((key, ANY_FIELD)) or self.is_open(container)
             case PlaceKind.INSIDE:
                 inner = wrapped(container)
                 if isinstance(inner, defaultdict) or self.is_open(container):

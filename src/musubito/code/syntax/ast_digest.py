@@ -140,10 +140,10 @@ def normalised_bytecode(code: CodeType) -> bytes:
 class _Writer:
     """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
 
-    def __init__(self, docs: bool, given: frozenset[str]) -> None:
+    def __init__(self, docs: bool, handed: frozenset[str]) -> None:
         self.out = bytearray()
         self._docs = docs
-        self._given = given
+        self._given = handed
         self._stack: list[Any] = []
 
     def function(self, node: FunctionNode, signature: bool) -> None:
@@ -217,16 +217,16 @@ class _Writer:
                 and isinstance(each.value, ast.Constant)
                 and isinstance(each.value.value, str)
             )
-            told = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
-            if not isinstance(each, ast.Pass) and not (doc and not told):
+            counts = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
+            if not isinstance(each, ast.Pass) and not (doc and not counts):
                 yield each
 
     def _arguments(self, node: ast.arguments, *, annotated: bool, defaults: bool) -> None:
         each: Any
         parts: list[Any] = []
         for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
-            given = getattr(node, kind)
-            for each in given if isinstance(given, list) else [given] if given else []:
+            arguments = getattr(node, kind)
+            for each in arguments if isinstance(arguments, list) else [arguments] if arguments else []:
                 parts += [kind, each.arg]
                 if annotated and each.annotation is not None:
                     parts.append(each.annotation)

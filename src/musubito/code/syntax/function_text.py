@@ -29,12 +29,12 @@ class FunctionText(NamedTuple):
         """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
         if self.source is None:
             docs = signature = False
-        known = self.written.get((docs, signature))
-        if known is None:
+        cached = self.written.get((docs, signature))
+        if cached is None:
             node = None if self.source is None else self.source.node
-            known = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
-            self.written[docs, signature] = known
-        return known
+            cached = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
+            self.written[docs, signature] = cached
+        return cached
 
 
 _texts: WeakKeyDictionary[CodeType, dict[int, FunctionText]] = WeakKeyDictionary()
@@ -48,8 +48,8 @@ def text_of(function: FunctionType) -> FunctionText:
     text = kept.get(id(code))
     if text is None:
         source = source_of(code, script_of(function))
-        found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = FunctionText(source, found, words_of(code), {})
+        usage = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
+        text = kept[id(code)] = FunctionText(source, usage, words_of(code), {})
     return text
 
 

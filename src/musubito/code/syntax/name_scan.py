@@ -50,14 +50,14 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     visitor = NameVisitor(code)
     visitor.run(function, given)
     for each in body_of(function):
-        visitor.found.mentions |= special_methods(each)
+        visitor.usage.mentions |= special_methods(each)
         visitor.mention(each)
-    found = visitor.found
-    found.fields = frozenset((*found.mentions, *found.of_receiver, *field_names(function)))
-    found.reads_fields = gets_at_fields(function)
-    found.hands_receiver = visitor.receiver in given
-    found.shown = _shown(function)
-    return found
+    usage = visitor.usage
+    usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
+    usage.reads_fields = gets_at_fields(function)
+    usage.hands_receiver = visitor.receiver in given
+    usage.shown = _shown(function)
+    return usage
 
 
 def _shown(function: FunctionNode) -> frozenset[str]:
@@ -91,7 +91,7 @@ class NameVisitor:
     """Visits the tree of one function, with its scopes, and collects what it names."""
 
     def __init__(self, code: CodeType) -> None:
-        self.found = NameUsage()
+        self.usage = NameUsage()
         self._given: frozenset[str] = frozenset()
         self._free = frozenset(code.co_freevars)
         self._class = private_class(code.co_qualname)
@@ -114,11 +114,11 @@ class NameVisitor:
         self._asked_for = frozenset(asked_for(function))
         for each in body_of(function):
             self._visit(each)
-        read = {(each.root, each.name) for each in self.found.reads}
-        self.found.added_to = frozenset(each for each in self._added_to if (each.root, each.name) not in read)
-        self.found.reads |= self._added_to
+        read = {(each.root, each.name) for each in self.usage.reads}
+        self.usage.added_to = frozenset(each for each in self._added_to if (each.root, each.name) not in read)
+        self.usage.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
-        self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
+        self.usage.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
 
     @property
     def receiver(self) -> str | None:
@@ -127,7 +127,7 @@ class NameVisitor:
 
     def mention(self, statement: ast.AST) -> None:
         """Note every attribute that is named, of any object."""
-        found = self.found
+        usage = self.usage
         for node in ast.walk(statement):
             match node:
                 case ast.Attribute(value=value, attr=attr, ctx=ctx):
@@ -137,8 +137,8 @@ class NameVisitor:
                 case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                     ctx = ast.Store()
                 case ast.ImportFrom(names=names):
-                    found.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
-                    found.reads_source |= any(each.name in SOURCE_READERS for each in names)
+                    usage.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
+                    usage.reads_source |= any(each.name in SOURCE_READERS for each in names)
                     continue
                 case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
                     ctx = ast.Load()
@@ -147,13 +147,13 @@ class NameVisitor:
             own = isinstance(value, ast.Name) and value.id == self._receiver
             own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
             name = mangled(attr, self._class)
-            found.reads_annotations |= attr in ANNOTATION_READERS
-            found.reads_order |= attr in ORDER_READERS
-            found.reads_source |= attr in SOURCE_READERS
+            usage.reads_annotations |= attr in ANNOTATION_READERS
+            usage.reads_order |= attr in ORDER_READERS
+            usage.reads_source |= attr in SOURCE_READERS
             if not isinstance(ctx, ast.Load):
-                found.stores.add(name)
+                usage.stores.add(name)
             else:
-                (found.of_receiver if own else found.mentions).add(name)
+                (usage.of_receiver if own else usage.mentions).add(name)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -229,18 +229,18 @@ class NameVisitor:
 
     def _read(self, place: AccessPath) -> None:
         attributes = itertools.takewhile(lambda key: key.attribute, place.path)
-        self.found.reads.add(NameRead(place.root, place.name, tuple(str(key.key) for key in attributes)))
+        self.usage.reads.add(NameRead(place.root, place.name, tuple(str(key.key) for key in attributes)))
 
     def _call(self, called: ast.expr) -> None:
         place = self._place(called)
         if isinstance(called, ast.Attribute):
-            self.found.called_names.add(mangled(called.attr, self._class))
+            self.usage.called_names.add(mangled(called.attr, self._class))
         if place is not None and place.exact and all(key.attribute for key in place.path):
-            self.found.calls.add(NameRead(place.root, place.name, tuple(str(key.key) for key in place.path)))
+            self.usage.calls.add(NameRead(place.root, place.name, tuple(str(key.key) for key in place.path)))
             if place.root is Root.RECEIVER and not place.path:
-                self.found.mentions.add("__call__")
+                self.usage.mentions.add("__call__")
         elif not isinstance(called, ast.Attribute):
-            self.found.mentions.add("__call__")
+            self.usage.mentions.add("__call__")
 
     def _write(self, node: ast.AST, container: ast.expr, key: PathStep | None, mutator: str | None = None) -> None:
         """Note a write at `key` of a container.
@@ -254,10 +254,10 @@ class NameVisitor:
             last = next((str(each.key) for each in reversed(written.path) if each.attribute), place.name)
             lazily = mutator == "setdefault" or last in self._asked_for
             key = key if place.exact else None
-            self.found.writes.add(NameWrite(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
+            self.usage.writes.add(NameWrite(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
         unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
         if mutator is not None and unknown and not self._is_fresh(container):
-            self.found.mutators.add(mutator)
+            self.usage.mutators.add(mutator)
 
     def _is_fresh(self, node: ast.expr) -> bool:
         """Return whether the function itself has made what a local name stands for."""
@@ -270,7 +270,7 @@ class NameVisitor:
     def _hand_on(self, node: ast.expr) -> None:
         place = self._place(node)
         if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
-            self.found.handed.add(place)
+            self.usage.handed.add(place)
 
     def _adds_to(self, node: ast.expr, *method: str) -> bool:
         """Return whether `node` is a name that leads outside; then a statement that merely adds to it is no read."""
@@ -300,22 +300,22 @@ class NameVisitor:
                 if root is not None and not isinstance(ctx, ast.Load):
                     counts, lazily = id(node) in self._counted, name in self._asked_for
                     bound = mangled(name, self._class)
-                    self.found.writes.add(NameWrite(root, bound, rebinds=True, counts=counts, lazily=lazily))
+                    self.usage.writes.add(NameWrite(root, bound, rebinds=True, counts=counts, lazily=lazily))
                     if isinstance(ctx, ast.Store):
                         self._adds_to(node)
                         return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
-                    self.found.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
+                    self.usage.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
                 if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
                     place = self._place(node)
                     if place is not None:
                         self._read(place)
                 if root is Root.GLOBAL and name in DYNAMIC:
-                    self.found.dynamic = True
+                    self.usage.dynamic = True
                 if root is Root.GLOBAL:
-                    self.found.reads_order |= name in ORDER_READERS
+                    self.usage.reads_order |= name in ORDER_READERS
             case ast.Attribute(value=value, attr=attr, ctx=ctx):
-                self.found.reads_docs |= attr == "__doc__"
+                self.usage.reads_docs |= attr == "__doc__"
                 if not isinstance(ctx, ast.Load):
                     self._write(node, value, PathStep(True, mangled(attr, self._class)))
                     yield value
@@ -337,7 +337,7 @@ class NameVisitor:
                 yield from (target, node.value)
             case ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.BitOr() as op):
                 if not self._is_fresh(target):
-                    self.found.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
+                    self.usage.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
                 yield from (target, node.value)
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
                 method in ADDS and self._adds_to(value, method)
@@ -353,29 +353,29 @@ class NameVisitor:
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
                     self._write(node, value, PathStep(True, name.value))
                 else:
-                    self.found.stores.add(ANY_FIELD)
+                    self.usage.stores.add(ANY_FIELD)
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
                 name = _imported_by(node, module)
-                self.found.imports.add(name)
+                self.usage.imports.add(name)
                 self._read(AccessPath(Root.IMPORT, name))
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
-                self.found.reads_docs |= attr == "__doc__"
+                self.usage.reads_docs |= attr == "__doc__"
                 if (place := self._place(node)) is not None:
                     self._read(place)
                     yield from (node.func, *rest)
                 else:
                     yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Attribute(attr="getdoc")):
-                self.found.reads_docs = True
+                self.usage.reads_docs = True
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
                 yield node.func
             case ast.Import(names=names):
-                self.found.imports.update(each.name for each in names)
+                self.usage.imports.update(each.name for each in names)
             case ast.ImportFrom():
-                self.found.imports.add("." * node.level + (node.module or ""))
+                self.usage.imports.add("." * node.level + (node.module or ""))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 yield from getattr(node, "decorator_list", ())
                 yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))

@@ -83,8 +83,8 @@ if hasattr(os, "register_at_fork"):
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
-    found = _found(code, script)
-    return None if found is None else Source(found[1], _text(found[0].text, found[1]))
+    result = _found(code, script)
+    return None if result is None else Source(result[1], _text(result[0].text, result[1]))
 
 
 def tree_of(source: str) -> ast.Module | None:
@@ -126,10 +126,10 @@ def statement_of(code: CodeType, script: str | None = None) -> str | None:
     """Return the statement of its module that contains this code, as a text that compiles to the same code."""
     kept = _statements.setdefault(code, {})
     if id(code) not in kept:
-        found = _found(code, script)
-        if found is None:
+        result = _found(code, script)
+        if result is None:
             return None
-        kept[id(code)] = _statement(*found)
+        kept[id(code)] = _statement(*result)
     return kept[id(code)]
 
 
@@ -216,13 +216,13 @@ def _written_in(name: str) -> Iterator[_File]:
     """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
         text = "".join(linecache.getlines(name))
-        held = _files.get(name)
-        if held is None or held[0] != text:
-            held = text, _parse(text, name)
+        cached = _files.get(name)
+        if cached is None or cached[0] != text:
+            cached = text, _parse(text, name)
             if len(_files) >= FILES_KEPT:
                 _files.pop(next(iter(_files)))
-            _files[name] = held
-    yield from held[1]
+            _files[name] = cached
+    yield from cached[1]
     if not name.startswith("<"):
         with _lock:
             linecache.checkcache(name)
@@ -281,14 +281,14 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
-    found: dict[tuple[str, int], list[FunctionNode]] = {}
+    result: dict[tuple[str, int], list[FunctionNode]] = {}
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                found.setdefault((node.name, _first_line(node)), []).append(node)
+                result.setdefault((node.name, _first_line(node)), []).append(node)
             case ast.Lambda():
-                found.setdefault((LAMBDA, node.lineno), []).append(node)
-    return found
+                result.setdefault((LAMBDA, node.lineno), []).append(node)
+    return result
 
 
 def _inside(code: CodeType, node: FunctionNode) -> bool:

@@ -70,8 +70,8 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Funct
         # A module that the function itself imports is in a local, which instructions do not tell apart.
         names |= {None} if hidden else set()
     else:
-        found = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
-        names, written = found.read, found.written
+        keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
+        names, written = keys.read, keys.written
     if walk.live:
         for each in written:
             if each is None:
@@ -97,8 +97,8 @@ _variables: Final[dict[str, Variable]] = {}
 
 
 def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
-    known = [name for name in sorted(filter(None, names)) if not is_secret(name)]
-    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in known]
+    shown = [name for name in sorted(filter(None, names)) if not is_secret(name)]
+    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in shown]
     return [(part, walk.link(each, part)) for part, each in parts]
 
 
@@ -107,8 +107,8 @@ def describe_variable(walk: Walk, variable: Variable) -> GraphRecord:
 
     As with any place that code reads, a variable that a run of the step has set counts with its value before that.
     """
-    held = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
-    return GraphRecord(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
+    value = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
+    return GraphRecord(tokens("environment", None if value is ABSENT else sha256(_bytes(value)).digest()), [])
 
 
 def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
@@ -133,8 +133,8 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
         wanted = {each.lower() for each in names}
-        found = {each for each in os.environ if each.lower() in wanted}
-        names = {*wanted, *(each.upper() for each in wanted), *found}
+        present = {each for each in os.environ if each.lower() in wanted}
+        names = {*wanted, *(each.upper() for each in wanted), *present}
     return _links(walk, names)
 
 
@@ -156,8 +156,8 @@ def _key(name: str) -> Any:
     return name if encoded is None else encoded(name)
 
 
-def _bytes(held: Any) -> bytes:
-    return held if isinstance(held, bytes) else str(held).encode("utf-8", "surrogatepass")
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 def _is_accessor(value: Any) -> bool:
@@ -221,8 +221,8 @@ class KeysUsed:
                 self.read.add(None)
         elif method == "update":
             self.written.update(each.arg for each in call.keywords if each.arg is not None)
-            for given in call.args:
-                for each in given.keys if isinstance(given, ast.Dict) else [None]:
+            for argument in call.args:
+                for each in argument.keys if isinstance(argument, ast.Dict) else [None]:
                     self.written.add(None if each is None else self._constant(each))
         else:
             self.read.add(None)
@@ -261,8 +261,8 @@ class KeysUsed:
 
 
 def _says_environ(function: FunctionType) -> bool:
-    said = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
-    return any(type(each) is str and each in READ_OF for each in said)
+    words = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
+    return any(type(each) is str and each in READ_OF for each in words)
 
 
 def keys_in_bytecode(function: FunctionType, reads: list[NameRead]) -> set[str | None]:

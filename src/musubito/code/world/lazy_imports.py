@@ -24,9 +24,9 @@ def imported(walk: Walk, name: str) -> ModuleType | None:
 
     Return None if there is no such module, or if another package's is not imported yet.
     """
-    found = sys.modules.get(name)
-    if found is not None:
-        return found
+    module = sys.modules.get(name)
+    if module is not None:
+        return module
     walk.guard.absent(sys.modules, name)
     top = name.partition(".")[0]
     try:
@@ -45,8 +45,8 @@ def imported(walk: Walk, name: str) -> ModuleType | None:
 def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
     """Return an attribute that a module of the user's makes on demand (PEP 562), or a submodule, or ABSENT."""
     try:
-        found = getattr(module, attribute)
+        value = getattr(module, attribute)
     except Exception:
         return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
-    walk.guard.same(lambda: getattr(module, attribute) is found, True)
-    return found
+    walk.guard.same(lambda: getattr(module, attribute) is value, True)
+    return value

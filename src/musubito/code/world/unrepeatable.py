@@ -147,7 +147,7 @@ def unrepeatable_in(
             if each not in mine and id(values[each]) not in of_steps:
                 mine.add(each)
                 ahead.append(each)
-    found = {each for number, each in asks if number in mine}
+    result = {each for number, each in asks if number in mine}
     for number in mine & holders.keys():
         # Code that holds such a function calls it where no walk sees the call.
         for value in (values[each] for each in edges[number]):
@@ -155,11 +155,11 @@ def unrepeatable_in(
             if _is_generator(type(value)):
                 source = _Source("random", type(value).__qualname__)
             if source is not None:
-                found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+                result.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
         if is_source(values[number]):
             cls = type(values[number])
-            found.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
-    return tuple(sorted(found))
+            result.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
+    return tuple(sorted(result))
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
@@ -186,10 +186,10 @@ def _of_class(cls: type, method: str | None = None) -> _Source | None:
     owner = next((each for each in cls.__mro__ if method in vars(each)), None)
     if owner is None:
         return None
-    found = TABLE.get(f"{definition_of(owner)}.{method}")
-    if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
-        found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
-    return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
+    source = TABLE.get(f"{definition_of(owner)}.{method}")
+    if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
+        source = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+    return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
 def _is_generator(cls: type) -> bool:
