@@ -30,4 +30,4 @@ def is_showing_method(name: str) -> bool:
 
 def displays(module: str) -> bool:
     """Return whether functions and objects of this module only show what they hold."""
-    return any(module == each or module.startswith(f"{each}.") for each in _DISPLAYS)
+    return any(module == shown or module.startswith(f"{shown}.") for shown in _DISPLAYS)

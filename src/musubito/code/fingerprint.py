@@ -173,11 +173,14 @@ class CodeTracker:
         if closure is None:
             return ()
         reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
-        functions = (function for each in (closure, *reached) if each is not None for function in each.functions)
-        statements = (
-            None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions
+        functions = (
+            function for reachable in (closure, *reached) if reachable is not None for function in reachable.functions
         )
-        return tuple(dict.fromkeys(each for each in statements if each is not None))
+        statements = (
+            None if _is_of_a_module(function) else statement_of(function.__code__, script_of(function))
+            for function in functions
+        )
+        return tuple(dict.fromkeys(statement for statement in statements if statement is not None))
 
     def _reached(self) -> ReachableCode | None:
         try:
@@ -233,8 +236,8 @@ class CodeTracker:
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
     """Return the names of the parts that differ between two fingerprints of a function."""
-    parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
-    names = dict.fromkeys(name for each in parts for name in each)
+    parts = [{part.name: part.digest for part in fingerprint.parts} for fingerprint in (before, after)]
+    names = dict.fromkeys(name for part in parts for name in part)
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
 
 
@@ -277,9 +280,9 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
     """Warn once for each step and each thing that it reaches, if the thing is data of which only the type is known."""
     # An object is not asked for a name: it may make one, or run code of its class.
     step = function.__qualname__ if isinstance(function, FunctionType | type) else type(function).__qualname__
-    for each in unidentified:
+    for thing in unidentified:
         text = (
-            f"{step}: what it reaches as {each} counts by its type alone: if it holds something else, stored results "
+            f"{step}: what it reaches as {thing} counts by its type alone: if it holds something else, stored results "
             "are replayed all the same. Hold the plain data that it is made of instead, or pass that as an argument."
         )
         if text not in _warned:
@@ -290,8 +293,8 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
 def _is_of_a_module(function: FunctionType) -> bool:
     name = module_of(function)
     value: Any = find_module(name)
-    for each in function.__qualname__.split("."):
-        value = getattr(value, each, None)
+    for attribute in function.__qualname__.split("."):
+        value = getattr(value, attribute, None)
     return name != SCRIPT and value is not None and getattr(value, "__wrapped__", value) is function
 
 
@@ -355,7 +358,7 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
         for code in codes:
             alike = code.reached.get(name)
             if alike is not None and (len(alike) > 1 or alike[0] is not cls):
-                every = dict.fromkeys(id(each) for code in codes for each in code.reached.get(name, ()))
+                every = dict.fromkeys(id(alike_class) for code in codes for alike_class in code.reached.get(name, ()))
                 result.append(tokens(*name, [*every, id(cls)].index(id(cls))))
                 break
     return b"".join(sorted(result))
@@ -375,7 +378,7 @@ def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[
 
 
 def classes_at_hand(code: Fingerprint, arguments: Collection[type]) -> Mapping[tuple[str, str], type]:
-    """Return the classes that may rebuild a result of this code, if it was given instances of the classes in `arguments`.
+    """Return the classes that may rebuild a result of this code, among them the classes of its arguments.
 
     A step may return its arguments, and what they hold.
     """

@@ -65,13 +65,13 @@ class FixpointFacts:
     def apart(self) -> FixpointFacts:
         """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
         self.walked_apart = True
-        copies = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
+        copies = {fact.name: copy(getattr(self, fact.name)) for fact in fields(self)}
         return FixpointFacts(**{**copies, "limits": self.limits.beside()})
 
     def ask_anew(self) -> None:
         """Begin a round: forget all questions whose answer was no."""
-        for each in self._found():
-            each.ask_anew()
+        for discoveries in self._found():
+            discoveries.ask_anew()
         self.limits.ask_anew()
         self.walked_apart, self._before = False, self._size()
 
@@ -82,7 +82,7 @@ class FixpointFacts:
             return True
         if self.walked_apart or self._flags() != self._before[:FLAGS]:
             return False
-        return self.limits.is_settled and all(each.is_settled for each in self._found())
+        return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._found())
 
     def _found(self) -> tuple[Discoveries, ...]:
         names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed

@@ -27,7 +27,7 @@ MAPPINGS = (OrderedDict, dict, MappingProxyType)
 
 def base_of(mapping: Any) -> Any:
     """Return the builtin class whose methods tell what a mapping holds, in its order."""
-    return next(each for each in MAPPINGS if isinstance(mapping, each))
+    return next(base for base in MAPPINGS if isinstance(mapping, base))
 
 
 class Guard:

@@ -93,7 +93,7 @@ class _Package:
         if os.path.exists(os.path.join(self._info, "direct_url.json")):
             return False
         # PyPI takes neither a private classifier nor a local version.
-        private = any(each.startswith("Private ::") for each in self._headers.get("classifier", ()))
+        private = any(classifier.startswith("Private ::") for classifier in self._headers.get("classifier", ()))
         return not private and "+" not in self._headers.get("version", ["+"])[0]
 
     @cached_property
@@ -147,7 +147,7 @@ def parts_of_packages(
     for module in {*modules, *run}:
         try:
             counts = choice == "version" or module in run
-            parts.update(each.part for each in search.packages_of(module) if counts or not each.is_release)
+            parts.update(package.part for package in search.packages_of(module) if counts or not package.is_release)
         except OSError as error:
             unread.add(f"the package of {module}: cannot be read ({type(error).__name__})")
     return sorted(parts, key=lambda part: (part.name, part.digest)), sorted(unread)
@@ -322,7 +322,7 @@ def _digested(unit: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(unit):
         yield os.path.basename(unit), _digest_of(unit)
     for folder, folders, files in os.walk(unit):
-        folders[:] = [each for each in folders if each != "__pycache__"]
+        folders[:] = [inner for inner in folders if inner != "__pycache__"]
         for name in files:
             if name.endswith(BYTECODE) and f"{os.path.splitext(name)[0]}.py" in files:
                 continue

@@ -143,7 +143,7 @@ def _innermost(function: Any) -> Any:
         elif cls is FunctionType or cls is functools._lru_cache_wrapper:
             function = function.__dict__.get("__wrapped__", function)
         elif not issubclass(cls, type):
-            called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+            called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
             function = called if type(called) is FunctionType else function
     return function
 
@@ -173,8 +173,8 @@ def _of_path(file: str) -> Owner:
         below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
         if SITE.isdisjoint(Path(below).parts):
             return Owner.USER
-    for each in (file, path):
-        if not SITE.isdisjoint(Path(each).parts) or any(each.startswith(root) for root in _site_roots()):
+    for candidate in (file, path):
+        if not SITE.isdisjoint(Path(candidate).parts) or any(candidate.startswith(root) for root in _site_roots()):
             return Owner.OTHER
     if any(path.startswith(root) for root in _stdlib_roots()):
         return Owner.STDLIB

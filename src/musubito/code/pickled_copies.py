@@ -100,9 +100,9 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
     if a.__code__ != b.__code__ or _called(a) != _called(b) or step is not other or ours.keys() != theirs.keys():
         return None
     pairs: Pairs = [(a.__dict__, b.__dict__)]
-    for each in ("__defaults__", "__kwdefaults__", "__doc__"):
-        guard.attribute(b, each, getattr(b, each))
-        pairs.append((getattr(a, each), getattr(b, each)))
+    for attribute in ("__defaults__", "__kwdefaults__", "__doc__"):
+        guard.attribute(b, attribute, getattr(b, attribute))
+        pairs.append((getattr(a, attribute), getattr(b, attribute)))
     if not all(_same_annotation(ours[name], theirs[name]) for name in ours):
         return None
     if sys.version_info < (3, 14):
@@ -137,4 +137,4 @@ def _same_annotation(a: Any, b: Any) -> bool:
 
 def _named(code: CodeType) -> set[str]:
     """Return the globals that the code or code nested in it names."""
-    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname in NAMING}
+    return {i.argval for inner in codes(code) for i in dis.get_instructions(inner) if i.opname in NAMING}

@@ -281,7 +281,7 @@ class ReachabilityWalk(Walk):
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             frozenset(
                 self._words.union(
-                    *(text_of(each).words for each in self._functions),
+                    *(text_of(function).words for function in self._functions),
                     *map(fields_declared, itertools.chain(*reached.values())),
                 )
             ),
@@ -434,9 +434,9 @@ class ReachabilityWalk(Walk):
 
     def calls(self, value: Any) -> None:
         cls = value if isinstance(value, type) else type(value)
-        for each in (*cls.__mro__, type(cls)):
-            if self.origins.of_class(each) is Owner.USER:
-                self.facts.called.add(id(each), each)
+        for base in (*cls.__mro__, type(cls)):
+            if self.origins.of_class(base) is Owner.USER:
+                self.facts.called.add(id(base), base)
 
     def asks_for(self, kind: str, what: str) -> None:
         self._asks.append((self._number, Unrepeatable(kind, what)))

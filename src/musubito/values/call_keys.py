@@ -84,8 +84,8 @@ class Identity(NamedTuple):
     def _key(self, ids: Iterable[bytes], sample: int) -> bytes:
         key = self.head()
         key.update(self.input_digest)
-        for each in ids:
-            key.update(each)
+        for artifact_id in ids:
+            key.update(artifact_id)
         if sample:
             key.update(b"s" + sample.to_bytes(8, "big"))
         return key.digest()

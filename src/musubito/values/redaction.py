@@ -206,8 +206,8 @@ def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
             if _says_secret(name):
                 yield from _texts(value)
         case ast.Compare(left=left, comparators=others) if _names_secret(left):
-            for each in others:
-                yield from _texts(each)
+            for other in others:
+                yield from _texts(other)
         case ast.arguments():
             positional = [*node.posonlyargs, *node.args]
             defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]

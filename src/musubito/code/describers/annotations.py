@@ -89,14 +89,14 @@ def _led_to(cls: type) -> dict[str, Any]:
 
     The functions of a class that was sent from another process lack some of the globals that they had.
     """
-    classes = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
+    classes = {base.__name__: base for base in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
     fields = (vars(cls).get("__pydantic_fields__") or {}).values()
     factories = (
-        getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values()
+        getattr(value, "default_factory", None) for value in (vars(cls).get("__dataclass_fields__") or {}).values()
     )
     for annotation in (*(field.annotation for field in fields), *factories):
-        for each in _classes(annotation, {}, {}):
-            classes.setdefault(each.__name__, each)
+        for named in _classes(annotation, {}, {}):
+            classes.setdefault(named.__name__, named)
     return classes
 
 
@@ -107,8 +107,8 @@ def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(annotation, str):
         yield annotation
     elif depth < DEPTH:
-        for each in annotation if isinstance(annotation, list) else typing.get_args(annotation):
-            yield from _texts(each, depth + 1)
+        for inner in annotation if isinstance(annotation, list) else typing.get_args(annotation):
+            yield from _texts(inner, depth + 1)
 
 
 @lru_cache(maxsize=4096)
@@ -203,8 +203,8 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
             continue
         result[key] = cls
         module = find_module(key[0])
-        for each in cls.__mro__[1:]:
-            pending.append(each)
+        for base in cls.__mro__[1:]:
+            pending.append(base)
         for annotation in annotations_of(cls).values():
             pending += _classes(annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls})
     return result

@@ -127,7 +127,7 @@ def fields_declared(cls: type) -> set[str]:
     """Return the names of a class's own members and of its own fields."""
     names = {*vars(cls), *_names_in(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
+        own, *inherited = (_names_in(base, fields) for base in cls.__mro__)
         names.update(own.difference(*inherited))
     return names
 
@@ -140,7 +140,7 @@ def _names_in(cls: type, attribute: str) -> set[str]:
 def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     """Return the record of a class of the user's."""
     alike = walk.reached.setdefault(qualified_name(cls), [])
-    if not any(each is cls for each in alike):
+    if not any(known_class is cls for known_class in alike):
         alike.append(cls)
     members = vars(cls)
     schema = _is_schema(cls)
@@ -159,7 +159,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         links += struct_links(walk, cls, name)
     if schema:
         params = members.get("__dataclass_params__")
-        own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
+        own += tokens(*(getattr(params, parameter, None) for parameter in PARAMETERS))
         for field, each in (members.get("__dataclass_fields__") or {}).items():
             # A ClassVar does not say whether it is given by keyword alone.
             kw_only = each.kw_only if isinstance(each.kw_only, bool) else None
@@ -219,8 +219,8 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
 
 def _overrides(walk: Walk, cls: type, name: str) -> bool:
     """Return whether a base of another package's may call the member under a name of its own."""
-    others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
-    return not name.startswith("__") and any(walk.origins.of_class(each) is not Owner.USER for each in others)
+    others = (base for base in cls.__mro__[1:-1] if module_name(base) != "builtins" and name in vars(base))
+    return not name.startswith("__") and any(walk.origins.of_class(other) is not Owner.USER for other in others)
 
 
 def _sets_up(member: Any) -> bool:
@@ -229,12 +229,13 @@ def _sets_up(member: Any) -> bool:
 
 def _is_described(cls: type) -> bool:
     """Return whether a class's docstring is part of the schema that a model is shown."""
-    return any(each in dir(cls) for each in ("__pydantic_fields__", "__total__"))
+    return any(attribute in dir(cls) for attribute in ("__pydantic_fields__", "__total__"))
 
 
 def _is_schema(cls: type) -> bool:
     return is_struct(cls) or any(
-        each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
+        attribute in dir(cls)
+        for attribute in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
     )
 
 

@@ -93,10 +93,10 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
     else:
         items = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     counted = []
-    for each in items:
-        if type(each) not in ATOMS:
-            walk.limits.below(each, value)
-        inner = _plain(walk, each, name, dicts, depth + 1)
+    for item in items:
+        if type(item) not in ATOMS:
+            walk.limits.below(item, value)
+        inner = _plain(walk, item, name, dicts, depth + 1)
         if inner is ABSENT:
             return ABSENT
         counted.append(inner)
@@ -198,8 +198,8 @@ def _partial(walk: Walk, value: Any, name: str) -> GraphRecord:
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
     if getattr(value.func, "__name__", "") not in ELSEWHERE:
-        for each in (*value.args, *value.keywords.values()):
-            mark_introspectable(walk, each)
+        for argument in (*value.args, *value.keywords.values()):
+            mark_introspectable(walk, argument)
     pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
     return GraphRecord(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
@@ -211,13 +211,13 @@ def _method(walk: Walk, value: types.MethodType, name: str) -> GraphRecord:
 def _cached(walk: Walk, value: Any, name: str) -> GraphRecord:
     know(value)
     walk.guard.attribute(value, "__wrapped__", value.__wrapped__)
-    own = tokens("cached", *(repr(each) for each in sorted(value.cache_parameters().items())))
+    own = tokens("cached", *(repr(parameter) for parameter in sorted(value.cache_parameters().items())))
     return GraphRecord(own, walk.links([("function", value.__wrapped__)], name))
 
 
 def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], GraphRecord]:
     def how(walk: Walk, value: Any, name: str) -> GraphRecord:
-        pairs = [(each, getattr(value, each)) for each in attributes]
+        pairs = [(attribute, getattr(value, attribute)) for attribute in attributes]
         return GraphRecord(tokens(type(value).__name__), walk.links(pairs, name))
 
     return how
@@ -268,11 +268,11 @@ def _member(walk: Walk, value: Enum, name: str) -> GraphRecord:
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
     fields = vars(value)
     names = walk.read.names(value, fields)
-    for each in sorted(names):
-        if not each.startswith("_"):
-            inner = walk.read.field(value, fields, each, f"{name}.{each}")
+    for field in sorted(names):
+        if not field.startswith("_"):
+            inner = walk.read.field(value, fields, field, f"{name}.{field}")
             if inner is not ABSENT:
-                links.append((each, walk.constant(inner, f"{name}.{each}")))
+                links.append((field, walk.constant(inner, f"{name}.{field}")))
     walk.read.more(value, fields, names | {"_sort_order_", "_hash_"})
     return GraphRecord(own, links)
 
@@ -313,7 +313,7 @@ def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 def builtin_base(cls: type) -> type:
     """Return the builtin class that a container is of."""
-    return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
+    return next(base for base in cls.__mro__ if base.__module__ in ("builtins", "collections") and base is not object)
 
 
 def _sortable(walk: Walk, value: Any, name: str) -> bytes:
@@ -328,7 +328,7 @@ def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
 
     Objects that are alike in all else are ordered by the digest of each.
     """
-    keys = [_sortable(walk, each, name) for each in items]
+    keys = [_sortable(walk, item, name) for item in items]
     if walk.outermost and len(set(keys)) < len(keys):
         often = Counter(keys)
         keys = [key + walk.digest_apart(each) if often[key] > 1 else key for key, each in zip(keys, items, strict=True)]

@@ -125,14 +125,14 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
     keys = walk.read.names(names, names)
     walk.read.more(names, names, keys)
     links: Links = []
-    for each in sorted(keys):
-        if not (each.startswith("__") and each.endswith("__")):
-            value = walk.read.name(names, each, f"{name}.{each}")
+    for key in sorted(keys):
+        if not (key.startswith("__") and key.endswith("__")):
+            value = walk.read.name(names, key, f"{name}.{key}")
             if value is ABSENT:
                 continue
             mark_introspectable(walk, value)
-            runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
-            links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
+            runs = not isinstance(value, FunctionType) or key in walk.facts.mentioned
+            links.append((key, walk.constant(value, f"{name}.{key}", runs=runs)))
     links += order_of(walk, names, names, (), name)
     return GraphRecord(tokens("module", name), links)
 
@@ -177,14 +177,14 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
     if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Owner.USER:
         # Attributes that `functools.wraps` copies from a package's function (tenacity's statistics) are not the user's.
         copied = wrapped.__dict__
-    for each in sorted(names):
-        if not each.startswith("__musubito") and (each == "__wrapped__" or each not in copied):
-            value = walk.read.field(function, fields, each, f"{name}.{each}")
+    for field in sorted(names):
+        if not field.startswith("__musubito") and (field == "__wrapped__" or field not in copied):
+            value = walk.read.field(function, fields, field, f"{name}.{field}")
             if value is ABSENT:
                 continue
-            if each != "__wrapped__":
+            if field != "__wrapped__":
                 mark_introspectable(walk, value)
-            links.append((f"field {each}", walk.constant(value, f"{name}.{each}")))
+            links.append((f"field {field}", walk.constant(value, f"{name}.{field}")))
 
 
 # -- what it runs and writes -------------------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ def _writes(walk: Walk, function: FunctionType, usage: NameUsage, member: bool) 
         if place.exact:
             walk.limits.open(value)
         else:
-            for each in _held_in(value):
-                walk.limits.open(each)
+            for item in _held_in(value):
+                walk.limits.open(item)
 
 
 def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: str) -> Any:
@@ -400,7 +400,7 @@ def _member(walk: Walk, read: NameRead, links: Links) -> None:
     owner = walk.owner
     if owner is None:
         return
-    attributes = [each for each in read.attributes if each != "__class__"]
+    attributes = [attribute for attribute in read.attributes if attribute != "__class__"]
     if read.root is Root.RECEIVER and (not attributes or attributes[0] == "__dict__"):
         links.append(("receiver", walk.link(owner, walk.called(owner, ""))))
     if not attributes:
@@ -427,10 +427,10 @@ def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> L
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]
     functions = [step.function if step is not None else None, *inside]
     links = [] if isinstance(member, FunctionType) else [(label, walk.constant(member, name))]
-    for each in functions:
-        if isinstance(each, FunctionType) and walk.origins.of_function(each) is Owner.USER:
-            walk.owners.setdefault(id(each), (cls, isinstance(member, classmethod)))
-            links.append((f"{label}()", walk.link(each, walk.called(each, name), member=True)))
-        elif isinstance(each, FunctionType) and each is member:
+    for function in functions:
+        if isinstance(function, FunctionType) and walk.origins.of_function(function) is Owner.USER:
+            walk.owners.setdefault(id(function), (cls, isinstance(member, classmethod)))
+            links.append((f"{label}()", walk.link(function, walk.called(function, name), member=True)))
+        elif isinstance(function, FunctionType) and function is member:
             links.append((label, walk.constant(member, name)))
     return links

@@ -162,9 +162,9 @@ class _Judgement:
         self.entered[id(holder)] = holder
         if self.is_large():
             return False
-        for each in contents:
-            if type(each) not in ATOMS:
-                self._walk.limits.below(each, holder)
-                if not self.counts(each, depth + 1):
+        for value in contents:
+            if type(value) not in ATOMS:
+                self._walk.limits.below(value, holder)
+                if not self.counts(value, depth + 1):
                     return False
         return True

@@ -95,8 +95,8 @@ def order_of(
         return []
 
     def ordered() -> tuple[str, ...]:
-        texts = (each for each in names if isinstance(each, str))
-        return tuple(each for each in texts if each not in left_out and not each.startswith("__"))
+        texts = (text for text in names if isinstance(text, str))
+        return tuple(text for text in texts if text not in left_out and not text.startswith("__"))
 
     return [("order", b"o" + tokens(*walk.read.order(thing, ordered, name)))]
 
@@ -116,7 +116,7 @@ def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     if SUBCLASSES not in walk.facts.mentioned:
         return []
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
-    users = [each for each in _subclasses(cls) if walk.origins.of_class(each) is Owner.USER]
+    users = [subclass for subclass in _subclasses(cls) if walk.origins.of_class(subclass) is Owner.USER]
     return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(users)]
 
 
@@ -126,7 +126,7 @@ def _subclasses(cls: type) -> list[type]:
     Of several with one name only the latest is returned: the others are only not collected yet.
     """
     subclasses: list[type] = type.__subclasses__(cls)
-    return list({qualified_name(each): each for each in subclasses}.values())
+    return list({qualified_name(subclass): subclass for subclass in subclasses}.values())
 
 
 def called_by_name(attributes: list[str]) -> bool:

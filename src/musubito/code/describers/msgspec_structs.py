@@ -23,8 +23,10 @@ def is_struct(cls: type) -> bool:
 def struct_links(walk: Walk, cls: Any, name: str) -> list[tuple[str, bytes]]:
     """Return links to a struct's fields, their encoded names, their defaults and the options of the class."""
     config = cls.__struct_config__
-    options = {each: getattr(config, each) for each in dir(config) if not each.startswith("_")}
-    links = walk.links([*((each, getattr(cls, each)) for each in KEPT[:2]), *sorted(options.items())], name)
+    options = {option: getattr(config, option) for option in dir(config) if not option.startswith("_")}
+    links = walk.links(
+        [*((attribute, getattr(cls, attribute)) for attribute in KEPT[:2]), *sorted(options.items())], name
+    )
     for number, default in enumerate(cls.__struct_defaults__):
         if type(default).__name__ == "Factory":
             links.append((f"factory {number}", walk.link(default.factory, walk.called(default.factory, name))))

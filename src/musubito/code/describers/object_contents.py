@@ -92,7 +92,7 @@ def array_encoding(value: Any) -> bytes | None:
         return None
     if is_masked(value):
         parts = numpy.asarray(value.data), numpy.ma.getmaskarray(value), numpy.asarray(value.fill_value)
-        encodings = [encoded(numpy.array(each, subok=False)) for each in parts]
+        encodings = [encoded(numpy.array(part, subok=False)) for part in parts]
         return None if None in encodings else tokens(*encodings)
     return encoded(numpy.array(value, subok=False))
 
@@ -106,7 +106,7 @@ def is_masked(value: Any) -> bool:
 @kept_for_a_round
 def declares_fields(cls: type) -> bool:
     """Return whether a class declares its fields: whether it is a dataclass or a pydantic model."""
-    return is_dataclass(cls) or any("__pydantic_fields__" in vars(each) for each in cls.__mro__)
+    return is_dataclass(cls) or any("__pydantic_fields__" in vars(base) for base in cls.__mro__)
 
 
 def stated_names(value: Any) -> list[str]:
@@ -115,8 +115,8 @@ def stated_names(value: Any) -> list[str]:
     Things of other packages that are neither functions nor classes have such names: numpy's ufuncs, Cython's functions.
     """
     names = []
-    for each in ("__module__", "__qualname__", "__name__"):
-        name = getattr(value, each) if static(value, each) is not ABSENT else None
+    for attribute in ("__module__", "__qualname__", "__name__"):
+        name = getattr(value, attribute) if static(value, attribute) is not ABSENT else None
         names.append(canonical_module(name) if isinstance(name, str) else "")
     return names
 
@@ -139,9 +139,9 @@ def identity_of(value: Any) -> bytes:
 def is_secret_type(cls: type) -> bool:
     """Return whether a class is one of pydantic's for secrets."""
     return any(
-        each.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase")
-        and module_name(each).startswith("pydantic")
-        for each in cls.__mro__
+        base.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase")
+        and module_name(base).startswith("pydantic")
+        for base in cls.__mro__
     )
 
 
@@ -150,8 +150,8 @@ def slot_names(cls: type) -> set[str]:
     """Return the names of the slots of a class and its bases, without pydantic's own."""
     return {
         name
-        for each in cls.__mro__
-        for name, member in list(vars(each).items())
+        for base in cls.__mro__
+        for name, member in list(vars(base).items())
         if isinstance(member, types.MemberDescriptorType) and not name.startswith("__pydantic")
     }
 
@@ -164,7 +164,7 @@ def cached_property_names(cls: type) -> frozenset[str]:
     """
     return frozenset(
         name
-        for each in cls.__mro__
-        for name, member in list(vars(each).items())
+        for base in cls.__mro__
+        for name, member in list(vars(base).items())
         if isinstance(member, functools.cached_property)
     )

@@ -55,7 +55,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             keys = walk.read.names(value, contents)
             walk.read.more(value, contents, keys | exempt)
             names = sorted(keys - exempt, key=str)
-            pairs = [(each, walk.read.field(value, contents, each, f"{name}.{each}")) for each in names]
+            pairs = [(key, walk.read.field(value, contents, key, f"{name}.{key}")) for key in names]
         else:
             pairs = sorted(walk.read.fields(value, contents, name), key=lambda pair: str(pair[0]))
         for each, inner in pairs:
@@ -67,7 +67,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
                 links += _field(walk, value, part, label, called, of_others=only_data)
         if not only_data:
             links += order_of(walk, value, contents, exempt, name)
-    members = tuple(each for each in members_of_slots(type(value)) if each[0] not in exempt)
+    members = tuple(member for member in members_of_slots(type(value)) if member[0] not in exempt)
     if members:
         for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
             links += _field(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
@@ -82,22 +82,21 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
     contents, lazy, links = fields_of(thing), cached_property_names(type(thing)), list[tuple[str, bytes]]()
     if contents is None or (not lazy and not seen) or id(thing) in seen:
         return links
-    for each in sorted(lazy):
-        if each in contents:
-            walk.guard.item(contents, each, contents[each])
+    for cached in sorted(lazy):
+        if cached in contents:
+            walk.guard.item(contents, cached, contents[cached])
             links += _patched_below(
-                walk, contents[each], f"{label}.{each}", f"{name}.{each}", {**seen, id(thing): thing}
+                walk, contents[cached], f"{label}.{cached}", f"{name}.{cached}", {**seen, id(thing): thing}
             )
         else:
-            walk.guard.absent(contents, each)
+            walk.guard.absent(contents, cached)
     if seen:
         walk.guard.within(contents, frozenset(contents))
-        for each in sorted(filter(lambda key: type(key) is str and key not in lazy, contents)):
-            if callable(contents[each]) and any(each in vars(cls) for cls in type(thing).__mro__):
-                walk.guard.item(contents, each, contents[each])
-                links.append(
-                    (f"{label}.{each}", walk.link(contents[each], walk.called(contents[each], f"{name}.{each}")))
-                )
+        for attribute in sorted(filter(lambda key: type(key) is str and key not in lazy, contents)):
+            method = contents[attribute]
+            if callable(method) and any(attribute in vars(cls) for cls in type(thing).__mro__):
+                walk.guard.item(contents, attribute, method)
+                links.append((f"{label}.{attribute}", walk.link(method, walk.called(method, f"{name}.{attribute}"))))
     return links
 
 
@@ -157,8 +156,8 @@ def _watch_through(walk: Walk, value: Any, depth: int) -> None:
         return
     if isinstance(value, dict):
         walk.guard.mapping(value, tuple(value), tuple(value.values()))
-        for each in value.values():
-            _watch_through(walk, each, depth + 1)
+        for inner in value.values():
+            _watch_through(walk, inner, depth + 1)
     elif type(value) in (list, tuple):
         if type(value) is list:
             walk.guard.items(value, list, tuple(value))
@@ -197,10 +196,10 @@ def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]
     names = walk.read.names(value, contents)
     walk.read.more(value, contents, names | cached_property_names(cls))
     names -= told_nothing(value) | cached_property_names(cls)
-    for each in sorted(filter(functools.partial(is_setting, cls), names)):
-        inner = walk.read.field(value, contents, each, f"{name}.{each}")
-        if inner is not ABSENT and not is_secret_field(each, inner):
-            yield from _leaves(walk, inner, f".{each}", f"{name}.{each}")
+    for setting in sorted(filter(functools.partial(is_setting, cls), names)):
+        inner = walk.read.field(value, contents, setting, f"{name}.{setting}")
+        if inner is not ABSENT and not is_secret_field(setting, inner):
+            yield from _leaves(walk, inner, f".{setting}", f"{name}.{setting}")
 
 
 def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:

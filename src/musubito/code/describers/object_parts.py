@@ -82,7 +82,7 @@ def _makes_machinery(cls: type) -> bool:
     top = module.partition(".")[0]
     if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
         return True
-    return "random" in module or any(hasattr(cls, each) for each in OPEN)
+    return "random" in module or any(hasattr(cls, method) for method in OPEN)
 
 
 def parts_of(value: Any, origin: Owner) -> Parts | None:
@@ -128,7 +128,7 @@ def hides(cls: type) -> bool:
     """Return whether the objects of a class are larger than their fields, or a base is not written in Python."""
     if is_struct(cls):
         return False  # slots hold all of such an object
-    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    slots = sum(isinstance(value, MemberDescriptorType) for base in cls.__mro__ for value in vars(base).values())
     # A class of Cython's keeps a table of its methods in each object.
     table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
     words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
@@ -150,7 +150,7 @@ def watched(parts: Parts | None) -> object:
 def _same(value: Any) -> object:
     """Return a thing's id if it stays the same object, or its content if it is made again each time."""
     if type(value) in (list, tuple):
-        return type(value), [_same(each) for each in value]
+        return type(value), [_same(item) for item in value]
     if type(value) is dict:
         return [(_same(key), _same(each)) for key, each in value.items()]
     return value if type(value) in (str, int, float, bytes, bool, type(None)) else id(value)
@@ -174,7 +174,7 @@ def _contents(value: Any) -> Parts | None:
             # Without its flags: they tell what was done with it.
             names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
             return Parts(
-                tokens("context", *(getattr(value, each) for each in names)),
+                tokens("context", *(getattr(value, name) for name in names)),
                 [("traps", sorted(signal.__name__ for signal, raised in value.traps.items() if raised))],
             )
         case _ if type(value) in HOLDERS:
@@ -201,14 +201,14 @@ def _says_how(cls: type) -> bool:
     if cls in copyreg.dispatch_table:
         return True
     names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
-    return any(name in vars(each) for each in cls.__mro__ if each is not object for name in names)
+    return any(name in vars(base) for base in cls.__mro__ if base is not object for name in names)
 
 
 def _reduced(value: Any) -> Parts | None:
     if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
         # The order of these containers follows the hashes, which differ in each process.
-        entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
-        return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
+        entries = list(value.items()) if isinstance(value, Mapping) else [(element, None) for element in value]
+        return Parts(tokens("unordered"), [("entry", entry) for entry in sorted(entries, key=_by_content)])
     if hasattr(type(value), "nbytes") and (type(value).__module__.startswith("torch") or value.nbytes > LARGEST):
         return None
     reduce = copyreg.dispatch_table.get(type(value))

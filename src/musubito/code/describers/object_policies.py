@@ -80,7 +80,7 @@ def policy_of(value: object) -> ObjectPolicy | None:
 
 @kept_for_a_round
 def _kind_of_class(cls: type) -> ObjectPolicy | None:
-    return next((_KINDS[each] for each in cls.__mro__ if each in _KINDS), None)
+    return next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
 
 
 def may_remember(value: object) -> bool:

@@ -59,7 +59,7 @@ def _is_secret_name(name: str) -> bool:
     if words[-1:] == ["token"] and words[0] in _MARKS:
         return False
     text = " ".join(words)
-    return any(each.end() in (len(text), len(text) - 1) for each in SECRETS.finditer(text))
+    return any(match.end() in (len(text), len(text) - 1) for match in SECRETS.finditer(text))
 
 
 def is_secret_field(name: object, value: object) -> bool:
@@ -85,7 +85,7 @@ def without_secrets(value: Any, depth: int = 0) -> Any:
             for key, each in value.items()
         }
         return value if all(pairs[key] is each for key, each in value.items()) else pairs
-    items = [without_secrets(each, depth + 1) for each in value]
+    items = [without_secrets(item, depth + 1) for item in value]
     if kind is tuple and len(items) > 1 and isinstance(items[0], str | bytes) and is_secret_field(items[0], items[-1]):
         items[1:] = [HIDDEN]
     same = len(items) == len(value) and all(map(lambda a, b: a is b, items, value))
@@ -121,8 +121,8 @@ def is_setting(cls: type, name: object) -> bool:
 @lru_cache(maxsize=1024)
 def _parameters(cls: type) -> frozenset[str]:
     names: set[str] = set()
-    for each in cls.__mro__:
-        constructor = vars(each).get("__init__")
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
         code = getattr(inspect.unwrap(constructor) if callable(constructor) else None, "__code__", None)
         if code is not None:
             rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
@@ -168,8 +168,8 @@ def told_nothing(value: Any) -> frozenset[str]:
 
 def is_hash_of_its_name(number: int) -> bool:
     """Return whether a number of a derived class is the hash of a text that it holds, as SQLAlchemy's symbols are."""
-    texts = (each for each in (fields_of(number) or {}).values() if type(each) is str)
-    return abs(number) >= LEAST_ADDRESS and any(hash(each) == int(number) for each in texts)
+    texts = (value for value in (fields_of(number) or {}).values() if type(value) is str)
+    return abs(number) >= LEAST_ADDRESS and any(hash(text) == int(number) for text in texts)
 
 
 def _is_of_process(value: Any, contents: Mapping[Any, Any], name: str) -> bool:

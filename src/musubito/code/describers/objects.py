@@ -147,8 +147,8 @@ def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
 
 def _is_derived(walk: Walk, cls: type) -> bool:
     """Return whether methods of a base class from another package may change the fields of a user's object."""
-    bases = (each for each in cls.__mro__[1:-1] if module_name(each) not in PASSIVE and not declares_fields(each))
-    return any(walk.origins.of_class(each) is not Owner.USER for each in bases)
+    bases = (base for base in cls.__mro__[1:-1] if module_name(base) not in PASSIVE and not declares_fields(base))
+    return any(walk.origins.of_class(base) is not Owner.USER for base in bases)
 
 
 def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> GraphRecord:

@@ -55,9 +55,11 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         values = tuple(members.values())
         walk.guard.same(_members_of(members), values)
         searched = _searched[base] = _search(walk.origins, members, values, _searched.get(base))
-        for each in searched.names:
-            member = members[each]
-            links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+        for patched in searched.names:
+            member = members[patched]
+            links.append(
+                (f"{base.__qualname__}.{patched}", walk.link(member, walk.called(member, f"{name}.{patched}")))
+            )
     return links
 
 
@@ -106,9 +108,9 @@ def _is_of_the_user(origins: Owners, member: Any) -> bool:
         return find_module(module_name(member)) is not None and origins.of_class(member) is Owner.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
-        find_module(canonical_module(str(each.__globals__.get("__name__")))) is not None
-        and origins.of_function(each) is Owner.USER
-        for each in _functions_in(member)
+        find_module(canonical_module(str(function.__globals__.get("__name__")))) is not None
+        and origins.of_function(function) is Owner.USER
+        for function in _functions_in(member)
     )
 
 
@@ -119,4 +121,4 @@ def _functions_in(member: Any) -> Iterator[FunctionType]:
         if type(member.__func__) is FunctionType:
             yield member.__func__
     elif type(member) is property:
-        yield from (each for each in (member.fget, member.fset, member.fdel) if type(each) is FunctionType)
+        yield from (accessor for accessor in (member.fget, member.fset, member.fdel) if type(accessor) is FunctionType)

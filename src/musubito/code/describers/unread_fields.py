@@ -54,9 +54,9 @@ def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
     cls, facts = type(value), walk.facts
     if facts.reads_fields or id(value) in facts.whole or policy_of(value) is not None or not _is_plain(walk, cls):
         return frozenset()
-    if any(qualified_name(each) in facts.handing for each in cls.__mro__):
+    if any(qualified_name(base) in facts.handing for base in cls.__mro__):
         return frozenset()
-    return frozenset(each for each in names if each not in facts.fields)
+    return frozenset(name for name in names if name not in facts.fields)
 
 
 def _is_plain(walk: Walk, cls: type) -> bool:
@@ -65,12 +65,12 @@ def _is_plain(walk: Walk, cls: type) -> bool:
         return False
     if any(name in vars(each) for each in cls.__mro__ for name in SCHEMAS):
         return False
-    for each in cls.__mro__[:-1]:
-        if module_name(each) in BASES:
+    for base in cls.__mro__[:-1]:
+        if module_name(base) in BASES:
             continue
-        if walk.origins.of_class(each) is not Owner.USER:
+        if walk.origins.of_class(base) is not Owner.USER:
             return False
-        for member in list(vars(each).values()):
+        for member in list(vars(base).values()):
             inner = getattr(member, "__func__", member)
             if isinstance(inner, FunctionType):
                 if walk.origins.of_function(inner) is not Owner.USER:

@@ -293,8 +293,8 @@ class PlaceReader:
 def members_of_slots(cls: type) -> Members:
     """Return the slots of the objects of a class, in the order of their names."""
     members: dict[str, Any] = {}
-    for each in reversed(cls.__mro__):
-        for name, member in list(vars(each).items()):
+    for base in reversed(cls.__mro__):
+        for name, member in list(vars(base).items()):
             is_slot = isinstance(member, MemberDescriptorType) and not name.startswith("__pydantic")
             if is_slot or name in members:
                 members[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT

@@ -96,10 +96,15 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
     with _lock:
         for changes, key, digest in taken:
             ours = changes.by_key[key]
-            for each in (changes, changes.of_all):
-                change = None if each is None else each.by_key.get(key)
-                if each is not None and change is not None and change.left is None and same(change.after, ours.after):
-                    each.by_key[key] = change._replace(left=digest)
+            for changed in (changes, changes.of_all):
+                change = None if changed is None else changed.by_key.get(key)
+                if (
+                    changed is not None
+                    and change is not None
+                    and change.left is None
+                    and same(change.after, ours.after)
+                ):
+                    changed.by_key[key] = change._replace(left=digest)
 
 
 class ObservedRun:
@@ -151,7 +156,7 @@ class ObservedRun:
         as_counted = {hashed(key): each for key, each in counted}
         before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
         whole = True
-        for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
+        for key in (*value[0], *(added for added in now[0] if hashed(added) not in before)):
             was, is_now, counts = (mapping.get(hashed(key), ABSENT) for mapping in (before, after, as_counted))
             whole &= self._changed(kind, container, key, was, is_now, counts)
         if whole and kind is PlaceKind.INSIDE:
@@ -203,8 +208,8 @@ def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> Non
 def settle_open_runs() -> None:
     """Remember what the runs that have not ended have changed so far: a call beside them must not count it."""
     with _lock:
-        for each in list(_open.values()):
-            each.settle()
+        for run in list(_open.values()):
+            run.settle()
 
 
 def _looked_at_again(look: Callable[[], Any]) -> Any:

@@ -253,7 +253,7 @@ class WriteLimits:
                 inner = wrapped(container)
                 if isinstance(inner, defaultdict) or self.is_open(container):
                     return True
-                return any(hasattr(type(inner), each) for each in self.mutators)
+                return any(hasattr(type(inner), method) for method in self.mutators)
 
 
 def is_sink(value: Any) -> bool:

@@ -60,10 +60,10 @@ def words_of(code: CodeType) -> frozenset[str]:
     A text that is an identifier is also returned in brackets: something may be looked up by it.
     """
     words: set[str] = set()
-    for each in codes(code):
-        parameters = each.co_argcount + each.co_kwonlyargcount
-        words.update(each.co_names, each.co_varnames[:parameters], words_in(each.co_consts))
-        words.update(f"[{text}]" for text in each.co_consts if isinstance(text, str) and text.isidentifier())
+    for inner in codes(code):
+        parameters = inner.co_argcount + inner.co_kwonlyargcount
+        words.update(inner.co_names, inner.co_varnames[:parameters], words_in(inner.co_consts))
+        words.update(f"[{text}]" for text in inner.co_consts if isinstance(text, str) and text.isidentifier())
     return frozenset(words)
 
 
@@ -76,13 +76,13 @@ def words_in(value: Any) -> Iterator[str]:
         if not BLANK.search(value):
             yield from WORD.findall(value)
     elif isinstance(value, tuple | frozenset):
-        for each in value:
-            yield from words_in(each)
+        for item in value:
+            yield from words_in(item)
 
 
 def global_names(code: CodeType) -> set[str]:
     """Return every global that the code or code nested in it loads."""
-    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname == "LOAD_GLOBAL"}
+    return {i.argval for inner in codes(code) for i in dis.get_instructions(inner) if i.opname == "LOAD_GLOBAL"}
 
 
 def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[dis.Instruction | None]:
@@ -91,8 +91,8 @@ def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[
     `name` and `attributes` are the chain of names that leads to the mapping. Yield None if no single instruction loads
     the key.
     """
-    for each in codes(code):
-        instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
+    for inner in codes(code):
+        instructions = [i for i in dis.get_instructions(inner) if i.opname not in IGNORED]
         for number, instruction in enumerate(instructions):
             if instruction.opname not in GLOBALS | CLOSURES or instruction.argval != name:
                 continue
@@ -112,9 +112,9 @@ def scan_bytecode(code: CodeType) -> NameUsage:
     """Return what the code names, as far as its instructions tell."""
     usage = NameUsage()
     free = frozenset(code.co_freevars)
-    for each in codes(code):
-        instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
-        receiver = each.co_varnames[0] if each is code and each.co_argcount else None
+    for inner in codes(code):
+        instructions = [i for i in dis.get_instructions(inner) if i.opname not in IGNORED]
+        receiver = inner.co_varnames[0] if inner is code and inner.co_argcount else None
         for number, instruction in enumerate(instructions):
             name, value = instruction.opname, instruction.argval
             if name in GLOBALS:
@@ -157,7 +157,7 @@ def _chain(usage: NameUsage, root: Root, name: str, following: list[dis.Instruct
         attributes.append(instruction.argval)
     usage.reads.add(NameRead(root, name, tuple(attributes)))
     rest = following[len(attributes) : len(attributes) + 4]
-    path = tuple(PathStep(True, each) for each in attributes)
+    path = tuple(PathStep(True, attribute) for attribute in attributes)
     constant = rest[0].argval if rest and rest[0].opname in ("LOAD_CONST", "LOAD_SMALL_INT") else ...
     literal = PathStep(False, constant) if isinstance(constant, str | int | None) else None
     if attributes and attributes[-1] in MUTATORS:
@@ -177,6 +177,6 @@ def _imports(usage: NameUsage, module: str, level: object, names: object) -> Non
     full = "." * (level if isinstance(level, int) else 0) + module
     usage.imports.add(full)
     if isinstance(names, tuple) and names:
-        usage.reads.update(NameRead(Root.IMPORT, full, (each,)) for each in names)
+        usage.reads.update(NameRead(Root.IMPORT, full, (name,)) for name in names)
     else:
         usage.reads.add(NameRead(Root.IMPORT, full))

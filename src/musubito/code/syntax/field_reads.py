@@ -39,9 +39,11 @@ def gets_at_fields(code: ast.AST) -> bool:
                 pass
             case ast.Call(func=ast.Name(id="getattr" | "hasattr")):
                 return True
-            case ast.Call(args=args) if any(isinstance(each, ast.Name) and each.id == "getattr" for each in args):
+            case ast.Call(args=args) if any(
+                isinstance(argument, ast.Name) and argument.id == "getattr" for argument in args
+            ):
                 return True
-            case ast.ImportFrom(names=names) if any(each.name in GETTERS for each in names):
+            case ast.ImportFrom(names=names) if any(alias.name in GETTERS for alias in names):
                 return True
             case ast.MatchClass(patterns=[_, *_]):
                 return True

@@ -49,9 +49,9 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     """
     visitor = NameVisitor(code)
     visitor.run(function, given)
-    for each in body_of(function):
-        visitor.usage.mentions |= special_methods(each)
-        visitor.mention(each)
+    for statement in body_of(function):
+        visitor.usage.mentions |= special_methods(statement)
+        visitor.mention(statement)
     usage = visitor.usage
     usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
     usage.reads_fields = gets_at_fields(function)
@@ -110,12 +110,14 @@ class NameVisitor:
         self._receiver = first[0].arg if first else None
         self._scope = self._root = Scope(None, function)
         self._looked_at = frozenset(map(id, looked_at(function)))
-        self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
+        self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
         self._asked_for = frozenset(asked_for(function))
-        for each in body_of(function):
-            self._visit(each)
-        read = {(each.root, each.name) for each in self.usage.reads}
-        self.usage.added_to = frozenset(each for each in self._added_to if (each.root, each.name) not in read)
+        for statement in body_of(function):
+            self._visit(statement)
+        read = {(found.root, found.name) for found in self.usage.reads}
+        self.usage.added_to = frozenset(
+            addition for addition in self._added_to if (addition.root, addition.name) not in read
+        )
         self.usage.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
         self.usage.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
@@ -137,8 +139,8 @@ class NameVisitor:
                 case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                     ctx = ast.Store()
                 case ast.ImportFrom(names=names):
-                    usage.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
-                    usage.reads_source |= any(each.name in SOURCE_READERS for each in names)
+                    usage.reads_annotations |= any(alias.name in ANNOTATION_READERS for alias in names)
+                    usage.reads_source |= any(alias.name in SOURCE_READERS for alias in names)
                     continue
                 case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
                     ctx = ast.Load()
@@ -182,7 +184,9 @@ class NameVisitor:
                     return None
                 if (imported := scope.imports.get(name)) is not None:
                     return AccessPath(
-                        Root.IMPORT, imported.name, tuple(PathStep(True, each) for each in imported.attributes)
+                        Root.IMPORT,
+                        imported.name,
+                        tuple(PathStep(True, attribute) for attribute in imported.attributes),
                     )
                 if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
                     return AccessPath(Root.RECEIVER, name)
@@ -251,7 +255,7 @@ class NameVisitor:
         if place is not None:
             counts = key is not None and place.exact and id(node) in self._counted
             written = place if key is None or not key.attribute else place.down(key)
-            last = next((str(each.key) for each in reversed(written.path) if each.attribute), place.name)
+            last = next((str(step.key) for step in reversed(written.path) if step.attribute), place.name)
             lazily = mutator == "setdefault" or last in self._asked_for
             key = key if place.exact else None
             self.usage.writes.add(NameWrite(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
@@ -265,7 +269,7 @@ class NameVisitor:
             return makes(node)
         scope, _ = self._resolve(node.id)
         values = [] if scope is None else scope.aliases.get(node.id, [])
-        return bool(values) and all(each is not None and makes(each) for each in values)
+        return bool(values) and all(value is not None and makes(value) for value in values)
 
     def _hand_on(self, node: ast.expr) -> None:
         place = self._place(node)
@@ -373,7 +377,7 @@ class NameVisitor:
             case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
                 yield node.func
             case ast.Import(names=names):
-                self.usage.imports.update(each.name for each in names)
+                self.usage.imports.update(alias.name for alias in names)
             case ast.ImportFrom():
                 self.usage.imports.add("." * node.level + (node.module or ""))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
@@ -383,7 +387,7 @@ class NameVisitor:
                     yield from _annotations(node)
                 self._nested(node, body_of(node))
             case ast.ClassDef():
-                yield from (*node.decorator_list, *node.bases, *(each.value for each in node.keywords))
+                yield from (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords))
                 self._nested(node, node.body)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 yield node.generators[0].iter
@@ -403,9 +407,9 @@ class NameVisitor:
         outer_class = self._class
         if isinstance(node, ast.ClassDef):
             self._class = node.name
-        for each in body:
-            self._visit(each)
-            self._scope.bound |= names_bound_by(each)
+        for statement in body:
+            self._visit(statement)
+            self._scope.bound |= names_bound_by(statement)
         self._scope, self._class = outer, outer_class
 
     def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
@@ -417,7 +421,7 @@ class NameVisitor:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             yield node
         elif isinstance(node, ast.Call):
-            yield from (*node.args, *(each.value for each in node.keywords), node.func)
+            yield from (*node.args, *(keyword.value for keyword in node.keywords), node.func)
 
 
 def _imported_by(call: ast.Call, module: str) -> str:
@@ -428,14 +432,14 @@ def _imported_by(call: ast.Call, module: str) -> str:
 
 def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """Yield what the annotations of a nested function name: code that is given the function may read them."""
-    annotated = (each.annotation for each in parameters_of(function.args))
+    annotated = (parameter.annotation for parameter in parameters_of(function.args))
     pending: list[ast.AST] = [each for each in annotated if each is not None]
     pending += [function.returns] if function.returns is not None else []
     for annotation in pending:
         yield annotation
-        for each in ast.walk(annotation):
-            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+        for node in ast.walk(annotation):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 try:
-                    pending.append(parsed(each.value, "eval").body)
+                    pending.append(parsed(node.value, "eval").body)
                 except (SyntaxError, ValueError):
                     continue  # a text that is no expression names nothing

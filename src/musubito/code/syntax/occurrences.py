@@ -93,7 +93,7 @@ class Occurrences:
         finder.run(node, frozenset())
         self.node = node
         self.all = finder.occurrences
-        self.led = {id(each.node): each.led for each in finder.occurrences}
+        self.led = {id(occurrence.node): occurrence.led for occurrence in finder.occurrences}
         """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""

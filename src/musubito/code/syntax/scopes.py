@@ -50,7 +50,7 @@ class Scope:
         elif isinstance(node, ast.ClassDef):
             body = node.body
         else:
-            body = [each.target for each in node.generators]  # type: ignore[attr-defined]
+            body = [generator.target for generator in node.generators]  # type: ignore[attr-defined]
         pending = list(body)
         while pending:
             self._statement(pending.pop(), pending, comprehension=isinstance(node, COMPREHENSIONS))
@@ -65,10 +65,10 @@ class Scope:
             case ast.Global(names=names) | ast.Nonlocal(names=names):
                 self.outer.update(dict.fromkeys(names, isinstance(node, ast.Global)))
             case ast.Import(names=names):
-                for each in names:
-                    bound = each.asname or each.name.partition(".")[0]
+                for alias in names:
+                    bound = alias.asname or alias.name.partition(".")[0]
                     self._local(bound, None)
-                    self.imports[bound] = NameRead(Root.IMPORT, each.name if each.asname else bound)
+                    self.imports[bound] = NameRead(Root.IMPORT, alias.name if alias.asname else bound)
             case ast.ImportFrom(names=names):
                 for each in names:
                     self._local(each.asname or each.name, None)
@@ -110,7 +110,7 @@ def names_bound_by(node: ast.AST) -> set[str]:
     """Return the names that a statement of a class body binds whenever it runs."""
     match node:
         case ast.Assign(targets=targets):
-            return {each.id for each in targets if isinstance(each, ast.Name)}
+            return {target.id for target in targets if isinstance(target, ast.Name)}
         case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
             return {name}
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):

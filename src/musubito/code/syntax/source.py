@@ -136,7 +136,7 @@ def statement_of(code: CodeType, script: str | None = None) -> str | None:
 def _statement(file: _File, node: FunctionNode) -> str:
     statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
     # The way in which a method is called depends on whether its module imports the object of the call.
-    names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
+    names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
     return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
 
 
@@ -264,7 +264,7 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
     while pending:
         match pending.pop():
             case ast.Import(names=names) | ast.ImportFrom(names=names):
-                yield from (each.asname or each.name.partition(".")[0] for each in names if each.name != "*")
+                yield from (name.asname or name.name.partition(".")[0] for name in names if name.name != "*")
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 pass
             case other:
@@ -301,7 +301,7 @@ def _inside(code: CodeType, node: FunctionNode) -> bool:
     starts = [(line, column) for line, column, _, _ in places]
     ends = [(line, column) for _, _, line, column in places]
     if not places:  # the lambda only returns a constant, of which Python 3.12 keeps no place
-        return any(same_code(each, code) for each in _compiled_alone(node))
+        return any(same_code(alone, code) for alone in _compiled_alone(node))
     return (min(starts), max(ends)) == span
 
 
@@ -325,4 +325,4 @@ def _text(text: str, node: FunctionNode | ast.stmt) -> str:
 
 def _first_line(node: ast.stmt | ast.expr) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(each.lineno for each in decorators)])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])

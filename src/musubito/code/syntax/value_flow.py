@@ -95,7 +95,7 @@ class Escapes:
         if target.id in seen:
             return True
         seen.add(target.id)
-        return not any(self._escapes(each, seen) for each in self._occurrences.loads(target.id))
+        return not any(self._escapes(load, seen) for load in self._occurrences.loads(target.id))
 
     def _is_outer(self, name: str) -> bool:
         return any(
@@ -138,7 +138,7 @@ class Escapes:
 
 def _is_logger(cls: type) -> bool:
     return issubclass(cls, (logging.Logger, logging.LoggerAdapter)) or any(
-        module_name(each).partition(".")[0] in LOGGERS for each in cls.__mro__
+        module_name(base).partition(".")[0] in LOGGERS for base in cls.__mro__
     )
 
 

@@ -100,8 +100,8 @@ def asked_for(function: ast.AST) -> Iterator[str]:
             case ast.If(test=test) | ast.IfExp(test=test) | ast.UnaryOp(op=ast.Not(), operand=test):
                 yield from _names_of(test)
             case ast.BoolOp(values=values):
-                for each in values:
-                    yield from _names_of(each)
+                for value in values:
+                    yield from _names_of(value)
             case ast.Call(func=ast.Name(id="hasattr" | "getattr"), args=[_, ast.Constant(value=str(name)), *_]):
                 yield name
             case ast.Try(body=body, handlers=handlers) if any(map(_is_of_absence, handlers)):

@@ -123,18 +123,18 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         # An alias stands in place of the prefix and the name.
         alias = getattr(info, "validation_alias", None) or getattr(info, "alias", None)
         choices = getattr(alias, "choices", [alias])
-        aliases = [getattr(each, "path", [each])[0] for each in choices if each is not None]
-        names.update(each for each in aliases if isinstance(each, str))
+        aliases = [getattr(choice, "path", [choice])[0] for choice in choices if choice is not None]
+        names.update(alias_text for alias_text in aliases if isinstance(alias_text, str))
         if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
             names.add(f"{config.get('env_prefix', '')}{field}")
     customised = not _is_settings(_definer(cls, "settings_customise_sources"))
-    unseen = [each for each in UNSEEN if config.get(each)] + ["settings_customise_sources"] * customised
+    unseen = [option for option in UNSEEN if config.get(option)] + ["settings_customise_sources"] * customised
     if unseen:
         walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
-        wanted = {each.lower() for each in names}
-        present = {each for each in os.environ if each.lower() in wanted}
-        names = {*wanted, *(each.upper() for each in wanted), *present}
+        wanted = {variable.lower() for variable in names}
+        present = {variable for variable in os.environ if variable.lower() in wanted}
+        names = {*wanted, *(variable.upper() for variable in wanted), *present}
     return _links(walk, names)
 
 
@@ -143,7 +143,7 @@ def _is_settings(cls: type) -> bool:
 
 
 def _definer(cls: type, name: str) -> type:
-    return next(each for each in cls.__mro__ if name in vars(each))
+    return next(base for base in cls.__mro__ if name in vars(base))
 
 
 def _raw() -> Any:
@@ -214,13 +214,13 @@ class KeysUsed:
         if method in READERS and call.args:
             self._key(call.args[0], reads=method not in {"__setitem__", "__delitem__"}, writes=method in WRITERS)
         elif method in READERS:
-            named = [each.value for each in call.keywords if each.arg == "key"]
+            named = [keyword.value for keyword in call.keywords if keyword.arg == "key"]
             for key in named:
                 self._key(key, reads=True, writes=False)
             if not named:
                 self.read.add(None)
         elif method == "update":
-            self.written.update(each.arg for each in call.keywords if each.arg is not None)
+            self.written.update(keyword.arg for keyword in call.keywords if keyword.arg is not None)
             for argument in call.args:
                 for each in argument.keys if isinstance(argument, ast.Dict) else [None]:
                     self.written.add(None if each is None else self._constant(each))
@@ -247,7 +247,7 @@ class KeysUsed:
                 return self._constant(value)
             case _:
                 return self._bound(node)
-        return None if None in parts else "".join(each for each in parts if each is not None)
+        return None if None in parts else "".join(part for part in parts if part is not None)
 
     def _bound(self, node: ast.expr) -> str | None:
         led = self._occurrences.led.get(id(node))
@@ -262,7 +262,7 @@ class KeysUsed:
 
 def _says_environ(function: FunctionType) -> bool:
     words = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
-    return any(type(each) is str and each in READ_OF for each in words)
+    return any(type(word) is str and word in READ_OF for word in words)
 
 
 def keys_in_bytecode(function: FunctionType, reads: list[NameRead]) -> set[str | None]:

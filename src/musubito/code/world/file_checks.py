@@ -36,10 +36,10 @@ def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Functi
             checks.add(LOOKS[id(value)])
         elif len(rest) == 1 and rest[0] in METHODS and _is_of_paths(value):
             checks.add(f"Path.{rest[0]}")
-    methods = METHODS & text.scan.called_names - {each.rpartition(".")[2] for each in checks}
+    methods = METHODS & text.scan.called_names - {check.rpartition(".")[2] for check in checks}
     if methods and ("pathlib" in text.scan.imports or any(map(_is_of_paths, [*function.__globals__.values()]))):
         # It is not known what a local is; it may be a path.
-        checks.update(f"Path.{each}" for each in methods)
+        checks.update(f"Path.{method}" for method in methods)
     if checks:
         walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(checks))})")
 

@@ -23,7 +23,7 @@ def register_source(cls: type, *, is_source: bool = True) -> None:
 def is_source(value: object) -> bool:
     """Return whether an object stands for data that is kept outside, which may change unseen."""
     cls = type(value)
-    registered = next((_SOURCES[each] for each in cls.__mro__ if each in _SOURCES), None)
+    registered = next((_SOURCES[base] for base in cls.__mro__ if base in _SOURCES), None)
     if registered is not None:
         return registered
-    return any(all(callable(getattr(cls, each, None)) for each in methods) for methods in CONNECTIONS)
+    return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in CONNECTIONS)

@@ -150,7 +150,7 @@ def unrepeatable_in(
     result = {each for number, each in asks if number in mine}
     for number in mine & holders.keys():
         # Code that holds such a function calls it where no walk sees the call.
-        for value in (values[each] for each in edges[number]):
+        for value in (values[target] for target in edges[number]):
             source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
             if _is_generator(type(value)):
                 source = _Source("random", type(value).__qualname__)
@@ -183,7 +183,7 @@ def _source_of(led: Led) -> _Source | None:
 def _of_class(cls: type, method: str | None = None) -> _Source | None:
     if method is None:
         return TABLE.get(definition_of(cls))
-    owner = next((each for each in cls.__mro__ if method in vars(each)), None)
+    owner = next((base for base in cls.__mro__ if method in vars(base)), None)
     if owner is None:
         return None
     source = TABLE.get(f"{definition_of(owner)}.{method}")
@@ -194,8 +194,8 @@ def _of_class(cls: type, method: str | None = None) -> _Source | None:
 
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, Random) or any(
-        each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")
-        for each in cls.__mro__
+        base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
+        for base in cls.__mro__
     )
 
 
@@ -217,17 +217,17 @@ class _Uses:
     def sources(self) -> Iterator[_Source]:
         """Yield the sources whose values reach anything but a logger."""
         seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
-        for each in self._occurrences.all:
-            source = _source_of(each.led)
-            if source is None or source.generator in seeded or id(each.node) in self._occurrences.aliased:
+        for occurrence in self._occurrences.all:
+            source = _source_of(occurrence.led)
+            if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
                 continue
-            call = self._called(each.node)
+            call = self._called(occurrence.node)
             if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
                 continue
-            if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
+            if call is None and issubclass(type(occurrence.led.value), type) and not occurrence.led.rest:
                 continue  # a class that is named need not be instantiated
             # A shuffle returns nothing, and changes its argument.
-            if source.called.endswith(".shuffle") or self._escapes.from_function(each.node):
+            if source.called.endswith(".shuffle") or self._escapes.from_function(occurrence.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:
