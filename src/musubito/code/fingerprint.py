@@ -172,7 +172,7 @@ class CodeTracker:
         closure = self._reached()
         if closure is None:
             return ()
-        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
+        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_classes_sent(closure.classes.values())))
         functions = (
             function for reachable in (closure, *reached) if reachable is not None for function in reachable.functions
         )
@@ -226,7 +226,7 @@ class CodeTracker:
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""
         if self._whose is None:
-            self._whose = f"{self._step} {told_by_code(self.function)}"
+            self._whose = f"{self._step} {distinguishing_code(self.function)}"
         return self._whose
 
     def _reach(self) -> ReachableCode:
@@ -241,7 +241,7 @@ def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
 
 
-def told_by_code(value: Any, depth: int = 0) -> str:
+def distinguishing_code(value: Any, depth: int = 0) -> str:
     """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
 
     It is the same for a function that the same code makes again.
@@ -263,7 +263,7 @@ def told_by_code(value: Any, depth: int = 0) -> str:
         parts.append(value)
     else:
         inner = (each for each in (fields_of(value) or {}).values() if isinstance(each, CODE))
-    return sha256(tokens(*parts, *(told_by_code(each, depth + 1) for each in inner))).hexdigest()[:16]
+    return sha256(tokens(*parts, *(distinguishing_code(each, depth + 1) for each in inner))).hexdigest()[:16]
 
 
 def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
@@ -307,7 +307,7 @@ def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
     return CodeTracker(cls, packages=packages)
 
 
-def _sent(classes: Iterable[type]) -> Iterator[type]:
+def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
     """Yield the user's classes that are sent to another process, since it finds them in no module.
 
     The script's classes are among them: an instance of any of them may be an argument.

@@ -25,7 +25,7 @@ from musubito.code.describers.classes import fields_declared
 from musubito.code.describers.describe import builtin_base, describe, is_atom, plain
 from musubito.code.describers.functions import describe_function, describe_names
 from musubito.code.describers.object_policies import policy_of
-from musubito.code.describers.objects import not_tracked
+from musubito.code.describers.objects import describe_untracked
 from musubito.code.describers.unread_fields import note_whole
 from musubito.code.displays import displays
 from musubito.code.fixpoint_facts import FixpointFacts
@@ -129,7 +129,7 @@ class ReachabilityWalk(Walk):
         self._module = module
         self.digest_apart = partial(_digest_apart, module)
         self.origins = Owners(module)
-        self.released = ()
+        self.released: Collection[str] = ()
         self.unpatched = {}
         self.reached = {}
         self.steps = set()
@@ -182,7 +182,7 @@ class ReachabilityWalk(Walk):
         self.link(self.function, called(self.function), member=self.owner is not None)
         function = self.function.func if isinstance(self.function, functools.partial) else self.function
         if not isinstance(function, type | FunctionType):
-            self.calls(function)
+            self.note_call(function)
         self.describe_all()
 
     def describe_all(self) -> None:
@@ -251,8 +251,8 @@ class ReachabilityWalk(Walk):
                 del self._index[key]
                 self._queue.pop()
             del self._names[count:], self._kept[count:]
-            self.not_identified(name, value)
-            return not_tracked(self, value, name)
+            self.note_unidentified(name, value)
+            return describe_untracked(self, value, name)
 
     def closure(self) -> ReachableCode:
         """Return the result of this walk."""
@@ -327,7 +327,7 @@ class ReachabilityWalk(Walk):
             return b"n" + sha256(tokens(shared)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
-        self.leads_to(value)
+        self.note_link(value)
         if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
             # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
@@ -352,7 +352,7 @@ class ReachabilityWalk(Walk):
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
 
-    def leads_to(self, value: Any) -> None:
+    def note_link(self, value: Any) -> None:
         self.limits.below(value, self.at)
         if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
             self._clients[id(value)] = value
@@ -364,7 +364,7 @@ class ReachabilityWalk(Walk):
         self._entered[id(container)] = container
         return True
 
-    def is_client(self, value: Any) -> None:
+    def note_client(self, value: Any) -> None:
         self._clients[id(value)] = value
 
     def is_within_client(self) -> bool:
@@ -395,7 +395,7 @@ class ReachabilityWalk(Walk):
         return displays(module_of(holder) if isinstance(holder, FunctionType) else module_name(type(holder)))
 
     def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
-        reference = self.link(value, self.called(value, name), runs=runs, whole=whole, shown=shown)
+        reference = self.link(value, self.part_name(value, name), runs=runs, whole=whole, shown=shown)
         if not reference.startswith(b"r"):
             self._words.update(words_in(value))
             text = storable(constant_text(name, value))
@@ -403,9 +403,9 @@ class ReachabilityWalk(Walk):
         return reference
 
     def links(self, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
-        return [(str(label), self.link(each, self.called(each, f"{name}.{label}"))) for label, each in pairs]
+        return [(str(label), self.link(each, self.part_name(each, f"{name}.{label}"))) for label, each in pairs]
 
-    def called(self, value: Any, name: str) -> str:
+    def part_name(self, value: Any, name: str) -> str:
         if isinstance(value, ModuleType):
             return canonical_module(value.__name__)
         return called(value) if isinstance(value, FunctionType | type) else name
@@ -416,29 +416,29 @@ class ReachabilityWalk(Walk):
     def emptied(self, container: Any) -> Emptied:
         return self._emptied.setdefault(id(container), Emptied(builtin_base(type(container)).__name__))
 
-    def not_tracked(self, name: str, value: Any) -> None:
+    def note_untracked(self, name: str, value: Any) -> None:
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
-    def not_identified(self, name: str, value: Any) -> None:
-        self.not_tracked(name, value)
+    def note_unidentified(self, name: str, value: Any) -> None:
+        self.note_untracked(name, value)
         self._unidentified.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
-    def not_found(self, module: str, error: BaseException) -> None:
+    def note_missing(self, module: str, error: BaseException) -> None:
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
     def is_shown(self, value: Any) -> bool:
         return id(value) in self.facts.shown and id(value) not in self.facts.used
 
-    def is_state(self, name: str) -> None:
+    def note_state(self, name: str) -> None:
         self._state.add(name)
 
-    def calls(self, value: Any) -> None:
+    def note_call(self, value: Any) -> None:
         cls = value if isinstance(value, type) else type(value)
         for base in (*cls.__mro__, type(cls)):
             if self.origins.of_class(base) is Owner.USER:
                 self.facts.called.add(id(base), base)
 
-    def asks_for(self, kind: str, what: str) -> None:
+    def note_request(self, kind: str, what: str) -> None:
         self._asks.append((self._number, Unrepeatable(kind, what)))
 
     # -- records -------------------------------------------------------------------------------------------------------

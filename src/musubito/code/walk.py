@@ -89,7 +89,7 @@ class Walk(Protocol):
     def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
         """Return a reference to a value that is bound to a name; plain data becomes a part of its own."""
 
-    def called(self, value: Any, name: str) -> str:
+    def part_name(self, value: Any, name: str) -> str:
         """Return the name of a part.
 
         Functions, classes and modules have names of their own. Anything else gets `name`, which says where it is bound.
@@ -108,28 +108,28 @@ class Walk(Protocol):
         """
 
     # -- what the walk is told -----------------------------------------------------------------------------------------
-    def leads_to(self, value: Any) -> None:
+    def note_link(self, value: Any) -> None:
         """Note that the thing that is being described leads to `value`."""
 
-    def calls(self, value: Any) -> None:
+    def note_call(self, value: Any) -> None:
         """Note that code which can run calls `value`."""
 
-    def asks_for(self, kind: str, what: str) -> None:
+    def note_request(self, kind: str, what: str) -> None:
         """Note a request of the function that is being described, whose answer differs each time."""
 
-    def is_state(self, name: str) -> None:
+    def note_state(self, name: str) -> None:
         """Note that the reached code itself writes the place of this name."""
 
-    def is_client(self, value: Any) -> None:
+    def note_client(self, value: Any) -> None:
         """Note that `value` connects, runs or locks: as far as it is small, the things that it holds are settings."""
 
-    def not_tracked(self, name: str, value: Any) -> None:
+    def note_untracked(self, name: str, value: Any) -> None:
         """Note that `value` counts by its type alone."""
 
-    def not_identified(self, name: str, value: Any) -> None:
+    def note_unidentified(self, name: str, value: Any) -> None:
         """Note that `value` is data and yet counts by its type alone."""
 
-    def not_found(self, module: str, error: BaseException) -> None:
+    def note_missing(self, module: str, error: BaseException) -> None:
         """Note that a module which the user's code imports cannot be described, because its import fails."""
 
     # -- what the walk knows -------------------------------------------------------------------------------------------

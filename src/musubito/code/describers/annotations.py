@@ -54,7 +54,7 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
         if isinstance(annotation, str):
             links.append((f"{each}:", b"s" + tokens(annotation)))
         else:
-            links.append((f"{each}:", walk.link(annotation, walk.called(annotation, bound))))
+            links.append((f"{each}:", walk.link(annotation, walk.part_name(annotation, bound))))
         entered: set[str] = set()
         for text in _texts(annotation):
             links += text_links(walk, text, scopes, bound, entered)
@@ -81,10 +81,10 @@ def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
         if module is not None:
             yield vars(module)
     if was_sent(cls):
-        yield _led_to(cls)
+        yield _classes_led_to(cls)
 
 
-def _led_to(cls: type) -> dict[str, Any]:
+def _classes_led_to(cls: type) -> dict[str, Any]:
     """Return, by name, the classes that a class leads to in other ways than by the text of its annotations.
 
     The functions of a class that was sent from another process lack some of the globals that they had.
@@ -163,7 +163,7 @@ def text_links(
                 attributes.pop(0)
             if isinstance(value, str):
                 links += text_links(walk, value, scopes, name, entered)
-            reference = b"unbound" if value is ABSENT else walk.link(value, walk.called(value, name))
+            reference = b"unbound" if value is ABSENT else walk.link(value, walk.part_name(value, name))
             links.append((f"{name}{node.id}", reference))
     return links
 

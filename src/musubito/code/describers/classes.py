@@ -12,7 +12,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.introspection import mark_introspectable, order_of, subclasses_linked, text_read
+from musubito.code.describers.introspection import mark_introspectable, order_of, subclass_links, text_read
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
 from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
@@ -195,7 +195,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
     links += order_of(walk, cls, members, DERIVED, name)
-    links += subclasses_linked(walk, cls)
+    links += subclass_links(walk, cls)
     return GraphRecord(own, links)
 
 
@@ -208,7 +208,7 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
         return id(cls) in facts.called
     if isinstance(member, type):
         if name in facts.called_names and walk.live:
-            walk.calls(member)
+            walk.note_call(member)
         return True
     if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
         return True

@@ -27,10 +27,10 @@ from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
 from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
 from musubito.code.describers.introspection import mark_introspectable
-from musubito.code.describers.object_fields import fields_linked, held_by_others
+from musubito.code.describers.object_fields import field_links, held_by_others
 from musubito.code.describers.object_settings import is_hash_of_its_name
 from musubito.code.describers.objects import describe_object
-from musubito.code.describers.patched_packages import patches_linked, patches_of_module_linked
+from musubito.code.describers.patched_packages import module_patch_links, patch_links
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
@@ -116,16 +116,16 @@ def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
     if issubclass(cls, type):
         if walk.origins.of_class(value) is Owner.USER:
             return describe_class(walk, value, name)
-        return _by_name(value)._replace(links=patches_linked(walk, value, name))
+        return _by_name(value)._replace(links=patch_links(walk, value, name))
     if issubclass(cls, ModuleType):
         return GraphRecord(tokens("named", canonical_module(value.__name__)), [], named=True)
     for kinds, how in KINDS:
         if issubclass(cls, kinds):
             description = how(walk, value, name)
             if issubclass(cls, DESCRIPTORS) and walk.origins.of_class(cls) is Owner.USER:
-                description.links.append(("class", walk.link(cls, walk.called(cls, name))))
+                description.links.append(("class", walk.link(cls, walk.part_name(cls, name))))
                 if not isinstance(value, functools.cached_property):
-                    description.links.extend(fields_linked(walk, value, name))
+                    description.links.extend(field_links(walk, value, name))
             return description
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
@@ -150,7 +150,7 @@ def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
     if step.semantics.code == "version":
         return GraphRecord(own, [])
-    links = walk.links([("function", step.function)], walk.called(step.function, step.name))
+    links = walk.links([("function", step.function)], walk.part_name(step.function, step.name))
     return GraphRecord(own, links)
 
 
@@ -167,7 +167,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
     home = canonical_module(module) if isinstance(module, str) else ""
     own = tokens("named", *recorded_as(home, value.__code__.co_qualname))
     walk.guard.attribute(value, "__code__", value.__code__)
-    links = patches_of_module_linked(walk, module) if isinstance(module, str) else []
+    links = module_patch_links(walk, module) if isinstance(module, str) else []
     if not value.__closure__ and not value.__dict__:
         return GraphRecord(own, links, named=True)
     others = walk.origins.of_function(value) is Owner.OTHER
@@ -189,7 +189,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
         if others:
             mark_introspectable(walk, wrapped)
-        links.append(("wraps", walk.link(wrapped, walk.called(wrapped, name))))
+        links.append(("wraps", walk.link(wrapped, walk.part_name(wrapped, name))))
     return GraphRecord(own, links)
 
 
@@ -232,7 +232,7 @@ def _property(walk: Walk, value: property, name: str) -> GraphRecord:
     for each, names in (("fget", walk.facts.mentioned), ("fset", stored), ("fdel", stored)):
         part = getattr(value, each)
         runs = getattr(part, "__name__", "") in names
-        links.append((each, walk.link(part, walk.called(part, f"{name}.{each}"), runs=runs)))
+        links.append((each, walk.link(part, walk.part_name(part, f"{name}.{each}"), runs=runs)))
     return GraphRecord(tokens("property"), links)
 
 
@@ -245,7 +245,7 @@ def _builtin(walk: Walk, value: Any, name: str) -> GraphRecord:
         return GraphRecord(description.own, walk.links([("self", bound)], name))
     module = find_module(module_name(type(bound)))
     if module is None or vars(module).get(value.__name__) is not value:  # as `random.random` is: a function by its name
-        walk.not_tracked(name, bound)
+        walk.note_untracked(name, bound)
     return GraphRecord(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 
@@ -291,8 +291,8 @@ def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
             shown = f"{name}[{key!r}]" if is_atom(key) else f"{name}[]"
             mark_introspectable(walk, key)
             mark_introspectable(walk, each)
-            links.append(("key", walk.link(key, walk.called(key, shown))))
-            links.append(("value", walk.link(each, walk.called(each, shown))))
+            links.append(("key", walk.link(key, walk.part_name(key, shown))))
+            links.append(("value", walk.link(each, walk.part_name(each, shown))))
     elif isinstance(value, bytearray):
         own += tokens(bytes(walk.read.elements(value, bytearray, name)))
     else:
@@ -346,7 +346,7 @@ def _subclass_of_atom(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 def _namespace(walk: Walk, value: Any, name: str) -> GraphRecord:
     links = walk.links([("class", type(value))], name)
-    return GraphRecord(tokens("namespace"), [*links, *fields_linked(walk, value, name)])
+    return GraphRecord(tokens("namespace"), [*links, *field_links(walk, value, name)])
 
 
 def _exception(walk: Walk, value: BaseException, name: str) -> GraphRecord:
@@ -354,7 +354,7 @@ def _exception(walk: Walk, value: BaseException, name: str) -> GraphRecord:
         tokens("exception"),
         [
             *walk.links([("class", type(value)), *enumerate(value.args)], name),
-            *fields_linked(walk, value, name),
+            *field_links(walk, value, name),
         ],
     )
 

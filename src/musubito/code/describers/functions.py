@@ -14,10 +14,10 @@ from musubito.code.describers.introspection import (
     called_by_name,
     mark_introspectable,
     names_of,
-    note_looks,
-    note_reader,
+    note_introspecting_function,
+    note_introspection,
     order_of,
-    subclasses_linked,
+    subclass_links,
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.unread_fields import note_fields
@@ -32,7 +32,7 @@ from musubito.code.walk import Walk
 from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
 from musubito.code.world.lazy_imports import imported, lazy_attribute
-from musubito.code.world.loaded_modules import modules_linked, shared_by_all
+from musubito.code.world.loaded_modules import module_links, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
@@ -44,7 +44,7 @@ PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader_
 Links: TypeAlias = list[tuple[str, bytes]]
 
 
-class _How(NamedTuple):
+class _Use(NamedTuple):
     """The use that a function makes of a value that it reads."""
 
     called: bool
@@ -75,48 +75,48 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     own += names_of(walk, function, is_value=signature)
     if walk.text and text.source is not None:
         own += tokens("text", text.source.text)
-    note_looks(walk, text.scan)
+    note_introspection(walk, text.scan)
     note_fields(walk, function, text.scan)
     if walk.live:
-        _runs(walk, function, text.scan)
-        _writes(walk, function, text.scan, member)
+        _note_runs(walk, function, text.scan)
+        _note_writes(walk, function, text.scan, member)
     links: Links = []
-    cells = _cells(walk, function, name, links)
+    cells = _cell_values(walk, function, name, links)
     added_to = {each for each in text.scan.added_to if _is_sink(function, each, cells)}
     for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
         if read in added_to:
-            links += _added_to(walk, function, read, cells, name)
+            links += _added_to_links(walk, function, read, cells, name)
             continue
         value, bound = ABSENT, read.name
         is_handed_on = (read.name, *read.attributes)[-1] in text.scan.given
-        how = _How(read in text.scan.calls, is_handed_on, read.name in text.scan.shown)
+        use = _Use(read in text.scan.calls, is_handed_on, read.name in text.scan.shown)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
-                    _global(walk, function, read.name, label, links),
+                    _global_value(walk, function, read.name, label, links),
                     f"{module_of(function)}.{read.name}",
                 )
             case Root.CLOSURE:
                 value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
             case Root.IMPORT:
-                _imported(walk, function, read, links, how)
+                _follow_import(walk, function, read, links, use)
             case Root.RECEIVER | Root.SUPER if member:
-                _member(walk, read, links)
+                _follow_member(walk, read, links)
         if value is not ABSENT:
-            _follow(walk, value, read.attributes, label, bound, links, how)
+            _follow(walk, value, read.attributes, label, bound, links, use)
     if text.scan.dynamic:
         links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
-    links += modules_linked(walk, function, name, text)
+    links += module_links(walk, function, name, text)
     if walk.live:
         note_unrepeatable(walk, function, name, text)
         note_file_checks(walk, function, name, text)
-    _parameters(walk, function, name, links)
+    _add_defaults(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)
     if function.__dict__:
-        _function_fields(walk, function, name, links)
+        _add_function_fields(walk, function, name, links)
     return GraphRecord(own, links)
 
 
@@ -140,7 +140,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
 # -- the function object -----------------------------------------------------------------------------------------------
 
 
-def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
+def _cell_values(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         value = walk.read.cell(cell, variable, f"{name}:{variable}")
@@ -150,7 +150,7 @@ def _cells(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[
     return values
 
 
-def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
+def _add_defaults(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
@@ -166,7 +166,7 @@ def _parameters(walk: Walk, function: FunctionType, name: str, links: Links) -> 
             links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
 
 
-def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
+def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
@@ -190,7 +190,7 @@ def _function_fields(walk: Walk, function: FunctionType, name: str, links: Links
 # -- what it runs and writes -------------------------------------------------------------------------------------------
 
 
-def _runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
+def _note_runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
     """Note what a function that can run may run in turn.
 
     The calls that a constructor makes on its own object do not count: they set the object up.
@@ -206,7 +206,7 @@ def _runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
         facts.mentioned |= usage.of_receiver
 
 
-def _writes(walk: Walk, function: FunctionType, usage: NameUsage, member: bool) -> None:
+def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: bool) -> None:
     """Note the names that a function that can run writes, and the values that it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
@@ -268,14 +268,14 @@ def _value_of(function: FunctionType, read: NameRead, cells: dict[str, Any]) -> 
     return cells.get(read.name, ABSENT) if read.root is Root.CLOSURE else function.__globals__.get(read.name, ABSENT)
 
 
-def _added_to(walk: Walk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str) -> Links:
+def _added_to_links(walk: Walk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str) -> Links:
     """Return the links to a value that the code only adds to.
 
     A container counts by its type, as if it were empty. A number does not count.
     """
     value = _value_of(function, read, cells)
     called = f"{name}:{read.name}" if read.root is Root.CLOSURE else f"{module_of(function)}.{read.name}"
-    walk.is_state(called)
+    walk.note_state(called)
     if read.root is Root.GLOBAL:
         walk.guard.kind_of_item(function.__globals__, read.name, type(value))
     label = ".".join((read.name, *read.attributes))
@@ -285,7 +285,7 @@ def _added_to(walk: Walk, function: FunctionType, read: NameRead, cells: dict[st
 # -- what it reads -----------------------------------------------------------------------------------------------------
 
 
-def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
+def _global_value(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
     if name in PLACES:
         return ABSENT
     value = walk.read.name(function.__globals__, name, f"{module_of(function)}.{name}")
@@ -302,7 +302,7 @@ def _global(walk: Walk, function: FunctionType, name: str, label: str, links: Li
 
 
 def _follow(
-    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
+    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, use: _Use
 ) -> None:
     """Add links to what a chain of attributes leads to: the modules on the way, then the value itself."""
     rest = list(attributes)
@@ -332,21 +332,21 @@ def _follow(
         links.append((label, tokens("named", ".".join((name, *rest)))))
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Owner.USER:
-        _function_fields(walk, value, name, links)
+        _add_function_fields(walk, value, name, links)
     if shared_by_all(value) is not None:
         return
-    note_reader(walk, value)
+    note_introspecting_function(walk, value)
     if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
-        links += subclasses_linked(walk, value)
+        links += subclass_links(walk, value)
     if not rest and walk.live:
-        if how.called:
-            walk.calls(value)
-        if how.given:
+        if use.called:
+            walk.note_call(value)
+        if use.given:
             mark_introspectable(walk, value)
-    links.append((label, walk.constant(value, name, whole=how.given and not rest, shown=how.shown)))
+    links.append((label, walk.constant(value, name, whole=use.given and not rest, shown=use.shown)))
 
 
-def _imported(walk: Walk, function: FunctionType, read: NameRead, links: Links, how: _How) -> None:
+def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Links, use: _Use) -> None:
     """Add links to what the function imports itself.
 
     Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
@@ -357,7 +357,7 @@ def _imported(walk: Walk, function: FunctionType, read: NameRead, links: Links, 
     value: Any = imported(walk, module)
     if value is not None and walk.origins.of_module(value) is Owner.USER:
         walk.guard.item(sys.modules, module, value)
-        _follow(walk, value, read.attributes, full, full, links, how)
+        _follow(walk, value, read.attributes, full, full, links, use)
         return
     walk.others.add(module.partition(".")[0])
     walk.modules.add(module)
@@ -373,9 +373,9 @@ def _imported(walk: Walk, function: FunctionType, read: NameRead, links: Links, 
         value = value.__dict__[attribute]
     is_users = isinstance(value, FunctionType) and walk.origins.of_function(value) is Owner.USER
     if is_users or is_mock(value):
-        if how.given and walk.live:
+        if use.given and walk.live:
             mark_introspectable(walk, value)
-        links.append((full, walk.link(value, walk.called(value, full))))
+        links.append((full, walk.link(value, walk.part_name(value, full))))
 
 
 def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
@@ -396,13 +396,13 @@ def _is_method_of(owner: type | None, function: FunctionType) -> bool:
     return any(qualified_name(cls) == (module_of(function), prefix) for cls in owner.__mro__)
 
 
-def _member(walk: Walk, read: NameRead, links: Links) -> None:
+def _follow_member(walk: Walk, read: NameRead, links: Links) -> None:
     owner = walk.owner
     if owner is None:
         return
     attributes = [attribute for attribute in read.attributes if attribute != "__class__"]
     if read.root is Root.RECEIVER and (not attributes or attributes[0] == "__dict__"):
-        links.append(("receiver", walk.link(owner, walk.called(owner, ""))))
+        links.append(("receiver", walk.link(owner, walk.part_name(owner, ""))))
     if not attributes:
         return
     walk.guard.attribute(owner, "__mro__", owner.__mro__)
@@ -410,7 +410,7 @@ def _member(walk: Walk, read: NameRead, links: Links) -> None:
         if walk.origins.of_class(cls) is not Owner.USER:
             continue
         members, name = vars(cls), attributes[0]
-        bound = f"{walk.called(cls, '')}.{name}"
+        bound = f"{walk.part_name(cls, '')}.{name}"
         value = walk.read.field(cls, members, name, bound)
         if value is ABSENT:
             continue
@@ -430,7 +430,7 @@ def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> L
     for function in functions:
         if isinstance(function, FunctionType) and walk.origins.of_function(function) is Owner.USER:
             walk.owners.setdefault(id(function), (cls, isinstance(member, classmethod)))
-            links.append((f"{label}()", walk.link(function, walk.called(function, name), member=True)))
+            links.append((f"{label}()", walk.link(function, walk.part_name(function, name), member=True)))
         elif isinstance(function, FunctionType) and function is member:
             links.append((label, walk.constant(member, name)))
     return links

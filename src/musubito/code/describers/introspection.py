@@ -20,10 +20,10 @@ __all__ = [
     "called_by_name",
     "mark_introspectable",
     "names_of",
-    "note_looks",
-    "note_reader",
+    "note_introspecting_function",
+    "note_introspection",
     "order_of",
-    "subclasses_linked",
+    "subclass_links",
     "text_read",
 ]
 
@@ -35,7 +35,7 @@ DEPTH: Final = 100
 """Number of wrappers around a function that are entered."""
 
 
-def note_looks(walk: Walk, scan: NameUsage) -> None:
+def note_introspection(walk: Walk, scan: NameUsage) -> None:
     """Note what the code of one function looks at of other code."""
     walk.facts.docs |= scan.reads_docs
     walk.facts.annotations |= scan.reads_annotations
@@ -43,7 +43,7 @@ def note_looks(walk: Walk, scan: NameUsage) -> None:
     walk.facts.text |= scan.reads_source
 
 
-def note_reader(walk: Walk, value: Any) -> None:
+def note_introspecting_function(walk: Walk, value: Any) -> None:
     """Note a reached function of a library that looks at code, under whatever name it is reached."""
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Owner.USER:
         walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
@@ -111,13 +111,13 @@ def text_read(walk: Walk, thing: Any) -> bytes:
         return b""  # the code that reads it finds no text either
 
 
-def subclasses_linked(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
+def subclass_links(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     """Return references to the user's subclasses of a class, if reached code asks classes for theirs."""
     if SUBCLASSES not in walk.facts.mentioned:
         return []
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
     users = [subclass for subclass in _subclasses(cls) if walk.origins.of_class(subclass) is Owner.USER]
-    return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(users)]
+    return [(f"subclass {number}", walk.link(each, walk.part_name(each, ""))) for number, each in enumerate(users)]
 
 
 def _subclasses(cls: type) -> list[type]:

@@ -47,16 +47,16 @@ def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     put_in = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in put_in])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
-    links = [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
+    links = [("class", walk.link(cls, walk.part_name(cls, name))) for cls in mine]
     for label, each in put_in:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):
             for number, answer in enumerate(_listed(each)):
-                links.append((f"{label} {number}", walk.link(answer, walk.called(answer, inner))))
+                links.append((f"{label} {number}", walk.link(answer, walk.part_name(answer, inner))))
             if type(each) not in LISTS:
-                walk.not_tracked(inner, each)
+                walk.note_untracked(inner, each)
         else:
-            links.append((label, walk.link(each, walk.called(each, inner))))
+            links.append((label, walk.link(each, walk.part_name(each, inner))))
     return GraphRecord(tokens("mock", type(value).__name__), links)
 
 

@@ -29,9 +29,9 @@ def struct_links(walk: Walk, cls: Any, name: str) -> list[tuple[str, bytes]]:
     )
     for number, default in enumerate(cls.__struct_defaults__):
         if type(default).__name__ == "Factory":
-            links.append((f"factory {number}", walk.link(default.factory, walk.called(default.factory, name))))
+            links.append((f"factory {number}", walk.link(default.factory, walk.part_name(default.factory, name))))
         elif repr(default) == "NODEFAULT":
             links.append((f"default {number}", tokens(None)))
         else:
-            links.append((f"default {number}", walk.link(default, walk.called(default, name))))
+            links.append((f"default {number}", walk.link(default, walk.part_name(default, name))))
     return links

@@ -15,7 +15,7 @@ from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import (
     is_secret_field,
     is_setting,
-    told_nothing,
+    meaningless_fields,
     without_secrets,
 )
 from musubito.code.describers.unread_fields import unread
@@ -26,13 +26,13 @@ from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["declared_fields_linked", "fields_linked", "held_by_others"]
+__all__ = ["declared_field_links", "field_links", "held_by_others"]
 
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
 """Types of constants that are no secret and hold none."""
 
 
-def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
+def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
     """Return links to the fields in an object's `__dict__` and its slots, without those that its own methods write."""
     links: list[tuple[str, bytes]] = []
     walk.limits.of_instance(value)
@@ -42,7 +42,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     exempt = left_out
     if only_data and kind is None:
-        exempt |= cached_property_names(type(value)) | told_nothing(value)
+        exempt |= cached_property_names(type(value)) | meaningless_fields(value)
         links += _patched_below(walk, value, "", name, {})
     if not only_data:
         exempt |= unread(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
@@ -62,7 +62,7 @@ def fields_linked(walk: Walk, value: Any, name: str, *, only_data: bool = False)
             if inner is ABSENT:
                 continue
             if each in walk.facts.called_names and walk.live:
-                walk.calls(inner)
+                walk.note_call(inner)
             for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _field(walk, value, part, label, called, of_others=only_data)
         if not only_data:
@@ -96,7 +96,7 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
             method = contents[attribute]
             if callable(method) and any(attribute in vars(cls) for cls in type(thing).__mro__):
                 walk.guard.item(contents, attribute, method)
-                links.append((f"{label}.{attribute}", walk.link(method, walk.called(method, f"{name}.{attribute}"))))
+                links.append((f"{label}.{attribute}", walk.link(method, walk.part_name(method, f"{name}.{attribute}"))))
     return links
 
 
@@ -132,11 +132,11 @@ def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_oth
     if not of_others:
         # Code that is handed an object reaches all that the object leads to.
         whole = label in walk.facts.handed or id(holder) in walk.facts.whole
-        return [(label, walk.link(value, walk.called(value, name), whole=whole))]
-    return held_by_others(walk, value, label, name) if has_policy else setting_linked(walk, value, label, name)
+        return [(label, walk.link(value, walk.part_name(value, name), whole=whole))]
+    return held_by_others(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
 
 
-def setting_linked(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
     """Return the links to a field of another package's object, without the secrets in it."""
     if is_secret_field(label, value):
         return [(label, b"secret")]
@@ -170,10 +170,10 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
 
     A value that cannot be identified counts by its type, and by those of its settings that can be identified.
     """
-    walk.leads_to(value)
+    walk.note_link(value)
     if counts(walk, value):
-        return [(label, walk.link(value, walk.called(value, name)))]
-    walk.not_tracked(name, value)
+        return [(label, walk.link(value, walk.part_name(value, name)))]
+    walk.note_untracked(name, value)
     links = [(label, tokens("type", *counted_name(type(value))))]
     is_object = walk.origins.of_class(type(value)) is Owner.OTHER
     inner = _settings_of(walk, value, name) if is_object else _leaves(walk, value, "", name)
@@ -183,7 +183,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
         if counts(walk, each) or (not is_object and walk.origins.of_class(type(each)) is Owner.OTHER):
             walk.limits.below(each, value)
             mark_introspectable(walk, each)
-            links += setting_linked(walk, each, f"{label}{shown}", f"{name}{shown}")
+            links += setting_links(walk, each, f"{label}{shown}", f"{name}{shown}")
     return links
 
 
@@ -195,7 +195,7 @@ def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]
     walk.limits.open(value, foreign=True)
     names = walk.read.names(value, contents)
     walk.read.more(value, contents, names | cached_property_names(cls))
-    names -= told_nothing(value) | cached_property_names(cls)
+    names -= meaningless_fields(value) | cached_property_names(cls)
     for setting in sorted(filter(functools.partial(is_setting, cls), names)):
         inner = walk.read.field(value, contents, setting, f"{name}.{setting}")
         if inner is not ABSENT and not is_secret_field(setting, inner):
@@ -219,7 +219,7 @@ def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str
                 yield from _leaves(walk, each, f"{shown}{at}", f"{name}{at}")
 
 
-def declared_fields_linked(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
+def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """Return links to the declared fields of another package's dataclass or pydantic model.
 
     If an adapter says which fields do not count, these are left out. Otherwise the fields that a pydantic model itself
@@ -250,5 +250,5 @@ def declared_fields_linked(walk: Walk, value: Any, name: str) -> list[tuple[str,
                 continue
             mark_introspectable(walk, inner)
         for part, label, shown in _parts(walk, inner, each, called, left_out):
-            links.append((label, walk.link(part, walk.called(part, shown))))
+            links.append((label, walk.link(part, walk.part_name(part, shown))))
     return links

@@ -26,7 +26,7 @@ __all__ = [
     "is_secret_field",
     "is_setting",
     "is_type_adapter",
-    "told_nothing",
+    "meaningless_fields",
     "url_text",
     "without_secrets",
 ]
@@ -146,7 +146,7 @@ def _is_state(value: object) -> bool:
     return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
 
 
-def told_nothing(value: Any) -> frozenset[str]:
+def meaningless_fields(value: Any) -> frozenset[str]:
     """Return the names of the fields of an object that say nothing of what it does.
 
     - The progress of the object, such as the `_state` of an httpx client.

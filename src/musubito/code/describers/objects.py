@@ -32,7 +32,7 @@ from musubito.code.describers.object_contents import (
     parts_in,
     stated_names,
 )
-from musubito.code.describers.object_fields import declared_fields_linked, fields_linked, held_by_others
+from musubito.code.describers.object_fields import declared_field_links, field_links, held_by_others
 from musubito.code.describers.object_parts import Parts, does_something, hides, is_machinery
 from musubito.code.describers.object_policies import Shown, policy_of
 from musubito.code.describers.object_settings import (
@@ -51,7 +51,7 @@ from musubito.values.canonical import canonical
 from musubito.values.class_instances import is_derived
 from musubito.values.own_names import is_own
 
-__all__ = ["describe_object", "not_tracked"]
+__all__ = ["describe_object", "describe_untracked"]
 
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
@@ -71,16 +71,16 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     origin = walk.origins.of_class(cls)
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
-    links = [("class", walk.link(cls, walk.called(cls, name)))]
+    links = [("class", walk.link(cls, walk.part_name(cls, name)))]
     if origin is not Owner.USER or _is_derived(walk, cls):
         walk.limits.open(value, foreign=origin is not Owner.USER)
     if origin is Owner.OTHER and is_machinery(value):
-        walk.is_client(value)
+        walk.note_client(value)
     if static(value, "__musubito_identity__") is not ABSENT:
         try:
             identity = walk.read.content(value, identity_of, name)
         except Exception as error:
-            walk.not_tracked(f"{name} ({error})", value)
+            walk.note_untracked(f"{name} ({error})", value)
             return GraphRecord(tokens("says nothing"), links)
         return GraphRecord(tokens("says", identity), links)
     if is_secret_type(cls):
@@ -89,18 +89,18 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         walk.met.append(value)
     said_of_it = tokens("said", canonical(kind.says(value))) if kind is not None and kind.says is not None else b""
     if cls in WRAPPERS:
-        return GraphRecord(tokens("object"), [*links, *fields_linked(walk, value, name)])
+        return GraphRecord(tokens("object"), [*links, *field_links(walk, value, name)])
     if origin is Owner.OTHER and (text := url_text(value)) is not None:
         if cls.__module__.partition(".")[0] not in FIXED_URLS:
             walk.guard.same(lambda: url_text(value), text)
         return GraphRecord(tokens("url", text), links)
     if origin is Owner.USER:
         own = tokens("object", _hidden(walk, value, name)) + said_of_it
-        return GraphRecord(own, [*links, *_zone(walk, value, name), *fields_linked(walk, value, name)])
+        return GraphRecord(own, [*links, *_zone(walk, value, name), *field_links(walk, value, name)])
     if declares_fields(cls):
-        return GraphRecord(tokens("object") + said_of_it, [*links, *declared_fields_linked(walk, value, name)])
+        return GraphRecord(tokens("object") + said_of_it, [*links, *declared_field_links(walk, value, name)])
     if kind is not None:
-        return GraphRecord(tokens("object") + said_of_it, [*links, *fields_linked(walk, value, name, only_data=True)])
+        return GraphRecord(tokens("object") + said_of_it, [*links, *field_links(walk, value, name, only_data=True)])
     if is_masked(value) and array_encoding(value) is not None:
         return GraphRecord(tokens("masked", walk.read.content(value, array_encoding, name)), links)
     if not is_masked(value) and not is_derived(value) and (described := encoded(value)) is not None:
@@ -113,7 +113,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         content = walk.read.content(value, base_value, name)
         return GraphRecord(tokens("content", content), [*links, *_zone(walk, value, name)])
     if is_own(module_name(cls)):
-        return not_tracked(walk, value, name)
+        return describe_untracked(walk, value, name)
     if issubclass(cls, weakref.ReferenceType):
         return _weak(walk, value, links)
     if is_type_adapter(value):
@@ -126,13 +126,13 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     idle = not does_something(value, [each for _, each in walk.read.held_in(value, fields_of(value) or {})])
     if origin is Owner.STDLIB and (hides(cls) or not idle):
         if idle:
-            walk.not_identified(name, value)
-        return not_tracked(walk, value, name)
-    names, inner = stated_names(value), fields_linked(walk, value, name, only_data=True)
+            walk.note_unidentified(name, value)
+        return describe_untracked(walk, value, name)
+    names, inner = stated_names(value), field_links(walk, value, name, only_data=True)
     if not any(names[1:]) and hides(cls):
-        walk.not_tracked(name, value)
+        walk.note_untracked(name, value)
         if idle and not inner:
-            walk.not_identified(name, value)
+            walk.note_unidentified(name, value)
     return GraphRecord(tokens("object", *names), [*links, *inner])
 
 
@@ -174,7 +174,7 @@ def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
         described: bytes = walk.read.content(value, base_value, name)
         return described
     if hides(type(value)):
-        walk.not_tracked(name, value)
+        walk.note_untracked(name, value)
     return None
 
 
@@ -199,7 +199,7 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
     return GraphRecord(tokens("variable"), held_by_others(walk, contents, "value", name))
 
 
-def not_tracked(walk: Walk, value: Any, name: str) -> GraphRecord:
+def describe_untracked(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Describe a value by its type alone, and list it as not tracked."""
-    walk.not_tracked(name, value)
+    walk.note_untracked(name, value)
     return GraphRecord(tokens("type", *counted_name(type(value))), [])

@@ -17,7 +17,7 @@ from musubito.code.ownership import Owner, Owners, module_name
 from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
 
-__all__ = ["patches_linked", "patches_of_module_linked"]
+__all__ = ["module_patch_links", "patch_links"]
 
 HEAP_TYPE: Final = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
@@ -41,9 +41,9 @@ _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
 """The searches that were made, by class."""
 
 
-def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
+def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a class of a package and into its bases."""
-    links = patches_of_module_linked(walk, cls.__module__)
+    links = module_patch_links(walk, cls.__module__)
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
             continue
@@ -58,12 +58,12 @@ def patches_linked(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         for patched in searched.names:
             member = members[patched]
             links.append(
-                (f"{base.__qualname__}.{patched}", walk.link(member, walk.called(member, f"{name}.{patched}")))
+                (f"{base.__qualname__}.{patched}", walk.link(member, walk.part_name(member, f"{name}.{patched}")))
             )
     return links
 
 
-def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
+def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     """Return references to what the user put into a module, if the step runs that module of a released package."""
     module = find_module(name) if name in walk.released else None
     if module is None or id(module) in walk.unpatched:
@@ -84,7 +84,7 @@ def patches_of_module_linked(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     for each in sorted(names):
         member = members[each]
         walk.guard.item(members, each, member)
-        links.append((f"{name}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+        links.append((f"{name}.{each}", walk.link(member, walk.part_name(member, f"{name}.{each}"))))
     return links
 
 

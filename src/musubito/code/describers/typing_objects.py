@@ -40,7 +40,7 @@ def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
         if each is not ABSENT:
             if cls is typing.NewType:
                 walk.guard.attribute(value, part, each)  # an ordinary attribute; those of the others cannot be set
-            links.append((part, walk.link(each, walk.called(each, f"{name}.{part}"))))
+            links.append((part, walk.link(each, walk.part_name(each, f"{name}.{part}"))))
             for text in _texts(each):
                 links += text_links(walk, text, _scopes(value), f"{name}.{part}")
     return GraphRecord(own, links)

@@ -19,13 +19,13 @@ from musubito.code.syntax.name_scan import NameVisitor
 from musubito.code.syntax.name_usage import AccessPath, NameRead, Root
 from musubito.code.syntax.source import FunctionNode
 
-__all__ = ["Led", "Occurrence", "Occurrences", "absolute", "defaults_of", "led_to"]
+__all__ = ["Occurrence", "Occurrences", "Resolved", "absolute", "defaults_of", "resolve"]
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 """Modules that are imported to look into them: their import does nothing else."""
 
 
-class Led(NamedTuple):
+class Resolved(NamedTuple):
     """The end of a chain of names: `value`, and in `rest` the attributes after it that are no module's."""
 
     value: Any
@@ -36,7 +36,7 @@ class Occurrence(NamedTuple):
     """An expression that leads to something outside of the function."""
 
     node: ast.expr
-    led: Led
+    resolved: Resolved
 
 
 def absolute(name: str, function: FunctionType) -> str:
@@ -52,7 +52,7 @@ def absolute(name: str, function: FunctionType) -> str:
         return name  # beyond the top: the import would fail in the same way
 
 
-def led_to(function: FunctionType, read: NameRead) -> Led:
+def resolve(function: FunctionType, read: NameRead) -> Resolved:
     """Return what `read` leads to now, or ABSENT if only a run of the function could tell."""
     value: Any = ABSENT
     match read.root:
@@ -71,11 +71,11 @@ def led_to(function: FunctionType, read: NameRead) -> Led:
     return _through_modules(value, read.attributes)
 
 
-def _through_modules(value: Any, attributes: tuple[str, ...]) -> Led:
+def _through_modules(value: Any, attributes: tuple[str, ...]) -> Resolved:
     rest = list(attributes)
     while rest and issubclass(type(value), ModuleType):  # a proxy may claim another class
         value = value.__dict__.get(rest.pop(0), ABSENT)
-    return Led(value, tuple(rest))
+    return Resolved(value, tuple(rest))
 
 
 def defaults_of(function: FunctionType) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Occurrences:
         finder.run(node, frozenset())
         self.node = node
         self.all = finder.occurrences
-        self.led = {id(occurrence.node): occurrence.led for occurrence in finder.occurrences}
+        self.resolved = {id(occurrence.node): occurrence.resolved for occurrence in finder.occurrences}
         """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""
@@ -125,18 +125,18 @@ class _Finder(NameVisitor):
                 if scope is not None and scope.alias(name) is value:
                     self.aliased.add(id(value))
             case ast.Name(ctx=ast.Load()) | ast.Attribute(ctx=ast.Load()) | ast.Call(func=ast.Name(id="getattr")):
-                led = self._leads(node)
-                if led is not None and led.value is not ABSENT:
-                    self.occurrences.append(Occurrence(node, led))
+                resolved = self._resolved(node)
+                if resolved is not None and resolved.value is not ABSENT:
+                    self.occurrences.append(Occurrence(node, resolved))
             case _:
                 pass
         return super()._step(node)
 
-    def _leads(self, node: ast.expr) -> Led | None:
+    def _resolved(self, node: ast.expr) -> Resolved | None:
         place = self._place(node)
         if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
             read = _read_of(place)
-            return None if read is None else led_to(self._function, read)
+            return None if read is None else resolve(self._function, read)
         root, attributes = attribute_chain(node)
         if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None

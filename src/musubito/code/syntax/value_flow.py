@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
-from musubito.code.syntax.occurrences import Led, Occurrences
+from musubito.code.syntax.occurrences import Occurrences, Resolved
 
 __all__ = ["Escapes", "bound_to", "definition_of"]
 
@@ -116,24 +116,24 @@ class Escapes:
     def _passes_through(self, func: ast.expr) -> bool:
         if isinstance(func, ast.Attribute) and func.attr == "format" and isinstance(func.value, ast.Constant):
             return True
-        led = self._occurrences.led.get(id(func))
-        return led is not None and not led.rest and definition_of(led.value) in PASSED_THROUGH
+        resolved = self._occurrences.resolved.get(id(func))
+        return resolved is not None and not resolved.rest and definition_of(resolved.value) in PASSED_THROUGH
 
     def _is_sink(self, func: ast.expr) -> bool:
         """Return whether a call hands its arguments to a logger, a screen or a clock that waits."""
-        led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
-        if led.value is ABSENT:
+        resolved = self._occurrences.resolved.get(id(func), Resolved(ABSENT, ()))
+        if resolved.value is ABSENT:
             # Only the name of a local or a field is known.
             if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
                 return False
             holder = func.value
             name = getattr(holder, "attr", getattr(holder, "id", ""))
             return name.lower().endswith(("log", "logger"))
-        if led.rest:
-            return led.rest[-1] in LOGS and _is_logger(type(led.value))
-        if _is_logger(type(bound_to(led.value))):
-            return led.value.__name__ in LOGS
-        return definition_of(led.value) in SINKS
+        if resolved.rest:
+            return resolved.rest[-1] in LOGS and _is_logger(type(resolved.value))
+        if _is_logger(type(bound_to(resolved.value))):
+            return resolved.value.__name__ in LOGS
+        return definition_of(resolved.value) in SINKS
 
 
 def _is_logger(cls: type) -> bool:

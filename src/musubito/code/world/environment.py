@@ -20,7 +20,7 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode import GLOBALS, codes, keys_of
 from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
-from musubito.code.syntax.occurrences import Led, Occurrences, defaults_of, led_to
+from musubito.code.syntax.occurrences import Occurrences, Resolved, defaults_of, resolve
 from musubito.code.walk import Walk
 from musubito.values.redaction import is_secret
 
@@ -60,9 +60,9 @@ def is_environment(value: Any) -> bool:
 
 def environment_links(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
     """Return references to the variables that a function reads; other reads are listed as not tracked."""
-    led = [(read, led_to(function, read)) for read in text.scan.reads]
-    reads = [read for read, each in led if _is_accessor(each.value)]
-    hidden = text.source is None and any(each.value is os for _, each in led) and _says_environ(function)
+    resolved = [(read, resolve(function, read)) for read in text.scan.reads]
+    reads = [read for read, each in resolved if _is_accessor(each.value)]
+    hidden = text.source is None and any(each.value is os for _, each in resolved) and _says_environ(function)
     if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
@@ -176,18 +176,18 @@ class KeysUsed:
         self.written: set[str | None] = set()
         self._function = function
         self._occurrences = occurrences
-        for node, led in occurrences.all:
-            if leads_to_it(led.value):
-                self._use(node, led)
+        for node, resolved in occurrences.all:
+            if leads_to_it(resolved.value):
+                self._use(node, resolved)
 
-    def _use(self, node: ast.expr, led: Led) -> None:
-        if isinstance(led.value, FunctionType | MethodType):
-            method = led.value.__name__
+    def _use(self, node: ast.expr, resolved: Resolved) -> None:
+        if isinstance(resolved.value, FunctionType | MethodType):
+            method = resolved.value.__name__
             self._call(node, "get" if method.startswith("getenv") else method)
             return
-        if led.rest:
+        if resolved.rest:
             # The method is the last attribute of the expression itself.
-            self._call(node, led.rest[0])
+            self._call(node, resolved.rest[0])
             return
         around = self._occurrences.parent(node)
         match around:
@@ -250,10 +250,10 @@ class KeysUsed:
         return None if None in parts else "".join(part for part in parts if part is not None)
 
     def _bound(self, node: ast.expr) -> str | None:
-        led = self._occurrences.led.get(id(node))
-        if led is None or led.rest or type(led.value) not in (str, bytes) or self._is_parameter(node):
+        resolved = self._occurrences.resolved.get(id(node))
+        if resolved is None or resolved.rest or type(resolved.value) not in (str, bytes) or self._is_parameter(node):
             return None
-        return led.value if isinstance(led.value, str) else os.fsdecode(led.value)
+        return resolved.value if isinstance(resolved.value, str) else os.fsdecode(resolved.value)
 
     def _is_parameter(self, node: ast.expr) -> bool:
         """Return whether the expression is a default that a caller may replace."""

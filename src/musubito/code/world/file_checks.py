@@ -12,7 +12,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from musubito.code.syntax.function_text import FunctionText
-from musubito.code.syntax.occurrences import led_to
+from musubito.code.syntax.occurrences import resolve
 from musubito.code.walk import Walk
 
 __all__ = ["note_file_checks"]
@@ -31,7 +31,7 @@ def note_file_checks(walk: Walk, function: FunctionType, name: str, text: Functi
     """List as not tracked the checks by which a function that can run looks at files without opening them."""
     checks: set[str] = set()
     for read in text.scan.reads:
-        value, rest = led_to(function, read)
+        value, rest = resolve(function, read)
         if not rest and id(value) in LOOKS:
             checks.add(LOOKS[id(value)])
         elif len(rest) == 1 and rest[0] in METHODS and _is_of_paths(value):

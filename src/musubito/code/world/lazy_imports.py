@@ -38,7 +38,7 @@ def imported(walk: Walk, name: str) -> ModuleType | None:
         Exception,
         SystemExit,
     ) as error:  # the module would fail in the function too, which may expect that
-        walk.not_found(name, error)
+        walk.note_missing(name, error)
         return None
 
 

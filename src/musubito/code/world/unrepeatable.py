@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
 from musubito.code.syntax.function_text import FunctionText
-from musubito.code.syntax.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
+from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
 from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
 from musubito.code.walk import Walk
 from musubito.code.world.outside_data import is_source
@@ -117,13 +117,13 @@ SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
 
 def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
     """Note the requests of a function that can run, unless only a logger receives the answer."""
-    led = [led_to(function, read) for read in text.scan.reads]
-    led += [Led(value, ()) for value in defaults_of(function).values()]
-    sources = [source for source in map(_source_of, led) if source is not None]
+    resolved = [resolve(function, read) for read in text.scan.reads]
+    resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
+    sources = [source for source in map(_source_of, resolved) if source is not None]
     if sources and text.source is not None:
         sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
     for source in sources:
-        walk.asks_for(source.kind, f"{source.called} in {name}")
+        walk.note_request(source.kind, f"{source.called} in {name}")
 
 
 def unrepeatable_in(
@@ -151,7 +151,7 @@ def unrepeatable_in(
     for number in mine & holders.keys():
         # Code that holds such a function calls it where no walk sees the call.
         for value in (values[target] for target in edges[number]):
-            source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
+            source = None if issubclass(type(value), type) else _source_of(Resolved(value, ()))
             if _is_generator(type(value)):
                 source = _Source("random", type(value).__qualname__)
             if source is not None:
@@ -163,8 +163,8 @@ def unrepeatable_in(
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
-def _source_of(led: Led) -> _Source | None:
-    value, rest = led
+def _source_of(resolved: Resolved) -> _Source | None:
+    value, rest = resolved
     cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
         return _of_class(value, *rest) if len(rest) < 2 else None
@@ -218,13 +218,13 @@ class _Uses:
         """Yield the sources whose values reach anything but a logger."""
         seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
         for occurrence in self._occurrences.all:
-            source = _source_of(occurrence.led)
+            source = _source_of(occurrence.resolved)
             if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
                 continue
             call = self._called(occurrence.node)
             if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
                 continue
-            if call is None and issubclass(type(occurrence.led.value), type) and not occurrence.led.rest:
+            if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
             # A shuffle returns nothing, and changes its argument.
             if source.called.endswith(".shuffle") or self._escapes.from_function(occurrence.node):
@@ -237,7 +237,7 @@ class _Uses:
 
     def _seeded_by(self, occurrence: Occurrence) -> int | None:
         """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
-        value, rest = occurrence.led
+        value, rest = occurrence.resolved
         call = self._called(occurrence.node)
         if call is None or not _arguments(call):
             return None
