@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 from musubito.code.describers.annotations import annotations_of
 from musubito.code.graph_record import ABSENT, contents, step_of
 from musubito.code.guard import Guard
-from musubito.code.syntax.bytecode import GLOBALS, codes
+from musubito.code.syntax.bytecode import GLOBALS
 from musubito.code.syntax.name_usage import DYNAMIC
-from musubito.code.syntax.source import SENT
+from musubito.code.syntax.source import SENT, codes
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker
 from musubito.values.class_names import canonical_module

@@ -13,10 +13,7 @@ from types import CodeType
 from typing import Any
 
 from musubito.code.syntax.name_usage import (
-    ANNOTATION_READERS,
     DYNAMIC,
-    ORDER_READERS,
-    SOURCE_READERS,
     AccessPath,
     NameRead,
     NameUsage,
@@ -24,10 +21,11 @@ from musubito.code.syntax.name_usage import (
     PathStep,
     Root,
 )
+from musubito.code.syntax.source import codes
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, MUTATORS
 
-__all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode", "words_in", "words_of"]
+__all__ = ["GLOBALS", "keys_of", "scan_bytecode", "words_in", "words_of"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 """Instructions that get an attribute."""
@@ -43,15 +41,6 @@ WORD = re.compile(r"\w+")
 """Matches a word of a text."""
 IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
 """Instructions that do nothing that counts here."""
-
-
-def codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code itself and all code nested in it."""
-    pending = [code]
-    while pending:
-        each = pending.pop()
-        yield each
-        pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
 
 
 def words_of(code: CodeType) -> frozenset[str]:
@@ -78,11 +67,6 @@ def words_in(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple | frozenset):
         for item in value:
             yield from words_in(item)
-
-
-def global_names(code: CodeType) -> set[str]:
-    """Return every global that the code or code nested in it loads."""
-    return {i.argval for inner in codes(code) for i in dis.get_instructions(inner) if i.opname == "LOAD_GLOBAL"}
 
 
 def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[dis.Instruction | None]:
@@ -136,11 +120,9 @@ def scan_bytecode(code: CodeType) -> NameUsage:
                 usage.called_names.add(value)
             elif name in ("STORE_ATTR", "DELETE_ATTR"):
                 usage.stores.add(value)
-            usage.reads_annotations |= isinstance(value, str) and value in ANNOTATION_READERS
-            if value in {"__doc__", "getdoc"}:
-                usage.reads_docs = True
-            usage.reads_order |= isinstance(value, str) and value in ORDER_READERS
-            usage.reads_source |= isinstance(value, str) and value in SOURCE_READERS
+            if isinstance(value, str):
+                usage.note_reader(value)
+                usage.reads_docs |= value in {"__doc__", "getdoc"}
     usage.mentions |= special_methods(None)
     usage.calls |= usage.reads
     usage.handed = {AccessPath(read.root, read.name) for read in usage.reads}

@@ -149,9 +149,7 @@ class NameVisitor:
             own = isinstance(value, ast.Name) and value.id == self._receiver
             own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
             name = mangled(attr, self._class)
-            usage.reads_annotations |= attr in ANNOTATION_READERS
-            usage.reads_order |= attr in ORDER_READERS
-            usage.reads_source |= attr in SOURCE_READERS
+            usage.note_reader(attr)
             if not isinstance(ctx, ast.Load):
                 usage.stores.add(name)
             else:

@@ -28,14 +28,8 @@ DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
 ANNOTATION_READERS: Final = frozenset(
     [
-        "signature",
-        "from_callable",
-        "get_type_hints",
-        "get_annotations",
-        "getfullargspec",
-        "__annotations__",
-        "__annotate__",
-        "__signature__",
+        *("signature", "from_callable", "get_type_hints", "get_annotations", "getfullargspec", "__annotations__"),
+        *("__annotate__", "__signature__"),
     ]
 )
 """Names by which code reads the annotations or the signature of other code."""
@@ -135,6 +129,12 @@ class NameUsage:
     """Whether the function hands on its receiver."""
     shown: frozenset[str] = frozenset()
     """Names that are used only in arguments of methods that show them."""
+
+    def note_reader(self, name: str) -> None:
+        """Note that the function gets something of this name, by which it may read how other code is written."""
+        self.reads_annotations |= name in ANNOTATION_READERS
+        self.reads_order |= name in ORDER_READERS
+        self.reads_source |= name in SOURCE_READERS
 
 
 class AccessPath(NamedTuple):

@@ -31,6 +31,7 @@ __all__ = [
     "SENT",
     "FunctionNode",
     "Source",
+    "codes",
     "register_source_text",
     "same_code",
     "source_of",
@@ -159,6 +160,15 @@ def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | N
     return None
 
 
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code itself and all code nested in it."""
+    pending = [code]
+    while pending:
+        each = pending.pop()
+        yield each
+        pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+
+
 def same_code(a: CodeType, b: CodeType) -> bool:
     """Return whether two code objects do the same, wherever they were written."""
     return (
@@ -251,7 +261,7 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
         return ()  # not (or no longer) a Python file: it holds no source
     nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
-    for code in _codes(module):
+    for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _inside(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
@@ -269,15 +279,6 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
                 pass
             case other:
                 pending.extend(ast.iter_child_nodes(other))
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    pending = [code]
-    while pending:
-        for constant in pending.pop().co_consts:
-            if isinstance(constant, CodeType):
-                yield constant
-                pending.append(constant)
 
 
 def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:

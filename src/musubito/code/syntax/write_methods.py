@@ -12,27 +12,9 @@ ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 """Methods that change one item of a container, at the key in their first argument."""
 MUTATORS: Final = ADDERS | frozenset(
     [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "remove",
-        "popleft",
-        "popitem",
-        "clear",
-        "sort",
-        "reverse",
-        "rotate",
-        "add",
-        "discard",
-        "update",
-        "subtract",
-        "intersection_update",
-        "difference_update",
-        "symmetric_difference_update",
-        "move_to_end",
-        "set",
+        *("append", "appendleft", "extend", "extendleft", "insert", "remove", "popleft", "popitem", "clear", "sort"),
+        *("reverse", "rotate", "add", "discard", "update", "subtract", "intersection_update", "difference_update"),
+        *("symmetric_difference_update", "move_to_end", "set"),
     ]
 )
 """Methods that change a container."""
@@ -40,19 +22,8 @@ ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", 
 """Mutators that work whatever the container holds, and return nothing about its content."""
 LOOKS: Final = frozenset(
     {
-        "len",
-        "bool",
-        "str",
-        "repr",
-        "format",
-        "print",
-        "isinstance",
-        "issubclass",
-        "callable",
-        "id",
-        "type",
-        "sum",
-        "hash",
+        *("len", "bool", "str", "repr", "format", "print", "isinstance", "issubclass", "callable", "id", "type"),
+        *("sum", "hash"),
     }
 )
 """Builtins that look at their arguments and keep nothing of them."""

@@ -17,10 +17,11 @@ from typing import Any, Final
 from musubito.code.graph_record import ABSENT, GraphRecord
 from musubito.code.state.write_limits import ANYHOW
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.bytecode import GLOBALS, codes, keys_of
+from musubito.code.syntax.bytecode import GLOBALS, keys_of
 from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.occurrences import Occurrences, Resolved, defaults_of, resolve
+from musubito.code.syntax.source import codes
 from musubito.code.walk import Walk
 from musubito.values.redaction import is_secret
 
