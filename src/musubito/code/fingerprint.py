@@ -94,7 +94,7 @@ class Fingerprint:
     """The changes of state that the digest leaves out."""
 
     def sources(self) -> Iterator[dict[Any, Any]]:
-        """Yield, for each state that does not count, what the runs that left it have read (see `OwnChange`)."""
+        """Yield the sources of each state that does not count (see `OwnChange`)."""
         for changes, key in self.kept:
             change = changes.by_key.get(key)
             if change is not None:
@@ -152,7 +152,7 @@ class CodeTracker:
         return self._renew()
 
     def begin(self) -> tuple[Fingerprint, ObservedRun]:
-        """Observe a run of the function that begins now: what it has changed by its end is its own state.
+        """Observe a run of the function that begins now: places that it has changed by its end are its own state.
 
         The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
         """
@@ -242,7 +242,7 @@ def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...
 
 
 def distinguishing_code(value: Any, depth: int = 0) -> str:
-    """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
+    """Return a text that differs between functions of one name, by their code and by what they are bound to.
 
     It is the same for a function that the same code makes again.
     """

@@ -36,7 +36,7 @@ class Parent(NamedTuple):
 
 
 def head(namespace: str, operation: str, fingerprint: bytes, operation_version: str | None) -> Callable[[], _Hash]:
-    """Return a function that returns a new hash object, which has taken what all keys of a step begin with."""
+    """Return a function that returns a new hash object, fed with the common beginning of all keys of a step."""
     names = ormsgpack.packb([VERSION, namespace, operation, fingerprint, operation_version])
     return sha256(sha256(names).digest()).copy
 

@@ -42,7 +42,7 @@ _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 
 
 def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
-    """Return what the msgpack bytes of an encoding hold, without their format byte.
+    """Return the value in the msgpack bytes of an encoding, which come without the format byte.
 
     `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
     """
@@ -117,7 +117,7 @@ class _Reader:
         self._room = _ROOM
 
     def ext(self, code: int, data: bytes) -> Any:
-        """Return what an ext holds."""
+        """Return the content of an ext."""
         try:
             levels = nesting(data) + 1
             self._room -= levels

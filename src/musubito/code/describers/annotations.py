@@ -1,4 +1,4 @@
-"""Find what annotations name: the classes that rebuild stored results, and links to all that the annotations name.
+"""Find the things that annotations name: the classes that rebuild stored results, and links to all of them.
 
 The links count where reached code reads annotations. Annotations that are text are parsed, never evaluated.
 """
@@ -40,7 +40,7 @@ def annotations_of(cls: Any) -> dict[str, Any]:
 
 
 def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
-    """Return references to the annotations that a class or function itself has, and to what their text names."""
+    """Return links to the annotations of a class or function itself, and to the things that their text names."""
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
     if sys.version_info < (3, 14):
@@ -132,7 +132,7 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
 def text_links(
     walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
-    """Return references to what the text of an annotation names.
+    """Return links to the things that the text of an annotation names.
 
     `entered` holds the texts that were already followed for this annotation: an alias may name itself.
     """

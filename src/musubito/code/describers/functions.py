@@ -191,7 +191,7 @@ def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: L
 
 
 def _note_runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
-    """Note what a function that can run may run in turn.
+    """Note the methods and attributes that a function which can run may run in turn.
 
     The calls that a constructor makes on its own object do not count: they set the object up.
     """
@@ -304,7 +304,7 @@ def _global_value(walk: Walk, function: FunctionType, name: str, label: str, lin
 def _follow(
     walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, use: _Use
 ) -> None:
-    """Add links to what a chain of attributes leads to: the modules on the way, then the value itself."""
+    """Add links to the end of a chain of attributes, and to the modules on the way."""
     rest = list(attributes)
     lazy = ""
     while rest and isinstance(value, ModuleType):
@@ -347,7 +347,7 @@ def _follow(
 
 
 def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Links, use: _Use) -> None:
-    """Add links to what the function imports itself.
+    """Add links to a module that the function imports itself, and to the names that it takes from the module.
 
     Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
     that code counts.

@@ -36,7 +36,7 @@ DEPTH: Final = 100
 
 
 def note_introspection(walk: Walk, scan: NameUsage) -> None:
-    """Note what the code of one function looks at of other code."""
+    """Note which properties of other code one function reads: docstrings, annotations, order, text."""
     walk.facts.docs |= scan.reads_docs
     walk.facts.annotations |= scan.reads_annotations
     walk.facts.order |= scan.reads_order

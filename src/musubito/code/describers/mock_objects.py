@@ -43,7 +43,7 @@ def mock_of(function: FunctionType) -> Any:
 
 
 def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
-    """Return the record of a mock: its kind, and what was put into it and into its children."""
+    """Return the record of a mock: its kind, and all that was put into it and into its children."""
     put_in = list(_put_in(value))
     walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in put_in])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
@@ -61,7 +61,7 @@ def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what was put into a mock and its children, each with the path that leads to it."""
+    """Yield the things that were put into a mock and its children, each after its path."""
     pending: list[tuple[str, Any]] = [("", top)]
     seen: set[int] = set()
     while pending:
@@ -84,7 +84,7 @@ def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fields(mock: Any, fields: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what was put into one mock itself."""
+    """Yield the things that were put into one mock itself, each after its label."""
     library = sys.modules["unittest.mock"]
     delegate = fields.get("_mock_delegate")
     answers = (

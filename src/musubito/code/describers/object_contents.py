@@ -1,4 +1,4 @@
-"""Read what the content of an object is, apart from the walk: its encoding, its names, its declared fields."""
+"""Read the content of objects without a walk: encodings, names, declared fields."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def described_parts(origin: Owner, value: Any) -> Described:
 
 
 def parts_in(value: Any, origin: Owner) -> Parts | None:
-    """Return the parts of a table or another object of a package, or None if its fields or its type tell what it is."""
+    """Return the parts of a table or another object of a package, or None if it counts by its fields or its type."""
     return table_parts(value) or parts_of(value, origin)
 
 
@@ -74,7 +74,7 @@ def base_value(value: Any) -> bytes | None:
 
 
 def _settings(value: Any) -> bytes | None:
-    """Return the encoding of what a parser of `configparser` has read, or None for any other object."""
+    """Return the encoding of the settings that a parser of `configparser` has read, or None for any other object."""
     configparser = sys.modules.get("configparser")
     if configparser is None or not issubclass(type(value), configparser.RawConfigParser):
         return None
@@ -131,7 +131,7 @@ def encoded(value: Any) -> bytes | None:
 
 
 def identity_of(value: Any) -> bytes:
-    """Return the encoding of what `__musubito_identity__()` returns."""
+    """Return the encoding of the identity that an object states by `__musubito_identity__()`."""
     return canonical(value.__musubito_identity__())
 
 

@@ -47,7 +47,7 @@ RESOURCES: Final = frozenset(
 OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """Methods of objects that hold something which must be released; other objects have none of them."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
-"""Classes of loggers and what manages them."""
+"""Classes of loggers and of their managers."""
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
 """Containers whose content depends on when garbage was collected."""
 LARGE: Final = 4096
@@ -143,7 +143,7 @@ def hides(cls: type) -> bool:
 
 
 def watched(parts: Parts | None) -> object:
-    """Return what of an object must stay the same for its parts to stay the same."""
+    """Return a value that changes when the parts of an object change."""
     return None if parts is None else (parts.own, [(label, _same(each)) for label, each in parts.held])
 
 

@@ -74,7 +74,7 @@ def register_policy(
 
 
 def policy_of(value: object) -> ObjectPolicy | None:
-    """Return how an adapter says that this object is to be looked at, or None."""
+    """Return the policy that an adapter has registered for the class of an object, or None."""
     return _kind_of_class(type(value))
 
 

@@ -137,7 +137,7 @@ def is_type_adapter(value: object) -> bool:
 
 
 def adapted(value: Any) -> list[tuple[str, Any]]:
-    """Return what a `TypeAdapter` was made of; its own schema names classes by their addresses."""
+    """Return the type and the configuration of a `TypeAdapter`; its own schema names classes by their addresses."""
     fields = fields_of(value) or {}
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
@@ -147,7 +147,7 @@ def _is_state(value: object) -> bool:
 
 
 def meaningless_fields(value: Any) -> frozenset[str]:
-    """Return the names of the fields of an object that say nothing of what it does.
+    """Return the names of the fields of an object that do not determine its answers.
 
     - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.

@@ -162,7 +162,7 @@ def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[s
 
 
 def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
-    """Return what a user's object holds besides `__dict__` and slots: the value of a base not written in Python.
+    """Return the value that a user's object has from a base not written in Python, besides `__dict__` and slots.
 
     If such a base class hides a value that cannot be read, the object is noted as not tracked.
     """

@@ -42,7 +42,7 @@ _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
 
 
 def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
-    """Return references to what the user put into a class of a package and into its bases."""
+    """Return links to the members that the user put into a class of a package and into its bases."""
     links = module_patch_links(walk, cls.__module__)
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
@@ -64,7 +64,7 @@ def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
 
 
 def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
-    """Return references to what the user put into a module, if the step runs that module of a released package."""
+    """Return links to the user's members of a module, if the step runs that module of a released package."""
     module = find_module(name) if name in walk.released else None
     if module is None or id(module) in walk.unpatched:
         return []

@@ -16,7 +16,7 @@ from musubito.values.class_names import canonical_module, find_module
 __all__ = ["describe_typing", "is_of_typing"]
 
 PARTS: Final = ("__supertype__", "__bound__", "__constraints__", "__default__", "__value__", "__type_params__")
-"""Attributes in which such an object keeps what it stands for."""
+"""Attributes in which such an object keeps its definition."""
 LIBRARIES: Final = ("typing", "typing_extensions")
 """Modules that make such objects."""
 
@@ -27,7 +27,7 @@ def is_of_typing(value: object) -> bool:
 
 
 def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
-    """Return the record of such an object: its name, and what it stands for."""
+    """Return the record of such an object: its name and its definition."""
     cls = type(value)
     shown = str(getattr(value, "__name__", "")) or repr(value)
     if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
@@ -47,7 +47,7 @@ def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _part(value: Any, name: str) -> Any:
-    """Return what the object keeps in one of its attributes, or ABSENT if that says nothing."""
+    """Return the value of one attribute of the object, or ABSENT without one."""
     try:
         # An alias is evaluated when it is asked for: the things that it names may not be there yet.
         each = getattr(value, name, None)

@@ -91,14 +91,14 @@ class PlaceReader:
         """Digests of what runs have left, for changes without one."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
-        """Return a reader for a walk of what a run has left, which adds its notes to this reader's."""
+        """Return a reader for the walk of a value that a run has left; it adds its notes to this reader's."""
         reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
         reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
         reader._within, reader._left = self._within, self._left
         return reader
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
-        """Return what a name in a namespace counts with, or ABSENT."""
+        """Return the value with which a name in a namespace counts, or ABSENT."""
         value = names.get(key, ABSENT)
         if value is ABSENT:
             self._guard.absent(names, key)
@@ -107,7 +107,7 @@ class PlaceReader:
         return self._read(PlaceKind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
 
     def cell(self, cell: CellType, variable: str, called: str) -> Any:
-        """Return what a variable of an enclosing function counts with, or ABSENT."""
+        """Return the value with which a variable of an enclosing function counts, or ABSENT."""
         value = contents(cell)
         if value is ABSENT:
             self._guard.same(partial(_is_empty, cell), True)
@@ -116,7 +116,7 @@ class PlaceReader:
         return self._read(PlaceKind.NAME, cell, variable, value, partial(contents, cell), called)
 
     def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
-        """Return what a field of `thing`, kept in the mapping `fields`, counts with, or ABSENT."""
+        """Return the value with which a field of `thing`, kept in the mapping `fields`, counts, or ABSENT."""
         look = partial(dict.get if isinstance(fields, dict) else type(fields).get, fields, key, ABSENT)
         value = look()
         if value is ABSENT:
@@ -126,7 +126,7 @@ class PlaceReader:
         return self._read(PlaceKind.FIELD, thing, key, value, look, called)
 
     def slot(self, thing: Any, name: str, called: str) -> Any:
-        """Return what an attribute that lies in no dict counts with, or ABSENT."""
+        """Return the value with which an attribute that lies in no dict counts, or ABSENT."""
         look = partial(slot_of, thing, name)
         value = look()
         if value is ABSENT:
@@ -136,7 +136,7 @@ class PlaceReader:
         return self._read(PlaceKind.FIELD, thing, name, value, look, called)
 
     def slots(self, thing: Any, members: Members, called: str) -> list[tuple[Any, Any]]:
-        """Return what an object holds in its slots, as it counts.
+        """Return the names and values in the slots of an object, as they count.
 
         `members` is explained at `members_of_slots`.
         """
@@ -197,7 +197,7 @@ class PlaceReader:
         return counted
 
     def variable(self, variable: ContextVar[Any], called: str) -> Any:
-        """Return what a variable of the context counts with, or ABSENT; the caller guards its value."""
+        """Return the value with which a variable of the context counts, or ABSENT; the caller guards its value."""
         value = value_of(variable)
         return self._read(PlaceKind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
 
@@ -209,7 +209,7 @@ class PlaceReader:
         return self._read(PlaceKind.INSIDE, thing, CONTENT, value, look, called)
 
     def held_at(self, container: Any, key: Hashable, value: Any) -> Any:
-        """Return what a place that holds `value` counts with, without noting that it was read."""
+        """Return the value with which a place that holds `value` counts, without noting that it was read."""
         return next((change.before for _, change in self._not_counted(container, key, value)), value)
 
     def held_in(self, container: Any, mapping: Any) -> list[tuple[Any, Any]]:
@@ -249,7 +249,7 @@ class PlaceReader:
                 yield changes, change
 
     def _is_as_left(self, changes: Changes, key: Hashable, change: OwnChange) -> bool:
-        """Return whether nothing else has changed the content of what a run has left."""
+        """Return whether nothing but a run has changed the content of the value that the run has left."""
         place = id(changes.container), key
         if not may_change(change.after) or place in self._within:
             return True

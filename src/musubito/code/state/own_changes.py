@@ -1,4 +1,4 @@
-"""Remember what runs of steps have changed of what their code holds: state, which does not count.
+"""Remember which of the things that code holds the runs of steps have changed: this state does not count.
 
 When a run ends, the places that no longer hold what was read before it are looked at again. If the step's code may have
 changed a place (`WriteLimits`), an `OwnChange` remembers what the place held before and what the run left there. While
@@ -126,7 +126,7 @@ class ObservedRun:
             _open[self._number] = self
 
     def end(self) -> bool:
-        """Remember what this run has changed; return False if it has certainly changed nothing.
+        """Remember the changes of this run; return False if there are certainly none.
 
         Ask for the fingerprint next: its walk takes what the run has left.
         """
@@ -206,7 +206,7 @@ def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> Non
 
 
 def settle_open_runs() -> None:
-    """Remember what the runs that have not ended have changed so far: a call beside them must not count it."""
+    """Remember the changes by runs that have not ended: a call beside them must not count these changes."""
     with _lock:
         for run in list(_open.values()):
             run.settle()

@@ -262,7 +262,7 @@ class NameVisitor:
             self.usage.mutators.add(mutator)
 
     def _is_fresh(self, node: ast.expr) -> bool:
-        """Return whether the function itself has made what a local name stands for."""
+        """Return whether the function itself has made the value of an expression."""
         if not isinstance(node, ast.Name):
             return makes(node)
         scope, _ = self._resolve(node.id)
@@ -429,7 +429,7 @@ def _imported_by(call: ast.Call, module: str) -> str:
 
 
 def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """Yield what the annotations of a nested function name: code that is given the function may read them."""
+    """Yield the annotations of a nested function: code that is given the function may read them."""
     annotated = (parameter.annotation for parameter in parameters_of(function.args))
     pending: list[ast.AST] = [each for each in annotated if each is not None]
     pending += [function.returns] if function.returns is not None else []

@@ -172,7 +172,7 @@ class KeysUsed:
     """
 
     def __init__(self, function: FunctionType, occurrences: Occurrences, leads_to_it: Callable[[Any], bool]) -> None:
-        """Collect the keys; `leads_to_it` tells whether a value is the mapping, or a way to get at it."""
+        """Collect the keys; `leads_to_it` returns whether a value is the mapping, or a way to get at it."""
         self.read: set[str | None] = set()
         self.written: set[str | None] = set()
         self._function = function

@@ -32,7 +32,7 @@ KINDS: Final[Mapping[str, str]] = {
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
 }
-"""The kinds of requests that cannot be repeated, each with how it is told."""
+"""The kinds of requests that cannot be repeated, each with the sentence that names one."""
 
 
 class Unrepeatable(NamedTuple):
@@ -190,7 +190,7 @@ def _drawn(generator: Any, method: str) -> _Source | None:
 
 # -- what becomes of it ------------------------------------------------------------------------------------------------
 class _Uses:
-    """Tells what becomes, in one function, of the values that it asks for."""
+    """Tells which of the values that one function asks for are used."""
 
     def __init__(self, occurrences: Occurrences) -> None:
         self._occurrences = occurrences
