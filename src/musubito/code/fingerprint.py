@@ -325,7 +325,7 @@ def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fin
 
     A step that is given an instance may call its methods without ever naming its class.
     """
-    return _fingerprints(_of_the_user(classes, seen_from))
+    return _fingerprints_of(_user_classes(classes, seen_from))
 
 
 def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
@@ -333,8 +333,8 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
 
     `code`: the step's fingerprint, which may know other classes of the same names.
     """
-    mine = _of_the_user(classes, seen_from)
-    fingerprints = _fingerprints(mine, None if code is None else code.packages)
+    mine = _user_classes(classes, seen_from)
+    fingerprints = _fingerprints_of(mine, None if code is None else code.packages)
     digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
     return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
 
@@ -345,7 +345,7 @@ def told_apart(classes: Iterable[type], seen_from: str, codes: Sequence[Fingerpr
     The bytes are empty if the codes reach no such class. Two classes of one name may be the same in all else. So are
     local classes that were made twice, and classes that were nested in others in the process that they came from.
     """
-    return _told_apart(_of_the_user(classes, seen_from), codes)
+    return _told_apart(_user_classes(classes, seen_from), codes)
 
 
 def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
@@ -364,12 +364,12 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
     return b"".join(sorted(result))
 
 
-def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
+def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
     whose = _origins(seen_from)
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 
-def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
+def _fingerprints_of(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
     result: dict[bytes, Fingerprint] = {}
     for cls in classes:
         fingerprint = _tracker_of(cls, packages).current()

@@ -70,7 +70,7 @@ class FixpointFacts:
 
     def ask_anew(self) -> None:
         """Begin a round: forget all questions whose answer was no."""
-        for discoveries in self._found():
+        for discoveries in self._discoveries():
             discoveries.ask_anew()
         self.limits.ask_anew()
         self.walked_apart, self._before = False, self._size()
@@ -82,9 +82,9 @@ class FixpointFacts:
             return True
         if self.walked_apart or self._flags() != self._before[:FLAGS]:
             return False
-        return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._found())
+        return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
 
-    def _found(self) -> tuple[Discoveries, ...]:
+    def _discoveries(self) -> tuple[Discoveries, ...]:
         names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
         return *names, self.fields, self.whole, self.handing, self.shown, self.used
 
@@ -92,4 +92,4 @@ class FixpointFacts:
         return self.late, self.docs, self.annotations, self.order, self.text, self.reads_fields
 
     def _size(self) -> tuple[int | bool, ...]:
-        return *self._flags(), self.limits.size, *map(len, self._found())
+        return *self._flags(), self.limits.size, *map(len, self._discoveries())

@@ -85,7 +85,7 @@ class _Package:
         """Return whether the package is a release of an index or of the system, as far as the metadata tell."""
         if self._info is None:
             return False
-        installer = _text(os.path.join(self._info, "INSTALLER")).strip()
+        installer = _read_text(os.path.join(self._info, "INSTALLER")).strip()
         if installer in SYSTEMS:
             return True
         if not installer:
@@ -99,7 +99,7 @@ class _Package:
     @cached_property
     def part(self) -> CodePart:
         """Return the package as a part of the code that names it; raise OSError if its files cannot be read."""
-        files = sorted(self._recorded() or _digested(self._unit))
+        files = sorted(self._recorded() or _file_digests(self._unit))
         content = sha256("".join(f"{path}\0{digest}\0" for path, digest in files).encode("utf-8", "surrogateescape"))
         version = self._headers.get("version", [""])[0]
         digest = sha256(tokens(self.name, version, content.digest())).digest()
@@ -112,7 +112,7 @@ class _Package:
         Files that differ between equal installs are left out: bytecode, scripts (they name the interpreter) and
         metadata (they name the place of installation).
         """
-        if self._info is None or not (record := _text(os.path.join(self._info, "RECORD"))):
+        if self._info is None or not (record := _read_text(os.path.join(self._info, "RECORD"))):
             return []
         site, own = os.path.split(self._info)
         result: list[tuple[str, str]] = []
@@ -198,17 +198,17 @@ class _Search:
 
     def _package(self, unit: str, info: str | None = None) -> _Package:
         if info is not None and self._record(info):
-            return _recorded_by(info, _state_of(os.path.join(info, "RECORD")))
+            return _recorded_by(info, _file_state(os.path.join(info, "RECORD")))
         return self._packages.setdefault((unit, info), _Package(unit, info))
 
     def _infos(self, site: str, module: str, path: str) -> list[str]:
         """Return the metadata of the packages that installed the file at `path`."""
         file = os.path.relpath(path, site).replace(os.sep, "/")
         names = module.split(".")
-        all_of_them = _metadata_in(site, _state_of(site))
+        all_of_them = _metadata_in(site, _file_state(site))
         likely = [*self._hints.get((site, names[0]), ())]
         for count in range(len(names), 0, -1):  # google.cloud.storage is of google-cloud-storage
-            likely += all_of_them.get(_normal("_".join(names[:count])), ())
+            likely += all_of_them.get(_normal_name("_".join(names[:count])), ())
         owners = [info for info in dict.fromkeys(likely) if self._installed(info, file)]
         if not owners:
             rest = (info for infos in all_of_them.values() for info in infos)
@@ -223,13 +223,13 @@ class _Search:
         """
         if record := self._record(info):
             return b"\n%s," % file.encode() in record
-        named = _text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
+        named = _read_text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
         return re.split(r"[/.]", file)[0] in named
 
     def _record(self, info: str) -> bytes:
         record = self._records.get(info)
         if record is None:
-            text = _bytes(os.path.join(info, "RECORD"))
+            text = _read_bytes(os.path.join(info, "RECORD"))
             record = self._records[info] = b"\n" + text if text else b""
         return record
 
@@ -300,7 +300,7 @@ def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     for name in sorted(os.listdir(site)):
         if name.endswith((".dist-info", ".egg-info")):
-            result.setdefault(_normal(_name_in(name)), []).append(os.path.join(site, name))
+            result.setdefault(_normal_name(_name_in(name)), []).append(os.path.join(site, name))
     return result
 
 
@@ -308,16 +308,16 @@ def _name_in(info: str) -> str:
     return re.split(r"-|\.egg-info$|\.dist-info$", os.path.basename(info))[0]
 
 
-def _normal(name: str) -> str:
+def _normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def _state_of(path: str) -> tuple[int, ...]:
+def _file_state(path: str) -> tuple[int, ...]:
     state = os.stat(path)
     return state.st_mtime_ns, state.st_size, state.st_ino
 
 
-def _digested(unit: str) -> Iterator[tuple[str, str]]:
+def _file_digests(unit: str) -> Iterator[tuple[str, str]]:
     """Yield each file of a package that no RECORD describes, with a digest."""
     if not os.path.isdir(unit):
         yield os.path.basename(unit), _digest_of(unit)
@@ -334,10 +334,10 @@ def _digest_of(file: str) -> str:
     state = os.stat(file)
     if state.st_size > WHOLE:
         return f"{state.st_size} bytes of {state.st_mtime_ns}"
-    return sha256(_bytes(file)).hexdigest()
+    return sha256(_read_bytes(file)).hexdigest()
 
 
-def _bytes(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     """Return the contents of a file; empty if there is none."""
     try:
         with open(path, "rb") as file:
@@ -346,5 +346,5 @@ def _bytes(path: str) -> bytes:
         return b""
 
 
-def _text(path: str) -> str:
-    return _bytes(path).decode("utf-8", "replace")
+def _read_text(path: str) -> str:
+    return _read_bytes(path).decode("utf-8", "replace")

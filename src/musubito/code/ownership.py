@@ -55,7 +55,7 @@ class Owners:
         The names that `functools.wraps` copied to the function do not count.
         """
         name = function.__globals__.get("__name__")
-        return self._of(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
+        return self._owner(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
     @kept_for_a_round
     def of_class(self, cls: type) -> Owner:
@@ -66,24 +66,24 @@ class Owners:
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
-        return self._of(name, _file_of(name))
+        return self._owner(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Owner:
         """Return the origin of a module, by the file that it was loaded from."""
-        return self._of(canonical_module(module.__name__), _file_of_module(module))
+        return self._owner(canonical_module(module.__name__), _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Owner:
         """Return the origin of a module, loaded or not, by its name and file."""
-        return self._of(name, file)
+        return self._owner(name, file)
 
-    def _of(self, name: str, file: str | None) -> Owner:
+    def _owner(self, name: str, file: str | None) -> Owner:
         key = (name, file)
         cached = self._known.get(key)
         if cached is None:
-            cached = self._known[key] = self._judge(name, file)
+            cached = self._known[key] = self._find_owner(name, file)
         return cached
 
-    def _judge(self, name: str, file: str | None) -> Owner:
+    def _find_owner(self, name: str, file: str | None) -> Owner:
         top = name.partition(".")[0]
         if is_own(name):
             return Owner.OTHER
@@ -99,7 +99,7 @@ class Owners:
             return Owner.STDLIB
         if file.startswith("<"):
             return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
-        return _of_path(file)
+        return _owner_of_path(file)
 
 
 def module_name(thing: Any) -> str:
@@ -167,7 +167,7 @@ def _file_of_module(module: ModuleType) -> str | None:
 
 
 @cache
-def _of_path(file: str) -> Owner:
+def _owner_of_path(file: str) -> Owner:
     path = os.path.realpath(file)
     if any(path.startswith(root) for root in _editable_roots()):
         below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))

@@ -52,18 +52,18 @@ def is_copy(first: Any, other: Any, guard: Guard) -> bool:
         if pair[0] is pair[1] or (id(pair[0]), id(pair[1])) in taken_for_granted:
             continue
         taken_for_granted.add((id(pair[0]), id(pair[1])))
-        parts = _parts(*pair, guard) if type(pair[0]) is type(pair[1]) else None
+        parts = _pairs_to_compare(*pair, guard) if type(pair[0]) is type(pair[1]) else None
         if parts is None:
             return False
         pending += parts
     return True
 
 
-def _parts(a: Any, b: Any, guard: Guard) -> Pairs | None:
+def _pairs_to_compare(a: Any, b: Any, guard: Guard) -> Pairs | None:
     """Return what else must be equal for two things of one type to be equal; None if they are not."""
     kind = type(a)
     if kind is FunctionType:
-        return _of_functions(a, b, guard)
+        return _pairs_of_functions(a, b, guard)
     if kind in CONTAINERS:
         items = tuple(b)
         if kind is list:
@@ -88,7 +88,7 @@ def _encoding(value: Any) -> tuple[bytes, frozenset[type]] | None:
         return None
 
 
-def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | None:
+def _pairs_of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | None:
     guard.attribute(b, "__code__", b.__code__)
     step, other = step_of(a), step_of(b)
     if step is not None and other is not None:
@@ -97,7 +97,12 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
             return None
         return [(step.function, other.function)] if step.semantics == other.semantics else None
     ours, theirs = annotations_of(a), annotations_of(b)
-    if a.__code__ != b.__code__ or _called(a) != _called(b) or step is not other or ours.keys() != theirs.keys():
+    if (
+        a.__code__ != b.__code__
+        or _function_name(a) != _function_name(b)
+        or step is not other
+        or ours.keys() != theirs.keys()
+    ):
         return None
     pairs: Pairs = [(a.__dict__, b.__dict__)]
     for attribute in ("__defaults__", "__kwdefaults__", "__doc__"):
@@ -112,7 +117,7 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
         if theirs_now is not ABSENT:
             guard.attribute(cell, "cell_contents", theirs_now)
         pairs.append((contents(mine), theirs_now))
-    for name in _named(a.__code__):
+    for name in _global_names(a.__code__):
         if name in DYNAMIC:
             return None
         theirs_now = b.__globals__.get(name, ABSENT)
@@ -124,7 +129,7 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
     return pairs
 
 
-def _called(function: FunctionType) -> tuple[object, str]:
+def _function_name(function: FunctionType) -> tuple[object, str]:
     module = function.__globals__.get("__name__")
     return canonical_module(module) if isinstance(module, str) else module, function.__qualname__
 
@@ -135,6 +140,6 @@ def _same_annotation(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and comparable and bool(a == b))
 
 
-def _named(code: CodeType) -> set[str]:
+def _global_names(code: CodeType) -> set[str]:
     """Return the globals that the code or code nested in it names."""
     return {i.argval for inner in codes(code) for i in dis.get_instructions(inner) if i.opname in NAMING}

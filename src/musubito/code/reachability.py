@@ -49,7 +49,7 @@ from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.errors import MusubitoError
 from musubito.values.class_names import canonical_module, qualified_name, the_one_of
 
-__all__ = ["ReachabilityWalk", "called", "reach"]
+__all__ = ["ReachabilityWalk", "reach", "thing_name"]
 
 VERSION = b"musubito code 1"
 """The beginning of every digest: it names this way of describing code."""
@@ -87,7 +87,7 @@ def reach(
             facts.ask_anew()  # questions from now on belong to no walk
             remember_left(walk.read.taken)
             return walk.closure()
-    raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
+    raise RuntimeError(f"what {thing_name(function)} writes does not settle")  # each round adds to finitely many places
 
 
 def _digest_apart(module: str, value: Any) -> bytes:
@@ -163,7 +163,7 @@ class ReachabilityWalk(Walk):
         self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
-        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of_left, self._is_foreign)
         self._words: set[str] = set()
         """The words in constants."""
         self._asks: list[tuple[int, Unrepeatable]] = []
@@ -179,7 +179,7 @@ class ReachabilityWalk(Walk):
             self._run()
 
     def _run(self) -> None:
-        self.link(self.function, called(self.function), member=self.owner is not None)
+        self.link(self.function, thing_name(self.function), member=self.owner is not None)
         function = self.function.func if isinstance(self.function, functools.partial) else self.function
         if not isinstance(function, type | FunctionType):
             self.note_call(function)
@@ -207,7 +207,7 @@ class ReachabilityWalk(Walk):
             elif isinstance(value, Variable):
                 description = describe_variable(self, value)
             else:
-                description = self._described(value, name)
+                description = self._describe_safely(value, name)
                 self._note_package(value)
                 text = prompt_text(value)
                 if text is None and self.origins.of_class(type(value)) is Owner.USER:
@@ -220,20 +220,20 @@ class ReachabilityWalk(Walk):
             return True
         return not isinstance(value, (*CONTAINERS, tuple)) and self.origins.of_class(type(value)) is not Owner.USER
 
-    def _digest_of(self, left: Any) -> bytes:
+    def _digest_of_left(self, left: Any) -> bytes:
         """Return the digest of what a run has left in a place.
 
         The left value does not count. A change that anything else makes to it does: then the digest differs.
         """
         walk = ReachabilityWalk(self.function, None, self.facts.apart(), self._module, "")
-        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
+        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of_left), False
         walk._clients, walk.at = self._clients, self.at
-        reference = walk.link(left, called(left))
+        reference = walk.link(left, thing_name(left))
         walk.describe_all()
         # Plain data is written out in the reference; then nothing is left to be described.
         return sha256(walk._digest.digest() + reference).digest()
 
-    def _described(self, value: Any, name: str) -> GraphRecord:
+    def _describe_safely(self, value: Any, name: str) -> GraphRecord:
         """Return the record of a class or an object.
 
         If the description of an object fails, the object counts by its type and is listed as not tracked.
@@ -408,7 +408,7 @@ class ReachabilityWalk(Walk):
     def part_name(self, value: Any, name: str) -> str:
         if isinstance(value, ModuleType):
             return canonical_module(value.__name__)
-        return called(value) if isinstance(value, FunctionType | type) else name
+        return thing_name(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:
         return self._namespaces.setdefault(id(names), Namespace(names))
@@ -468,7 +468,7 @@ def may_be_shown(value: Any) -> bool:
     return kind is not None and kind.shows is not None
 
 
-def called(value: Any) -> str:
+def thing_name(value: Any) -> str:
     """Return the name of a function, a class or an object's class: its module and its qualified name."""
     # An object that cannot be called has no name of its own; asking for one may run code of its class.
     if issubclass(type(value), type):

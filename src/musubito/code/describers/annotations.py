@@ -56,7 +56,7 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
         else:
             links.append((f"{each}:", walk.link(annotation, walk.part_name(annotation, bound))))
         entered: set[str] = set()
-        for text in _texts(annotation):
+        for text in _texts_in(annotation):
             links += text_links(walk, text, scopes, bound, entered)
     return links
 
@@ -95,12 +95,12 @@ def _classes_led_to(cls: type) -> dict[str, Any]:
         getattr(value, "default_factory", None) for value in (vars(cls).get("__dataclass_fields__") or {}).values()
     )
     for annotation in (*(field.annotation for field in fields), *factories):
-        for named in _classes(annotation, {}, {}):
+        for named in _classes_in(annotation, {}, {}):
             classes.setdefault(named.__name__, named)
     return classes
 
 
-def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
+def _texts_in(annotation: Any, depth: int = 0) -> Iterator[str]:
     """Yield the texts in an annotation: all of the annotation, or parts of it."""
     if isinstance(annotation, typing.ForwardRef):
         yield annotation.__forward_arg__
@@ -108,7 +108,7 @@ def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
         yield annotation
     elif depth < DEPTH:
         for inner in annotation if isinstance(annotation, list) else typing.get_args(annotation):
-            yield from _texts(inner, depth + 1)
+            yield from _texts_in(inner, depth + 1)
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +122,7 @@ def _expression(text: str) -> ast.Expression:
 
 
 @lru_cache(maxsize=4096)
-def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
+def _naming_nodes(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
     """Return the nodes of a text that name something, or may."""
     return tuple(
         node for node in ast.walk(_expression(text)) if isinstance(node, ast.Name | ast.Attribute | ast.Constant)
@@ -154,7 +154,7 @@ def text_links(
         elif not isinstance(node, ast.Name):
             pending += ast.iter_child_nodes(node)
         else:
-            value = _looked_up(walk, node.id, scopes)
+            value = _look_up(walk, node.id, scopes)
             while attributes and isinstance(value, ModuleType | type):
                 inner = vars(value).get(attributes[0], ABSENT)
                 if inner is not ABSENT:
@@ -168,7 +168,7 @@ def text_links(
     return links
 
 
-def _looked_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
+def _look_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
     for scope in (*scopes, vars(builtins)):
         if name in scope:
             walk.guard.item(scope, name, scope[name])
@@ -186,11 +186,11 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     result: dict[tuple[str, str], type] = {}
     pending: list[type] = []
     is_code = isinstance(function, FunctionType | MethodType)
-    names, local = (function.__globals__, _closure(function)) if is_code else ({}, {})
+    names, local = (function.__globals__, _closure_values(function)) if is_code else ({}, {})
     if owner is not None:
         local[owner.__name__] = owner
     for annotation in annotations_of(function).values() if isinstance(function, FunctionType) else ():
-        pending += _classes(annotation, names, local)
+        pending += _classes_in(annotation, names, local)
     pending += reached
     while pending:
         cls = pending.pop()
@@ -206,11 +206,13 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
         for base in cls.__mro__[1:]:
             pending.append(base)
         for annotation in annotations_of(cls).values():
-            pending += _classes(annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls})
+            pending += _classes_in(
+                annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls}
+            )
     return result
 
 
-def _closure(function: Any) -> dict[str, Any]:
+def _closure_values(function: Any) -> dict[str, Any]:
     code, values = getattr(function, "__code__", None), {}
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
         try:
@@ -220,7 +222,7 @@ def _closure(function: Any) -> dict[str, Any]:
     return values
 
 
-def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
+def _classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
     """Yield the classes that an annotation names.
 
     A type alias may name itself, so each text and each object is entered once.
@@ -238,7 +240,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
         seen.add(key)
         kept.append(each)  # so that its id stays its own
         if isinstance(each, str):
-            pending += _named_in(each, names, local)
+            pending += _things_named_in(each, names, local)
         elif typing.get_origin(each) is not None:
             pending += (*reversed(typing.get_args(each)), typing.get_origin(each))
         elif isinstance(each, list | tuple):
@@ -247,10 +249,10 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
             yield each
 
 
-def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
+def _things_named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
     """Return the objects and the inner texts that an annotation's text names, in reverse order."""
     try:
-        naming = _naming(str.strip(text))
+        naming = _naming_nodes(str.strip(text))
     except (SyntaxError, ValueError):
         return []  # the text is not an expression, so it names no class
     result: list[Any] = []
@@ -259,18 +261,18 @@ def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> 
             if isinstance(node.value, str):
                 result.append(node.value)
         else:
-            value = _named(node, names, local)
+            value = _resolve_node(node, names, local)
             if value is not None and not isinstance(value, str):
                 result.append(value)
     return result[::-1]
 
 
-def _named(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:
+def _resolve_node(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:
     match node:
         case ast.Name(id=name):
             return local.get(name, names.get(name, getattr(builtins, name, None)))
         case ast.Attribute(value=value, attr=attr):
-            of = _named(value, names, local)
+            of = _resolve_node(value, names, local)
             return vars(of).get(attr) if isinstance(of, ModuleType | type) else None
         case _:
             return None

@@ -12,7 +12,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.introspection import mark_introspectable, order_of, subclass_links, text_read
+from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
 from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
@@ -67,14 +67,14 @@ GENERATED = frozenset(
 
 def fields_declared(cls: type) -> set[str]:
     """Return the names of a class's own members and of its own fields."""
-    names = {*vars(cls), *_names_in(cls, "__annotations__")}
+    names = {*vars(cls), *_field_names(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        own, *inherited = (_names_in(base, fields) for base in cls.__mro__)
+        own, *inherited = (_field_names(base, fields) for base in cls.__mro__)
         names.update(own.difference(*inherited))
     return names
 
 
-def _names_in(cls: type, attribute: str) -> set[str]:
+def _field_names(cls: type, attribute: str) -> set[str]:
     fields = vars(cls).get(attribute)
     return set(fields) if isinstance(fields, dict) else set()  # in `type` itself it is a descriptor
 
@@ -86,12 +86,12 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         alike.append(cls)
     members = vars(cls)
     schema = _is_schema(cls)
-    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + text_read(walk, cls)
+    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + written_text(walk, cls)
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
         links.append(("metaclass", walk.link(type(cls), f"{name}.metaclass")))
-    if _is_described(cls) or walk.docs:
+    if _shows_docstring(cls) or walk.docs:
         doc = members.get("__doc__")
         own += tokens(doc if isinstance(doc, str) else None)
         walk.guard.item(members, "__doc__", doc)
@@ -129,14 +129,14 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         value = walk.read.field(cls, members, each, f"{name}.{each}")
         if value is ABSENT:
             continue
-        _claim(walk, cls, value)
+        _note_owner(walk, cls, value)
         if each in walk.facts.handed:
             mark_introspectable(walk, value)
         links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
     links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
-    links += order_of(walk, cls, members, DERIVED, name)
+    links += order_links(walk, cls, members, DERIVED, name)
     links += subclass_links(walk, cls)
     return GraphRecord(own, links)
 
@@ -156,7 +156,7 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
         return True
     # If a class stands for an argument, any of its methods may be called, but not what sets up the class itself.
     argument = walk.function
-    return isinstance(argument, type) and cls in argument.__mro__ and not _sets_up(member)
+    return isinstance(argument, type) and cls in argument.__mro__ and not _is_class_setup(member)
 
 
 def _overrides(walk: Walk, cls: type, name: str) -> bool:
@@ -165,11 +165,11 @@ def _overrides(walk: Walk, cls: type, name: str) -> bool:
     return not name.startswith("__") and any(walk.origins.of_class(other) is not Owner.USER for other in others)
 
 
-def _sets_up(member: Any) -> bool:
+def _is_class_setup(member: Any) -> bool:
     return isinstance(member, classmethod) and isinstance(member.__func__, FunctionType)
 
 
-def _is_described(cls: type) -> bool:
+def _shows_docstring(cls: type) -> bool:
     """Return whether a class's docstring is part of the schema that a model is shown."""
     return any(attribute in dir(cls) for attribute in ("__pydantic_fields__", "__total__"))
 
@@ -215,7 +215,7 @@ def _is_generated(function: FunctionType, qualname: str) -> bool:
     return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
 
 
-def _claim(walk: Walk, cls: type, member: Any) -> None:
+def _note_owner(walk: Walk, cls: type, member: Any) -> None:
     """Note the class whose methods the functions of a member are, so that their writes to the receiver are known."""
     step = step_of(member)
     inner = None if step is None else step.function

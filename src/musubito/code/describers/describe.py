@@ -27,7 +27,7 @@ from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
 from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
 from musubito.code.describers.introspection import mark_introspectable
-from musubito.code.describers.object_fields import field_links, held_by_others
+from musubito.code.describers.object_fields import field_links, held_value_links
 from musubito.code.describers.object_settings import is_hash_of_its_name
 from musubito.code.describers.objects import describe_object
 from musubito.code.describers.patched_packages import module_patch_links, patch_links
@@ -60,7 +60,7 @@ def is_atom(value: Any) -> bool:
 def plain(walk: Walk, value: Any, name: str) -> bytes | None:
     """Return the encoding of a value that is plain data throughout, as it counts; else None."""
     dicts: list[Any] = []
-    value = _plain(walk, value, name, dicts, 0)
+    value = _plain_copy(walk, value, name, dicts, 0)
     if value is ABSENT:
         return None
     try:
@@ -73,7 +73,7 @@ def plain(walk: Walk, value: Any, name: str) -> bytes | None:
     return data
 
 
-def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
+def _plain_copy(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
     """Return plain data as it counts: itself, or a copy where runs have changed what it holds; else ABSENT.
 
     Containers that the code writes by name are described entry by entry. `dicts` takes the keys of each dict, in their
@@ -96,7 +96,7 @@ def _plain(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int
     for item in items:
         if type(item) not in ATOMS:
             walk.limits.below(item, value)
-        inner = _plain(walk, item, name, dicts, depth + 1)
+        inner = _plain_copy(walk, item, name, dicts, depth + 1)
         if inner is ABSENT:
             return ABSENT
         counted.append(inner)
@@ -119,9 +119,9 @@ def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
         return _by_name(value)._replace(links=patch_links(walk, value, name))
     if issubclass(cls, ModuleType):
         return GraphRecord(tokens("named", canonical_module(value.__name__)), [], named=True)
-    for kinds, how in KINDS:
+    for kinds, describe_parts in KINDS:
         if issubclass(cls, kinds):
-            description = how(walk, value, name)
+            description = describe_parts(walk, value, name)
             if issubclass(cls, DESCRIPTORS) and walk.origins.of_class(cls) is Owner.USER:
                 description.links.append(("class", walk.link(cls, walk.part_name(cls, name))))
                 if not isinstance(value, functools.cached_property):
@@ -177,13 +177,13 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
             continue
         if others:
             mark_introspectable(walk, held_now)
-        links += held_by_others(walk, held_now, f"closure {variable}", f"{name}:{variable}")
+        links += held_value_links(walk, held_now, f"closure {variable}", f"{name}:{variable}")
     walk.guard.attribute(value, "__defaults__", value.__defaults__)
     walk.guard.attribute(value, "__kwdefaults__", value.__kwdefaults__)
     keywords = value.__kwdefaults__ or {}
     walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
     for label, each in (*enumerate(value.__defaults__ or ()), *sorted(keywords.items())):
-        links += held_by_others(walk, each, f"default {label}", f"{name}(default {label})")
+        links += held_value_links(walk, each, f"default {label}", f"{name}(default {label})")
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
@@ -216,11 +216,11 @@ def _cached(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], GraphRecord]:
-    def how(walk: Walk, value: Any, name: str) -> GraphRecord:
+    def describe_parts(walk: Walk, value: Any, name: str) -> GraphRecord:
         pairs = [(attribute, getattr(value, attribute)) for attribute in attributes]
         return GraphRecord(tokens(type(value).__name__), walk.links(pairs, name))
 
-    return how
+    return describe_parts
 
 
 def _property(walk: Walk, value: property, name: str) -> GraphRecord:
@@ -316,7 +316,7 @@ def builtin_base(cls: type) -> type:
     return next(base for base in cls.__mro__ if base.__module__ in ("builtins", "collections") and base is not object)
 
 
-def _sortable(walk: Walk, value: Any, name: str) -> bytes:
+def _sort_key(walk: Walk, value: Any, name: str) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
     data = plain(walk, value, name)
@@ -328,7 +328,7 @@ def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
 
     Objects that are alike in all else are ordered by the digest of each.
     """
-    keys = [_sortable(walk, item, name) for item in items]
+    keys = [_sort_key(walk, item, name) for item in items]
     if walk.outermost and len(set(keys)) < len(keys):
         often = Counter(keys)
         keys = [key + walk.digest_apart(each) if often[key] > 1 else key for key, each in zip(keys, items, strict=True)]

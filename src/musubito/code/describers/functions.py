@@ -11,12 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.classes import CONSTRUCTORS
 from musubito.code.describers.introspection import (
-    called_by_name,
+    asks_for_subclasses,
+    function_names,
     mark_introspectable,
-    names_of,
     note_introspecting_function,
     note_introspection,
-    order_of,
+    order_links,
     subclass_links,
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
@@ -31,7 +31,7 @@ from musubito.code.syntax.occurrences import absolute
 from musubito.code.walk import Walk
 from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
-from musubito.code.world.lazy_imports import imported, lazy_attribute
+from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
 from musubito.code.world.loaded_modules import module_links, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
@@ -72,7 +72,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
-    own += names_of(walk, function, is_value=signature)
+    own += function_names(walk, function, is_value=signature)
     if walk.text and text.source is not None:
         own += tokens("text", text.source.text)
     note_introspection(walk, text.scan)
@@ -106,7 +106,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         if value is not ABSENT:
             _follow(walk, value, read.attributes, label, bound, links, use)
     if text.scan.dynamic:
-        links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
+        links.append(("globals", walk.link(_globals_of(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
     links += module_links(walk, function, name, text)
     if walk.live:
@@ -133,7 +133,7 @@ def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
             mark_introspectable(walk, value)
             runs = not isinstance(value, FunctionType) or key in walk.facts.mentioned
             links.append((key, walk.constant(value, f"{name}.{key}", runs=runs)))
-    links += order_of(walk, names, names, (), name)
+    links += order_links(walk, names, names, (), name)
     return GraphRecord(tokens("module", name), links)
 
 
@@ -233,7 +233,7 @@ def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: b
         if place.exact:
             walk.limits.open(value)
         else:
-            for item in _held_in(value):
+            for item in _possible_items(value):
                 walk.limits.open(item)
 
 
@@ -249,7 +249,7 @@ def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: st
             return ABSENT
 
 
-def _held_in(value: Any) -> list[Any]:
+def _possible_items(value: Any) -> list[Any]:
     """Return all that an item of a container may be, if its key is not known."""
     if isinstance(value, dict):
         return list(dict.values(value))
@@ -336,7 +336,7 @@ def _follow(
     if shared_by_all(value) is not None:
         return
     note_introspecting_function(walk, value)
-    if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
+    if asks_for_subclasses(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
         links += subclass_links(walk, value)
     if not rest and walk.live:
         if use.called:
@@ -354,7 +354,7 @@ def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Li
     """
     module = absolute(read.name, function)
     full = ".".join((module, *read.attributes))
-    value: Any = imported(walk, module)
+    value: Any = import_user_module(walk, module)
     if value is not None and walk.origins.of_module(value) is Owner.USER:
         walk.guard.item(sys.modules, module, value)
         _follow(walk, value, read.attributes, full, full, links, use)
@@ -378,7 +378,7 @@ def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Li
         links.append((full, walk.link(value, walk.part_name(value, full))))
 
 
-def _all_names(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
+def _globals_of(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
     module = find_module(module_of(function))
     if module is not None and module.__dict__ is function.__globals__:
         return module
@@ -416,12 +416,12 @@ def _follow_member(walk: Walk, read: NameRead, links: Links) -> None:
             continue
         if name in walk.facts.handed:
             mark_introspectable(walk, value)
-        links += _of_receiver(walk, cls, value, f"{read.root.value}.{name}", bound)
+        links += _receiver_links(walk, cls, value, f"{read.root.value}.{name}", bound)
         if read.root is Root.RECEIVER:
             return
 
 
-def _of_receiver(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
+def _receiver_links(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
     """Return the links of a member that is reached through the receiver: its functions reach others in the same way."""
     step = step_of(member)
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]

@@ -29,7 +29,7 @@ from musubito.code.describers.object_contents import (
     slot_names,
     stated_names,
 )
-from musubito.code.describers.object_parts import does_something, hides, is_machinery
+from musubito.code.describers.object_parts import hides_content, is_active, is_machinery
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import (
     is_secret_field,
@@ -127,11 +127,11 @@ class _Judgement:
         if id(value) in walk.not_counting:
             return False
         if isinstance(value, list | set | deque):
-            return self._all(value, walk.read.held_at(value, ELEMENTS, tuple(value)), depth)
+            return self._counts_all(value, walk.read.held_at(value, ELEMENTS, tuple(value)), depth)
         if isinstance(value, tuple | frozenset):
-            return self._all(value, value, depth)
+            return self._counts_all(value, value, depth)
         if isinstance(value, dict):
-            return self._all(value, [each for _, each in walk.read.held_in(value, value)], depth)
+            return self._counts_all(value, [each for _, each in walk.read.held_in(value, value)], depth)
         if is_mock(value) or policy_of(value) is not None or encoded(value) is not None:
             return True
         if declares_fields(cls) and not is_machinery(value):  # a stream may be a dataclass
@@ -151,14 +151,14 @@ class _Judgement:
             self.entered[id(value)] = value
             return all(self.counts(each, depth + 1) for _, each in parts.held)
         fields = walk.read.held_in(value, fields_of(value) or {})
-        if hides(cls) or does_something(value, [each for _, each in fields]):
+        if hides_content(cls) or is_active(value, [each for _, each in fields]):
             return False
         if origin is Owner.STDLIB:
             return True
         fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in slot_names(cls))
-        return self._all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
+        return self._counts_all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
 
-    def _all(self, holder: Any, contents: Iterable[Any], depth: int) -> bool:
+    def _counts_all(self, holder: Any, contents: Iterable[Any], depth: int) -> bool:
         self.entered[id(holder)] = holder
         if self.is_large():
             return False

@@ -17,14 +17,14 @@ from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
 __all__ = [
-    "called_by_name",
+    "asks_for_subclasses",
+    "function_names",
     "mark_introspectable",
-    "names_of",
     "note_introspecting_function",
     "note_introspection",
-    "order_of",
+    "order_links",
     "subclass_links",
-    "text_read",
+    "written_text",
 ]
 
 NAMES: Final = frozenset({"__name__", "__qualname__"})
@@ -75,7 +75,7 @@ def mark_introspectable(walk: Walk, value: Any) -> None:
             return
 
 
-def names_of(walk: Walk, function: FunctionType, *, is_value: bool) -> bytes:
+def function_names(walk: Walk, function: FunctionType, *, is_value: bool) -> bytes:
     """Return the names that a function bears, if code may read them; otherwise nothing.
 
     `is_value`: code holds the function as a value.
@@ -87,7 +87,7 @@ def names_of(walk: Walk, function: FunctionType, *, is_value: bool) -> bytes:
     return tokens("called", function.__name__, function.__qualname__)
 
 
-def order_of(
+def order_links(
     walk: Walk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
 ) -> list[tuple[str, bytes]]:
     """Return names in the order of their definition, if reached code gets at that order."""
@@ -101,7 +101,7 @@ def order_of(
     return [("order", b"o" + tokens(*walk.read.order(thing, ordered, name)))]
 
 
-def text_read(walk: Walk, thing: Any) -> bytes:
+def written_text(walk: Walk, thing: Any) -> bytes:
     """Return the text of a class or module as it is written, if reached code reads such texts."""
     if not walk.text:
         return b""
@@ -129,6 +129,6 @@ def _subclasses(cls: type) -> list[type]:
     return list({qualified_name(subclass): subclass for subclass in subclasses}.values())
 
 
-def called_by_name(attributes: list[str]) -> bool:
+def asks_for_subclasses(attributes: list[str]) -> bool:
     """Return whether a chain of attributes asks a class for its subclasses."""
     return attributes[:1] == [SUBCLASSES]

@@ -44,14 +44,14 @@ def mock_of(function: FunctionType) -> Any:
 
 def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of a mock: its kind, and all that was put into it and into its children."""
-    put_in = list(_put_in(value))
-    walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in put_in])
+    assigned = list(_assigned(value))
+    walk.guard.same(lambda: [(label, id(each)) for label, each in _assigned(value)], [(k, id(v)) for k, v in assigned])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
     links = [("class", walk.link(cls, walk.part_name(cls, name))) for cls in mine]
-    for label, each in put_in:
+    for label, each in assigned:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):
-            for number, answer in enumerate(_listed(each)):
+            for number, answer in enumerate(_first_answers(each)):
                 links.append((f"{label} {number}", walk.link(answer, walk.part_name(answer, inner))))
             if type(each) not in LISTS:
                 walk.note_untracked(inner, each)
@@ -60,7 +60,7 @@ def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     return GraphRecord(tokens("mock", type(value).__name__), links)
 
 
-def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
+def _assigned(top: Any) -> Iterator[tuple[str, Any]]:
     """Yield the things that were put into a mock and its children, each after its path."""
     pending: list[tuple[str, Any]] = [("", top)]
     seen: set[int] = set()
@@ -92,7 +92,7 @@ def _fields(mock: Any, fields: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     )
     for label in ("_mock_return_value", "_mock_side_effect"):
         each = answers.get(label)
-        if each is not None and each is not library.DEFAULT and not _is_made(fields, label, each):
+        if each is not None and each is not library.DEFAULT and not _is_default(fields, label, each):
             yield "()" if label == "_mock_return_value" else "(side effect)", each
     for label in ("_mock_wraps", "_spec_class", "_mock_methods"):
         if fields.get(label) is not None:
@@ -106,7 +106,7 @@ def _fields(mock: Any, fields: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield label, each  # a function that asks a mock stands for a child, which was looked at already
 
 
-def _is_made(fields: dict[Any, Any], label: str, value: object) -> bool:
+def _is_default(fields: dict[Any, Any], label: str, value: object) -> bool:
     """Return whether `MagicMock` itself gave a special method with these fields its answer."""
     library: Any = sys.modules["unittest.mock"]
     name, parent = fields.get("_mock_new_name"), fields.get("_mock_new_parent")
@@ -127,7 +127,7 @@ def _own_names() -> frozenset[str]:
     return frozenset().union(*(vars(kind()) for kind in kinds))
 
 
-def _listed(iterator: Any) -> list[Any]:
+def _first_answers(iterator: Any) -> list[Any]:
     """Return the answers that an iterator had left when it was first seen.
 
     The answers that it has given since do not count: that is the doing of its callers.
@@ -135,13 +135,13 @@ def _listed(iterator: Any) -> list[Any]:
     with _lock:
         kept = _answers.get(id(iterator))
         if kept is None:
-            kept = _answers[id(iterator)] = iterator, _left(iterator)
+            kept = _answers[id(iterator)] = iterator, _answers_left(iterator)
             if len(_answers) > MOST_KEPT:
                 _answers.popitem(last=False)
         return kept[1]
 
 
-def _left(iterator: Any) -> list[Any]:
+def _answers_left(iterator: Any) -> list[Any]:
     if type(iterator) not in LISTS:
         return []
     _, (items, *_), *position = iterator.__reduce__()

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from musubito.code.describers.arrays_and_frames import table_parts
-from musubito.code.describers.object_parts import Parts, parts_of, watched
+from musubito.code.describers.object_parts import Parts, comparable_parts, parts_of
 from musubito.code.graph_record import ABSENT, static
 from musubito.code.ownership import Owner, module_name
 from musubito.code.round_cache import kept_for_a_round
@@ -45,7 +45,7 @@ LARGE = 4096
 def described_parts(origin: Owner, value: Any) -> Described:
     """Return the parts of an object, with a digest by which a change of them is noticed."""
     parts = parts_in(value, origin)
-    return Described(watched(parts), parts)
+    return Described(comparable_parts(parts), parts)
 
 
 def parts_in(value: Any, origin: Owner) -> Parts | None:
@@ -70,10 +70,10 @@ def base_value(value: Any) -> bytes | None:
         case array():
             return tokens(value.typecode, array.tobytes(value))
         case _:
-            return _settings(value) or array_encoding(value)
+            return _parser_settings(value) or array_encoding(value)
 
 
-def _settings(value: Any) -> bytes | None:
+def _parser_settings(value: Any) -> bytes | None:
     """Return the encoding of the settings that a parser of `configparser` has read, or None for any other object."""
     configparser = sys.modules.get("configparser")
     if configparser is None or not issubclass(type(value), configparser.RawConfigParser):

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from musubito.code.describers.identification import DEPTH, counts
-from musubito.code.describers.introspection import mark_introspectable, order_of
+from musubito.code.describers.introspection import mark_introspectable, order_links
 from musubito.code.describers.object_contents import cached_property_names, slot_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import (
@@ -18,7 +18,7 @@ from musubito.code.describers.object_settings import (
     meaningless_fields,
     without_secrets,
 )
-from musubito.code.describers.unread_fields import unread
+from musubito.code.describers.unread_fields import unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name
 from musubito.code.state.access_reader import members_of_slots
@@ -26,7 +26,7 @@ from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["declared_field_links", "field_links", "held_by_others"]
+__all__ = ["declared_field_links", "field_links", "held_value_links"]
 
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
 """Types of constants that are no secret and hold none."""
@@ -43,9 +43,9 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     exempt = left_out
     if only_data and kind is None:
         exempt |= cached_property_names(type(value)) | meaningless_fields(value)
-        links += _patched_below(walk, value, "", name, {})
+        links += _patched_method_links(walk, value, "", name, {})
     if not only_data:
-        exempt |= unread(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
+        exempt |= unread_fields(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
     for attribute in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         contents = fields_of(value, attribute)
         if contents is None:
@@ -63,18 +63,20 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
                 continue
             if each in walk.facts.called_names and walk.live:
                 walk.note_call(inner)
-            for part, label, called in _parts(walk, inner, str(each), f"{name}.{each}", left_out):
-                links += _field(walk, value, part, label, called, of_others=only_data)
+            for part, label, called in _counted_parts(walk, inner, str(each), f"{name}.{each}", left_out):
+                links += _value_links(walk, value, part, label, called, of_others=only_data)
         if not only_data:
-            links += order_of(walk, value, contents, exempt, name)
+            links += order_links(walk, value, contents, exempt, name)
     members = tuple(member for member in members_of_slots(type(value)) if member[0] not in exempt)
     if members:
         for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
-            links += _field(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
+            links += _value_links(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
     return links
 
 
-def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]) -> list[tuple[str, bytes]]:
+def _patched_method_links(
+    walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]
+) -> list[tuple[str, bytes]]:
     """Return links to methods that were replaced in the objects which cached properties hold.
 
     `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
@@ -85,7 +87,7 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
     for cached in sorted(lazy):
         if cached in contents:
             walk.guard.item(contents, cached, contents[cached])
-            links += _patched_below(
+            links += _patched_method_links(
                 walk, contents[cached], f"{label}.{cached}", f"{name}.{cached}", {**seen, id(thing): thing}
             )
         else:
@@ -100,7 +102,9 @@ def _patched_below(walk: Walk, thing: Any, label: str, name: str, seen: dict[int
     return links
 
 
-def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]) -> Iterator[tuple[Any, str, str]]:
+def _counted_parts(
+    walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]
+) -> Iterator[tuple[Any, str, str]]:
     """Yield a field with its label and its name.
 
     If some keys of a dict in the field do not count, each other key is yielded in its place. If no other key is there,
@@ -115,10 +119,12 @@ def _parts(walk: Walk, value: Any, label: str, name: str, left_out: frozenset[st
         for key in sorted(present - keys, key=str):
             inner = walk.read.field(value, value, key, f"{name}.{key}")
             if inner is not ABSENT:
-                yield from _parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
+                yield from _counted_parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
 
 
-def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool) -> list[tuple[str, bytes]]:
+def _value_links(
+    walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool
+) -> list[tuple[str, bytes]]:
     """Return the links to a value that an object holds in a field.
 
     If no adapter knows another package's object, its code may read all that the field leads to. For an object of the
@@ -133,7 +139,7 @@ def _field(walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_oth
         # Code that is handed an object reaches all that the object leads to.
         whole = label in walk.facts.handed or id(holder) in walk.facts.whole
         return [(label, walk.link(value, walk.part_name(value, name), whole=whole))]
-    return held_by_others(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
+    return held_value_links(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
 
 
 def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
@@ -142,9 +148,9 @@ def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[s
         return [(label, b"secret")]
     cleaned = without_secrets(value)
     if cleaned is value:
-        return held_by_others(walk, value, label, name)
+        return held_value_links(walk, value, label, name)
     _watch_through(walk, value, 0)
-    return held_by_others(walk, cleaned, label, name)
+    return held_value_links(walk, cleaned, label, name)
 
 
 def _watch_through(walk: Walk, value: Any, depth: int) -> None:
@@ -165,7 +171,7 @@ def _watch_through(walk: Walk, value: Any, depth: int) -> None:
             _watch_through(walk, each, depth + 1)
 
 
-def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+def held_value_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
     """Return links to a value that another package's object or function holds.
 
     A value that cannot be identified counts by its type, and by those of its settings that can be identified.
@@ -176,7 +182,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     walk.note_untracked(name, value)
     links = [(label, tokens("type", *counted_name(type(value))))]
     is_object = walk.origins.of_class(type(value)) is Owner.OTHER
-    inner = _settings_of(walk, value, name) if is_object else _leaves(walk, value, "", name)
+    inner = _setting_entries(walk, value, name) if is_object else _identifiable_entries(walk, value, "", name)
     for shown, each in inner:
         # An object's settings count, but not the settings of objects that it holds: they would lead through a whole
         # library.
@@ -187,7 +193,7 @@ def held_by_others(walk: Walk, value: Any, label: str, name: str) -> list[tuple[
     return links
 
 
-def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the settings of another package's object; settings in containers are yielded one by one."""
     cls, contents = type(value), fields_of(value)
     if contents is None:
@@ -199,10 +205,10 @@ def _settings_of(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]
     for setting in sorted(filter(functools.partial(is_setting, cls), names)):
         inner = walk.read.field(value, contents, setting, f"{name}.{setting}")
         if inner is not ABSENT and not is_secret_field(setting, inner):
-            yield from _leaves(walk, inner, f".{setting}", f"{name}.{setting}")
+            yield from _identifiable_entries(walk, inner, f".{setting}", f"{name}.{setting}")
 
 
-def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
+def _identifiable_entries(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
     """Yield a value as it is, or the entries of a container that cannot be identified as a whole, without secrets."""
     cls = type(value)
     if cls not in (dict, list, tuple) or counts(walk, value):
@@ -216,7 +222,7 @@ def _leaves(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str
         for key, each in pairs:
             if not is_secret_field(key, each):
                 at = f"[{key!r}]" if type(key) in ATOMS and cls is dict else ""
-                yield from _leaves(walk, each, f"{shown}{at}", f"{name}{at}")
+                yield from _identifiable_entries(walk, each, f"{shown}{at}", f"{name}{at}")
 
 
 def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
@@ -249,6 +255,6 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
                 links.append((each, b"secret"))
                 continue
             mark_introspectable(walk, inner)
-        for part, label, shown in _parts(walk, inner, each, called, left_out):
+        for part, label, shown in _counted_parts(walk, inner, each, called, left_out):
             links.append((label, walk.link(part, walk.part_name(part, shown))))
     return links

@@ -75,11 +75,11 @@ def register_policy(
 
 def policy_of(value: object) -> ObjectPolicy | None:
     """Return the policy that an adapter has registered for the class of an object, or None."""
-    return _kind_of_class(type(value))
+    return _policy_of_class(type(value))
 
 
 @kept_for_a_round
-def _kind_of_class(cls: type) -> ObjectPolicy | None:
+def _policy_of_class(cls: type) -> ObjectPolicy | None:
     return next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
 
 

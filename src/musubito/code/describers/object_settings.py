@@ -21,12 +21,12 @@ from musubito.values.redaction import HIDDEN, SECRETS, looks_like_a_key
 
 __all__ = [
     "FIXED_URLS",
-    "adapted",
     "is_hash_of_its_name",
     "is_secret_field",
     "is_setting",
     "is_type_adapter",
     "meaningless_fields",
+    "type_adapter_parts",
     "url_text",
     "without_secrets",
 ]
@@ -136,13 +136,13 @@ def is_type_adapter(value: object) -> bool:
     return library is not None and isinstance(value, library.TypeAdapter)
 
 
-def adapted(value: Any) -> list[tuple[str, Any]]:
+def type_adapter_parts(value: Any) -> list[tuple[str, Any]]:
     """Return the type and the configuration of a `TypeAdapter`; its own schema names classes by their addresses."""
     fields = fields_of(value) or {}
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
 
-def _is_state(value: object) -> bool:
+def _is_progress(value: object) -> bool:
     return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
 
 
@@ -161,7 +161,7 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue
-        if _is_of_process(value, contents, name) or _is_state(each) or (type(each) is str and each == version):
+        if _is_of_process(value, contents, name) or _is_progress(each) or (type(each) is str and each == version):
             result.add(name)
     return frozenset(result)
 

@@ -32,13 +32,13 @@ from musubito.code.describers.object_contents import (
     parts_in,
     stated_names,
 )
-from musubito.code.describers.object_fields import declared_field_links, field_links, held_by_others
-from musubito.code.describers.object_parts import Parts, does_something, hides, is_machinery
+from musubito.code.describers.object_fields import declared_field_links, field_links, held_value_links
+from musubito.code.describers.object_parts import Parts, hides_content, is_active, is_machinery
 from musubito.code.describers.object_policies import Shown, policy_of
 from musubito.code.describers.object_settings import (
     FIXED_URLS,
-    adapted,
     is_type_adapter,
+    type_adapter_parts,
     url_text,
     without_secrets,
 )
@@ -67,7 +67,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     walk.guard.kind(value, cls)
     shown = kind.shows(value, walk) if kind is not None and kind.shows is not None and walk.is_shown(value) else None
     if shown is not None:
-        return _shown(walk, value, name, shown)
+        return _describe_shown(walk, value, name, shown)
     origin = walk.origins.of_class(cls)
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
@@ -95,8 +95,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
             walk.guard.same(lambda: url_text(value), text)
         return GraphRecord(tokens("url", text), links)
     if origin is Owner.USER:
-        own = tokens("object", _hidden(walk, value, name)) + said_of_it
-        return GraphRecord(own, [*links, *_zone(walk, value, name), *field_links(walk, value, name)])
+        own = tokens("object", _base_content(walk, value, name)) + said_of_it
+        return GraphRecord(own, [*links, *_zone_links(walk, value, name), *field_links(walk, value, name)])
     if declares_fields(cls):
         return GraphRecord(tokens("object") + said_of_it, [*links, *declared_field_links(walk, value, name)])
     if kind is not None:
@@ -108,35 +108,35 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
             described = walk.read.content(value, encoded, name)
         return GraphRecord(tokens("data", described), links)
     if cls is ContextVar:
-        return _variable(walk, value, name)
+        return _describe_context_variable(walk, value, name)
     if base_value(value) is not None:
         content = walk.read.content(value, base_value, name)
-        return GraphRecord(tokens("content", content), [*links, *_zone(walk, value, name)])
+        return GraphRecord(tokens("content", content), [*links, *_zone_links(walk, value, name)])
     if is_own(module_name(cls)):
         return describe_untracked(walk, value, name)
     if issubclass(cls, weakref.ReferenceType):
-        return _weak(walk, value, links)
+        return _describe_weak_reference(walk, value, links)
     if is_type_adapter(value):
-        return GraphRecord(tokens("adapter"), links + walk.links(adapted(value), name))
+        return GraphRecord(tokens("adapter"), links + walk.links(type_adapter_parts(value), name))
     if parts_in(value, origin) is not None:
         parts: Parts = walk.read.content(value, functools.partial(described_parts, origin), name).value
         for label, each in parts.held:
-            links += held_by_others(walk, without_secrets(each), label, f"{name}.{label}")
+            links += held_value_links(walk, without_secrets(each), label, f"{name}.{label}")
         return GraphRecord(tokens("parts", parts.own), links)
-    idle = not does_something(value, [each for _, each in walk.read.held_in(value, fields_of(value) or {})])
-    if origin is Owner.STDLIB and (hides(cls) or not idle):
+    idle = not is_active(value, [each for _, each in walk.read.held_in(value, fields_of(value) or {})])
+    if origin is Owner.STDLIB and (hides_content(cls) or not idle):
         if idle:
             walk.note_unidentified(name, value)
         return describe_untracked(walk, value, name)
     names, inner = stated_names(value), field_links(walk, value, name, only_data=True)
-    if not any(names[1:]) and hides(cls):
+    if not any(names[1:]) and hides_content(cls):
         walk.note_untracked(name, value)
         if idle and not inner:
             walk.note_unidentified(name, value)
     return GraphRecord(tokens("object", *names), [*links, *inner])
 
 
-def _shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
+def _describe_shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
     """Return the record of an object that is only shown: the data that its kind shows."""
     contents = fields_of(value) or {}
     walk.guard.mapping(contents, tuple(contents), tuple(contents.values()))
@@ -151,7 +151,9 @@ def _is_derived(walk: Walk, cls: type) -> bool:
     return any(walk.origins.of_class(base) is not Owner.USER for base in bases)
 
 
-def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]) -> GraphRecord:
+def _describe_weak_reference(
+    walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]
+) -> GraphRecord:
     """Describe a weak reference by its referent, which nothing here keeps alive."""
     if not walk.outermost:
         return GraphRecord(tokens("reference"), links)
@@ -161,7 +163,7 @@ def _weak(walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[s
     return GraphRecord(tokens("reference", described), links)
 
 
-def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
+def _base_content(walk: Walk, value: Any, name: str) -> bytes | None:
     """Return the value that a user's object has from a base not written in Python, besides `__dict__` and slots.
 
     If such a base class hides a value that cannot be read, the object is noted as not tracked.
@@ -173,19 +175,19 @@ def _hidden(walk: Walk, value: Any, name: str) -> bytes | None:
     if base_value(value) is not None:
         described: bytes = walk.read.content(value, base_value, name)
         return described
-    if hides(type(value)):
+    if hides_content(type(value)):
         walk.note_untracked(name, value)
     return None
 
 
-def _zone(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
+def _zone_links(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
     """Return a link to the time zone of a time; a zone may be an object of any class."""
     if not issubclass(type(value), datetime | time) or value.tzinfo is None:
         return []
     return [("zone", walk.link(value.tzinfo, f"{name}.tzinfo"))]
 
 
-def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
+def _describe_context_variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
     """Describe a context variable by the value that it holds at the call."""
     there = value_of(variable)
     if there is ABSENT or counts(walk, there) or isinstance(there, dict | list | tuple):
@@ -196,7 +198,7 @@ def _variable(walk: Walk, variable: ContextVar[Any], name: str) -> GraphRecord:
     if contents is ABSENT:
         return GraphRecord(tokens("variable"), [])
     mark_introspectable(walk, contents)
-    return GraphRecord(tokens("variable"), held_by_others(walk, contents, "value", name))
+    return GraphRecord(tokens("variable"), held_value_links(walk, contents, "value", name))
 
 
 def describe_untracked(walk: Walk, value: Any, name: str) -> GraphRecord:

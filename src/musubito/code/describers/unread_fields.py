@@ -23,7 +23,7 @@ from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, qualified_name
 
-__all__ = ["note_fields", "note_whole", "unread"]
+__all__ = ["note_fields", "note_whole", "unread_fields"]
 
 BASES: Final = ("abc", "typing", "typing_extensions")
 """Modules with base classes that read no fields of an object."""
@@ -49,7 +49,7 @@ def note_whole(walk: Walk, value: Any) -> None:
         walk.facts.whole.add(id(value), value)
 
 
-def unread(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
+def unread_fields(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
     """Return the fields of an object that do not count."""
     cls, facts = type(value), walk.facts
     if facts.reads_fields or id(value) in facts.whole or policy_of(value) is not None or not _is_plain(walk, cls):

@@ -130,7 +130,7 @@ class PlaceReader:
         look = partial(slot_of, thing, name)
         value = look()
         if value is ABSENT:
-            self._guard.same(partial(_lacks, thing, name), True)
+            self._guard.same(partial(_is_missing, thing, name), True)
         else:
             self._guard.attribute(thing, name, value)
         return self._read(PlaceKind.FIELD, thing, name, value, look, called)
@@ -158,7 +158,9 @@ class PlaceReader:
         """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
         keys = frozenset(keys)
         self._guard.within(fields, keys)
-        self.observations.append(Observation(PlaceKind.FIELD, thing, keys, (), partial(_beyond, fields, keys), ()))
+        self.observations.append(
+            Observation(PlaceKind.FIELD, thing, keys, (), partial(_other_entries, fields, keys), ())
+        )
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
         """Return the keys that are there, and the keys that runs have removed."""
@@ -313,7 +315,7 @@ def _is_empty(cell: CellType) -> bool:
     return contents(cell) is ABSENT
 
 
-def _lacks(thing: Any, name: str) -> bool:
+def _is_missing(thing: Any, name: str) -> bool:
     return slot_of(thing, name) is ABSENT
 
 
@@ -346,5 +348,5 @@ def _elements(container: Any, base: Any) -> tuple[Any, ...]:
     return tuple(base.__iter__(container))
 
 
-def _beyond(fields: Any, keys: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
+def _other_entries(fields: Any, keys: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
     return tuple((key, value) for key, value in list(fields.items()) if key not in keys)

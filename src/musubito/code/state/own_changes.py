@@ -138,7 +138,7 @@ class ObservedRun:
         if self._unchanged():
             return False
         for kind, container, key, value, look, counted in self._observations:
-            now = _looked_at_again(look)
+            now = _look_again(look)
             if now is UNKNOWN:
                 continue
             if key is ORDER:
@@ -168,10 +168,10 @@ class ObservedRun:
             return True
         if not self._limits.allow(kind, container, key):
             return False
-        of_all = _made_or_found(None, container, None)
+        of_all = _changes_for(None, container, None)
         manner, named = self._limits.manner(container, key), self._limits.names(kind, container, key)
         change = OwnChange(counted, after, next(_numbers), manner, named, {})
-        self._remember(_made_or_found(self._step, container, of_all), key, before, change)
+        self._remember(_changes_for(self._step, container, of_all), key, before, change)
         self._remember(of_all, key, before, change._replace(before=before, sources={}))
         return True
 
@@ -189,7 +189,7 @@ class ObservedRun:
         changes.by_key[hashed(key)] = change
 
 
-def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
+def _changes_for(step: str | None, container: Any, of_all: Changes | None) -> Changes:
     place = step, id(container)
     reference = _changes.get(place)
     changes = None if reference is None else reference()
@@ -212,7 +212,7 @@ def settle_open_runs() -> None:
             run.settle()
 
 
-def _looked_at_again(look: Callable[[], Any]) -> Any:
+def _look_again(look: Callable[[], Any]) -> Any:
     try:
         return look()
     except Exception:  # a look at a changed place may raise anything: the next walk says what the place counts with

@@ -31,7 +31,7 @@ from musubito.code.syntax.name_usage import (
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.source import FunctionNode
 from musubito.code.syntax.special_methods import special_methods
-from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, asked_for, looked_at, makes
+from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, makes_new_value, names_checked, only_looked_at
 from musubito.parsing import parsed
 
 __all__ = ["NameVisitor", "scan"]
@@ -56,11 +56,11 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
     usage.reads_fields = gets_at_fields(function)
     usage.hands_receiver = visitor.receiver in given
-    usage.shown = _shown(function)
+    usage.shown = _shown_names(function)
     return usage
 
 
-def _shown(function: FunctionNode) -> frozenset[str]:
+def _shown_names(function: FunctionNode) -> frozenset[str]:
     """Return the names that are handed only to methods that show them: alone, in lists or through variables."""
     names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
     values: dict[str, ast.expr] = {}
@@ -109,9 +109,9 @@ class NameVisitor:
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self._receiver = first[0].arg if first else None
         self._scope = self._root = Scope(None, function)
-        self._looked_at = frozenset(map(id, looked_at(function)))
+        self._looked_at = frozenset(map(id, only_looked_at(function)))
         self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
-        self._asked_for = frozenset(asked_for(function))
+        self._asked_for = frozenset(names_checked(function))
         for statement in body_of(function):
             self._visit(statement)
         read = {(found.root, found.name) for found in self.usage.reads}
@@ -202,7 +202,7 @@ class NameVisitor:
             case ast.Call(func=ast.Name(id="super")):
                 return AccessPath(Root.SUPER, "super")
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                return AccessPath(Root.IMPORT, _imported_by(node, module))
+                return AccessPath(Root.IMPORT, _module_imported_by(node, module))
             case ast.Call(func=ast.Name(id="type"), args=[value]):
                 place = self._place(value, depth)
                 if place is None or place.root is not Root.RECEIVER or place.path:
@@ -264,17 +264,17 @@ class NameVisitor:
     def _is_fresh(self, node: ast.expr) -> bool:
         """Return whether the function itself has made the value of an expression."""
         if not isinstance(node, ast.Name):
-            return makes(node)
+            return makes_new_value(node)
         scope, _ = self._resolve(node.id)
         values = [] if scope is None else scope.aliases.get(node.id, [])
-        return bool(values) and all(value is not None and makes(value) for value in values)
+        return bool(values) and all(value is not None and makes_new_value(value) for value in values)
 
     def _hand_on(self, node: ast.expr) -> None:
         place = self._place(node)
         if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
             self.usage.handed.add(place)
 
-    def _adds_to(self, node: ast.expr, *method: str) -> bool:
+    def _note_addition(self, node: ast.expr, *method: str) -> bool:
         """Return whether `node` is a name that leads outside; then a statement that merely adds to it is no read."""
         if not isinstance(node, ast.Name):
             return False
@@ -304,7 +304,7 @@ class NameVisitor:
                     bound = mangled(name, self._class)
                     self.usage.writes.add(NameWrite(root, bound, rebinds=True, counts=counts, lazily=lazily))
                     if isinstance(ctx, ast.Store):
-                        self._adds_to(node)
+                        self._note_addition(node)
                         return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
                     self.usage.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
@@ -325,14 +325,14 @@ class NameVisitor:
                     attribute_chain(node)[0], ast.Name | ast.Call
                 ):
                     self._read(place)
-                    yield from self._inside(value)
+                    yield from self._rest_of_path(value)
                 else:
                     yield value
             case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
                 key = index.value if isinstance(index, ast.Constant) else ...
                 literal = isinstance(key, str | int | bytes | float | None)
                 self._write(node, value, PathStep(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
-                if isinstance(node.ctx, ast.Del) or not self._adds_to(value):
+                if isinstance(node.ctx, ast.Del) or not self._note_addition(value):
                     yield value
                 yield index
             case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
@@ -342,7 +342,7 @@ class NameVisitor:
                     self.usage.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
                 yield from (target, node.value)
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
-                method in ADDS and self._adds_to(value, method)
+                method in ADDS and self._note_addition(value, method)
             ):
                 self._write(node, value, None, method)
                 yield from (*call.args, *call.keywords)
@@ -358,7 +358,7 @@ class NameVisitor:
                     self.usage.stores.add(ANY_FIELD)
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                name = _imported_by(node, module)
+                name = _module_imported_by(node, module)
                 self.usage.imports.add(name)
                 self._read(AccessPath(Root.IMPORT, name))
                 yield from ast.iter_child_nodes(node)
@@ -382,17 +382,17 @@ class NameVisitor:
                 yield from getattr(node, "decorator_list", ())
                 yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
                 if not isinstance(node, ast.Lambda) and (node.decorator_list or node.name in self._given):
-                    yield from _annotations(node)
-                self._nested(node, body_of(node))
+                    yield from _annotation_nodes(node)
+                self._visit_nested(node, body_of(node))
             case ast.ClassDef():
                 yield from (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords))
-                self._nested(node, node.body)
+                self._visit_nested(node, node.body)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 yield node.generators[0].iter
                 parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
                 for number, each in enumerate(node.generators):
                     parts += [*([each.iter] if number else []), each.target, *each.ifs]
-                self._nested(node, parts)
+                self._visit_nested(node, parts)
             case ast.AnnAssign():
                 yield from filter(None, (node.target, node.value))
                 if self._scope.is_class:
@@ -400,7 +400,7 @@ class NameVisitor:
             case _:
                 yield from ast.iter_child_nodes(node)
 
-    def _nested(self, node: ast.AST, body: Iterable[ast.AST]) -> None:
+    def _visit_nested(self, node: ast.AST, body: Iterable[ast.AST]) -> None:
         outer, self._scope = self._scope, Scope(self._scope, node)
         outer_class = self._class
         if isinstance(node, ast.ClassDef):
@@ -410,7 +410,7 @@ class NameVisitor:
             self._scope.bound |= names_bound_by(statement)
         self._scope, self._class = outer, outer_class
 
-    def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
+    def _rest_of_path(self, node: ast.expr) -> Iterator[ast.AST]:
         """Yield the parts of a path that are still to be visited after the path was read."""
         while isinstance(node, ast.Attribute | ast.Subscript):
             if isinstance(node, ast.Subscript):
@@ -422,13 +422,13 @@ class NameVisitor:
             yield from (*node.args, *(keyword.value for keyword in node.keywords), node.func)
 
 
-def _imported_by(call: ast.Call, module: str) -> str:
+def _module_imported_by(call: ast.Call, module: str) -> str:
     """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     return module.partition(".")[0] if name == "__import__" else module
 
 
-def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+def _annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """Yield the annotations of a nested function: code that is given the function may read them."""
     annotated = (parameter.annotation for parameter in parameters_of(function.args))
     pending: list[ast.AST] = [each for each in annotated if each is not None]

@@ -84,7 +84,7 @@ if hasattr(os, "register_at_fork"):
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
-    result = _found(code, script)
+    result = _find(code, script)
     return None if result is None else Source(result[1], _text(result[0].text, result[1]))
 
 
@@ -127,7 +127,7 @@ def statement_of(code: CodeType, script: str | None = None) -> str | None:
     """Return the statement of its module that contains this code, as a text that compiles to the same code."""
     kept = _statements.setdefault(code, {})
     if id(code) not in kept:
-        result = _found(code, script)
+        result = _find(code, script)
         if result is None:
             return None
         kept[id(code)] = _statement(*result)
@@ -151,11 +151,18 @@ def register_source_text(statements: Iterable[str]) -> None:
             del _brought[next(iter(_brought))]
 
 
-def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
+def _find(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
     for file in _candidates(code, script):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
-            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
+            _, node = min(
+                agree,
+                key=lambda pair: (
+                    _first_position(pair[0]) != _first_position(code),
+                    pair[1].lineno,
+                    pair[1].col_offset,
+                ),
+            )
             return file, node
     return None
 
@@ -196,16 +203,16 @@ def _same_constant(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(_same_constant, a, b))
     if isinstance(a, frozenset):
-        return sorted(map(_typed, a)) == sorted(map(_typed, b))
-    return _typed(a) == _typed(b)
+        return sorted(map(_typed_text, a)) == sorted(map(_typed_text, b))
+    return _typed_text(a) == _typed_text(b)
 
 
-def _typed(value: Any) -> str:
+def _typed_text(value: Any) -> str:
     """Return a constant as text, which unlike `==` tells 1, 1.0 and True apart, and 0.0 from -0.0."""
     return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
 
 
-def _place(code: CodeType) -> tuple[int | None, ...]:
+def _first_position(code: CodeType) -> tuple[int | None, ...]:
     return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
 
 
@@ -218,7 +225,7 @@ def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
                 files = _brought[statement] = _parse(statement, code.co_filename)
         yield from files
     if code.co_filename == SENT:
-        for name in [script] if script is not None else _cells(code.co_name):
+        for name in [script] if script is not None else _texts_mentioning(code.co_name):
             yield from _written_in(name)
 
 
@@ -241,7 +248,7 @@ def _written_in(name: str) -> Iterator[_File]:
             yield from _parse(now, name)
 
 
-def _cells(called: str) -> Iterator[str]:
+def _texts_mentioning(called: str) -> Iterator[str]:
     """Yield the names of texts that linecache was given and that mention `called`, the latest first."""
     word = called.strip("<>")
     for name, entry in reversed(list(linecache.cache.items())):
@@ -263,7 +270,7 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
     for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
-            if code.co_name != LAMBDA or _inside(code, node):
+            if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
     return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
 
@@ -292,7 +299,7 @@ def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
     return result
 
 
-def _inside(code: CodeType, node: FunctionNode) -> bool:
+def _is_code_of_lambda(code: CodeType, node: FunctionNode) -> bool:
     """Return whether a lambda's code was compiled from this node: the widest place in the code is the node's body."""
     if not isinstance(node, ast.Lambda):
         return False

@@ -15,7 +15,7 @@ from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.occurrences import Occurrences, Resolved
 
-__all__ = ["Escapes", "bound_to", "definition_of"]
+__all__ = ["Escapes", "definition_of", "receiver_of"]
 
 LOGS: Final = frozenset(
     "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
@@ -131,7 +131,7 @@ class Escapes:
             return name.lower().endswith(("log", "logger"))
         if resolved.rest:
             return resolved.rest[-1] in LOGS and _is_logger(type(resolved.value))
-        if _is_logger(type(bound_to(resolved.value))):
+        if _is_logger(type(receiver_of(resolved.value))):
             return resolved.value.__name__ in LOGS
         return definition_of(resolved.value) in SINKS
 
@@ -142,7 +142,7 @@ def _is_logger(cls: type) -> bool:
     )
 
 
-def bound_to(value: Any) -> Any:
+def receiver_of(value: Any) -> Any:
     """Return the object that a method is bound to, or None for anything else."""
     return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
 

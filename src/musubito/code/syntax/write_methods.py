@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["ADDERS", "ADDS", "MUTATORS", "asked_for", "looked_at", "makes"]
+__all__ = ["ADDERS", "ADDS", "MUTATORS", "makes_new_value", "names_checked", "only_looked_at"]
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 """Methods that change one item of a container, at the key in their first argument."""
@@ -38,7 +38,7 @@ FRESH = (
 """Expressions that make a new value."""
 
 
-def looked_at(function: ast.AST) -> Iterator[ast.AST]:
+def only_looked_at(function: ast.AST) -> Iterator[ast.AST]:
     """Yield the expressions whose values are only looked at, by the code around them."""
     for node in ast.walk(function):
         match node:
@@ -60,7 +60,7 @@ def looked_at(function: ast.AST) -> Iterator[ast.AST]:
                 yield operand
 
 
-def asked_for(function: ast.AST) -> Iterator[str]:
+def names_checked(function: ast.AST) -> Iterator[str]:
     """Yield the names of things whose existence a function checks, as it does before it makes them."""
     for node in ast.walk(function):
         match node:
@@ -93,7 +93,7 @@ def _is_of_absence(handler: ast.ExceptHandler) -> bool:
     return isinstance(handler.type, ast.Name) and handler.type.id in ("KeyError", "AttributeError", "NameError")
 
 
-def makes(node: ast.AST) -> bool:
+def makes_new_value(node: ast.AST) -> bool:
     """Return whether an expression returns a value that no other code has, or one that cannot be changed."""
     match node:
         case ast.Call(func=ast.Name(id=name)):

@@ -63,7 +63,7 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Funct
     """Return references to the variables that a function reads; other reads are listed as not tracked."""
     resolved = [(read, resolve(function, read)) for read in text.scan.reads]
     reads = [read for read, each in resolved if _is_accessor(each.value)]
-    hidden = text.source is None and any(each.value is os for _, each in resolved) and _says_environ(function)
+    hidden = text.source is None and any(each.value is os for _, each in resolved) and _mentions_environment(function)
     if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
@@ -76,9 +76,9 @@ def environment_links(walk: Walk, function: FunctionType, name: str, text: Funct
     if walk.live:
         for each in written:
             if each is None:
-                walk.limits.add_whole(_raw())
+                walk.limits.add_whole(_raw_environment())
             else:
-                walk.limits.add_name(_raw(), _key(each), ANYHOW)
+                walk.limits.add_name(_raw_environment(), _key(each), ANYHOW)
     if None in names:
         walk.unseen.add(f"{name}: {COMPUTED}")
     return _links(walk, names)
@@ -108,7 +108,7 @@ def describe_variable(walk: Walk, variable: Variable) -> GraphRecord:
 
     As with any place that code reads, a variable that a run of the step has set counts with its value before that.
     """
-    value = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
+    value = walk.read.name(_raw_environment(), _key(variable.name), f"environment {variable.name}")
     return GraphRecord(tokens("environment", None if value is ABSENT else sha256(_bytes(value)).digest()), [])
 
 
@@ -128,7 +128,7 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         names.update(alias_text for alias_text in aliases if isinstance(alias_text, str))
         if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
             names.add(f"{config.get('env_prefix', '')}{field}")
-    customised = not _is_settings(_definer(cls, "settings_customise_sources"))
+    customised = not _is_settings(_class_defining(cls, "settings_customise_sources"))
     unseen = [option for option in UNSEEN if config.get(option)] + ["settings_customise_sources"] * customised
     if unseen:
         walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
@@ -143,11 +143,11 @@ def _is_settings(cls: type) -> bool:
     return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
 
 
-def _definer(cls: type, name: str) -> type:
+def _class_defining(cls: type, name: str) -> type:
     return next(base for base in cls.__mro__ if name in vars(base))
 
 
-def _raw() -> Any:
+def _raw_environment() -> Any:
     """Return the mapping in which the environment keeps the same objects until they are set again."""
     return getattr(os.environ, "_data", os.environ)
 
@@ -224,33 +224,33 @@ class KeysUsed:
             self.written.update(keyword.arg for keyword in call.keywords if keyword.arg is not None)
             for argument in call.args:
                 for each in argument.keys if isinstance(argument, ast.Dict) else [None]:
-                    self.written.add(None if each is None else self._constant(each))
+                    self.written.add(None if each is None else self._constant_text(each))
         else:
             self.read.add(None)
 
     def _key(self, key: ast.expr, *, reads: bool, writes: bool) -> None:
-        name = self._constant(key)
+        name = self._constant_text(key)
         if reads:
             self.read.add(name)
         if writes:
             self.written.add(name)
 
-    def _constant(self, node: ast.expr) -> str | None:
+    def _constant_text(self, node: ast.expr) -> str | None:
         """Return the text that an expression always is: a literal, a name bound to one, or several of them in a row."""
         match node:
             case ast.Constant(value=str() | bytes() as value):
                 return value if isinstance(value, str) else os.fsdecode(value)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                parts = [self._constant(left), self._constant(right)]
+                parts = [self._constant_text(left), self._constant_text(right)]
             case ast.JoinedStr(values=values):
-                parts = [self._constant(each) for each in values]
+                parts = [self._constant_text(each) for each in values]
             case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
-                return self._constant(value)
+                return self._constant_text(value)
             case _:
-                return self._bound(node)
+                return self._bound_text(node)
         return None if None in parts else "".join(part for part in parts if part is not None)
 
-    def _bound(self, node: ast.expr) -> str | None:
+    def _bound_text(self, node: ast.expr) -> str | None:
         resolved = self._occurrences.resolved.get(id(node))
         if resolved is None or resolved.rest or type(resolved.value) not in (str, bytes) or self._is_parameter(node):
             return None
@@ -261,7 +261,7 @@ class KeysUsed:
         return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
 
 
-def _says_environ(function: FunctionType) -> bool:
+def _mentions_environment(function: FunctionType) -> bool:
     words = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
     return any(type(word) is str and word in READ_OF for word in words)
 

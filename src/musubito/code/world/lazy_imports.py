@@ -16,10 +16,10 @@ from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import Owner
 from musubito.code.walk import Walk
 
-__all__ = ["imported", "lazy_attribute"]
+__all__ = ["import_user_module", "lazy_attribute"]
 
 
-def imported(walk: Walk, name: str) -> ModuleType | None:
+def import_user_module(walk: Walk, name: str) -> ModuleType | None:
     """Return the module, and import it now if it is the user's.
 
     Return None if there is no such module, or if another package's is not imported yet.
@@ -47,6 +47,8 @@ def lazy_attribute(walk: Walk, module: ModuleType, attribute: str) -> Any:
     try:
         value = getattr(module, attribute)
     except Exception:
-        return (imported(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None) or ABSENT
+        return (
+            import_user_module(walk, f"{module.__name__}.{attribute}") if hasattr(module, "__path__") else None
+        ) or ABSENT
     walk.guard.same(lambda: getattr(module, attribute) is value, True)
     return value

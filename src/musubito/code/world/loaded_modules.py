@@ -47,10 +47,10 @@ def module_links(walk: Walk, function: FunctionType, name: str, text: FunctionTe
         keys = KeysUsed(function, Occurrences(text.source.node, function), _is_table).read
     if None in keys:
         walk.unseen.add(f"{name}: {ANY}")
-    return [(f"module {key}", _linked(walk, key)) for key in sorted(filter(None, keys))]
+    return [(f"module {key}", _module_link(walk, key)) for key in sorted(filter(None, keys))]
 
 
-def _linked(walk: Walk, key: str) -> bytes:
+def _module_link(walk: Walk, key: str) -> bytes:
     module = sys.modules.get(key)
     if not isinstance(module, ModuleType) or walk.origins.of_module(module) is not Owner.USER:
         walk.modules.add(key)

@@ -18,7 +18,7 @@ from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
 from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
-from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
+from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
 from musubito.code.walk import Walk
 from musubito.code.world.outside_data import is_source
 
@@ -149,20 +149,20 @@ def _source_of(resolved: Resolved) -> _Source | None:
     value, rest = resolved
     cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
-        return _of_class(value, *rest) if len(rest) < 2 else None
+        return _source_of_class(value, *rest) if len(rest) < 2 else None
     if _is_generator(cls):
-        return _drawn(value, rest[0]) if len(rest) == 1 else None
+        return _random_source(value, rest[0]) if len(rest) == 1 else None
     if rest:
         return None
-    owner = bound_to(value)
+    owner = receiver_of(value)
     if _is_generator(type(owner)):
-        return _drawn(owner, value.__name__)
+        return _random_source(owner, value.__name__)
     if issubclass(type(owner), type):
-        return _of_class(owner, value.__name__)
+        return _source_of_class(owner, value.__name__)
     return TABLE.get(definition_of(value))
 
 
-def _of_class(cls: type, method: str | None = None) -> _Source | None:
+def _source_of_class(cls: type, method: str | None = None) -> _Source | None:
     if method is None:
         return TABLE.get(definition_of(cls))
     owner = next((base for base in cls.__mro__ if method in vars(base)), None)
@@ -181,7 +181,7 @@ def _is_generator(cls: type) -> bool:
     )
 
 
-def _drawn(generator: Any, method: str) -> _Source | None:
+def _random_source(generator: Any, method: str) -> _Source | None:
     if method.startswith("_") or method in OF_GENERATORS | SEEDS:
         return None
     module = module_name(type(generator)).removesuffix(".mtrand")
@@ -227,7 +227,7 @@ class _Uses:
             # This is the generator that the functions of `numpy.random` share.
             return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
         owner, method = (
-            (value, rest[0]) if rest else (bound_to(value), getattr(bound_to(value) and value, "__name__", ""))
+            (value, rest[0]) if rest else (receiver_of(value), getattr(receiver_of(value) and value, "__name__", ""))
         )
         return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
 
