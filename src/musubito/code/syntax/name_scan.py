@@ -275,7 +275,7 @@ class NameVisitor:
             self.usage.handed.add(place)
 
     def _note_addition(self, node: ast.expr, *method: str) -> bool:
-        """Return whether `node` is a name that leads outside; then a statement that merely adds to it is no read."""
+        """Note a statement that merely adds to a name that leads outside; return False for any other node."""
         if not isinstance(node, ast.Name):
             return False
         place = self._place(node)
