@@ -29,9 +29,11 @@ from functools import cache
 from typing import Any
 
 from musubito.causes import ReplayReason
-from musubito.code.describers.object_policies import Shown, register_display, register_policy, register_source
+from musubito.code.describers.object_policies import Shown, register_policy
+from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.syntax.source import register_source_text
+from musubito.code.world.outside_data import register_source
 from musubito.engine.call import CANCELLATIONS, Call, CallProtocol, error_as_stored, forced
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun

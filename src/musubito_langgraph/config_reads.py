@@ -60,6 +60,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
+from musubito.code.syntax.expressions import COMPREHENSIONS, literal_key
 from musubito.code.syntax.source import source_of
 from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_read
 from musubito_langgraph.settings import KEY, VOLATILE
@@ -489,7 +490,6 @@ def _made(cls: Any, held: Mapping[str, Any], note: Callable[[str], None] | None 
 
 SEES_VARIABLES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})
 """Functions with which code reads variables that it does not name."""
-COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _reader() -> FrameType | None:
@@ -539,7 +539,7 @@ def _drops(frame: FrameType | None, key: object) -> bool:
     for node in ast.walk(tree):
         match node:
             case ast.Assign([ast.Name(name)], value) if frame is not None and _place(value) == place:
-                return _literal_key(value) == key and not _is_used(name, tree, frame)
+                return literal_key(value) == key and not _is_used(name, tree, frame)
     return False
 
 
@@ -597,14 +597,6 @@ def _standing(frame: FrameType | None) -> tuple[ast.AST, tuple[int | None, ...] 
 
 def _place(node: ast.expr) -> tuple[int | None, ...]:
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
-
-
-def _literal_key(read: ast.expr) -> object:
-    """Return the key of an expression that reads a literal key of a dict, None for any other expression."""
-    match read:
-        case ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]) | ast.Subscript(_, ast.Constant(key)):
-            return key
-    return None
 
 
 def _key(target: ast.expr) -> str:

@@ -19,14 +19,15 @@ If the answer is "inside" though no id is looked into, the node runs once too of
 from __future__ import annotations
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Flag, auto
 from typing import Final, NamedTuple
 
 from musubito.adapter import Fingerprint
-from musubito.parsing import nodes_in, parsed
+from musubito.code.syntax.expressions import literal_key
+from musubito.code.syntax.source import tree_of
+from musubito.parsing import nodes_in
 from musubito_langgraph.message_ids.id_map import IdSensitivity, handling
 
 __all__ = ["IdUsage", "handling_of", "what_is_dissected"]
@@ -103,7 +104,7 @@ def what_is_dissected(sources: Iterable[str | None]) -> IdUsage:
 
     If a function has no source, it may do anything.
     """
-    trees = [_tree(source) for source in sources]
+    trees = [None if source is None else tree_of(source) for source in sources]
     readable = [tree for tree in trees if tree is not None]
     if len(readable) < len(trees):
         return IdUsage(inside=True, makes=True)
@@ -112,42 +113,6 @@ def what_is_dissected(sources: Iterable[str | None]) -> IdUsage:
         return IdUsage(_Reader(readable).looks_inside(), makes)
     except RecursionError:  # nested too deeply to be read
         return IdUsage(inside=True, makes=makes)
-
-
-def _tree(source: str | None) -> ast.Module | None:
-    if source is None:
-        return None
-    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
-    # lines that are less indented.
-    block = f"if 1:\n{source}" if source[:1].isspace() else source
-    try:
-        tree: ast.Module = parsed(block)
-    except SyntaxError:
-        return _lambdas(source)
-    except (ValueError, RecursionError, MemoryError):
-        return None
-    return tree
-
-
-def _lambdas(source: str) -> ast.Module | None:
-    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
-
-    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
-    if the source is not that of a lambda.
-    """
-    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
-        return None
-    body: list[ast.stmt] = []
-    for start in re.finditer(r"\blambda\b", source):
-        for end in range(len(source), start.end(), -1):
-            try:
-                body += parsed(f"({source[start.start() : end]}\n)").body
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                continue
-            break
-        else:
-            return None
-    return ast.Module(body, []) if body else None
 
 
 def _makes(node: ast.AST) -> bool:
@@ -203,7 +168,7 @@ class _Reader:
             case ast.Attribute():
                 return self._attributes.get(node.attr, NONE)
             case ast.Subscript(value, ast.Constant(str(key))) if key in IDS:
-                return NONE if _key(value) == "args" else ID
+                return NONE if "args" in (literal_key(value), getattr(value, "attr", None)) else ID
             case ast.Subscript(value, ast.Slice()):
                 return self._of(value)
             case ast.Subscript(value):
@@ -375,18 +340,6 @@ class _Reader:
         if name in ORDER:
             return bool(given)
         return ID in given and (name in INSIDE or _module(call.func) in MODULES)
-
-
-def _key(node: ast.expr) -> object:
-    """Return the literal key or attribute with which something was read."""
-    match node:
-        case ast.Subscript(_, ast.Constant(key)):
-            return key
-        case ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]):
-            return key
-        case ast.Attribute(attr=attr):
-            return attr
-    return None
 
 
 def _inner(node: ast.expr) -> Iterator[ast.expr]:

@@ -75,7 +75,7 @@ from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
 
 if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+    from musubito.code.walk import Walk
 
 __all__ = [
     "ANYWHERE",
@@ -188,7 +188,7 @@ def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
     return chosen if chosen or not names else value
 
 
-def reaches(walk: ReachabilityWalk, step: GraphStep | None) -> None:
+def reaches(walk: Walk, step: GraphStep | None) -> None:
     """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
     if step is not None:
         walk.steps.add(step.operation.name)

@@ -44,7 +44,7 @@ from musubito_langgraph.tool_failures import identity_of_error
 from musubito_langgraph.tools import recorded_tools, seen_by_tools
 
 if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+    from musubito.code.walk import Walk
 
 __all__ = ["Node", "recorded_branch", "recorded_node"]
 
@@ -248,7 +248,7 @@ class RecordedCallable(StandIn):
         return others
 
 
-def _of_stand_in(value: StandIn, walk: ReachabilityWalk) -> set[str]:
+def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
     reaches(walk, vars(value).get("musubito_step"))
     return vars(value).keys() - {BEHIND}
 
@@ -422,7 +422,7 @@ class Subgraph(Runnable[Any, Any]):
             self._left(config, within)
 
 
-def _of_subgraph(value: Subgraph, walk: ReachabilityWalk) -> tuple[str, ...]:
+def _of_subgraph(value: Subgraph, walk: Walk) -> tuple[str, ...]:
     walk.steps.add(f"{value._node.operation}/{ANY}")
     return ("_node",)
 

@@ -50,7 +50,7 @@ from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.settings import KEY, VOLATILE
 
 if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+    from musubito.code.walk import Walk
 
 __all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
 
@@ -105,13 +105,13 @@ OF_A_GRAPH: Final = frozenset(
 """Fields of a graph that do not count as code."""
 
 
-def all_fields(value: Any, _walk: ReachabilityWalk) -> Collection[str]:
+def all_fields(value: Any, _walk: Walk) -> Collection[str]:
     """Return the names of the fields of any object."""
     slots = (slot for cls in type(value).__mro__ for slot in vars(cls).get("__slots__", ()))
     return {*getattr(value, "__dict__", ()), *slots}
 
 
-def of_runnable(value: Any, walk: ReachabilityWalk) -> set[str]:
+def of_runnable(value: Any, walk: Walk) -> set[str]:
     """Return the fields of a Runnable that do not count.
 
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
@@ -140,7 +140,7 @@ def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str
     return others, excluded, never
 
 
-def _of_watcher(value: Any, walk: ReachabilityWalk) -> set[str]:
+def _of_watcher(value: Any, walk: Walk) -> set[str]:
     # An observer decides nothing. But code may decide by a field of the observer that the code names.
     return walk.facts.mentioned.lacks(all_fields(value, walk))
 
@@ -161,7 +161,7 @@ def is_credential(name: str) -> bool:
     return any(name == word or name.endswith(f"_{word}") for word in CREDENTIALS)
 
 
-def _of_model(value: Any, walk: ReachabilityWalk) -> set[str]:
+def _of_model(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
     # LangChain's fake models count their answers in `i`, which changes with each call.
     return left_out | {"i"} if _is_fake(value) else left_out
@@ -179,7 +179,7 @@ def _never(_value: Any) -> bool:
     return False
 
 
-def _of_message(value: Any, _walk: ReachabilityWalk) -> set[str]:
+def _of_message(value: Any, _walk: Walk) -> set[str]:
     # Code that is given a held message may set its id: a random id and no id have to be the same.
     return {"id"} if value.id is None or is_random(value.id) else set()
 
@@ -201,7 +201,7 @@ def held_messages(code: Fingerprint) -> Collection[int]:
     return held
 
 
-def _of_binding(value: Any, walk: ReachabilityWalk) -> set[str]:
+def _of_binding(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
     if _bound_tools(value) is not None:
         left_out.add("kwargs.tools")
@@ -219,11 +219,11 @@ def _bound_tools(value: Any) -> object:
     return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
 
 
-def _of_dynamic(value: Any, walk: ReachabilityWalk) -> set[str]:
+def _of_dynamic(value: Any, walk: Walk) -> set[str]:
     return of_runnable(value, walk) | _of_config(value.config)
 
 
-def _of_graph(value: Any, _walk: ReachabilityWalk) -> Collection[str]:
+def _of_graph(value: Any, _walk: Walk) -> Collection[str]:
     return OF_A_GRAPH | _of_config(value.config)
 
 
@@ -239,7 +239,7 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
-def _tool_shown(tool: Any, walk: ReachabilityWalk) -> Shown | None:
+def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
     """Return what a model is told about a tool, and what decides where the tool's answer goes.
 
     User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool. Then
@@ -251,7 +251,7 @@ def _tool_shown(tool: Any, walk: ReachabilityWalk) -> Shown | None:
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
 
 
-def _tools_shown(node: Any, _walk: ReachabilityWalk) -> Shown | None:
+def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
     return Shown(None, _graph_parts.tools_of(node)) if _graph_parts.is_tool_node(node) else None
 
 

@@ -38,7 +38,7 @@ from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+    from musubito.code.walk import Walk
 
 __all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
 
@@ -466,7 +466,7 @@ class MusubitoRunnable(RecordedRunnable):
         return recorded
 
 
-def of_recorded(value: RecordedRunnable, walk: ReachabilityWalk) -> tuple[str, ...]:
+def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
     """Return the names of the fields that do not count for code that reaches the Runnable."""
     reaches(walk, value._step)
     return ("_step",)

@@ -28,8 +28,8 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from musubito.adapter import Fingerprint
-from musubito.code.describers.functions import text_of
 from musubito.code.ownership import Owner, Owners
+from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.occurrences import Occurrences
 from musubito.values.class_instances import MISSING, static
 from musubito_langgraph import _compat, _graph_parts

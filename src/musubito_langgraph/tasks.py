@@ -26,7 +26,7 @@ from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+    from musubito.code.walk import Walk
     from musubito_langgraph.nodes import Node
 
 __all__ = ["recorded_calls", "recorded_entrypoint"]
@@ -198,7 +198,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
             SCOPE.reset(token)
 
 
-def _of_entrypoint(value: RecordedEntrypoint, walk: ReachabilityWalk) -> set[str]:
+def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
     walk.steps.add(f"{value._place}/{ANY}")
     return of_runnable(value, walk)

@@ -26,7 +26,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.code.world.audit_hook import listen
+from musubito.code.audit_hook import listen
 from musubito.values.artifact_codec import encode_value
 from musubito.values.digest import content_digest
 from musubito.values.msgpack_writer import Code

@@ -172,7 +172,7 @@ class WatchedStory:
             oracle.same(kind, real, true)
         stage.number_of[story.keys.node.hex()] = self.place.node
         self.sample = None if story._pool is None else (story._pool, number)
-        self.run = stage.run_of(story._run)
+        self.run_truth = stage.run_of(story._run)
         self.outer = stage.frames.get(scope.frame) if scope.frame is not None else None
         self.line: CallLine | None = None
         self.passed_on: SharedFailure | None = None
@@ -291,7 +291,7 @@ class WatchedStory:
             if not right:
                 self.found[execution] = self.oracle.wrong(self.oracle.executions[execution]) is None
         if not self._forced():
-            ready = self.oracle.ready(self.place.reuse, self.run, self._given())
+            ready = self.oracle.ready(self.place.reuse, self.run_truth, self._given())
             self.ready = ready if self.ready is None else self.ready & ready
 
     def _given(self) -> dict[bytes, set[int]]:
@@ -325,7 +325,7 @@ class WatchedStory:
         if line.execution is None:
             oracle.unrecorded += 1
         else:
-            oracle.give(self.run, truth, place, replayed=replayed)
+            oracle.give(self.run_truth, truth, place, replayed=replayed)
         stage.world.note(self.step.name, line.outcome, result.value, result.node_id)
 
     def _check_replay(self, truth: Truth, execution: int, result: MusubitoResult[Any]) -> None:
@@ -346,7 +346,7 @@ class WatchedStory:
     def _was_passed_on(self, failed: SharedFailure) -> None:
         """Another call failed, and so did this one."""
         truth = self.stage.failed[failed.error, self.story.flight_key()]
-        self.oracle.give_within(self.run, truth)
+        self.oracle.give_within(self.run_truth, truth)
         if self.outer is not None:
             self.outer.within.append(truth)
 
@@ -371,19 +371,19 @@ class WatchedStory:
         assert truth is not None
         self._burden()
         asked = self.story._identity.pool(), self.story._number
-        attempts = self.run.attempts[asked]
+        attempts = self.run_truth.attempts[asked]
         truth.replayable = all(inner.replayable for inner in (*(used for _, used, _ in truth.inner), *truth.within))
         if isinstance(outcome, Returned):
             truth.attempts = list(attempts)
             attempts.clear()
-            truth.burdened |= asked in self.run.burdened
-            self.run.burdened.discard(asked)
+            truth.burdened |= asked in self.run_truth.burdened
+            self.run_truth.burdened.discard(asked)
             truth.replayable &= self.step.storable and not self.tainted
             truth.artifact = ("is", repr(outcome.value)) if self.step.storable else ("unstorable", truth.began)
             return
-        attempts += self.oracle.numbers(truth, self.run)
+        attempts += self.oracle.numbers(truth, self.run_truth)
         if self.oracle.is_burdened(truth):
-            self.run.burdened.add(asked)
+            self.run_truth.burdened.add(asked)
         self.stage.failed[outcome.error, self.story.flight_key()] = truth
         if outer is not None:
             outer.within.append(truth)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
-from musubito.code.world.audit_hook import listen
+from musubito.code.audit_hook import listen
 from tests.fresh import fresh
 from tests.property.surroundings import (
     KINDS,

@@ -38,7 +38,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.code.world.audit_hook import listen
+from musubito.code.audit_hook import listen
 from musubito.store.queries import ReadsOf
 from musubito.store.rows import ExecutionFlags
 from musubito.testing.reference_store import MemoryStore

@@ -16,8 +16,8 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from musubito.api.binding import below
-from musubito.code.describers.functions import text_of
 from musubito.code.graph_record import ABSENT, contents
+from musubito.code.syntax.function_text import text_of
 from musubito.model import StepDefinition
 
 __all__ = ["Answer", "answer_of", "declared_answer"]

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.describers.functions import text_of
 from musubito.code.graph_record import ABSENT, contents, static
+from musubito.code.syntax.function_text import text_of
 
 __all__ = ["Binding", "below", "binding_of", "counted", "function_in"]
 

@@ -17,14 +17,15 @@ from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any
 
-from musubito.code.describers.functions import module_of, script_of
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.ownership import Owner, Owners
-from musubito.code.reachability import CodePart, ReachableCode, reach
+from musubito.code.ownership import Owner, Owners, module_of
+from musubito.code.reachability import reach
+from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
+from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import CodeError, MusubitoError, warn
@@ -93,7 +94,7 @@ class Fingerprint:
     """The changes of state that the digest leaves out."""
 
     def sources(self) -> Iterator[dict[Any, Any]]:
-        """Yield, for each state that does not count, what the runs that left it have read (see `OwnChange`)."""
+        """Yield the sources of each state that does not count (see `OwnChange`)."""
         for changes, key in self.kept:
             change = changes.by_key.get(key)
             if change is not None:
@@ -145,22 +146,22 @@ class CodeTracker:
 
         The call is cheap while nothing has changed, and safe from any thread.
         """
-        held = self._held
-        if held is not None and held[0]():
-            return held[1]
+        kept = self._held
+        if kept is not None and kept[0]():
+            return kept[1]
         return self._renew()
 
     def begin(self) -> tuple[Fingerprint, ObservedRun]:
-        """Observe a run of the function that begins now: what it has changed by its end is its own state.
+        """Observe a run of the function that begins now: places that it has changed by its end are its own state.
 
         The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
         """
-        held = self._held
-        if held is None:
+        kept = self._held
+        if kept is None:
             self._renew()
-            held = self._held
-        assert held is not None  # noqa: S101 - `_renew` sets it, or raises
-        return held[1], ObservedRun(self._name(), held[2].unchanged, held[2].observations, held[2].limits)
+            kept = self._held
+        assert kept is not None  # noqa: S101 - `_renew` sets it, or raises
+        return kept[1], ObservedRun(self._name(), kept[2].unchanged, kept[2].observations, kept[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
@@ -171,10 +172,15 @@ class CodeTracker:
         closure = self._reached()
         if closure is None:
             return ()
-        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_sent(closure.classes.values())))
-        functions = (function for each in (closure, *reached) if each is not None for function in each.functions)
-        found = (None if _is_of_a_module(each) else statement_of(each.__code__, script_of(each)) for each in functions)
-        return tuple(dict.fromkeys(each for each in found if each is not None))
+        reached = (_tracker_of(cls)._reached() for cls in dict.fromkeys(_classes_sent(closure.classes.values())))
+        functions = (
+            function for reachable in (closure, *reached) if reachable is not None for function in reachable.functions
+        )
+        statements = (
+            None if _is_of_a_module(function) else statement_of(function.__code__, script_of(function))
+            for function in functions
+        )
+        return tuple(dict.fromkeys(statement for statement in statements if statement is not None))
 
     def _reached(self) -> ReachableCode | None:
         try:
@@ -220,7 +226,7 @@ class CodeTracker:
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""
         if self._whose is None:
-            self._whose = f"{self._step} {told_by_code(self.function)}"
+            self._whose = f"{self._step} {distinguishing_code(self.function)}"
         return self._whose
 
     def _reach(self) -> ReachableCode:
@@ -230,13 +236,13 @@ class CodeTracker:
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
     """Return the names of the parts that differ between two fingerprints of a function."""
-    parts = [{part.name: part.digest for part in each.parts} for each in (before, after)]
-    names = dict.fromkeys(name for each in parts for name in each)
+    parts = [{part.name: part.digest for part in fingerprint.parts} for fingerprint in (before, after)]
+    names = dict.fromkeys(name for part in parts for name in part)
     return tuple(name for name in names if parts[0].get(name) != parts[1].get(name))
 
 
-def told_by_code(value: Any, depth: int = 0) -> str:
-    """Return what tells a function from others of its name: its code, and functions and constants that it is bound to.
+def distinguishing_code(value: Any, depth: int = 0) -> str:
+    """Return a text that differs between functions of one name, by their code and by what they are bound to.
 
     It is the same for a function that the same code makes again.
     """
@@ -257,7 +263,7 @@ def told_by_code(value: Any, depth: int = 0) -> str:
         parts.append(value)
     else:
         inner = (each for each in (fields_of(value) or {}).values() if isinstance(each, CODE))
-    return sha256(tokens(*parts, *(told_by_code(each, depth + 1) for each in inner))).hexdigest()[:16]
+    return sha256(tokens(*parts, *(distinguishing_code(each, depth + 1) for each in inner))).hexdigest()[:16]
 
 
 def _with_packages(digest: bytes, packages: Sequence[CodePart]) -> bytes:
@@ -274,9 +280,9 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
     """Warn once for each step and each thing that it reaches, if the thing is data of which only the type is known."""
     # An object is not asked for a name: it may make one, or run code of its class.
     step = function.__qualname__ if isinstance(function, FunctionType | type) else type(function).__qualname__
-    for each in unidentified:
+    for thing in unidentified:
         text = (
-            f"{step}: what it reaches as {each} counts by its type alone: if it holds something else, stored results "
+            f"{step}: what it reaches as {thing} counts by its type alone: if it holds something else, stored results "
             "are replayed all the same. Hold the plain data that it is made of instead, or pass that as an argument."
         )
         if text not in _warned:
@@ -286,10 +292,10 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
 
 def _is_of_a_module(function: FunctionType) -> bool:
     name = module_of(function)
-    found: Any = find_module(name)
-    for each in function.__qualname__.split("."):
-        found = getattr(found, each, None)
-    return name != SCRIPT and found is not None and getattr(found, "__wrapped__", found) is function
+    value: Any = find_module(name)
+    for attribute in function.__qualname__.split("."):
+        value = getattr(value, attribute, None)
+    return name != SCRIPT and value is not None and getattr(value, "__wrapped__", value) is function
 
 
 _origins = cache(Owners)
@@ -301,7 +307,7 @@ def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
     return CodeTracker(cls, packages=packages)
 
 
-def _sent(classes: Iterable[type]) -> Iterator[type]:
+def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
     """Yield the user's classes that are sent to another process, since it finds them in no module.
 
     The script's classes are among them: an instance of any of them may be an argument.
@@ -319,7 +325,7 @@ def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fin
 
     A step that is given an instance may call its methods without ever naming its class.
     """
-    return _fingerprints(_of_the_user(classes, seen_from))
+    return _fingerprints_of(_user_classes(classes, seen_from))
 
 
 def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
@@ -327,8 +333,8 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
 
     `code`: the step's fingerprint, which may know other classes of the same names.
     """
-    mine = _of_the_user(classes, seen_from)
-    fingerprints = _fingerprints(mine, None if code is None else code.packages)
+    mine = _user_classes(classes, seen_from)
+    fingerprints = _fingerprints_of(mine, None if code is None else code.packages)
     digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
     return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
 
@@ -339,7 +345,7 @@ def told_apart(classes: Iterable[type], seen_from: str, codes: Sequence[Fingerpr
     The bytes are empty if the codes reach no such class. Two classes of one name may be the same in all else. So are
     local classes that were made twice, and classes that were nested in others in the process that they came from.
     """
-    return _told_apart(_of_the_user(classes, seen_from), codes)
+    return _told_apart(_user_classes(classes, seen_from), codes)
 
 
 def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
@@ -347,37 +353,37 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
     for cls in classes:
         if named.setdefault(qualified_name(cls), cls) is not cls:
             return uuid.uuid4().bytes  # it is not known of which of the two classes an instance is
-    found: list[bytes] = []
+    result: list[bytes] = []
     for name, cls in named.items():
         for code in codes:
             alike = code.reached.get(name)
             if alike is not None and (len(alike) > 1 or alike[0] is not cls):
-                every = dict.fromkeys(id(each) for code in codes for each in code.reached.get(name, ()))
-                found.append(tokens(*name, [*every, id(cls)].index(id(cls))))
+                every = dict.fromkeys(id(alike_class) for code in codes for alike_class in code.reached.get(name, ()))
+                result.append(tokens(*name, [*every, id(cls)].index(id(cls))))
                 break
-    return b"".join(sorted(found))
+    return b"".join(sorted(result))
 
 
-def _of_the_user(classes: Iterable[type], seen_from: str) -> list[type]:
+def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
     whose = _origins(seen_from)
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 
-def _fingerprints(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
-    found: dict[bytes, Fingerprint] = {}
+def _fingerprints_of(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
+    result: dict[bytes, Fingerprint] = {}
     for cls in classes:
         fingerprint = _tracker_of(cls, packages).current()
-        found[fingerprint.digest] = fingerprint
-    return [found[digest] for digest in sorted(found)]
+        result[fingerprint.digest] = fingerprint
+    return [result[digest] for digest in sorted(result)]
 
 
-def classes_at_hand(code: Fingerprint, given: Collection[type]) -> Mapping[tuple[str, str], type]:
-    """Return the classes that may rebuild a result of this code, if it was given instances of `given`.
+def classes_at_hand(code: Fingerprint, arguments: Collection[type]) -> Mapping[tuple[str, str], type]:
+    """Return the classes that may rebuild a result of this code, among them the classes of its arguments.
 
     A step may return its arguments, and what they hold.
     """
     at_hand = dict(code.classes)
-    for cls in given:
+    for cls in arguments:
         name = qualified_name(cls)
         at_hand[name] = cls if at_hand.get(name, cls) is cls else Ambiguous
-    return at_hand if given else code.classes
+    return at_hand if arguments else code.classes

@@ -1,4 +1,4 @@
-"""Keep what a walk has found, and what was asked for before that was found.
+"""Keep the discoveries of a walk, and the questions that were asked in vain before a discovery.
 
 If something was asked for in vain and is found later in the same round, the question was answered wrongly: another
 round is needed. If there is nothing of the kind, another round would find the same.

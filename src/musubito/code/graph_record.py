@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = ["ABSENT", "ATOMS", "GraphRecord", "contents", "fields_of", "slot_of", "static", "step_of"]
+__all__ = [
+    "ABSENT",
+    "ATOMS",
+    "Emptied",
+    "GraphRecord",
+    "Namespace",
+    "contents",
+    "fields_of",
+    "slot_of",
+    "static",
+    "step_of",
+]
 
 ABSENT: Any = object()
 """Stands for a value that is not there."""
@@ -26,22 +37,43 @@ class GraphRecord(NamedTuple):
     named: bool = False
 
 
+class Namespace:
+    """The globals of a function that are the globals of no module."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+
+class Emptied:
+    """Stands for a container to which code only adds: it counts as if it were empty.
+
+    `name` is the name of the container's builtin class.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 def static(value: Any, name: str) -> Any:
     """Return an attribute that is really there, or ABSENT, without running a `__getattr__`."""
     for cls in type(value).__mro__:
         if name in vars(cls):
             return vars(cls)[name]
-    held = fields_of(value) if not isinstance(value, type) else None
-    return ABSENT if held is None else held.get(name, ABSENT)
+    fields = fields_of(value) if not isinstance(value, type) else None
+    return ABSENT if fields is None else fields.get(name, ABSENT)
 
 
-def fields_of(value: Any, where: str = "__dict__") -> dict[Any, Any] | None:
+def fields_of(value: Any, attribute: str = "__dict__") -> dict[Any, Any] | None:
     """Return an object's `__dict__`, or another dict in which it keeps fields, or None without one."""
     try:
-        held = object.__getattribute__(value, where)
+        fields = object.__getattribute__(value, attribute)
     except AttributeError:
         return None
-    return held if isinstance(held, dict) else None
+    return fields if isinstance(fields, dict) else None
 
 
 def slot_of(value: Any, name: str) -> Any:

@@ -27,7 +27,7 @@ MAPPINGS = (OrderedDict, dict, MappingProxyType)
 
 def base_of(mapping: Any) -> Any:
     """Return the builtin class whose methods tell what a mapping holds, in its order."""
-    return next(each for each in MAPPINGS if isinstance(mapping, each))
+    return next(base for base in MAPPINGS if isinstance(mapping, base))
 
 
 class Guard:
@@ -112,11 +112,11 @@ class Guard:
             for key, value in zip(keys, values, strict=True):
                 self.item(container, key, value)
             return
-        held, items, base = name, f"{name}.values()", base_of(container)
+        shown, items, base = name, f"{name}.values()", base_of(container)
         if type(container) is not base:
-            held, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
-        self._term(f"len({held}) == {len(keys)}")
-        self._term(f"all(map(is_, {held}, {self._name(keys)}))")
+            shown, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
+        self._term(f"len({shown}) == {len(keys)}")
+        self._term(f"all(map(is_, {shown}, {self._name(keys)}))")
         self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
     def members(self, cls: type, values: tuple[object, ...]) -> None:
@@ -128,9 +128,9 @@ class Guard:
         """Require that a mapping holds no other keys than these."""
         self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
-    def same(self, describe: Callable[[], object], said: object) -> None:
+    def same(self, describe: Callable[[], object], result: object) -> None:
         """Require that `describe()` still returns the same."""
-        self._term(f"{self._name(describe)}() == {self._name(said)}")
+        self._term(f"{self._name(describe)}() == {self._name(result)}")
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, Final, NamedTuple
 
 from musubito.code.ownership import Owner, Owners
-from musubito.code.reachability import CodePart
+from musubito.code.reachable_code import CodePart
 from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
@@ -85,7 +85,7 @@ class _Package:
         """Return whether the package is a release of an index or of the system, as far as the metadata tell."""
         if self._info is None:
             return False
-        installer = _text(os.path.join(self._info, "INSTALLER")).strip()
+        installer = _read_text(os.path.join(self._info, "INSTALLER")).strip()
         if installer in SYSTEMS:
             return True
         if not installer:
@@ -93,13 +93,13 @@ class _Package:
         if os.path.exists(os.path.join(self._info, "direct_url.json")):
             return False
         # PyPI takes neither a private classifier nor a local version.
-        private = any(each.startswith("Private ::") for each in self._headers.get("classifier", ()))
+        private = any(classifier.startswith("Private ::") for classifier in self._headers.get("classifier", ()))
         return not private and "+" not in self._headers.get("version", ["+"])[0]
 
     @cached_property
     def part(self) -> CodePart:
         """Return the package as a part of the code that names it; raise OSError if its files cannot be read."""
-        files = sorted(self._recorded() or _digested(self._unit))
+        files = sorted(self._recorded() or _file_digests(self._unit))
         content = sha256("".join(f"{path}\0{digest}\0" for path, digest in files).encode("utf-8", "surrogateescape"))
         version = self._headers.get("version", [""])[0]
         digest = sha256(tokens(self.name, version, content.digest())).digest()
@@ -112,17 +112,17 @@ class _Package:
         Files that differ between equal installs are left out: bytecode, scripts (they name the interpreter) and
         metadata (they name the place of installation).
         """
-        if self._info is None or not (record := _text(os.path.join(self._info, "RECORD"))):
+        if self._info is None or not (record := _read_text(os.path.join(self._info, "RECORD"))):
             return []
         site, own = os.path.split(self._info)
-        found: list[tuple[str, str]] = []
+        result: list[tuple[str, str]] = []
         for path, digest, *_ in filter(None, csv.reader(record.splitlines())):
             outside = path.startswith((f"{own}/", "../")) or os.path.isabs(path)
             if outside or path.endswith(BYTECODE):
                 continue
             file = os.path.join(site, path)
-            found.append((path, digest or (_digest_of(file) if os.path.isfile(file) else "absent")))
-        return found
+            result.append((path, digest or (_digest_of(file) if os.path.isfile(file) else "absent")))
+        return result
 
 
 def is_released(module: str) -> bool:
@@ -147,7 +147,7 @@ def parts_of_packages(
     for module in {*modules, *run}:
         try:
             counts = choice == "version" or module in run
-            parts.update(each.part for each in search.packages_of(module) if counts or not each.is_release)
+            parts.update(package.part for package in search.packages_of(module) if counts or not package.is_release)
         except OSError as error:
             unread.add(f"the package of {module}: cannot be read ({type(error).__name__})")
     return sorted(parts, key=lambda part: (part.name, part.digest)), sorted(unread)
@@ -172,13 +172,13 @@ class _Search:
         """
         loaded = sys.modules.get(module)
         spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
-        known = _LOADED.get(module)
-        if spec is not None and known is not None and known[0] is spec:
-            return known[1]
-        found = self._find(module)
+        cached = _LOADED.get(module)
+        if spec is not None and cached is not None and cached[0] is spec:
+            return cached[1]
+        result = self._find(module)
         if spec is not None:
-            _LOADED[module] = spec, found
-        return found
+            _LOADED[module] = spec, result
+        return result
 
     def _find(self, module: str) -> tuple[_Package, ...]:
         top = module.partition(".")[0]
@@ -198,17 +198,17 @@ class _Search:
 
     def _package(self, unit: str, info: str | None = None) -> _Package:
         if info is not None and self._record(info):
-            return _recorded_by(info, _state_of(os.path.join(info, "RECORD")))
+            return _recorded_by(info, _file_state(os.path.join(info, "RECORD")))
         return self._packages.setdefault((unit, info), _Package(unit, info))
 
     def _infos(self, site: str, module: str, path: str) -> list[str]:
         """Return the metadata of the packages that installed the file at `path`."""
         file = os.path.relpath(path, site).replace(os.sep, "/")
         names = module.split(".")
-        all_of_them = _metadata_in(site, _state_of(site))
+        all_of_them = _metadata_in(site, _file_state(site))
         likely = [*self._hints.get((site, names[0]), ())]
         for count in range(len(names), 0, -1):  # google.cloud.storage is of google-cloud-storage
-            likely += all_of_them.get(_normal("_".join(names[:count])), ())
+            likely += all_of_them.get(_normal_name("_".join(names[:count])), ())
         owners = [info for info in dict.fromkeys(likely) if self._installed(info, file)]
         if not owners:
             rest = (info for infos in all_of_them.values() for info in infos)
@@ -223,13 +223,13 @@ class _Search:
         """
         if record := self._record(info):
             return b"\n%s," % file.encode() in record
-        named = _text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
+        named = _read_text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
         return re.split(r"[/.]", file)[0] in named
 
     def _record(self, info: str) -> bytes:
         record = self._records.get(info)
         if record is None:
-            text = _bytes(os.path.join(info, "RECORD"))
+            text = _read_bytes(os.path.join(info, "RECORD"))
             record = self._records[info] = b"\n" + text if text else b""
         return record
 
@@ -297,32 +297,32 @@ def _recorded_by(info: str, _state: tuple[int, ...]) -> _Package:
 @lru_cache(64)
 def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
     """Return the metadata in a folder, by the normal names of packages."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for name in sorted(os.listdir(site)):
         if name.endswith((".dist-info", ".egg-info")):
-            found.setdefault(_normal(_name_in(name)), []).append(os.path.join(site, name))
-    return found
+            result.setdefault(_normal_name(_name_in(name)), []).append(os.path.join(site, name))
+    return result
 
 
 def _name_in(info: str) -> str:
     return re.split(r"-|\.egg-info$|\.dist-info$", os.path.basename(info))[0]
 
 
-def _normal(name: str) -> str:
+def _normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def _state_of(path: str) -> tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _file_state(path: str) -> tuple[int, ...]:
+    state = os.stat(path)
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
-def _digested(unit: str) -> Iterator[tuple[str, str]]:
+def _file_digests(unit: str) -> Iterator[tuple[str, str]]:
     """Yield each file of a package that no RECORD describes, with a digest."""
     if not os.path.isdir(unit):
         yield os.path.basename(unit), _digest_of(unit)
     for folder, folders, files in os.walk(unit):
-        folders[:] = [each for each in folders if each != "__pycache__"]
+        folders[:] = [inner for inner in folders if inner != "__pycache__"]
         for name in files:
             if name.endswith(BYTECODE) and f"{os.path.splitext(name)[0]}.py" in files:
                 continue
@@ -331,13 +331,13 @@ def _digested(unit: str) -> Iterator[tuple[str, str]]:
 
 
 def _digest_of(file: str) -> str:
-    found = os.stat(file)
-    if found.st_size > WHOLE:
-        return f"{found.st_size} bytes of {found.st_mtime_ns}"
-    return sha256(_bytes(file)).hexdigest()
+    state = os.stat(file)
+    if state.st_size > WHOLE:
+        return f"{state.st_size} bytes of {state.st_mtime_ns}"
+    return sha256(_read_bytes(file)).hexdigest()
 
 
-def _bytes(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     """Return the contents of a file; empty if there is none."""
     try:
         with open(path, "rb") as file:
@@ -346,5 +346,5 @@ def _bytes(path: str) -> bytes:
         return b""
 
 
-def _text(path: str) -> str:
-    return _bytes(path).decode("utf-8", "replace")
+def _read_text(path: str) -> str:
+    return _read_bytes(path).decode("utf-8", "replace")

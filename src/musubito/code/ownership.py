@@ -26,7 +26,7 @@ from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 from musubito.values.own_names import is_own, recorded_as
 
-__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name"]
+__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name", "module_of"]
 
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
@@ -55,7 +55,7 @@ class Owners:
         The names that `functools.wraps` copied to the function do not count.
         """
         name = function.__globals__.get("__name__")
-        return self._of(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
+        return self._owner(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
     @kept_for_a_round
     def of_class(self, cls: type) -> Owner:
@@ -66,24 +66,24 @@ class Owners:
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
-        return self._of(name, _file_of(name))
+        return self._owner(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Owner:
         """Return the origin of a module, by the file that it was loaded from."""
-        return self._of(canonical_module(module.__name__), _file_of_module(module))
+        return self._owner(canonical_module(module.__name__), _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Owner:
         """Return the origin of a module, loaded or not, by its name and file."""
-        return self._of(name, file)
+        return self._owner(name, file)
 
-    def _of(self, name: str, file: str | None) -> Owner:
+    def _owner(self, name: str, file: str | None) -> Owner:
         key = (name, file)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._judge(name, file)
-        return known
+        cached = self._known.get(key)
+        if cached is None:
+            cached = self._known[key] = self._find_owner(name, file)
+        return cached
 
-    def _judge(self, name: str, file: str | None) -> Owner:
+    def _find_owner(self, name: str, file: str | None) -> Owner:
         top = name.partition(".")[0]
         if is_own(name):
             return Owner.OTHER
@@ -99,13 +99,19 @@ class Owners:
             return Owner.STDLIB
         if file.startswith("<"):
             return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
-        return _of_path(file)
+        return _owner_of_path(file)
 
 
 def module_name(thing: Any) -> str:
     """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
     name = getattr(thing, "__module__", None)
     return canonical_module(name) if isinstance(name, str) else ""
+
+
+def module_of(function: FunctionType) -> str:
+    """Return the module that a function counts as defined in, whatever `functools.wraps` made the function state."""
+    name = function.__globals__.get("__name__")
+    return canonical_module(name) if isinstance(name, str) else module_name(function)
 
 
 def counted_name(thing: Any) -> tuple[str, str]:
@@ -137,7 +143,7 @@ def _innermost(function: Any) -> Any:
         elif cls is FunctionType or cls is functools._lru_cache_wrapper:
             function = function.__dict__.get("__wrapped__", function)
         elif not issubclass(cls, type):
-            called = next((vars(each)["__call__"] for each in cls.__mro__ if "__call__" in vars(each)), None)
+            called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
             function = called if type(called) is FunctionType else function
     return function
 
@@ -161,14 +167,14 @@ def _file_of_module(module: ModuleType) -> str | None:
 
 
 @cache
-def _of_path(file: str) -> Owner:
+def _owner_of_path(file: str) -> Owner:
     path = os.path.realpath(file)
     if any(path.startswith(root) for root in _editable_roots()):
         below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
         if SITE.isdisjoint(Path(below).parts):
             return Owner.USER
-    for each in (file, path):
-        if not SITE.isdisjoint(Path(each).parts) or any(each.startswith(root) for root in _site_roots()):
+    for candidate in (file, path):
+        if not SITE.isdisjoint(Path(candidate).parts) or any(candidate.startswith(root) for root in _site_roots()):
             return Owner.OTHER
     if any(path.startswith(root) for root in _stdlib_roots()):
         return Owner.STDLIB
@@ -191,12 +197,12 @@ def _stdlib_roots() -> tuple[str, ...]:
 @cache
 def _site_roots() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    found = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
-    found.update(site.getsitepackages())
+    folders = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
+    folders.update(site.getsitepackages())
     if isinstance(user := site.getusersitepackages(), str):
-        found.add(user)
+        folders.add(user)
     stdlib = set(_stdlib_roots())
-    return tuple(root for root in map(_root, found) if root not in stdlib)
+    return tuple(root for root in map(_root, folders) if root not in stdlib)
 
 
 @cache
@@ -210,11 +216,15 @@ def _editable_roots() -> tuple[str, ...]:
             continue  # if this user may not read the folder, nothing can be imported from it
         for record in records:
             try:
-                said = json.loads(record.read_text("utf-8"))
+                content = json.loads(record.read_text("utf-8"))
             except (OSError, ValueError):
                 continue  # an unreadable record makes no promise of an editable install
-            if isinstance(said, dict) and said.get("dir_info", {}).get("editable") and isinstance(said.get("url"), str):
-                url = urlsplit(said["url"])
+            if (
+                isinstance(content, dict)
+                and content.get("dir_info", {}).get("editable")
+                and isinstance(content.get("url"), str)
+            ):
+                url = urlsplit(content["url"])
                 if url.scheme == "file":
                     roots.add(_root(url2pathname(url.path)))
     return tuple(roots)

@@ -12,19 +12,17 @@ import dis
 import sys
 import typing
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from musubito.code.describers.annotations import annotations_of
 from musubito.code.graph_record import ABSENT, contents, step_of
-from musubito.code.syntax.bytecode import GLOBALS, codes
+from musubito.code.guard import Guard
+from musubito.code.syntax.bytecode import GLOBALS
 from musubito.code.syntax.name_usage import DYNAMIC
-from musubito.code.syntax.source import SENT
+from musubito.code.syntax.source import SENT, codes
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker
 from musubito.values.class_names import canonical_module
-
-if TYPE_CHECKING:
-    from musubito.code.guard import Guard
 
 __all__ = ["is_copy", "may_be_copies"]
 
@@ -54,31 +52,31 @@ def is_copy(first: Any, other: Any, guard: Guard) -> bool:
         if pair[0] is pair[1] or (id(pair[0]), id(pair[1])) in taken_for_granted:
             continue
         taken_for_granted.add((id(pair[0]), id(pair[1])))
-        parts = _parts(*pair, guard) if type(pair[0]) is type(pair[1]) else None
+        parts = _pairs_to_compare(*pair, guard) if type(pair[0]) is type(pair[1]) else None
         if parts is None:
             return False
         pending += parts
     return True
 
 
-def _parts(a: Any, b: Any, guard: Guard) -> Pairs | None:
+def _pairs_to_compare(a: Any, b: Any, guard: Guard) -> Pairs | None:
     """Return what else must be equal for two things of one type to be equal; None if they are not."""
     kind = type(a)
     if kind is FunctionType:
-        return _of_functions(a, b, guard)
+        return _pairs_of_functions(a, b, guard)
     if kind in CONTAINERS:
-        held = tuple(b)
+        items = tuple(b)
         if kind is list:
-            guard.items(b, list, held)
-        return list(zip(a, held, strict=True)) if len(a) == len(held) else None
+            guard.items(b, list, items)
+        return list(zip(a, items, strict=True)) if len(a) == len(items) else None
     if kind is dict:
         keys, values = tuple(b), tuple(b.values())
         guard.mapping(b, keys, values)
         return [*zip(a, keys, strict=True), *zip(a.values(), values, strict=True)] if len(a) == len(keys) else None
-    said = _encoding(a)
-    if said is None or said != _encoding(b):
+    encoding = _encoding(a)
+    if encoding is None or encoding != _encoding(b):
         return None
-    guard.same(lambda: _encoding(b), said)
+    guard.same(lambda: _encoding(b), encoding)
     return []
 
 
@@ -90,7 +88,7 @@ def _encoding(value: Any) -> tuple[bytes, frozenset[type]] | None:
         return None
 
 
-def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | None:
+def _pairs_of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | None:
     guard.attribute(b, "__code__", b.__code__)
     step, other = step_of(a), step_of(b)
     if step is not None and other is not None:
@@ -99,34 +97,39 @@ def _of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs | Non
             return None
         return [(step.function, other.function)] if step.semantics == other.semantics else None
     ours, theirs = annotations_of(a), annotations_of(b)
-    if a.__code__ != b.__code__ or _called(a) != _called(b) or step is not other or ours.keys() != theirs.keys():
+    if (
+        a.__code__ != b.__code__
+        or _function_name(a) != _function_name(b)
+        or step is not other
+        or ours.keys() != theirs.keys()
+    ):
         return None
     pairs: Pairs = [(a.__dict__, b.__dict__)]
-    for each in ("__defaults__", "__kwdefaults__", "__doc__"):
-        guard.attribute(b, each, getattr(b, each))
-        pairs.append((getattr(a, each), getattr(b, each)))
+    for attribute in ("__defaults__", "__kwdefaults__", "__doc__"):
+        guard.attribute(b, attribute, getattr(b, attribute))
+        pairs.append((getattr(a, attribute), getattr(b, attribute)))
     if not all(_same_annotation(ours[name], theirs[name]) for name in ours):
         return None
     if sys.version_info < (3, 14):
         guard.mapping(b.__annotations__, tuple(theirs), tuple(theirs.values()))
     for mine, cell in zip(a.__closure__ or (), b.__closure__ or (), strict=True):
-        held = contents(cell)
-        if held is not ABSENT:
-            guard.attribute(cell, "cell_contents", held)
-        pairs.append((contents(mine), held))
-    for name in _named(a.__code__):
+        theirs_now = contents(cell)
+        if theirs_now is not ABSENT:
+            guard.attribute(cell, "cell_contents", theirs_now)
+        pairs.append((contents(mine), theirs_now))
+    for name in _global_names(a.__code__):
         if name in DYNAMIC:
             return None
-        held = b.__globals__.get(name, ABSENT)
-        if held is ABSENT:
+        theirs_now = b.__globals__.get(name, ABSENT)
+        if theirs_now is ABSENT:
             guard.absent(b.__globals__, name)
         else:
-            guard.item(b.__globals__, name, held)
-        pairs.append((a.__globals__.get(name, ABSENT), held))
+            guard.item(b.__globals__, name, theirs_now)
+        pairs.append((a.__globals__.get(name, ABSENT), theirs_now))
     return pairs
 
 
-def _called(function: FunctionType) -> tuple[object, str]:
+def _function_name(function: FunctionType) -> tuple[object, str]:
     module = function.__globals__.get("__name__")
     return canonical_module(module) if isinstance(module, str) else module, function.__qualname__
 
@@ -137,6 +140,6 @@ def _same_annotation(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and comparable and bool(a == b))
 
 
-def _named(code: CodeType) -> set[str]:
+def _global_names(code: CodeType) -> set[str]:
     """Return the globals that the code or code nested in it names."""
-    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname in NAMING}
+    return {i.argval for inner in codes(code) for i in dis.get_instructions(inner) if i.opname in NAMING}

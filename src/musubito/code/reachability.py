@@ -14,9 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from copy import copy
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from hashlib import sha256
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -25,97 +23,44 @@ from typing import Any, NamedTuple
 from musubito.code.describers.annotations import annotated_classes
 from musubito.code.describers.classes import fields_declared
 from musubito.code.describers.describe import builtin_base, describe, is_atom, plain
-from musubito.code.describers.functions import Namespace, describe_function, describe_names, module_of, text_of
-from musubito.code.describers.object_policies import displays, policy_of
-from musubito.code.describers.objects import not_tracked
-from musubito.code.fixpoint import Discoveries
-from musubito.code.graph_record import ATOMS, GraphRecord, fields_of
+from musubito.code.describers.functions import describe_function, describe_names
+from musubito.code.describers.object_policies import policy_of
+from musubito.code.describers.objects import describe_untracked
+from musubito.code.describers.unread_fields import note_whole
+from musubito.code.displays import displays
+from musubito.code.fixpoint_facts import FixpointFacts
+from musubito.code.graph_record import Emptied, GraphRecord, Namespace
 from musubito.code.guard import Guard
-from musubito.code.ownership import Owner, Owners, home_of, module_name
+from musubito.code.ownership import Owner, Owners, home_of, module_name, module_of
+from musubito.code.part_texts import constant_text, fields_text, prompt_text, storable
 from musubito.code.pickled_copies import is_copy, may_be_copies
+from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.round_cache import one_round
-from musubito.code.state.access_paths import Observation
 from musubito.code.state.access_reader import PlaceReader
-from musubito.code.state.own_changes import Changes, remember_left
-from musubito.code.state.unread_fields import note_whole
-from musubito.code.state.write_limits import CONTAINERS, WriteLimits
+from musubito.code.state.own_changes import remember_left
+from musubito.code.state.write_limits import CONTAINERS
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode import words_in
+from musubito.code.syntax.function_text import text_of
+from musubito.code.walk import Walk
 from musubito.code.world.environment import Variable, describe_variable
 from musubito.code.world.loaded_modules import shared_by_all
 from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.errors import MusubitoError
 from musubito.values.class_names import canonical_module, qualified_name, the_one_of
-from musubito.values.redaction import is_secret
 
-__all__ = ["CodePart", "ReachabilityWalk", "ReachableCode", "called", "reach"]
+__all__ = ["ReachabilityWalk", "reach", "thing_name"]
 
 VERSION = b"musubito code 1"
 """The beginning of every digest: it names this way of describing code."""
 ROUNDS = 100
 """Number of rounds after which a walk fails."""
-FLAGS = 6
-"""Number of flags at the beginning of `FixpointFacts._size()`.
-
-A walk may ask for a flag at any time, so a change of one needs another round.
-"""
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Types that hold other things as code does, not as data does."""
 HOLDERS = (list, tuple, dict, set, frozenset)
 """Containers that may hold things which are only shown."""
 CONSTANTS = {each: b"a" + sha256(tokens(each)).digest() for each in (None, True, False)}
 """References to the constants that most code names."""
-LONGEST_SHOWN = 1_000_000
-"""Characters of a text above which it is not stored with a part."""
-LONGEST_FIELD = 500
-"""Characters of a field above which the field is not stored with a part."""
-SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
-"""Words in a name or a text that mark a secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class CodePart:
-    """One thing that was reached.
-
-    `name` is stable and meant for people. `source` is its text, if that may be shown. The text is a program only if
-    `is_function` is true.
-    """
-
-    name: str
-    digest: bytes
-    source: str | None
-    is_function: bool = False
-
-
-class ReachableCode(NamedTuple):
-    """The result of a walk, and the check that it is still true.
-
-    `functions` are the user's functions that were reached. `observations` are the places that were read, `limits` says
-    which of them the code may write. `kept` are changes by the step's own runs that the digest leaves out. These
-    changes last as long as `kept` is referenced.
-    """
-
-    digest: bytes
-    parts: tuple[CodePart, ...]
-    untracked: tuple[str, ...]
-    unidentified: tuple[str, ...]
-    """The untracked things that are data: only their type is known."""
-    state: tuple[str, ...]
-    classes: Mapping[tuple[str, str], type]
-    reached: Mapping[tuple[str, str], tuple[type, ...]]
-    steps: frozenset[str]
-    met: tuple[Any, ...]
-    others: frozenset[str]
-    modules: frozenset[str]
-    functions: tuple[FunctionType, ...]
-    unchanged: Callable[[], bool]
-    observations: list[Observation]
-    limits: WriteLimits
-    kept: list[tuple[Changes, Hashable]]
-    unseen: tuple[str, ...]
-    unrepeatable: tuple[Unrepeatable, ...]
-    words: frozenset[str]
-    """The words that the user's functions and constants mention (see `words_of`), and the fields of classes."""
 
 
 def reach(
@@ -143,100 +88,11 @@ def reach(
             remember_left(walk.read.taken)
             with one_round():
                 return walk.closure()
-    raise RuntimeError(f"what {called(function)} writes does not settle")  # each round adds to finitely many places
+    raise RuntimeError(f"what {thing_name(function)} writes does not settle")  # each round adds to finitely many places
 
 
 def _digest_apart(module: str, value: Any) -> bytes:
     return reach(value, None, module, outermost=False).digest
-
-
-@dataclass(slots=True)
-class FixpointFacts:
-    """Facts about all the reached code together, which are known only when all of it was walked."""
-
-    limits: WriteLimits = field(default_factory=WriteLimits)
-    given: Discoveries = field(default_factory=Discoveries)
-    """Functions that are handed on or held: their docstrings and annotations count."""
-    handed: Discoveries = field(default_factory=Discoveries)
-    """Names and attributes that code which can run hands on, and does not merely call."""
-    running: dict[int, Any] = field(default_factory=dict)
-    """Things that code which can run leads to, by id. Only such code writes."""
-    mentioned: Discoveries = field(default_factory=Discoveries)
-    """Attributes that code which can run gets, and the special methods that its operators may call."""
-    called_names: Discoveries = field(default_factory=Discoveries)
-    """Names of the methods that code which can run calls."""
-    called: Discoveries = field(default_factory=Discoveries)
-    """Classes that code which can run calls, or whose instances it calls."""
-    late: int = 0
-    """How often code that can run was found to lead to something only after that had been described."""
-    annotations: bool = False
-    """Whether reached code reads annotations: then all of them count."""
-    docs: bool = False
-    """Whether reached code reads docstrings: then all of them count."""
-    order: bool = False
-    """Whether reached code gets names in the order in which they were defined."""
-    text: bool = False
-    """Whether reached code reads the text of code: then comments count, too."""
-    fields: Discoveries = field(default_factory=Discoveries)
-    """Names by which reached code may read fields."""
-    reads_fields: bool = False
-    """Whether reached code may read fields in other ways than by name."""
-    whole: Discoveries = field(default_factory=Discoveries)
-    """The user's objects that are reached in other ways than by the names of their fields, by id."""
-    handing: Discoveries = field(default_factory=Discoveries)
-    """Classes whose methods hand on the object that they belong to."""
-    shown: Discoveries = field(default_factory=Discoveries)
-    """Things that are reached to be shown, by id."""
-    used: Discoveries = field(default_factory=Discoveries)
-    """The ids of shown things that are also reached in another way."""
-    walked_apart: bool = False
-    """Whether this round walked what a run has left, with the facts that were known then."""
-    _before: tuple[int | bool, ...] = ()
-    """The size at the beginning of this round."""
-
-    def apart(self) -> FixpointFacts:
-        """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
-        self.walked_apart = True
-        held = {each.name: copy(getattr(self, each.name)) for each in fields(self)}
-        return FixpointFacts(**{**held, "limits": self.limits.beside()})
-
-    def ask_anew(self) -> None:
-        """Begin a round: forget all questions whose answer was no."""
-        for each in self._found():
-            each.ask_anew()
-        self.limits.ask_anew()
-        self.walked_apart, self._before = False, self._size()
-
-    @property
-    def is_settled(self) -> bool:
-        """Return whether another round would find the same."""
-        if self._size() == self._before:
-            return True
-        if self.walked_apart or self._flags() != self._before[:FLAGS]:
-            return False
-        return self.limits.is_settled and all(each.is_settled for each in self._found())
-
-    def _found(self) -> tuple[Discoveries, ...]:
-        names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
-        return *names, self.fields, self.whole, self.handing, self.shown, self.used
-
-    def _flags(self) -> tuple[int | bool, ...]:
-        return self.late, self.docs, self.annotations, self.order, self.text, self.reads_fields
-
-    def _size(self) -> tuple[int | bool, ...]:
-        return *self._flags(), self.limits.size, *map(len, self._found())
-
-
-class Emptied:
-    """Stands for a container to which code only adds: it counts as if it were empty.
-
-    `name` is the name of the container's builtin class.
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
 
 
 class _Waiting(NamedTuple):
@@ -245,7 +101,7 @@ class _Waiting(NamedTuple):
     member: bool
 
 
-class ReachabilityWalk:
+class ReachabilityWalk(Walk):
     """One walk over all that a function reaches.
 
     `link` returns the reference by which a record names what it reaches. The queue holds the things that are still to
@@ -260,18 +116,12 @@ class ReachabilityWalk:
         self.facts = facts
         self.limits = facts.limits
         self.docs = facts.docs
-        """Whether docstrings count in this walk."""
         self.annotations = facts.annotations
-        """Whether annotations count in this walk."""
         self.order = facts.order
-        """Whether the order of definitions counts in this walk."""
         self.text = facts.text
-        """Whether comments and layout count in this walk."""
         self.live = True
-        """Whether code that can run leads to the thing that is being described."""
         self.guard = Guard()
         self.outermost = True
-        """Whether no other walk has started this walk."""
         if module is None:
             if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
                 module = module_of(function)
@@ -279,32 +129,21 @@ class ReachabilityWalk:
                 module = home_of(function)
         self._module = module
         self.digest_apart = partial(_digest_apart, module)
-        """Return the digest of a thing described for itself, wherever it is reached; nothing of that walk is kept."""
         self.origins = Owners(module)
         self.released: Collection[str] = ()
-        """The modules of released packages that the step runs as its own."""
-        self.unpatched: dict[int, type | ModuleType] = {}
-        """The classes and modules of packages that were searched for the user's code, by id."""
-        self.reached: dict[tuple[str, str], list[type]] = {}
-        """The user's classes, by module and qualified name."""
-        self.steps: set[str] = set()
-        """Names of the steps that were reached."""
-        self.met: list[Any] = []
-        """Objects of the classes that an adapter has registered."""
+        self.unpatched = {}
+        self.reached = {}
+        self.steps = set()
+        self.met = []
         self._entered: dict[int, Any] = {}
         """Containers that cannot be identified and were entered, by id."""
         self._clients: dict[int, Any] = {}
         """Objects that connect, run or lock, and the things that they hold, by id."""
-        self.counting: dict[int, Any] = {}
-        """Things held by packages that can be identified with all that they hold, by id."""
-        self.not_counting: dict[int, tuple[Any, bool]] = {}
-        """Things held by packages that cannot be identified, by id, each with whether it holds too much."""
-        self.others: set[str] = set()
-        """The packages of others that the code reaches: they count by names."""
-        self.modules: set[str] = set()
-        """The full names of other packages' modules that the code names, and of attributes that may be modules."""
-        self.owners: dict[int, tuple[type, bool]] = {}
-        """Functions that are methods, by id: the class, and whether the receiver is the class itself."""
+        self.counting = {}
+        self.not_counting = {}
+        self.others = set()
+        self.modules = set()
+        self.owners = {}
         self._originals: dict[tuple[type, object, str], list[tuple[Any, FunctionType]]] = {}
         """Things that were met, by type, module and name; each with a function that was written in the same place."""
         self._index: dict[tuple[int, bool], int] = {}
@@ -322,14 +161,13 @@ class ReachabilityWalk:
         self._untracked: set[str] = set()
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
-        self.unseen: set[str] = set()
-        """One sentence for each thing that functions read and that the walk cannot follow."""
+        self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
-        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of, self._is_foreign)
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of_left, self._is_foreign)
         self._words: set[str] = set()
         """The words in constants."""
-        self.asks: list[tuple[int, Unrepeatable]] = []
+        self._asks: list[tuple[int, Unrepeatable]] = []
         """Requests of functions whose answer differs each time, each with the number of the function."""
         self._edges: list[list[int]] = []
         """The numbers that each record links to, by its own number."""
@@ -342,10 +180,10 @@ class ReachabilityWalk:
             self._run()
 
     def _run(self) -> None:
-        self.link(self.function, called(self.function), member=self.owner is not None)
+        self.link(self.function, thing_name(self.function), member=self.owner is not None)
         function = self.function.func if isinstance(self.function, functools.partial) else self.function
         if not isinstance(function, type | FunctionType):
-            self.calls(function)
+            self.note_call(function)
         self.describe_all()
 
     def describe_all(self) -> None:
@@ -370,11 +208,11 @@ class ReachabilityWalk:
             elif isinstance(value, Variable):
                 description = describe_variable(self, value)
             else:
-                description = self._described(value, name)
+                description = self._describe_safely(value, name)
                 self._note_package(value)
-                text = _prompt_of(value)
+                text = prompt_text(value)
                 if text is None and self.origins.of_class(type(value)) is Owner.USER:
-                    text = _settings_of(value)
+                    text = fields_text(value)
             self._record(name, description, text, is_function=is_function)
 
     def _is_foreign(self, value: Any) -> bool:
@@ -383,39 +221,39 @@ class ReachabilityWalk:
             return True
         return not isinstance(value, (*CONTAINERS, tuple)) and self.origins.of_class(type(value)) is not Owner.USER
 
-    def _digest_of(self, left: Any) -> bytes:
+    def _digest_of_left(self, left: Any) -> bytes:
         """Return the digest of what a run has left in a place.
 
         The left value does not count. A change that anything else makes to it does: then the digest differs.
         """
         walk = ReachabilityWalk(self.function, None, self.facts.apart(), self._module, "")
-        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of), False
+        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of_left), False
         walk._clients, walk.at = self._clients, self.at
-        reference = walk.link(left, called(left))
+        reference = walk.link(left, thing_name(left))
         walk.describe_all()
         # Plain data is written out in the reference; then nothing is left to be described.
         return sha256(walk._digest.digest() + reference).digest()
 
-    def _described(self, value: Any, name: str) -> GraphRecord:
+    def _describe_safely(self, value: Any, name: str) -> GraphRecord:
         """Return the record of a class or an object.
 
         If the description of an object fails, the object counts by its type and is listed as not tracked.
         """
         if issubclass(type(value), type):
             return describe(self, value, name)
-        known = len(self._index)
+        count = len(self._index)
         try:
             return describe(self, value, name)
         except MusubitoError:
             raise
         except Exception:
             # Forget the links of the failed description: how far it came may depend on the depth of the stack.
-            for key in list(self._index)[known:]:
+            for key in list(self._index)[count:]:
                 del self._index[key]
                 self._queue.pop()
-            del self._names[known:], self._kept[known:]
-            self.not_identified(name, value)
-            return not_tracked(self, value, name)
+            del self._names[count:], self._kept[count:]
+            self.note_unidentified(name, value)
+            return describe_untracked(self, value, name)
 
     def closure(self) -> ReachableCode:
         """Return the result of this walk."""
@@ -441,10 +279,10 @@ class ReachabilityWalk:
             self.limits,
             self.read.kept,
             tuple(sorted(self.unseen)),
-            unrepeatable_in(self._kept, self._edges, self._holders, self.asks),
+            unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             frozenset(
                 self._words.union(
-                    *(text_of(each).words for each in self._functions),
+                    *(text_of(function).words for function in self._functions),
                     *map(fields_declared, itertools.chain(*reached.values())),
                 )
             ),
@@ -465,7 +303,7 @@ class ReachabilityWalk:
             self.modules.add(module)
 
     @property
-    def number(self) -> int:
+    def _number(self) -> int:
         """The number of the thing that is being described."""
         return len(self._edges)
 
@@ -481,13 +319,6 @@ class ReachabilityWalk:
         whole: bool = True,
         shown: bool = False,
     ) -> bytes:
-        """Return a reference to `value`: plain data is written out, anything else is numbered and described later.
-
-        - `member`: a function that is reached through the receiver of the step.
-        - `runs`: false if no code that can run seems to use the value.
-        - `whole`: false if code reaches only fields of the object, by their names.
-        - `shown`: the value is reached only to be shown.
-        """
         if is_atom(value):
             if value is None or value is True or value is False:
                 return CONSTANTS[value]
@@ -497,7 +328,7 @@ class ReachabilityWalk:
             return b"n" + sha256(tokens(shared)).digest()
         if type(value) is FunctionType:
             value = self.original(value)
-        self.leads_to(value)
+        self.note_link(value)
         if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
             # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
@@ -514,7 +345,7 @@ class ReachabilityWalk:
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
             self.facts.running[id(value)] = value
-            self.facts.late += number is not None and number < self.number
+            self.facts.late += number is not None and number < self._number
         if number is None:
             number = self._index[key] = len(self._index)
             self._kept.append(value)
@@ -522,33 +353,25 @@ class ReachabilityWalk:
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
 
-    def leads_to(self, value: Any) -> None:
-        """Note that the thing that is being described leads to `value`."""
+    def note_link(self, value: Any) -> None:
         self.limits.below(value, self.at)
         if self.is_within_client() and not isinstance(value, (FunctionType, ModuleType, type)):
             self._clients[id(value)] = value
 
     def enters(self, container: Any) -> bool:
-        """Return whether to enter a container that cannot be identified: it is small, and this is the first time."""
         _, is_large = self.not_counting[id(container)]
         if is_large or id(container) in self._entered:
             return False
         self._entered[id(container)] = container
         return True
 
-    def is_client(self, value: Any) -> None:
-        """Note that `value` connects, runs or locks: as far as it is small, the things that it holds are settings."""
+    def note_client(self, value: Any) -> None:
         self._clients[id(value)] = value
 
     def is_within_client(self) -> bool:
-        """Return whether a client led to the thing that is being described."""
         return id(self.at) in self._clients
 
     def original(self, value: Any, reader: FunctionType | None = None, name: str = "") -> Any:
-        """Return the thing that `value` is a copy of, if that was met, else `value`.
-
-        A function is looked up by its own name, an object by the name under which code reads it.
-        """
         if type(value) is FunctionType:
             reader, name = value, value.__qualname__
             place, _, last = name.rpartition(".")
@@ -573,68 +396,58 @@ class ReachabilityWalk:
         return displays(module_of(holder) if isinstance(holder, FunctionType) else module_name(type(holder)))
 
     def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
-        """Return a reference to a value that is bound to a name; plain data becomes a part of its own."""
-        reference = self.link(value, self.called(value, name), runs=runs, whole=whole, shown=shown)
+        reference = self.link(value, self.part_name(value, name), runs=runs, whole=whole, shown=shown)
         if not reference.startswith(b"r"):
             self._words.update(words_in(value))
-            self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), _escaped(_shown(name, value))))
+            text = storable(constant_text(name, value))
+            self._parts.setdefault(name, CodePart(name, sha256(reference).digest(), text))
         return reference
 
     def links(self, pairs: Iterable[tuple[Any, Any]], name: str) -> list[tuple[str, bytes]]:
-        """Return references, with their labels, to several things that a thing called `name` leads to."""
-        return [(str(label), self.link(each, self.called(each, f"{name}.{label}"))) for label, each in pairs]
+        return [(str(label), self.link(each, self.part_name(each, f"{name}.{label}"))) for label, each in pairs]
 
-    def called(self, value: Any, name: str) -> str:
-        """Return the name of a part.
-
-        Functions, classes and modules have names of their own. Anything else gets `name`, which says where it is bound.
-        """
+    def part_name(self, value: Any, name: str) -> str:
         if isinstance(value, ModuleType):
             return canonical_module(value.__name__)
-        return called(value) if isinstance(value, FunctionType | type) else name
+        return thing_name(value) if isinstance(value, FunctionType | type) else name
 
     def namespace(self, names: dict[str, Any]) -> Namespace:
-        """Return the one `Namespace` that stands for these globals."""
         return self._namespaces.setdefault(id(names), Namespace(names))
 
     def emptied(self, container: Any) -> Emptied:
-        """Return the one `Emptied` that stands for this container."""
         return self._emptied.setdefault(id(container), Emptied(builtin_base(type(container)).__name__))
 
-    def not_tracked(self, name: str, value: Any) -> None:
-        """Note that `value` counts by its type alone."""
+    def note_untracked(self, name: str, value: Any) -> None:
         self._untracked.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
-    def not_identified(self, name: str, value: Any) -> None:
-        """Note that `value` is data and yet counts by its type alone."""
-        self.not_tracked(name, value)
+    def note_unidentified(self, name: str, value: Any) -> None:
+        self.note_untracked(name, value)
         self._unidentified.add(f"{name}: {module_name(type(value))}.{type(value).__qualname__}")
 
-    def not_found(self, module: str, error: BaseException) -> None:
-        """Note that a module which the user's code imports cannot be described, because its import fails."""
+    def note_missing(self, module: str, error: BaseException) -> None:
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
     def is_shown(self, value: Any) -> bool:
-        """Return whether `value` is reached only to be shown."""
         return id(value) in self.facts.shown and id(value) not in self.facts.used
 
-    def is_state(self, name: str) -> None:
-        """Note that the reached code itself writes the place of this name."""
+    def note_state(self, name: str) -> None:
         self._state.add(name)
 
-    def calls(self, value: Any) -> None:
-        """Note that code which can run calls `value`."""
+    def note_call(self, value: Any) -> None:
         cls = value if isinstance(value, type) else type(value)
-        for each in (*cls.__mro__, type(cls)):
-            if self.origins.of_class(each) is Owner.USER:
-                self.facts.called.add(id(each), each)
+        for base in (*cls.__mro__, type(cls)):
+            if self.origins.of_class(base) is Owner.USER:
+                self.facts.called.add(id(base), base)
+
+    def note_request(self, kind: str, what: str) -> None:
+        self._asks.append((self._number, Unrepeatable(kind, what)))
 
     # -- records -------------------------------------------------------------------------------------------------------
 
     def _record(self, name: str, description: GraphRecord, text: str | None, *, is_function: bool) -> None:
         own, whole = sha256(description.own), sha256(description.own)
-        if self.live and not issubclass(type(self._kept[self.number]), CODE):
-            self._holders[self.number] = name
+        if self.live and not issubclass(type(self._kept[self._number]), CODE):
+            self._holders[self._number] = name
         self._edges.append([int(each[1:]) for _, each in description.links if each.startswith(b"r")])
         for label, reference in description.links:
             own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
@@ -645,7 +458,7 @@ class ReachabilityWalk:
         part, number = name, 2
         while part in self._parts:
             part, number = f"{name}#{number}", number + 1
-        self._parts[part] = CodePart(part, own.digest(), _escaped(text), is_function)
+        self._parts[part] = CodePart(part, own.digest(), storable(text), is_function)
 
 
 def may_be_shown(value: Any) -> bool:
@@ -656,7 +469,7 @@ def may_be_shown(value: Any) -> bool:
     return kind is not None and kind.shows is not None
 
 
-def called(value: Any) -> str:
+def thing_name(value: Any) -> str:
     """Return the name of a function, a class or an object's class: its module and its qualified name."""
     # An object that cannot be called has no name of its own; asking for one may run code of its class.
     if issubclass(type(value), type):
@@ -664,44 +477,3 @@ def called(value: Any) -> str:
     qualname = (getattr(value, "__qualname__", None) if callable(value) else None) or type(value).__qualname__
     module = module_of(value) if isinstance(value, FunctionType) else module_name(value)
     return f"{module}.{qualname}"
-
-
-def _escaped(text: str | None) -> str | None:
-    """Return the text with escapes for surrogates, so that it can be stored."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _prompt_of(value: Any) -> str | None:
-    """Return the texts that an object holds for a model, in fields with such names; no other field is shown."""
-    held = fields_of(value) or {}
-    texts = [each for name, each in held.items() if type(each) is str and type(name) is str and _is_for_models(name)]
-    return "\n".join(text for text in texts if _shown("", text)) or None
-
-
-def _settings_of(value: Any) -> str | None:
-    """Return the short plain fields of an object, one a line; fields with the name of a secret are left out."""
-    held = fields_of(value) or {}
-    plain = {name: each for name, each in held.items() if type(name) is str and type(each) in ATOMS}
-    shown = ((name, _shown(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
-    lines = [f"{name} = {plain[name]!r}" for name, text in shown if text is not None and len(text) <= LONGEST_FIELD]
-    return "\n".join(lines) or None
-
-
-def _is_for_models(name: str) -> bool:
-    return name in ("content", "template") or "prompt" in name or "instruction" in name
-
-
-def _shown(name: str, value: Any) -> str | None:
-    """Return the text of a constant, or None if its name or its text looks like a secret.
-
-    The default of a parameter has no text: the parameter's name, which might be that of a secret, is not known here.
-    """
-    if any(word in name.lower() for word in SECRET) or "(default " in name:
-        return None
-    try:
-        shown = value if isinstance(value, str) else repr(value)
-    except ValueError:  # an integer of more digits than are converted
-        return None
-    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
-        return None
-    return shown

@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any, Final
 from weakref import WeakSet
 
-from musubito.code.world.audit_hook import listen
+from musubito.code.audit_hook import listen
 
 __all__ = ["ATTRIBUTES", "LATEST", "TOLD", "Unchanged"]
 

@@ -53,9 +53,9 @@ def kept_for_a_round(function: F) -> F:
         if answers is None:
             return function(*args)
         key = (function, *map(id, args))
-        known = answers.get(key)
-        if known is None:
-            known = answers[key] = args, function(*args)
-        return known[1]
+        cached = answers.get(key)
+        if cached is None:
+            cached = answers[key] = args, function(*args)
+        return cached[1]
 
     return answer  # type: ignore[return-value]

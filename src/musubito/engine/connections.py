@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.world import audit_hook
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine.scope import SCOPE, Frame
 from musubito.errors import warn
@@ -31,7 +31,7 @@ from musubito.store.rows import ExternalRead
 __all__ = ["HANDLERS", "reads_of", "warn_of"]
 
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
-_OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "contents"))
+_OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "payloads"))
 """The folders of the code that opens connections of Musubito's own."""
 _LISTENERS: Final = frozenset({__file__, audit_hook.__file__})
 """Files of the code that every event passes through."""

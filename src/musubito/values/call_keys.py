@@ -36,7 +36,7 @@ class Parent(NamedTuple):
 
 
 def head(namespace: str, operation: str, fingerprint: bytes, operation_version: str | None) -> Callable[[], _Hash]:
-    """Return a function that returns a new hash object, which has taken what all keys of a step begin with."""
+    """Return a function that returns a new hash object, fed with the common beginning of all keys of a step."""
     names = ormsgpack.packb([VERSION, namespace, operation, fingerprint, operation_version])
     return sha256(sha256(names).digest()).copy
 
@@ -84,8 +84,8 @@ class Identity(NamedTuple):
     def _key(self, ids: Iterable[bytes], sample: int) -> bytes:
         key = self.head()
         key.update(self.input_digest)
-        for each in ids:
-            key.update(each)
+        for artifact_id in ids:
+            key.update(artifact_id)
         if sample:
             key.update(b"s" + sample.to_bytes(8, "big"))
         return key.digest()

@@ -106,11 +106,11 @@ class IdentityPacker(Packer):
             return Code.TEXT_DIGEST, bytes(value)
         if static(cls, "__musubito_identity__") is not MISSING:
             try:
-                said = cls.__musubito_identity__(value)
+                identity = cls.__musubito_identity__(value)
             except Exception as error:
                 raise UnsupportedError(f"its __musubito_identity__() raised {error!r}") from error
             self.classes.add(cls)
-            return Code.IDENTITY, [*qualified_name(cls), said]
+            return Code.IDENTITY, [*qualified_name(cls), identity]
         is_text = isinstance(value, str) and not getattr(value, "__dict__", None)
         try:
             code, parts = take_apart(value)
@@ -184,8 +184,8 @@ def _is_digest(artifact_id: str, digest: bytes) -> bool:
 
 
 def _is_known(value: object, artifact_id: str) -> bool:
-    known = _known.get(id(value))
-    return known is not None and known[0] is value and known[1] == artifact_id
+    cached = _known.get(id(value))
+    return cached is not None and cached[0] is value and cached[1] == artifact_id
 
 
 def _immutable(value: object) -> bool:

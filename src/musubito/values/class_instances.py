@@ -127,8 +127,8 @@ def _make_plan(cls: type) -> ClassLayout | None:
         return ClassLayout(Code.NAMEDTUPLE, qualified_name(cls), list(names), {}, _has_dict(mro), _unfit(cls))
     elif _is_pydantic(mro):
         code = Code.PYDANTIC
-        known = static(cls, "__pydantic_fields__")
-        fields = list(known if type(known) is dict else static(cls, "model_fields"))
+        declared = static(cls, "__pydantic_fields__")
+        fields = list(declared if type(declared) is dict else static(cls, "model_fields"))
     elif static(cls, "__dataclass_fields__") is not MISSING:
         code = Code.DATACLASS
         fields = [
@@ -195,12 +195,12 @@ def _state(value: object, plan: ClassLayout) -> dict[str, object]:
         except AttributeError:
             continue  # never set, or deleted: the absence is kept
     if plan.has_dict:
-        held: dict[str, object] = object.__getattribute__(value, "__dict__")
+        contents: dict[str, object] = object.__getattribute__(value, "__dict__")
         if not state:
-            return held
-        if not state.keys().isdisjoint(held):
+            return contents
+        if not state.keys().isdisjoint(contents):
             raise UnsupportedError("a slot and an attribute of the same name")
-        state.update(held)
+        state.update(contents)
     return state
 
 
@@ -244,18 +244,18 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
     if reached is not None:
         return reached
     package, name = now_called(module, qualname)
-    found: Any = find_module(package)
-    if found is None or ModuleType not in _MRO(type(found)):
+    value: Any = find_module(package)
+    if value is None or ModuleType not in _MRO(type(value)):
         raise LookupError(f"the module {module!r} of class {qualname!r} is not imported")
-    namespace: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
+    namespace: Mapping[str, Any] = object.__getattribute__(value, "__dict__")
     for part in name.split("."):
-        found = namespace.get(part)
-        if type not in _MRO(type(found)):
+        value = namespace.get(part)
+        if type not in _MRO(type(value)):
             raise LookupError(f"there is no class {module}.{qualname}")
-        namespace = _NAMESPACE(found)
-    if qualified_name(found) != (module, qualname):
+        namespace = _NAMESPACE(value)
+    if qualified_name(value) != (module, qualname):
         raise LookupError(f"{module}.{qualname} is another class now")
-    cls: type = found
+    cls: type = value
     return cls
 
 
@@ -309,12 +309,12 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
         _, _, _, chosen, extra, private, state = parts
         if type(chosen) is not list or not isinstance(extra, dict | None) or not isinstance(private, dict | None):
             raise TypeError("a pydantic model that is none")
-        for name, held in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
+        for name, content in zip(_PYDANTIC_SLOTS, (set(chosen), extra, private), strict=True):
             slot = static(cls, name)
             # A RootModel has None there, once for all objects; an object that has its own keeps it in its `__dict__`.
             if slot is not None:
-                slot.__set__(value, held)
-            elif held is not None and name not in state:
+                slot.__set__(value, content)
+            elif content is not None and name not in state:
                 raise TypeError("a pydantic model that is none")
     _set_state(value, state, plan)
     return value
@@ -332,7 +332,7 @@ def _with_content(cls: type, content: Any) -> object:
 
 
 def _set_state(value: object, state: dict[Any, Any], plan: ClassLayout) -> None:
-    held: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for name, part in state.items():
         if type(name) is not str:
             raise TypeError("an attribute name that is no text")
@@ -340,11 +340,11 @@ def _set_state(value: object, state: dict[Any, Any], plan: ClassLayout) -> None:
         if slot is not None:
             slot.__set__(value, part)
         else:
-            held[name] = part
-    if held:
+            contents[name] = part
+    if contents:
         if not plan.has_dict:
             raise TypeError("attributes that the class has no room for")
-        object.__getattribute__(value, "__dict__").update(held)
+        object.__getattribute__(value, "__dict__").update(contents)
 
 
 def _member(cls: Any, parts: list[Any], code: int) -> object:

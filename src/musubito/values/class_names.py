@@ -100,7 +100,7 @@ def functions_in(cls: type) -> Iterator[FunctionType]:
             parts = (member.__func__,)
         elif kind is property:
             parts = (member.fget, member.fset, member.fdel)
-        yield from (each for each in parts if type(each) is FunctionType)
+        yield from (part for part in parts if type(part) is FunctionType)
 
 
 def _lies_in(module: ModuleType | None, name: str, cls: type) -> bool:

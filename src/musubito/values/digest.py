@@ -46,7 +46,7 @@ _UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
 
 
 class InputDigest(NamedTuple):
-    """The digest of a call's arguments, and what was found in them.
+    """The digest of a call's arguments, with the results and classes that were found in them.
 
     - `digest` is the SHA-256 of the arguments.
     - `results` are the results in them, in the order in which they count.

@@ -42,7 +42,7 @@ _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 
 
 def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
-    """Return what the msgpack bytes of an encoding hold, without their format byte.
+    """Return the value in the msgpack bytes of an encoding, which come without the format byte.
 
     `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
     """
@@ -69,10 +69,12 @@ def without_secrets(value: Any) -> Any:
     if type(value) is dict:
         if value.get(TYPE) in SECRET_TYPES:
             return {TYPE: value[TYPE], "value": HIDDEN}
-        return {key: _named(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)}
+        return {
+            key: _shown_field(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)
+        }
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
-            return [without_secrets(value[0]), _named(value[0], value[1])]
+            return [without_secrets(value[0]), _shown_field(value[0], value[1])]
         # Arguments and environments hold a name, and then its value.
         before = ["", *value]
         return [
@@ -88,17 +90,17 @@ def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
         return value
     shown: dict[str, Any] = {}
     for key, part in value.items():
-        said = hidden = key if len(key) < SHORT else scrubbed(key)
+        text = hidden = key if len(key) < SHORT else scrubbed(key)
         number = len(shown)
         # Nor may a key look like another one that is shown as it is.
-        while said != key and (said in shown or said in value):
-            said = f"{hidden} ({number})"
+        while text != key and (text in shown or text in value):
+            text = f"{hidden} ({number})"
             number += 1
-        shown[said] = part
+        shown[text] = part
     return shown
 
 
-def _named(name: str, value: Any) -> Any:
+def _shown_field(name: str, value: Any) -> Any:
     return _hidden(value) if is_secret(name) else without_secrets(value)
 
 
@@ -117,20 +119,20 @@ class _Reader:
         self._room = _ROOM
 
     def ext(self, code: int, data: bytes) -> Any:
-        """Return what an ext holds."""
+        """Return the content of an ext."""
         try:
             levels = nesting(data) + 1
             self._room -= levels
             try:
-                return self._said(code, data) if self._room >= 0 else _DEEP
+                return self._content(code, data) if self._room >= 0 else _DEEP
             finally:
                 self._room += levels
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # damaged, or of a later version
             return {TYPE: _NAMES.get(code, f"type {code}"), "size": len(data)}
 
-    def _said(self, code: int, data: bytes) -> Any:
+    def _content(self, code: int, data: bytes) -> Any:
         if code in _WHOLE:
-            value = _joined(code, data)
+            value = _join(code, data)
             if isinstance(value, str):  # a text with lone surrogates, which nothing can show
                 return value.encode("utf-8", "backslashreplace").decode()
             return {TYPE: type(value).__name__, "value": str(value)}
@@ -140,11 +142,11 @@ class _Reader:
         return _SAYS[code](parts)
 
 
-def _joined(code: int, data: bytes) -> Any:
-    return JOINERS[code][1](unpackb(data, ext_hook=_joined))
+def _join(code: int, data: bytes) -> Any:
+    return JOINERS[code][1](unpackb(data, ext_hook=_join))
 
 
-def _of(name: str, items: Any) -> dict[str, Any]:
+def _items_of(name: str, items: Any) -> dict[str, Any]:
     return {TYPE: name, "items": items}
 
 
@@ -156,7 +158,7 @@ def _dict(name: str, flat: list[Any]) -> dict[str, Any]:
     keys, values = flat[::2], flat[1::2]
     if all(isinstance(key, str) and key != TYPE for key in keys):
         return {**({} if name == "dict" else {TYPE: name}), **dict(zip(keys, values, strict=True))}
-    return _of(name, [list(pair) for pair in zip(keys, values, strict=True)])
+    return _items_of(name, [list(pair) for pair in zip(keys, values, strict=True)])
 
 
 def _record(parts: list[Any]) -> Any:
@@ -176,14 +178,14 @@ def _result(parts: Any) -> dict[str, Any]:
 
 _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
     Code.BYTEARRAY: lambda p: _binary("bytearray", p),
-    Code.TUPLE: lambda p: _of("tuple", p),
-    Code.SET: lambda p: _of("set", p),
-    Code.FROZENSET: lambda p: _of("frozenset", p),
+    Code.TUPLE: lambda p: _items_of("tuple", p),
+    Code.SET: lambda p: _items_of("set", p),
+    Code.FROZENSET: lambda p: _items_of("frozenset", p),
     Code.DICT: lambda p: _dict("dict", p),
     Code.ORDERED_DICT: lambda p: _dict("OrderedDict", p),
-    Code.DEFAULTDICT: lambda p: _of("defaultdict", p[1]),
-    Code.COUNTER: lambda p: _of("Counter", p),
-    Code.DEQUE: lambda p: _of("deque", p[1]),
+    Code.DEFAULTDICT: lambda p: _items_of("defaultdict", p[1]),
+    Code.COUNTER: lambda p: _items_of("Counter", p),
+    Code.DEQUE: lambda p: _items_of("deque", p[1]),
     Code.ENUM: lambda p: {TYPE: p[1], "value": p[2]},
     Code.FLAG: lambda p: {TYPE: p[1], "value": p[2] or p[3]},
     Code.NAMEDTUPLE: _record,

@@ -172,13 +172,13 @@ class Packer:
         try:
             return self._walk(value)
         except UnsupportedError as error:
-            raise EncodingError(self._where(), str(error)) from error.__cause__
+            raise EncodingError(self._path_text(), str(error)) from error.__cause__
         except RecursionError as error:
-            raise EncodingError(self._where(), "nested too deeply for what is left of the stack") from error
+            raise EncodingError(self._path_text(), "nested too deeply for what is left of the stack") from error
         except Exception as error:
-            raise EncodingError(self._where(), f"it cannot be taken apart: {error!r}") from error
+            raise EncodingError(self._path_text(), f"it cannot be taken apart: {error!r}") from error
 
-    def _where(self) -> str:
+    def _path_text(self) -> str:
         path = self._path
         return "$" + "".join(path if len(path) <= 24 else [*path[:12], "...", *path[-12:]])
 

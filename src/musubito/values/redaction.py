@@ -105,28 +105,28 @@ def _without_keys(text: str) -> str:
     return _LOOKS.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}", text))
 
 
-def _of_option(found: re.Match[str]) -> str:
-    return f"{found[0][: found.start('value') - found.start()]}{HIDDEN}" if is_secret(found["name"]) else found[0]
+def _of_option(match: re.Match[str]) -> str:
+    return f"{match[0][: match.start('value') - match.start()]}{HIDDEN}" if is_secret(match["name"]) else match[0]
 
 
 def _without_named(text: str, low: str) -> str:
     pieces, at = [], 0
-    for found in _SAID.finditer(low):
-        before = text[max(0, found.start() - 60) : found.start()]
-        start = found.start() - len(before) + len(before.rstrip(_IN_NAMES))
-        if found["told"] and low.startswith("api ", max(0, start - 4)):
+    for match in _SAID.finditer(low):
+        before = text[max(0, match.start() - 60) : match.start()]
+        start = match.start() - len(before) + len(before.rstrip(_IN_NAMES))
+        if match["told"] and low.startswith("api ", max(0, start - 4)):
             start -= 4
-        if start < at or not is_secret(text[start : found.end()]):
+        if start < at or not is_secret(text[start : match.end()]):
             continue
-        value = _VALUE.match(text, found.end())
+        value = _VALUE.match(text, match.end())
         if value is None or HIDDEN in value[0]:
             continue
         quote = value[0][0] if value[0][0] in "\"'" else ""
         # "Password: required" is a sentence, "token_count=5" a number.
-        plain = value[0].isdigit() if found["sign"] == "=" else _WORD.fullmatch(value[0].rstrip(".!?:"))
+        plain = value[0].isdigit() if match["sign"] == "=" else _WORD.fullmatch(value[0].rstrip(".!?:"))
         if not quote and plain:
             continue
-        pieces += [text[at : found.end()], quote, HIDDEN, quote]
+        pieces += [text[at : match.end()], quote, HIDDEN, quote]
         at = value.end()
     return "".join((*pieces, text[at:]))
 
@@ -145,13 +145,13 @@ def without_secrets_in(code: str) -> str:
     if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
         return _without_bound(scrubbed(code))
     hidden = {(part.lineno, part.col_offset): part for node in ast.walk(tree) for part in _bound_in(node)}
-    found: list[tuple[ast.expr, str | None]] = [(part, None) for part in hidden.values()]
-    found += [
+    secrets: list[tuple[ast.expr, str | None]] = [(part, None) for part in hidden.values()]
+    secrets += [
         (node, node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and type(node.value) is str and (node.lineno, node.col_offset) not in hidden
     ]
-    return _without_keys(_without_bound(_rewritten(code, found, above)))
+    return _without_keys(_without_bound(_rewritten(code, secrets, above)))
 
 
 def _parsed(code: str) -> tuple[ast.Module | None, int]:
@@ -164,13 +164,13 @@ def _parsed(code: str) -> tuple[ast.Module | None, int]:
     return None, 0
 
 
-def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) -> str:
+def _rewritten(code: str, secrets: list[tuple[ast.expr, str | None]], above: int) -> str:
     """Return the code with these constants replaced, from the end to the beginning."""
     lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
     starts, whole = list(accumulate(map(len, lines), initial=0)), b"".join(lines)
     pieces: list[bytes] = []
     done = len(whole)
-    for node, text in sorted(found, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
+    for node, text in sorted(secrets, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
         first, last = node.lineno - 1 - above, (node.end_lineno or 0) - 1 - above
         if not 0 <= first <= last < len(lines):
             continue
@@ -179,8 +179,10 @@ def _rewritten(code: str, found: list[tuple[ast.expr, str | None]], above: int) 
             continue  # a part of a text that was replaced already
         segment = whole[start:end].decode("utf-8", "surrogatepass")
         quote = segment[-1:] if segment[-1:] in ("'", '"') else '"'
-        made = f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
-        pieces += [whole[end:done], made.encode("utf-8", "surrogatepass")]
+        replacement = (
+            f"{quote}{HIDDEN}{quote}" if text is None else scrubbed(segment) if scrubbed(text) != text else segment
+        )
+        pieces += [whole[end:done], replacement.encode("utf-8", "surrogatepass")]
         done = start
     return b"".join((whole[:done], *reversed(pieces))).decode("utf-8", "surrogatepass")
 
@@ -204,8 +206,8 @@ def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
             if _says_secret(name):
                 yield from _texts(value)
         case ast.Compare(left=left, comparators=others) if _names_secret(left):
-            for each in others:
-                yield from _texts(each)
+            for other in others:
+                yield from _texts(other)
         case ast.arguments():
             positional = [*node.posonlyargs, *node.args]
             defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
@@ -260,10 +262,10 @@ def _texts(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _without_bound(code: str) -> str:
-    def masked(found: re.Match[str]) -> str:
-        text = found["text"]
-        if not is_secret(found["name"]) or HIDDEN in text:
-            return found[0]
-        return f"{found['name']}{found['between']}{text[0]}{HIDDEN}{text[0]}"
+    def masked(match: re.Match[str]) -> str:
+        text = match["text"]
+        if not is_secret(match["name"]) or HIDDEN in text:
+            return match[0]
+        return f"{match['name']}{match['between']}{text[0]}{HIDDEN}{text[0]}"
 
     return _BOUND.sub(masked, code)

@@ -31,12 +31,12 @@ class Difference(NamedTuple):
 
 def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
     """Return the first `most` places at which two plain values differ, from the outside in."""
-    found: list[Difference] = []
+    result: list[Difference] = []
     for difference in _differences(before, after, path):
-        found.append(difference)
-        if len(found) == most:
+        result.append(difference)
+        if len(result) == most:
             break
-    return found
+    return result
 
 
 def how_many(before: Any, after: Any) -> int:
@@ -47,7 +47,7 @@ def how_many(before: Any, after: Any) -> int:
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
     if type(before) is not type(after) or isinstance(before, str | bool | int | float | None):
         if type(before) is not type(after) or before != after or _signs_differ(before, after):
-            yield Difference(path, *_told_apart(before, after))
+            yield Difference(path, *_texts_that_differ(before, after))
     elif isinstance(before, dict):
         if before.get(TYPE) != after.get(TYPE):
             yield Difference(path, shown(before), shown(after))
@@ -81,7 +81,7 @@ def _key(key: str) -> str:
     return f".{key}" if key.isidentifier() else f"[{key!r}]"
 
 
-def _told_apart(before: Any, after: Any) -> tuple[str, str]:
+def _texts_that_differ(before: Any, after: Any) -> tuple[str, str]:
     """Return both as short texts; long ones from shortly before the place at which they begin to differ."""
     if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) > LONGEST:
         same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import dis
 import functools
 import inspect
 import typing
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from musubito.code.reachability import reach
-from musubito.code.syntax.bytecode import codes, global_names, scan_bytecode
-from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep, Root, scan
-from musubito.code.syntax.source import source_of
+from musubito.code.syntax.bytecode import scan_bytecode
+from musubito.code.syntax.name_scan import scan
+from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep, Root
+from musubito.code.syntax.source import codes, source_of
 
 
 def scanned(text: str, *, bytecode: bool = False) -> Any:
@@ -85,6 +87,10 @@ def test_no_global_of_the_bytecode_is_missed() -> None:
             assert named <= all_names(function.__code__) | extra, function
             looked_at += 1
     assert looked_at > 300
+
+
+def global_names(code: CodeType) -> set[str]:
+    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname == "LOAD_GLOBAL"}
 
 
 def all_names(code: CodeType) -> set[str]:

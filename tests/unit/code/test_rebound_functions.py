@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from musubito.code import rebound_functions
+from musubito.code.audit_hook import listen
 from musubito.code.fingerprint import CodeTracker
-from musubito.code.world.audit_hook import listen
 
 
 def made(default: int = 1, *, keyword: int = 1) -> Any:

@@ -1,4 +1,4 @@
-"""Find what annotations name: the classes that rebuild stored results, and links to all that the annotations name.
+"""Find the things that annotations name: the classes that rebuild stored results, and links to all of them.
 
 The links count where reached code reads annotations. Annotations that are text are parsed, never evaluated.
 """
@@ -12,17 +12,16 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.expressions import attribute_chain
+from musubito.code.walk import Walk
 from musubito.parsing import parsed
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import Ambiguous, canonical_module, find_module, functions_in, qualified_name, was_sent
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
 
@@ -36,33 +35,33 @@ def annotations_of(cls: Any) -> dict[str, Any]:
         import annotationlib  # noqa: PLC0415 - new in 3.14
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    held = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
-    return dict(held) if isinstance(held, dict) else {}
+    annotations = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
-def annotation_links(walk: ReachabilityWalk, thing: Any, name: str) -> list[tuple[str, bytes]]:
-    """Return references to the annotations that a class or function itself has, and to what their text names."""
+def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes]]:
+    """Return links to the annotations of a class or function itself, and to the things that their text names."""
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
     if sys.version_info < (3, 14):
-        held = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
-        if isinstance(held, dict):
-            walk.guard.mapping(held, tuple(held), tuple(held.values()))
+        annotations = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
+        if isinstance(annotations, dict):
+            walk.guard.mapping(annotations, tuple(annotations), tuple(annotations.values()))
         if not isinstance(thing, type):
-            walk.guard.attribute(thing, "__annotations__", held)
+            walk.guard.attribute(thing, "__annotations__", annotations)
     for each, annotation in annotations_of(thing).items():
         bound = f"{name}.{each}:"
         if isinstance(annotation, str):
             links.append((f"{each}:", b"s" + tokens(annotation)))
         else:
-            links.append((f"{each}:", walk.link(annotation, walk.called(annotation, bound))))
+            links.append((f"{each}:", walk.link(annotation, walk.part_name(annotation, bound))))
         entered: set[str] = set()
-        for text in _texts(annotation):
+        for text in _texts_in(annotation):
             links += text_links(walk, text, scopes, bound, entered)
     return links
 
 
-def _globals_of(walk: ReachabilityWalk, cls: type) -> Iterator[dict[str, Any]]:
+def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
     """Yield the globals that a class was defined among.
 
     - If its module has the class, these are the module's globals.
@@ -82,32 +81,34 @@ def _globals_of(walk: ReachabilityWalk, cls: type) -> Iterator[dict[str, Any]]:
         if module is not None:
             yield vars(module)
     if was_sent(cls):
-        yield _led_to(cls)
+        yield _classes_led_to(cls)
 
 
-def _led_to(cls: type) -> dict[str, Any]:
+def _classes_led_to(cls: type) -> dict[str, Any]:
     """Return, by name, the classes that a class leads to in other ways than by the text of its annotations.
 
     The functions of a class that was sent from another process lack some of the globals that they had.
     """
-    found = {each.__name__: each for each in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
+    classes = {base.__name__: base for base in (*getattr(cls, "__parameters__", ()), *reversed(cls.__mro__))}
     fields = (vars(cls).get("__pydantic_fields__") or {}).values()
-    made = (getattr(each, "default_factory", None) for each in (vars(cls).get("__dataclass_fields__") or {}).values())
-    for annotation in (*(field.annotation for field in fields), *made):
-        for each in _classes(annotation, {}, {}):
-            found.setdefault(each.__name__, each)
-    return found
+    factories = (
+        getattr(value, "default_factory", None) for value in (vars(cls).get("__dataclass_fields__") or {}).values()
+    )
+    for annotation in (*(field.annotation for field in fields), *factories):
+        for named in _classes_in(annotation, {}, {}):
+            classes.setdefault(named.__name__, named)
+    return classes
 
 
-def _texts(annotation: Any, depth: int = 0) -> Iterator[str]:
+def _texts_in(annotation: Any, depth: int = 0) -> Iterator[str]:
     """Yield the texts in an annotation: all of the annotation, or parts of it."""
     if isinstance(annotation, typing.ForwardRef):
         yield annotation.__forward_arg__
     elif isinstance(annotation, str):
         yield annotation
     elif depth < DEPTH:
-        for each in annotation if isinstance(annotation, list) else typing.get_args(annotation):
-            yield from _texts(each, depth + 1)
+        for inner in annotation if isinstance(annotation, list) else typing.get_args(annotation):
+            yield from _texts_in(inner, depth + 1)
 
 
 @lru_cache(maxsize=4096)
@@ -121,7 +122,7 @@ def _expression(text: str) -> ast.Expression:
 
 
 @lru_cache(maxsize=4096)
-def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
+def _naming_nodes(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
     """Return the nodes of a text that name something, or may."""
     return tuple(
         node for node in ast.walk(_expression(text)) if isinstance(node, ast.Name | ast.Attribute | ast.Constant)
@@ -129,9 +130,9 @@ def _naming(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
 
 
 def text_links(
-    walk: ReachabilityWalk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
+    walk: Walk, text: str, scopes: Sequence[Mapping[str, Any]], name: str, entered: set[str] | None = None
 ) -> list[tuple[str, bytes]]:
-    """Return references to what the text of an annotation names.
+    """Return links to the things that the text of an annotation names.
 
     `entered` holds the texts that were already followed for this annotation: an alias may name itself.
     """
@@ -146,17 +147,14 @@ def text_links(
     except (SyntaxError, ValueError):
         return links  # the text is not an expression, so it names nothing
     while pending:
-        node = pending.pop()
-        attributes: list[str] = []
-        while isinstance(node, ast.Attribute):
-            attributes.insert(0, node.attr)
-            node = node.value
+        node, chain = attribute_chain(pending.pop())
+        attributes = list(chain)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             links += text_links(walk, node.value, scopes, name, entered)
         elif not isinstance(node, ast.Name):
             pending += ast.iter_child_nodes(node)
         else:
-            value = _looked_up(walk, node.id, scopes)
+            value = _look_up(walk, node.id, scopes)
             while attributes and isinstance(value, ModuleType | type):
                 inner = vars(value).get(attributes[0], ABSENT)
                 if inner is not ABSENT:
@@ -165,12 +163,12 @@ def text_links(
                 attributes.pop(0)
             if isinstance(value, str):
                 links += text_links(walk, value, scopes, name, entered)
-            reference = b"unbound" if value is ABSENT else walk.link(value, walk.called(value, name))
+            reference = b"unbound" if value is ABSENT else walk.link(value, walk.part_name(value, name))
             links.append((f"{name}{node.id}", reference))
     return links
 
 
-def _looked_up(walk: ReachabilityWalk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
+def _look_up(walk: Walk, name: str, scopes: Sequence[Mapping[str, Any]]) -> Any:
     for scope in (*scopes, vars(builtins)):
         if name in scope:
             walk.guard.item(scope, name, scope[name])
@@ -185,44 +183,46 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     The classes are those in `reached` and in the function's annotations. The bases of each class follow, and the
     classes that its annotations name.
     """
-    found: dict[tuple[str, str], type] = {}
+    result: dict[tuple[str, str], type] = {}
     pending: list[type] = []
     is_code = isinstance(function, FunctionType | MethodType)
-    names, local = (function.__globals__, _closure(function)) if is_code else ({}, {})
+    names, local = (function.__globals__, _closure_values(function)) if is_code else ({}, {})
     if owner is not None:
         local[owner.__name__] = owner
     for annotation in annotations_of(function).values() if isinstance(function, FunctionType) else ():
-        pending += _classes(annotation, names, local)
+        pending += _classes_in(annotation, names, local)
     pending += reached
     while pending:
         cls = pending.pop()
         key = qualified_name(cls)
         if key[0] in ("builtins", "typing"):
             continue
-        if key in found:
-            if found[key] is not cls:
-                found[key] = Ambiguous
+        if key in result:
+            if result[key] is not cls:
+                result[key] = Ambiguous
             continue
-        found[key] = cls
+        result[key] = cls
         module = find_module(key[0])
-        for each in cls.__mro__[1:]:
-            pending.append(each)
+        for base in cls.__mro__[1:]:
+            pending.append(base)
         for annotation in annotations_of(cls).values():
-            pending += _classes(annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls})
-    return found
+            pending += _classes_in(
+                annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls}
+            )
+    return result
 
 
-def _closure(function: Any) -> dict[str, Any]:
-    code, held = getattr(function, "__code__", None), {}
+def _closure_values(function: Any) -> dict[str, Any]:
+    code, values = getattr(function, "__code__", None), {}
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
         try:
-            held[name] = cell.cell_contents
+            values[name] = cell.cell_contents
         except ValueError:
             continue  # not bound yet, so it names no class
-    return held
+    return values
 
 
-def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
+def _classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
     """Yield the classes that an annotation names.
 
     A type alias may name itself, so each text and each object is entered once.
@@ -240,7 +240,7 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
         seen.add(key)
         kept.append(each)  # so that its id stays its own
         if isinstance(each, str):
-            pending += _named_in(each, names, local)
+            pending += _things_named_in(each, names, local)
         elif typing.get_origin(each) is not None:
             pending += (*reversed(typing.get_args(each)), typing.get_origin(each))
         elif isinstance(each, list | tuple):
@@ -249,30 +249,30 @@ def _classes(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]
             yield each
 
 
-def _named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
+def _things_named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
     """Return the objects and the inner texts that an annotation's text names, in reverse order."""
     try:
-        naming = _naming(str.strip(text))
+        naming = _naming_nodes(str.strip(text))
     except (SyntaxError, ValueError):
         return []  # the text is not an expression, so it names no class
-    found: list[Any] = []
+    result: list[Any] = []
     for node in naming:
         if isinstance(node, ast.Constant):
             if isinstance(node.value, str):
-                found.append(node.value)
+                result.append(node.value)
         else:
-            value = _named(node, names, local)
+            value = _resolve_node(node, names, local)
             if value is not None and not isinstance(value, str):
-                found.append(value)
-    return found[::-1]
+                result.append(value)
+    return result[::-1]
 
 
-def _named(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:
+def _resolve_node(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:
     match node:
         case ast.Name(id=name):
             return local.get(name, names.get(name, getattr(builtins, name, None)))
         case ast.Attribute(value=value, attr=attr):
-            of = _named(value, names, local)
+            of = _resolve_node(value, names, local)
             return vars(of).get(attr) if isinstance(of, ModuleType | type) else None
         case _:
             return None

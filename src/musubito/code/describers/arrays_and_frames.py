@@ -23,7 +23,7 @@ def table_parts(value: Any) -> Parts | None:
     library = type(value).__module__.partition(".")[0]
     if library == "numpy":
         numpy: Any = sys.modules.get("numpy")
-        return _of_array(value) if numpy is not None and isinstance(value, numpy.ndarray) else None
+        return _array_parts(value) if numpy is not None and isinstance(value, numpy.ndarray) else None
     if library != "pandas":
         return None
     pandas: Any = sys.modules.get("pandas")
@@ -32,30 +32,30 @@ def table_parts(value: Any) -> Parts | None:
     if isinstance(value, pandas.DataFrame):
         columns = [(f"column {number}", value.iloc[:, number].array) for number in range(value.shape[1])]
         parts = [("columns", value.columns), ("index", value.index), *columns, ("attrs", value.attrs)]
-        return _joined(tokens("frame"), parts)
+        return _join_parts(tokens("frame"), parts)
     if isinstance(value, pandas.Series):
         parts = [("index", value.index), ("items", value.array), ("name", value.name), ("attrs", value.attrs)]
-        return _joined(tokens("series"), parts)
+        return _join_parts(tokens("series"), parts)
     if isinstance(value, pandas.Index):
         parts = [("items", value.array), ("names", list(value.names))]
-        return _joined(tokens("index", type(value).__name__), parts)
+        return _join_parts(tokens("index", type(value).__name__), parts)
     if isinstance(value, pandas.api.extensions.ExtensionArray):
-        return _joined(tokens("column", str(value.dtype)), [("items", value.tolist())])
+        return _join_parts(tokens("column", str(value.dtype)), [("items", value.tolist())])
     if isinstance(value, pandas.Period | pandas.Interval):
         return Parts(tokens("item", repr(value)), [])
     return None
 
 
-def _of_array(value: Any) -> Parts:
+def _array_parts(value: Any) -> Parts:
     own = tokens("array", repr(value.dtype.descr), value.shape)
     if value.dtype.hasobject:
-        return _joined(own, [("items", value.ravel().tolist())])
+        return _join_parts(own, [("items", value.ravel().tolist())])
     return Parts(own + sha256(value.tobytes()).digest(), [])
 
 
-def _joined(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
+def _join_parts(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
     """Return the parts, and write out each part that has an encoding: many are made again at each access."""
-    held: list[tuple[str, Any]] = []
+    contents: list[tuple[str, Any]] = []
     for label, each in parts:
         data = _encoded(each)
         inner = None if data is not None else table_parts(each)
@@ -63,14 +63,14 @@ def _joined(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
             own += tokens(label) + data
         elif inner is not None:
             own += tokens(label) + inner.own
-            held += [(f"{label}.{name}", part) for name, part in inner.held]
+            contents += [(f"{label}.{name}", part) for name, part in inner.held]
         elif type(each) is list:
-            more = _joined(b"", [(f"{label}[{number}]", item) for number, item in enumerate(each)])
+            more = _join_parts(b"", [(f"{label}[{number}]", item) for number, item in enumerate(each)])
             own += tokens(label, len(each)) + more.own
-            held += more.held
+            contents += more.held
         else:
-            held.append((label, each))
-    return Parts(own, held)
+            contents.append((label, each))
+    return Parts(own, contents)
 
 
 def _encoded(value: Any) -> bytes | None:

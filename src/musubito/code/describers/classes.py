@@ -9,20 +9,17 @@ from __future__ import annotations
 import types
 from enum import EnumMeta
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.introspection import order_of, subclasses_linked, text_read
+from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
-from musubito.code.describers.objects import mark_introspectable
 from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.code.world.environment import settings_links
 from musubito.values.class_names import qualified_name
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
 
@@ -33,39 +30,13 @@ NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepa
 
 DERIVED = frozenset(
     [
-        "__dict__",
-        "__weakref__",
-        "__slotnames__",
-        "__module__",
-        "__qualname__",
-        "__doc__",
-        "__annotations__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__static_attributes__",
-        "__firstlineno__",
-        "__abstractmethods__",
-        "_abc_impl",
-        "__parameters__",
-        "__orig_bases__",
-        "__type_params__",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__conditional_annotations__",
-        "__signature__",
-        "__class_vars__",
-        "__private_attributes__",
-        "__abstract__",
-        "__protocol_attrs__",
-        "__non_callable_proto_members__",
-        "_is_protocol",
-        "_is_runtime_protocol",
-        "__classcell__",
-        "__readonly_keys__",
-        "__mutable_keys__",
-        "__closed__",
-        "__extra_items__",
+        *("__dict__", "__weakref__", "__slotnames__", "__module__", "__qualname__", "__doc__", "__annotations__"),
+        *("__annotate__", "__annotate_func__", "__annotations_cache__", "__static_attributes__", "__firstlineno__"),
+        *("__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__", "__type_params__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__conditional_annotations__", "__signature__"),
+        *("__class_vars__", "__private_attributes__", "__abstract__", "__protocol_attrs__"),
+        *("__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol", "__classcell__"),
+        *("__readonly_keys__", "__mutable_keys__", "__closed__", "__extra_items__"),
     ]
 )
 """Members that Python or a library derives from the others."""
@@ -77,50 +48,18 @@ PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 """Parameters of a dataclass that count."""
 ENUM_DERIVED = frozenset(
     [
-        "_member_map_",
-        "_value2member_map_",
-        "_member_names_",
-        "_member_type_",
-        "_value_repr_",
-        "_unhashable_values_",
-        "_unhashable_values_map_",
-        "_hashable_values_",
-        "_new_member_",
-        "_use_args_",
-        "_flag_mask_",
-        "_all_bits_",
-        "_singles_mask_",
-        "_inverted_",
-        "_boundary_",
-        "__new__",
-        "__new_member__",
-        "_sort_order_",
-        "_generate_next_value_",
-        "__set_name__",
+        *("_member_map_", "_value2member_map_", "_member_names_", "_member_type_", "_value_repr_"),
+        *("_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "_new_member_", "_use_args_"),
+        *("_flag_mask_", "_all_bits_", "_singles_mask_", "_inverted_", "_boundary_", "__new__", "__new_member__"),
+        *("_sort_order_", "_generate_next_value_", "__set_name__"),
     ]
 )
 """Members that `enum` derives from the others."""
 GENERATED = frozenset(
     [
-        "__init__",
-        "__repr__",
-        "__eq__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__hash__",
-        "__setattr__",
-        "__delattr__",
-        "__replace__",
-        "__getstate__",
-        "__setstate__",
-        "__new__",
-        "_make",
-        "_replace",
-        "__getnewargs__",
-        "_asdict",
-        "__match_args__",
+        *("__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__setattr__"),
+        *("__delattr__", "__replace__", "__getstate__", "__setstate__", "__new__", "_make", "_replace"),
+        *("__getnewargs__", "_asdict", "__match_args__"),
     ]
 )
 """Members that a library may generate for a class with a schema."""
@@ -128,31 +67,31 @@ GENERATED = frozenset(
 
 def fields_declared(cls: type) -> set[str]:
     """Return the names of a class's own members and of its own fields."""
-    found = {*vars(cls), *_names_in(cls, "__annotations__")}
+    names = {*vars(cls), *_field_names(cls, "__annotations__")}
     for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        own, *inherited = (_names_in(each, fields) for each in cls.__mro__)
-        found.update(own.difference(*inherited))
-    return found
+        own, *inherited = (_field_names(base, fields) for base in cls.__mro__)
+        names.update(own.difference(*inherited))
+    return names
 
 
-def _names_in(cls: type, attribute: str) -> set[str]:
-    held = vars(cls).get(attribute)
-    return set(held) if isinstance(held, dict) else set()  # in `type` itself it is a descriptor
+def _field_names(cls: type, attribute: str) -> set[str]:
+    fields = vars(cls).get(attribute)
+    return set(fields) if isinstance(fields, dict) else set()  # in `type` itself it is a descriptor
 
 
-def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
+def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     """Return the record of a class of the user's."""
     alike = walk.reached.setdefault(qualified_name(cls), [])
-    if not any(each is cls for each in alike):
+    if not any(known_class is cls for known_class in alike):
         alike.append(cls)
     members = vars(cls)
     schema = _is_schema(cls)
-    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + text_read(walk, cls)
+    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + written_text(walk, cls)
     links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
         links.append(("metaclass", walk.link(type(cls), f"{name}.metaclass")))
-    if _is_described(cls) or walk.docs:
+    if _shows_docstring(cls) or walk.docs:
         doc = members.get("__doc__")
         own += tokens(doc if isinstance(doc, str) else None)
         walk.guard.item(members, "__doc__", doc)
@@ -162,7 +101,7 @@ def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
         links += struct_links(walk, cls, name)
     if schema:
         params = members.get("__dataclass_params__")
-        own += tokens(*(getattr(params, each, None) for each in PARAMETERS))
+        own += tokens(*(getattr(params, parameter, None) for parameter in PARAMETERS))
         for field, each in (members.get("__dataclass_fields__") or {}).items():
             # A ClassVar does not say whether it is given by keyword alone.
             kw_only = each.kw_only if isinstance(each.kw_only, bool) else None
@@ -182,27 +121,27 @@ def describe_class(walk: ReachabilityWalk, cls: type, name: str) -> GraphRecord:
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
-    known = walk.read.names(cls, members)
-    walk.read.more(cls, members, known | MADE_LATER)
-    for each in sorted(known):
+    names = walk.read.names(cls, members)
+    walk.read.more(cls, members, names | MADE_LATER)
+    for each in sorted(names):
         if each in members and _is_derived(cls, each, members[each]):
             continue
         value = walk.read.field(cls, members, each, f"{name}.{each}")
         if value is ABSENT:
             continue
-        _claim(walk, cls, value)
+        _note_owner(walk, cls, value)
         if each in walk.facts.handed:
             mark_introspectable(walk, value)
         links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
     links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)
-    links += order_of(walk, cls, members, DERIVED, name)
-    links += subclasses_linked(walk, cls)
+    links += order_links(walk, cls, members, DERIVED, name)
+    links += subclass_links(walk, cls)
     return GraphRecord(own, links)
 
 
-def _can_run(walk: ReachabilityWalk, cls: type, name: str, member: Any) -> bool:
+def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
     """Return whether code that can run seems to use a member: by its name, or by an operator that calls it."""
     facts = walk.facts
     if name in NEVER:
@@ -211,33 +150,34 @@ def _can_run(walk: ReachabilityWalk, cls: type, name: str, member: Any) -> bool:
         return id(cls) in facts.called
     if isinstance(member, type):
         if name in facts.called_names and walk.live:
-            walk.calls(member)
+            walk.note_call(member)
         return True
     if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):
         return True
     # If a class stands for an argument, any of its methods may be called, but not what sets up the class itself.
-    given = walk.function
-    return isinstance(given, type) and cls in given.__mro__ and not _sets_up(member)
+    argument = walk.function
+    return isinstance(argument, type) and cls in argument.__mro__ and not _is_class_setup(member)
 
 
-def _overrides(walk: ReachabilityWalk, cls: type, name: str) -> bool:
+def _overrides(walk: Walk, cls: type, name: str) -> bool:
     """Return whether a base of another package's may call the member under a name of its own."""
-    others = (each for each in cls.__mro__[1:-1] if module_name(each) != "builtins" and name in vars(each))
-    return not name.startswith("__") and any(walk.origins.of_class(each) is not Owner.USER for each in others)
+    others = (base for base in cls.__mro__[1:-1] if module_name(base) != "builtins" and name in vars(base))
+    return not name.startswith("__") and any(walk.origins.of_class(other) is not Owner.USER for other in others)
 
 
-def _sets_up(member: Any) -> bool:
+def _is_class_setup(member: Any) -> bool:
     return isinstance(member, classmethod) and isinstance(member.__func__, FunctionType)
 
 
-def _is_described(cls: type) -> bool:
+def _shows_docstring(cls: type) -> bool:
     """Return whether a class's docstring is part of the schema that a model is shown."""
-    return any(each in dir(cls) for each in ("__pydantic_fields__", "__total__"))
+    return any(attribute in dir(cls) for attribute in ("__pydantic_fields__", "__total__"))
 
 
 def _is_schema(cls: type) -> bool:
     return is_struct(cls) or any(
-        each in dir(cls) for each in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
+        attribute in dir(cls)
+        for attribute in ("__dataclass_fields__", "__pydantic_fields__", "__total__", "_field_defaults")
     )
 
 
@@ -245,17 +185,17 @@ def _is_derived(cls: type, name: str, value: Any) -> bool:
     if name in DERIVED or name.startswith("__pydantic_"):
         return True
     if isinstance(cls, EnumMeta) and (name in cls._member_map_ or name in ENUM_DERIVED):
-        made = getattr(value, "__func__", value)
-        own = isinstance(made, FunctionType) and made.__globals__.get("__name__") != "enum"
+        function = getattr(value, "__func__", value)
+        own = isinstance(function, FunctionType) and function.__globals__.get("__name__") != "enum"
         return name in cls._member_map_ or not own
     if isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
         return True
     if name not in GENERATED or not _is_schema(cls):
         return False
-    made = getattr(value, "__func__", value)
-    if not isinstance(made, FunctionType):
+    function = getattr(value, "__func__", value)
+    if not isinstance(function, FunctionType):
         return value is None or name == "__match_args__"
-    return _is_generated(made, f"{qualified_name(cls)[1]}.{name}")
+    return _is_generated(function, f"{qualified_name(cls)[1]}.{name}")
 
 
 def _is_generated(function: FunctionType, qualname: str) -> bool:
@@ -275,7 +215,7 @@ def _is_generated(function: FunctionType, qualname: str) -> bool:
     return function.__qualname__ == qualname and code.co_qualname == f"__create_fn__.<locals>.{function.__name__}"
 
 
-def _claim(walk: ReachabilityWalk, cls: type, member: Any) -> None:
+def _note_owner(walk: Walk, cls: type, member: Any) -> None:
     """Note the class whose methods the functions of a member are, so that their writes to the receiver are known."""
     step = step_of(member)
     inner = None if step is None else step.function

@@ -21,34 +21,26 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
 from types import EllipsisType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
+from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
+from musubito.code.describers.introspection import mark_introspectable
+from musubito.code.describers.object_fields import field_links, held_value_links
 from musubito.code.describers.object_settings import is_hash_of_its_name
-from musubito.code.describers.objects import (
-    DESCRIPTORS,
-    GETTERS,
-    VIEWS,
-    counts,
-    describe_object,
-    fields_linked,
-    held_by_others,
-    mark_introspectable,
-)
+from musubito.code.describers.objects import describe_object
+from musubito.code.describers.patched_packages import module_patch_links, patch_links
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
-from musubito.code.patched_packages import patches_linked, patches_of_module_linked
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.errors import EncodingError
 from musubito.model import StepDefinition
 from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module, find_module
 from musubito.values.own_names import recorded_as
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["builtin_base", "describe", "is_atom", "plain"]
 
@@ -65,10 +57,10 @@ def is_atom(value: Any) -> bool:
     return type(value) in ATOMS
 
 
-def plain(walk: ReachabilityWalk, value: Any, name: str) -> bytes | None:
+def plain(walk: Walk, value: Any, name: str) -> bytes | None:
     """Return the encoding of a value that is plain data throughout, as it counts; else None."""
     dicts: list[Any] = []
-    value = _plain(walk, value, name, dicts, 0)
+    value = _plain_copy(walk, value, name, dicts, 0)
     if value is ABSENT:
         return None
     try:
@@ -81,7 +73,7 @@ def plain(walk: ReachabilityWalk, value: Any, name: str) -> bytes | None:
     return data
 
 
-def _plain(walk: ReachabilityWalk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
+def _plain_copy(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth: int) -> Any:
     """Return plain data as it counts: itself, or a copy where runs have changed what it holds; else ABSENT.
 
     Containers that the code writes by name are described entry by entry. `dicts` takes the keys of each dict, in their
@@ -94,17 +86,17 @@ def _plain(walk: ReachabilityWalk, value: Any, name: str, dicts: list[list[Any]]
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)
-        held = [each for pair in pairs for each in pair]
+        items = [each for pair in pairs for each in pair]
         dicts.append([key for key, _ in pairs])
     elif cls is bytearray:
         return bytearray(walk.read.elements(value, bytearray, name))
     else:
-        held = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
+        items = list(value) if cls in (tuple, frozenset) else list(walk.read.elements(value, cls, name))
     counted = []
-    for each in held:
-        if type(each) not in ATOMS:
-            walk.limits.below(each, value)
-        inner = _plain(walk, each, name, dicts, depth + 1)
+    for item in items:
+        if type(item) not in ATOMS:
+            walk.limits.below(item, value)
+        inner = _plain_copy(walk, item, name, dicts, depth + 1)
         if inner is ABSENT:
             return ABSENT
         counted.append(inner)
@@ -113,7 +105,7 @@ def _plain(walk: ReachabilityWalk, value: Any, name: str, dicts: list[list[Any]]
     return deque(counted, value.maxlen) if cls is deque else cls(counted)
 
 
-def describe(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of anything but the user's own functions and modules."""
     # `type()` throughout: a proxy may claim another class.
     cls = type(value)
@@ -124,16 +116,16 @@ def describe(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
     if issubclass(cls, type):
         if walk.origins.of_class(value) is Owner.USER:
             return describe_class(walk, value, name)
-        return _by_name(value)._replace(links=patches_linked(walk, value, name))
+        return _by_name(value)._replace(links=patch_links(walk, value, name))
     if issubclass(cls, ModuleType):
         return GraphRecord(tokens("named", canonical_module(value.__name__)), [], named=True)
-    for kinds, how in KINDS:
+    for kinds, describe_parts in KINDS:
         if issubclass(cls, kinds):
-            description = how(walk, value, name)
+            description = describe_parts(walk, value, name)
             if issubclass(cls, DESCRIPTORS) and walk.origins.of_class(cls) is Owner.USER:
-                description.links.append(("class", walk.link(cls, walk.called(cls, name))))
+                description.links.append(("class", walk.link(cls, walk.part_name(cls, name))))
                 if not isinstance(value, functools.cached_property):
-                    description.links.extend(fields_linked(walk, value, name))
+                    description.links.extend(field_links(walk, value, name))
             return description
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
@@ -150,7 +142,7 @@ def describe(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
 # -- callables ---------------------------------------------------------------------------------------------------------
 
 
-def _step(walk: ReachabilityWalk, step: StepDefinition) -> GraphRecord:
+def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     walk.steps.add(step.name)
     version = step.version()
     if callable(step.operation_version):
@@ -158,7 +150,7 @@ def _step(walk: ReachabilityWalk, step: StepDefinition) -> GraphRecord:
     own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
     if step.semantics.code == "version":
         return GraphRecord(own, [])
-    links = walk.links([("function", step.function)], walk.called(step.function, step.name))
+    links = walk.links([("function", step.function)], walk.part_name(step.function, step.name))
     return GraphRecord(own, links)
 
 
@@ -166,7 +158,7 @@ def _by_name(value: Any) -> GraphRecord:
     return GraphRecord(tokens("named", *counted_name(value)), [], named=True)
 
 
-def _function(walk: ReachabilityWalk, value: FunctionType, name: str) -> GraphRecord:
+def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
     """Describe a function that is not the user's: by the name of its code, and by the values that it holds.
 
     It holds its closure, its defaults and the function that it wraps.
@@ -175,7 +167,7 @@ def _function(walk: ReachabilityWalk, value: FunctionType, name: str) -> GraphRe
     home = canonical_module(module) if isinstance(module, str) else ""
     own = tokens("named", *recorded_as(home, value.__code__.co_qualname))
     walk.guard.attribute(value, "__code__", value.__code__)
-    links = patches_of_module_linked(walk, module) if isinstance(module, str) else []
+    links = module_patch_links(walk, module) if isinstance(module, str) else []
     if not value.__closure__ and not value.__dict__:
         return GraphRecord(own, links, named=True)
     others = walk.origins.of_function(value) is Owner.OTHER
@@ -185,53 +177,53 @@ def _function(walk: ReachabilityWalk, value: FunctionType, name: str) -> GraphRe
             continue
         if others:
             mark_introspectable(walk, held_now)
-        links += held_by_others(walk, held_now, f"closure {variable}", f"{name}:{variable}")
+        links += held_value_links(walk, held_now, f"closure {variable}", f"{name}:{variable}")
     walk.guard.attribute(value, "__defaults__", value.__defaults__)
     walk.guard.attribute(value, "__kwdefaults__", value.__kwdefaults__)
     keywords = value.__kwdefaults__ or {}
     walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
     for label, each in (*enumerate(value.__defaults__ or ()), *sorted(keywords.items())):
-        links += held_by_others(walk, each, f"default {label}", f"{name}(default {label})")
+        links += held_value_links(walk, each, f"default {label}", f"{name}(default {label})")
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
         walk.guard.item(value.__dict__, "__wrapped__", wrapped)
         if others:
             mark_introspectable(walk, wrapped)
-        links.append(("wraps", walk.link(wrapped, walk.called(wrapped, name))))
+        links.append(("wraps", walk.link(wrapped, walk.part_name(wrapped, name))))
     return GraphRecord(own, links)
 
 
-def _partial(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _partial(walk: Walk, value: Any, name: str) -> GraphRecord:
     walk.guard.attribute(value, "func", value.func)
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
     if getattr(value.func, "__name__", "") not in ELSEWHERE:
-        for each in (*value.args, *value.keywords.values()):
-            mark_introspectable(walk, each)
+        for argument in (*value.args, *value.keywords.values()):
+            mark_introspectable(walk, argument)
     pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
     return GraphRecord(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
 
 
-def _method(walk: ReachabilityWalk, value: types.MethodType, name: str) -> GraphRecord:
+def _method(walk: Walk, value: types.MethodType, name: str) -> GraphRecord:
     return GraphRecord(tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name))
 
 
-def _cached(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _cached(walk: Walk, value: Any, name: str) -> GraphRecord:
     know(value)
     walk.guard.attribute(value, "__wrapped__", value.__wrapped__)
-    own = tokens("cached", *(repr(each) for each in sorted(value.cache_parameters().items())))
+    own = tokens("cached", *(repr(parameter) for parameter in sorted(value.cache_parameters().items())))
     return GraphRecord(own, walk.links([("function", value.__wrapped__)], name))
 
 
-def _wrapper(attributes: tuple[str, ...]) -> Callable[[ReachabilityWalk, Any, str], GraphRecord]:
-    def how(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
-        pairs = [(each, getattr(value, each)) for each in attributes]
+def _wrapper(attributes: tuple[str, ...]) -> Callable[[Walk, Any, str], GraphRecord]:
+    def describe_parts(walk: Walk, value: Any, name: str) -> GraphRecord:
+        pairs = [(attribute, getattr(value, attribute)) for attribute in attributes]
         return GraphRecord(tokens(type(value).__name__), walk.links(pairs, name))
 
-    return how
+    return describe_parts
 
 
-def _property(walk: ReachabilityWalk, value: property, name: str) -> GraphRecord:
+def _property(walk: Walk, value: property, name: str) -> GraphRecord:
     """Describe a property.
 
     Code that only gets the property does not run its setter.
@@ -240,11 +232,11 @@ def _property(walk: ReachabilityWalk, value: property, name: str) -> GraphRecord
     for each, names in (("fget", walk.facts.mentioned), ("fset", stored), ("fdel", stored)):
         part = getattr(value, each)
         runs = getattr(part, "__name__", "") in names
-        links.append((each, walk.link(part, walk.called(part, f"{name}.{each}"), runs=runs)))
+        links.append((each, walk.link(part, walk.part_name(part, f"{name}.{each}"), runs=runs)))
     return GraphRecord(tokens("property"), links)
 
 
-def _builtin(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _builtin(walk: Walk, value: Any, name: str) -> GraphRecord:
     bound = getattr(value, "__self__", None)
     description = _by_name(value)
     if bound is None or isinstance(bound, ModuleType):
@@ -253,39 +245,39 @@ def _builtin(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
         return GraphRecord(description.own, walk.links([("self", bound)], name))
     module = find_module(module_name(type(bound)))
     if module is None or vars(module).get(value.__name__) is not value:  # as `random.random` is: a function by its name
-        walk.not_tracked(name, bound)
+        walk.note_untracked(name, bound)
     return GraphRecord(description.own + tokens(module_name(type(bound)), type(bound).__qualname__), [])
 
 
-def _getter(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
-    made, parts = value.__reduce__()[:2]
-    if isinstance(made, functools.partial):  # a methodcaller with keywords
-        parts = (*made.args, *parts, *sorted(made.keywords.items()))
+def _getter(walk: Walk, value: Any, name: str) -> GraphRecord:
+    constructor, parts = value.__reduce__()[:2]
+    if isinstance(constructor, functools.partial):  # a methodcaller with keywords
+        parts = (*constructor.args, *parts, *sorted(constructor.keywords.items()))
     return GraphRecord(tokens(type(value).__name__), walk.links(enumerate(parts), name))
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def _pattern(_walk: ReachabilityWalk, value: re.Pattern[Any], _name: str) -> GraphRecord:
+def _pattern(_walk: Walk, value: re.Pattern[Any], _name: str) -> GraphRecord:
     return GraphRecord(tokens("pattern", value.pattern, value.flags), [])
 
 
-def _member(walk: ReachabilityWalk, value: Enum, name: str) -> GraphRecord:
+def _member(walk: Walk, value: Enum, name: str) -> GraphRecord:
     own = tokens("member", value._name_)
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
-    held = vars(value)
-    known = walk.read.names(value, held)
-    for each in sorted(known):
-        if not each.startswith("_"):
-            inner = walk.read.field(value, held, each, f"{name}.{each}")
+    fields = vars(value)
+    names = walk.read.names(value, fields)
+    for field in sorted(names):
+        if not field.startswith("_"):
+            inner = walk.read.field(value, fields, field, f"{name}.{field}")
             if inner is not ABSENT:
-                links.append((each, walk.constant(inner, f"{name}.{each}")))
-    walk.read.more(value, held, known | {"_sort_order_", "_hash_"})
+                links.append((field, walk.constant(inner, f"{name}.{field}")))
+    walk.read.more(value, fields, names | {"_sort_order_", "_hash_"})
     return GraphRecord(own, links)
 
 
-def _container(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Describe a builtin container, or an object of a class derived from one, that holds more than plain data."""
     cls, base = type(value), builtin_base(type(value))
     own, links = tokens("container", base.__name__), []
@@ -299,20 +291,20 @@ def _container(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
             shown = f"{name}[{key!r}]" if is_atom(key) else f"{name}[]"
             mark_introspectable(walk, key)
             mark_introspectable(walk, each)
-            links.append(("key", walk.link(key, walk.called(key, shown))))
-            links.append(("value", walk.link(each, walk.called(each, shown))))
+            links.append(("key", walk.link(key, walk.part_name(key, shown))))
+            links.append(("value", walk.link(each, walk.part_name(each, shown))))
     elif isinstance(value, bytearray):
         own += tokens(bytes(walk.read.elements(value, bytearray, name)))
     else:
         builtin: Any = base
         fixed = isinstance(value, tuple | frozenset)
-        held = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
+        items = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
         if isinstance(value, set | frozenset) or walk.is_shown(value):
             # The order in which things are shown is often that of a set.
-            held = _in_order(walk, tuple(held), name)
-        for each in held:
+            items = _in_order(walk, tuple(items), name)
+        for each in items:
             mark_introspectable(walk, each)
-        links += walk.links(enumerate(held), name)
+        links += walk.links(enumerate(items), name)
     if cls is not base:
         more = describe_object(walk, value, name)
         return GraphRecord(own + more.own, [*links, *more.links])
@@ -321,29 +313,29 @@ def _container(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
 
 def builtin_base(cls: type) -> type:
     """Return the builtin class that a container is of."""
-    return next(each for each in cls.__mro__ if each.__module__ in ("builtins", "collections") and each is not object)
+    return next(base for base in cls.__mro__ if base.__module__ in ("builtins", "collections") and base is not object)
 
 
-def _sortable(walk: ReachabilityWalk, value: Any, name: str) -> bytes:
+def _sort_key(walk: Walk, value: Any, name: str) -> bytes:
     if is_atom(value):
         return b"0" + tokens(value)
     data = plain(walk, value, name)
     return b"1" + data if data is not None else b"2" + tokens(*counted_name(value), str(getattr(value, "name", "")))
 
 
-def _in_order(walk: ReachabilityWalk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+def _in_order(walk: Walk, items: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     """Return the items of a set, in an order that follows from what they are.
 
     Objects that are alike in all else are ordered by the digest of each.
     """
-    keys = [_sortable(walk, each, name) for each in items]
+    keys = [_sort_key(walk, item, name) for item in items]
     if walk.outermost and len(set(keys)) < len(keys):
         often = Counter(keys)
         keys = [key + walk.digest_apart(each) if often[key] > 1 else key for key, each in zip(keys, items, strict=True)]
     return tuple(each for _, each in sorted(zip(keys, items, strict=True), key=lambda pair: pair[0]))
 
 
-def _subclass_of_atom(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _subclass_of_atom(walk: Walk, value: Any, name: str) -> GraphRecord:
     base = next(each for each in type(value).__mro__ if each in ATOMS)
     more = describe_object(walk, value, name)
     exact = base.__str__(value) if base is str else base(value) if base is not bytes else bytes(value)
@@ -352,32 +344,32 @@ def _subclass_of_atom(walk: ReachabilityWalk, value: Any, name: str) -> GraphRec
     return GraphRecord(tokens("atom", exact) + more.own, more.links)
 
 
-def _namespace(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _namespace(walk: Walk, value: Any, name: str) -> GraphRecord:
     links = walk.links([("class", type(value))], name)
-    return GraphRecord(tokens("namespace"), [*links, *fields_linked(walk, value, name)])
+    return GraphRecord(tokens("namespace"), [*links, *field_links(walk, value, name)])
 
 
-def _exception(walk: ReachabilityWalk, value: BaseException, name: str) -> GraphRecord:
+def _exception(walk: Walk, value: BaseException, name: str) -> GraphRecord:
     return GraphRecord(
         tokens("exception"),
         [
             *walk.links([("class", type(value)), *enumerate(value.args)], name),
-            *fields_linked(walk, value, name),
+            *field_links(walk, value, name),
         ],
     )
 
 
-def _proxy(walk: ReachabilityWalk, value: types.MappingProxyType[Any, Any], name: str) -> GraphRecord:
+def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> GraphRecord:
     keys = tuple(value)
     walk.guard.items(value, types.MappingProxyType, keys)
     return GraphRecord(tokens("proxy"), [("of", walk.link(dict(walk.read.fields(value, value, name)), name))])
 
 
-def _view(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
+def _view(walk: Walk, value: Any, name: str) -> GraphRecord:
     return GraphRecord(tokens("view", type(value).__name__), walk.links([("of", value.mapping)], name))
 
 
-KINDS: list[tuple[Any, Callable[[ReachabilityWalk, Any, str], GraphRecord]]] = [
+KINDS: list[tuple[Any, Callable[[Walk, Any, str], GraphRecord]]] = [
     (FunctionType, _function),
     (types.MethodType, _method),
     (functools.partial, _partial),

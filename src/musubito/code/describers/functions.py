@@ -5,41 +5,38 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.classes import CONSTRUCTORS
 from musubito.code.describers.introspection import (
-    called_by_name,
-    names_of,
-    note_looks,
-    note_reader,
-    order_of,
-    subclasses_linked,
+    asks_for_subclasses,
+    function_names,
+    mark_introspectable,
+    note_introspecting_function,
+    note_introspection,
+    order_links,
+    subclass_links,
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
-from musubito.code.describers.objects import mark_introspectable
-from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, contents, step_of
-from musubito.code.lazy_imports import absolute, imported, lazy_attribute
-from musubito.code.ownership import Owner, module_name
-from musubito.code.state.unread_fields import note_fields
+from musubito.code.describers.unread_fields import note_fields
+from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, contents, step_of
+from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
-from musubito.code.syntax.ast_digest import handed_on, normalised, normalised_bytecode, tokens
-from musubito.code.syntax.bytecode import scan_bytecode, words_of
-from musubito.code.syntax.name_usage import NameRead, NameUsage, Root, scan
-from musubito.code.syntax.source import Source, source_of
+from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.function_text import text_of
+from musubito.code.syntax.name_usage import NameRead, NameUsage, Root
+from musubito.code.syntax.occurrences import absolute
+from musubito.code.walk import Walk
 from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
-from musubito.code.world.loaded_modules import modules_linked, shared_by_all
+from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
+from musubito.code.world.loaded_modules import module_links, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["Namespace", "describe_function", "describe_names", "module_of", "script_of", "text_of"]
+__all__ = ["describe_function", "describe_names"]
 
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where the module lies: a checkout elsewhere is the same code."""
@@ -47,29 +44,7 @@ PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader_
 Links: TypeAlias = list[tuple[str, bytes]]
 
 
-class Text(NamedTuple):
-    """The code of a function in source form, if there is one, and what the code names."""
-
-    source: Source | None
-    scan: NameUsage
-    words: frozenset[str]
-    """The words that the code mentions (see `words_of`)."""
-    written: dict[tuple[bool, bool], bytes]
-    """The code in its normal form, by whether docstrings and whether the signature are in it."""
-
-    def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
-        """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
-        if self.source is None:
-            docs = signature = False
-        known = self.written.get((docs, signature))
-        if known is None:
-            node = None if self.source is None else self.source.node
-            known = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
-            self.written[docs, signature] = known
-        return known
-
-
-class _How(NamedTuple):
+class _Use(NamedTuple):
     """The use that a function makes of a value that it reads."""
 
     called: bool
@@ -79,44 +54,7 @@ class _How(NamedTuple):
     """Whether the value is only handed to methods that show it."""
 
 
-class Namespace:
-    """The globals of a function that are the globals of no module."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-
-
-_texts: WeakKeyDictionary[CodeType, dict[int, Text]] = WeakKeyDictionary()
-"""The texts by code, then by the id of the code."""
-
-
-def text_of(function: FunctionType) -> Text:
-    """Return the source of a function's code, if there is one, and what the code names."""
-    code = function.__code__
-    kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
-    text = kept.get(id(code))
-    if text is None:
-        source = source_of(code, script_of(function))
-        found = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
-        text = kept[id(code)] = Text(source, found, words_of(code), {})
-    return text
-
-
-def script_of(function: FunctionType) -> str | None:
-    """Return the file of the module that the function's globals name, if they name one."""
-    file = function.__globals__.get("__file__")
-    return file if isinstance(file, str) else None
-
-
-def module_of(function: FunctionType) -> str:
-    """Return the module that a function counts as defined in, whatever `functools.wraps` made the function state."""
-    name = function.__globals__.get("__name__")
-    return canonical_module(name) if isinstance(name, str) else module_name(function)
-
-
-def describe_function(walk: ReachabilityWalk, function: FunctionType, name: str, member: bool) -> GraphRecord:
+def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> GraphRecord:
     """Return the record of a function of the user's.
 
     `member`: the function is reached through the receiver of the step, whose class is known.
@@ -134,85 +72,85 @@ def describe_function(walk: ReachabilityWalk, function: FunctionType, name: str,
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
-    own += names_of(walk, function, held=signature)
+    own += function_names(walk, function, is_value=signature)
     if walk.text and text.source is not None:
         own += tokens("text", text.source.text)
-    note_looks(walk, text.scan)
+    note_introspection(walk, text.scan)
     note_fields(walk, function, text.scan)
     if walk.live:
-        _runs(walk, function, text.scan)
-        _writes(walk, function, text.scan, member)
+        _note_runs(walk, function, text.scan)
+        _note_writes(walk, function, text.scan, member)
     links: Links = []
-    cells = _cells(walk, function, name, links)
+    cells = _cell_values(walk, function, name, links)
     added_to = {each for each in text.scan.added_to if _is_sink(function, each, cells)}
     for read in sorted(text.scan.reads, key=lambda each: (each.root.value, each.name, each.attributes)):
         label = ".".join((read.name, *read.attributes))
         if read in added_to:
-            links += _added_to(walk, function, read, cells, name)
+            links += _added_to_links(walk, function, read, cells, name)
             continue
         value, bound = ABSENT, read.name
-        given = (read.name, *read.attributes)[-1] in text.scan.given
-        how = _How(read in text.scan.calls, given, read.name in text.scan.shown)
+        is_handed_on = (read.name, *read.attributes)[-1] in text.scan.given
+        use = _Use(read in text.scan.calls, is_handed_on, read.name in text.scan.shown)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
-                    _global(walk, function, read.name, label, links),
+                    _global_value(walk, function, read.name, label, links),
                     f"{module_of(function)}.{read.name}",
                 )
             case Root.CLOSURE:
                 value, bound = cells.get(read.name, ABSENT), f"{name}:{read.name}"
             case Root.IMPORT:
-                _imported(walk, function, read, links, how)
+                _follow_import(walk, function, read, links, use)
             case Root.RECEIVER | Root.SUPER if member:
-                _member(walk, read, links)
+                _follow_member(walk, read, links)
         if value is not ABSENT:
-            _follow(walk, value, read.attributes, label, bound, links, how)
+            _follow(walk, value, read.attributes, label, bound, links, use)
     if text.scan.dynamic:
-        links.append(("globals", walk.link(_all_names(walk, function), f"{module_of(function)}.*")))
+        links.append(("globals", walk.link(_globals_of(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
-    links += modules_linked(walk, function, name, text)
+    links += module_links(walk, function, name, text)
     if walk.live:
         note_unrepeatable(walk, function, name, text)
         note_file_checks(walk, function, name, text)
-    _parameters(walk, function, name, links)
+    _add_defaults(walk, function, name, links)
     if signature:
         links += annotation_links(walk, function, name)
     if function.__dict__:
-        _function_fields(walk, function, name, links)
+        _add_function_fields(walk, function, name, links)
     return GraphRecord(own, links)
 
 
-def describe_names(walk: ReachabilityWalk, names: dict[str, Any], name: str) -> GraphRecord:
+def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:
     """Return the record of a whole module, for code that gets at its names in other ways than by naming them."""
-    known = walk.read.names(names, names)
-    walk.read.more(names, names, known)
+    keys = walk.read.names(names, names)
+    walk.read.more(names, names, keys)
     links: Links = []
-    for each in sorted(known):
-        if not (each.startswith("__") and each.endswith("__")):
-            value = walk.read.name(names, each, f"{name}.{each}")
+    for key in sorted(keys):
+        if not (key.startswith("__") and key.endswith("__")):
+            value = walk.read.name(names, key, f"{name}.{key}")
             if value is ABSENT:
                 continue
             mark_introspectable(walk, value)
-            runs = not isinstance(value, FunctionType) or each in walk.facts.mentioned
-            links.append((each, walk.constant(value, f"{name}.{each}", runs=runs)))
-    links += order_of(walk, names, names, (), name)
+            runs = not isinstance(value, FunctionType) or key in walk.facts.mentioned
+            links.append((key, walk.constant(value, f"{name}.{key}", runs=runs)))
+    links += order_links(walk, names, names, (), name)
     return GraphRecord(tokens("module", name), links)
 
 
 # -- the function object -----------------------------------------------------------------------------------------------
 
 
-def _cells(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
+def _cell_values(walk: Walk, function: FunctionType, name: str, links: Links) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        held = walk.read.cell(cell, variable, f"{name}:{variable}")
-        values[variable] = walk.original(held)
-        if held is ABSENT:
+        value = walk.read.cell(cell, variable, f"{name}:{variable}")
+        values[variable] = walk.original(value)
+        if value is ABSENT:
             links.append((f"closure {variable}", b"unbound"))
     return values
 
 
-def _parameters(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> None:
+def _add_defaults(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     walk.guard.attribute(function, "__defaults__", function.__defaults__)
     walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
     for number, value in enumerate(function.__defaults__ or ()):
@@ -228,53 +166,53 @@ def _parameters(walk: ReachabilityWalk, function: FunctionType, name: str, links
             links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
 
 
-def _function_fields(walk: ReachabilityWalk, function: FunctionType, name: str, links: Links) -> None:
+def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
     """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
-    known = walk.read.names(function, fields)
-    walk.read.more(function, fields, known)
+    names = walk.read.names(function, fields)
+    walk.read.more(function, fields, names)
     wrapped = fields.get("__wrapped__")
     copied: Mapping[str, Any] = {}
     if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Owner.USER:
         # Attributes that `functools.wraps` copies from a package's function (tenacity's statistics) are not the user's.
         copied = wrapped.__dict__
-    for each in sorted(known):
-        if not each.startswith("__musubito") and (each == "__wrapped__" or each not in copied):
-            value = walk.read.field(function, fields, each, f"{name}.{each}")
+    for field in sorted(names):
+        if not field.startswith("__musubito") and (field == "__wrapped__" or field not in copied):
+            value = walk.read.field(function, fields, field, f"{name}.{field}")
             if value is ABSENT:
                 continue
-            if each != "__wrapped__":
+            if field != "__wrapped__":
                 mark_introspectable(walk, value)
-            links.append((f"field {each}", walk.constant(value, f"{name}.{each}")))
+            links.append((f"field {field}", walk.constant(value, f"{name}.{field}")))
 
 
 # -- what it runs and writes -------------------------------------------------------------------------------------------
 
 
-def _runs(walk: ReachabilityWalk, function: FunctionType, found: NameUsage) -> None:
-    """Note what a function that can run may run in turn.
+def _note_runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
+    """Note the methods and attributes that a function which can run may run in turn.
 
     The calls that a constructor makes on its own object do not count: they set the object up.
     """
     facts = walk.facts
-    facts.mentioned |= found.mentions
-    facts.called_names |= found.called_names
-    facts.handed |= found.given
-    facts.limits.fields |= found.stores
-    facts.limits.mutators |= found.mutators
-    facts.limits.dynamic |= found.dynamic
+    facts.mentioned |= usage.mentions
+    facts.called_names |= usage.called_names
+    facts.handed |= usage.given
+    facts.limits.fields |= usage.stores
+    facts.limits.mutators |= usage.mutators
+    facts.limits.dynamic |= usage.dynamic
     if function.__name__ not in CONSTRUCTORS:
-        facts.mentioned |= found.of_receiver
+        facts.mentioned |= usage.of_receiver
 
 
-def _writes(walk: ReachabilityWalk, function: FunctionType, found: NameUsage, member: bool) -> None:
+def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: bool) -> None:
     """Note the names that a function that can run writes, and the values that it hands on."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     owner = walk.owners.get(id(function))
     if owner is None and member and walk.owner is not None:
         owner = walk.owner, function.__code__.co_varnames[:1] == ("cls",)
-    for write in found.writes:
+    for write in usage.writes:
         if write.root is Root.RECEIVER:
             if owner is not None and function.__name__ not in CONSTRUCTORS:
                 walk.limits.add_member(*owner, write)
@@ -286,7 +224,7 @@ def _writes(walk: ReachabilityWalk, function: FunctionType, found: NameUsage, me
             walk.limits.add_name(function.__globals__, write.name, Manner(write.counts, write.lazily))
         else:
             walk.limits.add_name(cells[write.name], write.name, Manner(write.counts, write.lazily))
-    for place in found.handed:
+    for place in usage.handed:
         value = _root_of(function, cells, place.root, place.name)
         for key in place.path:
             value = step_into(value, key)
@@ -295,8 +233,8 @@ def _writes(walk: ReachabilityWalk, function: FunctionType, found: NameUsage, me
         if place.exact:
             walk.limits.open(value)
         else:
-            for each in _held_in(value):
-                walk.limits.open(each)
+            for item in _possible_items(value):
+                walk.limits.open(item)
 
 
 def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: str) -> Any:
@@ -311,7 +249,7 @@ def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: st
             return ABSENT
 
 
-def _held_in(value: Any) -> list[Any]:
+def _possible_items(value: Any) -> list[Any]:
     """Return all that an item of a container may be, if its key is not known."""
     if isinstance(value, dict):
         return list(dict.values(value))
@@ -330,16 +268,14 @@ def _value_of(function: FunctionType, read: NameRead, cells: dict[str, Any]) -> 
     return cells.get(read.name, ABSENT) if read.root is Root.CLOSURE else function.__globals__.get(read.name, ABSENT)
 
 
-def _added_to(
-    walk: ReachabilityWalk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str
-) -> Links:
+def _added_to_links(walk: Walk, function: FunctionType, read: NameRead, cells: dict[str, Any], name: str) -> Links:
     """Return the links to a value that the code only adds to.
 
     A container counts by its type, as if it were empty. A number does not count.
     """
     value = _value_of(function, read, cells)
     called = f"{name}:{read.name}" if read.root is Root.CLOSURE else f"{module_of(function)}.{read.name}"
-    walk.is_state(called)
+    walk.note_state(called)
     if read.root is Root.GLOBAL:
         walk.guard.kind_of_item(function.__globals__, read.name, type(value))
     label = ".".join((read.name, *read.attributes))
@@ -349,7 +285,7 @@ def _added_to(
 # -- what it reads -----------------------------------------------------------------------------------------------------
 
 
-def _global(walk: ReachabilityWalk, function: FunctionType, name: str, label: str, links: Links) -> Any:
+def _global_value(walk: Walk, function: FunctionType, name: str, label: str, links: Links) -> Any:
     if name in PLACES:
         return ABSENT
     value = walk.read.name(function.__globals__, name, f"{module_of(function)}.{name}")
@@ -366,9 +302,9 @@ def _global(walk: ReachabilityWalk, function: FunctionType, name: str, label: st
 
 
 def _follow(
-    walk: ReachabilityWalk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, how: _How
+    walk: Walk, value: Any, attributes: tuple[str, ...], label: str, name: str, links: Links, use: _Use
 ) -> None:
-    """Add links to what a chain of attributes leads to: the modules on the way, then the value itself."""
+    """Add links to the end of a chain of attributes, and to the modules on the way."""
     rest = list(attributes)
     lazy = ""
     while rest and isinstance(value, ModuleType):
@@ -384,44 +320,44 @@ def _follow(
             break
         if attribute in PLACES:
             return
-        found = walk.read.name(names, attribute, name)
-        if found is ABSENT:
-            found = lazy_attribute(walk, value, attribute) if user else ABSENT
-            if found is ABSENT:
+        member = walk.read.name(names, attribute, name)
+        if member is ABSENT:
+            member = lazy_attribute(walk, value, attribute) if user else ABSENT
+            if member is ABSENT:
                 links.append((label, tokens("unbound" if user else "named", ".".join((name, *rest)))))
                 return
-        value = found
+        value = member
     if lazy and isinstance(value, FunctionType | type) and module_name(value).partition(".")[0] == lazy:
         # This module makes its names on demand: it does not count whether this name was made yet.
         links.append((label, tokens("named", ".".join((name, *rest)))))
         return
     if isinstance(value, FunctionType) and rest and walk.origins.of_function(value) is Owner.USER:
-        _function_fields(walk, value, name, links)
+        _add_function_fields(walk, value, name, links)
     if shared_by_all(value) is not None:
         return
-    note_reader(walk, value)
-    if called_by_name(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
-        links += subclasses_linked(walk, value)
+    note_introspecting_function(walk, value)
+    if asks_for_subclasses(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
+        links += subclass_links(walk, value)
     if not rest and walk.live:
-        if how.called:
-            walk.calls(value)
-        if how.given:
+        if use.called:
+            walk.note_call(value)
+        if use.given:
             mark_introspectable(walk, value)
-    links.append((label, walk.constant(value, name, whole=how.given and not rest, shown=how.shown)))
+    links.append((label, walk.constant(value, name, whole=use.given and not rest, shown=use.shown)))
 
 
-def _imported(walk: ReachabilityWalk, function: FunctionType, read: NameRead, links: Links, how: _How) -> None:
-    """Add links to what the function imports itself.
+def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Links, use: _Use) -> None:
+    """Add links to a module that the function imports itself, and to the names that it takes from the module.
 
     Another package counts by its name alone, whether it is imported yet or not. If the user's own code was put there,
     that code counts.
     """
     module = absolute(read.name, function)
     full = ".".join((module, *read.attributes))
-    value: Any = imported(walk, module)
+    value: Any = import_user_module(walk, module)
     if value is not None and walk.origins.of_module(value) is Owner.USER:
         walk.guard.item(sys.modules, module, value)
-        _follow(walk, value, read.attributes, full, full, links, how)
+        _follow(walk, value, read.attributes, full, full, links, use)
         return
     walk.others.add(module.partition(".")[0])
     walk.modules.add(module)
@@ -437,12 +373,12 @@ def _imported(walk: ReachabilityWalk, function: FunctionType, read: NameRead, li
         value = value.__dict__[attribute]
     is_users = isinstance(value, FunctionType) and walk.origins.of_function(value) is Owner.USER
     if is_users or is_mock(value):
-        if how.given and walk.live:
+        if use.given and walk.live:
             mark_introspectable(walk, value)
-        links.append((full, walk.link(value, walk.called(value, full))))
+        links.append((full, walk.link(value, walk.part_name(value, full))))
 
 
-def _all_names(walk: ReachabilityWalk, function: FunctionType) -> ModuleType | Namespace:
+def _globals_of(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
     module = find_module(module_of(function))
     if module is not None and module.__dict__ is function.__globals__:
         return module
@@ -460,13 +396,13 @@ def _is_method_of(owner: type | None, function: FunctionType) -> bool:
     return any(qualified_name(cls) == (module_of(function), prefix) for cls in owner.__mro__)
 
 
-def _member(walk: ReachabilityWalk, read: NameRead, links: Links) -> None:
+def _follow_member(walk: Walk, read: NameRead, links: Links) -> None:
     owner = walk.owner
     if owner is None:
         return
-    attributes = [each for each in read.attributes if each != "__class__"]
+    attributes = [attribute for attribute in read.attributes if attribute != "__class__"]
     if read.root is Root.RECEIVER and (not attributes or attributes[0] == "__dict__"):
-        links.append(("receiver", walk.link(owner, walk.called(owner, ""))))
+        links.append(("receiver", walk.link(owner, walk.part_name(owner, ""))))
     if not attributes:
         return
     walk.guard.attribute(owner, "__mro__", owner.__mro__)
@@ -474,27 +410,27 @@ def _member(walk: ReachabilityWalk, read: NameRead, links: Links) -> None:
         if walk.origins.of_class(cls) is not Owner.USER:
             continue
         members, name = vars(cls), attributes[0]
-        bound = f"{walk.called(cls, '')}.{name}"
+        bound = f"{walk.part_name(cls, '')}.{name}"
         value = walk.read.field(cls, members, name, bound)
         if value is ABSENT:
             continue
         if name in walk.facts.handed:
             mark_introspectable(walk, value)
-        links += _of_receiver(walk, cls, value, f"{read.root.value}.{name}", bound)
+        links += _receiver_links(walk, cls, value, f"{read.root.value}.{name}", bound)
         if read.root is Root.RECEIVER:
             return
 
 
-def _of_receiver(walk: ReachabilityWalk, cls: type, member: Any, label: str, name: str) -> Links:
+def _receiver_links(walk: Walk, cls: type, member: Any, label: str, name: str) -> Links:
     """Return the links of a member that is reached through the receiver: its functions reach others in the same way."""
     step = step_of(member)
     inside = [member, *(getattr(member, part, None) for part in ("__func__", "fget", "fset", "fdel", "func"))]
     functions = [step.function if step is not None else None, *inside]
     links = [] if isinstance(member, FunctionType) else [(label, walk.constant(member, name))]
-    for each in functions:
-        if isinstance(each, FunctionType) and walk.origins.of_function(each) is Owner.USER:
-            walk.owners.setdefault(id(each), (cls, isinstance(member, classmethod)))
-            links.append((f"{label}()", walk.link(each, walk.called(each, name), member=True)))
-        elif isinstance(each, FunctionType) and each is member:
+    for function in functions:
+        if isinstance(function, FunctionType) and walk.origins.of_function(function) is Owner.USER:
+            walk.owners.setdefault(id(function), (cls, isinstance(member, classmethod)))
+            links.append((f"{label}()", walk.link(function, walk.part_name(function, name), member=True)))
+        elif isinstance(function, FunctionType) and function is member:
             links.append((label, walk.constant(member, name)))
     return links

@@ -2,69 +2,106 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Collection, Iterable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from musubito.code.graph_record import step_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS, NameUsage
+from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["called_by_name", "names_of", "note_looks", "note_reader", "order_of", "subclasses_linked", "text_read"]
+__all__ = [
+    "asks_for_subclasses",
+    "function_names",
+    "mark_introspectable",
+    "note_introspecting_function",
+    "note_introspection",
+    "order_links",
+    "subclass_links",
+    "written_text",
+]
 
 NAMES: Final = frozenset({"__name__", "__qualname__"})
 """Attributes in which a function states its name."""
 SUBCLASSES: Final = "__subclasses__"
 """The method by which code asks a class for its subclasses."""
+DEPTH: Final = 100
+"""Number of wrappers around a function that are entered."""
 
 
-def note_looks(walk: ReachabilityWalk, scan: NameUsage) -> None:
-    """Note what the code of one function looks at of other code."""
+def note_introspection(walk: Walk, scan: NameUsage) -> None:
+    """Note which properties of other code one function reads: docstrings, annotations, order, text."""
     walk.facts.docs |= scan.reads_docs
     walk.facts.annotations |= scan.reads_annotations
     walk.facts.order |= scan.reads_order
     walk.facts.text |= scan.reads_source
 
 
-def note_reader(walk: ReachabilityWalk, value: Any) -> None:
+def note_introspecting_function(walk: Walk, value: Any) -> None:
     """Note a reached function of a library that looks at code, under whatever name it is reached."""
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Owner.USER:
         walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
         walk.facts.text |= value.__name__ in SOURCE_READERS
 
 
-def names_of(walk: ReachabilityWalk, function: FunctionType, *, held: bool) -> bytes:
+def mark_introspectable(walk: Walk, value: Any) -> None:
+    """Mark a function as one whose docstring and annotations may be read.
+
+    If code holds a function and does not merely call it by its name, it may read them. The functions and wrappers that
+    lie under `value` are entered too.
+    """
+    for _ in range(DEPTH):
+        step = step_of(value)
+        if step is not None:
+            value = step.function
+        elif isinstance(value, types.MethodType | classmethod | staticmethod):
+            value = value.__func__
+        elif isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, functools._lru_cache_wrapper):
+            value = value.__wrapped__
+        elif isinstance(value, FunctionType):
+            value = walk.original(value)
+            if walk.origins.of_function(value) is Owner.USER:
+                walk.facts.given.add(id(value), value)
+            value = value.__dict__.get("__wrapped__")
+        else:
+            return
+
+
+def function_names(walk: Walk, function: FunctionType, *, is_value: bool) -> bytes:
     """Return the names that a function bears, if code may read them; otherwise nothing.
 
-    `held`: the function is held as a value.
+    `is_value`: code holds the function as a value.
     """
-    if not held and not walk.facts.mentioned.meets(NAMES):
+    if not is_value and not walk.facts.mentioned.meets(NAMES):
         return b""
     walk.guard.attribute(function, "__name__", function.__name__)
     walk.guard.attribute(function, "__qualname__", function.__qualname__)
     return tokens("called", function.__name__, function.__qualname__)
 
 
-def order_of(
-    walk: ReachabilityWalk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
+def order_links(
+    walk: Walk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
 ) -> list[tuple[str, bytes]]:
     """Return names in the order of their definition, if reached code gets at that order."""
     if not walk.order:
         return []
 
     def ordered() -> tuple[str, ...]:
-        texts = (each for each in names if isinstance(each, str))
-        return tuple(each for each in texts if each not in left_out and not each.startswith("__"))
+        texts = (text for text in names if isinstance(text, str))
+        return tuple(text for text in texts if text not in left_out and not text.startswith("__"))
 
     return [("order", b"o" + tokens(*walk.read.order(thing, ordered, name)))]
 
 
-def text_read(walk: ReachabilityWalk, thing: Any) -> bytes:
+def written_text(walk: Walk, thing: Any) -> bytes:
     """Return the text of a class or module as it is written, if reached code reads such texts."""
     if not walk.text:
         return b""
@@ -74,13 +111,13 @@ def text_read(walk: ReachabilityWalk, thing: Any) -> bytes:
         return b""  # the code that reads it finds no text either
 
 
-def subclasses_linked(walk: ReachabilityWalk, cls: type) -> list[tuple[str, bytes]]:
+def subclass_links(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     """Return references to the user's subclasses of a class, if reached code asks classes for theirs."""
     if SUBCLASSES not in walk.facts.mentioned:
         return []
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
-    found = [each for each in _subclasses(cls) if walk.origins.of_class(each) is Owner.USER]
-    return [(f"subclass {number}", walk.link(each, walk.called(each, ""))) for number, each in enumerate(found)]
+    users = [subclass for subclass in _subclasses(cls) if walk.origins.of_class(subclass) is Owner.USER]
+    return [(f"subclass {number}", walk.link(each, walk.part_name(each, ""))) for number, each in enumerate(users)]
 
 
 def _subclasses(cls: type) -> list[type]:
@@ -88,10 +125,10 @@ def _subclasses(cls: type) -> list[type]:
 
     Of several with one name only the latest is returned: the others are only not collected yet.
     """
-    found: list[type] = type.__subclasses__(cls)
-    return list({qualified_name(each): each for each in found}.values())
+    subclasses: list[type] = type.__subclasses__(cls)
+    return list({qualified_name(subclass): subclass for subclass in subclasses}.values())
 
 
-def called_by_name(attributes: list[str]) -> bool:
+def asks_for_subclasses(attributes: list[str]) -> bool:
     """Return whether a chain of attributes asks a class for its subclasses."""
     return attributes[:1] == [SUBCLASSES]

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from functools import cache
 from threading import Lock
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.graph_record import GraphRecord, contents, fields_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
 
 __all__ = ["describe_mock", "is_mock", "mock_of"]
 
@@ -44,26 +42,26 @@ def mock_of(function: FunctionType) -> Any:
     return mock if is_mock(mock) else None
 
 
-def describe_mock(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
-    """Return the record of a mock: its kind, and what was put into it and into its children."""
-    found = list(_put_in(value))
-    walk.guard.same(lambda: [(label, id(each)) for label, each in _put_in(value)], [(k, id(v)) for k, v in found])
+def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
+    """Return the record of a mock: its kind, and all that was put into it and into its children."""
+    assigned = list(_assigned(value))
+    walk.guard.same(lambda: [(label, id(each)) for label, each in _assigned(value)], [(k, id(v)) for k, v in assigned])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
-    links = [("class", walk.link(cls, walk.called(cls, name))) for cls in mine]
-    for label, each in found:
+    links = [("class", walk.link(cls, walk.part_name(cls, name))) for cls in mine]
+    for label, each in assigned:
         inner = f"{name}.{label}"
         if hasattr(type(each), "__next__"):
-            for number, answer in enumerate(_listed(each)):
-                links.append((f"{label} {number}", walk.link(answer, walk.called(answer, inner))))
+            for number, answer in enumerate(_first_answers(each)):
+                links.append((f"{label} {number}", walk.link(answer, walk.part_name(answer, inner))))
             if type(each) not in LISTS:
-                walk.not_tracked(inner, each)
+                walk.note_untracked(inner, each)
         else:
-            links.append((label, walk.link(each, walk.called(each, inner))))
+            links.append((label, walk.link(each, walk.part_name(each, inner))))
     return GraphRecord(tokens("mock", type(value).__name__), links)
 
 
-def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what was put into a mock and its children, each with the path that leads to it."""
+def _assigned(top: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the things that were put into a mock and its children, each after its path."""
     pending: list[tuple[str, Any]] = [("", top)]
     seen: set[int] = set()
     while pending:
@@ -71,48 +69,50 @@ def _put_in(top: Any) -> Iterator[tuple[str, Any]]:
         if id(mock) in seen:
             continue
         seen.add(id(mock))
-        held = fields_of(mock) or {}
-        children = dict(held.get("_mock_children") or {})
+        fields = fields_of(mock) or {}
+        children = dict(fields.get("_mock_children") or {})
         for label, each in sorted(children.items(), key=lambda pair: str(pair[0])):
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
             elif each is not None:
                 yield f"{path}.{label}", str(each)  # a mark that the child was deleted
-        for label, each in _fields(mock, held):
+        for label, each in _fields(mock, fields):
             if is_mock(each):
                 pending.append((f"{path}.{label}", each))
             else:
                 yield f"{path}.{label}", each
 
 
-def _fields(mock: Any, held: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what was put into one mock itself."""
+def _fields(mock: Any, fields: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the things that were put into one mock itself, each after its label."""
     library = sys.modules["unittest.mock"]
-    delegate = held.get("_mock_delegate")
-    where = held if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
+    delegate = fields.get("_mock_delegate")
+    answers = (
+        fields if delegate is None else {f"_mock_{name}": each for name, each in (fields_of(delegate) or {}).items()}
+    )
     for label in ("_mock_return_value", "_mock_side_effect"):
-        each = where.get(label)
-        if each is not None and each is not library.DEFAULT and not _is_made(held, label, each):
+        each = answers.get(label)
+        if each is not None and each is not library.DEFAULT and not _is_default(fields, label, each):
             yield "()" if label == "_mock_return_value" else "(side effect)", each
     for label in ("_mock_wraps", "_spec_class", "_mock_methods"):
-        if held.get(label) is not None:
-            yield label, held[label]
-    for label in sorted(map(str, held)):
+        if fields.get(label) is not None:
+            yield label, fields[label]
+    for label in sorted(map(str, fields)):
         if not label.startswith(("_mock_", "_spec_")) and label not in _own_names():
-            yield label, held[label]
+            yield label, fields[label]
     for label, each in sorted(vars(type(mock)).items()):
         # Each mock has a class of its own, which holds the special methods that the mock was given.
         if isinstance(each, FunctionType) and not any(is_mock(contents(cell)) for cell in each.__closure__ or ()):
             yield label, each  # a function that asks a mock stands for a child, which was looked at already
 
 
-def _is_made(held: dict[Any, Any], label: str, value: object) -> bool:
+def _is_default(fields: dict[Any, Any], label: str, value: object) -> bool:
     """Return whether `MagicMock` itself gave a special method with these fields its answer."""
     library: Any = sys.modules["unittest.mock"]
-    name, parent = held.get("_mock_new_name"), held.get("_mock_new_parent")
+    name, parent = fields.get("_mock_new_name"), fields.get("_mock_new_parent")
     if label == "_mock_side_effect":
-        made = isinstance(value, FunctionType) and value.__module__ == library.__name__
-        return made and name in getattr(library, "_side_effect_methods", {})
+        is_default = isinstance(value, FunctionType) and value.__module__ == library.__name__
+        return is_default and name in getattr(library, "_side_effect_methods", {})
     calculated = getattr(library, "_calculate_return_value", {}).get(name)
     if calculated is not None and parent is not None and type(value) in (int, str):
         return bool(value == calculated(parent))
@@ -127,7 +127,7 @@ def _own_names() -> frozenset[str]:
     return frozenset().union(*(vars(kind()) for kind in kinds))
 
 
-def _listed(iterator: Any) -> list[Any]:
+def _first_answers(iterator: Any) -> list[Any]:
     """Return the answers that an iterator had left when it was first seen.
 
     The answers that it has given since do not count: that is the doing of its callers.
@@ -135,13 +135,13 @@ def _listed(iterator: Any) -> list[Any]:
     with _lock:
         kept = _answers.get(id(iterator))
         if kept is None:
-            kept = _answers[id(iterator)] = iterator, _left(iterator)
+            kept = _answers[id(iterator)] = iterator, _answers_left(iterator)
             if len(_answers) > MOST_KEPT:
                 _answers.popitem(last=False)
         return kept[1]
 
 
-def _left(iterator: Any) -> list[Any]:
+def _answers_left(iterator: Any) -> list[Any]:
     if type(iterator) not in LISTS:
         return []
     _, (items, *_), *position = iterator.__reduce__()

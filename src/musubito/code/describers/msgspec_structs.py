@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.syntax.ast_digest import tokens
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.walk import Walk
 
 __all__ = ["is_struct", "struct_links"]
 
@@ -22,16 +20,18 @@ def is_struct(cls: type) -> bool:
     return library is not None and isinstance(cls, type(library.Struct))
 
 
-def struct_links(walk: ReachabilityWalk, cls: Any, name: str) -> list[tuple[str, bytes]]:
+def struct_links(walk: Walk, cls: Any, name: str) -> list[tuple[str, bytes]]:
     """Return links to a struct's fields, their encoded names, their defaults and the options of the class."""
     config = cls.__struct_config__
-    options = {each: getattr(config, each) for each in dir(config) if not each.startswith("_")}
-    links = walk.links([*((each, getattr(cls, each)) for each in KEPT[:2]), *sorted(options.items())], name)
+    options = {option: getattr(config, option) for option in dir(config) if not option.startswith("_")}
+    links = walk.links(
+        [*((attribute, getattr(cls, attribute)) for attribute in KEPT[:2]), *sorted(options.items())], name
+    )
     for number, default in enumerate(cls.__struct_defaults__):
         if type(default).__name__ == "Factory":
-            links.append((f"factory {number}", walk.link(default.factory, walk.called(default.factory, name))))
+            links.append((f"factory {number}", walk.link(default.factory, walk.part_name(default.factory, name))))
         elif repr(default) == "NODEFAULT":
             links.append((f"default {number}", tokens(None)))
         else:
-            links.append((f"default {number}", walk.link(default, walk.called(default, name))))
+            links.append((f"default {number}", walk.link(default, walk.part_name(default, name))))
     return links

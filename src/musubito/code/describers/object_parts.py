@@ -33,7 +33,7 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 
-__all__ = ["Parts", "does_something", "hides", "is_machinery", "parts_of", "watched"]
+__all__ = ["Parts", "comparable_parts", "hides_content", "is_active", "is_machinery", "parts_of"]
 
 RESOURCES: Final = frozenset(
     (
@@ -47,7 +47,7 @@ RESOURCES: Final = frozenset(
 OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """Methods of objects that hold something which must be released; other objects have none of them."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
-"""Classes of loggers and what manages them."""
+"""Classes of loggers and of their managers."""
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
 """Containers whose content depends on when garbage was collected."""
 LARGE: Final = 4096
@@ -82,7 +82,7 @@ def _makes_machinery(cls: type) -> bool:
     top = module.partition(".")[0]
     if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
         return True
-    return "random" in module or any(hasattr(cls, each) for each in OPEN)
+    return "random" in module or any(hasattr(cls, method) for method in OPEN)
 
 
 def parts_of(value: Any, origin: Owner) -> Parts | None:
@@ -90,23 +90,25 @@ def parts_of(value: Any, origin: Owner) -> Parts | None:
 
     Return None if its fields, or its type alone, tell what it is.
     """
-    own = _contents(value)
-    if own is not None or does_something(value, (fields_of(value) or {}).values()):
+    own = _visible_parts(value)
+    if own is not None or is_active(value, (fields_of(value) or {}).values()):
         return own
     cls = type(value)
     if origin is Owner.USER or issubclass(cls, SHOWN):
         return None
-    if not _says_how(cls):
+    if not _defines_pickling(cls):
         return None
-    return _reduced(value) if origin is Owner.STDLIB or hides(cls) or _holds_hidden(value) else None
+    return _pickled_parts(value) if origin is Owner.STDLIB or hides_content(cls) or _holds_hidden(value) else None
 
 
 def _holds_hidden(value: Any) -> bool:
     """Return whether a field holds data of another language that only the object around it can pickle."""
-    held = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
+    values = [each for each in (fields_of(value) or {}).values() if each is not None and not callable(each)]
     return any(
-        hides(type(each)) and not (_says_how(type(each)) and _is_named(type(each))) and not is_machinery(each)
-        for each in held
+        hides_content(type(each))
+        and not (_defines_pickling(type(each)) and _is_named(type(each)))
+        and not is_machinery(each)
+        for each in values
     )
 
 
@@ -115,20 +117,20 @@ def _is_named(cls: type) -> bool:
     return cls.__module__ != "builtins" or vars(builtins).get(cls.__qualname__) is cls
 
 
-def does_something(value: Any, held: Iterable[Any]) -> bool:
+def is_active(value: Any, contents: Iterable[Any]) -> bool:
     """Return whether an object is no data, so that it rightly counts by its type.
 
     The object is machinery, holds machinery, or is an iterator, which its readers use up.
     """
-    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *held)))
+    return hasattr(type(value), "__next__") or any(map(is_machinery, (value, *contents)))
 
 
 @kept_for_a_round
-def hides(cls: type) -> bool:
+def hides_content(cls: type) -> bool:
     """Return whether the objects of a class are larger than their fields, or a base is not written in Python."""
     if is_struct(cls):
         return False  # slots hold all of such an object
-    slots = sum(isinstance(each, MemberDescriptorType) for base in cls.__mro__ for each in vars(base).values())
+    slots = sum(isinstance(value, MemberDescriptorType) for base in cls.__mro__ for value in vars(base).values())
     # A class of Cython's keeps a table of its methods in each object.
     table = any("__pyx_vtable__" in vars(each) for each in cls.__mro__)
     words = WORD * (slots + table + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0))
@@ -142,30 +144,30 @@ def hides(cls: type) -> bool:
     return shown is None and is_larger
 
 
-def watched(parts: Parts | None) -> object:
-    """Return what of an object must stay the same for its parts to stay the same."""
-    return None if parts is None else (parts.own, [(label, _same(each)) for label, each in parts.held])
+def comparable_parts(parts: Parts | None) -> object:
+    """Return a value that changes when the parts of an object change."""
+    return None if parts is None else (parts.own, [(label, _comparable(each)) for label, each in parts.held])
 
 
-def _same(value: Any) -> object:
+def _comparable(value: Any) -> object:
     """Return a thing's id if it stays the same object, or its content if it is made again each time."""
     if type(value) in (list, tuple):
-        return type(value), [_same(each) for each in value]
+        return type(value), [_comparable(item) for item in value]
     if type(value) is dict:
-        return [(_same(key), _same(each)) for key, each in value.items()]
+        return [(_comparable(key), _comparable(each)) for key, each in value.items()]
     return value if type(value) in (str, int, float, bytes, bool, type(None)) else id(value)
 
 
-def _contents(value: Any) -> Parts | None:
+def _visible_parts(value: Any) -> Parts | None:
     """Return the parts of an object of a class that shows them in other ways than by its fields."""
     match value:
         case io.StringIO() | io.BytesIO() if type(value) in (io.StringIO, io.BytesIO):
             if value.closed:
                 return Parts(tokens("closed"), [])
-            return Parts(tokens("buffer", _short(value.getvalue()), value.tell()), [])
+            return Parts(tokens("buffer", _shortened(value.getvalue()), value.tell()), [])
         case memoryview():
             try:
-                return Parts(tokens("view", value.format, value.shape, _short(value.tobytes())), [])
+                return Parts(tokens("view", value.format, value.shape, _shortened(value.tobytes())), [])
             except ValueError:
                 return Parts(tokens("released"), [])
         case struct.Struct():
@@ -174,7 +176,7 @@ def _contents(value: Any) -> Parts | None:
             # Without its flags: they tell what was done with it.
             names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
             return Parts(
-                tokens("context", *(getattr(value, each) for each in names)),
+                tokens("context", *(getattr(value, name) for name in names)),
                 [("traps", sorted(signal.__name__ for signal, raised in value.traps.items() if raised))],
             )
         case _ if type(value) in HOLDERS:
@@ -182,7 +184,7 @@ def _contents(value: Any) -> Parts | None:
     return None
 
 
-def _short(value: Any) -> object:
+def _shortened(value: Any) -> object:
     if len(value) <= LARGE:
         return value
     return sha256(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).digest()
@@ -196,31 +198,31 @@ def _by_content(pair: tuple[Any, Any]) -> bytes:
 
 
 @kept_for_a_round
-def _says_how(cls: type) -> bool:
+def _defines_pickling(cls: type) -> bool:
     """Return whether a class itself says how its objects are pickled."""
     if cls in copyreg.dispatch_table:
         return True
     names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
-    return any(name in vars(each) for each in cls.__mro__ if each is not object for name in names)
+    return any(name in vars(base) for base in cls.__mro__ if base is not object for name in names)
 
 
-def _reduced(value: Any) -> Parts | None:
-    if isinstance(value, Mapping | AbstractSet) and hides(type(value)):
+def _pickled_parts(value: Any) -> Parts | None:
+    if isinstance(value, Mapping | AbstractSet) and hides_content(type(value)):
         # The order of these containers follows the hashes, which differ in each process.
-        entries = list(value.items()) if isinstance(value, Mapping) else [(each, None) for each in value]
-        return Parts(tokens("unordered"), [("entry", each) for each in sorted(entries, key=_by_content)])
+        entries = list(value.items()) if isinstance(value, Mapping) else [(element, None) for element in value]
+        return Parts(tokens("unordered"), [("entry", entry) for entry in sorted(entries, key=_by_content)])
     if hasattr(type(value), "nbytes") and (type(value).__module__.startswith("torch") or value.nbytes > LARGEST):
         return None
     reduce = copyreg.dispatch_table.get(type(value))
     if reduce is not None and str(reduce.__module__).partition(".")[0] not in sys.stdlib_module_names:
         return None  # the function may be the user's
     try:
-        said = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+        reduced = reduce(value) if reduce is not None else value.__reduce_ex__(4)
     except Exception:
         return None
-    if isinstance(said, str):
-        return Parts(tokens("named", said), [])
-    made = tokens("reduced", module_name(said[0]), str(getattr(said[0], "__qualname__", "")))
-    pairs = zip(("of", "state", "items", "pairs"), said[1:], strict=False)
-    held = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
-    return Parts(made, [(label, each) for label, each in held if each is not None])
+    if isinstance(reduced, str):
+        return Parts(tokens("named", reduced), [])
+    own = tokens("reduced", module_name(reduced[0]), str(getattr(reduced[0], "__qualname__", "")))
+    pairs = zip(("of", "state", "items", "pairs"), reduced[1:], strict=False)
+    contents = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
+    return Parts(own, [(label, each) for label, each in contents if each is not None])

@@ -21,12 +21,12 @@ from musubito.values.redaction import HIDDEN, SECRETS, looks_like_a_key
 
 __all__ = [
     "FIXED_URLS",
-    "adapted",
     "is_hash_of_its_name",
     "is_secret_field",
     "is_setting",
     "is_type_adapter",
-    "told_nothing",
+    "meaningless_fields",
+    "type_adapter_parts",
     "url_text",
     "without_secrets",
 ]
@@ -59,7 +59,7 @@ def _is_secret_name(name: str) -> bool:
     if words[-1:] == ["token"] and words[0] in _MARKS:
         return False
     text = " ".join(words)
-    return any(each.end() in (len(text), len(text) - 1) for each in SECRETS.finditer(text))
+    return any(match.end() in (len(text), len(text) - 1) for match in SECRETS.finditer(text))
 
 
 def is_secret_field(name: object, value: object) -> bool:
@@ -85,7 +85,7 @@ def without_secrets(value: Any, depth: int = 0) -> Any:
             for key, each in value.items()
         }
         return value if all(pairs[key] is each for key, each in value.items()) else pairs
-    items = [without_secrets(each, depth + 1) for each in value]
+    items = [without_secrets(item, depth + 1) for item in value]
     if kind is tuple and len(items) > 1 and isinstance(items[0], str | bytes) and is_secret_field(items[0], items[-1]):
         items[1:] = [HIDDEN]
     same = len(items) == len(value) and all(map(lambda a, b: a is b, items, value))
@@ -120,14 +120,14 @@ def is_setting(cls: type, name: object) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parameters(cls: type) -> frozenset[str]:
-    found: set[str] = set()
-    for each in cls.__mro__:
-        made = vars(each).get("__init__")
-        code = getattr(inspect.unwrap(made) if callable(made) else None, "__code__", None)
+    names: set[str] = set()
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
+        code = getattr(inspect.unwrap(constructor) if callable(constructor) else None, "__code__", None)
         if code is not None:
             rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-            found.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest])
-    return frozenset(found)
+            names.update(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest])
+    return frozenset(names)
 
 
 def is_type_adapter(value: object) -> bool:
@@ -136,18 +136,18 @@ def is_type_adapter(value: object) -> bool:
     return library is not None and isinstance(value, library.TypeAdapter)
 
 
-def adapted(value: Any) -> list[tuple[str, Any]]:
-    """Return what a `TypeAdapter` was made of; its own schema names classes by their addresses."""
+def type_adapter_parts(value: Any) -> list[tuple[str, Any]]:
+    """Return the type and the configuration of a `TypeAdapter`; its own schema names classes by their addresses."""
     fields = fields_of(value) or {}
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
 
-def _is_state(value: object) -> bool:
+def _is_progress(value: object) -> bool:
     return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
 
 
-def told_nothing(value: Any) -> frozenset[str]:
-    """Return the names of the fields of an object that say nothing of what it does.
+def meaningless_fields(value: Any) -> frozenset[str]:
+    """Return the names of the fields of an object that do not determine its answers.
 
     - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.
@@ -156,32 +156,32 @@ def told_nothing(value: Any) -> frozenset[str]:
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
-    held = fields_of(value) or {}
-    found = {"pid"} if held.get("pid") == os.getpid() else set()
-    for name, each in held.items():
+    contents = fields_of(value) or {}
+    result = {"pid"} if contents.get("pid") == os.getpid() else set()
+    for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue
-        if _is_of_process(value, held, name) or _is_state(each) or (type(each) is str and each == version):
-            found.add(name)
-    return frozenset(found)
+        if _is_of_process(value, contents, name) or _is_progress(each) or (type(each) is str and each == version):
+            result.add(name)
+    return frozenset(result)
 
 
 def is_hash_of_its_name(number: int) -> bool:
     """Return whether a number of a derived class is the hash of a text that it holds, as SQLAlchemy's symbols are."""
-    texts = (each for each in (fields_of(number) or {}).values() if type(each) is str)
-    return abs(number) >= LEAST_ADDRESS and any(hash(each) == int(number) for each in texts)
+    texts = (value for value in (fields_of(number) or {}).values() if type(value) is str)
+    return abs(number) >= LEAST_ADDRESS and any(hash(text) == int(number) for text in texts)
 
 
-def _is_of_process(value: Any, held: Mapping[Any, Any], name: str) -> bool:
+def _is_of_process(value: Any, contents: Mapping[Any, Any], name: str) -> bool:
     """Return whether a field holds a number that only this process gives.
 
     The number is the address of the object or of a thing that the object holds. Or the field is called a hash, and the
     number is the hash of the object.
     """
-    number = held[name]
+    number = contents[name]
     if type(number) is not int or abs(number) < LEAST_ADDRESS:
         return False
-    if number in {id(value), *map(id, held.values())}:
+    if number in {id(value), *map(id, contents.values())}:
         return True
     try:
         return "hash" in name and number == hash(value)

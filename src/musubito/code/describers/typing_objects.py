@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sys
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.describers.annotations import text_links
 from musubito.code.graph_record import ABSENT, GraphRecord
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
-
-if TYPE_CHECKING:
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = ["describe_typing", "is_of_typing"]
 
 PARTS: Final = ("__supertype__", "__bound__", "__constraints__", "__default__", "__value__", "__type_params__")
-"""Attributes in which such an object keeps what it stands for."""
+"""Attributes in which such an object keeps its definition."""
 LIBRARIES: Final = ("typing", "typing_extensions")
 """Modules that make such objects."""
 
@@ -28,28 +26,28 @@ def is_of_typing(value: object) -> bool:
     return module_name(type(value)) in LIBRARIES
 
 
-def describe_typing(walk: ReachabilityWalk, value: Any, name: str) -> GraphRecord:
-    """Return the record of such an object: its name, and what it stands for."""
+def describe_typing(walk: Walk, value: Any, name: str) -> GraphRecord:
+    """Return the record of such an object: its name and its definition."""
     cls = type(value)
-    said = str(getattr(value, "__name__", "")) or repr(value)
+    shown = str(getattr(value, "__name__", "")) or repr(value)
     if isinstance(value, typing.ForwardRef) and isinstance(value.__forward_module__, str):
         module = value.__forward_module__
-        said = said.replace(f"module={module!r}", f"module={canonical_module(module)!r}")
-    own = tokens("typevar", said) if cls is typing.TypeVar else tokens("typing", cls.__qualname__, said)
+        shown = shown.replace(f"module={module!r}", f"module={canonical_module(module)!r}")
+    own = tokens("typevar", shown) if cls is typing.TypeVar else tokens("typing", cls.__qualname__, shown)
     links: list[tuple[str, bytes]] = []
     for part in PARTS:
         each = _part(value, part)
         if each is not ABSENT:
             if cls is typing.NewType:
                 walk.guard.attribute(value, part, each)  # an ordinary attribute; those of the others cannot be set
-            links.append((part, walk.link(each, walk.called(each, f"{name}.{part}"))))
+            links.append((part, walk.link(each, walk.part_name(each, f"{name}.{part}"))))
             for text in _texts(each):
                 links += text_links(walk, text, _scopes(value), f"{name}.{part}")
     return GraphRecord(own, links)
 
 
 def _part(value: Any, name: str) -> Any:
-    """Return what the object keeps in one of its attributes, or ABSENT if that says nothing."""
+    """Return the value of one attribute of the object, or ABSENT without one."""
     try:
         # An alias is evaluated when it is asked for: the things that it names may not be there yet.
         each = getattr(value, name, None)

@@ -91,14 +91,14 @@ class PlaceReader:
         """Digests of what runs have left, for changes without one."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
-        """Return a reader for a walk of what a run has left, which adds its notes to this reader's."""
+        """Return a reader for the walk of a value that a run has left; it adds its notes to this reader's."""
         reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
         reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
         reader._within, reader._left = self._within, self._left
         return reader
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
-        """Return what a name in a namespace counts with, or ABSENT."""
+        """Return the value with which a name in a namespace counts, or ABSENT."""
         value = names.get(key, ABSENT)
         if value is ABSENT:
             self._guard.absent(names, key)
@@ -107,7 +107,7 @@ class PlaceReader:
         return self._read(PlaceKind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
 
     def cell(self, cell: CellType, variable: str, called: str) -> Any:
-        """Return what a variable of an enclosing function counts with, or ABSENT."""
+        """Return the value with which a variable of an enclosing function counts, or ABSENT."""
         value = contents(cell)
         if value is ABSENT:
             self._guard.same(partial(_is_empty, cell), True)
@@ -116,7 +116,7 @@ class PlaceReader:
         return self._read(PlaceKind.NAME, cell, variable, value, partial(contents, cell), called)
 
     def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
-        """Return what a field of `thing`, kept in the mapping `fields`, counts with, or ABSENT."""
+        """Return the value with which a field of `thing`, kept in the mapping `fields`, counts, or ABSENT."""
         look = partial(dict.get if isinstance(fields, dict) else type(fields).get, fields, key, ABSENT)
         value = look()
         if value is ABSENT:
@@ -126,17 +126,17 @@ class PlaceReader:
         return self._read(PlaceKind.FIELD, thing, key, value, look, called)
 
     def slot(self, thing: Any, name: str, called: str) -> Any:
-        """Return what an attribute that lies in no dict counts with, or ABSENT."""
+        """Return the value with which an attribute that lies in no dict counts, or ABSENT."""
         look = partial(slot_of, thing, name)
         value = look()
         if value is ABSENT:
-            self._guard.same(partial(_lacks, thing, name), True)
+            self._guard.same(partial(_is_missing, thing, name), True)
         else:
             self._guard.attribute(thing, name, value)
         return self._read(PlaceKind.FIELD, thing, name, value, look, called)
 
     def slots(self, thing: Any, members: Members, called: str) -> list[tuple[Any, Any]]:
-        """Return what an object holds in its slots, as it counts.
+        """Return the names and values in the slots of an object, as they count.
 
         `members` is explained at `members_of_slots`.
         """
@@ -154,11 +154,13 @@ class PlaceReader:
         self._guard.mapping(fields, keys, values)
         return self._read_entries(PlaceKind.FIELD, thing, (keys, values), partial(_entries, fields), called)
 
-    def more(self, thing: Any, fields: Any, known: Iterable[Any]) -> None:
+    def more(self, thing: Any, fields: Any, keys: Iterable[Any]) -> None:
         """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
-        known = frozenset(known)
-        self._guard.within(fields, known)
-        self.observations.append(Observation(PlaceKind.FIELD, thing, known, (), partial(_beyond, fields, known), ()))
+        keys = frozenset(keys)
+        self._guard.within(fields, keys)
+        self.observations.append(
+            Observation(PlaceKind.FIELD, thing, keys, (), partial(_other_entries, fields, keys), ())
+        )
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
         """Return the keys that are there, and the keys that runs have removed."""
@@ -186,8 +188,8 @@ class PlaceReader:
         else:
             self._guard.items(container, base, values)
         look = partial(_elements, container, base)
-        held: tuple[Any, ...] = self._read(PlaceKind.INSIDE, container, ELEMENTS, values, look, called)
-        return held
+        counted: tuple[Any, ...] = self._read(PlaceKind.INSIDE, container, ELEMENTS, values, look, called)
+        return counted
 
     def order(self, thing: Any, look: Callable[[], tuple[str, ...]], called: str) -> tuple[str, ...]:
         """Return the names of fields, in the order of their definition, as they count."""
@@ -197,7 +199,7 @@ class PlaceReader:
         return counted
 
     def variable(self, variable: ContextVar[Any], called: str) -> Any:
-        """Return what a variable of the context counts with, or ABSENT; the caller guards its value."""
+        """Return the value with which a variable of the context counts, or ABSENT; the caller guards its value."""
         value = value_of(variable)
         return self._read(PlaceKind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
 
@@ -209,14 +211,14 @@ class PlaceReader:
         return self._read(PlaceKind.INSIDE, thing, CONTENT, value, look, called)
 
     def held_at(self, container: Any, key: Hashable, value: Any) -> Any:
-        """Return what a place that holds `value` counts with, without noting that it was read."""
+        """Return the value with which a place that holds `value` counts, without noting that it was read."""
         return next((change.before for _, change in self._not_counted(container, key, value)), value)
 
-    def held_in(self, container: Any, held: Any) -> list[tuple[Any, Any]]:
-        """Return what the mapping `held` holds of `container` as it counts, without noting that it was read."""
+    def held_in(self, container: Any, mapping: Any) -> list[tuple[Any, Any]]:
+        """Return the items of `mapping`, which holds a part of `container`, as they count; no read is noted."""
         # In the order of the mapping: in the order of hashes, another thing would be found first in each process.
-        keys = dict.fromkeys((*held, *self.names(container, held)))
-        pairs = ((key, self.held_at(container, key, held.get(key, ABSENT))) for key in keys)
+        keys = dict.fromkeys((*mapping, *self.names(container, mapping)))
+        pairs = ((key, self.held_at(container, key, mapping.get(key, ABSENT))) for key in keys)
         return [pair for pair in pairs if pair[1] is not ABSENT]
 
     def _read(
@@ -249,7 +251,7 @@ class PlaceReader:
                 yield changes, change
 
     def _is_as_left(self, changes: Changes, key: Hashable, change: OwnChange) -> bool:
-        """Return whether nothing else has changed the content of what a run has left."""
+        """Return whether nothing but a run has changed the content of the value that the run has left."""
         place = id(changes.container), key
         if not may_change(change.after) or place in self._within:
             return True
@@ -272,19 +274,19 @@ class PlaceReader:
         return not change.named and self._limits.is_open(container, foreign=True)
 
     def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
-        found = list(changes_of(container, self._step))
-        if not found:
+        changed = list(changes_of(container, self._step))
+        if not changed:
             return list(zip(*entries, strict=True))
         keys = list(self._counted(container, ORDER, entries[0], called))
-        held = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
-        for changes, _ in found:
+        contents = dict(zip(map(hashed, entries[0]), zip(*entries, strict=True), strict=True))
+        for changes, _ in changed:
             for key, change in list(changes.by_key.items()):
-                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in held:
-                    held[key] = key, ABSENT
-        order = [key for key in map(hashed, keys) if key in held]
-        order += [key for key in held if key not in set(order)]
+                if change.after is ABSENT and not isinstance(key, EntryKey) and key not in contents:
+                    contents[key] = key, ABSENT
+        order = [key for key in map(hashed, keys) if key in contents]
+        order += [key for key in contents if key not in set(order)]
         shown = (called + "[{!r}]") if isinstance(container, dict) else (called + ".{}")
-        pairs = (held[key] for key in order)
+        pairs = (contents[key] for key in order)
         counted = ((key, self._counted(container, key, value, shown.format(key))) for key, value in pairs)
         return [pair for pair in counted if pair[1] is not ABSENT]
 
@@ -292,13 +294,13 @@ class PlaceReader:
 @kept_for_a_round
 def members_of_slots(cls: type) -> Members:
     """Return the slots of the objects of a class, in the order of their names."""
-    found: dict[str, Any] = {}
-    for each in reversed(cls.__mro__):
-        for name, member in list(vars(each).items()):
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        for name, member in list(vars(base).items()):
             is_slot = isinstance(member, MemberDescriptorType) and not name.startswith("__pydantic")
-            if is_slot or name in found:
-                found[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
-    return tuple(sorted(found.items()))
+            if is_slot or name in members:
+                members[name] = member if is_slot or not hasattr(type(member), "__get__") else ABSENT
+    return tuple(sorted(members.items()))
 
 
 def value_of(variable: ContextVar[Any]) -> Any:
@@ -313,7 +315,7 @@ def _is_empty(cell: CellType) -> bool:
     return contents(cell) is ABSENT
 
 
-def _lacks(thing: Any, name: str) -> bool:
+def _is_missing(thing: Any, name: str) -> bool:
     return slot_of(thing, name) is ABSENT
 
 
@@ -324,8 +326,8 @@ def _entries(mapping: Any) -> Entries:
 
 
 def _in_slots(thing: Any, members: Members) -> Entries:
-    held = [(name, _slot(thing, member)) for name, member in members]
-    there = [pair for pair in held if pair[1] is not ABSENT]
+    pairs = [(name, _slot(thing, member)) for name, member in members]
+    there = [pair for pair in pairs if pair[1] is not ABSENT]
     return tuple(name for name, _ in there), tuple(value for _, value in there)
 
 
@@ -346,5 +348,5 @@ def _elements(container: Any, base: Any) -> tuple[Any, ...]:
     return tuple(base.__iter__(container))
 
 
-def _beyond(fields: Any, known: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((key, value) for key, value in list(fields.items()) if key not in known)
+def _other_entries(fields: Any, keys: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((key, value) for key, value in list(fields.items()) if key not in keys)

@@ -1,4 +1,4 @@
-"""Remember what runs of steps have changed of what their code holds: state, which does not count.
+"""Remember which of the things that code holds the runs of steps have changed: this state does not count.
 
 When a run ends, the places that no longer hold what was read before it are looked at again. If the step's code may have
 changed a place (`WriteLimits`), an `OwnChange` remembers what the place held before and what the run left there. While
@@ -85,8 +85,8 @@ def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
     """Yield the changes of a container by runs of this step (True), then its changes by runs of any step (False)."""
     if _changes:
         for whose in (step, None):
-            known = _changes.get((whose, id(container)))
-            changes = None if known is None else known()
+            reference = _changes.get((whose, id(container)))
+            changes = None if reference is None else reference()
             if changes is not None:
                 yield changes, whose is not None
 
@@ -96,10 +96,15 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
     with _lock:
         for changes, key, digest in taken:
             ours = changes.by_key[key]
-            for each in (changes, changes.of_all):
-                change = None if each is None else each.by_key.get(key)
-                if each is not None and change is not None and change.left is None and same(change.after, ours.after):
-                    each.by_key[key] = change._replace(left=digest)
+            for changed in (changes, changes.of_all):
+                change = None if changed is None else changed.by_key.get(key)
+                if (
+                    changed is not None
+                    and change is not None
+                    and change.left is None
+                    and same(change.after, ours.after)
+                ):
+                    changed.by_key[key] = change._replace(left=digest)
 
 
 class ObservedRun:
@@ -121,7 +126,7 @@ class ObservedRun:
             _open[self._number] = self
 
     def end(self) -> bool:
-        """Remember what this run has changed; return False if it has certainly changed nothing.
+        """Remember the changes of this run; return False if there are certainly none.
 
         Ask for the fingerprint next: its walk takes what the run has left.
         """
@@ -133,7 +138,7 @@ class ObservedRun:
         if self._unchanged():
             return False
         for kind, container, key, value, look, counted in self._observations:
-            now = _looked_at_again(look)
+            now = _look_again(look)
             if now is UNKNOWN:
                 continue
             if key is ORDER:
@@ -151,8 +156,8 @@ class ObservedRun:
         as_counted = {hashed(key): each for key, each in counted}
         before, after = (dict(zip(map(hashed, keys), values, strict=True)) for keys, values in (value, now))
         whole = True
-        for key in (*value[0], *(each for each in now[0] if hashed(each) not in before)):
-            was, is_now, counts = (held.get(hashed(key), ABSENT) for held in (before, after, as_counted))
+        for key in (*value[0], *(added for added in now[0] if hashed(added) not in before)):
+            was, is_now, counts = (mapping.get(hashed(key), ABSENT) for mapping in (before, after, as_counted))
             whole &= self._changed(kind, container, key, was, is_now, counts)
         if whole and kind is PlaceKind.INSIDE:
             self._changed(kind, container, ORDER, value[0], now[0], tuple(key for key, _ in counted))
@@ -163,10 +168,10 @@ class ObservedRun:
             return True
         if not self._limits.allow(kind, container, key):
             return False
-        of_all = _made_or_found(None, container, None)
+        of_all = _changes_for(None, container, None)
         manner, named = self._limits.manner(container, key), self._limits.names(kind, container, key)
         change = OwnChange(counted, after, next(_numbers), manner, named, {})
-        self._remember(_made_or_found(self._step, container, of_all), key, before, change)
+        self._remember(_changes_for(self._step, container, of_all), key, before, change)
         self._remember(of_all, key, before, change._replace(before=before, sources={}))
         return True
 
@@ -184,10 +189,10 @@ class ObservedRun:
         changes.by_key[hashed(key)] = change
 
 
-def _made_or_found(step: str | None, container: Any, of_all: Changes | None) -> Changes:
+def _changes_for(step: str | None, container: Any, of_all: Changes | None) -> Changes:
     place = step, id(container)
-    known = _changes.get(place)
-    changes = None if known is None else known()
+    reference = _changes.get(place)
+    changes = None if reference is None else reference()
     if changes is None:
         changes = Changes(container, of_all)
         _changes[place] = weakref.ref(changes, partial(_forget, place))
@@ -201,13 +206,13 @@ def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> Non
 
 
 def settle_open_runs() -> None:
-    """Remember what the runs that have not ended have changed so far: a call beside them must not count it."""
+    """Remember the changes by runs that have not ended: a call beside them must not count these changes."""
     with _lock:
-        for each in list(_open.values()):
-            each.settle()
+        for run in list(_open.values()):
+            run.settle()
 
 
-def _looked_at_again(look: Callable[[], Any]) -> Any:
+def _look_again(look: Callable[[], Any]) -> Any:
     try:
         return look()
     except Exception:  # a look at a changed place may raise anything: the next walk says what the place counts with

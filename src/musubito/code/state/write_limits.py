@@ -1,4 +1,4 @@
-"""Note what code may write, which limits what a run of the code can have changed.
+"""Note the places that code may write: a run of the code can have changed no others.
 
 Names decide, not flow. Anything outside of these limits was changed by other code:
 
@@ -40,7 +40,7 @@ class Manner(NamedTuple):
     cached: bool = False
 
     def and_as(self, other: Manner) -> Manner:
-        """Return what holds for both manners."""
+        """Return the properties that both manners share."""
         return Manner(self.counts and other.counts, self.lazily and other.lazily, self.cached and other.cached)
 
 
@@ -120,7 +120,7 @@ class WriteLimits:
         return not any(self._opens(key, foreign) for key, foreign in self._closed)
 
     def beside(self) -> WriteLimits:
-        """Return limits for a walk of what a run has left: they share only what is handed on."""
+        """Return limits for the walk of a value that a run has left: they share only the things that are handed on."""
         limits = WriteLimits()
         limits._opened, limits._parents = self._opened, self._parents
         return limits
@@ -148,15 +148,15 @@ class WriteLimits:
         self._touched.add(id(container))
         self._note(self._names, (id(container), hashed(name)), manner)
 
-    def _note(self, known: dict[Any, Manner], place: Any, manner: Manner) -> None:
-        before = known.get(place)
+    def _note(self, places: dict[Any, Manner], place: Any, manner: Manner) -> None:
+        before = places.get(place)
         after = manner if before is None else before.and_as(manner)
         if after != before:
-            known[place] = after
+            places[place] = after
             self.size += 1
 
     def add_member(self, cls: type, to_class: bool, write: NameWrite) -> None:
-        """Note what a method of `cls` writes to its receiver: an instance or, if `to_class`, the class itself."""
+        """Note a write by a method of `cls` to its receiver: an instance or, if `to_class`, the class itself."""
         if write.path and write.path[0] == PathStep(True, "__class__"):
             write, to_class = write._replace(path=write.path[1:]), True
         if to_class:
@@ -166,7 +166,7 @@ class WriteLimits:
             self.size += 1
 
     def of_instance(self, instance: Any) -> None:
-        """Note for `instance` what methods of its classes write to their receivers."""
+        """Note for `instance` the writes by methods of its classes to their receivers."""
         for cls in type(instance).__mro__:
             writes = tuple(self._members[cls])
             self._written.setdefault(cls, len(writes))
@@ -243,15 +243,17 @@ class WriteLimits:
                 return False
             case PlaceKind.FIELD:
                 # Python itself sets the `__init__` of a protocol's class when the first instance is made.
-                made = key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                is_protocol_init = (
+                    key == "__init__" and isinstance(container, type) and "_is_protocol" in vars(container)
+                )
                 if key is NAMES and (self.fields or self.touches(container)):
                     return True
-                return made or self.fields.holds((key, ANY_FIELD)) or self.is_open(container)
+                return is_protocol_init or self.fields.holds((key, ANY_FIELD)) or self.is_open(container)
             case PlaceKind.INSIDE:
                 inner = wrapped(container)
                 if isinstance(inner, defaultdict) or self.is_open(container):
                     return True
-                return any(hasattr(type(inner), each) for each in self.mutators)
+                return any(hasattr(type(inner), method) for method in self.mutators)
 
 
 def is_sink(value: Any) -> bool:

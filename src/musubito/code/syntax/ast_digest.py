@@ -22,7 +22,7 @@ from functools import lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
-from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.source import FunctionNode, codes
 
 __all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
 
@@ -30,35 +30,15 @@ MOST_KEPT = 4096
 """Number of functions whose bytecode is kept in its normal form."""
 SKIPPED = frozenset(
     {
-        "ctx",
-        "type_comment",
-        "kind",
-        "type_ignores",
-        "type_params",
-        "returns",
-        "annotation",
-        "simple",
+        *("ctx", "type_comment", "kind", "type_ignores", "type_params", "returns", "annotation", "simple"),
         "decorator_list",
     }
 )
 """Fields of nodes that do not count, or that are written by themselves."""
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-"""Nodes of functions."""
 CALLERS = frozenset(
     {
-        "map",
-        "filter",
-        "sorted",
-        "min",
-        "max",
-        "len",
-        "bool",
-        "iter",
-        "callable",
-        "isinstance",
-        "issubclass",
-        "repr",
-        "id",
+        *("map", "filter", "sorted", "min", "max", "len", "bool", "iter", "callable", "isinstance", "issubclass"),
+        *("repr", "id"),
     }
 )
 """Builtins that call their argument, or look at it, and neither read its docstring nor hand it to others."""
@@ -121,33 +101,24 @@ def handed_on(function: ast.AST) -> frozenset[str]:
 def normalised_bytecode(code: CodeType) -> bytes:
     """Return what `code` does on this version of Python; neither its file nor its line counts."""
     out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))
-    pending = [code]
-    while pending:
-        each = pending.pop()
-        fixed = (
-            each.co_code,
-            each.co_argcount,
-            each.co_posonlyargcount,
-            each.co_kwonlyargcount,
-            each.co_flags,
-        )
+    for each in codes(code):
+        fixed = each.co_code, each.co_argcount, each.co_posonlyargcount, each.co_kwonlyargcount, each.co_flags
         out += tokens(each.co_name, *fixed, each.co_exceptiontable)
         for names in (each.co_names, each.co_varnames, each.co_freevars, each.co_cellvars):
             out += tokens(len(names), *names)
         nested = [constant for constant in each.co_consts if isinstance(constant, CodeType)]
         out += tokens(*(None if isinstance(constant, CodeType) else constant for constant in each.co_consts))
         out += tokens(len(nested))
-        pending.extend(nested)
     return bytes(out)
 
 
 class _Writer:
     """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
 
-    def __init__(self, docs: bool, given: frozenset[str]) -> None:
+    def __init__(self, docs: bool, handed: frozenset[str]) -> None:
         self.out = bytearray()
         self._docs = docs
-        self._given = given
+        self._given = handed
         self._stack: list[Any] = []
 
     def function(self, node: FunctionNode, signature: bool) -> None:
@@ -221,16 +192,16 @@ class _Writer:
                 and isinstance(each.value, ast.Constant)
                 and isinstance(each.value.value, str)
             )
-            told = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
-            if not isinstance(each, ast.Pass) and not (doc and not told):
+            counts = not number and (keep or self._docs) and sys.flags.optimize < WITHOUT_DOCS
+            if not isinstance(each, ast.Pass) and not (doc and not counts):
                 yield each
 
     def _arguments(self, node: ast.arguments, *, annotated: bool, defaults: bool) -> None:
         each: Any
         parts: list[Any] = []
         for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
-            given = getattr(node, kind)
-            for each in given if isinstance(given, list) else [given] if given else []:
+            arguments = getattr(node, kind)
+            for each in arguments if isinstance(arguments, list) else [arguments] if arguments else []:
                 parts += [kind, each.arg]
                 if annotated and each.annotation is not None:
                     parts.append(each.annotation)

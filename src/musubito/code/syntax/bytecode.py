@@ -13,10 +13,7 @@ from types import CodeType
 from typing import Any
 
 from musubito.code.syntax.name_usage import (
-    ANNOTATION_READERS,
     DYNAMIC,
-    ORDER_READERS,
-    SOURCE_READERS,
     AccessPath,
     NameRead,
     NameUsage,
@@ -24,10 +21,11 @@ from musubito.code.syntax.name_usage import (
     PathStep,
     Root,
 )
+from musubito.code.syntax.source import codes
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, MUTATORS
 
-__all__ = ["GLOBALS", "codes", "global_names", "keys_of", "scan_bytecode", "words_in", "words_of"]
+__all__ = ["GLOBALS", "keys_of", "scan_bytecode", "words_in", "words_of"]
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 """Instructions that get an attribute."""
@@ -45,26 +43,17 @@ IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRE
 """Instructions that do nothing that counts here."""
 
 
-def codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code itself and all code nested in it."""
-    pending = [code]
-    while pending:
-        each = pending.pop()
-        yield each
-        pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
-
-
 def words_of(code: CodeType) -> frozenset[str]:
     """Return every name that the code mentions: of globals, attributes, imports and parameters, and in its texts.
 
     A text that is an identifier is also returned in brackets: something may be looked up by it.
     """
-    found: set[str] = set()
-    for each in codes(code):
-        parameters = each.co_argcount + each.co_kwonlyargcount
-        found.update(each.co_names, each.co_varnames[:parameters], words_in(each.co_consts))
-        found.update(f"[{text}]" for text in each.co_consts if isinstance(text, str) and text.isidentifier())
-    return frozenset(found)
+    words: set[str] = set()
+    for inner in codes(code):
+        parameters = inner.co_argcount + inner.co_kwonlyargcount
+        words.update(inner.co_names, inner.co_varnames[:parameters], words_in(inner.co_consts))
+        words.update(f"[{text}]" for text in inner.co_consts if isinstance(text, str) and text.isidentifier())
+    return frozenset(words)
 
 
 def words_in(value: Any) -> Iterator[str]:
@@ -76,13 +65,8 @@ def words_in(value: Any) -> Iterator[str]:
         if not BLANK.search(value):
             yield from WORD.findall(value)
     elif isinstance(value, tuple | frozenset):
-        for each in value:
-            yield from words_in(each)
-
-
-def global_names(code: CodeType) -> set[str]:
-    """Return every global that the code or code nested in it loads."""
-    return {i.argval for each in codes(code) for i in dis.get_instructions(each) if i.opname == "LOAD_GLOBAL"}
+        for item in value:
+            yield from words_in(item)
 
 
 def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[dis.Instruction | None]:
@@ -91,8 +75,8 @@ def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[
     `name` and `attributes` are the chain of names that leads to the mapping. Yield None if no single instruction loads
     the key.
     """
-    for each in codes(code):
-        instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
+    for inner in codes(code):
+        instructions = [i for i in dis.get_instructions(inner) if i.opname not in IGNORED]
         for number, instruction in enumerate(instructions):
             if instruction.opname not in GLOBALS | CLOSURES or instruction.argval != name:
                 continue
@@ -110,73 +94,71 @@ def keys_of(code: CodeType, name: str, attributes: tuple[str, ...]) -> Iterator[
 
 def scan_bytecode(code: CodeType) -> NameUsage:
     """Return what the code names, as far as its instructions tell."""
-    found = NameUsage()
+    usage = NameUsage()
     free = frozenset(code.co_freevars)
-    for each in codes(code):
-        instructions = [i for i in dis.get_instructions(each) if i.opname not in IGNORED]
-        receiver = each.co_varnames[0] if each is code and each.co_argcount else None
+    for inner in codes(code):
+        instructions = [i for i in dis.get_instructions(inner) if i.opname not in IGNORED]
+        receiver = inner.co_varnames[0] if inner is code and inner.co_argcount else None
         for number, instruction in enumerate(instructions):
             name, value = instruction.opname, instruction.argval
             if name in GLOBALS:
-                _chain(found, Root.GLOBAL, value, instructions[number + 1 :])
-                found.dynamic |= value in DYNAMIC
+                _chain(usage, Root.GLOBAL, value, instructions[number + 1 :])
+                usage.dynamic |= value in DYNAMIC
             elif name in CLOSURES and value in free:
-                _chain(found, Root.CLOSURE, value, instructions[number + 1 :])
+                _chain(usage, Root.CLOSURE, value, instructions[number + 1 :])
             elif receiver is not None and (value == receiver or (isinstance(value, tuple) and receiver in value)):
                 last = value == receiver or value[-1] == receiver
-                _chain(found, Root.RECEIVER, receiver, instructions[number + 1 :] if last else [])
+                _chain(usage, Root.RECEIVER, receiver, instructions[number + 1 :] if last else [])
             elif name == "IMPORT_NAME":
-                _imports(found, value, instructions[number - 2].argval, instructions[number - 1].argval)
+                _imports(usage, value, instructions[number - 2].argval, instructions[number - 1].argval)
             elif name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                found.writes.add(NameWrite(Root.GLOBAL, value, rebinds=True))
+                usage.writes.add(NameWrite(Root.GLOBAL, value, rebinds=True))
             elif name in ("STORE_DEREF", "DELETE_DEREF") and value in free:
-                found.writes.add(NameWrite(Root.CLOSURE, value, rebinds=True))
+                usage.writes.add(NameWrite(Root.CLOSURE, value, rebinds=True))
             elif name in ATTRIBUTES:
-                found.mentions.add(value)
-                found.called_names.add(value)
+                usage.mentions.add(value)
+                usage.called_names.add(value)
             elif name in ("STORE_ATTR", "DELETE_ATTR"):
-                found.stores.add(value)
-            found.reads_annotations |= isinstance(value, str) and value in ANNOTATION_READERS
-            if value in {"__doc__", "getdoc"}:
-                found.reads_docs = True
-            found.reads_order |= isinstance(value, str) and value in ORDER_READERS
-            found.reads_source |= isinstance(value, str) and value in SOURCE_READERS
-    found.mentions |= special_methods(None)
-    found.calls |= found.reads
-    found.handed = {AccessPath(read.root, read.name) for read in found.reads}
-    found.mutators = set(MUTATORS)
-    found.given = frozenset((*(read.name for read in found.reads), *found.mentions))
-    return found
+                usage.stores.add(value)
+            if isinstance(value, str):
+                usage.note_reader(value)
+                usage.reads_docs |= value in {"__doc__", "getdoc"}
+    usage.mentions |= special_methods(None)
+    usage.calls |= usage.reads
+    usage.handed = {AccessPath(read.root, read.name) for read in usage.reads}
+    usage.mutators = set(MUTATORS)
+    usage.given = frozenset((*(read.name for read in usage.reads), *usage.mentions))
+    return usage
 
 
-def _chain(found: NameUsage, root: Root, name: str, following: list[dis.Instruction]) -> None:
+def _chain(usage: NameUsage, root: Root, name: str, following: list[dis.Instruction]) -> None:
     attributes: list[str] = []
     for instruction in following:
         if instruction.opname not in ATTRIBUTES:
             break
         attributes.append(instruction.argval)
-    found.reads.add(NameRead(root, name, tuple(attributes)))
+    usage.reads.add(NameRead(root, name, tuple(attributes)))
     rest = following[len(attributes) : len(attributes) + 4]
-    path = tuple(PathStep(True, each) for each in attributes)
+    path = tuple(PathStep(True, attribute) for attribute in attributes)
     constant = rest[0].argval if rest and rest[0].opname in ("LOAD_CONST", "LOAD_SMALL_INT") else ...
     literal = PathStep(False, constant) if isinstance(constant, str | int | None) else None
     if attributes and attributes[-1] in MUTATORS:
-        found.writes.add(NameWrite(root, name, path[:-1], literal if attributes[-1] in ADDERS else None))
+        usage.writes.add(NameWrite(root, name, path[:-1], literal if attributes[-1] in ADDERS else None))
     elif rest and rest[0].opname in ("STORE_ATTR", "DELETE_ATTR"):
-        found.writes.add(NameWrite(root, name, path, PathStep(True, rest[0].argval)))
+        usage.writes.add(NameWrite(root, name, path, PathStep(True, rest[0].argval)))
     elif rest and rest[0].opname == "COPY" and attributes == [] and len(rest) > 1 and rest[1].opname in ATTRIBUTES:
         if any(each.opname == "STORE_ATTR" and each.argval == rest[1].argval for each in following[:10]):
-            found.writes.add(NameWrite(root, name, path, PathStep(True, rest[1].argval)))
+            usage.writes.add(NameWrite(root, name, path, PathStep(True, rest[1].argval)))
     elif literal is not None:
         after = [each.opname for each in rest[1:3]]
         if after[:1] in (["STORE_SUBSCR"], ["DELETE_SUBSCR"]) or after == ["COPY", "COPY"]:
-            found.writes.add(NameWrite(root, name, path, literal))
+            usage.writes.add(NameWrite(root, name, path, literal))
 
 
-def _imports(found: NameUsage, module: str, level: object, names: object) -> None:
+def _imports(usage: NameUsage, module: str, level: object, names: object) -> None:
     full = "." * (level if isinstance(level, int) else 0) + module
-    found.imports.add(full)
+    usage.imports.add(full)
     if isinstance(names, tuple) and names:
-        found.reads.update(NameRead(Root.IMPORT, full, (each,)) for each in names)
+        usage.reads.update(NameRead(Root.IMPORT, full, (name,)) for name in names)
     else:
-        found.reads.add(NameRead(Root.IMPORT, full))
+        usage.reads.add(NameRead(Root.IMPORT, full))

@@ -1,26 +1,14 @@
-"""Read from the syntax tree of one function the outside names that it reads, writes and imports.
+"""Define what one function names outside of itself: reads, writes, imports, and the attributes that it mentions.
 
-Names are resolved as Python resolves them (scopes, `global`, `nonlocal`, class bodies, comprehensions). So a local is
-never taken for the global of the same name. A read is a root and the attributes that follow it. A bare root means that
-the value itself is handed around. A write says which container is changed, and at which key if the key is literal.
+A read is a root and the attributes that follow it. A bare root means that the value itself is handed around. A write
+says which container is changed, and at which key if the key is literal.
 """
 
 from __future__ import annotations
 
-import ast
-import itertools
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from types import CodeType
 from typing import Final, NamedTuple
-
-from musubito.code.describers.object_policies import is_showing_method
-from musubito.code.state.unread_fields import field_names, gets_at_fields
-from musubito.code.syntax.source import FunctionNode
-from musubito.code.syntax.special_methods import special_methods
-from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, asked_for, looked_at, makes
-from musubito.parsing import parsed
 
 __all__ = [
     "ANNOTATION_READERS",
@@ -28,43 +16,29 @@ __all__ = [
     "DYNAMIC",
     "ORDER_READERS",
     "SOURCE_READERS",
+    "AccessPath",
     "NameRead",
     "NameUsage",
     "NameWrite",
     "PathStep",
     "Root",
-    "mangled",
-    "private_class",
-    "scan",
 ]
 
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
 ANNOTATION_READERS: Final = frozenset(
     [
-        "signature",
-        "from_callable",
-        "get_type_hints",
-        "get_annotations",
-        "getfullargspec",
-        "__annotations__",
-        "__annotate__",
-        "__signature__",
+        *("signature", "from_callable", "get_type_hints", "get_annotations", "getfullargspec", "__annotations__"),
+        *("__annotate__", "__signature__"),
     ]
 )
 """Names by which code reads the annotations or the signature of other code."""
 ANY_FIELD: Final = "*"
 """Stands for the name of a field, if code sets fields by names that it computes."""
-LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
-"""Expressions that may lead to a value from outside the function."""
 ORDER_READERS: Final = frozenset({"vars", "__dict__", "globals", "locals"})
 """Names that return the names of a class, a module or an object in the order of their definition."""
 SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
 """Functions of `inspect` that return the text of code."""
-IMPORTERS: Final = frozenset({"import_module", "__import__"})
-"""Functions that import a module by its name as a text."""
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-"""Comprehensions, each with a scope of its own."""
 
 
 class Root(Enum):
@@ -156,6 +130,12 @@ class NameUsage:
     shown: frozenset[str] = frozenset()
     """Names that are used only in arguments of methods that show them."""
 
+    def note_reader(self, name: str) -> None:
+        """Note that the function gets something of this name, by which it may read how other code is written."""
+        self.reads_annotations |= name in ANNOTATION_READERS
+        self.reads_order |= name in ORDER_READERS
+        self.reads_source |= name in SOURCE_READERS
+
 
 class AccessPath(NamedTuple):
     """The value that an expression leads to: a root and a path.
@@ -169,514 +149,5 @@ class AccessPath(NamedTuple):
     exact: bool = True
 
     def down(self, key: PathStep) -> AccessPath:
+        """Return the place one step further; an inexact place stays as it is."""
         return self._replace(path=(*self.path, key)) if self.exact else self
-
-
-def private_class(qualname: str) -> str | None:
-    """Return the class with which Python mangles private names in a function of this qualified name."""
-    parts = qualname.split(".")
-    for here, following in zip(reversed(parts[:-1]), reversed(parts[1:]), strict=True):
-        if here != "<locals>" and following != "<locals>":
-            return here
-    return None
-
-
-def mangled(name: str, cls: str | None) -> str:
-    """Return a private name as objects of the class hold it."""
-    if cls is None or not name.startswith("__") or name.endswith("__") or not cls.strip("_"):
-        return name
-    return f"_{cls.lstrip('_')}{name}"
-
-
-def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameUsage:
-    """Return all that `function`, whose code is `code`, names.
-
-    `given` is explained at `NameUsage`.
-    """
-    visitor = _Visitor(code)
-    visitor.run(function, given)
-    for each in [function.body] if isinstance(function, ast.Lambda) else function.body:
-        visitor.found.mentions |= special_methods(each)
-        visitor.mention(each)
-    found = visitor.found
-    found.fields = frozenset((*found.mentions, *found.of_receiver, *field_names(function)))
-    found.reads_fields = gets_at_fields(function)
-    found.hands_receiver = visitor.receiver in given
-    found.shown = _shown(function)
-    return found
-
-
-def _shown(function: FunctionNode) -> frozenset[str]:
-    """Return the names that are handed only to methods that show them: alone, in lists or through variables."""
-    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
-    values: dict[str, ast.expr] = {}
-    pending: list[ast.expr] = []
-    for node in ast.walk(function):
-        match node:
-            case ast.Call(ast.Attribute(attr=method), args, keywords) if is_showing_method(method):
-                pending += (*args, *(keyword.value for keyword in keywords))
-            case ast.Assign([ast.Name(name)], value):
-                values[name] = value
-    shown: set[int] = set()
-    while pending:
-        match pending.pop():
-            case ast.Name(name) as each:
-                shown.add(id(each))
-                if all(id(n) in shown for n in names if n.id == name and isinstance(n.ctx, ast.Load)):
-                    pending += [values.pop(name)] if name in values else []
-            case ast.List(elts=inner) | ast.Tuple(elts=inner):
-                pending += inner
-            case ast.Starred(value=inner) | ast.Subscript(value=inner) | ast.ListComp(elt=inner):
-                pending.append(inner)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                pending += (left, right)
-    return frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
-
-
-class _Scope:
-    """The names that one function, class body or comprehension binds."""
-
-    def __init__(self, parent: _Scope | None, node: ast.AST) -> None:
-        self.parent = parent
-        self.is_class = isinstance(node, ast.ClassDef)
-        self.locals: set[str] = set()
-        self.bound: set[str] = set()
-        """Names that a class body has bound so far; before that, the body reads the global of the name."""
-        self.outer: dict[str, bool] = {}
-        """Declared names, each with whether it is declared `global` (True) or `nonlocal` (False)."""
-        self.imports: dict[str, NameRead] = {}
-        self.aliases: dict[str, list[ast.expr | None]] = {}
-        self._bind(node)
-
-    def _bind(self, node: ast.AST) -> None:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            a = node.args
-            for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))):
-                self._local(arg.arg, None)
-            body: Iterable[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
-        elif isinstance(node, ast.ClassDef):
-            body = node.body
-        else:
-            body = [each.target for each in node.generators]  # type: ignore[attr-defined]
-        pending = list(body)
-        while pending:
-            self._statement(pending.pop(), pending, comprehension=isinstance(node, COMPREHENSIONS))
-        self.locals -= self.outer.keys()
-
-    def _local(self, name: str, value: ast.expr | None) -> None:
-        self.locals.add(name)
-        self.aliases.setdefault(name, []).append(value)
-
-    def _statement(self, node: ast.AST, pending: list[ast.AST], *, comprehension: bool) -> None:
-        match node:
-            case ast.Global(names=names) | ast.Nonlocal(names=names):
-                self.outer.update(dict.fromkeys(names, isinstance(node, ast.Global)))
-            case ast.Import(names=names):
-                for each in names:
-                    bound = each.asname or each.name.partition(".")[0]
-                    self._local(bound, None)
-                    self.imports[bound] = NameRead(Root.IMPORT, each.name if each.asname else bound)
-            case ast.ImportFrom(names=names):
-                for each in names:
-                    self._local(each.asname or each.name, None)
-                    module = "." * node.level + (node.module or "")
-                    self.imports[each.asname or each.name] = NameRead(Root.IMPORT, module, (each.name,))
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                self._local(node.name, None)
-                pending += node.decorator_list
-            case ast.Lambda():
-                pass
-            case ast.Name(ctx=ast.Store() | ast.Del()):
-                self._local(node.id, None)
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
-                self._local(name, node.value if isinstance(node, ast.Assign) else node)  # type: ignore[arg-type]
-                pending.append(node.value)
-            case ast.NamedExpr():
-                self._local(node.target.id, None)
-                pending.append(node.value)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                self._local(name, None)
-                pending += ast.iter_child_nodes(node)
-            case ast.MatchMapping(rest=str(name)):
-                self._local(name, None)
-                pending += ast.iter_child_nodes(node)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() if not comprehension:
-                for inner in ast.walk(node):
-                    if isinstance(inner, ast.NamedExpr):
-                        self._local(inner.target.id, None)
-            case _:
-                pending += ast.iter_child_nodes(node)
-
-    def alias(self, name: str) -> ast.expr | None:
-        """Return the expression that a local stands for, if the local is bound once and to an expression."""
-        bound = self.aliases.get(name, [])
-        return bound[0] if len(bound) == 1 else None
-
-
-class _Visitor:
-    def __init__(self, code: CodeType) -> None:
-        self.found = NameUsage()
-        self._given: frozenset[str] = frozenset()
-        self._free = frozenset(code.co_freevars)
-        self._class = private_class(code.co_qualname)
-        self._receiver: str | None = None
-        self._root: _Scope | None = None
-        self._scope: _Scope
-        self._looked_at: frozenset[int] = frozenset()
-        self._counted: frozenset[int] = frozenset()
-        self._asked_for: frozenset[str] = frozenset()
-        self._added_to: set[NameRead] = set()
-
-    def run(self, function: FunctionNode, given: frozenset[str]) -> None:
-        self._given = given
-        first = [*function.args.posonlyargs, *function.args.args][:1]
-        self._receiver = first[0].arg if first else None
-        self._scope = self._root = _Scope(None, function)
-        body: Iterable[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else function.body
-        self._looked_at = frozenset(map(id, looked_at(function)))
-        self._counted = frozenset(id(each.target) for each in ast.walk(function) if isinstance(each, ast.AugAssign))
-        self._asked_for = frozenset(asked_for(function))
-        for each in body:
-            self._visit(each)
-        read = {(each.root, each.name) for each in self.found.reads}
-        self.found.added_to = frozenset(each for each in self._added_to if (each.root, each.name) not in read)
-        self.found.reads |= self._added_to
-        renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
-        self.found.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
-
-    @property
-    def receiver(self) -> str | None:
-        """The name of the first parameter."""
-        return self._receiver
-
-    def mention(self, statement: ast.AST) -> None:
-        """Note every attribute that is named, of any object."""
-        found = self.found
-        for node in ast.walk(statement):
-            match node:
-                case ast.Attribute(value=value, attr=attr, ctx=ctx):
-                    pass
-                case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[value, ast.Constant(value=str(attr)), *_]):
-                    ctx = ast.Load()
-                case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
-                    ctx = ast.Store()
-                case ast.ImportFrom(names=names):
-                    found.reads_annotations |= any(each.name in ANNOTATION_READERS for each in names)
-                    found.reads_source |= any(each.name in SOURCE_READERS for each in names)
-                    continue
-                case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
-                    ctx = ast.Load()
-                case _:
-                    continue
-            own = isinstance(value, ast.Name) and value.id == self._receiver
-            own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
-            name = mangled(attr, self._class)
-            found.reads_annotations |= attr in ANNOTATION_READERS
-            found.reads_order |= attr in ORDER_READERS
-            found.reads_source |= attr in SOURCE_READERS
-            if not isinstance(ctx, ast.Load):
-                found.stores.add(name)
-            else:
-                (found.of_receiver if own else found.mentions).add(name)
-
-    # -- names ---------------------------------------------------------------------------------------------------------
-
-    def _resolve(self, name: str) -> tuple[_Scope | None, Root | None]:
-        """Return (the scope whose local the name is, None), or (None, the root outside of the function)."""
-        scope: _Scope | None = self._scope
-        first = True
-        while scope is not None:
-            if (declared := scope.outer.get(name)) is not None and declared:
-                return None, Root.GLOBAL
-            if name in scope.locals and (first or not scope.is_class):
-                return scope, None
-            first = False
-            scope = scope.parent
-        name = mangled(name, self._class)
-        return None, Root.CLOSURE if name in self._free else Root.GLOBAL
-
-    def _place(self, node: ast.expr, depth: int = 0) -> AccessPath | None:
-        """Return where an expression leads, if it is a path of attributes and items from outside the function."""
-        match node:
-            case ast.Name(id=name):
-                scope, root = self._resolve(name)
-                if root is not None:
-                    return AccessPath(root, mangled(name, self._class))
-                if scope is None:
-                    return None
-                if (imported := scope.imports.get(name)) is not None:
-                    return AccessPath(
-                        Root.IMPORT, imported.name, tuple(PathStep(True, each) for each in imported.attributes)
-                    )
-                if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
-                    return AccessPath(Root.RECEIVER, name)
-                value = scope.alias(name)
-                return self._place(value, depth + 1) if value is not None and depth < 8 else None
-            case ast.Attribute(value=value, attr=attr):
-                place = self._place(value, depth)
-                return place and place.down(PathStep(True, mangled(attr, self._class)))
-            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
-                place = self._place(value, depth)
-                return place and place.down(PathStep(False, item))
-            case ast.Subscript(value=value):
-                place = self._place(value, depth)
-                return place and place._replace(exact=False)
-            case ast.Call(func=ast.Name(id="super")):
-                return AccessPath(Root.SUPER, "super")
-            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                return AccessPath(Root.IMPORT, _imported_by(node, module))
-            case ast.Call(func=ast.Name(id="type"), args=[value]):
-                place = self._place(value, depth)
-                if place is None or place.root is not Root.RECEIVER or place.path:
-                    return None
-                return place.down(PathStep(True, "__class__"))
-            case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(attr)), *_]):
-                place = self._place(value, depth)
-                return place and place.down(PathStep(True, attr))
-            case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
-                place = self._place(value, depth)
-                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
-                    return place.down(PathStep(False, first.value))
-                return place and place._replace(exact=False)
-            case _:
-                return None
-
-    def _imports(self, called: ast.expr) -> bool:
-        """Return whether an expression is `importlib.import_module` or `__import__`, under whatever name."""
-        if isinstance(called, ast.Attribute):
-            return called.attr in IMPORTERS
-        if not isinstance(called, ast.Name):
-            return False
-        scope, _ = self._resolve(called.id)
-        imported = None if scope is None else scope.imports.get(called.id)
-        return called.id in IMPORTERS or (imported is not None and imported.attributes[-1:] == ("import_module",))
-
-    def _read(self, place: AccessPath) -> None:
-        attributes = itertools.takewhile(lambda key: key.attribute, place.path)
-        self.found.reads.add(NameRead(place.root, place.name, tuple(str(key.key) for key in attributes)))
-
-    def _call(self, called: ast.expr) -> None:
-        place = self._place(called)
-        if isinstance(called, ast.Attribute):
-            self.found.called_names.add(mangled(called.attr, self._class))
-        if place is not None and place.exact and all(key.attribute for key in place.path):
-            self.found.calls.add(NameRead(place.root, place.name, tuple(str(key.key) for key in place.path)))
-            if place.root is Root.RECEIVER and not place.path:
-                self.found.mentions.add("__call__")
-        elif not isinstance(called, ast.Attribute):
-            self.found.mentions.add("__call__")
-
-    def _write(self, node: ast.AST, container: ast.expr, key: PathStep | None, mutator: str | None = None) -> None:
-        """Note a write at `key` of a container.
-
-        Without the name of a mutator, `key` is a field.
-        """
-        place = self._place(container)
-        if place is not None:
-            counts = key is not None and place.exact and id(node) in self._counted
-            written = place if key is None or not key.attribute else place.down(key)
-            last = next((str(each.key) for each in reversed(written.path) if each.attribute), place.name)
-            lazily = mutator == "setdefault" or last in self._asked_for
-            key = key if place.exact else None
-            self.found.writes.add(NameWrite(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
-        unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
-        if mutator is not None and unknown and not self._is_fresh(container):
-            self.found.mutators.add(mutator)
-
-    def _is_fresh(self, node: ast.expr) -> bool:
-        """Return whether the function itself has made what a local name stands for."""
-        if not isinstance(node, ast.Name):
-            return makes(node)
-        scope, _ = self._resolve(node.id)
-        values = [] if scope is None else scope.aliases.get(node.id, [])
-        return bool(values) and all(each is not None and makes(each) for each in values)
-
-    def _hand_on(self, node: ast.expr) -> None:
-        place = self._place(node)
-        if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
-            self.found.handed.add(place)
-
-    def _adds_to(self, node: ast.expr, *method: str) -> bool:
-        """Return whether `node` is a name that leads outside; then a statement that merely adds to it is no read."""
-        if not isinstance(node, ast.Name):
-            return False
-        place = self._place(node)
-        if place is None or place.path or place.root not in (Root.GLOBAL, Root.CLOSURE) or place.name != node.id:
-            return False
-        self._added_to.add(NameRead(place.root, place.name, method))
-        return True
-
-    # -- the walk ------------------------------------------------------------------------------------------------------
-
-    def _visit(self, node: ast.AST) -> None:
-        pending: list[ast.AST] = [node]
-        while pending:
-            pending.extend(self._step(pending.pop()))
-
-    def _step(self, node: ast.AST) -> Iterator[ast.AST]:
-        if isinstance(node, ast.Call):
-            self._call(node.func)
-        if isinstance(node, LEADING) and id(node) not in self._looked_at:
-            self._hand_on(node)
-        match node:
-            case ast.Name(id=name, ctx=ctx):
-                scope, root = self._resolve(name)
-                if root is not None and not isinstance(ctx, ast.Load):
-                    counts, lazily = id(node) in self._counted, name in self._asked_for
-                    bound = mangled(name, self._class)
-                    self.found.writes.add(NameWrite(root, bound, rebinds=True, counts=counts, lazily=lazily))
-                    if isinstance(ctx, ast.Store):
-                        self._adds_to(node)
-                        return
-                if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
-                    self.found.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
-                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
-                    place = self._place(node)
-                    if place is not None:
-                        self._read(place)
-                if root is Root.GLOBAL and name in DYNAMIC:
-                    self.found.dynamic = True
-                if root is Root.GLOBAL:
-                    self.found.reads_order |= name in ORDER_READERS
-            case ast.Attribute(value=value, attr=attr, ctx=ctx):
-                self.found.reads_docs |= attr == "__doc__"
-                if not isinstance(ctx, ast.Load):
-                    self._write(node, value, PathStep(True, mangled(attr, self._class)))
-                    yield value
-                elif (place := self._place(node)) is not None and isinstance(_base(node), ast.Name | ast.Call):
-                    self._read(place)
-                    yield from self._inside(value)
-                else:
-                    yield value
-            case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
-                key = index.value if isinstance(index, ast.Constant) else ...
-                literal = isinstance(key, str | int | bytes | float | None)
-                self._write(node, value, PathStep(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
-                if isinstance(node.ctx, ast.Del) or not self._adds_to(value):
-                    yield value
-                yield index
-            case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
-                yield from (target, node.value)
-            case ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.BitOr() as op):
-                if not self._is_fresh(target):
-                    self.found.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
-                yield from (target, node.value)
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
-                method in ADDS and self._adds_to(value, method)
-            ):
-                self._write(node, value, None, method)
-                yield from (*call.args, *call.keywords)
-            case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
-                key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
-                literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
-                self._write(node, value, PathStep(False, key) if literal else None, method)  # type: ignore[arg-type]
-                yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
-                if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    self._write(node, value, PathStep(True, name.value))
-                else:
-                    self.found.stores.add(ANY_FIELD)
-                yield from ast.iter_child_nodes(node)
-            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                name = _imported_by(node, module)
-                self.found.imports.add(name)
-                self._read(AccessPath(Root.IMPORT, name))
-                yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
-                self.found.reads_docs |= attr == "__doc__"
-                if (place := self._place(node)) is not None:
-                    self._read(place)
-                    yield from (node.func, *rest)
-                else:
-                    yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Attribute(attr="getdoc")):
-                self.found.reads_docs = True
-                yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
-                yield node.func
-            case ast.Import(names=names):
-                self.found.imports.update(each.name for each in names)
-            case ast.ImportFrom():
-                self.found.imports.add("." * node.level + (node.module or ""))
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                yield from getattr(node, "decorator_list", ())
-                yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
-                if not isinstance(node, ast.Lambda) and (node.decorator_list or node.name in self._given):
-                    yield from _annotations(node)
-                self._nested(node, [node.body] if isinstance(node, ast.Lambda) else node.body)
-            case ast.ClassDef():
-                yield from (*node.decorator_list, *node.bases, *(each.value for each in node.keywords))
-                self._nested(node, node.body)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                yield node.generators[0].iter
-                parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-                for number, each in enumerate(node.generators):
-                    parts += [*([each.iter] if number else []), each.target, *each.ifs]
-                self._nested(node, parts)
-            case ast.AnnAssign():
-                yield from filter(None, (node.target, node.value))
-                if self._scope.is_class:
-                    yield node.annotation
-            case _:
-                yield from ast.iter_child_nodes(node)
-
-    def _nested(self, node: ast.AST, body: Iterable[ast.AST]) -> None:
-        outer, self._scope = self._scope, _Scope(self._scope, node)
-        outer_class = self._class
-        if isinstance(node, ast.ClassDef):
-            self._class = node.name
-        for each in body:
-            self._visit(each)
-            self._scope.bound |= _bound_for_sure(each)
-        self._scope, self._class = outer, outer_class
-
-    def _inside(self, node: ast.expr) -> Iterator[ast.AST]:
-        """Yield the parts of a path that are still to be visited after the path was read."""
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            if isinstance(node, ast.Subscript):
-                yield node.slice
-            node = node.value
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node
-        elif isinstance(node, ast.Call):
-            yield from (*node.args, *(each.value for each in node.keywords), node.func)
-
-
-def _imported_by(call: ast.Call, module: str) -> str:
-    """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return module.partition(".")[0] if name == "__import__" else module
-
-
-def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """Yield what the annotations of a nested function name: code that is given the function may read them."""
-    a = function.args
-    parts = (*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg)))
-    pending: list[ast.AST] = [each.annotation for each in parts if each.annotation is not None]
-    pending += [function.returns] if function.returns is not None else []
-    for annotation in pending:
-        yield annotation
-        for each in ast.walk(annotation):
-            if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                try:
-                    pending.append(parsed(each.value, "eval").body)
-                except (SyntaxError, ValueError):
-                    continue  # a text that is no expression names nothing
-
-
-def _bound_for_sure(node: ast.AST) -> set[str]:
-    match node:
-        case ast.Assign(targets=targets):
-            return {each.id for each in targets if isinstance(each, ast.Name)}
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
-            return {name}
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name}
-        case _:
-            return set()
-
-
-def _base(node: ast.expr) -> ast.expr:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return node

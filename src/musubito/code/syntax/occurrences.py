@@ -7,24 +7,25 @@ more must be known. It serves to follow the value there, and to find the key by 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import ABSENT, contents
-from musubito.code.lazy_imports import absolute
-from musubito.code.syntax.name_usage import AccessPath, NameRead, Root, _Visitor
+from musubito.code.syntax.expressions import attribute_chain
+from musubito.code.syntax.name_scan import NameVisitor
+from musubito.code.syntax.name_usage import AccessPath, NameRead, Root
 from musubito.code.syntax.source import FunctionNode
 
-__all__ = ["Led", "Occurrence", "Occurrences", "defaults_of", "led_to"]
+__all__ = ["Occurrence", "Occurrences", "Resolved", "absolute", "defaults_of", "resolve"]
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 """Modules that are imported to look into them: their import does nothing else."""
 
 
-class Led(NamedTuple):
+class Resolved(NamedTuple):
     """The end of a chain of names: `value`, and in `rest` the attributes after it that are no module's."""
 
     value: Any
@@ -35,10 +36,23 @@ class Occurrence(NamedTuple):
     """An expression that leads to something outside of the function."""
 
     node: ast.expr
-    led: Led
+    resolved: Resolved
 
 
-def led_to(function: FunctionType, read: NameRead) -> Led:
+def absolute(name: str, function: FunctionType) -> str:
+    """Return the full name of a module that `function` imports by a name that may be relative."""
+    if not name.startswith("."):
+        return name
+    package = function.__globals__.get("__package__")
+    if not isinstance(package, str):
+        package = str(function.__globals__.get("__name__", "")).rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return name  # beyond the top: the import would fail in the same way
+
+
+def resolve(function: FunctionType, read: NameRead) -> Resolved:
     """Return what `read` leads to now, or ABSENT if only a run of the function could tell."""
     value: Any = ABSENT
     match read.root:
@@ -57,11 +71,11 @@ def led_to(function: FunctionType, read: NameRead) -> Led:
     return _through_modules(value, read.attributes)
 
 
-def _through_modules(value: Any, attributes: tuple[str, ...]) -> Led:
+def _through_modules(value: Any, attributes: tuple[str, ...]) -> Resolved:
     rest = list(attributes)
     while rest and issubclass(type(value), ModuleType):  # a proxy may claim another class
         value = value.__dict__.get(rest.pop(0), ABSENT)
-    return Led(value, tuple(rest))
+    return Resolved(value, tuple(rest))
 
 
 def defaults_of(function: FunctionType) -> dict[str, Any]:
@@ -79,7 +93,7 @@ class Occurrences:
         finder.run(node, frozenset())
         self.node = node
         self.all = finder.occurrences
-        self.led = {id(each.node): each.led for each in finder.occurrences}
+        self.resolved = {id(occurrence.node): occurrence.resolved for occurrence in finder.occurrences}
         """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""
@@ -96,7 +110,7 @@ class Occurrences:
                 yield node
 
 
-class _Finder(_Visitor):
+class _Finder(NameVisitor):
     def __init__(self, function: FunctionType) -> None:
         super().__init__(function.__code__)
         self.occurrences: list[Occurrence] = []
@@ -111,28 +125,25 @@ class _Finder(_Visitor):
                 if scope is not None and scope.alias(name) is value:
                     self.aliased.add(id(value))
             case ast.Name(ctx=ast.Load()) | ast.Attribute(ctx=ast.Load()) | ast.Call(func=ast.Name(id="getattr")):
-                led = self._leads(node)
-                if led is not None and led.value is not ABSENT:
-                    self.occurrences.append(Occurrence(node, led))
+                resolved = self._resolved(node)
+                if resolved is not None and resolved.value is not ABSENT:
+                    self.occurrences.append(Occurrence(node, resolved))
             case _:
                 pass
         return super()._step(node)
 
-    def _leads(self, node: ast.expr) -> Led | None:
+    def _resolved(self, node: ast.expr) -> Resolved | None:
         place = self._place(node)
         if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
             read = _read_of(place)
-            return None if read is None else led_to(self._function, read)
-        attributes: tuple[str, ...] = ()
-        while isinstance(node, ast.Attribute):
-            attributes = (node.attr, *attributes)
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id not in self._defaults:
+            return None if read is None else resolve(self._function, read)
+        root, attributes = attribute_chain(node)
+        if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None
-        scope, _ = self._resolve(node.id)
-        if scope is None or scope is not self._root or scope.aliases[node.id] != [None]:
+        scope, _ = self._resolve(root.id)
+        if scope is None or scope is not self._root or scope.aliases[root.id] != [None]:
             return None
-        return _through_modules(self._defaults[node.id], attributes)
+        return _through_modules(self._defaults[root.id], attributes)
 
 
 def _read_of(place: AccessPath) -> NameRead | None:

@@ -17,6 +17,7 @@ import __future__
 import ast
 import linecache
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from threading import Lock
@@ -26,7 +27,17 @@ from weakref import WeakKeyDictionary
 
 from musubito.parsing import nodes_in, parsed
 
-__all__ = ["SENT", "FunctionNode", "Source", "register_source_text", "same_code", "source_of", "statement_of"]
+__all__ = [
+    "SENT",
+    "FunctionNode",
+    "Source",
+    "codes",
+    "register_source_text",
+    "same_code",
+    "source_of",
+    "statement_of",
+    "tree_of",
+]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
@@ -73,25 +84,60 @@ if hasattr(os, "register_at_fork"):
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
-    found = _found(code, script)
-    return None if found is None else Source(found[1], _text(found[0].text, found[1]))
+    result = _find(code, script)
+    return None if result is None else Source(result[1], _text(result[0].text, result[1]))
+
+
+def tree_of(source: str) -> ast.Module | None:
+    """Return the syntax tree of the text of a `Source`, or None if it cannot be parsed apart from its file."""
+    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
+    # lines that are less indented.
+    block = f"if 1:\n{source}" if source[:1].isspace() else source
+    try:
+        tree: ast.Module = parsed(block)
+    except SyntaxError:
+        return _lambdas(source)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return tree
+
+
+def _lambdas(source: str) -> ast.Module | None:
+    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
+
+    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
+    if the source is not that of a lambda.
+    """
+    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
+        return None
+    body: list[ast.stmt] = []
+    for start in re.finditer(r"\blambda\b", source):
+        for end in range(len(source), start.end(), -1):
+            try:
+                body += parsed(f"({source[start.start() : end]}\n)").body
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+            break
+        else:
+            return None
+    return ast.Module(body, []) if body else None
 
 
 def statement_of(code: CodeType, script: str | None = None) -> str | None:
     """Return the statement of its module that contains this code, as a text that compiles to the same code."""
     kept = _statements.setdefault(code, {})
     if id(code) not in kept:
-        found = _found(code, script)
-        if found is None:
+        result = _find(code, script)
+        if result is None:
             return None
-        kept[id(code)] = _statement(*found)
+        kept[id(code)] = _statement(*result)
     return kept[id(code)]
 
 
 def _statement(file: _File, node: FunctionNode) -> str:
     statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
     # The way in which a method is called depends on whether its module imports the object of the call.
-    names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)} & file.imported
+    names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
     return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
 
 
@@ -105,13 +151,29 @@ def register_source_text(statements: Iterable[str]) -> None:
             del _brought[next(iter(_brought))]
 
 
-def _found(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
+def _find(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
     for file in _candidates(code, script):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
-            _, node = min(agree, key=lambda pair: (_place(pair[0]) != _place(code), pair[1].lineno, pair[1].col_offset))
+            _, node = min(
+                agree,
+                key=lambda pair: (
+                    _first_position(pair[0]) != _first_position(code),
+                    pair[1].lineno,
+                    pair[1].col_offset,
+                ),
+            )
             return file, node
     return None
+
+
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code itself and all code nested in it."""
+    pending = [code]
+    while pending:
+        each = pending.pop()
+        yield each
+        pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
 
 
 def same_code(a: CodeType, b: CodeType) -> bool:
@@ -141,16 +203,16 @@ def _same_constant(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(_same_constant, a, b))
     if isinstance(a, frozenset):
-        return sorted(map(_typed, a)) == sorted(map(_typed, b))
-    return _typed(a) == _typed(b)
+        return sorted(map(_typed_text, a)) == sorted(map(_typed_text, b))
+    return _typed_text(a) == _typed_text(b)
 
 
-def _typed(value: Any) -> str:
+def _typed_text(value: Any) -> str:
     """Return a constant as text, which unlike `==` tells 1, 1.0 and True apart, and 0.0 from -0.0."""
     return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
 
 
-def _place(code: CodeType) -> tuple[int | None, ...]:
+def _first_position(code: CodeType) -> tuple[int | None, ...]:
     return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
 
 
@@ -163,7 +225,7 @@ def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
                 files = _brought[statement] = _parse(statement, code.co_filename)
         yield from files
     if code.co_filename == SENT:
-        for name in [script] if script is not None else _cells(code.co_name):
+        for name in [script] if script is not None else _texts_mentioning(code.co_name):
             yield from _written_in(name)
 
 
@@ -171,13 +233,13 @@ def _written_in(name: str) -> Iterator[_File]:
     """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
         text = "".join(linecache.getlines(name))
-        held = _files.get(name)
-        if held is None or held[0] != text:
-            held = text, _parse(text, name)
+        cached = _files.get(name)
+        if cached is None or cached[0] != text:
+            cached = text, _parse(text, name)
             if len(_files) >= FILES_KEPT:
                 _files.pop(next(iter(_files)))
-            _files[name] = held
-    yield from held[1]
+            _files[name] = cached
+    yield from cached[1]
     if not name.startswith("<"):
         with _lock:
             linecache.checkcache(name)
@@ -186,7 +248,7 @@ def _written_in(name: str) -> Iterator[_File]:
             yield from _parse(now, name)
 
 
-def _cells(called: str) -> Iterator[str]:
+def _texts_mentioning(called: str) -> Iterator[str]:
     """Yield the names of texts that linecache was given and that mention `called`, the latest first."""
     word = called.strip("<>")
     for name, entry in reversed(list(linecache.cache.items())):
@@ -206,9 +268,9 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
         return ()  # not (or no longer) a Python file: it holds no source
     nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
-    for code in _codes(module):
+    for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
-            if code.co_name != LAMBDA or _inside(code, node):
+            if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
     return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
 
@@ -219,33 +281,25 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
     while pending:
         match pending.pop():
             case ast.Import(names=names) | ast.ImportFrom(names=names):
-                yield from (each.asname or each.name.partition(".")[0] for each in names if each.name != "*")
+                yield from (name.asname or name.name.partition(".")[0] for name in names if name.name != "*")
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 pass
             case other:
                 pending.extend(ast.iter_child_nodes(other))
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    pending = [code]
-    while pending:
-        for constant in pending.pop().co_consts:
-            if isinstance(constant, CodeType):
-                yield constant
-                pending.append(constant)
-
-
 def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
-    found: dict[tuple[str, int], list[FunctionNode]] = {}
+    result: dict[tuple[str, int], list[FunctionNode]] = {}
     for node in nodes_in(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.setdefault((node.name, _first_line(node)), []).append(node)
-        elif isinstance(node, ast.Lambda):
-            found.setdefault((LAMBDA, node.lineno), []).append(node)
-    return found
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                result.setdefault((node.name, _first_line(node)), []).append(node)
+            case ast.Lambda():
+                result.setdefault((LAMBDA, node.lineno), []).append(node)
+    return result
 
 
-def _inside(code: CodeType, node: FunctionNode) -> bool:
+def _is_code_of_lambda(code: CodeType, node: FunctionNode) -> bool:
     """Return whether a lambda's code was compiled from this node: the widest place in the code is the node's body."""
     if not isinstance(node, ast.Lambda):
         return False
@@ -255,7 +309,7 @@ def _inside(code: CodeType, node: FunctionNode) -> bool:
     starts = [(line, column) for line, column, _, _ in places]
     ends = [(line, column) for _, _, line, column in places]
     if not places:  # the lambda only returns a constant, of which Python 3.12 keeps no place
-        return any(same_code(each, code) for each in _compiled_alone(node))
+        return any(same_code(alone, code) for alone in _compiled_alone(node))
     return (min(starts), max(ends)) == span
 
 
@@ -279,4 +333,4 @@ def _text(text: str, node: FunctionNode | ast.stmt) -> str:
 
 def _first_line(node: ast.stmt | ast.expr) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(each.lineno for each in decorators)])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])

@@ -73,12 +73,12 @@ def special_methods(code: ast.AST | None) -> set[str]:
     """
     if code is None:
         return {f"__{name}__" for name in EVERY}
-    found: set[str] = set()
+    methods: set[str] = set()
     for node in ast.walk(code):
         names: Iterable[str] = NODES.get(type(node), ())
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             names = BUILTINS.get(node.func.id, ())
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             names = GOT
-        found.update(f"__{name}__" for name in names)
-    return found
+        methods.update(f"__{name}__" for name in names)
+    return methods

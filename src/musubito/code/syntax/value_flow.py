@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
-from musubito.code.syntax.occurrences import Led, Occurrences
+from musubito.code.syntax.occurrences import Occurrences, Resolved
 
-__all__ = ["Escapes", "bound_to", "definition_of"]
+__all__ = ["Escapes", "definition_of", "receiver_of"]
 
 LOGS: Final = frozenset(
     "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
@@ -95,7 +95,7 @@ class Escapes:
         if target.id in seen:
             return True
         seen.add(target.id)
-        return not any(self._escapes(each, seen) for each in self._occurrences.loads(target.id))
+        return not any(self._escapes(load, seen) for load in self._occurrences.loads(target.id))
 
     def _is_outer(self, name: str) -> bool:
         return any(
@@ -116,33 +116,33 @@ class Escapes:
     def _passes_through(self, func: ast.expr) -> bool:
         if isinstance(func, ast.Attribute) and func.attr == "format" and isinstance(func.value, ast.Constant):
             return True
-        led = self._occurrences.led.get(id(func))
-        return led is not None and not led.rest and definition_of(led.value) in PASSED_THROUGH
+        resolved = self._occurrences.resolved.get(id(func))
+        return resolved is not None and not resolved.rest and definition_of(resolved.value) in PASSED_THROUGH
 
     def _is_sink(self, func: ast.expr) -> bool:
         """Return whether a call hands its arguments to a logger, a screen or a clock that waits."""
-        led = self._occurrences.led.get(id(func), Led(ABSENT, ()))
-        if led.value is ABSENT:
+        resolved = self._occurrences.resolved.get(id(func), Resolved(ABSENT, ()))
+        if resolved.value is ABSENT:
             # Only the name of a local or a field is known.
             if not isinstance(func, ast.Attribute) or func.attr not in LOGS:
                 return False
             holder = func.value
             name = getattr(holder, "attr", getattr(holder, "id", ""))
             return name.lower().endswith(("log", "logger"))
-        if led.rest:
-            return led.rest[-1] in LOGS and _is_logger(type(led.value))
-        if _is_logger(type(bound_to(led.value))):
-            return led.value.__name__ in LOGS
-        return definition_of(led.value) in SINKS
+        if resolved.rest:
+            return resolved.rest[-1] in LOGS and _is_logger(type(resolved.value))
+        if _is_logger(type(receiver_of(resolved.value))):
+            return resolved.value.__name__ in LOGS
+        return definition_of(resolved.value) in SINKS
 
 
 def _is_logger(cls: type) -> bool:
     return issubclass(cls, (logging.Logger, logging.LoggerAdapter)) or any(
-        module_name(each).partition(".")[0] in LOGGERS for each in cls.__mro__
+        module_name(base).partition(".")[0] in LOGGERS for base in cls.__mro__
     )
 
 
-def bound_to(value: Any) -> Any:
+def receiver_of(value: Any) -> Any:
     """Return the object that a method is bound to, or None for anything else."""
     return value.__self__ if type(value) in (BuiltinFunctionType, MethodType) else None
 

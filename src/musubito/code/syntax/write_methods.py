@@ -6,33 +6,15 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["ADDERS", "ADDS", "MUTATORS", "asked_for", "looked_at", "makes"]
+__all__ = ["ADDERS", "ADDS", "MUTATORS", "makes_new_value", "names_checked", "only_looked_at"]
 
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 """Methods that change one item of a container, at the key in their first argument."""
 MUTATORS: Final = ADDERS | frozenset(
     [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "remove",
-        "popleft",
-        "popitem",
-        "clear",
-        "sort",
-        "reverse",
-        "rotate",
-        "add",
-        "discard",
-        "update",
-        "subtract",
-        "intersection_update",
-        "difference_update",
-        "symmetric_difference_update",
-        "move_to_end",
-        "set",
+        *("append", "appendleft", "extend", "extendleft", "insert", "remove", "popleft", "popitem", "clear", "sort"),
+        *("reverse", "rotate", "add", "discard", "update", "subtract", "intersection_update", "difference_update"),
+        *("symmetric_difference_update", "move_to_end", "set"),
     ]
 )
 """Methods that change a container."""
@@ -40,19 +22,8 @@ ADDS: Final = frozenset({"add", "append", "appendleft", "extend", "extendleft", 
 """Mutators that work whatever the container holds, and return nothing about its content."""
 LOOKS: Final = frozenset(
     {
-        "len",
-        "bool",
-        "str",
-        "repr",
-        "format",
-        "print",
-        "isinstance",
-        "issubclass",
-        "callable",
-        "id",
-        "type",
-        "sum",
-        "hash",
+        *("len", "bool", "str", "repr", "format", "print", "isinstance", "issubclass", "callable", "id", "type"),
+        *("sum", "hash"),
     }
 )
 """Builtins that look at their arguments and keep nothing of them."""
@@ -67,7 +38,7 @@ FRESH = (
 """Expressions that make a new value."""
 
 
-def looked_at(function: ast.AST) -> Iterator[ast.AST]:
+def only_looked_at(function: ast.AST) -> Iterator[ast.AST]:
     """Yield the expressions whose values are only looked at, by the code around them."""
     for node in ast.walk(function):
         match node:
@@ -89,7 +60,7 @@ def looked_at(function: ast.AST) -> Iterator[ast.AST]:
                 yield operand
 
 
-def asked_for(function: ast.AST) -> Iterator[str]:
+def names_checked(function: ast.AST) -> Iterator[str]:
     """Yield the names of things whose existence a function checks, as it does before it makes them."""
     for node in ast.walk(function):
         match node:
@@ -100,8 +71,8 @@ def asked_for(function: ast.AST) -> Iterator[str]:
             case ast.If(test=test) | ast.IfExp(test=test) | ast.UnaryOp(op=ast.Not(), operand=test):
                 yield from _names_of(test)
             case ast.BoolOp(values=values):
-                for each in values:
-                    yield from _names_of(each)
+                for value in values:
+                    yield from _names_of(value)
             case ast.Call(func=ast.Name(id="hasattr" | "getattr"), args=[_, ast.Constant(value=str(name)), *_]):
                 yield name
             case ast.Try(body=body, handlers=handlers) if any(map(_is_of_absence, handlers)):
@@ -122,7 +93,7 @@ def _is_of_absence(handler: ast.ExceptHandler) -> bool:
     return isinstance(handler.type, ast.Name) and handler.type.id in ("KeyError", "AttributeError", "NameError")
 
 
-def makes(node: ast.AST) -> bool:
+def makes_new_value(node: ast.AST) -> bool:
     """Return whether an expression returns a value that no other code has, or one that cannot be changed."""
     match node:
         case ast.Call(func=ast.Name(id=name)):

@@ -12,19 +12,18 @@ import os
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.graph_record import ABSENT, GraphRecord
 from musubito.code.state.write_limits import ANYHOW
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.bytecode import GLOBALS, codes, keys_of
+from musubito.code.syntax.bytecode import GLOBALS, keys_of
+from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
-from musubito.code.syntax.occurrences import Led, Occurrences, defaults_of, led_to
+from musubito.code.syntax.occurrences import Occurrences, Resolved, defaults_of, resolve
+from musubito.code.syntax.source import codes
+from musubito.code.walk import Walk
 from musubito.values.redaction import is_secret
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
 
 __all__ = [
     "COMPUTED",
@@ -60,11 +59,11 @@ def is_environment(value: Any) -> bool:
     return value is os.environ or value is getattr(os, "environb", os.environ)
 
 
-def environment_links(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+def environment_links(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
     """Return references to the variables that a function reads; other reads are listed as not tracked."""
-    led = [(read, led_to(function, read)) for read in text.scan.reads]
-    reads = [read for read, each in led if _is_accessor(each.value)]
-    hidden = text.source is None and any(each.value is os for _, each in led) and _says_environ(function)
+    resolved = [(read, resolve(function, read)) for read in text.scan.reads]
+    reads = [read for read, each in resolved if _is_accessor(each.value)]
+    hidden = text.source is None and any(each.value is os for _, each in resolved) and _mentions_environment(function)
     if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
         return []
     if text.source is None:
@@ -72,14 +71,14 @@ def environment_links(walk: ReachabilityWalk, function: FunctionType, name: str,
         # A module that the function itself imports is in a local, which instructions do not tell apart.
         names |= {None} if hidden else set()
     else:
-        found = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
-        names, written = found.read, found.written
+        keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
+        names, written = keys.read, keys.written
     if walk.live:
         for each in written:
             if each is None:
-                walk.limits.add_whole(_raw())
+                walk.limits.add_whole(_raw_environment())
             else:
-                walk.limits.add_name(_raw(), _key(each), ANYHOW)
+                walk.limits.add_name(_raw_environment(), _key(each), ANYHOW)
     if None in names:
         walk.unseen.add(f"{name}: {COMPUTED}")
     return _links(walk, names)
@@ -98,22 +97,22 @@ _variables: Final[dict[str, Variable]] = {}
 """The variables that code leads to, by name."""
 
 
-def _links(walk: ReachabilityWalk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
-    known = [name for name in sorted(filter(None, names)) if not is_secret(name)]
-    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in known]
+def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
+    shown = [name for name in sorted(filter(None, names)) if not is_secret(name)]
+    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in shown]
     return [(part, walk.link(each, part)) for part, each in parts]
 
 
-def describe_variable(walk: ReachabilityWalk, variable: Variable) -> GraphRecord:
+def describe_variable(walk: Walk, variable: Variable) -> GraphRecord:
     """Return the record of a variable, which is a part without a text.
 
     As with any place that code reads, a variable that a run of the step has set counts with its value before that.
     """
-    held = walk.read.name(_raw(), _key(variable.name), f"environment {variable.name}")
-    return GraphRecord(tokens("environment", None if held is ABSENT else sha256(_bytes(held)).digest()), [])
+    value = walk.read.name(_raw_environment(), _key(variable.name), f"environment {variable.name}")
+    return GraphRecord(tokens("environment", None if value is ABSENT else sha256(_bytes(value)).digest()), [])
 
 
-def settings_links(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
+def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return references to the variables that fill the fields of a settings class that reached code calls.
 
     The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.
@@ -125,18 +124,18 @@ def settings_links(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[s
         # An alias stands in place of the prefix and the name.
         alias = getattr(info, "validation_alias", None) or getattr(info, "alias", None)
         choices = getattr(alias, "choices", [alias])
-        aliases = [getattr(each, "path", [each])[0] for each in choices if each is not None]
-        names.update(each for each in aliases if isinstance(each, str))
+        aliases = [getattr(choice, "path", [choice])[0] for choice in choices if choice is not None]
+        names.update(alias_text for alias_text in aliases if isinstance(alias_text, str))
         if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
             names.add(f"{config.get('env_prefix', '')}{field}")
-    customised = not _is_settings(_definer(cls, "settings_customise_sources"))
-    unseen = [each for each in UNSEEN if config.get(each)] + ["settings_customise_sources"] * customised
+    customised = not _is_settings(_class_defining(cls, "settings_customise_sources"))
+    unseen = [option for option in UNSEEN if config.get(option)] + ["settings_customise_sources"] * customised
     if unseen:
         walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
-        wanted = {each.lower() for each in names}
-        found = {each for each in os.environ if each.lower() in wanted}
-        names = {*wanted, *(each.upper() for each in wanted), *found}
+        wanted = {variable.lower() for variable in names}
+        present = {variable for variable in os.environ if variable.lower() in wanted}
+        names = {*wanted, *(variable.upper() for variable in wanted), *present}
     return _links(walk, names)
 
 
@@ -144,11 +143,11 @@ def _is_settings(cls: type) -> bool:
     return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
 
 
-def _definer(cls: type, name: str) -> type:
-    return next(each for each in cls.__mro__ if name in vars(each))
+def _class_defining(cls: type, name: str) -> type:
+    return next(base for base in cls.__mro__ if name in vars(base))
 
 
-def _raw() -> Any:
+def _raw_environment() -> Any:
     """Return the mapping in which the environment keeps the same objects until they are set again."""
     return getattr(os.environ, "_data", os.environ)
 
@@ -158,8 +157,8 @@ def _key(name: str) -> Any:
     return name if encoded is None else encoded(name)
 
 
-def _bytes(held: Any) -> bytes:
-    return held if isinstance(held, bytes) else str(held).encode("utf-8", "surrogatepass")
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 def _is_accessor(value: Any) -> bool:
@@ -173,23 +172,23 @@ class KeysUsed:
     """
 
     def __init__(self, function: FunctionType, occurrences: Occurrences, leads_to_it: Callable[[Any], bool]) -> None:
-        """Collect the keys; `leads_to_it` tells whether a value is the mapping, or a way to get at it."""
+        """Collect the keys; `leads_to_it` returns whether a value is the mapping, or a way to get at it."""
         self.read: set[str | None] = set()
         self.written: set[str | None] = set()
         self._function = function
         self._occurrences = occurrences
-        for node, led in occurrences.all:
-            if leads_to_it(led.value):
-                self._use(node, led)
+        for node, resolved in occurrences.all:
+            if leads_to_it(resolved.value):
+                self._use(node, resolved)
 
-    def _use(self, node: ast.expr, led: Led) -> None:
-        if isinstance(led.value, FunctionType | MethodType):
-            method = led.value.__name__
+    def _use(self, node: ast.expr, resolved: Resolved) -> None:
+        if isinstance(resolved.value, FunctionType | MethodType):
+            method = resolved.value.__name__
             self._call(node, "get" if method.startswith("getenv") else method)
             return
-        if led.rest:
+        if resolved.rest:
             # The method is the last attribute of the expression itself.
-            self._call(node, led.rest[0])
+            self._call(node, resolved.rest[0])
             return
         around = self._occurrences.parent(node)
         match around:
@@ -216,55 +215,55 @@ class KeysUsed:
         if method in READERS and call.args:
             self._key(call.args[0], reads=method not in {"__setitem__", "__delitem__"}, writes=method in WRITERS)
         elif method in READERS:
-            named = [each.value for each in call.keywords if each.arg == "key"]
+            named = [keyword.value for keyword in call.keywords if keyword.arg == "key"]
             for key in named:
                 self._key(key, reads=True, writes=False)
             if not named:
                 self.read.add(None)
         elif method == "update":
-            self.written.update(each.arg for each in call.keywords if each.arg is not None)
-            for given in call.args:
-                for each in given.keys if isinstance(given, ast.Dict) else [None]:
-                    self.written.add(None if each is None else self._constant(each))
+            self.written.update(keyword.arg for keyword in call.keywords if keyword.arg is not None)
+            for argument in call.args:
+                for each in argument.keys if isinstance(argument, ast.Dict) else [None]:
+                    self.written.add(None if each is None else self._constant_text(each))
         else:
             self.read.add(None)
 
     def _key(self, key: ast.expr, *, reads: bool, writes: bool) -> None:
-        name = self._constant(key)
+        name = self._constant_text(key)
         if reads:
             self.read.add(name)
         if writes:
             self.written.add(name)
 
-    def _constant(self, node: ast.expr) -> str | None:
+    def _constant_text(self, node: ast.expr) -> str | None:
         """Return the text that an expression always is: a literal, a name bound to one, or several of them in a row."""
         match node:
             case ast.Constant(value=str() | bytes() as value):
                 return value if isinstance(value, str) else os.fsdecode(value)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                parts = [self._constant(left), self._constant(right)]
+                parts = [self._constant_text(left), self._constant_text(right)]
             case ast.JoinedStr(values=values):
-                parts = [self._constant(each) for each in values]
+                parts = [self._constant_text(each) for each in values]
             case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
-                return self._constant(value)
+                return self._constant_text(value)
             case _:
-                return self._bound(node)
-        return None if None in parts else "".join(each for each in parts if each is not None)
+                return self._bound_text(node)
+        return None if None in parts else "".join(part for part in parts if part is not None)
 
-    def _bound(self, node: ast.expr) -> str | None:
-        led = self._occurrences.led.get(id(node))
-        if led is None or led.rest or type(led.value) not in (str, bytes) or self._is_parameter(node):
+    def _bound_text(self, node: ast.expr) -> str | None:
+        resolved = self._occurrences.resolved.get(id(node))
+        if resolved is None or resolved.rest or type(resolved.value) not in (str, bytes) or self._is_parameter(node):
             return None
-        return led.value if isinstance(led.value, str) else os.fsdecode(led.value)
+        return resolved.value if isinstance(resolved.value, str) else os.fsdecode(resolved.value)
 
     def _is_parameter(self, node: ast.expr) -> bool:
         """Return whether the expression is a default that a caller may replace."""
         return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
 
 
-def _says_environ(function: FunctionType) -> bool:
-    said = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
-    return any(type(each) is str and each in READ_OF for each in said)
+def _mentions_environment(function: FunctionType) -> bool:
+    words = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
+    return any(type(word) is str and word in READ_OF for word in words)
 
 
 def keys_in_bytecode(function: FunctionType, reads: list[NameRead]) -> set[str | None]:

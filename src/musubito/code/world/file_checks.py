@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import PurePath
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from musubito.code.syntax.occurrences import led_to
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.syntax.function_text import FunctionText
+from musubito.code.syntax.occurrences import resolve
+from musubito.code.walk import Walk
 
 __all__ = ["note_file_checks"]
 
@@ -29,21 +27,21 @@ METHODS: Final = frozenset({"exists", "is_file", "is_dir", "is_symlink", "stat",
 """Methods of paths that check files."""
 
 
-def note_file_checks(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+def note_file_checks(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
     """List as not tracked the checks by which a function that can run looks at files without opening them."""
-    found: set[str] = set()
+    checks: set[str] = set()
     for read in text.scan.reads:
-        value, rest = led_to(function, read)
+        value, rest = resolve(function, read)
         if not rest and id(value) in LOOKS:
-            found.add(LOOKS[id(value)])
+            checks.add(LOOKS[id(value)])
         elif len(rest) == 1 and rest[0] in METHODS and _is_of_paths(value):
-            found.add(f"Path.{rest[0]}")
-    methods = METHODS & text.scan.called_names - {each.rpartition(".")[2] for each in found}
+            checks.add(f"Path.{rest[0]}")
+    methods = METHODS & text.scan.called_names - {check.rpartition(".")[2] for check in checks}
     if methods and ("pathlib" in text.scan.imports or any(map(_is_of_paths, [*function.__globals__.values()]))):
         # It is not known what a local is; it may be a path.
-        found.update(f"Path.{each}" for each in methods)
-    if found:
-        walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(found))})")
+        checks.update(f"Path.{method}" for method in methods)
+    if checks:
+        walk.unseen.add(f"{name}: looks at files without opening them ({', '.join(sorted(checks))})")
 
 
 def _is_of_paths(value: Any) -> bool:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.occurrences import Occurrences, defaults_of, led_to
+from musubito.code.syntax.function_text import FunctionText
+from musubito.code.syntax.occurrences import Occurrences, defaults_of, resolve
+from musubito.code.walk import Walk
 from musubito.code.world.environment import COMPUTED, KeysUsed, is_environment, keys_in_bytecode
 from musubito.values.class_names import canonical_module
 
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["modules_linked", "shared_by_all"]
+__all__ = ["module_links", "shared_by_all"]
 
 ANY: Final = "the loaded modules, by a name that is computed or as a whole"
 """How a read by a computed name is listed."""
@@ -35,12 +33,12 @@ def shared_by_all(value: Any) -> str | None:
     return COMPUTED if is_environment(value) else None
 
 
-def modules_linked(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> list[tuple[str, bytes]]:
+def module_links(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
     """Return references to the modules that a function gets out of the table.
 
     A module of the user's counts whole, another module by its name.
     """
-    reads = [read for read in text.scan.reads if _is_table(led_to(function, read).value)]
+    reads = [read for read in text.scan.reads if _is_table(resolve(function, read).value)]
     if not reads and not any(map(_is_table, defaults_of(function).values())):
         return []
     if text.source is None:
@@ -49,10 +47,10 @@ def modules_linked(walk: ReachabilityWalk, function: FunctionType, name: str, te
         keys = KeysUsed(function, Occurrences(text.source.node, function), _is_table).read
     if None in keys:
         walk.unseen.add(f"{name}: {ANY}")
-    return [(f"module {key}", _linked(walk, key)) for key in sorted(filter(None, keys))]
+    return [(f"module {key}", _module_link(walk, key)) for key in sorted(filter(None, keys))]
 
 
-def _linked(walk: ReachabilityWalk, key: str) -> bytes:
+def _module_link(walk: Walk, key: str) -> bytes:
     module = sys.modules.get(key)
     if not isinstance(module, ModuleType) or walk.origins.of_module(module) is not Owner.USER:
         walk.modules.add(key)

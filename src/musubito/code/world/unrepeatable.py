@@ -12,18 +12,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from musubito.code.describers.object_policies import is_source
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
 from musubito.code.round_cache import kept_for_a_round
-from musubito.code.syntax.occurrences import Led, Occurrence, Occurrences, defaults_of, led_to
-from musubito.code.syntax.value_flow import Escapes, bound_to, definition_of
-
-if TYPE_CHECKING:
-    from musubito.code.describers.functions import Text
-    from musubito.code.reachability import ReachabilityWalk
+from musubito.code.syntax.function_text import FunctionText
+from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
+from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
+from musubito.code.walk import Walk
+from musubito.code.world.outside_data import is_source
 
 __all__ = ["KINDS", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
 
@@ -35,7 +33,7 @@ KINDS: Final[Mapping[str, str]] = {
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
 }
-"""The kinds of requests that cannot be repeated, each with how it is told."""
+"""The kinds of requests that cannot be repeated, each with the sentence that names one."""
 
 
 class Unrepeatable(NamedTuple):
@@ -60,32 +58,14 @@ class _Source(NamedTuple):
 
 ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
     "clock": (
-        "time.time",
-        "time.time_ns",
-        "time.monotonic",
-        "time.monotonic_ns",
-        "time.perf_counter",
-        "time.perf_counter_ns",
-        "time.process_time",
-        "time.process_time_ns",
-        "time.thread_time",
-        "time.thread_time_ns",
-        "time.clock_gettime",
-        "time.clock_gettime_ns",
-        "datetime.datetime.now",
-        "datetime.datetime.utcnow",
-        "datetime.datetime.today",
-        "datetime.date.today",
+        *("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"),
+        *("time.perf_counter_ns", "time.process_time", "time.process_time_ns", "time.thread_time"),
+        *("time.thread_time_ns", "time.clock_gettime", "time.clock_gettime_ns", "datetime.datetime.now"),
+        *("datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
     ),
     "random": (
-        "posix.urandom",
-        "posix.getrandom",
-        "nt.urandom",
-        "secrets.token_bytes",
-        "secrets.token_hex",
-        "secrets.token_urlsafe",
-        "secrets.randbelow",
-        "random.SystemRandom",
+        *("posix.urandom", "posix.getrandom", "nt.urandom", "secrets.token_bytes", "secrets.token_hex"),
+        *("secrets.token_urlsafe", "secrets.randbelow", "random.SystemRandom"),
     ),
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
 }
@@ -118,15 +98,15 @@ SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
 """Methods that set the state of a generator."""
 
 
-def note_unrepeatable(walk: ReachabilityWalk, function: FunctionType, name: str, text: Text) -> None:
+def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
     """Note the requests of a function that can run, unless only a logger receives the answer."""
-    led = [led_to(function, read) for read in text.scan.reads]
-    led += [Led(value, ()) for value in defaults_of(function).values()]
-    sources = [source for source in map(_source_of, led) if source is not None]
+    resolved = [resolve(function, read) for read in text.scan.reads]
+    resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
+    sources = [source for source in map(_source_of, resolved) if source is not None]
     if sources and text.source is not None:
         sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
     for source in sources:
-        walk.asks.append((walk.number, Unrepeatable(source.kind, f"{source.called} in {name}")))
+        walk.note_request(source.kind, f"{source.called} in {name}")
 
 
 def unrepeatable_in(
@@ -150,60 +130,60 @@ def unrepeatable_in(
             if each not in mine and id(values[each]) not in of_steps:
                 mine.add(each)
                 ahead.append(each)
-    found = {each for number, each in asks if number in mine}
+    result = {each for number, each in asks if number in mine}
     for number in mine & holders.keys():
         # Code that holds such a function calls it where no walk sees the call.
-        for value in (values[each] for each in edges[number]):
-            source = None if issubclass(type(value), type) else _source_of(Led(value, ()))
+        for value in (values[target] for target in edges[number]):
+            source = None if issubclass(type(value), type) else _source_of(Resolved(value, ()))
             if _is_generator(type(value)):
                 source = _Source("random", type(value).__qualname__)
             if source is not None:
-                found.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
+                result.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
         if is_source(values[number]):
             cls = type(values[number])
-            found.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
-    return tuple(sorted(found))
+            result.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
+    return tuple(sorted(result))
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
-def _source_of(led: Led) -> _Source | None:
-    value, rest = led
+def _source_of(resolved: Resolved) -> _Source | None:
+    value, rest = resolved
     cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
-        return _of_class(value, *rest) if len(rest) < 2 else None
+        return _source_of_class(value, *rest) if len(rest) < 2 else None
     if _is_generator(cls):
-        return _drawn(value, rest[0]) if len(rest) == 1 else None
+        return _random_source(value, rest[0]) if len(rest) == 1 else None
     if rest:
         return None
-    owner = bound_to(value)
+    owner = receiver_of(value)
     if _is_generator(type(owner)):
-        return _drawn(owner, value.__name__)
+        return _random_source(owner, value.__name__)
     if issubclass(type(owner), type):
-        return _of_class(owner, value.__name__)
+        return _source_of_class(owner, value.__name__)
     return TABLE.get(definition_of(value))
 
 
-def _of_class(cls: type, method: str | None = None) -> _Source | None:
+def _source_of_class(cls: type, method: str | None = None) -> _Source | None:
     if method is None:
         return TABLE.get(definition_of(cls))
-    owner = next((each for each in cls.__mro__ if method in vars(each)), None)
+    owner = next((base for base in cls.__mro__ if method in vars(base)), None)
     if owner is None:
         return None
-    found = TABLE.get(f"{definition_of(owner)}.{method}")
-    if found is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
-        found = _Source("clock", "") if method in ("now", "today", "utcnow") else None
-    return None if found is None else found._replace(called=f"{cls.__qualname__}.{method}")
+    source = TABLE.get(f"{definition_of(owner)}.{method}")
+    if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
+        source = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+    return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
 @kept_for_a_round
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, Random) or any(
-        each.__name__ in ("Generator", "RandomState") and module_name(each).startswith("numpy.random")
-        for each in cls.__mro__
+        base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
+        for base in cls.__mro__
     )
 
 
-def _drawn(generator: Any, method: str) -> _Source | None:
+def _random_source(generator: Any, method: str) -> _Source | None:
     if method.startswith("_") or method in OF_GENERATORS | SEEDS:
         return None
     module = module_name(type(generator)).removesuffix(".mtrand")
@@ -212,7 +192,7 @@ def _drawn(generator: Any, method: str) -> _Source | None:
 
 # -- what becomes of it ------------------------------------------------------------------------------------------------
 class _Uses:
-    """Tells what becomes, in one function, of the values that it asks for."""
+    """Tells which of the values that one function asks for are used."""
 
     def __init__(self, occurrences: Occurrences) -> None:
         self._occurrences = occurrences
@@ -221,17 +201,17 @@ class _Uses:
     def sources(self) -> Iterator[_Source]:
         """Yield the sources whose values reach anything but a logger."""
         seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
-        for each in self._occurrences.all:
-            source = _source_of(each.led)
-            if source is None or source.generator in seeded or id(each.node) in self._occurrences.aliased:
+        for occurrence in self._occurrences.all:
+            source = _source_of(occurrence.resolved)
+            if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
                 continue
-            call = self._called(each.node)
+            call = self._called(occurrence.node)
             if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
                 continue
-            if call is None and issubclass(type(each.led.value), type) and not each.led.rest:
+            if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
             # A shuffle returns nothing, and changes its argument.
-            if source.called.endswith(".shuffle") or self._escapes.from_function(each.node):
+            if source.called.endswith(".shuffle") or self._escapes.from_function(occurrence.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:
@@ -241,7 +221,7 @@ class _Uses:
 
     def _seeded_by(self, occurrence: Occurrence) -> int | None:
         """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
-        value, rest = occurrence.led
+        value, rest = occurrence.resolved
         call = self._called(occurrence.node)
         if call is None or not _arguments(call):
             return None
@@ -249,7 +229,7 @@ class _Uses:
             # This is the generator that the functions of `numpy.random` share.
             return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
         owner, method = (
-            (value, rest[0]) if rest else (bound_to(value), getattr(bound_to(value) and value, "__name__", ""))
+            (value, rest[0]) if rest else (receiver_of(value), getattr(receiver_of(value) and value, "__name__", ""))
         )
         return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
 

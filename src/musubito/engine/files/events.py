@@ -23,9 +23,9 @@ from functools import cache
 from types import CodeType
 from typing import Any, Final, TypeAlias
 
+from musubito.code import audit_hook
 from musubito.code.describers.cached_functions import KNOWN_CODE
 from musubito.code.ownership import home_of
-from musubito.code.world import audit_hook
 from musubito.engine.files.attribution import BODIES, Reader, Site, code_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import KINDS, Signature, digest_of, getcwd, is_settled, signature

@@ -6,21 +6,18 @@ package, if the step runs the module as its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from operator import is_
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.describers.mock_objects import is_mock
 from musubito.code.ownership import Owner, Owners, module_name
+from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from musubito.code.reachability import ReachabilityWalk
-
-__all__ = ["patches_linked", "patches_of_module_linked"]
+__all__ = ["module_patch_links", "patch_links"]
 
 HEAP_TYPE: Final = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
@@ -35,18 +32,18 @@ class _Searched(NamedTuple):
     held: tuple[Any, ...]
     names: list[str]
 
-    def is_of(self, own: frozenset[str], held: tuple[Any, ...]) -> bool:
+    def is_of(self, own: frozenset[str], values: tuple[Any, ...]) -> bool:
         """Return whether a search now would find the same."""
-        return self.own == own and len(self.held) == len(held) and all(map(is_, self.held, held))
+        return self.own == own and len(self.held) == len(values) and all(map(is_, self.held, values))
 
 
 _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
 """The searches that were made, by class."""
 
 
-def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[str, bytes]]:
-    """Return references to what the user put into a class of a package and into its bases."""
-    links = patches_of_module_linked(walk, cls.__module__)
+def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
+    """Return links to the members that the user put into a class of a package and into its bases."""
+    links = module_patch_links(walk, cls.__module__)
     for base in cls.__mro__:
         if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
             continue
@@ -55,17 +52,19 @@ def patches_linked(walk: ReachabilityWalk, cls: type, name: str) -> list[tuple[s
         walk.unpatched[id(base)] = base
         members = vars(base)
         # All members are watched at once: there are many, and a patch replaces one or adds one.
-        held = tuple(members.values())
-        walk.guard.members(base, held)
-        searched = _searched[base] = _search(walk.origins, members, held, _searched.get(base))
-        for each in searched.names:
-            member = members[each]
-            links.append((f"{base.__qualname__}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+        values = tuple(members.values())
+        walk.guard.members(base, values)
+        searched = _searched[base] = _search(walk.origins, members, values, _searched.get(base))
+        for patched in searched.names:
+            member = members[patched]
+            links.append(
+                (f"{base.__qualname__}.{patched}", walk.link(member, walk.part_name(member, f"{name}.{patched}")))
+            )
     return links
 
 
-def patches_of_module_linked(walk: ReachabilityWalk, name: str) -> list[tuple[str, bytes]]:
-    """Return references to what the user put into a module, if the step runs that module of a released package."""
+def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
+    """Return links to the user's members of a module, if the step runs that module of a released package."""
     module = find_module(name) if name in walk.released else None
     if module is None or id(module) in walk.unpatched:
         return []
@@ -85,16 +84,18 @@ def patches_of_module_linked(walk: ReachabilityWalk, name: str) -> list[tuple[st
     for each in sorted(names):
         member = members[each]
         walk.guard.item(members, each, member)
-        links.append((f"{name}.{each}", walk.link(member, walk.called(member, f"{name}.{each}"))))
+        links.append((f"{name}.{each}", walk.link(member, walk.part_name(member, f"{name}.{each}"))))
     return links
 
 
-def _search(origins: Owners, members: Mapping[str, Any], held: tuple[Any, ...], known: _Searched | None) -> _Searched:
-    """Return the search of members that now are these; `known` is an earlier search of them."""
-    if known is not None and known.is_of(origins.own, held):
-        return known
+def _search(
+    origins: Owners, members: Mapping[str, Any], values: tuple[Any, ...], cached: _Searched | None
+) -> _Searched:
+    """Return the search of members with these values; `cached` is an earlier search of them."""
+    if cached is not None and cached.is_of(origins.own, values):
+        return cached
     names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
-    return _Searched(origins.own, held, names)
+    return _Searched(origins.own, values, names)
 
 
 def _is_of_the_user(origins: Owners, member: Any) -> bool:
@@ -102,9 +103,9 @@ def _is_of_the_user(origins: Owners, member: Any) -> bool:
         return find_module(module_name(member)) is not None and origins.of_class(member) is Owner.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
-        find_module(canonical_module(str(each.__globals__.get("__name__")))) is not None
-        and origins.of_function(each) is Owner.USER
-        for each in _functions_in(member)
+        find_module(canonical_module(str(function.__globals__.get("__name__")))) is not None
+        and origins.of_function(function) is Owner.USER
+        for function in _functions_in(member)
     )
 
 
@@ -115,4 +116,4 @@ def _functions_in(member: Any) -> Iterator[FunctionType]:
         if type(member.__func__) is FunctionType:
             yield member.__func__
     elif type(member) is property:
-        yield from (each for each in (member.fget, member.fset, member.fdel) if type(each) is FunctionType)
+        yield from (accessor for accessor in (member.fget, member.fset, member.fdel) if type(accessor) is FunctionType)

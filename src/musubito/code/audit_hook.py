@@ -38,7 +38,7 @@ def listen(handlers: Mapping[str, Handler]) -> bool:
             if (event, handler) not in _listening:
                 _listening.add((event, handler))
                 before = _handlers.get(event)
-                _handlers[event] = handler if before is None else _one_after_the_other(before, handler)
+                _handlers[event] = handler if before is None else _in_sequence(before, handler)
         if not _heard:
             _handlers["musubito.listens"] = lambda _: _heard.append(True)
             sys.addaudithook(_hook)
@@ -48,14 +48,14 @@ def listen(handlers: Mapping[str, Handler]) -> bool:
     return _heard[0]
 
 
-def _one_after_the_other(first: Handler, second: Handler) -> Handler:
-    def both(args: tuple[Any, ...]) -> None:
+def _in_sequence(first: Handler, second: Handler) -> Handler:
+    def run_pair(args: tuple[Any, ...]) -> None:
         try:
             first(args)
         finally:
             second(args)
 
-    return both
+    return run_pair
 
 
 def _hook(event: str, args: tuple[Any, ...], handler_of: Any = _handlers.get, at_end: Any = sys.is_finalizing) -> None:

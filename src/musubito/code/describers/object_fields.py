@@ -1,0 +1,260 @@
+"""Describe the fields of objects, and the values that objects and functions of packages hold."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from musubito.code.describers.identification import DEPTH, counts
+from musubito.code.describers.introspection import mark_introspectable, order_links
+from musubito.code.describers.object_contents import cached_property_names, slot_names
+from musubito.code.describers.object_policies import policy_of
+from musubito.code.describers.object_settings import (
+    is_secret_field,
+    is_setting,
+    meaningless_fields,
+    without_secrets,
+)
+from musubito.code.describers.unread_fields import unread_fields
+from musubito.code.graph_record import ABSENT, ATOMS, fields_of
+from musubito.code.ownership import Owner, counted_name
+from musubito.code.state.access_reader import members_of_slots
+from musubito.code.state.write_limits import CACHED
+from musubito.code.syntax.ast_digest import tokens
+from musubito.code.walk import Walk
+
+__all__ = ["declared_field_links", "field_links", "held_value_links"]
+
+TELLS_ALL = frozenset({types.NoneType, bool, int, float})
+"""Types of constants that are no secret and hold none."""
+
+
+def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -> list[tuple[str, bytes]]:
+    """Return links to the fields in an object's `__dict__` and its slots, without those that its own methods write."""
+    links: list[tuple[str, bytes]] = []
+    walk.limits.of_instance(value)
+    for each in cached_property_names(type(value)):
+        walk.limits.add_name(value, each, CACHED)
+    kind = policy_of(value)
+    left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
+    exempt = left_out
+    if only_data and kind is None:
+        exempt |= cached_property_names(type(value)) | meaningless_fields(value)
+        links += _patched_method_links(walk, value, "", name, {})
+    if not only_data:
+        exempt |= unread_fields(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
+    for attribute in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        contents = fields_of(value, attribute)
+        if contents is None:
+            continue
+        walk.guard.attribute(value, attribute, contents)
+        if exempt:
+            keys = walk.read.names(value, contents)
+            walk.read.more(value, contents, keys | exempt)
+            names = sorted(keys - exempt, key=str)
+            pairs = [(key, walk.read.field(value, contents, key, f"{name}.{key}")) for key in names]
+        else:
+            pairs = sorted(walk.read.fields(value, contents, name), key=lambda pair: str(pair[0]))
+        for each, inner in pairs:
+            if inner is ABSENT:
+                continue
+            if each in walk.facts.called_names and walk.live:
+                walk.note_call(inner)
+            for part, label, called in _counted_parts(walk, inner, str(each), f"{name}.{each}", left_out):
+                links += _value_links(walk, value, part, label, called, of_others=only_data)
+        if not only_data:
+            links += order_links(walk, value, contents, exempt, name)
+    members = tuple(member for member in members_of_slots(type(value)) if member[0] not in exempt)
+    if members:
+        for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
+            links += _value_links(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
+    return links
+
+
+def _patched_method_links(
+    walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]
+) -> list[tuple[str, bytes]]:
+    """Return links to methods that were replaced in the objects which cached properties hold.
+
+    `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
+    """
+    contents, lazy, links = fields_of(thing), cached_property_names(type(thing)), list[tuple[str, bytes]]()
+    if contents is None or (not lazy and not seen) or id(thing) in seen:
+        return links
+    for cached in sorted(lazy):
+        if cached in contents:
+            walk.guard.item(contents, cached, contents[cached])
+            links += _patched_method_links(
+                walk, contents[cached], f"{label}.{cached}", f"{name}.{cached}", {**seen, id(thing): thing}
+            )
+        else:
+            walk.guard.absent(contents, cached)
+    if seen:
+        walk.guard.within(contents, frozenset(contents))
+        for attribute in sorted(filter(lambda key: type(key) is str and key not in lazy, contents)):
+            method = contents[attribute]
+            if callable(method) and any(attribute in vars(cls) for cls in type(thing).__mro__):
+                walk.guard.item(contents, attribute, method)
+                links.append((f"{label}.{attribute}", walk.link(method, walk.part_name(method, f"{name}.{attribute}"))))
+    return links
+
+
+def _counted_parts(
+    walk: Walk, value: Any, label: str, name: str, left_out: frozenset[str]
+) -> Iterator[tuple[Any, str, str]]:
+    """Yield a field with its label and its name.
+
+    If some keys of a dict in the field do not count, each other key is yielded in its place. If no other key is there,
+    nothing is yielded, as for None.
+    """
+    keys = frozenset(each.removeprefix(f"{label}.") for each in left_out if each.startswith(f"{label}."))
+    if not keys or type(value) not in (dict, types.NoneType):
+        yield value, label, name
+    elif value is not None:
+        present = walk.read.names(value, value)
+        walk.read.more(value, value, present | keys)
+        for key in sorted(present - keys, key=str):
+            inner = walk.read.field(value, value, key, f"{name}.{key}")
+            if inner is not ABSENT:
+                yield from _counted_parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
+
+
+def _value_links(
+    walk: Walk, holder: Any, value: Any, label: str, name: str, *, of_others: bool
+) -> list[tuple[str, bytes]]:
+    """Return the links to a value that an object holds in a field.
+
+    If no adapter knows another package's object, its code may read all that the field leads to. For an object of the
+    user's, the walk knows what the code does with the field.
+    """
+    if type(value) in TELLS_ALL:
+        return [(label, walk.link(value, name))]
+    has_policy = policy_of(holder) is not None
+    if not has_policy if of_others else label in walk.facts.handed:
+        mark_introspectable(walk, value)
+    if not of_others:
+        # Code that is handed an object reaches all that the object leads to.
+        whole = label in walk.facts.handed or id(holder) in walk.facts.whole
+        return [(label, walk.link(value, walk.part_name(value, name), whole=whole))]
+    return held_value_links(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
+
+
+def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+    """Return the links to a field of another package's object, without the secrets in it."""
+    if is_secret_field(label, value):
+        return [(label, b"secret")]
+    cleaned = without_secrets(value)
+    if cleaned is value:
+        return held_value_links(walk, value, label, name)
+    _watch_through(walk, value, 0)
+    return held_value_links(walk, cleaned, label, name)
+
+
+def _watch_through(walk: Walk, value: Any, depth: int) -> None:
+    """Watch containers within containers, if a cleaned copy of them is described.
+
+    Otherwise the guard would watch the copy and miss a change of the original.
+    """
+    if depth > DEPTH:
+        return
+    if isinstance(value, dict):
+        walk.guard.mapping(value, tuple(value), tuple(value.values()))
+        for inner in value.values():
+            _watch_through(walk, inner, depth + 1)
+    elif type(value) in (list, tuple):
+        if type(value) is list:
+            walk.guard.items(value, list, tuple(value))
+        for each in value:
+            _watch_through(walk, each, depth + 1)
+
+
+def held_value_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+    """Return links to a value that another package's object or function holds.
+
+    A value that cannot be identified counts by its type, and by those of its settings that can be identified.
+    """
+    walk.note_link(value)
+    if counts(walk, value):
+        return [(label, walk.link(value, walk.part_name(value, name)))]
+    walk.note_untracked(name, value)
+    links = [(label, tokens("type", *counted_name(type(value))))]
+    is_object = walk.origins.of_class(type(value)) is Owner.OTHER
+    inner = _setting_entries(walk, value, name) if is_object else _identifiable_entries(walk, value, "", name)
+    for shown, each in inner:
+        # An object's settings count, but not the settings of objects that it holds: they would lead through a whole
+        # library.
+        if counts(walk, each) or (not is_object and walk.origins.of_class(type(each)) is Owner.OTHER):
+            walk.limits.below(each, value)
+            mark_introspectable(walk, each)
+            links += setting_links(walk, each, f"{label}{shown}", f"{name}{shown}")
+    return links
+
+
+def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of another package's object; settings in containers are yielded one by one."""
+    cls, contents = type(value), fields_of(value)
+    if contents is None:
+        return
+    walk.limits.open(value, foreign=True)
+    names = walk.read.names(value, contents)
+    walk.read.more(value, contents, names | cached_property_names(cls))
+    names -= meaningless_fields(value) | cached_property_names(cls)
+    for setting in sorted(filter(functools.partial(is_setting, cls), names)):
+        inner = walk.read.field(value, contents, setting, f"{name}.{setting}")
+        if inner is not ABSENT and not is_secret_field(setting, inner):
+            yield from _identifiable_entries(walk, inner, f".{setting}", f"{name}.{setting}")
+
+
+def _identifiable_entries(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield a value as it is, or the entries of a container that cannot be identified as a whole, without secrets."""
+    cls = type(value)
+    if cls not in (dict, list, tuple) or counts(walk, value):
+        yield shown, value
+    elif walk.enters(value):
+        pairs: Iterable[tuple[Any, Any]] = (("", each) for each in value)
+        if cls is dict:
+            pairs = walk.read.entries(value, name)
+        elif cls is list:
+            pairs = (("", each) for each in walk.read.elements(value, list, name))
+        for key, each in pairs:
+            if not is_secret_field(key, each):
+                at = f"[{key!r}]" if type(key) in ATOMS and cls is dict else ""
+                yield from _identifiable_entries(walk, each, f"{shown}{at}", f"{name}{at}")
+
+
+def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, bytes]]:
+    """Return links to the declared fields of another package's dataclass or pydantic model.
+
+    If an adapter says which fields do not count, these are left out. Otherwise the fields that a pydantic model itself
+    excludes are left out.
+    """
+    cls, kind = type(value), policy_of(value)
+    if is_dataclass(cls):
+        names = [each.name for each in fields(cls)]
+    else:
+        declared = cls.__pydantic_fields__.items()
+        names = [each for each, field in declared if kind is not None or not getattr(field, "exclude", None)]
+    left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
+    links: list[tuple[str, bytes]] = []
+    contents = fields_of(value)
+    extra = fields_of(value, "__pydantic_extra__") or {}
+    for each in sorted({*names, *extra} - left_out):
+        mapping = next((fields for fields in (contents, extra) if fields is not None and each in fields), None)
+        called = f"{name}.{each}"
+        # An object may have slots beside its `__dict__`.
+        inner = (
+            walk.read.slot(value, each, called) if mapping is None else walk.read.field(value, mapping, each, called)
+        )
+        if inner is ABSENT:
+            continue
+        if kind is None:
+            if is_secret_field(each, inner) and not each.endswith("token"):  # may be a piece of a model's text
+                links.append((each, b"secret"))
+                continue
+            mark_introspectable(walk, inner)
+        for part, label, shown in _counted_parts(walk, inner, each, called, left_out):
+            links.append((label, walk.link(part, walk.part_name(part, shown))))
+    return links

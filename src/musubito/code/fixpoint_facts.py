@@ -1,0 +1,95 @@
+"""Keep the facts about all the reached code together, which are known only when all of it was walked."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from musubito.code.fixpoint import Discoveries
+from musubito.code.state.write_limits import WriteLimits
+
+__all__ = ["FixpointFacts"]
+
+FLAGS = 6
+"""Number of flags at the beginning of `FixpointFacts._size()`.
+
+A walk may ask for a flag at any time, so a change of one needs another round.
+"""
+
+
+@dataclass(slots=True)
+class FixpointFacts:
+    """Facts about all the reached code together, which are known only when all of it was walked."""
+
+    limits: WriteLimits = field(default_factory=WriteLimits)
+    given: Discoveries = field(default_factory=Discoveries)
+    """Functions that are handed on or held: their docstrings and annotations count."""
+    handed: Discoveries = field(default_factory=Discoveries)
+    """Names and attributes that code which can run hands on, and does not merely call."""
+    running: dict[int, Any] = field(default_factory=dict)
+    """Things that code which can run leads to, by id. Only such code writes."""
+    mentioned: Discoveries = field(default_factory=Discoveries)
+    """Attributes that code which can run gets, and the special methods that its operators may call."""
+    called_names: Discoveries = field(default_factory=Discoveries)
+    """Names of the methods that code which can run calls."""
+    called: Discoveries = field(default_factory=Discoveries)
+    """Classes that code which can run calls, or whose instances it calls."""
+    late: int = 0
+    """How often code that can run was found to lead to something only after that had been described."""
+    annotations: bool = False
+    """Whether reached code reads annotations: then all of them count."""
+    docs: bool = False
+    """Whether reached code reads docstrings: then all of them count."""
+    order: bool = False
+    """Whether reached code gets names in the order in which they were defined."""
+    text: bool = False
+    """Whether reached code reads the text of code: then comments count, too."""
+    fields: Discoveries = field(default_factory=Discoveries)
+    """Names by which reached code may read fields."""
+    reads_fields: bool = False
+    """Whether reached code may read fields in other ways than by name."""
+    whole: Discoveries = field(default_factory=Discoveries)
+    """The user's objects that are reached in other ways than by the names of their fields, by id."""
+    handing: Discoveries = field(default_factory=Discoveries)
+    """Classes whose methods hand on the object that they belong to."""
+    shown: Discoveries = field(default_factory=Discoveries)
+    """Things that are reached to be shown, by id."""
+    used: Discoveries = field(default_factory=Discoveries)
+    """The ids of shown things that are also reached in another way."""
+    walked_apart: bool = False
+    """Whether this round walked what a run has left, with the facts that were known then."""
+    _before: tuple[int | bool, ...] = ()
+    """The size at the beginning of this round."""
+
+    def apart(self) -> FixpointFacts:
+        """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
+        self.walked_apart = True
+        copies = {fact.name: copy(getattr(self, fact.name)) for fact in fields(self)}
+        return FixpointFacts(**{**copies, "limits": self.limits.beside()})
+
+    def ask_anew(self) -> None:
+        """Begin a round: forget all questions whose answer was no."""
+        for discoveries in self._discoveries():
+            discoveries.ask_anew()
+        self.limits.ask_anew()
+        self.walked_apart, self._before = False, self._size()
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether another round would find the same."""
+        if self._size() == self._before:
+            return True
+        if self.walked_apart or self._flags() != self._before[:FLAGS]:
+            return False
+        return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
+
+    def _discoveries(self) -> tuple[Discoveries, ...]:
+        names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
+        return *names, self.fields, self.whole, self.handing, self.shown, self.used
+
+    def _flags(self) -> tuple[int | bool, ...]:
+        return self.late, self.docs, self.annotations, self.order, self.text, self.reads_fields
+
+    def _size(self) -> tuple[int | bool, ...]:
+        return *self._flags(), self.limits.size, *map(len, self._discoveries())

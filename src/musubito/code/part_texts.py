@@ -1,0 +1,60 @@
+"""Choose the text that is stored with a part, for readers: secrets are left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from musubito.code.graph_record import ATOMS, fields_of
+from musubito.values.redaction import is_secret
+
+__all__ = ["constant_text", "fields_text", "prompt_text", "storable"]
+
+LONGEST_SHOWN = 1_000_000
+"""Characters of a text above which it is not stored with a part."""
+LONGEST_FIELD = 500
+"""Characters of a field above which the field is not stored with a part."""
+SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
+"""Words in a name or a text that mark a secret."""
+
+
+def storable(text: str | None) -> str | None:
+    """Return the text with escapes for surrogates, so that it can be stored."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+def prompt_text(value: Any) -> str | None:
+    """Return the texts that an object holds for a model, in fields with such names; no other field is shown."""
+    contents = fields_of(value) or {}
+    texts = [
+        each for name, each in contents.items() if type(each) is str and type(name) is str and _is_for_models(name)
+    ]
+    return "\n".join(text for text in texts if constant_text("", text)) or None
+
+
+def fields_text(value: Any) -> str | None:
+    """Return the short plain fields of an object, one a line; fields with the name of a secret are left out."""
+    contents = fields_of(value) or {}
+    plain = {name: each for name, each in contents.items() if type(name) is str and type(each) in ATOMS}
+    shown = ((name, constant_text(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
+    lines = [f"{name} = {plain[name]!r}" for name, text in shown if text is not None and len(text) <= LONGEST_FIELD]
+    return "\n".join(lines) or None
+
+
+def _is_for_models(name: str) -> bool:
+    return name in ("content", "template") or "prompt" in name or "instruction" in name
+
+
+def constant_text(name: str, value: Any) -> str | None:
+    """Return the text of a constant, or None if its name or its text looks like a secret.
+
+    The default of a parameter has no text: the parameter's name, which might be that of a secret, is not known here.
+    """
+    if any(word in name.lower() for word in SECRET) or "(default " in name:
+        return None
+    try:
+        shown = value if isinstance(value, str) else repr(value)
+    except ValueError:  # an integer of more digits than are converted
+        return None
+    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
+        return None
+    return shown

@@ -1,0 +1,41 @@
+"""Read small facts from syntax nodes that several readers of code need."""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+from musubito.code.syntax.source import FunctionNode
+
+__all__ = ["COMPREHENSIONS", "attribute_chain", "body_of", "literal_key", "parameters_of"]
+
+COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+"""Comprehensions, each with a scope of its own."""
+
+
+def body_of(function: FunctionNode) -> list[ast.stmt] | list[ast.expr]:
+    """Return the statements of a function, or the one expression of a lambda."""
+    return [function.body] if isinstance(function, ast.Lambda) else function.body
+
+
+def parameters_of(arguments: ast.arguments) -> list[ast.arg]:
+    """Return all parameters, with `*args` and `**kwargs` at the end."""
+    rest = filter(None, (arguments.vararg, arguments.kwarg))
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *rest]
+
+
+def attribute_chain(node: ast.AST) -> tuple[ast.AST, tuple[str, ...]]:
+    """Return the expression at the root of a chain of attributes, and the names of the attributes."""
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    return node, tuple(reversed(attributes))
+
+
+def literal_key(node: ast.expr) -> object:
+    """Return the key of an expression that reads a literal key (`x["key"]`, `x.get("key")`), else None."""
+    match node:
+        case ast.Subscript(_, ast.Constant(key)) | ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]):
+            return key
+    return None

@@ -1,0 +1,59 @@
+"""Keep the text of functions, read once, with what the text names."""
+
+from __future__ import annotations
+
+from types import CodeType, FunctionType
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from musubito.code.syntax.ast_digest import handed_on, normalised, normalised_bytecode
+from musubito.code.syntax.bytecode import scan_bytecode, words_of
+from musubito.code.syntax.name_scan import scan
+from musubito.code.syntax.name_usage import NameUsage
+from musubito.code.syntax.source import Source, source_of
+
+__all__ = ["FunctionText", "script_of", "text_of"]
+
+
+class FunctionText(NamedTuple):
+    """The code of a function in source form, if there is one, and what the code names."""
+
+    source: Source | None
+    scan: NameUsage
+    words: frozenset[str]
+    """The words that the code mentions (see `words_of`)."""
+    written: dict[tuple[bool, bool], bytes]
+    """The code in its normal form, by whether docstrings and whether the signature are in it."""
+
+    def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
+        """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
+        if self.source is None:
+            docs = signature = False
+        cached = self.written.get((docs, signature))
+        if cached is None:
+            node = None if self.source is None else self.source.node
+            cached = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
+            self.written[docs, signature] = cached
+        return cached
+
+
+_texts: WeakKeyDictionary[CodeType, dict[int, FunctionText]] = WeakKeyDictionary()
+"""The texts by code, then by the id of the code."""
+
+
+def text_of(function: FunctionType) -> FunctionText:
+    """Return the source of a function's code, if there is one, and what the code names."""
+    code = function.__code__
+    kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
+    text = kept.get(id(code))
+    if text is None:
+        source = source_of(code, script_of(function))
+        usage = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
+        text = kept[id(code)] = FunctionText(source, usage, words_of(code), {})
+    return text
+
+
+def script_of(function: FunctionType) -> str | None:
+    """Return the file of the module that the function's globals name, if they name one."""
+    file = function.__globals__.get("__file__")
+    return file if isinstance(file, str) else None

@@ -1,0 +1,443 @@
+"""Read from the syntax tree of one function the outside names that it reads, writes and imports.
+
+Names are resolved as Python resolves them (`musubito.code.syntax.scopes`). So a local is never taken for the global of
+the same name.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterable, Iterator
+from types import CodeType
+from typing import Final
+
+from musubito.code.displays import is_showing_method
+from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
+from musubito.code.syntax.field_reads import field_names, gets_at_fields
+from musubito.code.syntax.name_usage import (
+    ANNOTATION_READERS,
+    ANY_FIELD,
+    DYNAMIC,
+    ORDER_READERS,
+    SOURCE_READERS,
+    AccessPath,
+    NameRead,
+    NameUsage,
+    NameWrite,
+    PathStep,
+    Root,
+)
+from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
+from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.special_methods import special_methods
+from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, makes_new_value, names_checked, only_looked_at
+from musubito.parsing import parsed
+
+__all__ = ["NameVisitor", "scan"]
+
+LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+"""Expressions that may lead to a value from outside the function."""
+IMPORTERS: Final = frozenset({"import_module", "__import__"})
+"""Functions that import a module by its name as a text."""
+
+
+def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameUsage:
+    """Return all that `function`, whose code is `code`, names.
+
+    `given` is explained at `NameUsage`.
+    """
+    visitor = NameVisitor(code)
+    visitor.run(function, given)
+    for statement in body_of(function):
+        visitor.usage.mentions |= special_methods(statement)
+        visitor.mention(statement)
+    usage = visitor.usage
+    usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
+    usage.reads_fields = gets_at_fields(function)
+    usage.hands_receiver = visitor.receiver in given
+    usage.shown = _shown_names(function)
+    return usage
+
+
+def _shown_names(function: FunctionNode) -> frozenset[str]:
+    """Return the names that are handed only to methods that show them: alone, in lists or through variables."""
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    values: dict[str, ast.expr] = {}
+    pending: list[ast.expr] = []
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(ast.Attribute(attr=method), args, keywords) if is_showing_method(method):
+                pending += (*args, *(keyword.value for keyword in keywords))
+            case ast.Assign([ast.Name(name)], value):
+                values[name] = value
+    shown: set[int] = set()
+    while pending:
+        match pending.pop():
+            case ast.Name(name) as each:
+                shown.add(id(each))
+                if all(id(n) in shown for n in names if n.id == name and isinstance(n.ctx, ast.Load)):
+                    pending += [values.pop(name)] if name in values else []
+            case ast.List(elts=inner) | ast.Tuple(elts=inner):
+                pending += inner
+            case ast.Starred(value=inner) | ast.Subscript(value=inner) | ast.ListComp(elt=inner):
+                pending.append(inner)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                pending += (left, right)
+    return frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
+
+
+class NameVisitor:
+    """Visits the tree of one function, with its scopes, and collects what it names."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.usage = NameUsage()
+        self._given: frozenset[str] = frozenset()
+        self._free = frozenset(code.co_freevars)
+        self._class = private_class(code.co_qualname)
+        self._receiver: str | None = None
+        self._root: Scope | None = None
+        self._scope: Scope
+        self._looked_at: frozenset[int] = frozenset()
+        self._counted: frozenset[int] = frozenset()
+        self._asked_for: frozenset[str] = frozenset()
+        self._added_to: set[NameRead] = set()
+
+    def run(self, function: FunctionNode, given: frozenset[str]) -> None:
+        """Visit the whole function; `given` is explained at `NameUsage`."""
+        self._given = given
+        first = [*function.args.posonlyargs, *function.args.args][:1]
+        self._receiver = first[0].arg if first else None
+        self._scope = self._root = Scope(None, function)
+        self._looked_at = frozenset(map(id, only_looked_at(function)))
+        self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
+        self._asked_for = frozenset(names_checked(function))
+        for statement in body_of(function):
+            self._visit(statement)
+        read = {(found.root, found.name) for found in self.usage.reads}
+        self.usage.added_to = frozenset(
+            addition for addition in self._added_to if (addition.root, addition.name) not in read
+        )
+        self.usage.reads |= self._added_to
+        renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
+        self.usage.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
+
+    @property
+    def receiver(self) -> str | None:
+        """The name of the first parameter."""
+        return self._receiver
+
+    def mention(self, statement: ast.AST) -> None:
+        """Note every attribute that is named, of any object."""
+        usage = self.usage
+        for node in ast.walk(statement):
+            match node:
+                case ast.Attribute(value=value, attr=attr, ctx=ctx):
+                    pass
+                case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                    ctx = ast.Load()
+                case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                    ctx = ast.Store()
+                case ast.ImportFrom(names=names):
+                    usage.reads_annotations |= any(alias.name in ANNOTATION_READERS for alias in names)
+                    usage.reads_source |= any(alias.name in SOURCE_READERS for alias in names)
+                    continue
+                case ast.AugAssign(target=ast.Attribute(value=value, attr=attr)):
+                    ctx = ast.Load()
+                case _:
+                    continue
+            own = isinstance(value, ast.Name) and value.id == self._receiver
+            own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
+            name = mangled(attr, self._class)
+            usage.note_reader(attr)
+            if not isinstance(ctx, ast.Load):
+                usage.stores.add(name)
+            else:
+                (usage.of_receiver if own else usage.mentions).add(name)
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def _resolve(self, name: str) -> tuple[Scope | None, Root | None]:
+        """Return (the scope whose local the name is, None), or (None, the root outside of the function)."""
+        scope: Scope | None = self._scope
+        first = True
+        while scope is not None:
+            if (declared := scope.outer.get(name)) is not None and declared:
+                return None, Root.GLOBAL
+            if name in scope.locals and (first or not scope.is_class):
+                return scope, None
+            first = False
+            scope = scope.parent
+        name = mangled(name, self._class)
+        return None, Root.CLOSURE if name in self._free else Root.GLOBAL
+
+    def _place(self, node: ast.expr, depth: int = 0) -> AccessPath | None:
+        """Return where an expression leads, if it is a path of attributes and items from outside the function."""
+        match node:
+            case ast.Name(id=name):
+                scope, root = self._resolve(name)
+                if root is not None:
+                    return AccessPath(root, mangled(name, self._class))
+                if scope is None:
+                    return None
+                if (imported := scope.imports.get(name)) is not None:
+                    return AccessPath(
+                        Root.IMPORT,
+                        imported.name,
+                        tuple(PathStep(True, attribute) for attribute in imported.attributes),
+                    )
+                if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
+                    return AccessPath(Root.RECEIVER, name)
+                value = scope.alias(name)
+                return self._place(value, depth + 1) if value is not None and depth < 8 else None
+            case ast.Attribute(value=value, attr=attr):
+                place = self._place(value, depth)
+                return place and place.down(PathStep(True, mangled(attr, self._class)))
+            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
+                place = self._place(value, depth)
+                return place and place.down(PathStep(False, item))
+            case ast.Subscript(value=value):
+                place = self._place(value, depth)
+                return place and place._replace(exact=False)
+            case ast.Call(func=ast.Name(id="super")):
+                return AccessPath(Root.SUPER, "super")
+            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
+                return AccessPath(Root.IMPORT, _module_imported_by(node, module))
+            case ast.Call(func=ast.Name(id="type"), args=[value]):
+                place = self._place(value, depth)
+                if place is None or place.root is not Root.RECEIVER or place.path:
+                    return None
+                return place.down(PathStep(True, "__class__"))
+            case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(attr)), *_]):
+                place = self._place(value, depth)
+                return place and place.down(PathStep(True, attr))
+            case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
+                place = self._place(value, depth)
+                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
+                    return place.down(PathStep(False, first.value))
+                return place and place._replace(exact=False)
+            case _:
+                return None
+
+    def _imports(self, called: ast.expr) -> bool:
+        """Return whether an expression is `importlib.import_module` or `__import__`, under whatever name."""
+        if isinstance(called, ast.Attribute):
+            return called.attr in IMPORTERS
+        if not isinstance(called, ast.Name):
+            return False
+        scope, _ = self._resolve(called.id)
+        imported = None if scope is None else scope.imports.get(called.id)
+        return called.id in IMPORTERS or (imported is not None and imported.attributes[-1:] == ("import_module",))
+
+    def _read(self, place: AccessPath) -> None:
+        attributes = itertools.takewhile(lambda key: key.attribute, place.path)
+        self.usage.reads.add(NameRead(place.root, place.name, tuple(str(key.key) for key in attributes)))
+
+    def _call(self, called: ast.expr) -> None:
+        place = self._place(called)
+        if isinstance(called, ast.Attribute):
+            self.usage.called_names.add(mangled(called.attr, self._class))
+        if place is not None and place.exact and all(key.attribute for key in place.path):
+            self.usage.calls.add(NameRead(place.root, place.name, tuple(str(key.key) for key in place.path)))
+            if place.root is Root.RECEIVER and not place.path:
+                self.usage.mentions.add("__call__")
+        elif not isinstance(called, ast.Attribute):
+            self.usage.mentions.add("__call__")
+
+    def _write(self, node: ast.AST, container: ast.expr, key: PathStep | None, mutator: str | None = None) -> None:
+        """Note a write at `key` of a container.
+
+        Without the name of a mutator, `key` is a field.
+        """
+        place = self._place(container)
+        if place is not None:
+            counts = key is not None and place.exact and id(node) in self._counted
+            written = place if key is None or not key.attribute else place.down(key)
+            last = next((str(step.key) for step in reversed(written.path) if step.attribute), place.name)
+            lazily = mutator == "setdefault" or last in self._asked_for
+            key = key if place.exact else None
+            self.usage.writes.add(NameWrite(place.root, place.name, place.path, key, counts=counts, lazily=lazily))
+        unknown = place is None or place.root in (Root.RECEIVER, Root.SUPER)
+        if mutator is not None and unknown and not self._is_fresh(container):
+            self.usage.mutators.add(mutator)
+
+    def _is_fresh(self, node: ast.expr) -> bool:
+        """Return whether the function itself has made the value of an expression."""
+        if not isinstance(node, ast.Name):
+            return makes_new_value(node)
+        scope, _ = self._resolve(node.id)
+        values = [] if scope is None else scope.aliases.get(node.id, [])
+        return bool(values) and all(value is not None and makes_new_value(value) for value in values)
+
+    def _hand_on(self, node: ast.expr) -> None:
+        place = self._place(node)
+        if place is not None and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+            self.usage.handed.add(place)
+
+    def _note_addition(self, node: ast.expr, *method: str) -> bool:
+        """Note a statement that merely adds to a name that leads outside; return False for any other node."""
+        if not isinstance(node, ast.Name):
+            return False
+        place = self._place(node)
+        if place is None or place.path or place.root not in (Root.GLOBAL, Root.CLOSURE) or place.name != node.id:
+            return False
+        self._added_to.add(NameRead(place.root, place.name, method))
+        return True
+
+    # -- the walk ------------------------------------------------------------------------------------------------------
+
+    def _visit(self, node: ast.AST) -> None:
+        pending: list[ast.AST] = [node]
+        while pending:
+            pending.extend(self._step(pending.pop()))
+
+    def _step(self, node: ast.AST) -> Iterator[ast.AST]:
+        if isinstance(node, ast.Call):
+            self._call(node.func)
+        if isinstance(node, LEADING) and id(node) not in self._looked_at:
+            self._hand_on(node)
+        match node:
+            case ast.Name(id=name, ctx=ctx):
+                scope, root = self._resolve(name)
+                if root is not None and not isinstance(ctx, ast.Load):
+                    counts, lazily = id(node) in self._counted, name in self._asked_for
+                    bound = mangled(name, self._class)
+                    self.usage.writes.add(NameWrite(root, bound, rebinds=True, counts=counts, lazily=lazily))
+                    if isinstance(ctx, ast.Store):
+                        self._note_addition(node)
+                        return
+                if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
+                    self.usage.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
+                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
+                    place = self._place(node)
+                    if place is not None:
+                        self._read(place)
+                if root is Root.GLOBAL and name in DYNAMIC:
+                    self.usage.dynamic = True
+                if root is Root.GLOBAL:
+                    self.usage.reads_order |= name in ORDER_READERS
+            case ast.Attribute(value=value, attr=attr, ctx=ctx):
+                self.usage.reads_docs |= attr == "__doc__"
+                if not isinstance(ctx, ast.Load):
+                    self._write(node, value, PathStep(True, mangled(attr, self._class)))
+                    yield value
+                elif (place := self._place(node)) is not None and isinstance(
+                    attribute_chain(node)[0], ast.Name | ast.Call
+                ):
+                    self._read(place)
+                    yield from self._rest_of_path(value)
+                else:
+                    yield value
+            case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
+                key = index.value if isinstance(index, ast.Constant) else ...
+                literal = isinstance(key, str | int | bytes | float | None)
+                self._write(node, value, PathStep(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
+                if isinstance(node.ctx, ast.Del) or not self._note_addition(value):
+                    yield value
+                yield index
+            case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
+                yield from (target, node.value)
+            case ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.BitOr() as op):
+                if not self._is_fresh(target):
+                    self.usage.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
+                yield from (target, node.value)
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr=method)) as call) if (
+                method in ADDS and self._note_addition(value, method)
+            ):
+                self._write(node, value, None, method)
+                yield from (*call.args, *call.keywords)
+            case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
+                key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
+                literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
+                self._write(node, value, PathStep(False, key) if literal else None, method)  # type: ignore[arg-type]
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    self._write(node, value, PathStep(True, name.value))
+                else:
+                    self.usage.stores.add(ANY_FIELD)
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
+                name = _module_imported_by(node, module)
+                self.usage.imports.add(name)
+                self._read(AccessPath(Root.IMPORT, name))
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
+                self.usage.reads_docs |= attr == "__doc__"
+                if (place := self._place(node)) is not None:
+                    self._read(place)
+                    yield from (node.func, *rest)
+                else:
+                    yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Attribute(attr="getdoc")):
+                self.usage.reads_docs = True
+                yield from ast.iter_child_nodes(node)
+            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
+                yield node.func
+            case ast.Import(names=names):
+                self.usage.imports.update(alias.name for alias in names)
+            case ast.ImportFrom():
+                self.usage.imports.add("." * node.level + (node.module or ""))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                yield from getattr(node, "decorator_list", ())
+                yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
+                if not isinstance(node, ast.Lambda) and (node.decorator_list or node.name in self._given):
+                    yield from _annotation_nodes(node)
+                self._visit_nested(node, body_of(node))
+            case ast.ClassDef():
+                yield from (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords))
+                self._visit_nested(node, node.body)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                yield node.generators[0].iter
+                parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+                for number, each in enumerate(node.generators):
+                    parts += [*([each.iter] if number else []), each.target, *each.ifs]
+                self._visit_nested(node, parts)
+            case ast.AnnAssign():
+                yield from filter(None, (node.target, node.value))
+                if self._scope.is_class:
+                    yield node.annotation
+            case _:
+                yield from ast.iter_child_nodes(node)
+
+    def _visit_nested(self, node: ast.AST, body: Iterable[ast.AST]) -> None:
+        outer, self._scope = self._scope, Scope(self._scope, node)
+        outer_class = self._class
+        if isinstance(node, ast.ClassDef):
+            self._class = node.name
+        for statement in body:
+            self._visit(statement)
+            self._scope.bound |= names_bound_by(statement)
+        self._scope, self._class = outer, outer_class
+
+    def _rest_of_path(self, node: ast.expr) -> Iterator[ast.AST]:
+        """Yield the parts of a path that are still to be visited after the path was read."""
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            if isinstance(node, ast.Subscript):
+                yield node.slice
+            node = node.value
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node
+        elif isinstance(node, ast.Call):
+            yield from (*node.args, *(keyword.value for keyword in node.keywords), node.func)
+
+
+def _module_imported_by(call: ast.Call, module: str) -> str:
+    """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return module.partition(".")[0] if name == "__import__" else module
+
+
+def _annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """Yield the annotations of a nested function: code that is given the function may read them."""
+    annotated = (parameter.annotation for parameter in parameters_of(function.args))
+    pending: list[ast.AST] = [each for each in annotated if each is not None]
+    pending += [function.returns] if function.returns is not None else []
+    for annotation in pending:
+        yield annotation
+        for node in ast.walk(annotation):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                try:
+                    pending.append(parsed(node.value, "eval").body)
+                except (SyntaxError, ValueError):
+                    continue  # a text that is no expression names nothing

@@ -1,0 +1,119 @@
+"""Resolve names as Python does: scopes, `global`, `nonlocal`, class bodies, comprehensions and private names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from musubito.code.syntax.expressions import COMPREHENSIONS, body_of, parameters_of
+from musubito.code.syntax.name_usage import NameRead, Root
+
+__all__ = ["Scope", "mangled", "names_bound_by", "private_class"]
+
+
+def private_class(qualname: str) -> str | None:
+    """Return the class with which Python mangles private names in a function of this qualified name."""
+    parts = qualname.split(".")
+    for here, following in zip(reversed(parts[:-1]), reversed(parts[1:]), strict=True):
+        if here != "<locals>" and following != "<locals>":
+            return here
+    return None
+
+
+def mangled(name: str, cls: str | None) -> str:
+    """Return a private name as objects of the class hold it."""
+    if cls is None or not name.startswith("__") or name.endswith("__") or not cls.strip("_"):
+        return name
+    return f"_{cls.lstrip('_')}{name}"
+
+
+class Scope:
+    """The names that one function, class body or comprehension binds."""
+
+    def __init__(self, parent: Scope | None, node: ast.AST) -> None:
+        self.parent = parent
+        self.is_class = isinstance(node, ast.ClassDef)
+        self.locals: set[str] = set()
+        self.bound: set[str] = set()
+        """Names that a class body has bound so far; before that, the body reads the global of the name."""
+        self.outer: dict[str, bool] = {}
+        """Declared names, each with whether it is declared `global` (True) or `nonlocal` (False)."""
+        self.imports: dict[str, NameRead] = {}
+        self.aliases: dict[str, list[ast.expr | None]] = {}
+        self._bind(node)
+
+    def _bind(self, node: ast.AST) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for parameter in parameters_of(node.args):
+                self._local(parameter.arg, None)
+            body: Iterable[ast.AST] = body_of(node)
+        elif isinstance(node, ast.ClassDef):
+            body = node.body
+        else:
+            body = [generator.target for generator in node.generators]  # type: ignore[attr-defined]
+        pending = list(body)
+        while pending:
+            self._statement(pending.pop(), pending, comprehension=isinstance(node, COMPREHENSIONS))
+        self.locals -= self.outer.keys()
+
+    def _local(self, name: str, value: ast.expr | None) -> None:
+        self.locals.add(name)
+        self.aliases.setdefault(name, []).append(value)
+
+    def _statement(self, node: ast.AST, pending: list[ast.AST], *, comprehension: bool) -> None:
+        match node:
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                self.outer.update(dict.fromkeys(names, isinstance(node, ast.Global)))
+            case ast.Import(names=names):
+                for alias in names:
+                    bound = alias.asname or alias.name.partition(".")[0]
+                    self._local(bound, None)
+                    self.imports[bound] = NameRead(Root.IMPORT, alias.name if alias.asname else bound)
+            case ast.ImportFrom(names=names):
+                for each in names:
+                    self._local(each.asname or each.name, None)
+                    module = "." * node.level + (node.module or "")
+                    self.imports[each.asname or each.name] = NameRead(Root.IMPORT, module, (each.name,))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self._local(node.name, None)
+                pending += node.decorator_list
+            case ast.Lambda():
+                pass
+            case ast.Name(ctx=ast.Store() | ast.Del()):
+                self._local(node.id, None)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
+                self._local(name, node.value if isinstance(node, ast.Assign) else node)  # type: ignore[arg-type]
+                pending.append(node.value)
+            case ast.NamedExpr():
+                self._local(node.target.id, None)
+                pending.append(node.value)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                self._local(name, None)
+                pending += ast.iter_child_nodes(node)
+            case ast.MatchMapping(rest=str(name)):
+                self._local(name, None)
+                pending += ast.iter_child_nodes(node)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() if not comprehension:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.NamedExpr):
+                        self._local(inner.target.id, None)
+            case _:
+                pending += ast.iter_child_nodes(node)
+
+    def alias(self, name: str) -> ast.expr | None:
+        """Return the expression that a local stands for, if the local is bound once and to an expression."""
+        bound = self.aliases.get(name, [])
+        return bound[0] if len(bound) == 1 else None
+
+
+def names_bound_by(node: ast.AST) -> set[str]:
+    """Return the names that a statement of a class body binds whenever it runs."""
+    match node:
+        case ast.Assign(targets=targets):
+            return {target.id for target in targets if isinstance(target, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            return {name}
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case _:
+            return set()

@@ -1,0 +1,29 @@
+"""Say which objects stand for data that is kept outside of the process, such as connections of databases."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["is_source", "register_source"]
+
+_SOURCES: Final[dict[type, bool]] = {}
+"""The registered sources: classes, each with whether its objects stand for outside data."""
+CONNECTIONS: Final = (("commit", "rollback"), ("connect", "dispose"))
+"""Methods by which connections and sessions of databases are known, and engines that make them."""
+
+
+def register_source(cls: type, *, is_source: bool = True) -> None:
+    """Register whether objects of `cls` stand for data that is kept outside.
+
+    If an object itself holds its data and counts by that, `is_source` is false.
+    """
+    _SOURCES[cls] = is_source
+
+
+def is_source(value: object) -> bool:
+    """Return whether an object stands for data that is kept outside, which may change unseen."""
+    cls = type(value)
+    registered = next((_SOURCES[base] for base in cls.__mro__ if base in _SOURCES), None)
+    if registered is not None:
+        return registered
+    return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in CONNECTIONS)
