@@ -268,7 +268,7 @@ def test_show_and_lineage_name_the_files(world: World) -> None:
     assert files_read(lineage, [lineage.node(result.node_id)]) == files
     assert provenance(lineage, result.node_id).files == files
     told = world.says("show", result.node_id)
-    assert "read       docs, folder\n           gone.txt, which was not there\n           prompt.txt\n" in told
+    assert "read        docs, folder\n            gone.txt, which was not there\n            prompt.txt\n" in told
     assert "files\n  docs, folder\n  gone.txt, which was not there\n  prompt.txt\n" in world.says(
         "lineage", result.node_id
     )
