@@ -1,4 +1,4 @@
-"""A role that may do what the page on many machines grants it, and nothing more, is all that a worker needs."""
+"""A role that may do what the page on PostgreSQL grants it, and nothing more, is all that a worker needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from musubito import MusubitoEngine, StoreError, musubito_step, use_musubito_engine
 from tests.server import drop_database, new_database, server_url
 
-PAGE = Path(__file__).parents[2] / "docs" / "many-machines.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
 
 
 @pytest.fixture
