@@ -7,7 +7,7 @@ connection. So a read never waits for a writer, and never sees half a transactio
 connections are closed; parent and child open their own.
 
 Each connection keeps the newest rows that it has found. A kept row is returned again while no other connection has
-committed. The header of the log's index tells that (`store.wal_index`), or `PRAGMA data_version` where the index cannot
+committed. The header of the log's index tells that (see `wal_index`), or `PRAGMA data_version` where the index cannot
 be mapped. A commit of the connection itself drops its rows. A kept row costs a tenth of the query.
 
 A result that is being computed is claimed by a locked byte in a file beside the database
@@ -62,7 +62,7 @@ from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
-from musubito.store.wal_index import HEADER, commits_between, index_of
+from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
 __all__ = ["Condition", "SQLiteStorage"]
 
@@ -167,7 +167,7 @@ class _Connection:
         self.moment: Moment | None = None
         """The present moment, if it is known; valid until another connection commits."""
         self.index: mmap | None = None
-        """The index of the write-ahead log, once it is known to be this database's (see `store.wal_index`)."""
+        """The index of the write-ahead log, once it is known to be this database's (see `wal_index`)."""
         self.shown: set[bytes] | None = None
         """The keys of this store's leases that may be rows; None if any lease may be a row."""
         self._open()
@@ -726,7 +726,8 @@ class SQLiteStorage:
         self._closed = True
         with _OPENING:
             _OPEN.discard(self)
-            for connection in (self._reader, self._writer):
+            # The writer first: its last commit may still give an index to both.
+            for connection in (self._writer, self._reader):
                 with connection.lock:
                     connection.connection.close()
                     # A closed store answers nothing, not even what was kept.
