@@ -167,7 +167,7 @@ class Operation:
         `arguments` if these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
-        head, record = engine.identified(definition, code)
+        head, record = engine._identify(definition, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         whole = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
@@ -242,7 +242,7 @@ def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = No
     """
     frame = SCOPE.get().frame or body
     if frame is not None:
-        digest = frame.engine.digest_of_read(digest)
+        digest = frame.engine._digest_of_read(digest)
         _propagate(Dependencies((), (ExternalRead(kind, key, digest),), None, None, None, samples=False), body)
 
 

@@ -143,8 +143,8 @@ class WatchedEngine(MusubitoEngine):
 
         self.journal.append = appended
 
-    def story(self, call: Any, mode: Any) -> WatchedStory:  # type: ignore[override]
-        return WatchedStory(super().story(call, mode), self)
+    def _protocol(self, call: Any, mode: Any) -> WatchedStory:  # type: ignore[override]
+        return WatchedStory(super()._protocol(call, mode), self)
 
 
 class WatchedStory:

@@ -139,10 +139,10 @@ def run(
     frame = scope.frame
     within: tuple[bytes, int | None] | None = None
     if outer is None:
-        within = engine.part_of(frame)
+        within = engine._part_of(frame)
     elif outer.owner == engine.owner:
         within = outer.run_id, frame.call if frame is not None and frame.run is outer else None
-    this = engine.new_run(name, tagged, within)
+    this = engine._new_run(name, tagged, within)
     this.lines = []
     if outer is not None:
         this.samples = outer.samples
@@ -166,14 +166,14 @@ def run(
     finally:
         SCOPE.reset(token)
         engine.open.leave(this)
-        engine.end_run(this)
+        engine._end_run(this)
 
 
 @contextmanager
 def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> Iterator[RunRecord]:
     """Make a run of which nothing is written. Whether there is a store does not matter."""
     engine, scope = engine_without_store(), SCOPE.get()
-    this = engine.new_run(name, tags)
+    this = engine._new_run(name, tags)
     token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
     try:
         with nullcontext() if own_mode is None else said_elsewhere(own_mode):

@@ -21,7 +21,7 @@ from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.modes import Mode, current_mode
-from musubito.engine.replay_only import ReplayOnlyStory
+from musubito.engine.replay_only import ReplayOnlyStepCall
 from musubito.engine.requests import Raised, Returned, RunQuery
 from musubito.engine.scope import SCOPE, Dependencies, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
@@ -39,7 +39,7 @@ UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 """Types of chunks that a reader cannot change, so that they need no copy."""
 
 
-class _StreamStory(CallProtocol):
+class _StreamCall(CallProtocol):
     """The call of a stream. It waits for no other call, and no other call waits for it."""
 
     __slots__ = ()
@@ -216,8 +216,8 @@ class Recording:
     ) -> None:
         self._make = make
         self._keep = keep
-        kinds = (ReplayOnlyStory if mode is Mode.REPLAY_ONLY else _StreamStory, EffectCall)
-        self.story = engine.story(make(), mode, scope, kinds)
+        kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else _StreamCall, EffectCall)
+        self.story = engine._protocol(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()
 

@@ -360,7 +360,7 @@ class CallProtocol:
             identity = identity._replace(input_digest=keyed.input(identity.input_digest))
         self._identity = identity
         self._run = scope.run or engine.open.stray(
-            engine.new_run(within=engine.part_of(scope.frame)), call.definition.name
+            engine._new_run(within=engine._part_of(scope.frame)), call.definition.name
         )
         self._frame: Frame | None = None
         self._observed: ObservedRun | None = None
@@ -438,7 +438,7 @@ class CallProtocol:
             return begun
         # A node that cannot be described cannot be recorded.
         if begun.lease is not None:
-            self.engine.disown(begun.lease)
+            self.engine._disown(begun.lease)
         return UNRECORDED
 
     def _input_now(self) -> bytes:
@@ -499,7 +499,7 @@ class CallProtocol:
                     self._note("failed", self._reason, None, 0.0, 0)
             elif self._frame is not None and self._frame.flight is not None:
                 # An interrupt (Ctrl-C) may have come after the lease was taken and before this call was told.
-                self.engine.disown((self._frame.flight, self.engine.owner))
+                self.engine._disown((self._frame.flight, self.engine.owner))
             raise
 
     def _settle(self) -> CallSteps[None]:
@@ -514,7 +514,7 @@ class CallProtocol:
         contents.verify_key(check)
 
     def _without_store(self, fault: StoreError) -> StartedExecution:
-        self.engine.report(fault)
+        self.engine._report(fault)
         return UNRECORDED
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
@@ -704,7 +704,7 @@ class CallProtocol:
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised) or self.engine.digest_of_read(seen.value) != read.digest:
+            if isinstance(seen, Raised) or self.engine._digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
                 return False
         return True
@@ -733,7 +733,7 @@ class CallProtocol:
             reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
-        return self.engine.keep_reads(found.execution, found.started_at, reads)
+        return self.engine._keep_reads(found.execution, found.started_at, reads)
 
     def _value(self, found: Candidate) -> CallSteps[Returned[Any] | ReplayReason]:
         """Return the stored value, or the reason why it cannot be returned."""
@@ -810,7 +810,7 @@ class CallProtocol:
                     holding = self.engine.flights.held_up_by(frame)
                     if holding:
                         held = [each for each, _ in holding]
-                        yield Write(Renew(self.engine.holder(), holding, time.time()))
+                        yield Write(Renew(self.engine._lease_owner(), holding, time.time()))
                         if (yield Write(RegisterWait(held, claim.holder.owner, key, time.time()))):
                             return UNRECORDED
                     yield Sleep(pause)
@@ -835,8 +835,8 @@ class CallProtocol:
             yield Write(RegisterWait(held, self.engine.owner, None, time.time()))
         except StoreError as fault:
             if self.engine.strict and begun is not None and begun.lease is not None:
-                self.engine.disown(begun.lease)
-            self.engine.report(fault)
+                self.engine._disown(begun.lease)
+            self.engine._report(fault)
 
     def until_released(self, key: bytes) -> CallSteps[None]:
         """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
@@ -848,11 +848,11 @@ class CallProtocol:
         return self._frame is not None and self._frame.flight is not None
 
     def _claim(self, over: bytes) -> Claim:
-        holder, name = self.engine.holder(), self.call.definition.name
+        holder, name = self.engine._lease_owner(), self.call.definition.name
         return Claim(self.flight_key(), self.keys, self._identity.across, self._seen, holder, name, time.time(), over)
 
     def _claimed(self, moment: Moment, claim: Claim) -> StartedExecution:
-        self.engine.keep(claim.key, claim.operation)
+        self.engine._keep(claim.key, claim.operation)
         return StartedExecution(moment, (claim.key, claim.holder.owner))
 
     def flight_key(self) -> bytes:
@@ -873,7 +873,7 @@ class CallProtocol:
             try:
                 yield Write(Release(begun.lease))
             except StoreError:
-                self.engine.disown(begun.lease)
+                self.engine._disown(begun.lease)
 
     # -- the execution -------------------------------------------------------------------------------------------------
     def body_scope(self) -> Scope:
@@ -937,7 +937,7 @@ class CallProtocol:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
         if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
-            digest = self.engine.digest_of_read(place.digest)
+            digest = self.engine._digest_of_read(place.digest)
             frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
         inside, told = frame.end(), frame.used()
         if inside.reads:
@@ -951,9 +951,9 @@ class CallProtocol:
             except StoreError as fault:
                 if begun.effect is None:
                     if begun.lease is not None:
-                        self.engine.disown(begun.lease)
+                        self.engine._disown(begun.lease)
                     begun = UNRECORDED
-                self.engine.report(fault)
+                self.engine._report(fault)
                 # Even so, the store records that an effect was done.
                 not_replayable = ReplayReason.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
@@ -1038,7 +1038,7 @@ class CallProtocol:
             if artifact is not None and codec.endswith(BLOB) and not (yield RunQuery(PayloadOf(execution))):
                 yield Offload(partial(self.engine.contents.discard, artifact, codec))
         except StoreError as fault:
-            self.engine.report(fault)
+            self.engine._report(fault)
 
     def _record(self, change: Commit | CommitFailure) -> CallSteps[Committed | None]:
         """Write what happened, and return what was committed; None if the store fails.
@@ -1049,15 +1049,15 @@ class CallProtocol:
             committed: Committed = yield Write(change)
         except StoreError as fault:
             if change.lease is not None:
-                self.engine.disown(change.lease)
-            self.engine.report(fault)
+                self.engine._disown(change.lease)
+            self.engine._report(fault)
             return None
         if self.call.definition.semantics.record_inputs:
             given, name = self.given, self.call.definition.name
             digest = self._identity.input_digest
             self.engine.journal.append(CallInputs(committed.execution, name, digest, given.packed, given.texts))
             for read, text in self._texts:
-                stored = self.engine.keep_text(name, read)
+                stored = self.engine._keep_text(name, read)
                 self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))
         return committed
 
@@ -1125,7 +1125,7 @@ class CallProtocol:
             try:
                 trees.append(((yield RunQuery(SampleTree(use.execution))), use.execution))
             except StoreError as fault:
-                self.engine.report(fault)
+                self.engine._report(fault)
         if suspends(error):
             self._run.samples.suspended(trees)
         else:

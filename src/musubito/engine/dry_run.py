@@ -85,7 +85,7 @@ class _DryRunCall(CallProtocol):
             if isinstance(seen, Raised):
                 self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(seen.error)
                 return False
-            if self.engine.digest_of_read(seen.value) != read.digest:
+            if self.engine._digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
                 return False
         return True

@@ -153,7 +153,7 @@ class EffectCall(CallProtocol):
             self.engine.namespace,
             attempt + 1,
             time.time(),
-            self.engine.holder(),
+            self.engine._lease_owner(),
         )
         try:
             answer: Moment | LeaseHeld | Superseded = yield Write(intent)
@@ -164,7 +164,7 @@ class EffectCall(CallProtocol):
         if not isinstance(answer, Moment):
             yield Sleep(PAUSE)
             return None
-        self.engine.keep(self._effect_key, self.call.definition.name)
+        self.engine._keep(self._effect_key, self.call.definition.name)
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
 

@@ -125,7 +125,7 @@ def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Expla
     """
     scope = SCOPE.get()
     kind = DRY_RUNS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
-    question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
+    question = kind(engine, call, Scope(engine, run or engine._new_run(), None, scope.parents, scope.ambient))
     question.ask()
     return explained(question, question.decision)
 
@@ -194,7 +194,7 @@ def why_missing(
             SimilarNodes(engine.namespace, operation, None, COMPARED + len(nodes))
         )
     except StoreError as fault:
-        engine.log(fault)
+        engine._log(fault)
         return {}
     return reasons(rows, nodes, before)
 

@@ -162,7 +162,7 @@ def _copy_of_current_run(engine: MusubitoEngine) -> Run:
 
     So the plan does not give these samples again.
     """
-    run, scope = engine.new_run(), SCOPE.get()
+    run, scope = engine._new_run(), SCOPE.get()
     if scope.engine is engine and scope.run is not None and scope.run.gives_samples:
         run.samples = scope.run.samples.copy()
     return run

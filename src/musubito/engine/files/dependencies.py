@@ -46,10 +46,10 @@ def first_changed(engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> Call
     if not loop_is_watched():
         # The same as `_looked`, written out: each replay comes here, and a further call would make it slower.
         try:
-            return changed(kept, engine.digest_of_read, _at_most())
+            return changed(kept, engine._digest_of_read, _at_most())
         except TooMuch:
             pass
-    found: ExternalRead | None = yield Offload(partial(changed, kept, engine.digest_of_read))
+    found: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
     return found
 
 
@@ -84,7 +84,7 @@ def take_files(
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if reads or why is not None:
-        digest = engine.digest_of_read
+        digest = engine._digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
         frame.absorb(Dependencies((), stored, None, None, why, samples=False))
     return texts
