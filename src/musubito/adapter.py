@@ -34,7 +34,9 @@ from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
-from musubito.engine.call import CANCELLATIONS, Call, CallProtocol, error_as_stored, forced
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, forced
+from musubito.engine.commit import CANCELLATIONS, error_as_stored
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import ANSWER

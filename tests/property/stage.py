@@ -30,8 +30,19 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ambient, note_read
-from musubito.engine.call import CallProtocol, CallSteps
-from musubito.engine.requests import FetchLatest, FetchOrClaim, Invoke, Join, Raised, Request, Returned, Sleep, Write
+from musubito.engine.call import CallProtocol
+from musubito.engine.requests import (
+    CallSteps,
+    FetchLatest,
+    FetchOrClaim,
+    Invoke,
+    Join,
+    Raised,
+    Request,
+    Returned,
+    Sleep,
+    Write,
+)
 from musubito.engine.scope import SCOPE, Run
 from musubito.engine.single_flight import FlightResult, JoinResult, SharedFailure
 from musubito.model import UNSTORABLE, MusubitoResult

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.engine.call import CANCELLATIONS
+from musubito.engine.commit import CANCELLATIONS
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
 from musubito.engine.explain import why_missing

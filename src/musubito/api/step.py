@@ -23,7 +23,7 @@ from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.graph_record import contents
 from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
-from musubito.engine.call import Call
+from musubito.engine.call_identity import Call
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine

@@ -16,13 +16,15 @@ from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
 from musubito.causes import ReplayReason
-from musubito.engine.call import Call, CallProtocol, CallSteps, StartedExecution, input_of
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, input_of
+from musubito.engine.call_state import StartedExecution
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.modes import Mode, current_mode
 from musubito.engine.replay_only import ReplayOnlyStepCall
-from musubito.engine.requests import Raised, Returned, RunQuery
+from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import SCOPE, Dependencies, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError

@@ -39,8 +39,8 @@ from musubito.errors import MusubitoError
 from musubito.store.changes import Claim
 
 if TYPE_CHECKING:
-    from musubito.engine.call import CallSteps
     from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.requests import CallSteps
 
 __all__ = ["drive", "drive_async", "loop_is_watched", "perform"]
 

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from musubito.engine import drivers
-from musubito.engine.call import CallProtocol, CallSteps
+from musubito.engine.call import CallProtocol
 from musubito.engine.effects import EffectCall
 from musubito.engine.files.digests import KINDS
-from musubito.engine.requests import CheckDependency, Raised, RunQuery, Write
+from musubito.engine.requests import CallSteps, CheckDependency, Raised, RunQuery, Write
 from musubito.engine.scope import Usage
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes

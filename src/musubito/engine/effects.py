@@ -25,9 +25,11 @@ from typing import Any, Final
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine import maintenance, process_identity
-from musubito.engine.call import CallProtocol, CallSteps, StartedExecution, error_text
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_state import StartedExecution
+from musubito.engine.commit import error_text
 from musubito.engine.files.dependencies import without_files
-from musubito.engine.requests import CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
+from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason

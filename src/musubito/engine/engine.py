@@ -15,7 +15,8 @@ from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
-from musubito.engine.call import Call, CallProtocol, forced
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, forced
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall

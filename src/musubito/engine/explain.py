@@ -14,7 +14,8 @@ from musubito.causes import NeverReplayed, never_replayed
 from musubito.code.fingerprint import shown_source
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
-from musubito.engine.call import Call, CallProtocol
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
 from musubito.engine.recorded_inputs import CallInputs, stored_input

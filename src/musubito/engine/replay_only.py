@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from musubito.engine.call import CallProtocol, CallSteps, StartedExecution
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_state import StartedExecution
 from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explained
-from musubito.engine.requests import Offload, Raised
+from musubito.engine.requests import CallSteps, Offload, Raised
 from musubito.errors import NotReplayed, StoreError
 from musubito.model import MusubitoResult, ReplayReason
 from musubito.policy import no

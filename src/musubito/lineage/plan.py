@@ -11,7 +11,7 @@ from functools import cache
 from statistics import median
 from typing import Any, Final
 
-from musubito.engine.call import Call
+from musubito.engine.call_identity import Call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.scope import ANY, SCOPE, Run

@@ -17,8 +17,9 @@ from musubito.store.rows import ExternalRead
 
 if TYPE_CHECKING:
     from musubito.code.fingerprint import Fingerprint
-    from musubito.engine.call import Call, CallSteps
+    from musubito.engine.call_identity import Call
     from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.requests import CallSteps
 
 __all__ = ["counting", "first_changed", "take_files", "without_files"]
 
