@@ -222,7 +222,7 @@ def test_a_disk_that_is_really_full(tmp_path, small_disk):
 
 def test_a_disk_that_is_really_full_for_an_engine_with_a_table_of_leases(tmp_path, small_disk):
     path = program(
-        tmp_path, "from musubito.store.sqlite import storage\nsqlite.locks_beside = lambda path: None\n" + SMALL
+        tmp_path, "from musubito.store.sqlite import storage\nstorage.locks_beside = lambda path: None\n" + SMALL
     )
     database = small_disk / "musubito.db"
     (small_disk / "ballast").write_bytes(bytes(2_000_000))

@@ -140,7 +140,7 @@ say((f if sys.argv[1] == "f" else g)(0).value)
 assert engine.faults == 0, engine.faults
 engine.close()
 """
-TABLE = "from musubito.store.sqlite import storage\nsqlite.locks_beside = lambda path: None"
+TABLE = "from musubito.store.sqlite import storage\nstorage.locks_beside = lambda path: None"
 
 
 @pytest.mark.parametrize("leases", ["", TABLE], ids=["locks", "leases"])
