@@ -43,20 +43,12 @@ from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import explained
+from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.modes import Mode, current_mode, mode_named
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
-from musubito.engine.scope import (
-    ANY,
-    SCOPE,
-    AmbientContext,
-    Dependencies,
-    Frame,
-    Run,
-    Scope,
-    SiblingOrder,
-    add_control_flow,
-)
+from musubito.engine.samples import SiblingOrder
+from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs

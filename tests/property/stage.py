@@ -31,6 +31,7 @@ from musubito import (
 )
 from musubito.adapter import ambient, note_read
 from musubito.engine.call import CallProtocol
+from musubito.engine.frame import Run
 from musubito.engine.requests import (
     CallSteps,
     FetchLatest,
@@ -43,7 +44,7 @@ from musubito.engine.requests import (
     Sleep,
     Write,
 )
-from musubito.engine.scope import SCOPE, Run
+from musubito.engine.scope import SCOPE
 from musubito.engine.single_flight import FlightResult, JoinResult, SharedFailure
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.store.changes import Change, Claim, Commit, Moment, RecordReplay

@@ -13,8 +13,9 @@ from musubito.engine.commit import CANCELLATIONS
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
 from musubito.engine.explain import why_missing
+from musubito.engine.frame import Run
 from musubito.engine.modes import Mode, current_mode, mode_named, said_elsewhere
-from musubito.engine.scope import SCOPE, Run, Scope
+from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 from musubito.store.rows import CallLine

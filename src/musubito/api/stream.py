@@ -22,10 +22,11 @@ from musubito.engine.call_state import StartedExecution
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
+from musubito.engine.frame import Dependencies
 from musubito.engine.modes import Mode, current_mode
 from musubito.engine.replay_only import ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
-from musubito.engine.scope import SCOPE, Dependencies, Scope
+from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.model import MusubitoResult

@@ -13,7 +13,8 @@ from musubito.causes import ReplayReason
 from musubito.code.describers.object_policies import remembers
 from musubito.code.fingerprint import CodeTracker, Fingerprint, code_of_classes, fingerprints_of_classes, told_apart
 from musubito.code.ownership import home_of
-from musubito.engine.scope import Scope, SiblingOrder
+from musubito.engine.samples import SiblingOrder
+from musubito.engine.scope import Scope
 from musubito.errors import InputError
 from musubito.model import UNSTORABLE, StepDefinition, StepType
 from musubito.store.rows import CodeRecord

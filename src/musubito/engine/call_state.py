@@ -11,7 +11,8 @@ from musubito.causes import ReplayReason
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
 from musubito.engine.call_identity import Call, ambient_paths, identify
-from musubito.engine.scope import Dependencies, Frame, Scope
+from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.scope import Scope
 from musubito.model import StepType
 from musubito.store.changes import Moment
 from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef

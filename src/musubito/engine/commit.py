@@ -18,12 +18,13 @@ from musubito.engine.connections import reads_of, warn_of
 from musubito.engine.files import events
 from musubito.engine.files.dependencies import counting, take_files
 from musubito.engine.files.digests import place_in
+from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
 from musubito.engine.notices import say_why
 from musubito.engine.recorded_inputs import CallInputs, FileText
 from musubito.engine.requests import CallSteps, CheckDependency, Offload, Raised, Returned, RunQuery, Write
-from musubito.engine.scope import Dependencies, Frame, Scope, control_flow, suspends
+from musubito.engine.scope import Scope, control_flow, suspends
 from musubito.engine.single_flight import FlightOutcome, SharedFailure
 from musubito.errors import EncodingError, StoreError, warn
 from musubito.model import UNSTORABLE, MusubitoResult

@@ -10,8 +10,8 @@ from musubito.engine import drivers
 from musubito.engine.call import CallProtocol
 from musubito.engine.effects import EffectCall
 from musubito.engine.files.digests import KINDS
+from musubito.engine.frame import Usage
 from musubito.engine.requests import CallSteps, CheckDependency, Raised, RunQuery, Write
-from musubito.engine.scope import Usage
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode

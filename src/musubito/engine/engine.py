@@ -24,6 +24,7 @@ from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.files.events import tracks_files
+from musubito.engine.frame import Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
@@ -32,7 +33,7 @@ from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
-from musubito.engine.scope import SCOPE, Frame, OpenScopes, Run, Scope
+from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.shutdown import at_end
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async

@@ -17,9 +17,10 @@ from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
+from musubito.engine.frame import Run
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
 from musubito.engine.recorded_inputs import CallInputs, stored_input
-from musubito.engine.scope import SCOPE, Run, Scope
+from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no

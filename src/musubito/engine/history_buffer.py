@@ -15,7 +15,7 @@ from musubito.payloads.encrypted_tags import sealed_tags
 from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
 
 if TYPE_CHECKING:
-    from musubito.engine.scope import Run
+    from musubito.engine.frame import Run
 
 __all__ = ["HistoryBuffer"]
 

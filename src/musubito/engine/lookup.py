@@ -12,8 +12,8 @@ from musubito.code.world.unrepeatable import KINDS
 from musubito.engine.call_state import READS, SAMPLES, CallState
 from musubito.engine.files.dependencies import counting, first_changed
 from musubito.engine.files.digests import KINDS as FILES
+from musubito.engine.frame import NO_USAGE, Dependencies, Usage
 from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
-from musubito.engine.scope import NO_USAGE, Dependencies, Usage
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
 from musubito.model import MusubitoResult
 from musubito.payloads.codec import PLAIN

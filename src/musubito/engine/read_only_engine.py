@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.scope import Frame, Run
+from musubito.engine.frame import Frame, Run
 from musubito.errors import StoreError
 from musubito.store.changes import Change
 from musubito.store.protocol import Store

@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from musubito.engine.scope import Frame, Scope
+from musubito.engine.frame import Frame
+from musubito.engine.scope import Scope
 from musubito.store.changes import Change, Claim
 from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.queries import Query

@@ -14,7 +14,8 @@ from typing import Any, Final
 from musubito.engine.call_identity import Call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.scope import ANY, SCOPE, Run
+from musubito.engine.frame import ANY, Run
+from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 

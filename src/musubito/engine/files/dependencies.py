@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, changed, is_ignored
 from musubito.engine.files.reads import AT_ONCE, read_by, read_from_caches, told_from_caches
+from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.requests import Offload
-from musubito.engine.scope import Dependencies, Frame
 from musubito.store.rows import ExternalRead
 
 if TYPE_CHECKING:
