@@ -44,7 +44,8 @@ from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import explained
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
-from musubito.engine.modes import Mode, current_mode, mode_named
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import Mode, mode_named
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder

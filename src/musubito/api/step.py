@@ -29,7 +29,8 @@ from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
 from musubito.engine.files.events import listen
-from musubito.engine.modes import OFF, current_mode
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import OFF
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.model import (
     UNSTORABLE,

@@ -23,7 +23,8 @@ from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Dependencies
-from musubito.engine.modes import Mode, current_mode
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import Mode
 from musubito.engine.replay_only import ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import SCOPE, Scope

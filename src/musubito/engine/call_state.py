@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from musubito.causes import ReplayReason
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
 from musubito.engine.call_identity import Call, ambient_paths, identify
 from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.host import EngineHost
 from musubito.engine.scope import Scope
 from musubito.model import StepType
 from musubito.store.changes import Moment
 from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
 from musubito.values.digest import argument_digests
-
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["CALLS", "EFFECT", "READS", "SAMPLES", "UNRECORDED", "CallState", "StartedExecution"]
 
@@ -69,7 +67,7 @@ class CallState:
         "why_not",
     )
 
-    def __init__(self, engine: MusubitoEngine, call: Call, scope: Scope) -> None:
+    def __init__(self, engine: EngineHost, call: Call, scope: Scope) -> None:
         self._began_at = time.perf_counter()
         self.engine = engine
         self.call = call

@@ -24,11 +24,12 @@ from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.files.events import tracks_files
-from musubito.engine.frame import Frame, Run
+from musubito.engine.frame import BodyHost, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
-from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode, current_mode
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
 from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
@@ -143,7 +144,7 @@ class MusubitoEngine:
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
-        self.distant = storage if isinstance(storage, SupportsFetchOrClaim) else None
+        self.distant: SupportsFetchOrClaim | None = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
         """Pairs of a step's name and a kind that were warned of already (see `engine.connections`)."""
@@ -535,7 +536,7 @@ def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float
     return now
 
 
-def _ledger(engine: MusubitoEngine) -> object:
+def _ledger(engine: BodyHost) -> object:
     """Return a value that is equal for engines whose lines are in one history, as far as can be told."""
     storage = engine.storage
     in_memory = getattr(storage, "in_memory", False)

@@ -11,18 +11,17 @@ from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from musubito.causes import ReplayReason
 from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.engine.files.body_files import BodyFiles
+from musubito.engine.recorded_inputs import Redact
 from musubito.engine.samples import LOCK, Samples
+from musubito.store.protocol import Store
 from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
 
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
-    from musubito.engine.files.events import BodyFiles
-
-__all__ = ["ANY", "Dependencies", "Frame", "Run", "Usage"]
+__all__ = ["ANY", "BodyHost", "BodyKeeper", "Dependencies", "Frame", "Run", "Usage"]
 
 
 Usage: TypeAlias = Mapping[str, Sequence[int]]
@@ -44,6 +43,41 @@ class Dependencies(NamedTuple):
     """The tokens that the call took, as if every call inside it had run."""
     saved_ms: float = 0.0
     """Milliseconds that the call would have taken longer if it, or all calls inside it, had run."""
+
+
+class BodyKeeper(Protocol):
+    """What a body asks of the background thread of its engine."""
+
+    def revoke(self, node: bytes) -> None:
+        """Invalidate the execution at this node in the next round."""
+
+
+class OpenBodies(Protocol):
+    """What an adapter asks of the bodies that are open in an engine."""
+
+    def within(self, body: Frame) -> list[Frame]:
+        """Return the open bodies that run inside this body, with the body itself if it is open."""
+
+
+class BodyHost(Protocol):
+    """What a running body needs of its engine."""
+
+    owner: bytes
+    storage: Store
+    url: str | None
+    redact: Redact | None
+    warned: set[tuple[str, str]]
+
+    @property
+    def keeper(self) -> BodyKeeper:
+        """The background thread."""
+
+    @property
+    def open(self) -> OpenBodies:
+        """The bodies that are open."""
+
+    def _digest_of_read(self, digest: Any) -> Any:
+        """Return the digest of a read as it is stored."""
 
 
 class Frame:
@@ -78,7 +112,7 @@ class Frame:
 
     def __init__(
         self,
-        engine: MusubitoEngine,
+        engine: BodyHost,
         outer: Frame | None,
         node: bytes,
         run: Run,

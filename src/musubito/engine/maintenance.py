@@ -12,15 +12,13 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
+from musubito.engine.host import EngineHost
 from musubito.engine.recorded_inputs import in_pieces
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
 from musubito.store.changes import Change, Invalidate, Release, Renew
 from musubito.store.rows import Ledger
-
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["LEASE_SECONDS", "MaintenanceThread"]
 
@@ -40,7 +38,7 @@ LAST_SECONDS: Final = 2.0
 class MaintenanceThread:
     """Keeps one engine's leases, and writes its history."""
 
-    def __init__(self, engine: MusubitoEngine) -> None:
+    def __init__(self, engine: EngineHost) -> None:
         self._engine = engine
         # Reentrant: a stream that ends because it is garbage wakes the keeper wherever it is collected, here as well.
         self._lock = threading.RLock()

@@ -9,16 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from musubito.engine.frame import ANY, Frame, Run
+from musubito.code.fingerprint import Fingerprint
+from musubito.engine.frame import ANY, BodyHost, Frame, Run
+from musubito.engine.modes import Mode
 from musubito.engine.samples import Samples
 from musubito.model import MusubitoResult
-
-if TYPE_CHECKING:
-    from musubito.code.fingerprint import Fingerprint
-    from musubito.engine.engine import MusubitoEngine
-    from musubito.engine.modes import Mode
 
 __all__ = ["SCOPE", "AmbientContext", "OpenScopes", "Scope", "add_control_flow", "control_flow", "suspends"]
 
@@ -178,7 +175,7 @@ def add_control_flow(*exceptions: type[BaseException], leaving: Sequence[type[Ba
 class Scope(NamedTuple):
     """The place of a call: engine, run, enclosing body, merge parents, surroundings and mode."""
 
-    engine: MusubitoEngine | None = None
+    engine: BodyHost | None = None
     run: Run | None = None
     frame: Frame | None = None
     parents: tuple[MusubitoResult[Any], ...] | None = None
