@@ -103,9 +103,9 @@ class OfOneKind(MusubitoEngine):
 
     kind: type[CallProtocol] = CallProtocol
 
-    def story(self, call: Any, mode: Any = Mode.REPLAY, scope: Any = None, kinds: Any = None) -> CallProtocol:
+    def _protocol(self, call: Any, mode: Any = Mode.REPLAY, scope: Any = None, kinds: Any = None) -> CallProtocol:
         """See `MusubitoEngine`."""
-        return super().story(call, mode, scope, (self.kind, EffectCall))
+        return super()._protocol(call, mode, scope, (self.kind, EffectCall))
 
 
 def ledger(folder: Path) -> dict[str, Sample]:

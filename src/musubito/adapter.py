@@ -34,27 +34,22 @@ from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
-from musubito.engine.call import CANCELLATIONS, Call, CallProtocol, error_as_stored, forced
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, forced
+from musubito.engine.commit import CANCELLATIONS, error_as_stored
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import explained
-from musubito.engine.modes import Mode, current_mode, mode_named
+from musubito.engine.frame import ANY, Dependencies, Frame, Run
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import Mode, mode_named
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
-from musubito.engine.scope import (
-    ANY,
-    SCOPE,
-    AmbientContext,
-    Dependencies,
-    Frame,
-    Run,
-    Scope,
-    SiblingOrder,
-    add_control_flow,
-)
+from musubito.engine.samples import SiblingOrder
+from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
@@ -167,7 +162,7 @@ class Operation:
         `arguments` if these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
-        head, record = engine.identified(definition, code)
+        head, record = engine._identify(definition, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         whole = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
@@ -242,7 +237,7 @@ def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = No
     """
     frame = SCOPE.get().frame or body
     if frame is not None:
-        digest = frame.engine.digest_of_read(digest)
+        digest = frame.engine._digest_of_read(digest)
         _propagate(Dependencies((), (ExternalRead(kind, key, digest),), None, None, None, samples=False), body)
 
 

@@ -144,12 +144,12 @@ class GraphInvocation:
                     run = self._runs.get(engine)
                     if run is None:
                         only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
-                        run = engine.open_run(name, scope.frame, operation, only_asks=only_asks)
+                        run = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
                         self._runs[engine] = run
                         if config is not None and len(self._runs) == 1:
                             _compat.when_left(config, self._left_by)
                         # If nothing else ends the run, it ends when nobody holds this object any more.
-                        self._left.append(weakref.finalize(self, engine.end_run, run))
+                        self._left.append(weakref.finalize(self, engine._end_run, run))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))
@@ -163,7 +163,7 @@ class GraphInvocation:
         for left in self._left:
             left.detach()
         for engine, run in self._runs.items():
-            engine.end_run(run, status)
+            engine._end_run(run, status)
 
     def _left_by(self, error: BaseException | None) -> None:
         """End the runs with a status if LangGraph leaves the invocation with an error.

@@ -275,7 +275,7 @@ class NodeCall:
         engine, scope = self.standing()
         while True:
             try:
-                return engine.story(self.call(engine, function), self._invocation.mode, scope)
+                return engine._protocol(self.call(engine, function), self._invocation.mode, scope)
             except InputError as error:
                 if not self.goes_on_without(error):
                     return None

@@ -80,7 +80,7 @@ class Node:
         return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
 
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
-        return scope.run if scope.engine is engine and scope.run is not None else engine.new_run(self.graph)
+        return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
 
     def parents(self, standing: TaskContext | None, number: int = 0) -> tuple[UpstreamRef, ...]:
         """Return the parents of a task of this node, or of a part of the task.

@@ -181,13 +181,13 @@ class RecordedRunnable(Runnable[Any, Any]):
             yield
             return
         name = self._step.operation.name
-        run = engine.open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
+        run = engine._open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
         token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient, invocation.said or scope.mode))
         try:
             yield
         finally:
             SCOPE.reset(token)
-            engine.end_run(run)
+            engine._end_run(run)
 
     # -- what it looks like --------------------------------------------------------------------------------------------
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.payloads import compression
-from musubito.store.sqlite.storage import STEPS
+from musubito.store.sqlite.opening import STEPS
 from musubito.values.artifact_codec import encode_value
 
 RAN: Counter[object] = Counter()

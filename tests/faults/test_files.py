@@ -18,7 +18,7 @@ import pytest
 
 from musubito import MusubitoEngine, MusubitoWarning, SchemaError, SQLiteStorage, StoreError, musubito_step
 from musubito.store.queries import CurrentMoment
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import opening
 from tests.faults.children import SOURCE, finish, heard, kill, program, run_program, start
 
 RAN: Counter[int] = Counter()
@@ -141,7 +141,7 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path):
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    newer = max(storage.STEPS) + 1
+    newer = max(opening.STEPS) + 1
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
@@ -161,8 +161,8 @@ def test_an_older_schema_is_migrated_and_what_was_recorded_is_still_replayed(tmp
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    target = max(storage.STEPS) + 1
-    monkeypatch.setattr(storage, "STEPS", {**storage.STEPS, target: NEXT})
+    target = max(opening.STEPS) + 1
+    monkeypatch.setattr(opening, "STEPS", {**opening.STEPS, target: NEXT})
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         assert call(engine, 1) == 2
     assert RAN == {1: 1}
@@ -177,8 +177,8 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
     path = tmp_path / "musubito.db"
     with MusubitoEngine(SQLiteStorage(path)) as engine:
         call(engine, 1)
-    version = max(storage.STEPS)
-    monkeypatch.setattr(storage, "STEPS", {**storage.STEPS, version + 1: NEXT + "INSERT INTO nowhere VALUES (1);\n"})
+    version = max(opening.STEPS)
+    monkeypatch.setattr(opening, "STEPS", {**opening.STEPS, version + 1: NEXT + "INSERT INTO nowhere VALUES (1);\n"})
     with pytest.raises(StoreError, match="nowhere"):
         SQLiteStorage(path)
     assert pragma(path, "user_version") == version
@@ -189,7 +189,7 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path, monkeypatch):
 
 
 MIGRATION = """
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import opening
 from musubito.store.queries import CurrentMoment
 
 @musubito_step(name="kept")
@@ -198,10 +198,10 @@ def kept(n):
     return n
 
 if len(sys.argv) > 2:
-    storage.STEPS[max(storage.STEPS) + 1] = (
+    opening.STEPS[max(opening.STEPS) + 1] = (
         "CREATE TABLE _added (a);\\n" + "INSERT INTO _added VALUES (zeroblob(100000));\\n" * 50
     )
-split = storage._statements
+split = opening.statements
 
 def statements(script):
     for i, statement in enumerate(split(script)):
@@ -209,7 +209,7 @@ def statements(script):
             os.kill(os.getpid(), signal.SIGKILL)
         yield statement
 
-storage._statements = statements
+opening.statements = statements
 storage = SQLiteStorage(DATABASE)
 with use_musubito_engine(MusubitoEngine(storage)) as engine:
     say(kept(7).value)
@@ -245,11 +245,11 @@ def test_a_migration_that_was_killed_half_way_starts_again(tmp_path, after):
 
 
 OPENING = """
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import opening
 from musubito.store.queries import CurrentMoment
 
 if sys.argv[2] == "newer":
-    storage.STEPS[max(storage.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
+    opening.STEPS[max(opening.STEPS) + 1] = "CREATE TABLE _added (a);\\nINSERT INTO _added VALUES (1);\\n"
 
 
 @musubito_step()

@@ -127,7 +127,7 @@ def test_what_came_since_is_seen_although_an_interrupt_has_left_a_reading_open(
     one, other = engines
     storage: Any = one.storage
     story = work.__musubito_call__(one, (0,), {})  # type: ignore[attr-defined]
-    keys = one.story(story).keys
+    keys = one._protocol(story).keys
 
     def left_open() -> None:
         storage._reader.execute("BEGIN")

@@ -180,13 +180,13 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
                 await go_on.wait()
                 return call.function()
 
-            return await drive_async(engine.story(call._replace(function=function)).run(), engine)
+            return await drive_async(engine._protocol(call._replace(function=function)).run(), engine)
 
         async def main():
             task = asyncio.create_task(slowly())
             await begun.wait()
             # The task holds the flight and cannot go on before this thread gives the loop back.
-            value = drive(engine.story(make(engine, (1,), {})).run(), engine).value
+            value = drive(engine._protocol(make(engine, (1,), {})).run(), engine).value
             go_on.set()
             assert (await task).value == value == 1
             return step(1).value

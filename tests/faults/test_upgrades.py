@@ -19,7 +19,7 @@ from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.verify import verify
-from musubito.store.sqlite.storage import STEPS, _statements
+from musubito.store.sqlite.opening import STEPS, statements
 from tests.faults.children import SOURCE, finish, heard, program, start
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -134,11 +134,11 @@ def test_the_command_reads_it(tmp_path, schema):
 
 
 MIGRATES = """
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import opening
 
-steps, migrate = storage._statements, storage._migrate
+steps, migrate = opening.statements, opening.migrate
 target, at = map(int, sys.argv[1:])
-kept = {id(script): step for step, script in storage.STEPS.items()}
+kept = {id(script): step for step, script in opening.STEPS.items()}
 
 
 def statements(script):
@@ -158,7 +158,7 @@ def with_a_small_cache(path, connection):
     migrate(path, connection)
 
 
-storage._statements, storage._migrate = statements, with_a_small_cache
+opening.statements, opening.migrate = statements, with_a_small_cache
 SQLiteStorage(DATABASE).close()
 say("open")
 """
@@ -169,7 +169,7 @@ def killed_on_the_way(tmp_path, schema, every):
     worker = program(tmp_path, MIGRATES)
     path = tmp_path / "musubito.db"
     for step in (step for step in STEPS if step > schema):
-        number = len(_statements(STEPS[step]))
+        number = len(statements(STEPS[step]))
         for at in range(-1, number) if every else sorted({-1, 0, 1, number // 2, number - 1}):
             for old in tmp_path.glob("musubito.db*"):
                 old.unlink()
@@ -202,10 +202,10 @@ def test_a_migration_that_is_killed_at_any_statement_begins_again_and_ends(tmp_p
 
 
 AT_ONCE = """
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import opening
 
-statements = storage._statements
-kept = {id(script): step for step, script in storage.STEPS.items()}
+statements = opening.statements
+kept = {id(script): step for step, script in opening.STEPS.items()}
 
 
 def counted(script):
@@ -213,7 +213,7 @@ def counted(script):
     return statements(script)
 
 
-storage._statements = counted
+opening.statements = counted
 say("up")
 while not os.path.exists(f"{DATABASE}.go"):
     time.sleep(0.001)

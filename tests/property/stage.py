@@ -30,9 +30,21 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.adapter import ambient, note_read
-from musubito.engine.call import CallProtocol, CallSteps
-from musubito.engine.requests import FetchLatest, FetchOrClaim, Invoke, Join, Raised, Request, Returned, Sleep, Write
-from musubito.engine.scope import SCOPE, Run
+from musubito.engine.call import CallProtocol
+from musubito.engine.frame import Run
+from musubito.engine.requests import (
+    CallSteps,
+    FetchLatest,
+    FetchOrClaim,
+    Invoke,
+    Join,
+    Raised,
+    Request,
+    Returned,
+    Sleep,
+    Write,
+)
+from musubito.engine.scope import SCOPE
 from musubito.engine.single_flight import FlightResult, JoinResult, SharedFailure
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.store.changes import Change, Claim, Commit, Moment, RecordReplay
@@ -143,8 +155,8 @@ class WatchedEngine(MusubitoEngine):
 
         self.journal.append = appended
 
-    def story(self, call: Any, mode: Any) -> WatchedStory:  # type: ignore[override]
-        return WatchedStory(super().story(call, mode), self)
+    def _protocol(self, call: Any, mode: Any) -> WatchedStory:  # type: ignore[override]
+        return WatchedStory(super()._protocol(call, mode), self)
 
 
 class WatchedStory:

@@ -406,7 +406,7 @@ def test_of_many_directories_few_stay_open(tmp_path: Path, monkeypatch: pytest.M
             with use_musubito_engine(default_engine.default_engine()):
                 seen("x")
         assert ran_on("in the first"), "a run keeps its engine, and that is open"
-        assert (first.faults, first.is_idle) == (0, False)
+        assert (first.faults, first._is_idle) == (0, False)
     assert len(default_engine._opened) <= default_engine.MOST_OPENED + 1
     for number in range(default_engine.MOST_OPENED + 5):
         folder(number)

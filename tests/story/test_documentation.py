@@ -133,6 +133,11 @@ def test_links_lead_somewhere() -> None:
     )
 
 
+def test_an_engine_shows_what_users_call_and_nothing_else() -> None:
+    (told,) = re.findall(r"autoclass:: MusubitoEngine\n   :members: (.+)", text_of("docs/reference/api-musubito.md"))
+    assert {name for name in vars(MusubitoEngine) if not name.startswith("_")} == set(told.split(", "))
+
+
 def parameters(function: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(function).parameters) - {"self", "graph"}
 

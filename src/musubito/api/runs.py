@@ -9,12 +9,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.engine.call import CANCELLATIONS
+from musubito.engine.commit import CANCELLATIONS
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
 from musubito.engine.explain import why_missing
-from musubito.engine.modes import Mode, current_mode, mode_named, said_elsewhere
-from musubito.engine.scope import SCOPE, Run, Scope
+from musubito.engine.frame import Run
+from musubito.engine.mode_in_use import current_mode, mode_for_threads
+from musubito.engine.modes import Mode, mode_named
+from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 from musubito.store.rows import CallLine
@@ -139,10 +141,10 @@ def run(
     frame = scope.frame
     within: tuple[bytes, int | None] | None = None
     if outer is None:
-        within = engine.part_of(frame)
+        within = engine._part_of(frame)
     elif outer.owner == engine.owner:
         within = outer.run_id, frame.call if frame is not None and frame.run is outer else None
-    this = engine.new_run(name, tagged, within)
+    this = engine._new_run(name, tagged, within)
     this.lines = []
     if outer is not None:
         this.samples = outer.samples
@@ -154,7 +156,7 @@ def run(
     token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, own_mode or scope.mode))
     engine.open.enter(this)
     try:
-        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
+        with nullcontext() if own_mode is None else mode_for_threads(own_mode):
             yield RunRecord(engine, this)
     except BaseException as error:
         # A run that is left by `sys.exit` did not come to its end: it failed.
@@ -166,17 +168,17 @@ def run(
     finally:
         SCOPE.reset(token)
         engine.open.leave(this)
-        engine.end_run(this)
+        engine._end_run(this)
 
 
 @contextmanager
 def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> Iterator[RunRecord]:
     """Make a run of which nothing is written. Whether there is a store does not matter."""
     engine, scope = engine_without_store(), SCOPE.get()
-    this = engine.new_run(name, tags)
+    this = engine._new_run(name, tags)
     token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
     try:
-        with nullcontext() if own_mode is None else said_elsewhere(own_mode):
+        with nullcontext() if own_mode is None else mode_for_threads(own_mode):
             yield RunRecord(engine, this)
     finally:
         SCOPE.reset(token)

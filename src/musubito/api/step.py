@@ -23,13 +23,14 @@ from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.graph_record import contents
 from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
-from musubito.engine.call import Call
+from musubito.engine.call_identity import Call
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
 from musubito.engine.files.events import listen
-from musubito.engine.modes import OFF, current_mode
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import OFF
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.model import (
     UNSTORABLE,
@@ -213,7 +214,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                 result = run_unrecorded(functools.partial(function, *args, **kwargs))
             else:
                 engine = current_engine()
-                result = engine.perform(caller.call(engine, args, kwargs), mode)
+                result = engine._perform(caller.call(engine, args, kwargs), mode)
             if result.producer_node_id is result.node_id and result.artifact_id.startswith(UNSTORABLE):
                 return _unstored(result)  # it ran just now
             return result
@@ -247,9 +248,9 @@ async def _call_async(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, 
     if loop_is_watched():
         # Opening the default engine and reading source texts touch files, which would block the loop.
         engine = await asyncio.to_thread(current_engine)
-        return await engine.aperform(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
+        return await engine._perform_async(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
     engine = current_engine()
-    return await engine.aperform(caller.call(engine, args, kwargs), mode)
+    return await engine._perform_async(caller.call(engine, args, kwargs), mode)
 
 
 def _unstored(result: MusubitoResult[Any]) -> Any:
@@ -356,11 +357,11 @@ class _Caller:
             if last is not None and last[1] is fingerprint and last[0]() is engine:
                 head, code = last[2]
             else:
-                head, code = identified = engine.identified(definition, fingerprint)
+                head, code = identified = engine._identify(definition, fingerprint)
                 self._last = weakref.ref(engine), fingerprint, identified
         else:
             definition, fingerprint, current = self._version.now(tracker)
-            head, code = engine.identified(definition, fingerprint)
+            head, code = engine._identify(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # `Call(...)` does the same by a function written in Python, which costs every replay more.
         live = args, kwargs

@@ -16,14 +16,18 @@ from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
 from musubito.causes import ReplayReason
-from musubito.engine.call import Call, CallProtocol, CallSteps, StartedExecution, input_of
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, input_of
+from musubito.engine.call_state import StartedExecution
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.modes import Mode, current_mode
-from musubito.engine.replay_only import ReplayOnlyStory
-from musubito.engine.requests import Raised, Returned, RunQuery
-from musubito.engine.scope import SCOPE, Dependencies, Scope
+from musubito.engine.frame import Dependencies
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import Mode
+from musubito.engine.replay_only import ReplayOnlyStepCall
+from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
+from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.model import MusubitoResult
@@ -39,7 +43,7 @@ UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 """Types of chunks that a reader cannot change, so that they need no copy."""
 
 
-class _StreamStory(CallProtocol):
+class _StreamCall(CallProtocol):
     """The call of a stream. It waits for no other call, and no other call waits for it."""
 
     __slots__ = ()
@@ -216,8 +220,8 @@ class Recording:
     ) -> None:
         self._make = make
         self._keep = keep
-        kinds = (ReplayOnlyStory if mode is Mode.REPLAY_ONLY else _StreamStory, EffectCall)
-        self.story = engine.story(make(), mode, scope, kinds)
+        kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else _StreamCall, EffectCall)
+        self.story = engine._protocol(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()
 

@@ -23,7 +23,8 @@ from typing import Any, Final, NamedTuple
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.world.unrepeatable import Unrepeatable
-from musubito.engine.scope import SCOPE, Frame
+from musubito.engine.frame import Frame
+from musubito.engine.scope import SCOPE
 from musubito.errors import warn
 from musubito.model import StepDefinition, StepType
 from musubito.store.rows import ExternalRead

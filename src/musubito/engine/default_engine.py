@@ -118,7 +118,7 @@ def _is_there(engine: MusubitoEngine) -> bool:
 def _left_over() -> list[MusubitoEngine]:
     """Take the idle engines that are over the limit out of the open ones, the oldest first, and return them."""
     most = len(_opened) - MOST_OPENED
-    over = [place for place, engine in _opened.items() if engine.is_idle][: max(0, most)]
+    over = [place for place, engine in _opened.items() if engine._is_idle][: max(0, most)]
     return [_opened.pop(place) for place in over]
 
 

@@ -17,9 +17,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Token
 from types import MethodDescriptorType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
+from musubito.engine.host import EngineHost
 from musubito.engine.requests import (
+    CallSteps,
     CheckDependency,
     FetchLatest,
     FetchOrClaim,
@@ -38,10 +40,6 @@ from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResul
 from musubito.errors import MusubitoError
 from musubito.store.changes import Claim
 
-if TYPE_CHECKING:
-    from musubito.engine.call import CallSteps
-    from musubito.engine.engine import MusubitoEngine
-
 __all__ = ["drive", "drive_async", "loop_is_watched", "perform"]
 
 T = TypeVar("T")
@@ -57,7 +55,7 @@ def loop_is_watched() -> bool:
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
-def drive(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T:
+def drive(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
         result = _perform_from(story, story.send(None), engine)
@@ -76,7 +74,7 @@ def drive(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T:
     return result
 
 
-def _perform_from(story: CallSteps[T], effect: Request, engine: MusubitoEngine) -> T:
+def _perform_from(story: CallSteps[T], effect: Request, engine: EngineHost) -> T:
     """Perform this request and all that follow. Raises StopIteration with the call's result, as the generator does."""
     store = engine.storage
     while True:
@@ -93,7 +91,7 @@ def _perform_from(story: CallSteps[T], effect: Request, engine: MusubitoEngine) 
             effect = story.send(answer)
 
 
-def perform(effect: Request, engine: MusubitoEngine) -> Any:
+def perform(effect: Request, engine: EngineHost) -> Any:
     """Perform one request in this thread and return its answer."""
     match effect:
         case FetchLatest(keys, namespace):
@@ -141,7 +139,7 @@ def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-def _wait(key: bytes, future: Future[FlightResult], engine: MusubitoEngine) -> FlightResult:
+def _wait(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     try:
         while True:
             try:
@@ -161,7 +159,7 @@ def _from_the_step(error: BaseException) -> BaseException:
     return error
 
 
-async def drive_async(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T:
+async def drive_async(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised
@@ -206,7 +204,7 @@ async def drive_async(story: CallSteps[T | Raised], engine: MusubitoEngine) -> T
     return result
 
 
-async def _aperform(effect: Request, engine: MusubitoEngine) -> Any:
+async def _aperform(effect: Request, engine: EngineHost) -> Any:
     match effect:
         case RunQuery(query):
             return engine.storage.find(query)
@@ -245,7 +243,7 @@ async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-async def _await(key: bytes, future: Future[FlightResult], engine: MusubitoEngine) -> FlightResult:
+async def _await(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     landing = asyncio.wrap_future(future)
     try:
         while not (await asyncio.wait([landing], timeout=PATIENCE))[0]:

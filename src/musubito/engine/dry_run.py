@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from musubito.engine import drivers
-from musubito.engine.call import CallProtocol, CallSteps
+from musubito.engine.call import CallProtocol
 from musubito.engine.effects import EffectCall
 from musubito.engine.files.digests import KINDS
-from musubito.engine.requests import CheckDependency, Raised, RunQuery, Write
-from musubito.engine.scope import Usage
+from musubito.engine.frame import Usage
+from musubito.engine.requests import CallSteps, CheckDependency, Raised, RunQuery, Write
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode
@@ -85,7 +85,7 @@ class _DryRunCall(CallProtocol):
             if isinstance(seen, Raised):
                 self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(seen.error)
                 return False
-            if self.engine.digest_of_read(seen.value) != read.digest:
+            if self.engine._digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
                 return False
         return True

@@ -25,9 +25,11 @@ from typing import Any, Final
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine import maintenance, process_identity
-from musubito.engine.call import CallProtocol, CallSteps, StartedExecution, error_text
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_state import StartedExecution
+from musubito.engine.commit import error_text
 from musubito.engine.files.dependencies import without_files
-from musubito.engine.requests import CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
+from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
@@ -153,7 +155,7 @@ class EffectCall(CallProtocol):
             self.engine.namespace,
             attempt + 1,
             time.time(),
-            self.engine.holder(),
+            self.engine._lease_owner(),
         )
         try:
             answer: Moment | LeaseHeld | Superseded = yield Write(intent)
@@ -164,7 +166,7 @@ class EffectCall(CallProtocol):
         if not isinstance(answer, Moment):
             yield Sleep(PAUSE)
             return None
-        self.engine.keep(self._effect_key, self.call.definition.name)
+        self.engine._keep(self._effect_key, self.call.definition.name)
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
 

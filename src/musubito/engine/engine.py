@@ -15,7 +15,8 @@ from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
-from musubito.engine.call import Call, CallProtocol, forced
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call, forced
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async, loop_is_watched
 from musubito.engine.effects import EffectCall
@@ -23,15 +24,17 @@ from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.files.events import tracks_files
+from musubito.engine.frame import BodyHost, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
-from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode, current_mode
+from musubito.engine.mode_in_use import current_mode
+from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
 from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
-from musubito.engine.replay_only import ReplayOnlyEffectStory, ReplayOnlyStory
-from musubito.engine.scope import SCOPE, Frame, OpenScopes, Run, Scope
+from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
+from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.shutdown import at_end
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
@@ -52,7 +55,7 @@ __all__ = ["MusubitoEngine"]
 
 RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
-REPLAYS: Final = (ReplayOnlyStory, ReplayOnlyEffectStory)
+REPLAYS: Final = (ReplayOnlyStepCall, ReplayOnlyEffectCall)
 """The classes that make a call which must not run."""
 
 LONGEST_NAMESPACE: Final = 500
@@ -141,7 +144,7 @@ class MusubitoEngine:
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
-        self.distant = storage if isinstance(storage, SupportsFetchOrClaim) else None
+        self.distant: SupportsFetchOrClaim | None = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
         self.warned: set[tuple[str, str]] = set()
         """Pairs of a step's name and a kind that were warned of already (see `engine.connections`)."""
@@ -160,24 +163,24 @@ class MusubitoEngine:
         self.contents = contents
         self.keyed = None if contents.keys is None else Keyed.of(contents.keys)
 
-    def digest_of_read(self, digest: Any) -> Any:
+    def _digest_of_read(self, digest: Any) -> Any:
         """Return the digest of a read as it is stored."""
         return digest if self.keyed is None or type(digest) is not bytes else self.keyed.read(digest)
 
-    def keep_reads(self, execution: int, started_at: float, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    def _keep_reads(self, execution: int, started_at: float, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Keep the reads of an execution for the next replay. Executions never change."""
         if len(self.reads_of) >= MOST_READS:
             self.reads_of.clear()
         kept = self.reads_of[execution, started_at] = Reads(reads)
         return kept
 
-    def keep_text(self, operation: str, read: ExternalRead) -> Any:
+    def _keep_text(self, operation: str, read: ExternalRead) -> Any:
         """Note that the text of this file is stored, and return the digest under which it is stored."""
         if len(self.texts_kept) >= MOST_READS:
             self.texts_kept.clear()
         assert read.digest is not None  # noqa: S101 - an absent file has no text
         self.texts_kept.add((operation, read.digest))
-        return self.digest_of_read(read.digest)
+        return self._digest_of_read(read.digest)
 
     def _begin_process(self) -> None:
         """Create the state that belongs to this process alone. After a fork, the child creates its own."""
@@ -267,7 +270,7 @@ class MusubitoEngine:
         if mode is OFF:
             return run_unrecorded(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return self.perform(call, mode)
+        return self._perform(call, mode)
 
     async def execute_async(
         self,
@@ -283,25 +286,25 @@ class MusubitoEngine:
         if mode is OFF:
             return await run_unrecorded_async(partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
-        return await self.aperform(call, mode)
+        return await self._perform_async(call, mode)
 
-    def perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
+    def _perform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of a sync step."""
-        return drive(self.story(call, mode).run(), self)
+        return drive(self._protocol(call, mode).run(), self)
 
-    async def aperform(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
+    async def _perform_async(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of an async step."""
-        story = await asyncio.to_thread(self.story, call, mode) if loop_is_watched() else self.story(call, mode)
+        story = await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
         return await drive_async(story.run(), self)
 
-    def story(
+    def _protocol(
         self,
         call: Call,
         mode: Mode = REPLAY,
         scope: Scope | None = None,
         kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
     ) -> CallProtocol:
-        """Return the story of a call, in the given scope or in the current one.
+        """Return the protocol of a call, in the given scope or in the current one.
 
         `kinds` holds the classes for a step and for an effect; by default, the mode decides.
         """
@@ -335,11 +338,11 @@ class MusubitoEngine:
         if counting is not None:
             check_inputs(name, counting, arguments)
         counted = arguments if counting is None else {each: arguments[each] for each in counting}
-        begin, code = self.identified(definition, fingerprint)
+        begin, code = self._identify(definition, fingerprint)
         function = partial(func, **arguments)
         return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
 
-    def identified(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
+    def _identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """Return the beginning of all keys of this step, and its code as the store is told of it."""
         version: Any = definition.operation_version  # a text by now: see `CodeVersion`
         which = definition.name, fingerprint.digest, version
@@ -397,7 +400,7 @@ class MusubitoEngine:
         return count
 
     # -- what a call asks of its engine --------------------------------------------------------------------------------
-    def verify_key(self) -> None:
+    def _verify_key(self) -> None:
         """Make sure that the namespace uses this engine's key, or none, before anything is stored in it.
 
         Raises `WrongKey` and `StoreError`.
@@ -405,7 +408,7 @@ class MusubitoEngine:
         if not self.contents.settled:
             self.contents.verify_key(self.storage.write([OpenNamespace(self.namespace, self.contents.key_check)])[0])
 
-    def new_run(
+    def _new_run(
         self, name: str | None = None, tags: str | None = None, within: tuple[bytes, int | None] | None = None
     ) -> Run:
         """Return a run that begins now. `within`: see `Run`."""
@@ -414,7 +417,7 @@ class MusubitoEngine:
             name = name.encode("utf-8", "backslashreplace").decode()
         return Run(next(self._run_numbers), self.now(), name, tags, within, self.owner)
 
-    def part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
+    def _part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
         """Return the enclosing run and call of a run that begins in this body; None if there is none.
 
         The body may be another engine's, so that the time of its call covers all that happens inside. The innermost
@@ -426,13 +429,13 @@ class MusubitoEngine:
             body = body.around[0] if len(body.around) == 1 else None
         return None
 
-    def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+    def _open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
         """Begin a run of a framework, perhaps in a step's body. The run is in the history until `end_run`.
 
         The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
         enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.
         """
-        run = self.new_run(name, within=self.part_of(body))
+        run = self._new_run(name, within=self._part_of(body))
         if body is None:
             self.open.stray(run, operation, of_bodies=True)
         run.status, run.side_by_side, run.only_asks = "open", True, only_asks
@@ -441,7 +444,7 @@ class MusubitoEngine:
             self.keeper.wake()
         return run
 
-    def end_run(self, run: Run, status: str | None = None) -> None:
+    def _end_run(self, run: Run, status: str | None = None) -> None:
         """End a run of a framework. `status` says how it ended, where its last call does not tell."""
         run.finished_at = self.now()
         run.status = status or run.status
@@ -450,12 +453,12 @@ class MusubitoEngine:
             self.keeper.wake()
 
     @property
-    def is_idle(self) -> bool:
+    def _is_idle(self) -> bool:
         """Tell whether nothing runs in this engine, nor in another namespace of its store."""
         family = dict.fromkeys((*self._namesakes.values(), self))
         return all(engine.open.is_empty and engine.flights.is_empty for engine in family)
 
-    def holder(self) -> LeaseOwner:
+    def _lease_owner(self) -> LeaseOwner:
         """Return this engine as the owner of a lease that is taken now."""
         until = time.time() + LEASE_SECONDS
         # The difference counts in both directions, because the clock may have been put back.
@@ -463,23 +466,23 @@ class MusubitoEngine:
             self._holder = LeaseOwner(self.owner, this_host(), os.getpid(), self._process, until)
         return self._holder
 
-    def keep(self, key: bytes, operation: str) -> None:
+    def _keep(self, key: bytes, operation: str) -> None:
         """Note that this key is claimed, so that the keeper renews its lease."""
         self.flights.claimed(key, operation)
         self.keeper.wake()
 
-    def disown(self, lease: tuple[bytes, bytes]) -> None:
+    def _disown(self, lease: tuple[bytes, bytes]) -> None:
         """Hand over a lease that could not be released, so that the keeper tries again."""
         self.keeper.disown(lease)
 
-    def report(self, fault: StoreError) -> None:
+    def _report(self, fault: StoreError) -> None:
         """Report that the store failed and the step goes on unrecorded; raise the fault if the engine is strict."""
         if self.strict:
             raise fault
         self.faults += 1
         self.fault_log.say("steps run unrecorded", fault)
 
-    def log(self, fault: StoreError) -> None:
+    def _log(self, fault: StoreError) -> None:
         """Log a fault that concerns no step."""
         self.fault_log.say("the store failed", fault)
 
@@ -533,7 +536,7 @@ def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float
     return now
 
 
-def _ledger(engine: MusubitoEngine) -> object:
+def _ledger(engine: BodyHost) -> object:
     """Return a value that is equal for engines whose lines are in one history, as far as can be told."""
     storage = engine.storage
     in_memory = getattr(storage, "in_memory", False)

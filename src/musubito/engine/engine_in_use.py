@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from musubito.engine.default_engine import default_engine, engine_of_nothing
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.modes import IN_USE, LOCK, Mode, Said
+from musubito.engine.mode_in_use import IN_USE, LOCK, Setting
+from musubito.engine.modes import Mode
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 
@@ -41,16 +42,16 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
         self.engine = engine
         before = SCOPE.get()
         if engine is None:
-            said = Said(engine_without_store(), Mode.OFF)
+            setting = Setting(engine_without_store(), Mode.OFF)
             mode: Mode | None = Mode.OFF
         else:
-            said = Said(engine, None)
+            setting = Setting(engine, None)
             mode = None if before.mode is Mode.OFF and before.engine is engine_without_store() else before.mode
-        scope = Scope(said.engine, None, before.frame, before.parents, before.ambient, mode)
-        self._said = said
+        scope = Scope(setting.engine, None, before.frame, before.parents, before.ambient, mode)
+        self._setting = setting
         self._token: Token[Scope] | None = SCOPE.set(scope)
         with LOCK:
-            IN_USE.append(said)
+            IN_USE.append(setting)
 
     def __enter__(self) -> E:
         return self.engine
@@ -59,7 +60,7 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with LOCK:
-            IN_USE.remove(self._said)
+            IN_USE.remove(self._setting)
         if self._token is not None:
             SCOPE.reset(self._token)
             self._token = None
@@ -73,7 +74,8 @@ def engine_without_store() -> MusubitoEngine:
 
 def current_engine() -> MusubitoEngine:
     """Return the engine that a step called here uses."""
-    engine = SCOPE.get().engine
+    # A scope is given a `MusubitoEngine`, and knows only what a body needs of it.
+    engine: MusubitoEngine | None = SCOPE.get().engine  # type: ignore[assignment]
     if engine is not None:
         return engine
     if IN_USE:
@@ -91,5 +93,5 @@ def recording_engine() -> MusubitoEngine:
 
 def _engine_in_use(besides: MusubitoEngine | None = None) -> MusubitoEngine | None:
     """Return the engine that was put to use last, other than `besides`."""
-    engines = (said.engine for said in reversed(tuple(IN_USE)))
+    engines = (setting.engine for setting in reversed(tuple(IN_USE)))
     return next((engine for engine in engines if engine is not None and engine is not besides), None)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from musubito.causes import NeverReplayed, never_replayed
 from musubito.code.fingerprint import shown_source
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
-from musubito.engine.call import Call, CallProtocol
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
+from musubito.engine.frame import Run
+from musubito.engine.host import EngineHost
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
 from musubito.engine.recorded_inputs import CallInputs, stored_input
-from musubito.engine.scope import SCOPE, Run, Scope
+from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
@@ -26,9 +29,6 @@ from musubito.remedies import remedy_of
 from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes
 from musubito.store.rows import ExternalRead, LeaseOwner
 from musubito.values.value_diff import text_diff
-
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["Explanation", "explain", "explained", "why_missing"]
 
@@ -118,14 +118,14 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(engine: MusubitoEngine, call: Call, run: Run | None = None) -> Explanation:
+def explain(engine: EngineHost, call: Call, run: Run | None = None) -> Explanation:
     """Explain a call in a run of its own, with no samples given yet, or in `run` (see `Explanation`).
 
     The samples that are found count as given in `run`. Raises `InputError` as the call would, and `StoreError`.
     """
     scope = SCOPE.get()
     kind = DRY_RUNS[call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT]
-    question = kind(engine, call, Scope(engine, run or engine.new_run(), None, scope.parents, scope.ambient))
+    question = kind(engine, call, Scope(engine, run or engine._new_run(), None, scope.parents, scope.ambient))
     question.ask()
     return explained(question, question.decision)
 
@@ -170,7 +170,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     )
 
 
-def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
+def _unrepeatable(engine: EngineHost, call: Call) -> tuple[str, ...]:
     """Return the unrepeatable answers that the code asks for and that its newest executions got."""
     storage: Any = engine.storage
     asked = dict.fromkeys(call.fingerprint.unrepeatable)
@@ -183,7 +183,7 @@ def _unrepeatable(engine: MusubitoEngine, call: Call) -> tuple[str, ...]:
 
 
 def why_missing(
-    engine: MusubitoEngine, operation: str, nodes: Collection[bytes], before: float
+    engine: EngineHost, operation: str, nodes: Collection[bytes], before: float
 ) -> dict[bytes, ReplayReason]:
     """Return the reasons of calls that ran because nothing was found for them, by their nodes.
 
@@ -194,7 +194,7 @@ def why_missing(
             SimilarNodes(engine.namespace, operation, None, COMPARED + len(nodes))
         )
     except StoreError as fault:
-        engine.log(fault)
+        engine._log(fault)
         return {}
     return reasons(rows, nodes, before)
 
@@ -237,6 +237,6 @@ def _parts(call: Call) -> dict[str, bytes]:
     return {part: digest for part, digest, _ in call.code.parts}
 
 
-def _is_running(engine: MusubitoEngine, question: CallProtocol) -> bool:
+def _is_running(engine: EngineHost, question: CallProtocol) -> bool:
     holder: LeaseOwner | None = engine.storage.find(LeaseOwnerOf(question.flight_key()))
     return holder is not None and holder.expires_at >= time.time() and not process_identity.is_dead(holder)

@@ -6,16 +6,14 @@ A crash may lose the last lines, never a node.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from musubito.engine.frame import Run
 from musubito.engine.recorded_inputs import CallInputs, FileText, Redact
 from musubito.errors import LOGGER
 from musubito.payloads.codec import Contents
 from musubito.payloads.encrypted_tags import sealed_tags
 from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
-
-if TYPE_CHECKING:
-    from musubito.engine.scope import Run
 
 __all__ = ["HistoryBuffer"]
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from musubito.payloads.key_derivation import Keys
 from musubito.store.rows import CodeRecord
-
-if TYPE_CHECKING:
-    from musubito.payloads.key_derivation import Keys
 
 __all__ = ["Keyed"]
 

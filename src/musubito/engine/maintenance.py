@@ -12,15 +12,13 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
+from musubito.engine.host import EngineHost
 from musubito.engine.recorded_inputs import in_pieces
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
 from musubito.store.changes import Change, Invalidate, Release, Renew
 from musubito.store.rows import Ledger
-
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["LEASE_SECONDS", "MaintenanceThread"]
 
@@ -40,7 +38,7 @@ LAST_SECONDS: Final = 2.0
 class MaintenanceThread:
     """Keeps one engine's leases, and writes its history."""
 
-    def __init__(self, engine: MusubitoEngine) -> None:
+    def __init__(self, engine: EngineHost) -> None:
         self._engine = engine
         # Reentrant: a stream that ends because it is garbage wakes the keeper wherever it is collected, here as well.
         self._lock = threading.RLock()
@@ -133,9 +131,9 @@ class MaintenanceThread:
         self._before = set(held)
         # Readers are shown the time since when a result is computed, and not since when it is shown.
         new = [each for each in lasting if each not in self._shown]
-        changes += [Renew(engine.holder(), [each], engine.flights.since(each[0])) for each in new]
+        changes += [Renew(engine._lease_owner(), [each], engine.flights.since(each[0])) for each in new]
         if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or new):
-            changes.append(Renew(engine.holder(), lasting, time.time()))
+            changes.append(Renew(engine._lease_owner(), lasting, time.time()))
             self._renewed = now
         self._shown = set(lasting)
         revoked = _taken(self._revoked)
@@ -147,7 +145,7 @@ class MaintenanceThread:
                 # All of it is tried again.
                 self._renewed = now - LEASE_SECONDS
                 self._revoked += revoked
-                engine.log(fault)
+                engine._log(fault)
             self._take_back(lasting)
         # In their order: a later line of a run replaces an earlier one.
         pieces = [*self._unwritten, *(in_pieces(engine.journal.drain()) if len(engine.journal) else ())]
@@ -168,7 +166,7 @@ class MaintenanceThread:
         room.
         """
         try:
-            self._engine.verify_key()
+            self._engine._verify_key()
             self._engine.storage.write([ledger])
         except StoreBusy as fault:
             LOGGER.debug("the ledger is written later: %s", fault)
@@ -213,7 +211,7 @@ class MaintenanceThread:
                 self._engine.storage.write([Release(lease) for lease in free])
         except StoreError as fault:
             self.orphans += free
-            self._engine.log(fault)
+            self._engine._log(fault)
         finally:
             self.releasing = frozenset()
 

@@ -10,19 +10,30 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from musubito.engine.recorded_inputs import Redact
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import KeySource
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 
-if TYPE_CHECKING:
-    from musubito.engine.engine import MusubitoEngine
-
 __all__ = ["EngineSpec", "is_of_a_module", "reopened"]
 
-_SHARED: Final[dict[tuple[Any, ...], MusubitoEngine]] = {}
+
+class Reopened(Protocol):
+    """What is asked of an engine that is unpickled."""
+
+    _is_shared: bool
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Return an engine on the store that the URL names."""
+
+    def in_namespace(self, namespace: str) -> Any:
+        """Return the engine of another namespace on the same store."""
+
+
+_SHARED: Final[dict[tuple[Any, ...], Reopened]] = {}
 _LOCK: Final = threading.Lock()
 
 
@@ -46,7 +57,7 @@ class EngineSpec(NamedTuple):
         return self.strict, self.redact if plain else self.origin, self.key, self.track_files
 
 
-def reopened(cls: type[MusubitoEngine], url: str, namespace: str, options: EngineSpec) -> MusubitoEngine:
+def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec) -> Any:
     """Return the engine of this process for an engine of another process. Raises `StoreError`."""
     which = cls, url, *options.told_apart()
     with _LOCK:

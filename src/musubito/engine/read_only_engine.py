@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.scope import Frame, Run
+from musubito.engine.frame import Frame, Run
 from musubito.errors import StoreError
 from musubito.store.changes import Change
 from musubito.store.protocol import Store
@@ -45,20 +45,20 @@ class ReadOnlyEngine(MusubitoEngine):
         assert isinstance(engine, type(self))  # noqa: S101 - they are made here
         return engine
 
-    def open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+    def _open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
         """Return a run that the history does not hold."""
-        return self.new_run(name)
+        return self._new_run(name)
 
     def flush(self) -> None:
         """Write the buffered history of the engine behind, so that calls can be compared with it."""
         self.behind.flush()
 
-    def end_run(self, run: Run, status: str | None = None) -> None:
+    def _end_run(self, run: Run, status: str | None = None) -> None:
         """Do nothing, because the history does not hold the run."""
 
     def like(self, run: Run) -> Run:
         """Return a run that has given the same samples as this one so far. Later samples are not shared."""
-        made = self.new_run(run.name)
+        made = self._new_run(run.name)
         if run.gives_samples:
             made.samples = run.samples.copy()
         return made

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from musubito.engine.call import CallProtocol, CallSteps, StartedExecution
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_state import StartedExecution
 from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explained
-from musubito.engine.requests import Offload, Raised
+from musubito.engine.requests import CallSteps, Offload, Raised
 from musubito.errors import NotReplayed, StoreError
 from musubito.model import MusubitoResult, ReplayReason
 from musubito.policy import no
 from musubito.store.rows import EffectRow
 
-__all__ = ["ReplayOnlyEffectStory", "ReplayOnlyStory"]
+__all__ = ["ReplayOnlyEffectCall", "ReplayOnlyStepCall"]
 
 MOST: Final = 3
 """Differing places that are named at most."""
@@ -43,7 +44,7 @@ class _ReplayOnly(CallProtocol):
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
 
 
-class ReplayOnlyStory(_ReplayOnly):
+class ReplayOnlyStepCall(_ReplayOnly):
     """A call of a step."""
 
     __slots__ = ()
@@ -56,7 +57,7 @@ class ReplayOnlyStory(_ReplayOnly):
         return hit
 
 
-class ReplayOnlyEffectStory(_ReplayOnly, EffectCall):
+class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
     """A call of an effect: either it was done, or it is an error."""
 
     __slots__ = ()

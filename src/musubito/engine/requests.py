@@ -9,17 +9,19 @@ The requests are NamedTuples and no dataclasses, because each replay makes one o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from musubito.engine.scope import Frame, Scope
+from musubito.engine.frame import Frame
+from musubito.engine.scope import Scope
 from musubito.store.changes import Change, Claim
 from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.queries import Query
 from musubito.store.rows import CallKeys
 
 __all__ = [
+    "CallSteps",
     "CheckDependency",
     "FetchLatest",
     "FetchOrClaim",
@@ -103,6 +105,8 @@ class Sleep(NamedTuple):
 
 
 Request: TypeAlias = FetchLatest | FetchOrClaim | RunQuery | Write | Invoke | CheckDependency | Offload | Join | Sleep
+CallSteps: TypeAlias = Generator[Request, Any, T]
+"""A part of the protocol: it yields requests and returns a result."""
 
 
 @dataclass(frozen=True, slots=True)

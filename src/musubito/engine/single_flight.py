@@ -31,7 +31,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.graph_record import ATOMS
-from musubito.engine.scope import Dependencies, Frame, Run
+from musubito.engine.frame import Dependencies, Frame, Run
 
 __all__ = ["FlightOutcome", "FlightResult", "JoinResult", "SharedFailure", "SingleFlight"]
 

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from musubito.engine.scope import SCOPE, Dependencies
+from musubito.engine.frame import Dependencies
+from musubito.engine.scope import SCOPE
 from musubito.model import UNSTORABLE, MusubitoResult
 
 __all__ = ["ran_unrecorded", "result_of", "run_unrecorded", "run_unrecorded_async"]

@@ -11,10 +11,11 @@ from functools import cache
 from statistics import median
 from typing import Any, Final
 
-from musubito.engine.call import Call
+from musubito.engine.call_identity import Call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.explain import Explanation, explain
-from musubito.engine.scope import ANY, SCOPE, Run
+from musubito.engine.frame import ANY, Run
+from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 
@@ -162,7 +163,7 @@ def _copy_of_current_run(engine: MusubitoEngine) -> Run:
 
     So the plan does not give these samples again.
     """
-    run, scope = engine.new_run(), SCOPE.get()
+    run, scope = engine._new_run(), SCOPE.get()
     if scope.engine is engine and scope.run is not None and scope.run.gives_samples:
         run.samples = scope.run.samples.copy()
     return run

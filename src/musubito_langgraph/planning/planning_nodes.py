@@ -191,7 +191,7 @@ class _Look(NodeCall):
             self._stop(visit, self._line(None, RUN, ReplayReason.NOT_RECORDED))
         engine, scope = self.standing()
         try:
-            question = engine.story(self.call(engine, _nothing), self._invocation.mode, scope, DRY_RUNS)
+            question = engine._protocol(self.call(engine, _nothing), self._invocation.mode, scope, DRY_RUNS)
         except InputError as error:
             self._stop(visit, self._line(None, RUN, ReplayReason.INPUT_NOT_IDENTIFIED, without_identity(error)))
         assert isinstance(question, DryRun | EffectDryRun)  # noqa: S101 - its kinds are these

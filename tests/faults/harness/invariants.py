@@ -240,7 +240,7 @@ def leases_that_outlive(store: Any, keys: Sequence[bytes]) -> list[bytes]:
     for key in keys:
         held: LeaseOwner | None = store.find(LeaseOwnerOf(key))
         over = held.owner if held is not None and process_identity.is_dead(held) else None
-        claim = Claim(key, CallKeys(key, key, key), False, 2**60, engine.holder(), "anybody", engine.now(), over)
+        claim = Claim(key, CallKeys(key, key, key), False, 2**60, engine._lease_owner(), "anybody", engine.now(), over)
         answer = store.write([claim])[0]
         if not isinstance(answer, (Moment, Superseded)):
             kept.append(key)

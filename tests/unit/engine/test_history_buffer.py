@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from musubito.engine.frame import Run
 from musubito.engine.history_buffer import HistoryBuffer
-from musubito.engine.scope import Run
 from musubito.payloads.codec import Contents
 from musubito.store.rows import CallLine, Ledger, RunLine
 

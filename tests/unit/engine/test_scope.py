@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musubito.engine import scope
-from musubito.engine.scope import Dependencies, Frame, Run, Samples, add_control_flow, control_flow
+from musubito.engine.frame import Dependencies, Frame, Run
+from musubito.engine.samples import Samples
+from musubito.engine.scope import add_control_flow, control_flow
 from musubito.store.queries import SampleNode
 from musubito.store.rows import CallDependency, ExternalRead, SampleRef
 

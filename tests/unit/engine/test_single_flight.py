@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from musubito.engine.scope import Dependencies, Frame, Run
+from musubito.engine.frame import Dependencies, Frame, Run
 from musubito.engine.single_flight import FlightOutcome, JoinResult, SharedFailure, SingleFlight
 
 NOTHING: Any = None

@@ -16,7 +16,7 @@ from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment
 from musubito.store.relational import writes
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import connection
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
 from tests.server import drop_database, new_store
@@ -95,7 +95,7 @@ def test_there_is_no_statement_for_each_execution(
         inner = ran(store, place("f", argument=str(number)), "x")
         ran(store, place("g", argument=str(number)), "y", uses=[use(place("f", argument=str(number)), inner)])
     asked: list[str] = []
-    for kind in (storage._Connection, Session):
+    for kind in (connection.Connection, Session):
         monkeypatch.setattr(kind, "rows", counted(kind.rows, asked))
     store.write([change])
     assert 0 < len(asked) < 20

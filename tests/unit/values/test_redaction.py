@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musubito.engine.call import LONGEST_ERROR, error_text
+from musubito.engine.commit import LONGEST_ERROR, error_text
 from musubito.values.display import without_secrets
 from musubito.values.redaction import scrubbed, without_secrets_in
 

@@ -31,11 +31,7 @@ from musubito.code.describers.object_contents import (
 )
 from musubito.code.describers.object_parts import hides_content, is_active, is_machinery
 from musubito.code.describers.object_policies import policy_of
-from musubito.code.describers.object_settings import (
-    is_secret_field,
-    is_type_adapter,
-    url_text,
-)
+from musubito.code.describers.object_settings import is_secret_field, is_type_adapter, url_text
 from musubito.code.describers.typing_objects import is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of, slot_of, static
 from musubito.code.ownership import Owner, module_name

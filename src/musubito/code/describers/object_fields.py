@@ -12,12 +12,7 @@ from musubito.code.describers.identification import DEPTH, counts
 from musubito.code.describers.introspection import mark_introspectable, order_links
 from musubito.code.describers.object_contents import cached_property_names, slot_names
 from musubito.code.describers.object_policies import policy_of
-from musubito.code.describers.object_settings import (
-    is_secret_field,
-    is_setting,
-    meaningless_fields,
-    without_secrets,
-)
+from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
 from musubito.code.describers.unread_fields import unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name

@@ -12,15 +12,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
-from musubito.code.syntax.name_usage import (
-    DYNAMIC,
-    AccessPath,
-    NameRead,
-    NameUsage,
-    NameWrite,
-    PathStep,
-    Root,
-)
+from musubito.code.syntax.name_usage import DYNAMIC, AccessPath, NameRead, NameUsage, NameWrite, PathStep, Root
 from musubito.code.syntax.source import codes
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, MUTATORS

@@ -25,7 +25,7 @@ Site: TypeAlias = tuple[CodeType, int]
 
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""
-EVENTS: Final = ("musubito.engine.files.events", "musubito.code.audit_hook")
+EVENTS: Final = ("musubito.engine.files.events", "musubito.engine.files.body_files", "musubito.code.audit_hook")
 OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
     {

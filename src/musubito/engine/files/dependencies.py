@@ -6,26 +6,24 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from musubito.code.fingerprint import Fingerprint
+from musubito.engine.call_identity import Call
 from musubito.engine.drivers import loop_is_watched
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, changed, is_ignored
 from musubito.engine.files.reads import AT_ONCE, read_by, read_from_caches, told_from_caches
-from musubito.engine.requests import Offload
-from musubito.engine.scope import Dependencies, Frame
+from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.host import EngineHost
+from musubito.engine.requests import CallSteps, Offload
 from musubito.store.rows import ExternalRead
-
-if TYPE_CHECKING:
-    from musubito.code.fingerprint import Fingerprint
-    from musubito.engine.call import Call, CallSteps
-    from musubito.engine.engine import MusubitoEngine
 
 __all__ = ["counting", "first_changed", "take_files", "without_files"]
 
 T = TypeVar("T")
 
 
-def counting(call: Call, engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+def counting(call: Call, engine: EngineHost, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
     """Return the reads without files that are not tracked, or that the step ignores."""
     ignored = call.definition.semantics.ignore_files
     if engine.track_files and not ignored:
@@ -38,7 +36,7 @@ def without_files(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
     return [read for read in reads if read.kind not in KINDS]
 
 
-def first_changed(engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> CallSteps[ExternalRead | None]:
+def first_changed(engine: EngineHost, reads: Sequence[ExternalRead]) -> CallSteps[ExternalRead | None]:
     """Return the first file or folder among the reads that has changed; None if there is none."""
     kept = reads if isinstance(reads, Reads) else Reads(reads)
     if not kept.has_files:
@@ -46,15 +44,15 @@ def first_changed(engine: MusubitoEngine, reads: Sequence[ExternalRead]) -> Call
     if not loop_is_watched():
         # The same as `_looked`, written out: each replay comes here, and a further call would make it slower.
         try:
-            return changed(kept, engine.digest_of_read, _at_most())
+            return changed(kept, engine._digest_of_read, _at_most())
         except TooMuch:
             pass
-    found: ExternalRead | None = yield Offload(partial(changed, kept, engine.digest_of_read))
+    found: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
     return found
 
 
 def take_files(
-    call: Call, engine: MusubitoEngine, frame: Frame, codes: Sequence[Fingerprint]
+    call: Call, engine: EngineHost, frame: Frame, codes: Sequence[Fingerprint]
 ) -> CallSteps[Sequence[tuple[ExternalRead, str]]]:
     """Add the files that the body of a call read to its dependencies, and return the texts to keep.
 
@@ -84,7 +82,7 @@ def take_files(
         texts, why = found.texts, found.not_replayable
         reads += found.reads
     if reads or why is not None:
-        digest = engine.digest_of_read
+        digest = engine._digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
         frame.absorb(Dependencies((), stored, None, None, why, samples=False))
     return texts

@@ -7,7 +7,7 @@ connection. So a read never waits for a writer, and never sees half a transactio
 connections are closed; parent and child open their own.
 
 Each connection keeps the newest rows that it has found. A kept row is returned again while no other connection has
-committed. The header of the log's index tells that (`store.wal_index`), or `PRAGMA data_version` where the index cannot
+committed. The header of the log's index tells that (see `wal_index`), or `PRAGMA data_version` where the index cannot
 be mapped. A commit of the connection itself drops its rows. A kept row costs a tenth of the query.
 
 A result that is being computed is claimed by a locked byte in a file beside the database
@@ -20,21 +20,16 @@ external effects.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from functools import lru_cache, partial
-from itertools import chain
+from collections.abc import Callable, Sequence
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
-from musubito.errors import SchemaError, StoreBusy, StoreClosed, StoreError
+from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
     BeginEffect,
     Change,
@@ -57,34 +52,30 @@ from musubito.store.protocol import NamedQuery
 from musubito.store.queries import CodeOf, CurrentMoment, KeyCheckOf, LeaseOwnerOf, PayloadOf, Query, ReadsOf
 from musubito.store.relational import writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
-from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
+from musubito.store.relational.named_queries import READING
 from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
-from musubito.store.wal_index import HEADER, commits_between, index_of
+from musubito.store.sqlite.connection import READER, WRITER, Connection
+from musubito.store.sqlite.forks import OPEN, OPENING
+from musubito.store.sqlite.opening import (
+    DEFAULT_PATH,
+    INCREMENTAL,
+    REPORTED,
+    STEPS,
+    absolute,
+    fault_of,
+    migrate,
+    prepare,
+)
+from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
 __all__ = ["Condition", "SQLiteStorage"]
 
-APPLICATION_ID: Final = 0x4D555342  # "MUSB"
-INCREMENTAL: Final = 2
-"""The mode of `auto_vacuum` in which free pages go back to the disk on request."""
-DEFAULT_PATH: Final = ".musubito/musubito.db"
 IN_MEMORY: Final = ":memory:"
-ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
-SMALLEST: Final = 512
-"""Bytes of the smallest page."""
-KEPT_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of the rows that a connection keeps at most."""
-ROW_BYTES: Final = 1200
-"""Bytes that a kept row takes in memory besides its payload."""
 PAUSE: Final = 0.02
 """Seconds for which others may write between the steps of a long change."""
-BULK: Final = 1000
-"""Rows that one statement adds at most."""
-LARGEST_KEPT: Final = 65_536
-"""Bytes of the largest payload that is kept with its row."""
-STEPS: Final = schema_steps("sqlite")
 Perform = Callable[[], list[Any]]
 """The work and the answers of a transaction that does more than perform its changes."""
 _CLAIMS: Final = {Claim}
@@ -101,28 +92,10 @@ _STANDING: Final = (Ledger, Release, Renew)
 """Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
-READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
-WRITER: Final = (
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA cache_size = -65536",
-    # Rarer checkpoints shorten the mean commit: 65 us at 4000 pages against 80 us at the default of 1000.
-    "PRAGMA wal_autocheckpoint = 4000",
-)
-
-
 _ONE_STATEMENT: Final = frozenset({CurrentMoment, CodeOf, LeaseOwnerOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come from one statement, which is a snapshot of its own."""
-_REPORTED: Final = (sqlite3.Error, UnicodeError)
-"""Errors that SQLite reports. UnicodeError is one, because names of a damaged schema may not decode."""
 _FAULTS: Final = (sqlite3.Error, *STUMBLES)
 """Errors that a damaged database or a bug of Musubito may raise, besides those that SQLite reports (see `damage`)."""
-
-
-@lru_cache(maxsize=8)
-def _for_rows(query: str, count: int) -> str:
-    """Return the text of a query that adds one row, made to add this many rows."""
-    head, row, tail = re.split(r"(\([?, ]+\))", QUERIES[query])
-    return head + ", ".join([row] * count) + tail
 
 
 class Condition(NamedTuple):
@@ -142,128 +115,6 @@ class Condition(NamedTuple):
     problems: tuple[str, ...]
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _bytes_of(found: Candidate) -> int:
-    return ROW_BYTES + len(found.payload or b"")
-
-
-class _Connection:
-    """A connection, the lock that guards it, and named queries on it."""
-
-    def __init__(self, path: Path | str, busy_timeout: float, pragmas: Sequence[str]) -> None:
-        self.lock = threading.Lock()
-        self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
-        self.kept: dict[CallKeys, Candidate] = {}
-        """The newest rows that the connection found, valid until another connection commits."""
-        self._room = KEPT_BYTES
-        """Bytes that rows to be kept may still take."""
-        self.kept_version: Any = None
-        """What tells that nobody else has committed since the kept rows were found."""
-        self.absent: bytes | None = None
-        """The reuse key under which nothing was found last; valid as long as the kept rows are."""
-        self.moment: Moment | None = None
-        """The present moment, if it is known; valid until another connection commits."""
-        self.index: mmap | None = None
-        """The index of the write-ahead log, once it is known to be this database's (see `store.wal_index`)."""
-        self.shown: set[bytes] | None = None
-        """The keys of this store's leases that may be rows; None if any lease may be a row."""
-        self._open()
-
-    def _open(self) -> None:
-        self.connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
-        self.connection.text_factory = _text
-        for pragma in self._pragmas:
-            self.connection.execute(pragma)
-        self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
-
-    def close_for_fork(self) -> None:
-        """Close the connection until the next statement opens it again."""
-        self.connection.close()
-        # A new connection counts the commits of others from the start, and may have another index.
-        self.drop()
-        self.index = None
-        self.execute = self._wake
-
-    def _wake(self, statement: str, parameters: Mapping[str, Any] | None = None) -> sqlite3.Cursor:
-        self._open()
-        return self.execute(statement, parameters or {})
-
-    def begin(self, statement: str) -> bool:
-        """Begin a transaction, and tell whether an open one had to be rolled back first."""
-        left = self.take_back()
-        self.execute(statement)
-        return left
-
-    def take_back(self) -> bool:
-        """Roll back a transaction that an interrupt (Ctrl-C) has left open, and tell whether there was one.
-
-        Reads in such a transaction would see the data as it was at its start, even if it was invalidated since.
-        """
-        left = self.execute != self._wake and self.connection.in_transaction
-        if left:
-            self.execute("ROLLBACK")
-        return left
-
-    def drop(self) -> None:
-        """Drop all that was found and may have changed."""
-        self.kept.clear()
-        self._room = KEPT_BYTES
-        self.absent = self.moment = None
-
-    def drop_if_changed(self) -> None:
-        """Drop all that was found, if another connection has committed since."""
-        index = self.index
-        version = self.data_version() if index is None else index[:HEADER]
-        if version != self.kept_version:
-            self.drop()
-            self.kept_version = version
-
-    def data_version(self) -> Any:
-        """Return a value that changes when another connection commits."""
-        return self.execute("PRAGMA data_version").fetchall()
-
-    def keep(self, keys: CallKeys, found: Candidate | None) -> None:
-        """Keep a row to return it again, if it is not too large."""
-        if found is None:
-            self.absent = keys.reuse
-            return
-        payload = found.payload
-        if payload is not None and (type(payload) is not bytes or len(payload) > LARGEST_KEPT):
-            return
-        self._room -= _bytes_of(found)
-        while self._room < 0:
-            self._room += _bytes_of(self.kept.pop(next(iter(self.kept))))
-        self.kept[keys] = found
-
-    def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        # All rows at once: a statement that is not read to its end would hold its snapshot open.
-        return self.execute(QUERIES[query], parameters).fetchall()
-
-    def run_pair(
-        self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        return self.rows(*one), self.rows(*other)
-
-    def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        # Few statements: after each one, this thread has to get hold of the interpreter again. The wait takes 5 ms
-        # while another thread computes, and all the while the connection is not free for reads.
-        for start in range(0, len(rows), BULK):
-            chunk = rows[start : start + BULK]
-            self.execute(_for_rows(query, len(chunk)), tuple(chain.from_iterable(chunk)))
-
-    def many(self, query: str, parameters: Sequence[Mapping[str, Any]]) -> None:
-        self.connection.executemany(QUERIES[query], parameters)
-
-    def may_show(self, key: bytes) -> bool:
-        return self.shown is None or key in self.shown
-
-
 class SQLiteStorage:
     """Lineage in one SQLite file, which is created with mode 0600 if it does not exist.
 
@@ -281,19 +132,19 @@ class SQLiteStorage:
 
     def __init__(self, db_path: str | os.PathLike[str] = DEFAULT_PATH, *, busy_timeout: float = 5.0) -> None:
         self.in_memory = os.fspath(db_path) == IN_MEMORY
-        self.db_path = _absolute(Path(db_path)) if not self.in_memory else Path(IN_MEMORY)
+        self.db_path = absolute(Path(db_path)) if not self.in_memory else Path(IN_MEMORY)
         self.busy_timeout = busy_timeout
         self._closed = False
         self._damage: str | None = None
         self._index: mmap | None
         self._has_looked_for_index: bool
-        with _OPENING:
+        with OPENING:
             if self.in_memory:
                 self._make()
             else:
-                _prepare(self.db_path, busy_timeout)
+                prepare(self.db_path, busy_timeout)
                 self._connect()
-            _OPEN.add(self)
+            OPEN.add(self)
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.db_path)!r})"
@@ -305,22 +156,22 @@ class SQLiteStorage:
 
     def _make(self) -> None:
         """Open a database in memory. It belongs to its one connection, which reads and writes."""
-        self._reader = self._writer = _Connection(IN_MEMORY, self.busy_timeout, WRITER)
+        self._reader = self._writer = Connection(IN_MEMORY, self.busy_timeout, WRITER)
         self._locks: ByteLocks | None = None
         self._index, self._has_looked_for_index = None, True
         self._writing: set[int] = set()
         self._read_numbers = self._numbers = IdCache()
         self._writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-        _migrate(self.db_path, self._writer.connection)
+        migrate(self.db_path, self._writer.connection)
 
     def _connect(self) -> None:
         try:
-            self._reader = _Connection(self.db_path, self.busy_timeout, READER)
-            self._writer = _Connection(self.db_path, self.busy_timeout, WRITER)
+            self._reader = Connection(self.db_path, self.busy_timeout, READER)
+            self._writer = Connection(self.db_path, self.busy_timeout, WRITER)
             self._locks = locks_beside(self.db_path)
             self._writer.shown = None if self._locks is None else set()
             self._index, self._has_looked_for_index = None, False
-        except _REPORTED as error:
+        except REPORTED as error:
             raise self._fault(error) from error
         except OSError as error:
             raise StoreError(f"{self.db_path}-locks: {error.strerror or error}") from error
@@ -337,8 +188,8 @@ class SQLiteStorage:
         """Return the error to raise. Raise the given error itself where the database has no part in it."""
         if self._closed:
             return StoreClosed(f"{self.db_path} was closed")
-        if isinstance(error, _REPORTED):
-            return _fault(self.db_path, error)
+        if isinstance(error, REPORTED):
+            return fault_of(self.db_path, error)
         problem = self.damage()
         if problem is None:
             raise error
@@ -371,7 +222,7 @@ class SQLiteStorage:
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _newest(self, connection: _Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
+    def _newest(self, connection: Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
         connection.drop_if_changed()
         found = connection.kept.get(keys)
         if found is None:
@@ -420,16 +271,14 @@ class SQLiteStorage:
             with self._reader.lock:
                 ask = self._reader.execute
                 try:
-                    problems = [row[0] for row in ask("PRAGMA quick_check(10)").fetchall()]
+                    problems = tuple(row[0] for row in ask("PRAGMA quick_check(10)").fetchall() if row[0] != "ok")
                 except sqlite3.DatabaseError as error:
                     if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
                         raise
-                    problems = [str(error)]
-                said = [
-                    ask(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "page_count", "freelist_count")
-                ]
+                    problems = (str(error),)
+                schema: int = ask("PRAGMA user_version").fetchone()[0]
+            pages, free_pages, page_size = self._pages()
             if self.in_memory:
-                pages, _, page_size = self._pages()
                 mode, size, log_size = 0o600, pages * page_size, 0
             else:
                 # Only looked at from outside: if this process opened and closed the file here, SQLite would lose its
@@ -437,17 +286,7 @@ class SQLiteStorage:
                 about = self.db_path.stat()
                 mode, size = about.st_mode & 0o777, about.st_size
                 log_size = log.stat().st_size if log.exists() else 0
-            return Condition(
-                str(self.db_path),
-                mode,
-                size,
-                log_size,
-                said[0],
-                max(STEPS),
-                said[1],
-                said[2],
-                tuple(each for each in problems if each != "ok"),
-            )
+            return Condition(str(self.db_path), mode, size, log_size, schema, max(STEPS), pages, free_pages, problems)
         except OSError as error:
             raise StoreError(f"{self.db_path}: {error.strerror or error}") from error
         except _FAULTS as error:
@@ -482,7 +321,7 @@ class SQLiteStorage:
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _in_steps(self, writer: _Connection, change: Forget | Invalidate) -> list[Any]:
+    def _in_steps(self, writer: Connection, change: Forget | Invalidate) -> list[Any]:
         """Perform a long change by hand in steps, so that others can write after each step.
 
         If a step fails, the earlier steps stay done, and the whole change has to be made again.
@@ -501,7 +340,7 @@ class SQLiteStorage:
             time.sleep(PAUSE)
 
     def _lastingly(
-        self, writer: _Connection, changes: Sequence[Change], kinds: set[type], perform: Perform | None = None
+        self, writer: Connection, changes: Sequence[Change], kinds: set[type], perform: Perform | None = None
     ) -> list[Any]:
         """Perform one transaction with the durability that its changes need.
 
@@ -522,7 +361,7 @@ class SQLiteStorage:
             self._take_back(writer)
             writer.execute(f"PRAGMA {pragma} = {after}")
 
-    def _take_back(self, connection: _Connection) -> None:
+    def _take_back(self, connection: Connection) -> None:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
             self._numbers.forget()
@@ -637,14 +476,14 @@ class SQLiteStorage:
                 return moment
             return writer.moment
 
-    def _perform(self, writer: _Connection, change: Change) -> Any:
+    def _perform(self, writer: Connection, change: Change) -> Any:
         if self._locks is not None and type(change) is Claim:
             return self._claim(self._locks, change, partial(moment_unless_newer, writer))
         if writer.shown is not None and isinstance(change, _SHOWING):
             writer.shown.update(leases_of(change))
         return writes.perform(writer, self._numbers, change)
 
-    def _transaction(self, writer: _Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
+    def _transaction(self, writer: Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
                 self._numbers.forget()
@@ -680,7 +519,7 @@ class SQLiteStorage:
             self._index, self._has_looked_for_index = index_of(self.db_path), True
         return None if self._index is None else self._index[:HEADER]
 
-    def _has_committed(self, writer: _Connection, before: bytes, version: Any) -> None:
+    def _has_committed(self, writer: Connection, before: bytes, version: Any) -> None:
         """Learn from the header before and after a commit whether the index is this database's, and who committed.
 
         `version` is the data version before the commit; None if the commit has written something for certain.
@@ -701,7 +540,7 @@ class SQLiteStorage:
             # The file was that of another database: its header would have changed.
             self._index = writer.index = self._reader.index = None
 
-    def _keep_what_holds(self, writer: _Connection, changes: Sequence[Change], answers: Sequence[Any]) -> None:
+    def _keep_what_holds(self, writer: Connection, changes: Sequence[Change], answers: Sequence[Any]) -> None:
         """Drop what these changes, which are committed, may have changed of what the writer keeps."""
         moment = writer.moment
         for change, outcome in zip(changes, answers, strict=True):
@@ -724,9 +563,10 @@ class SQLiteStorage:
         if self._closed:
             return
         self._closed = True
-        with _OPENING:
-            _OPEN.discard(self)
-            for connection in (self._reader, self._writer):
+        with OPENING:
+            OPEN.discard(self)
+            # The writer first: its last commit may still give an index to both.
+            for connection in (self._writer, self._reader):
                 with connection.lock:
                     connection.connection.close()
                     # A closed store answers nothing, not even what was kept.
@@ -747,185 +587,5 @@ class SQLiteStorage:
         for connection in self._connections():
             connection.lock.release()
 
-    def _connections(self) -> Sequence[_Connection]:
+    def _connections(self) -> Sequence[Connection]:
         return (self._writer,) if self.in_memory else (self._writer, self._reader)
-
-
-# -- opening -----------------------------------------------------------------------------------------------------------
-def _prepare(path: Path, busy_timeout: float) -> None:
-    """Check the file without changing it, then create or migrate the schema."""
-    try:
-        _make_folder(path)
-        new = _create(path)
-        if not new:
-            _check_header(path)
-        with closing(sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)) as connection:
-            version = _check_schema(path, connection)
-            if version < max(STEPS):
-                # SQLite obeys this pragma only while nothing is in the file yet.
-                connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-                _use_wal(connection, time.monotonic() + busy_timeout)
-                _migrate(path, connection)
-    except NotADirectoryError as error:
-        raise StoreError(f"{path}: a part of this path is a file and no folder. {ELSEWHERE}") from error
-    except FileExistsError as error:
-        raise StoreError(f"{path.parent} is a file and no folder. {ELSEWHERE}") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}. {ELSEWHERE}") from error
-    except _REPORTED as error:
-        raise _fault(path, error) from error
-
-
-def _fault(path: Path, error: Exception) -> StoreError:
-    """Return an error with SQLite's text and with a remedy."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy(f"{path}: {error}")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreError(f"{path}: {error}. Move it away to begin anew, or restore a copy.")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-        return StoreError(f"{path}: {error}. {ELSEWHERE}")
-    return StoreError(f"{path}: {error}")
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.absolute()
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: the working directory is gone. {ELSEWHERE}") from error
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder of a database; the default folder gets a `.gitignore`."""
-    try:
-        path.parent.mkdir(parents=True)
-    except FileExistsError:
-        if not path.parent.is_dir():
-            raise
-    else:
-        if path == _absolute(Path(DEFAULT_PATH)):
-            (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-
-
-def _create(path: Path) -> bool:
-    """Make an empty file that only its owner can read. SQLite gives the files beside it the same mode."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _check_header(path: Path) -> None:
-    """Check that the file is a database of Musubito, without changing it.
-
-    SQLite must not finish or undo here what another program left unfinished, so it opens the file as immutable. The
-    file is read by SQLite alone. If it were opened and closed here, all locks on it of this process would be lost
-    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
-    """
-    if 0 < path.stat().st_size < SMALLEST:  # SQLite takes such a file for an empty one
-        raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}")
-    only_look = f"file:{quote(str(path))}?mode=ro&immutable=1"
-    try:
-        with closing(sqlite3.connect(only_look, uri=True)) as connection:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
-            raise StoreError(f"{path} is not a SQLite database; it was left as it is. {ELSEWHERE}") from error
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
-            raise
-        # The file alone lacks the pages that lie in the log; opened as usual, the database is whole.
-        return
-    if tables and application != APPLICATION_ID:
-        raise _foreign(path)
-
-
-def _foreign(path: Path) -> SchemaError:
-    return SchemaError(f"{path} is a database of another program; it was left as it is. {ELSEWHERE}")
-
-
-def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
-    # Counted first: if another process is just creating the tables, the id that is read next came with them.
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if tables and application != APPLICATION_ID:
-        raise _foreign(path)
-    if version > max(STEPS):
-        raise SchemaError(
-            f"{path} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
-            "Upgrade musubito, or name another db_path."
-        )
-    return version
-
-
-def _use_wal(connection: sqlite3.Connection, until: float) -> None:
-    """Set WAL mode, with retries until `until`.
-
-    SQLite itself waits for nobody when it changes the journal mode, and several processes may open a new file at once.
-    """
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Migrate the schema, each step in a transaction of its own. A second process finds a step done."""
-    for target, script in STEPS.items():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _check_schema(path, connection) < target:
-                for statement in _statements(script):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {target}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def _statements(script: str) -> list[str]:
-    """Return the single statements of a script. `executescript` would commit the open transaction."""
-    statements, pending = [], ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
-
-
-# -- fork --------------------------------------------------------------------------------------------------------------
-# SQLite keeps one table of its files and locks for the whole process. A child that inherits the table believes that it
-# holds locks which only its parent holds. Other processes then remove the log that the child uses. A thread that was
-# inside SQLite at the fork leaves a mutex locked for ever in the child. So at the moment of a fork no thread is inside,
-# and every file is closed.
-_OPEN: Final[weakref.WeakSet[SQLiteStorage]] = weakref.WeakSet()
-_OPENING: Final = threading.Lock()
-_RESTING: Final[list[SQLiteStorage]] = []
-
-
-def _before_fork() -> None:
-    _OPENING.acquire()
-    for store in list(_OPEN):
-        store.close_for_fork()
-        _RESTING.append(store)
-
-
-def _after_fork() -> None:
-    while _RESTING:
-        _RESTING.pop().reopen()
-    _OPENING.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

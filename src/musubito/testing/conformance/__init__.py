@@ -27,34 +27,11 @@ from musubito.store.changes import Claim, Committed, LeaseHeld, Moment, Renew
 from musubito.store.protocol import Store, SupportsFetchOrClaim
 from musubito.store.queries import CurrentMoment, LeaseOwnerOf, ReadsOf
 from musubito.store.rows import Candidate, EffectRow, ExternalRead
-from musubito.testing.changes import (
-    claim,
-    commit,
-    failed,
-    found,
-    held,
-    holder,
-    intent,
-    place,
-    pointed,
-    ran,
-    steady,
-)
+from musubito.testing.changes import claim, commit, failed, found, held, holder, intent, place, pointed, ran, steady
 from musubito.testing.conformance.answers import AnswerRules
 from musubito.testing.conformance.claims import ClaimRules
 from musubito.testing.conformance.removal import RemovalRules
-from musubito.testing.conformance.rules import (
-    BELOW_ONE,
-    BELOW_TWO,
-    ELSEWHERE,
-    LONGER,
-    SHORT,
-    F,
-    G,
-    H,
-    invalidate,
-    one,
-)
+from musubito.testing.conformance.rules import BELOW_ONE, BELOW_TWO, ELSEWHERE, LONGER, SHORT, F, G, H, invalidate, one
 from musubito.testing.conformance.validity import ValidityRules
 from musubito.testing.conformance.writing import WritingRules
 

@@ -9,19 +9,7 @@ from musubito.store.changes import LeaseHeld, Moment, RegisterWait, Release, Sup
 from musubito.store.protocol import Store
 from musubito.store.queries import EffectQuery
 from musubito.store.rows import EffectRow
-from musubito.testing.changes import (
-    claim,
-    commit,
-    digest,
-    fail,
-    failed,
-    held,
-    holder,
-    intent,
-    place,
-    ran,
-    use,
-)
+from musubito.testing.changes import claim, commit, digest, fail, failed, held, holder, intent, place, ran, use
 from musubito.testing.conformance.rules import (
     AN_EFFECT,
     BELOW_ONE,

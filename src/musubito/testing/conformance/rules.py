@@ -26,18 +26,7 @@ from musubito.store.changes import (
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment, EffectQuery, PayloadOf
 from musubito.store.rows import CallDependency, EffectOutcome, ExecutionFlags, Ledger, NodeSpec, RunLine, Stored
-from musubito.testing.changes import (
-    claim,
-    commit,
-    digest,
-    fail,
-    found,
-    holder,
-    intent,
-    parent,
-    place,
-    steady,
-)
+from musubito.testing.changes import claim, commit, digest, fail, found, holder, intent, parent, place, steady
 
 __all__ = [
     "AN_EFFECT",

@@ -24,26 +24,8 @@ from musubito.store.changes import (
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment
 from musubito.store.rows import CallLine, Ledger, RunLine
-from musubito.testing.changes import (
-    claim,
-    commit,
-    digest,
-    fail,
-    found,
-    intent,
-    place,
-    ran,
-    use,
-)
-from musubito.testing.conformance.rules import (
-    AN_EFFECT,
-    EFFECT,
-    F,
-    G,
-    H,
-    Rules,
-    one,
-)
+from musubito.testing.changes import claim, commit, digest, fail, found, intent, place, ran, use
+from musubito.testing.conformance.rules import AN_EFFECT, EFFECT, F, G, H, Rules, one
 
 __all__ = ["WritingRules"]
 

@@ -13,7 +13,7 @@ import pytest
 from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
 from musubito.store.changes import Moment, Release
 from musubito.store.rows import Ledger, RunLine
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import connection, opening
 from musubito.testing.changes import START, claim, commit, digest, fail, place, ran, use
 
 F, G = place("f"), place("g")
@@ -30,7 +30,7 @@ def test_the_pragmas_are_those_that_were_promised(store):
     assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._writer.execute("PRAGMA synchronous").fetchone() == (1,)
     assert store._reader.execute("PRAGMA query_only").fetchone() == (1,)
-    assert store._writer.execute("PRAGMA application_id").fetchone() == (storage.APPLICATION_ID,)
+    assert store._writer.execute("PRAGMA application_id").fetchone() == (opening.APPLICATION_ID,)
 
 
 def test_a_relative_path_stays_where_it_was_when_the_process_moves(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
 
 
 def test_what_is_kept_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(storage, "KEPT_BYTES", 3 * (storage.ROW_BYTES + 10))
+    monkeypatch.setattr(connection, "KEPT_BYTES", 3 * (connection.ROW_BYTES + 10))
     for n in range(10):
         ran(store, place("f", argument=str(n)), "x")
     for n in range(10):

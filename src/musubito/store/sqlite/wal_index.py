@@ -6,7 +6,8 @@ the commits and holds a checksum of the log. So nobody has committed while the h
 tenth of a microsecond. `PRAGMA data_version` compares the same bytes, and takes thirty times as long.
 
 SQLite keeps its locks in this file, and a process loses all its locks on a file when it closes any descriptor of it. So
-a descriptor is closed only after the file was deleted. SQLite deletes it when the last connection of all is closed.
+each descriptor stays open until the file was deleted; a mapping has one of its own. SQLite deletes the file when the
+last connection of all is closed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COUNT: Final = slice(8, 12)
 """The bytes of the header that count the commits, in the byte order of the machine."""
 VERSION: Final = (3_007_000).to_bytes(4, sys.byteorder)
 """The beginning of the header: the version of this format."""
-_OPEN: Final[dict[tuple[int, int], tuple[int, mmap | None]]] = {}
+_OPEN: Final[dict[tuple[int, int], tuple[int, mmap]]] = {}
 """The descriptor and the mapping of each file, by its device and inode."""
 _OPENING: Final = threading.Lock()
 
@@ -42,17 +43,10 @@ def index_of(database: Path) -> mmap | None:
     with _OPENING:
         try:
             _close_deleted()
-            path = Path(f"{database}-shm")
-            info = path.stat()
-            key = info.st_dev, info.st_ino
-            if key not in _OPEN:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                info = os.fstat(descriptor)
-                key = info.st_dev, info.st_ino
-                _OPEN[key] = descriptor, _mapped(descriptor)
-        except OSError:
+            index = _mapped(Path(f"{database}-shm"))
+        except (OSError, ValueError):  # ValueError: the file is shorter than a header
             return None
-        return _OPEN[key][1]
+        return index if index[: len(VERSION)] == VERSION else None
 
 
 def commits_between(before: bytes, after: bytes) -> int:
@@ -61,12 +55,18 @@ def commits_between(before: bytes, after: bytes) -> int:
     return (last - first) % 2**32
 
 
-def _mapped(descriptor: int) -> mmap | None:
-    try:
-        mapped = mmap(descriptor, HEADER, access=ACCESS_READ)
-    except (OSError, ValueError):
-        return None
-    return mapped if mapped[: len(VERSION)] == VERSION else None
+def _mapped(path: Path) -> mmap:
+    """Return the one mapping of a file in this process."""
+    info = path.stat()
+    key = info.st_dev, info.st_ino
+    if key not in _OPEN:
+        # From here on the descriptor stays open, whatever happens.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        info = os.fstat(descriptor)
+        key = info.st_dev, info.st_ino
+        if key not in _OPEN:  # another file may have come to this path
+            _OPEN[key] = descriptor, mmap(descriptor, HEADER, access=ACCESS_READ)
+    return _OPEN[key][1]
 
 
 def _close_deleted() -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from musubito import SQLiteStorage, StoreError
-from musubito.store import wal_index
 from musubito.store.changes import Invalidate, Moment, RecordReplay, Release, Renew, Superseded
 from musubito.store.queries import CurrentMoment
 from musubito.store.rows import Ledger, RunLine
-from musubito.store.sqlite import storage
+from musubito.store.sqlite import storage, wal_index
 from musubito.testing.changes import claim, commit, digest, fail, holder, place, ran, use
 
 fcntl = pytest.importorskip("fcntl", reason="the index is mapped on POSIX systems alone")
@@ -286,10 +285,10 @@ def test_a_closed_store_returns_nothing_that_it_kept(store):
 def test_after_a_fork_the_index_is_found_anew(tmp_path, store):
     ran(store, F, "x")
     store.newest(F.keys, "default")
-    store.rest()
+    store.close_for_fork()
     other = SQLiteStorage(tmp_path / "musubito.db")
     ran(other, F, "y")
-    store.wake()
+    store.reopen()
     assert store._writer.index is None
     found = store.newest(F.keys, "default")
     assert found is not None
@@ -328,6 +327,23 @@ def test_a_store_that_is_closed_leaves_the_locks_of_others_in_place(tmp_path, st
         ran(another := SQLiteStorage(tmp_path / "another.db"), F, "x")
         another.close()
         assert is_locked(tmp_path / "musubito.db")
+
+
+def test_an_index_of_another_version_is_not_used_and_leaves_the_locks_in_place(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(wal_index, "VERSION", b"none")
+    ran(store, F, "x")
+    assert store._writer.index is None
+    assert is_locked(tmp_path / "musubito.db")
+
+
+def test_a_file_that_comes_to_the_path_of_another_is_mapped_once(tmp_path, store, monkeypatch):
+    ran(store, F, "x")
+    index, path = store._index, Path(f"{store.db_path}-shm")
+    (tmp_path / "earlier").touch()
+    monkeypatch.setattr(Path, "stat", lambda _: os.stat(tmp_path / "earlier"))
+    assert wal_index._mapped(path) is index
+    monkeypatch.undo()
+    assert is_locked(tmp_path / "musubito.db")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list descriptors")

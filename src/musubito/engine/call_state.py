@@ -1,0 +1,227 @@
+"""Hold what one call knows of itself: its keys, its scope, its frame, and its line in the history."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from musubito.causes import ReplayReason
+from musubito.code.fingerprint import Fingerprint
+from musubito.code.state.own_changes import ObservedRun
+from musubito.engine.call_identity import Call, ambient_paths, identify
+from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.host import EngineHost
+from musubito.engine.scope import Scope
+from musubito.model import StepType
+from musubito.store.changes import Moment
+from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
+from musubito.values.digest import argument_digests
+
+__all__ = ["CALLS", "EFFECT", "READS", "SAMPLES", "UNRECORDED", "CallState", "StartedExecution"]
+
+# Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
+READS: Final = int(ExecutionFlags.READS)
+SAMPLES: Final = int(ExecutionFlags.SAMPLES)
+CALLS: Final = int(ExecutionFlags.CALLS)
+EFFECT: Final = int(ExecutionFlags.EFFECT)
+
+
+class StartedExecution(NamedTuple):
+    """An execution that is about to run. Without a `moment` it runs unrecorded."""
+
+    moment: Moment | None
+    lease: tuple[bytes, bytes] | None = None
+    effect: tuple[bytes, int] | None = None
+
+
+UNRECORDED: Final = StartedExecution(None)
+
+
+class CallState:
+    """What a call is, and what it hands up to the enclosing step."""
+
+    __slots__ = (
+        "_around",
+        "_began_at",
+        "_fingerprint",
+        "_frame",
+        "_identity",
+        "_input",
+        "_number",
+        "_observed",
+        "_place",
+        "_pool",
+        "_reason",
+        "_run",
+        "_seen",
+        "_texts",
+        "call",
+        "differs",
+        "engine",
+        "given",
+        "keys",
+        "refused",
+        "scope",
+        "why_not",
+    )
+
+    def __init__(self, engine: EngineHost, call: Call, scope: Scope) -> None:
+        self._began_at = time.perf_counter()
+        self.engine = engine
+        self.call = call
+        self.scope = scope
+        # `given` holds the arguments alone.
+        identity, (self._input, self.given, self._around), self.why_not = identify(call, scope)
+        keyed = engine.keyed
+        if keyed is not None:
+            identity = identity._replace(input_digest=keyed.input(identity.input_digest))
+        self._identity = identity
+        self._run = scope.run or engine.open.stray(
+            engine._new_run(within=engine._part_of(scope.frame)), call.definition.name
+        )
+        self._frame: Frame | None = None
+        self._observed: ObservedRun | None = None
+        # The fingerprint with which the body began.
+        self._fingerprint: Fingerprint | None = None
+        self._place: NodeSpec | None = None
+        self._seen = 0
+        self._reason = ReplayReason.NODE_NOT_FOUND
+        # A read of an earlier execution that would answer otherwise now.
+        self.differs: ExternalRead | None = None
+        # The reason why the newest execution that may not be replayed is refused.
+        self.refused = self.why_not
+        self._texts: Sequence[tuple[ExternalRead, str]] = ()
+        self._pool = self._pool_of_samples()
+        self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
+        # `tuple.__new__`, here and in `_note`: the class itself does the same by way of a function written in Python,
+        # which would make each replay slower.
+        self.keys: CallKeys = tuple.__new__(CallKeys, identity.keys(self._number))
+
+    def _pool_of_samples(self) -> bytes | None:
+        stochastic = self.call.definition.semantics.step_type is StepType.STOCHASTIC
+        return self._identity.pool() if stochastic else None
+
+    def frame(self) -> Frame:
+        """Return the body of this call. The calls inside hand their dependencies up to it."""
+        if self._frame is None:
+            loop = asyncio._get_running_loop()
+            self._frame = Frame(
+                self.engine,
+                self.scope.frame,
+                self.keys.node,
+                self._run,
+                next(self._run.calls),
+                self.call.fingerprint.steps,
+                loop,
+            )
+            if self.scope.frame is None:
+                self._frame.around = self._reaching()
+        return self._frame
+
+    def place(self) -> NodeSpec:
+        """Return the node of this call, as the store is told of it."""
+        if self._place is None:
+            definition, keyed = self.call.definition, self.engine.keyed
+            given = self.call.arguments
+            arguments = argument_digests({**given, **dict(ambient_paths(self._around))} if self._around else given)
+            if keyed is not None:
+                arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
+            self._place = NodeSpec(
+                keys=self.keys,
+                namespace=self.engine.namespace,
+                operation=definition.name,
+                code=self.call.code,
+                input_hash=self._identity.input_digest,
+                step_type=StepType(definition.semantics.step_type).value,
+                sample=self._number,
+                arguments=arguments,
+                parents=[ParentRef(*parent) for parent in self._identity.parents],
+            )
+        return self._place
+
+    def _live(self) -> object:
+        """Return the objects that the function is given or finds around it."""
+        return self.call.live, self.scope.ambient
+
+    def _is_inside(self) -> bool:
+        """Tell whether a step encloses this call and takes its dependencies."""
+        return self.scope.frame is not None or bool(self._reaching())
+
+    def _reaching(self) -> list[Frame]:
+        """Return the bodies that may enclose the call, where it does not know its own."""
+        return self.engine.open.reaching(self.call.definition.name, self.scope.run)
+
+    def _expiry(self, started_at: float, valid_until: float | None) -> float | None:
+        ttl = self.call.definition.semantics.ttl_seconds
+        own = None if ttl is None else started_at + ttl
+        return valid_until if own is None else own if valid_until is None else min(own, valid_until)
+
+    def _give_back(self) -> None:
+        if self._pool is not None:
+            self._run.samples.give_back(self._pool, self._number)
+
+    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+        """Return the reads that count for the enclosing step."""
+        return reads
+
+    def _propagate(self, given: Dependencies) -> None:
+        outer = self.scope.frame
+        if outer is None:
+            for frame in self._reaching():
+                if frame is not self._frame:
+                    frame.absorb(given)
+            return
+        if outer.engine is not self.engine:
+            # The results and reads of another namespace cannot be looked up in this one.
+            given = given._replace(
+                uses=(), reads=(), not_replayable=ReplayReason.OTHER_ENGINE.of(self.call.definition.name), samples=False
+            )
+        outer.absorb(given)
+
+    def _refused(self, reason: ReplayReason) -> None:
+        # The first refusal is kept: the candidates tried later are older, and say less.
+        if self._reason is ReplayReason.NODE_NOT_FOUND:
+            self._reason = reason
+
+    def _note(
+        self,
+        outcome: str,
+        reason: ReplayReason,
+        execution: int | None,
+        duration_ms: float,
+        tokens: int,
+        used: str | None = None,
+    ) -> None:
+        """Add a line for this call to the history."""
+        engine, run, outer = self.engine, self._run, self.scope.frame
+        call = next(run.calls) if self._frame is None else self._frame.call
+        spent = (time.perf_counter() - self._began_at) * 1000
+        replayed = outcome == "replayed"
+        line = tuple.__new__(
+            CallLine,
+            (
+                engine.journal.run_id(run),
+                call,
+                None if outer is None or outer.run is not run else outer.call,
+                self.call.definition.name,
+                self.keys.node,
+                execution,
+                outcome,
+                reason._name_,
+                engine.now(),
+                spent if replayed else duration_ms,
+                duration_ms if replayed else 0.0,
+                tokens if replayed else 0,
+                0 if replayed else tokens,
+                used,
+            ),
+        )
+        engine.journal.append(line)
+        if run.within is not None and self.scope.run is None:
+            run.name, run.status, run.finished_at = self.call.definition.name, "open", engine.now()
+            engine.journal.append(run)
+        engine.keeper.wake()
+        if run.lines is not None:
+            run.lines.append(line)

@@ -1,0 +1,416 @@
+"""Run the body of a call in its frame, and record what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any, Final
+
+from musubito.causes import ReplayReason, reason_of, without_part
+from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ
+from musubito.engine.call_identity import Call
+from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
+from musubito.engine.claim import CallClaim
+from musubito.engine.connections import reads_of, warn_of
+from musubito.engine.files import events
+from musubito.engine.files.dependencies import counting, take_files
+from musubito.engine.files.digests import place_in
+from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.lookup import AT_ONCE
+from musubito.engine.lost_classes import warn_of_class
+from musubito.engine.notices import say_why
+from musubito.engine.recorded_inputs import CallInputs, FileText
+from musubito.engine.requests import CallSteps, CheckDependency, Offload, Raised, Returned, RunQuery, Write
+from musubito.engine.scope import Scope, control_flow, suspends
+from musubito.engine.single_flight import FlightOutcome, SharedFailure
+from musubito.errors import EncodingError, StoreError, warn
+from musubito.model import UNSTORABLE, MusubitoResult
+from musubito.payloads.codec import ERROR, PLAIN, Sealed
+from musubito.store.changes import Commit, CommitFailure, Committed
+from musubito.store.queries import PayloadOf, SampleTree
+from musubito.store.rows import BLOB, CallDependency, EffectOutcome, SampleRef
+from musubito.values.artifact_codec import encode_output
+from musubito.values.class_instances import not_found_again
+from musubito.values.redaction import scrubbed
+
+__all__ = ["CANCELLATIONS", "CallCommit", "error_text"]
+
+CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
+    asyncio.CancelledError,
+    KeyboardInterrupt,
+    SystemExit,
+    GeneratorExit,
+)
+LONGEST_ERROR: Final = 2000
+"""Characters of an error's text that are stored at most."""
+MOST_NAMED: Final = 5
+"""Parts that are named at most, of the code that was changed while a step ran."""
+
+
+def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
+    """Return the payload of an output, or the reason why it cannot be stored.
+
+    `given` holds the classes of the call's arguments.
+    """
+    try:
+        payload, met = encode_output(value)
+    except EncodingError as error:
+        at = next((each for each in call.output_at if error.path.startswith(each)), "$")
+        path = f"${error.path.removeprefix(at)}"
+        problem = f"{ReplayReason.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
+        warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
+        return None, ReplayReason.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
+    if met:
+        for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
+            warn_of_class(call.definition.name, name)
+    return payload, None
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an error as it is stored, without secrets."""
+    try:
+        text = str(error)
+    except Exception as unsaid:
+        text = f"its text cannot be had: {type(unsaid).__qualname__}"
+    return error_as_stored(f"{type(error).__qualname__}: {text}")
+
+
+def error_as_stored(text: str) -> str:
+    """Return the text of an error without secrets, no longer than `LONGEST_ERROR`."""
+    # Cut twice: half a secret at the end of the text would no longer be recognised as one.
+    text = scrubbed(text[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
+    # No store holds lone surrogates.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _spent(frame: Frame) -> int:
+    """Return the number of tokens that the body used itself."""
+    return sum(map(sum, frame.tokens.values())) if frame.tokens else 0
+
+
+def _used(frame: Frame) -> str | None:
+    """Return the tokens that the body used itself, by model, as JSON for the history.
+
+    The history holds them only where no execution does.
+    """
+    return json.dumps(frame.tokens) if _spent(frame) else None
+
+
+def _effect(begun: StartedExecution, outcome: str) -> EffectOutcome | None:
+    return None if begun.effect is None else EffectOutcome(*begun.effect, outcome)
+
+
+class CallCommit(CallClaim):
+    """A call whose function ran."""
+
+    __slots__ = ()
+
+    def body_scope(self) -> Scope:
+        """Open the step's body and return its scope.
+
+        A merge context around the call does not reach into the body.
+        """
+        frame = self.frame()
+        self.engine.open.enter(self._run, frame)
+        self._fingerprint, self._observed = self.call.tracker.begin()
+        if self.engine.track_files:
+            files = frame.files = events.begin(self.call.definition.function)
+            self._observed.read_into = files.left_in
+        return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
+
+    def _leave(self) -> bool:
+        """Close the step's body. Changes that it made to what its code holds are its state from now on.
+
+        Return whether it is certain that the code, and what it holds, is as it was when the body began.
+        """
+        frame = self.frame()
+        self.engine.open.leave(self._run, frame)
+        if frame.files is not None:
+            events.end(frame.files)
+        return self._observed is not None and not self._observed.end()
+
+    def finish(
+        self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
+    ) -> CallSteps[MusubitoResult[Any] | Raised]:
+        """Record what the function did, and return its result or its error."""
+        now = yield from self._code_now()
+        codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
+        if begun.lease is not None and begun.lease[1] != self.engine.owner:
+            # This process was forked while the function ran. The process that began the execution records it.
+            begun = UNRECORDED
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
+        match outcome:
+            case Returned(value):
+                return (yield from self._succeeded(begun, value, started_at, duration_ms, now))
+            case Raised(error):
+                yield from self._failed(begun, error, started_at, duration_ms)
+                return outcome
+
+    def _code_now(self) -> CallSteps[Returned[Fingerprint] | Raised]:
+        """Return the fingerprint of the code as it is after the body has ended."""
+        call = self.call
+        # The version of a step may be asked for, too, and is not what the tracker looks at.
+        is_tracked = call.current == call.tracker.current and self._fingerprint is call.fingerprint
+        if self._leave() and is_tracked:
+            return Returned(call.fingerprint)
+        now: Returned[Fingerprint] | Raised = yield CheckDependency(call.current)
+        return now
+
+    def _changed_meanwhile(self, now: Returned[Fingerprint] | Raised) -> str | None:
+        """Return the reason why the execution may not be replayed, if something else changed its code while it ran.
+
+        `now` is the code's fingerprint after the run. The code includes the values that it holds. Changes that the run
+        itself made are its state, and do not count.
+        """
+        if isinstance(now, Raised):
+            return ReplayReason.CODE_LOST.of()
+        if now.value.digest == self.call.fingerprint.digest:
+            return None
+        names = parts_that_differ(self.call.fingerprint, now.value)
+        shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
+        return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown)
+
+    def _succeeded(
+        self,
+        begun: StartedExecution,
+        value: Any,
+        started_at: float,
+        duration_ms: float,
+        now: Returned[Fingerprint] | Raised,
+    ) -> CallSteps[MusubitoResult[Any]]:
+        """Record the value that the function returned, or that its effect is known to have had.
+
+        `now` is the code's fingerprint after the run.
+        """
+        frame = self.frame()
+        payload, problem = _encode(self.call, self.given.classes, value)
+        if payload is None:
+            artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
+        else:
+            artifact = self.engine.contents.digest(payload)
+            artifact_id = artifact.hex()
+        if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
+            digest = self.engine._digest_of_read(place.digest)
+            frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
+        inside, told = frame.end(), frame.used()
+        if inside.reads:
+            inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
+        not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
+        committed: Committed | None = None
+        sealed: Sealed | None = None
+        if begun.moment is not None and payload is not None and artifact is not None:
+            try:
+                sealed = yield from self._sealed(artifact, payload)
+            except StoreError as fault:
+                if begun.effect is None:
+                    if begun.lease is not None:
+                        self.engine._disown(begun.lease)
+                    begun = UNRECORDED
+                self.engine._report(fault)
+                # Even so, the store records that an effect was done.
+                not_replayable = ReplayReason.STORE_FAILED.of(fault)
+                artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
+        if not_replayable is not None and self.engine.keyed is not None:
+            not_replayable = without_part(not_replayable)  # the part may show what the user stores
+        if begun.moment is not None:
+            attempts, told = self._attempts_before(), frame.used()
+            commit = Commit(
+                place=self.place(),
+                began=begun.moment,
+                started_at=started_at,
+                duration_ms=duration_ms,
+                artifact=artifact,
+                payload=None if sealed is None else sealed.body,
+                valid_from=inside.valid_from,
+                valid_until=inside.valid_until,
+                not_replayable=not_replayable,
+                pool=self._pool,
+                uses=inside.uses,
+                reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
+                attempts=attempts,
+                holds=self._holds(inside, attempts, begun),
+                usage=told,
+                lease=begun.lease,
+                effect=_effect(begun, "done"),
+                saved_ms=inside.saved_ms,
+                codec=PLAIN if sealed is None else sealed.codec,
+                size=None if payload is None else len(payload),
+            )
+            committed = yield from self._record(commit)
+            if committed is not None and committed.forgotten:
+                yield from self._discard(committed.execution, artifact, commit.codec)
+            if committed is not None and commit.holds & SAMPLES:
+                self._run.samples.remember(committed.execution)
+        uses = inside.uses
+        if committed is not None:
+            uses = (CallDependency(self.keys.node, self.keys.reuse, committed.execution, started_at),)
+        self._propagate(
+            Dependencies(
+                uses=uses,
+                reads=self._handed_up(inside.reads),
+                valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
+                valid_until=self._expiry(started_at, inside.valid_until),
+                not_replayable=self._hinders_outer(not_replayable, committed),
+                samples=inside.samples or self._pool is not None,
+                usage=inside.usage,
+                saved_ms=inside.saved_ms,
+            )
+        )
+        if committed is not None and not_replayable is None:
+            warn_of(self.call.definition, self.call.fingerprint, frame)
+        reason = self._why_it_ran(not_replayable)
+        if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
+            say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
+        # Tokens that are reported while the commit is written are in no execution, so the history holds them.
+        used = None if committed and told else _used(frame)
+        self._note("ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
+        self._land(
+            FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
+        )
+        node_id = self.keys.node.hex()
+        return MusubitoResult(value, artifact_id, node_id, node_id)
+
+    def _why_it_ran(self, not_replayable: str | None) -> ReplayReason:
+        """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""
+        if not_replayable is not None and reason_of(not_replayable) is ReplayReason.INTERRUPT_ANSWERED:
+            return ReplayReason.INTERRUPT_RESUMED
+        if self.why_not is not None and self._reason is ReplayReason.NODE_NOT_FOUND:
+            return reason_of(self.why_not)  # it has an identity of its own each time, so that nothing is found
+        return self._reason
+
+    def _sealed(self, artifact: bytes, payload: bytes) -> CallSteps[Sealed]:
+        """Return the payload as it is stored. Raises `StoreError` if it cannot be stored."""
+        if len(payload) <= AT_ONCE:
+            return self.engine.contents.seal(artifact, payload)
+        sealed: Sealed = yield Offload(partial(self.engine.contents.seal, artifact, payload))
+        return sealed
+
+    def _holds(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
+        holds = 0
+        if inside.samples or attempts:
+            holds |= SAMPLES
+        if inside.reads:
+            holds |= READS
+        if inside.uses:
+            holds |= CALLS
+        if begun.effect is not None:
+            holds |= EFFECT
+        return holds
+
+    def _attempts_before(self) -> Sequence[SampleRef]:
+        if not self._run.gives_samples:
+            return ()
+        return self._run.samples.attempts_before(SampleRef(self._identity.pool(), self._number))
+
+    def _record(self, change: Commit | CommitFailure) -> CallSteps[Committed | None]:
+        """Write what happened, and return what was committed; None if the store fails.
+
+        The user's work then goes on without a record.
+        """
+        try:
+            committed: Committed = yield Write(change)
+        except StoreError as fault:
+            if change.lease is not None:
+                self.engine._disown(change.lease)
+            self.engine._report(fault)
+            return None
+        if self.call.definition.semantics.record_inputs:
+            given, name = self.given, self.call.definition.name
+            digest = self._identity.input_digest
+            self.engine.journal.append(CallInputs(committed.execution, name, digest, given.packed, given.texts))
+            for read, text in self._texts:
+                stored = self.engine._keep_text(name, read)
+                self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))
+        return committed
+
+    def _discard(self, execution: int, artifact: bytes | None, codec: str) -> CallSteps[None]:
+        """Remove the blob of an execution that was forgotten while it ran, unless another execution needs the blob."""
+        try:
+            if artifact is not None and codec.endswith(BLOB) and not (yield RunQuery(PayloadOf(execution))):
+                yield Offload(partial(self.engine.contents.discard, artifact, codec))
+        except StoreError as fault:
+            self.engine._report(fault)
+
+    def _hinders_outer(self, not_replayable: str | None, committed: Committed | None) -> str | None:
+        """Return the reason why the enclosing execution is never replayed, if this call is the cause.
+
+        An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
+        """
+        if self.call.why_not is not None:
+            return ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
+        if not_replayable is None and committed is None:
+            return ReplayReason.UNRECORDED_INSIDE.of(self.call.definition.name)
+        return not_replayable
+
+    def _failed(
+        self, begun: StartedExecution, error: BaseException, started_at: float, duration_ms: float
+    ) -> CallSteps[None]:
+        """Record the failure of the function as an execution, and pass it on to the calls that wait.
+
+        A control-flow exception of a framework and a cancellation are no executions.
+        """
+        frame = self.frame()
+        self._give_back()
+        inside = frame.taken()
+        if inside.samples:
+            yield from self._remember_attempt(inside, error)
+        handed_up = inside._replace(
+            valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
+            valid_until=self._expiry(started_at, inside.valid_until),
+        )
+        self._propagate(handed_up)
+        cancelled = isinstance(error, CANCELLATIONS)
+        passing = cancelled or isinstance(error, control_flow())
+        recorded: Committed | None = None
+        if begun.effect is not None or (begun.moment is not None and not passing):
+            change = self._failure(begun, error_text(error), self._came_to(error), started_at, duration_ms)
+            recorded = yield from self._record(change)
+        elif begun.lease is not None:
+            yield from self._abandon(begun)
+        outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
+        used = None if recorded else _used(frame)
+        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used)
+        if cancelled:
+            self._land(FlightOutcome.LOOK_AGAIN)
+        else:
+            failed = SharedFailure.of(error, handed_up, self._run, self.call.fingerprint, self._live())
+            self._land(FlightOutcome.RUN_YOURSELF if passing else failed)
+
+    def _came_to(self, error: BaseException) -> str:
+        """Return the outcome of an effect whose function raised this error."""
+        if isinstance(error, self.call.definition.semantics.definite_failures):
+            return "failed"
+        return "withdrawn" if suspends(error) else "unknown"
+
+    def _failure(
+        self, begun: StartedExecution, error: str, effect: str, started_at: float, duration_ms: float
+    ) -> CommitFailure:
+        frame = self.frame()
+        return CommitFailure(
+            place=self.place(),
+            started_at=started_at,
+            duration_ms=duration_ms,
+            error=self.engine.contents.sealed_text(ERROR, error),
+            pool=self._pool,
+            uses=frame.taken().uses,
+            usage=frame.used(),
+            lease=begun.lease,
+            effect=_effect(begun, effect),
+            saved_ms=frame.saved_ms,
+            began=begun.moment,
+        )
+
+    def _remember_attempt(self, inside: Dependencies, error: BaseException) -> CallSteps[None]:
+        trees = []
+        for use in inside.uses:
+            try:
+                trees.append(((yield RunQuery(SampleTree(use.execution))), use.execution))
+            except StoreError as fault:
+                self.engine._report(fault)
+        if suspends(error):
+            self._run.samples.suspended(trees)
+        else:
+            self._run.samples.failed(SampleRef(self._identity.pool(), self._number), trees)

@@ -1,0 +1,329 @@
+"""Hold a step body that is running, with everything it depends on besides its input, and the run that it belongs to.
+
+The calls inside a body hand their dependencies up to its `Frame`. A `Run` is one top-level piece of work, and keeps the
+samples that it has given.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from musubito.causes import ReplayReason
+from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.engine.files.body_files import BodyFiles
+from musubito.engine.recorded_inputs import Redact
+from musubito.engine.samples import LOCK, Samples
+from musubito.store.protocol import Store
+from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
+
+__all__ = ["ANY", "BodyHost", "BodyKeeper", "Dependencies", "Frame", "Run", "Usage"]
+
+
+Usage: TypeAlias = Mapping[str, Sequence[int]]
+"""Tokens by model: the number of input tokens and the number of output tokens."""
+NO_USAGE: Final[Usage] = MappingProxyType({})
+
+
+class Dependencies(NamedTuple):
+    """The dependencies and costs that a call hands up to the enclosing execution."""
+
+    uses: Sequence[CallDependency]
+    reads: Sequence[ExternalRead]
+    valid_from: float | None
+    valid_until: float | None
+    not_replayable: str | None
+    samples: bool
+    """Whether the call is a sample or holds samples."""
+    usage: Usage = NO_USAGE
+    """The tokens that the call took, as if every call inside it had run."""
+    saved_ms: float = 0.0
+    """Milliseconds that the call would have taken longer if it, or all calls inside it, had run."""
+
+
+class BodyKeeper(Protocol):
+    """What a body asks of the background thread of its engine."""
+
+    def revoke(self, node: bytes) -> None:
+        """Invalidate the execution at this node in the next round."""
+
+
+class OpenBodies(Protocol):
+    """What an adapter asks of the bodies that are open in an engine."""
+
+    def within(self, body: Frame) -> list[Frame]:
+        """Return the open bodies that run inside this body, with the body itself if it is open."""
+
+
+class BodyHost(Protocol):
+    """What a running body needs of its engine."""
+
+    owner: bytes
+    storage: Store
+    url: str | None
+    redact: Redact | None
+    warned: set[tuple[str, str]]
+
+    @property
+    def keeper(self) -> BodyKeeper:
+        """The background thread."""
+
+    @property
+    def open(self) -> OpenBodies:
+        """The bodies that are open."""
+
+    def _digest_of_read(self, digest: Any) -> Any:
+        """Return the digest of a read as it is stored."""
+
+
+class Frame:
+    """A step body that is running, and everything it depends on besides its input."""
+
+    __slots__ = (
+        "around",
+        "asked",
+        "call",
+        "ended",
+        "engine",
+        "files",
+        "flight",
+        "idempotency_key",
+        "inside",
+        "lock",
+        "loop",
+        "node",
+        "not_replayable",
+        "reaches",
+        "reads",
+        "run",
+        "samples",
+        "saved_ms",
+        "streams",
+        "thread",
+        "tokens",
+        "uses",
+        "valid_from",
+        "valid_until",
+    )
+
+    def __init__(
+        self,
+        engine: BodyHost,
+        outer: Frame | None,
+        node: bytes,
+        run: Run,
+        call: int,
+        reaches: Collection[str],
+        loop: AbstractEventLoop | None,
+    ) -> None:
+        self.engine = engine
+        # The bodies that this body was called in. There are several where the right one is not known (see
+        # `OpenScopes`).
+        self.around: Sequence[Frame] = () if outer is None else (outer,)
+        self.node = node
+        self.run = run
+        self.call = call
+        # The operations that the body's code reaches (see `ANY`).
+        self.reaches = reaches
+        self.loop = loop
+        self.thread = threading.get_ident()
+        self.ended = False
+        self.flight: bytes | None = None
+        # The files that the body reads; None where files are not watched.
+        self.files: BodyFiles | None = None
+        self.idempotency_key: str | None = None
+        self.lock = threading.Lock()
+        self.uses: list[CallDependency] = []
+        self.reads: list[ExternalRead] = []
+        self.valid_from: float | None = None
+        self.valid_until: float | None = None
+        self.not_replayable: str | None = None
+        self.samples = False
+        # The number of streams inside the body that are being iterated. Until a stream ends, its dependencies are not
+        # handed up.
+        self.streams = 0
+        # The tokens of the body's own models, and the tokens of the calls inside it.
+        self.tokens: dict[str, list[int]] = {}
+        self.inside: dict[str, list[int]] = {}
+        # The milliseconds that replays inside the body saved.
+        self.saved_ms = 0.0
+        # Things the body asked for that are different each time (see `engine.connections`), each once.
+        self.asked: dict[Unrepeatable, None] = {}
+
+    def absorb(self, given: Dependencies) -> None:
+        """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
+        if self.ended and given.not_replayable is not None:
+            self.engine.keeper.revoke(self.node)
+        with self.lock:
+            self.uses += given.uses
+            files = self.files
+            self.reads += given.reads if files is None or not files.written else files.without_own(given.reads)
+            self.valid_from = _latest(self.valid_from, given.valid_from)
+            self.valid_until = _earliest(self.valid_until, given.valid_until)
+            self.not_replayable = self.not_replayable or given.not_replayable
+            self.samples = self.samples or given.samples
+            self.saved_ms += given.saved_ms
+            for model, (tokens_in, tokens_out) in given.usage.items():
+                add_usage(self.inside, model, tokens_in, tokens_out)
+
+    def end(self) -> Dependencies:
+        """Return all dependencies of the body, which has returned.
+
+        A dependency that comes later is not in the execution's record. If the late dependency forbids a replay, the
+        execution is made INVALID.
+        """
+        self.ended = True
+        return self.taken()
+
+    def taken(self) -> Dependencies:
+        """Return all dependencies of the body so far."""
+        with self.lock:
+            still_open = ReplayReason.STREAM_LEFT_OPEN.of() if self.streams else None
+            return Dependencies(
+                # Each once: calls that stand in several bodies, as the calls of a recursion may, hand up to each other.
+                tuple(dict.fromkeys(self.uses)),
+                tuple(dict.fromkeys(self.reads)),
+                self.valid_from,
+                self.valid_until,
+                self.not_replayable or still_open,
+                self.samples,
+                {used.model: used[3:] for used in self.used()} if self.tokens or self.inside else NO_USAGE,
+                self.saved_ms,
+            )
+
+    def used(self) -> list[Used]:
+        """Return the tokens that the body has used so far, by model."""
+        if not self.tokens and not self.inside:
+            return []
+        models = dict.fromkeys((*self.tokens, *self.inside))
+        return [_used(model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models]
+
+    def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
+        """Add tokens that a model used for this body."""
+        model = model.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
+        with self.lock:
+            add_usage(self.tokens, model, tokens_in, tokens_out)
+
+    def stream_begins(self) -> None:
+        """Note that a stream inside the body is iterated from now on."""
+        with self.lock:
+            self.streams += 1
+
+    def stream_ended(self) -> None:
+        """Note that a stream inside the body has handed up its dependencies."""
+        with self.lock:
+            self.streams -= 1
+
+    def enclosing(self) -> Iterator[Frame]:
+        """Yield this frame and all enclosing frames, from the inside out."""
+        ahead = [self]
+        for frame in ahead:
+            yield frame
+            ahead += [each for each in frame.around if each not in ahead]
+
+
+NOTHING: Final = (0, 0)
+ANY: Final = "*"
+"""In place of the last part of a name, among the operations that code reaches.
+
+It stands for an adapter's operations whose names are known only when they are called.
+"""
+
+
+def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
+    return Used(model, own[0], own[1], own[0] + inside[0], own[1] + inside[1])
+
+
+def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_out: int) -> None:
+    """Add one model's tokens to `usage`."""
+    sums = usage.setdefault(model, [0, 0])
+    sums[0] += tokens_in
+    sums[1] += tokens_out
+
+
+def _latest(a: float | None, b: float | None) -> float | None:
+    return a if b is None else b if a is None else max(a, b)
+
+
+def _earliest(a: float | None, b: float | None) -> float | None:
+    return a if b is None else b if a is None else min(a, b)
+
+
+class Run:
+    """One top-level piece of work."""
+
+    __slots__ = (
+        "_samples",
+        "calls",
+        "finished_at",
+        "lines",
+        "name",
+        "number",
+        "only_asks",
+        "owner",
+        "side_by_side",
+        "started_at",
+        "status",
+        "tags",
+        "within",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        started_at: float,
+        name: str | None = None,
+        tags: str | None = None,
+        within: tuple[bytes, int | None] | None = None,
+        owner: bytes = b"",
+    ) -> None:
+        """Begin a run.
+
+        `within` is the id of the enclosing run, and the call of that run inside which this run begins. The enclosing
+        run may be another engine's. `owner` is the id of the engine in the process where the run began. A forked
+        process has another id.
+        """
+        self.owner = owner
+        self.number = number
+        self.within = within
+        self.started_at = started_at
+        self.name = name
+        self.tags = tags
+        self.finished_at: float | None = None
+        self.status = "running"
+        # Set for a run of a framework. A call that the framework makes outside any body belongs to no body of this run,
+        # even if a body's code reaches the step.
+        self.side_by_side = False
+        # Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without one.
+        self.only_asks = False
+        self.calls = count(1)
+        # Kept only for a run that the user holds, to show its calls.
+        self.lines: list[CallLine] | None = None
+        self._samples: Samples | None = None
+
+    @property
+    def run_id(self) -> bytes:
+        """Return the id of the run: unique, and in the order of time within a process."""
+        return self.owner + self.number.to_bytes(5, "big")
+
+    @property
+    def samples(self) -> Samples:
+        """Return the samples that the run has given so far, creating the record when it is first needed."""
+        samples = self._samples
+        if samples is None:
+            with LOCK:
+                samples = self._samples = self._samples or Samples()
+        return samples
+
+    @samples.setter
+    def samples(self, samples: Samples) -> None:
+        self._samples = samples
+
+    @property
+    def gives_samples(self) -> bool:
+        """Tell whether the run has ever needed its record of samples."""
+        return self._samples is not None

@@ -1,0 +1,233 @@
+"""Look for an execution that may answer a call, and replay it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from musubito.causes import ReplayReason, reason_of
+from musubito.code.fingerprint import classes_at_hand
+from musubito.code.world.unrepeatable import KINDS
+from musubito.engine.call_state import READS, SAMPLES, CallState
+from musubito.engine.files.dependencies import counting, first_changed
+from musubito.engine.files.digests import KINDS as FILES
+from musubito.engine.frame import NO_USAGE, Dependencies, Usage
+from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
+from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
+from musubito.model import MusubitoResult
+from musubito.payloads.codec import PLAIN
+from musubito.policy import decide
+from musubito.store.changes import RecordReplay
+from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, ReadsOf, SampleTree, UsageOf
+from musubito.store.rows import BLOB, CallDependency, Candidate, ExternalRead, SampleRef, Stored
+from musubito.values.artifact_codec import decode_value
+
+__all__ = ["AT_ONCE", "CallLookup"]
+
+AT_ONCE: Final = 65_536
+"""Bytes of the largest payload that is decoded or sealed without a thread, in less than a millisecond."""
+_AGAIN: Final = MusubitoResult(None, "", "", "")
+"""The answer instead of a hit, if the execution became INVALID before the hit was written. The caller looks again."""
+
+
+class CallLookup(CallState):
+    """A call that looks for its result."""
+
+    __slots__ = ()
+
+    def lookup(self) -> CallSteps[MusubitoResult[Any] | None]:
+        """Replay the newest execution that may be replayed; return None if there is none.
+
+        An execution with the call's reuse key comes first. If the policy allows it, one with its cross key comes next.
+        """
+        return (yield from self._select_candidate((yield FetchLatest(self.keys, self.engine.namespace))))
+
+    def _select_candidate(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
+        """Replay the newest of the stored executions that may be replayed. `newest` is the first candidate."""
+        definition = self.call.definition
+        self._reason = ReplayReason.NODE_NOT_FOUND
+        while True:
+            hit: MusubitoResult[Any] | None = None
+            if newest is not None:
+                self._seen = newest.execution
+                hit = yield from self._try(newest, ReplayReason.EARLY_CUTOFF_HIT)
+            if hit is None:
+                if newest is None and not self._identity.across:
+                    return None
+                if definition.semantics.force_reexecution:
+                    return None
+                hit = yield from self._look_further(newest)
+            if hit is not _AGAIN:
+                return hit
+            newest = yield FetchLatest(self.keys, self.engine.namespace)
+
+    def _look_further(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
+        self._seen = (yield RunQuery(CurrentMoment())).executions
+        ttl = self.call.definition.semantics.ttl_seconds
+        oldest = float("-inf") if ttl is None else self.engine.now() - ttl
+        passed = set[int]()
+        wanted: list[tuple[bool, ReplayReason]] = []
+        if newest is not None:
+            # If there is no newest execution, there is no older one either.
+            passed.add(newest.execution)
+            wanted.append((False, ReplayReason.EARLY_CUTOFF_HIT))
+        if self._identity.across:
+            wanted.append((True, ReplayReason.CROSS_PARENT_HIT))
+        for across, reason in wanted:
+            for found in (yield RunQuery(OlderCandidates(self.keys, self.engine.namespace, across, oldest))):
+                if found.execution not in passed:
+                    passed.add(found.execution)
+                    hit = yield from self._try(found, reason)
+                    if hit is not None:
+                        return hit
+        return None
+
+    def _try(self, found: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
+        """Replay this execution, or return None if it may not be replayed.
+
+        `_reason` then says why. If the execution became INVALID meanwhile, `_AGAIN` is returned.
+        """
+        decision = decide(found, self.call.definition.semantics, self.engine.now())
+        if not decision.replay:
+            match decision.reason:
+                case ReplayReason.NOT_REPLAYABLE if found.not_replayable:
+                    self._refused(reason_of(found.not_replayable))
+                    self.refused = self.refused or found.not_replayable
+                case ReplayReason.FORCE_REEXECUTION:
+                    self._refused(self.call.forced_by)
+                case other:
+                    self._refused(other)
+            return None
+        reads: Sequence[ExternalRead] = ()
+        if found.holds & READS:
+            reads = counting(self.call, self.engine, (yield from self._reads(found)))
+            if not (yield from self._unchanged(reads)):
+                self._refused(ReplayReason.READ_CHANGED)
+                return None
+        if found.payload is not None and found.codec == PLAIN:
+            value = self._decoded(found.payload, PLAIN, found.artifact)
+        else:
+            value = yield from self._value(found)
+        if isinstance(value, ReplayReason):
+            self._refused(value)
+            return None
+        if found.pool is not None and found.pool != self._pool:
+            # The sample was stored under another policy. It counts as given there too, so that no call gets it twice.
+            fresh = self._run.samples.give_one(SampleRef(found.pool, found.sample))
+            if not fresh and self._pool is not None:
+                self._refused(ReplayReason.ANOTHER_SAMPLE)
+                return None
+        if found.holds & SAMPLES:
+            tree = yield RunQuery(SampleTree(found.execution))
+            if not self._run.samples.give(tree, found.execution):
+                self._refused(ReplayReason.ANOTHER_SAMPLE)
+                return None
+        if found.settled:
+            reason = ReplayReason.EXACT_HIT
+        elif not (yield Write(RecordReplay(self.place(), found.execution, found.started_at))):
+            return _AGAIN
+        elif found.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
+            reason = ReplayReason.EXACT_HIT
+        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
+
+    def _files_unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
+        differs = yield from first_changed(self.engine, reads)
+        # The first difference is kept, because it belongs to the newest execution.
+        self.differs = self.differs or differs
+        return differs is None
+
+    def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
+        if not (yield from self._files_unchanged(reads)):
+            return False
+        ambient = self.scope.ambient
+        for read in reads:
+            if read.kind in FILES:
+                continue
+            if ambient is None:
+                return False
+            seen: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
+            if isinstance(seen, Raised) or self.engine._digest_of_read(seen.value) != read.digest:
+                self.differs = self.differs or read
+                return False
+        return True
+
+    @property
+    def differs_in_a_file(self) -> bool:
+        """Tell whether `differs` is a file or a folder."""
+        return self.differs is not None and self.differs.kind in FILES
+
+    def part_that_differs(self) -> str:
+        """Return the name of the read of an earlier execution that differs now; "" if the name is not known."""
+        differs = self.differs
+        if differs is None or self.differs_in_a_file:
+            return "" if differs is None else differs.key
+        named: Callable[[str, str], str] | None = getattr(self.scope.ambient, "named", None)
+        return "" if named is None else named(differs.kind, differs.key)
+
+    def _reads(self, found: Candidate) -> CallSteps[Sequence[ExternalRead]]:
+        """Return the reads of an execution that a replay checks. Raises `StoreError` if they cannot be opened."""
+        known = self.engine.reads_of.get((found.execution, found.started_at))
+        if known is not None:
+            return known
+        reads: Sequence[ExternalRead] = yield RunQuery(ReadsOf(found.execution))
+        try:
+            # Reads of the other kinds are stored for readers, and no replay checks them.
+            reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
+        except ArtifactUnreadable as error:
+            raise StoreError(f"what an execution read cannot be told: {error}") from error
+        return self.engine._keep_reads(found.execution, found.started_at, reads)
+
+    def _value(self, found: Candidate) -> CallSteps[Returned[Any] | ReplayReason]:
+        """Return the stored value, or the reason why it cannot be returned."""
+        body, codec = found.payload, found.codec
+        if body is None:
+            stored: Stored | None = None
+            if found.artifact is not None:
+                stored = yield RunQuery(PayloadOf(found.execution))
+            if stored is None:
+                return ReplayReason.ARTIFACT_MISSING
+            body, codec = stored
+        if codec == PLAIN or type(body) is not bytes or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
+            return self._decoded(body, codec, found.artifact)
+        value: Returned[Any] | ReplayReason = yield Offload(partial(self._decoded, body, codec, found.artifact))
+        return value
+
+    def _decoded(self, body: bytes, codec: str, artifact: bytes | None) -> Returned[Any] | ReplayReason:
+        """Return the stored value, after a check that its bytes are those that were stored."""
+        try:
+            payload = self.engine.contents.open(codec, body, artifact)
+            return Returned(decode_value(payload, classes_at_hand(self.call.fingerprint, self.given.classes)))
+        except ArtifactMissing:
+            return ReplayReason.ARTIFACT_MISSING
+        except (ArtifactCorrupt, MemoryError):  # a damaged payload may ask for more memory than there is
+            return ReplayReason.ARTIFACT_CORRUPT
+        except ArtifactUnreadable:
+            return ReplayReason.ARTIFACT_UNREADABLE
+
+    def _usage(self, found: Candidate) -> CallSteps[Usage]:
+        """Return the tokens of a replayed execution, if a step encloses this call and takes them."""
+        if found.tokens is None or not self._is_inside():
+            return NO_USAGE
+        return {used.model: used[3:] for used in (yield RunQuery(UsageOf(found.execution)))}
+
+    def _replayed(
+        self, found: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
+    ) -> MusubitoResult[Any]:
+        if self._is_inside():
+            since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
+            self._propagate(
+                Dependencies(
+                    uses=(CallDependency(self.keys.node, self.keys.reuse, found.execution, found.started_at),),
+                    reads=self._handed_up(reads),
+                    valid_from=since,
+                    valid_until=self._expiry(found.started_at, found.valid_until),
+                    not_replayable=None,
+                    samples=found.pool is not None or bool(found.holds & SAMPLES),
+                    usage=usage,
+                    saved_ms=found.duration_ms,
+                )
+            )
+        self._note("replayed", reason, found.execution, found.duration_ms, found.tokens or 0)
+        artifact = found.artifact or b""
+        return MusubitoResult(value, artifact.hex(), found.producer.hex(), self.keys.node.hex())
