@@ -221,7 +221,7 @@ class NodeCall:
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._same: SameObjects | None = None
-        """The objects that the input held when it was identified, None if it cannot be compared by them."""
+        """The objects that the input held when it was last identified, None if it cannot be compared by them."""
         self._identified: Any = None
         """The input as it was identified."""
         self._before: InputDigest | None = None
@@ -294,7 +294,7 @@ class NodeCall:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         counted = self._all_counted(code)
-        self._same = SameObjects.of(counted)
+        self._same = SameObjects.of_flat(counted)
         self._identified, self._naming = self._renamed(counted, code)
         turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
@@ -307,10 +307,15 @@ class NodeCall:
         """Return the input as it is identified now: the very object if it is what it was when the call was made."""
         code = self._code
         assert code is not None  # noqa: S101 - the call was made with it
-        return self._identified if self._is_same(code) else self._renamed(self._all_counted(code), code)[0]
+        if self._is_same(code):
+            return self._identified
+        # The call will run. To note what is in a large input takes so long that a replay does without.
+        counted = self._all_counted(code)
+        self._same = SameObjects.of(counted)
+        return self._renamed(counted, code)[0]
 
     def _is_same(self, code: Fingerprint) -> bool:
-        """Tell whether the part of the input that counts holds the very objects that it held when it was identified."""
+        """Tell whether the part of the input that counts holds the very objects that it held when it was noted."""
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:

@@ -65,6 +65,12 @@ class SameObjects:
         same = cls(*_tops(given))
         return same if same._is_flat or same._takes_in() else None
 
+    @classmethod
+    def of_flat(cls, given: Mapping[str, object]) -> Self | None:
+        """Do as `of` does for an input in which nothing may change but its outer dicts; return None for any other."""
+        same = cls(*_tops(given))
+        return same if same._is_flat else None
+
     def are_in(self, given: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects."""
         keys, values = _tops(given)

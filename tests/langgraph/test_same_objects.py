@@ -99,6 +99,14 @@ def test_what_may_change_unseen_is_identified_again(name: str) -> None:
     assert SameObjects.of({"input": UNSEEN[name]}) is None
 
 
+def test_what_is_flat_is_noted_at_once() -> None:
+    same = SameObjects.of_flat({"input": {"a": 1}})
+    assert same is not None
+    assert same.are_in({"input": {"a": 1}})
+    assert not same.are_in({"input": {"a": 1.0}})
+    assert SameObjects.of_flat({"input": {"a": [1]}}) is None
+
+
 def test_what_holds_itself_is_compared() -> None:
     value: dict[str, Any] = {"a": []}
     value["a"].append(value["a"])
