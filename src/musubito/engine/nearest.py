@@ -117,7 +117,11 @@ class Earlier:
         return Nearest(call, reason, fields, varies)
 
     def _near(self, this: SimilarNode) -> list[SimilarNode]:
-        near = next((calls for facts in ORDER if (calls := self._alike.get(_shared(this, facts)))), [])
+        # The clock of a short run may begin after its call did, so the call itself may be among these.
+        candidates = (
+            [call for call in self._alike.get(_shared(this, facts), ()) if call.node != this.node] for facts in ORDER
+        )
+        near = next((calls for calls in candidates if calls), [])
         # Of calls that share everything, one of the same sample differs in its version alone.
         same = [call for call in near if call.sample == this.sample] if near and _shares_all(this, near[0]) else []
         return same or near

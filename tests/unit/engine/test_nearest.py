@@ -84,3 +84,9 @@ def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
         b"s0": ReplayReason.NODE_NOT_FOUND,
         b"s1": ReplayReason.ANOTHER_SAMPLE,
     }
+
+
+def test_a_call_is_not_compared_with_itself() -> None:
+    """A bare call's run is taken to begin when it ended, less what it took: a little after its execution began."""
+    alone = call(at=1.0, node="alone")
+    assert reasons([alone], {b"alone"}, before=2.0) == {b"alone": ReplayReason.NODE_NOT_FOUND}
