@@ -12,7 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from musubito import ReplayReason
 
-__all__ = ["LISTS", "causes", "list_of", "reasons"]
+__all__ = ["LISTS", "list_of", "never_replayed", "reasons"]
 
 
 CODE: Final = re.compile(r"""\b(?:__)?\w+=?\([^()]*\)|'musubito \w+'""")
@@ -30,17 +30,25 @@ def _text(sentence: str) -> str:
 
 def reasons() -> list[str]:
     """Return the table of the reasons of calls, with the sentence and the word of the command."""
-    rows = ([f"`{each.value}`", each.word, _text(each.sentence)] for each in ReplayReason if not each.is_cause)
+    rows = (
+        [f"`{reason.value}`", reason.word, _text(reason.sentence)]
+        for reason in ReplayReason
+        if not reason.forbids_replay
+    )
     return _table(["code", "in tables", "sentence"], rows)
 
 
-def causes() -> list[str]:
+def never_replayed() -> list[str]:
     """Return the table of the reasons why a result is never replayed, with their remedies."""
-    rows = ([f"`{each.value}`", _text(each.sentence), _text(each.remedy)] for each in ReplayReason if each.is_cause)
+    rows = (
+        [f"`{reason.value}`", _text(reason.sentence), _text(reason.remedy)]
+        for reason in ReplayReason
+        if reason.forbids_replay
+    )
     return _table(["code", "it ran, and", "what to do"], rows)
 
 
-LISTS: Final[dict[str, Callable[[], list[str]]]] = {"reasons": reasons, "causes": causes}
+LISTS: Final[dict[str, Callable[[], list[str]]]] = {"reasons": reasons, "never-replayed": never_replayed}
 
 
 def list_of(name: str) -> type[SphinxDirective]:

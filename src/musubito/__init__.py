@@ -12,7 +12,6 @@ from musubito.api.merge import musubito_merge
 from musubito.api.runs import CallRecord, RunRecord, record_usage, run
 from musubito.api.step import musubito_step
 from musubito.api.stream import MusubitoStream
-from musubito.causes import NeverReplayed
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import use_musubito_engine
 from musubito.engine.explain import Explanation
@@ -42,6 +41,7 @@ from musubito.model import (
 )
 from musubito.payloads.blobs import FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
+from musubito.reasons import NeverReplayed
 from musubito.store.sqlite.storage import SQLiteStorage
 
 __version__ = "0.4.0"

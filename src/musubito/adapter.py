@@ -28,7 +28,6 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
-from musubito.causes import ReplayReason
 from musubito.code.describers.object_policies import Shown, register_policy
 from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
@@ -53,6 +52,7 @@ from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
+from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead, SampleRef
 from musubito.values.digest import digest_input
 

@@ -11,7 +11,7 @@ from enum import Enum
 from types import CoroutineType
 from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
-from musubito.causes import ReplayReason
+from musubito.reasons import ReplayReason
 
 __all__ = [
     "UNSTORABLE",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from musubito.causes import ReplayReason
+from musubito.reasons import ReplayReason
 
 __all__ = ["remedy_of"]
 

@@ -28,12 +28,12 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
 
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, run
-from musubito.causes import ReplayReason
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.impact import impact
 from musubito.lineage.never_replayed import unreplayed
 from musubito.lineage.why import why
+from musubito.reasons import ReplayReason
 from musubito_langgraph import musubito_graph, musubito_plan
 
 
@@ -229,7 +229,7 @@ def test_what_is_never_replayed_says_why(
     execution = lineage.node(node).execution
     assert execution is not None and execution.never is not None
     never = execution.never
-    assert (never.cause, never.part, never.remedy) == (story.cause, story.part, story.cause.remedy)
+    assert (never.reason, never.part, never.remedy) == (story.cause, story.part, story.cause.remedy)
     assert execution.not_replayable == never.says == story.cause.of(story.part)
     assert why(lineage, node).never == never
     # Each once in a process, however often it happens.
@@ -245,11 +245,11 @@ def test_what_is_never_replayed_says_why(
         assert never.says in words
         assert never.remedy in words
     assert json.loads(says("why", node, "--json"))["never"]["part"] == story.part
-    assert json.loads(says("show", node, "--json"))["node"]["execution"]["never"]["cause"] == story.cause
+    assert json.loads(says("show", node, "--json"))["node"]["execution"]["never"]["reason"] == story.cause
     (found,) = [
         each for each in json.loads(says("doctor", "--json"))["never_replayed"] if each["operation"] == operation
     ]
-    assert (found["cause"], found["parts"], found["executions"]) == (story.cause, [story.part], 2)
+    assert (found["reason"], found["parts"], found["executions"]) == (story.cause, [story.part], 2)
 
 
 def removes(state: State) -> State:
@@ -287,7 +287,7 @@ def test_ids_that_differ_each_time_are_one_cause(
     assert line.startswith(f"{name}/node ran, and its result is never replayed: {cause.sentence}: ")
     assert line.endswith(f". {cause.remedy}")
     (found,) = unreplayed(Lineage(engine))
-    assert (found.cause, found.executions, len(found.parts)) == (cause, 5, 5)
+    assert (found.reason, found.executions, len(found.parts)) == (cause, 5, 5)
     assert cause.remedy in " ".join(says("doctor").split())
 
 
@@ -356,7 +356,7 @@ def test_a_key_of_the_state_that_is_another_each_time(name: str, engine: Musubit
     assert (line.reason, line.parts) == ("input changed", ("$.input.counter",))
     assert "inputs=" in line.remedy
     (found,) = unreplayed(Lineage(engine))
-    assert (found.operation, found.cause, found.parts) == (f"{name}/node", "input changed", ("$.input.counter",))
+    assert (found.operation, found.reason, found.parts) == (f"{name}/node", "input changed", ("$.input.counter",))
     assert "inputs=" in found.remedy
     told = " ".join(says("doctor").split())
     assert f"{name}/node: 3 executions" in told

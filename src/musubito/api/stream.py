@@ -15,7 +15,6 @@ from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
-from musubito.causes import ReplayReason
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, input_of
 from musubito.engine.call_state import StartedExecution
@@ -31,6 +30,7 @@ from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.model import MusubitoResult
+from musubito.reasons import ReplayReason
 from musubito.store.queries import CurrentMoment
 from musubito.values.artifact_codec import FORMAT, ArtifactPacker, decode_value
 from musubito.values.class_names import qualified_name

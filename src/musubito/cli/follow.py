@@ -19,7 +19,7 @@ from musubito.cli.context import Here
 from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
-from musubito.lineage.reasons import compared
+from musubito.lineage.why import with_reasons
 
 __all__ = ["follow"]
 
@@ -50,7 +50,7 @@ def follow(here: Here, run_id: str, head: Callable[[RunReport], RenderableType])
             if _ended(report, quiet=time.monotonic() - changed):
                 return report
             if here.console.is_terminal:
-                explained = compared(here.lineage, report)
+                explained = with_reasons(here.lineage, report)
                 screen.update(_picture(here, explained, computing, head(explained)), refresh=True)
             time.sleep(EVERY)
 

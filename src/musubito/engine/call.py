@@ -25,7 +25,6 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from musubito.causes import ReplayReason
 from musubito.engine.call_identity import input_of
 from musubito.engine.call_state import UNRECORDED, StartedExecution
 from musubito.engine.commit import CallCommit
@@ -33,6 +32,7 @@ from musubito.engine.requests import CallSteps, FetchLatest, Invoke, Join, Raise
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import StoreError
 from musubito.model import MusubitoResult
+from musubito.reasons import ReplayReason
 from musubito.store.changes import OpenNamespace
 from musubito.store.queries import CurrentMoment, KeyCheckOf
 from musubito.store.rows import Candidate

@@ -9,7 +9,6 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.causes import ReplayReason
 from musubito.code.describers.object_policies import remembers
 from musubito.code.fingerprint import CodeTracker, Fingerprint, code_of_classes, fingerprints_of_classes, told_apart
 from musubito.code.ownership import home_of
@@ -17,6 +16,7 @@ from musubito.engine.samples import SiblingOrder
 from musubito.engine.scope import Scope
 from musubito.errors import InputError
 from musubito.model import UNSTORABLE, StepDefinition, StepType
+from musubito.reasons import ReplayReason
 from musubito.store.rows import CodeRecord
 from musubito.values.call_keys import Identity, parents_of
 from musubito.values.digest import InputDigest, digest_input

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from musubito.causes import ReplayReason
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
 from musubito.engine.call_identity import Call, ambient_paths, identify
@@ -15,6 +14,7 @@ from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.scope import Scope
 from musubito.model import StepType
+from musubito.reasons import ReplayReason
 from musubito.store.changes import Moment
 from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
 from musubito.values.digest import argument_digests

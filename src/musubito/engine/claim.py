@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from musubito.causes import ReplayReason
 from musubito.engine import process_identity
 from musubito.engine.call_state import UNRECORDED, StartedExecution
 from musubito.engine.lookup import CallLookup
@@ -14,6 +13,7 @@ from musubito.engine.requests import CallSteps, FetchLatest, FetchOrClaim, Raise
 from musubito.engine.single_flight import FlightResult, SharedFailure
 from musubito.errors import StoreError
 from musubito.model import MusubitoResult
+from musubito.reasons import ReplayReason
 from musubito.store.changes import Claim, LeaseHeld, Moment, RegisterWait, Release, Renew, Superseded
 from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.rows import Candidate

@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.causes import ReplayReason, reason_of, without_part
 from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
@@ -29,6 +28,7 @@ from musubito.engine.single_flight import FlightOutcome, SharedFailure
 from musubito.errors import EncodingError, StoreError, warn
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.payloads.codec import ERROR, PLAIN, Sealed
+from musubito.reasons import ReplayReason, reason_of, without_part
 from musubito.store.changes import Commit, CommitFailure, Committed
 from musubito.store.queries import PayloadOf, SampleTree
 from musubito.store.rows import BLOB, CallDependency, EffectOutcome, SampleRef

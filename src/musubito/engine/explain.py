@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.causes import NeverReplayed, never_replayed
 from musubito.code.fingerprint import shown_source
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
@@ -25,6 +24,7 @@ from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
+from musubito.reasons import NeverReplayed, never_replayed
 from musubito.remedies import remedy_of
 from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes
 from musubito.store.rows import ExternalRead, LeaseOwner

@@ -13,11 +13,11 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from musubito.causes import ReplayReason
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.samples import LOCK, Samples
+from musubito.reasons import ReplayReason
 from musubito.store.protocol import Store
 from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.causes import ReplayReason, reason_of
 from musubito.code.fingerprint import classes_at_hand
 from musubito.code.world.unrepeatable import KINDS
 from musubito.engine.call_state import READS, SAMPLES, CallState
@@ -18,6 +17,7 @@ from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from musubito.model import MusubitoResult
 from musubito.payloads.codec import PLAIN
 from musubito.policy import decide
+from musubito.reasons import ReplayReason, reason_of
 from musubito.store.changes import RecordReplay
 from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, ReadsOf, SampleTree, UsageOf
 from musubito.store.rows import BLOB, CallDependency, Candidate, ExternalRead, SampleRef, Stored

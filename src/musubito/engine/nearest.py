@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from musubito.causes import ReplayReason
+from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.values.value_diff import Difference, differences, how_many
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from musubito.causes import NeverReplayed, never_replayed
 from musubito.errors import LOGGER
 from musubito.model import ReplayReason
+from musubito.reasons import NeverReplayed, never_replayed
 
 __all__ = ["say_why"]
 

@@ -1,4 +1,4 @@
-"""The operations whose results never serve again: why, what to do about it, and what they took."""
+"""Find the operations whose results are never replayed, with the reason, the remedy and the cost."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from musubito.causes import NeverReplayed, ReplayReason, never_replayed
 from musubito.lineage.corruption import tells_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.why import why
+from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.store.rows import FORGOTTEN
 
 __all__ = ["Unreplayed", "unreplayed"]
 
 RUNS: Final = 3
-"""Runs in which an operation was called and never replayed, before that is told of."""
+"""Runs that called an operation without a replay, before the operation is reported."""
 COMPARED: Final = 20
-"""Operations of which it is found out what differs each time, the dearest first."""
+"""Operations whose differing inputs are looked up, the most expensive first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreplayed:
-    """Executions of an operation that no call can be replayed with, for one cause.
+    """Executions of an operation that no call can be replayed with, for one reason.
 
-    `cause` is the reason why, or the reason of the newest call where each call differs from all before it. `parts` are
-    what it names, each once, `says` the sentence of the newest, `remedy` what to do about it ("" where nothing is).
-    `cost` is without that of the calls inside.
+    - `reason`: why they are never replayed; if each call differs from all before it, the reason of the newest call.
+    - `parts`: the parts that the reason names, each once.
+    - `says`: the sentence of the newest execution.
+    - `remedy`: what to do about it; "" if nothing can or need be done.
+    - `cost`: the cost without that of the calls inside.
     """
 
     namespace: str
     operation: str
-    cause: ReplayReason
+    reason: ReplayReason
     parts: tuple[str, ...]
     says: str
     remedy: str
@@ -40,63 +42,58 @@ class Unreplayed:
     cost: Cost
 
 
-class _Place(NamedTuple):
+class _OperationName(NamedTuple):
     namespace: str
     operation: str
 
 
 @tells_damage
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
-    """Return what is never replayed, the dearest first."""
-    stated = _stated(lineage)
-    known = {_Place(each.namespace, each.operation) for each in stated}
-    found = [*stated, *_each_time_another(lineage, known)]
-    return sorted(found, key=lambda each: (-each.cost.total_tokens, -each.cost.milliseconds, each.operation))
+    """Return the executions that are never replayed, the most expensive first."""
+    refused = _refused(lineage)
+    names = {_OperationName(entry.namespace, entry.operation) for entry in refused}
+    entries = [*refused, *_with_changing_input(lineage, names)]
+    return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.milliseconds, entry.operation))
 
 
-def _stated(lineage: Lineage) -> list[Unreplayed]:
-    """Return those executions that say themselves why they are never replayed."""
+def _refused(lineage: Lineage) -> list[Unreplayed]:
+    """Return the executions for which a reason is stored why they are never replayed."""
     rows, usage = lineage.ask(
         ("never_replayed", {"forgotten": FORGOTTEN}), ("usage_of_never_replayed", {"forgotten": FORGOTTEN})
     )
     tokens: defaultdict[tuple[str, str, str], dict[str, Tokens]] = defaultdict(dict)
     for namespace, operation, says, model, tokens_in, tokens_out in usage:
         tokens[namespace, operation, says][model] = Tokens(tokens_in, tokens_out)
-    groups: defaultdict[tuple[_Place, str], list[tuple[NeverReplayed, int, Cost]]] = defaultdict(list)
+    groups: defaultdict[tuple[_OperationName, str], list[tuple[NeverReplayed, int, Cost]]] = defaultdict(list)
     for namespace, operation, says, count, milliseconds in rows:
         never = never_replayed(says)
-        groups[_Place(namespace, operation), never.group].append(
-            (never, count, Cost(milliseconds, tokens[namespace, operation, says]))
-        )
-    return [
-        Unreplayed(
-            *place,
-            some[0][0].cause,
-            tuple(dict.fromkeys(never.part for never, _, _ in some if never.part)),
-            some[0][0].says,
-            some[0][0].remedy,
-            sum(count for _, count, _ in some),
-            sum((cost for _, _, cost in some), Cost()),
-        )
-        for (place, _), some in groups.items()
-    ]
+        cost = Cost(milliseconds, tokens[namespace, operation, says])
+        groups[_OperationName(namespace, operation), never.group].append((never, count, cost))
+    entries = []
+    for (name, _), members in groups.items():
+        newest = members[0][0]
+        parts = tuple(dict.fromkeys(never.part for never, _, _ in members if never.part))
+        executions, cost = sum(count for _, count, _ in members), sum((cost for _, _, cost in members), Cost())
+        entries.append(Unreplayed(*name, newest.reason, parts, newest.says, newest.remedy, executions, cost))
+    return entries
 
 
-def _each_time_another(lineage: Lineage, known: set[_Place]) -> list[Unreplayed]:
-    """Return the operations that were called in several runs and never replayed, since each call differed."""
+def _with_changing_input(lineage: Lineage, reported: set[_OperationName]) -> list[Unreplayed]:
+    """Return the operations that several runs called and never replayed, since each call differed."""
     rows, usage = lineage.ask(("without_replays", {"runs": RUNS}), ("usage_of_operations", {}))
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for number, model, tokens_in, tokens_out in usage:
         tokens[number][model] = Tokens(tokens_in, tokens_out)
-    asked = [
-        (Cost(milliseconds, tokens[number]), _Place(namespace, operation), node.hex(), count)
+    candidates = [
+        (Cost(milliseconds, tokens[number]), _OperationName(namespace, operation), node.hex(), count)
         for number, namespace, operation, node, count, milliseconds in rows
-        if (namespace, operation) not in known
+        if (namespace, operation) not in reported
     ]
-    asked.sort(key=lambda each: (each[0].total_tokens, each[0].milliseconds), reverse=True)
-    found = []
-    for cost, place, node, count in asked[:COMPARED]:
-        told = why(lineage, node)
-        if told.remedy:
-            found.append(Unreplayed(*place, told.reason, told.parts, told.reason.sentence, told.remedy, count, cost))
-    return found
+    candidates.sort(key=lambda candidate: (candidate[0].total_tokens, candidate[0].milliseconds), reverse=True)
+    entries = []
+    for cost, name, node, count in candidates[:COMPARED]:
+        report = why(lineage, node)
+        if report.remedy:
+            reason = report.reason
+            entries.append(Unreplayed(*name, reason, report.parts, reason.sentence, report.remedy, count, cost))
+    return entries

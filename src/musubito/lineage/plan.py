@@ -189,7 +189,7 @@ def line_of(explanation: Explanation, outcome: str, estimates: Estimates) -> Pla
     """Return the line of a call that was explained."""
     never, reason, parts = explanation.never, explanation.decision.reason, explanation.parts
     if never is not None:
-        reason, parts = never.cause, (never.part or never.says,) if never.part or never.cause is OTHER else ()
+        reason, parts = never.reason, (never.part or never.says,) if never.part or never.reason is OTHER else ()
     name, remedy = explanation.operation, explanation.remedy
     return PlanLine(name, explanation.node_id, outcome, reason, estimates.of(name), parts=parts, remedy=remedy)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from musubito.causes import never_replayed
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.process_identity import is_dead
 from musubito.engine.recorded_inputs import stored_input
@@ -32,6 +31,7 @@ from musubito.lineage.reports import (
 from musubito.model import NodeStatus, ReplayReason
 from musubito.payloads.codec import ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
+from musubito.reasons import never_replayed
 from musubito.store.protocol import NamedQuery, Readable
 from musubito.store.queries import KeyCheckOf, PayloadOf
 from musubito.store.rows import LeaseOwner, Stored

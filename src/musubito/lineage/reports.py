@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from musubito.causes import NeverReplayed
 from musubito.errors import MusubitoError
 from musubito.model import NodeStatus, ReplayReason
+from musubito.reasons import NeverReplayed
 from musubito.store.rows import FORGOTTEN
 
 __all__ = [
@@ -194,7 +194,7 @@ class NodeReport:
     def is_erased(self) -> bool:
         """Tell whether the contents of the call were erased with `forget`."""
         never = None if self.execution is None else self.execution.never
-        return self.error == FORGOTTEN or (never is not None and never.cause is ReplayReason.FORGOTTEN)
+        return self.error == FORGOTTEN or (never is not None and never.reason is ReplayReason.FORGOTTEN)
 
 
 class Relative(NamedTuple):

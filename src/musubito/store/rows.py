@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
-from musubito.causes import ReplayReason
+from musubito.reasons import ReplayReason
 
 __all__ = [
     "BLOB",

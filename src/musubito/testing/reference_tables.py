@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple, Self
 
-from musubito.causes import ReplayReason
+from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Invalidate, Moment
 from musubito.store.queries import EffectQuery, OlderCandidates, SampleNode, SimilarNode, SimilarNodes
 from musubito.store.rows import (

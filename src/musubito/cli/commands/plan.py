@@ -276,7 +276,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
 
 def _why(line: PlanLine) -> str:
     """Return the reason of a line: in a word or two where it names a difference, else as a sentence."""
-    if line.outcome == UNKNOWN or line.reason.is_cause:
+    if line.outcome == UNKNOWN or line.reason.forbids_replay:
         return line.says
     return ": ".join(filter(None, (line.reason.word, ", ".join(line.parts))))
 

@@ -31,9 +31,9 @@ from musubito.cli.formatting import (
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import Attempt, Cost, NodeReport, RunReport
 from musubito.lineage.files import FileRead, files_read
-from musubito.lineage.reasons import compared
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
+from musubito.lineage.why import with_reasons
 from musubito.payloads.codec import SEALED_TEXT
 from musubito.values.redaction import scrubbed
 
@@ -95,7 +95,7 @@ def command(here: Here, what: str, live: bool, all_: bool, json_: bool, no_input
         return
     if live:
         found = follow(here, found.summary.run_id, partial(_head, contents=not no_inputs))
-    report = compared(here.lineage, found)
+    report = with_reasons(here.lineage, found)
     if no_inputs and report.summary.tags is not None:
         report = replace(report, summary=replace(report.summary, tags=None))
     if json_:

@@ -13,9 +13,8 @@ from musubito.cli.context import Here, as_json, json_option, no_inputs_option, s
 from musubito.cli.formatting import clean, count, one_line, short, times, when
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import CallReport, LineageError, NodeReport, RunReport
-from musubito.lineage.reasons import compared
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
-from musubito.lineage.why import UNIDENTIFIED, Why, why
+from musubito.lineage.why import UNIDENTIFIED, Why, why, with_reasons
 from musubito.model import NodeStatus, ReplayReason
 from musubito.values.value_diff import MOST
 
@@ -61,7 +60,7 @@ def command(here: Here, what: str, json_: bool, no_inputs: bool) -> None:
 
 def _of_run(here: Here, report: RunReport, *, json_: bool, contents: bool) -> None:
     """Explain all calls of a run that ran; of calls that are alike, the first one."""
-    ran = [call for call in compared(here.lineage, report).calls if call.outcome != "replayed"]
+    ran = [call for call in with_reasons(here.lineage, report).calls if call.outcome != "replayed"]
     kinds: dict[tuple[Any, ...], list[CallReport]] = {}
     for call in ran:
         kinds.setdefault((call.namespace, call.operation, call.outcome, call.reason), []).append(call)
@@ -150,7 +149,7 @@ def _tell(here: Here, told: Why, *, contents: bool) -> None:
         say(f"It {_ran(told)}.")
     if told.node.is_erased:
         here.say("its contents were erased with 'musubito forget'")
-    elif told.never is not None and told.never.cause is not told.reason:
+    elif told.never is not None and told.never.reason is not told.reason:
         here.say(f"a result stored for this call is never replayed: {clean(told.never.says)}")
     if told.remedy:
         here.say(f"what to do: {clean(told.remedy)}")
@@ -207,7 +206,7 @@ def _show_diff(say: Callable[[Text], None], diff: str) -> None:
 
 def _ran(told: Why) -> str:
     because = told.reason.sentence
-    if told.never is not None and told.never.cause is told.reason:
+    if told.never is not None and told.never.reason is told.reason:
         because = told.never.says if told.reason in UNIDENTIFIED else f"its result is never replayed: {told.never.says}"
     because = clean(because)
     done = told.node.execution

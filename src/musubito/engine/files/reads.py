@@ -15,13 +15,13 @@ from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from musubito.causes import ReplayReason
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.files.attribution import SITE
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
 from musubito.engine.files.digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.engine.files.events import DATABASES
+from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
 

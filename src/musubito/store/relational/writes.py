@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
-from musubito.causes import ReplayReason
 from musubito.errors import StoreError
+from musubito.reasons import ReplayReason
 from musubito.store.changes import (
     BeginEffect,
     Change,

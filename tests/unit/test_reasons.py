@@ -1,25 +1,25 @@
-"""Causes are found again in the sentences that are stored, those of earlier versions too."""
+"""Reasons are found again in the sentences that are stored, those of earlier versions too."""
 
 from __future__ import annotations
 
 import pytest
 
-from musubito.causes import LONGEST, ReplayReason, never_replayed, without_part
+from musubito.reasons import LONGEST, ReplayReason, never_replayed, without_part
 from musubito.store.rows import FORGOTTEN
 
-STORED = [reason for reason in ReplayReason if reason.is_cause]
-NAMED = [cause for cause in STORED if cause is not ReplayReason.OTHER]
+STORED = [reason for reason in ReplayReason if reason.forbids_replay]
+NAMED = [reason for reason in STORED if reason is not ReplayReason.OTHER]
 
 
 @pytest.mark.parametrize("part", ["", "x", "input.client, a httpx.Client", "a: b {} %s"])
-@pytest.mark.parametrize("cause", NAMED)
-def test_cause_and_part_are_found_again(cause: ReplayReason, part: str) -> None:
-    told = never_replayed(cause.of(part))
-    assert (told.cause, told.part, told.remedy, told.says) == (cause, part, cause.remedy, cause.of(part))
+@pytest.mark.parametrize("reason", NAMED)
+def test_reason_and_part_are_found_again(reason: ReplayReason, part: str) -> None:
+    told = never_replayed(reason.of(part))
+    assert (told.reason, told.part, told.remedy, told.says) == (reason, part, reason.remedy, reason.of(part))
 
 
 @pytest.mark.parametrize(
-    ("stored", "cause", "part"),
+    ("stored", "reason", "part"),
     [
         ("it wrote to the store", ReplayReason.STORE_WRITTEN, ""),
         (
@@ -43,16 +43,16 @@ def test_cause_and_part_are_found_again(cause: ReplayReason, part: str) -> None:
         (FORGOTTEN, ReplayReason.FORGOTTEN, ""),
     ],
 )
-def test_what_earlier_versions_stored(stored: str, cause: ReplayReason, part: str | None) -> None:
+def test_what_earlier_versions_stored(stored: str, reason: ReplayReason, part: str | None) -> None:
     told = never_replayed(stored)
-    assert (told.cause, told.says) == (cause, stored)
+    assert (told.reason, told.says) == (reason, stored)
     assert part is None or told.part == part
 
 
-@pytest.mark.parametrize("cause", STORED)
-def test_a_sentence_without_its_part_still_tells_the_cause(cause: ReplayReason) -> None:
-    assert without_part(cause.of("a secret")) == without_part(cause.of()) == cause.sentence
-    assert never_replayed(cause.sentence).cause == cause
+@pytest.mark.parametrize("reason", STORED)
+def test_a_sentence_without_its_part_still_tells_the_reason(reason: ReplayReason) -> None:
+    assert without_part(reason.of("a secret")) == without_part(reason.of()) == reason.sentence
+    assert never_replayed(reason.sentence).reason == reason
 
 
 def test_a_part_is_one_short_line() -> None:
@@ -61,11 +61,11 @@ def test_a_part_is_one_short_line() -> None:
     assert len(told.part) == LONGEST
 
 
-@pytest.mark.parametrize("cause", NAMED)
-def test_a_remedy_is_one_or_two_sentences(cause: ReplayReason) -> None:
-    assert not cause.remedy or cause.remedy.endswith(".")
-    assert not cause.sentence.endswith(".")
-    assert cause.naming.count("{}") == 1
+@pytest.mark.parametrize("reason", NAMED)
+def test_a_remedy_is_one_or_two_sentences(reason: ReplayReason) -> None:
+    assert not reason.remedy or reason.remedy.endswith(".")
+    assert not reason.sentence.endswith(".")
+    assert reason.naming.count("{}") == 1
 
 
 @pytest.mark.parametrize("reason", ReplayReason)

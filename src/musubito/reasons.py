@@ -7,7 +7,6 @@ the part in a stored sentence again, even in sentences of earlier versions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
@@ -231,7 +230,7 @@ class ReplayReason(StrEnum):
     )
     GIVES_HELD_MESSAGE = (
         "gives held message",
-        "it gave back a message that its code holds, which LangGraph then gives an id",
+        "it returned a message that its code holds, which LangGraph then gives an id",
         ": {}",
         "Make the message anew at each call.",
     )
@@ -310,7 +309,7 @@ class ReplayReason(StrEnum):
     )
     RUNNABLE_CHANGED_INPUT = (
         "runnable changed input",
-        "a Runnable that it gave back changed what it was given, or that has no identity",
+        "a Runnable that it returned changed what it was given, or that has no identity",
         ": {}",
         "Return the value itself, or let the Runnable leave its input as it is.",
     )
@@ -337,8 +336,8 @@ class ReplayReason(StrEnum):
         return member
 
     @property
-    def is_cause(self) -> bool:
-        """Tell whether the reason is a cause why the result of an execution is never replayed."""
+    def forbids_replay(self) -> bool:
+        """Tell whether a result with this reason is never replayed."""
         return self in _STORED
 
     def of(self, part: object = "") -> str:
@@ -350,58 +349,52 @@ class ReplayReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NeverReplayed:
-    """The cause why the result of an execution is never replayed, with its part and its remedy.
+    """The reason why the result of an execution is never replayed, with its part and its remedy.
 
-    - `cause`: the code.
-    - `part`: the part that the cause names; "" if it is not known.
+    - `reason`: the code.
+    - `part`: the part that the reason names; "" if it is not known.
     - `says`: the sentence with that part.
     - `remedy`: what to do about it; "" if nothing can or need be done.
     """
 
-    cause: ReplayReason
+    reason: ReplayReason
     part: str
     says: str
     remedy: str
 
     @property
     def group(self) -> str:
-        """Return what counts as the same cause: the code, or the sentence of an adapter, which names no part."""
-        return self.says if self.cause is ReplayReason.OTHER else self.cause
+        """Return the key of equal reasons: the code, or the sentence of an adapter, which names no part."""
+        return self.says if self.reason is ReplayReason.OTHER else self.reason
 
 
 _STORED: Final = tuple(ReplayReason)[tuple(ReplayReason).index(ReplayReason.INPUT_NOT_IDENTIFIED) :]
 """The codes whose sentences executions store."""
-
-
-def _known() -> Iterator[tuple[ReplayReason, str, str]]:
-    for cause in _STORED:
-        before, _, after = cause.naming.partition("{}")
-        yield cause, before, after
-
-
-_KNOWN: Final = tuple(_known())
-_BY_SENTENCE: Final = {cause.sentence: cause for cause in _STORED}
+_BY_SENTENCE: Final = {reason.sentence: reason for reason in _STORED}
+_AROUND_PART: Final = tuple((reason, reason.naming.partition("{}")) for reason in _STORED[:-1])
+"""The texts before and after the part in each stored sentence, but for `OTHER`, which fits every sentence."""
 
 
 def never_replayed(stored: str) -> NeverReplayed:
-    """Return the cause and the part that a stored sentence names."""
-    cause, part = _cause_and_part(stored)
-    return NeverReplayed(cause, part, stored, cause.remedy)
+    """Return the reason and the part that a stored sentence names."""
+    reason, part = _reason_and_part(stored)
+    return NeverReplayed(reason, part, stored, reason.remedy)
 
 
 def reason_of(stored: str) -> ReplayReason:
     """Return the code of a stored sentence."""
-    return _cause_and_part(stored)[0]
+    return _reason_and_part(stored)[0]
 
 
 def without_part(stored: str) -> str:
     """Return the sentence without the part that it names, as an encrypted namespace stores it."""
-    return _cause_and_part(stored)[0].sentence
+    return reason_of(stored).sentence
 
 
-def _cause_and_part(stored: str) -> tuple[ReplayReason, str]:
+def _reason_and_part(stored: str) -> tuple[ReplayReason, str]:
     if stored in _BY_SENTENCE:
         return _BY_SENTENCE[stored], ""
-    # The last cause, `OTHER`, fits every sentence.
-    cause, before, after = next(each for each in _KNOWN if stored.startswith(each[1]) and stored.endswith(each[2]))
-    return cause, "" if cause is ReplayReason.OTHER else stored[len(before) : len(stored) - len(after)]
+    for reason, (before, _, after) in _AROUND_PART:
+        if stored.startswith(before) and stored.endswith(after):
+            return reason, stored[len(before) : len(stored) - len(after)]
+    return ReplayReason.OTHER, ""
