@@ -54,7 +54,7 @@ def test_one_of_a_kind(musubito: Musubito, tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "one.db")) as engine:
         engine.execute("one", {}, lambda: 0)
     told = musubito("--db", "one.db", "doctor", columns=200).stdout
-    assert "contents    1 node, 1 execution, 1 artifact, 1 run, 1 call, 1 input, 0 parts" in told
+    assert "contents    1 step result, 1 execution, 1 artifact, 1 run, 1 call, 1 input, 0 parts" in told
 
 
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:

@@ -77,6 +77,17 @@ def test_a_database_is_named_in_one_way(musubito: Musubito, world: World) -> Non
     said = musubito("--db", str(world.path), "--url", f"sqlite:///{world.path}", "runs")
     assert (said.exit_code, said.stdout) == (2, "")
     assert "--db and --url both say where the store is" in said.stderr
+    for twice in (("--db", "x.db", "--db", str(world.path), "runs"), ("runs", "--db", "x.db", "--db", str(world.path))):
+        said = musubito(*twice)
+        assert (said.exit_code, said.stdout) == (2, "")
+        assert "--db is given twice" in said.stderr
+
+
+def test_a_url_of_the_environment_may_have_blanks(musubito: Musubito, tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    path = tmp_path / "a folder/m.db"
+    MusubitoEngine(SQLiteStorage(path)).close()
+    assert musubito("runs", MUSUBITO_URL=f"sqlite:///{path}").stdout == "Nothing has run yet.\n"
 
 
 def test_a_path_with_signs_of_a_url(musubito: Musubito, tmp_path: Path) -> None:
@@ -176,7 +187,7 @@ def test_what_cannot_be_written_is_said_in_one_line(world: World) -> None:
 def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
     for age in ("999999999999d", "9" * 400 + "w"):
         result = musubito("--db", str(world.path), "prune", "--older-than", age, "--yes")
-        assert result.stdout == "Removed 0 executions, 0 nodes, 0 runs: 0 B of contents.\n"
+        assert result.stdout == "Removed 0 executions, 0 step results, 0 runs: 0 B of contents.\n"
 
 
 @pytest.mark.parametrize(
@@ -191,8 +202,8 @@ def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
         (("export", "nightly"), "no run and no step is called 'nightly'. 'musubito runs' lists the runs."),
         (("export", "abcdef"), "no run, call or effect in doubt begins with abcdef. 'musubito runs' lists the runs"),
         (("diff", "nightly", "last"), "no run is called 'nightly', see 'musubito runs'"),
-        (("forget", "nightly"), "no operation, node or run is called 'nightly'; 'musubito runs' and"),
-        (("forget", "loads"), "no operation, node or run is called 'loads'; did you mean load?"),
+        (("forget", "nightly"), "no step, call or run is called 'nightly'; 'musubito runs' and"),
+        (("forget", "loads"), "no step, call or run is called 'loads'; did you mean load?"),
         (("--no-inputs", "runs"), "runs takes no --no-inputs"),
         (("runs", "--db", "y"), "--db is given twice"),
         (("runs", "--url", "sqlite:///y"), "--db and --url both say where the store is"),

@@ -35,7 +35,7 @@ def test_an_unknown_operation(musubito: Musubito, world: World) -> None:
     result = musubito("--db", str(world.path), "impact", "sumarise")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "no operation is called 'sumarise'; there is summarise" in result.stderr
+    assert "no step is called 'sumarise'; there is summarise" in result.stderr
     assert musubito("--db", str(world.path), "impact").exit_code == 2
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, SQLiteStorage, run, use_musubito_engine
-from musubito.cli.context import Here
+from musubito.cli.context import CommandContext
 from musubito.cli.follow import _picture
 from tests.cli.conftest import Musubito, World
 
@@ -219,12 +219,12 @@ def test_a_node_is_not_followed(musubito: Musubito, world: World) -> None:
 def test_nothing_is_said_to_be_above_where_there_is_nothing(tmp_path: Path, height: int) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("empty"):
         pass
-    here = Here()
-    here.name("db", str(tmp_path / "m.db"))
-    here.console = Console(width=60, height=height, file=io.StringIO())
-    with here:
-        picture = _picture(here, here.lineage.run("empty"), [("ask", 1500.0)] * 5, Text("run\nrunning\nspent"))
-        lines = here.console.render_lines(picture, pad=False)
+    context = CommandContext()
+    context.set_place("db", str(tmp_path / "m.db"))
+    context.console = Console(width=60, height=height, file=io.StringIO())
+    with context:
+        picture = _picture(context, context.lineage.run("empty"), [("ask", 1500.0)] * 5, Text("run\nrunning\nspent"))
+        lines = context.console.render_lines(picture, pad=False)
     assert not any("above" in part.text for line in lines for part in line)
 
 
@@ -232,14 +232,14 @@ def test_nothing_is_said_to_be_above_where_there_is_nothing(tmp_path: Path, heig
 @pytest.mark.parametrize("height", [8, 10, 24])
 @pytest.mark.parametrize("name", ["first", "edited"])
 def test_its_picture_fits_the_terminal(world: World, name: str, height: int, computing: int) -> None:
-    here = Here()
-    here.name("db", str(world.path))
-    here.console = Console(width=60, height=height, file=io.StringIO())
-    with here:
-        report = here.lineage.run(name)
+    context = CommandContext()
+    context.set_place("db", str(world.path))
+    context.console = Console(width=60, height=height, file=io.StringIO())
+    with context:
+        report = context.lineage.run(name)
         head = Text("\n".join(["run", "running", "spent", ""]))
         going_on = [("a long name of an operation in 日本語 " * 3, 1500.0)] * computing
-        picture = here.console.render_lines(_picture(here, report, going_on, head), pad=False)
+        picture = context.console.render_lines(_picture(context, report, going_on, head), pad=False)
     lines = ["".join(part.text for part in line).rstrip() for line in picture]
     # One line is left, and what is being computed is told with its time, however long its name.
     assert len(lines) < height

@@ -34,8 +34,8 @@ def test_after_a_prune_it_does_not_say_that_nothing_ran(musubito: Musubito, tmp_
     with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
         connection.execute("DELETE FROM _calls")
     for arguments in (("runs",), ("savings",)):
-        assert musubito("--db", "m.db", *arguments).stdout.startswith("No run is in the ledger any more")
-    assert "No run is in the ledger any more" in musubito("--db", "m.db", "show", "last").stderr
+        assert musubito("--db", "m.db", *arguments).stdout.startswith("The history has no run any more")
+    assert "The history has no run any more" in musubito("--db", "m.db", "show", "last").stderr
 
 
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:

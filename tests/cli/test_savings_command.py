@@ -54,7 +54,7 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
     ]
     assert total.split() == ["total", "2/4", "$3.50+", "$3.50+"]
     assert f"{about.rstrip()} {more}" == (
-        "A call is in the row of each model that it asked; calls that asked none are in the total alone."
+        "A call is in the row of each model that it asked; only the total has the calls that asked none."
     )
     assert note == "No price is known of mine."
     document = json.loads(musubito("--db", priced, "savings", "--by", "model", "--json").stdout)
@@ -99,7 +99,8 @@ def test_since(musubito: Musubito, world: World) -> None:
     for since in ("30m", "1h", "2d", "3w", "2020-01-01", "2020-01-01T08:30", "2020-01-01T08:30+02:00"):
         assert musubito("--db", str(world.path), "savings", "--since", since).stdout == everything
     assert (
-        musubito("--db", str(world.path), "savings", "--since", "2999-01-01").stdout == "Nothing has run since then.\n"
+        musubito("--db", str(world.path), "savings", "--since", "2999-01-01").stdout
+        == "Nothing has run since then; give an earlier --since.\n"
     )
     for wrong in ("yesterday", "-1d", "2020-13-01", "1e400"):
         result = musubito("--db", str(world.path), "savings", "--since", wrong)
@@ -116,4 +117,6 @@ def test_without_tokens(musubito: Musubito, tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "plain.db")) as engine, use_musubito_engine(engine):
         engine.execute("plain", {}, lambda: 1)
     assert "cost" not in musubito("--db", "plain.db", "savings").stdout
-    assert musubito("--db", "plain.db", "savings", "--by", "model").stdout.endswith("No model has told its tokens.\n")
+    assert musubito("--db", "plain.db", "savings", "--by", "model").stdout.endswith(
+        "No model has reported its tokens; 'musubito savings --by day' shows the time.\n"
+    )

@@ -17,7 +17,7 @@ def test_what_there_is(musubito: Musubito, world: World) -> None:
     assert [line.split() for line in told.splitlines()[:4]] == [
         ["runs", "3"],
         ["calls", "58"],
-        ["nodes", "51"],
+        ["step", "results", "51"],
         ["executions", "51", "1", "failed"],
     ]
     titles, *rows = told.split("\n\n")[1].splitlines()
@@ -76,7 +76,7 @@ def test_json(musubito: Musubito, world: World) -> None:
 def test_limit(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "stats", "--limit", "1").stdout
     assert "summarise" not in told
-    assert "... and 3 more operations; --limit shows them.\n" in told
+    assert "... and 3 more steps; --limit shows them.\n" in told
 
 
 def test_an_empty_store(musubito: Musubito, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def damage(path: Path) -> None:
 def test_all_is_well(path):
     said = ask(path)
     assert said.exit_code == 0
-    assert said.output == "Checked 2 executions, 2 inputs, 2 nodes: all is as it was stored.\n"
+    assert said.output == "Checked 2 executions, 2 inputs, 2 step results: all is as it was stored.\n"
 
 
 def test_what_is_damaged_is_told_with_the_remedy(path):
@@ -90,7 +90,7 @@ def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_t
         large(1_500_000)
     said = ask(path)
     assert (said.exit_code, said.stdout.count("all is as it was stored")) == (0, 1)
-    assert "Encrypted, and not looked into: default. That takes their key" in said.stderr
+    assert "Not checked, since it is encrypted: default. Check it in Python, with its key" in said.stderr
     for blob in (tmp_path / "sealed.db-blobs").rglob("*.*"):
         blob.unlink()
     said = ask(path)

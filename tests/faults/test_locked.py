@@ -239,7 +239,7 @@ def test_what_is_lost_at_the_end_is_said(tmp_path, caplog, monkeypatch):
         storage.fails = 1000
         square(1)
         square(1)
-    assert "2 calls are not in the ledger: it could not be written" in caplog.text
+    assert "2 calls are not in the history: it could not be written" in caplog.text
     assert counted(tmp_path / "m.db") == 0
 
 
@@ -260,7 +260,7 @@ def test_lines_that_can_never_be_written_cost_no_others(tmp_path, caplog):
         for _ in range(PATIENCE):
             engine.flush()
     assert counted(tmp_path / "m.db") == 3
-    assert "1 call is not in the ledger" in caplog.text
+    assert "1 call is not in the history" in caplog.text
 
 
 def counted(path):

@@ -202,7 +202,7 @@ def test_a_role_is_told_that_it_may_not_vacuum(stores: tuple[str, str], caplog):
     prune = ("prune", "--older-than", "0s", "--yes", "--vacuum")
     status, text = said(stores[1], *prune)
     assert status == 0
-    assert "To give it back to the disk is for its administrator: VACUUM FULL." in text
+    assert "Its administrator returns it to the disk: VACUUM FULL." in text
     assert "--vacuum" not in text
     assert caplog.messages == []
     with role(stores[1], "SELECT", "INSERT", "UPDATE", "DELETE") as url:

@@ -160,13 +160,13 @@ def test_what_is_not_there_is_said(engine: MusubitoEngine):
         lineage.run("last")
     results = [fetch(str(number)).node_id for number in range(40)]
     first = results[0]
-    with pytest.raises(LineageError, match="no node begins with"):
+    with pytest.raises(LineageError, match="no call begins with .* 'musubito show last'"):
         lineage.node("0" * 64)
     with pytest.raises(LineageError, match="at least 4 digits"):
         lineage.node(first[:3])
     with pytest.raises(LineageError, match="no run is called 'nightly'"):
         lineage.run("nightly")
-    with pytest.raises(LineageError, match="is no node"):
+    with pytest.raises(LineageError, match="is no call"):
         lineage.node("xyz" * 5)
     assert lineage.node(f" {first.upper()} ").node_id == first
     with pytest.raises(TypeError, match="keeps no lineage"):

@@ -323,7 +323,7 @@ def test_what_is_not_there_is_not_forgotten(w):
     with use_musubito_engine(w.engine):
         fetch("x")
     for what in ("unheard of", "00000000"):
-        with pytest.raises(LineageError, match="no operation"):
+        with pytest.raises(LineageError, match="no step, call or run"):
             meant(w.lineage, what)
 
 

@@ -1,4 +1,4 @@
-"""Large outputs that do not lie beside the database: where they are, and what is said if they are not found."""
+"""Find large outputs that do not lie beside the database, and say so if they are not there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from musubito.lineage.blobs import blobs, missing, place_of_blobs, used
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
 
-__all__ = ["blobs_at", "must_be_its_own", "not_found"]
+__all__ = ["blobs_at", "check_owner", "not_found"]
 
 
 def blobs_at(location: str) -> BlobStore:
@@ -36,7 +36,7 @@ def blobs_at(location: str) -> BlobStore:
         # The later lines quote the URL, and even the first one may: a secret in it must not be shown.
         why = "" if re.search(r"[@?]", location) else f" ({(str(error).splitlines() or [''])[0]})"
         raise MusubitoError(
-            f"--blobs: no object store is to be had by {clean(_shown(location))}{clean(why)}. Say s3://bucket/prefix, "
+            f"--blobs: no object store can be opened at {clean(_shown(location))}{clean(why)}. Say s3://bucket/prefix, "
             "gs://bucket/prefix, az://container/prefix or file:///folder; credentials and the account come from the "
             "environment."
         ) from error
@@ -47,7 +47,7 @@ def _shown(url: str) -> str:
     return re.sub(r"[?#].*", "?...", re.sub(r"(?<=://).*@", "...@", url, flags=re.DOTALL), flags=re.DOTALL)
 
 
-def must_be_its_own(lineage: Lineage, *, named_together: bool) -> None:
+def check_owner(lineage: Lineage, *, named_together: bool) -> None:
     """Raise `MusubitoError` if the place of blobs may belong to another database.
 
     The check comes before a removal: blobs that no row names are removed, and in another database's place that would be

@@ -1,4 +1,4 @@
-"""The calls of a run as a tree: inner calls are below the outer call, and many equal ones are one line."""
+"""Draw the calls of a run as a tree: inner calls below the outer call, and many equal calls as one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ Kind: TypeAlias = tuple[Any, ...]
 
 
 class Line(NamedTuple):
-    """A line of the tree.
-
-    `lead` is drawn before it. `calls` are the equal calls for which it stands.
-    """
+    """A line of the tree. `lead` is drawn before it. `calls` are its equal calls."""
 
     lead: str
     calls: Sequence[CallReport]

@@ -1,4 +1,4 @@
-"""Parts that all commands share: the lineage that they read, common options, output and errors."""
+"""Share among all commands the lineage that they read, common options, output and errors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
-from musubito.cli.blob_option import blobs_at, must_be_its_own
+from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.formatting import CONTROLS
 from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
 from musubito.payloads.blobs import BlobStore
 
 __all__ = [
+    "CommandContext",
     "CommandError",
-    "Here",
     "as_json",
+    "confirm",
     "json_option",
     "json_text",
     "no_inputs_option",
-    "nothing",
+    "no_runs_text",
+    "prints_errors",
     "reader_gone",
-    "says_what_is_wrong",
     "without_error_texts",
 ]
 
@@ -44,12 +45,12 @@ T = TypeVar("T")
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
 LEAST: Final = 20
-"""Columns that a sentence has at least, however narrow the terminal."""
+"""Columns of a sentence, even if the terminal is narrower."""
 
 
 def _or_before(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
     """Return whether a flag was given here or before the command."""
-    return value or option.name in ctx.ensure_object(Here).flags
+    return value or option.name in ctx.ensure_object(CommandContext).flags
 
 
 json_option = click.option(
@@ -65,16 +66,13 @@ no_inputs_option = click.option(
 
 
 class CommandError(click.ClickException):
-    """A request that cannot be met, and a text with the reason and the remedy."""
+    """A request that cannot be met. Its text says why, and what to do."""
 
     exit_code = 2
 
 
 class Screen(Console):
-    """A console whose reader may be gone.
-
-    A line that is wider than the console is not cut.
-    """
+    """A console that cuts no wide line, and whose reader may be gone."""
 
     def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
         """Print without cropping; see `columns.fitted`."""
@@ -85,7 +83,7 @@ class Screen(Console):
         reader_gone()
 
 
-class Here:
+class CommandContext:
     """The context of a command: its store and the terminal.
 
     The store is opened when it is first needed. `flags` are the names of flags that were given before the command.
@@ -93,24 +91,24 @@ class Here:
 
     def __init__(self, environment: Mapping[str, str] = MappingProxyType({}), flags: Collection[str] = ()) -> None:
         self._environment = environment
-        self._given: dict[str, str] = {}
+        self._places: dict[str, str] = {}
         self.flags = flags
 
-    def name(self, option: str, value: str) -> None:
-        """Take a place (`db`, `url` or `blobs`) that was named on the command line, before the command or after it."""
-        if option in self._given:
+    def set_place(self, option: str, value: str) -> None:
+        """Take the value of `--db`, `--url` or `--blobs`, from before the command or from after it."""
+        if option in self._places:
             raise click.UsageError(f"--{option} is given twice; give it once")
-        self._given[option] = value
-        if {"db", "url"} <= self._given.keys():
+        self._places[option] = value
+        if {"db", "url"} <= self._places.keys():
             raise click.UsageError("--db and --url both say where the store is; give one of them")
 
     @property
     def _url_of_environment(self) -> str | None:
-        return None if {"db", "url"} & self._given.keys() else self._environment.get("url")
+        return None if {"db", "url"} & self._places.keys() else self._environment.get("url")
 
     @property
     def _blobs(self) -> str | None:
-        return self._given.get("blobs", self._environment.get("blobs"))
+        return self._places.get("blobs", self._environment.get("blobs"))
 
     def __enter__(self) -> Self:
         return self
@@ -127,9 +125,9 @@ class Here:
 
         Raises `CommandError` if the file does not exist: reading never creates one.
         """
-        url = self._given.get("url", self._url_of_environment)
+        url = self._places.get("url", self._url_of_environment)
         if url is None:
-            path = Path(self._given.get("db", DEFAULT))
+            path = Path(self._places.get("db", DEFAULT))
             self._must_be_there(path)
             return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
         scheme, _, rest = url.partition(":///")
@@ -160,8 +158,8 @@ class Here:
     def before_removal(self) -> None:
         """Raise `MusubitoError` if the named place of large outputs may belong to another database."""
         if self._blobs is not None:
-            together = "blobs" in self._given or self._url_of_environment is not None
-            must_be_its_own(self.lineage, named_together=together)
+            together = "blobs" in self._places or self._url_of_environment is not None
+            check_owner(self.lineage, named_together=together)
 
     @cached_property
     def console(self) -> Console:
@@ -173,13 +171,13 @@ class Here:
         columns = shutil.get_terminal_size((80, 24)).columns
         return Screen(width=columns, highlight=False, markup=False, emoji=False)
 
-    def say(self, text: str | Text, *, after: str | Text = "") -> None:
-        """Print a sentence behind the word `after`.
+    def print_text(self, text: str | Text, *, prefix: str | Text = "") -> None:
+        """Print a sentence after a prefix.
 
         In a terminal a sentence is broken between words, and each line begins below the first one. For programs the
         sentence stays in one line. A word without blanks, such as a path, is never broken.
         """
-        first, sentence = Text.assemble(after), Text.assemble(text)
+        first, sentence = Text.assemble(prefix), Text.assemble(text)
         room = max(LEAST, self.console.width - first.cell_len)
         for line in broken(sentence, room) if self.console.is_terminal else [sentence]:
             self.console.print(first + line, soft_wrap=True)
@@ -222,10 +220,10 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def nothing(here: Here) -> str:
+def no_runs_text(context: CommandContext) -> str:
     """Return the sentence that says why there is no run to show."""
-    if here.lineage.rows("newest_execution")[0][0]:
-        return "No run is in the ledger any more; what earlier ones gave is still stored, see 'musubito stats'."
+    if context.lineage.rows("newest_execution")[0][0]:
+        return "The history has no run any more; results of earlier runs are still stored, see 'musubito stats'."
     return "Nothing has run yet."
 
 
@@ -242,7 +240,18 @@ def without_error_texts(document: Any) -> Any:
     return [without_error_texts(part) for part in document] if isinstance(document, list) else document
 
 
-def says_what_is_wrong(command: Callable[P, T]) -> Callable[P, T]:
+def confirm(question: str, refusal: str) -> None:
+    """Ask a question. Raise `CommandError` with the refusal unless the user agrees."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise CommandError(f"{refusal}; --yes skips the question.") from None
+    if not agreed:
+        raise CommandError(f"{refusal}.")
+
+
+def prints_errors(command: Callable[P, T]) -> Callable[P, T]:
     """Wrap a command: its errors become one line and exit status 2.
 
     A reader that is gone (`| head`) is no error.

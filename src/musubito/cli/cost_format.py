@@ -1,4 +1,4 @@
-"""Costs as text: money where prices are known, tokens otherwise."""
+"""Format costs: as money if prices are known, as tokens otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def money(amount: float) -> str:
 def worth(cost: Cost) -> str:
     """Return a cost as $1.23, or as tokens if no price is known.
 
-    A + says that some of its models have no known price. A cost without tokens is an empty text.
+    A + means that some of its models have no known price. A cost without tokens is an empty text.
     """
     amount = dollars(cost) if cost.total_tokens else None
     if amount is not None:
@@ -32,9 +32,9 @@ def unpriced_note(cost: Cost) -> str:
     models = [clean(model) or "models without a name" for model in unpriced(cost)]
     if not models:
         return ""
-    some = ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
+    names = ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
     try:
         import genai_prices  # noqa: F401, PLC0415 - only to see whether it is installed
     except ImportError:
         return "Tokens only: pip install 'musubito[prices]' shows money."
-    return f"No price is known of {some}."
+    return f"No price is known of {names}."

@@ -1,7 +1,4 @@
-"""A run in progress, drawn again and again while it goes on.
-
-The run may belong to another process.
-"""
+"""Draw a run in progress until it ends. The run may belong to another process."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from musubito.cli.call_tree import calls_table, lines, without_routers
-from musubito.cli.context import Here
+from musubito.cli.context import CommandContext
 from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
@@ -36,22 +33,22 @@ Computing = list[tuple[str, float]]
 """Operations that are being computed, with the milliseconds since each began."""
 
 
-def follow(here: Here, run_id: str, head: Callable[[RunReport], RenderableType]) -> RunReport:
+def follow(context: CommandContext, run_id: str, head: Callable[[RunReport], RenderableType]) -> RunReport:
     """Return the run when it has ended; until then, show it if there is a terminal."""
-    screen = Live(console=here.console, auto_refresh=False, transient=True, vertical_overflow="crop")
-    with screen if here.console.is_terminal else nullcontext():
+    screen = Live(console=context.console, auto_refresh=False, transient=True, vertical_overflow="crop")
+    with screen if context.console.is_terminal else nullcontext():
         calls, changed = -1, time.monotonic()
         while True:
-            report = here.lineage.run(run_id)
+            report = context.lineage.run(run_id)
             # The leases of a killed process are still there, but compute nothing.
-            computing = [] if report.summary.status == STOPPED else _computing(here, run_id)
+            computing = [] if report.summary.status == STOPPED else _computing(context, run_id)
             if report.summary.calls != calls or computing:
                 calls, changed = report.summary.calls, time.monotonic()
             if _ended(report, quiet=time.monotonic() - changed):
                 return report
-            if here.console.is_terminal:
-                explained = with_reasons(here.lineage, report)
-                screen.update(_picture(here, explained, computing, head(explained)), refresh=True)
+            if context.console.is_terminal:
+                explained = with_reasons(context.lineage, report)
+                screen.update(_picture(context, explained, computing, head(explained)), refresh=True)
             time.sleep(EVERY)
 
 
@@ -60,18 +57,18 @@ def _ended(report: RunReport, *, quiet: float) -> bool:
     return run.status == STOPPED or (run.status != "running" and (run.finished_at is not None or quiet >= QUIET))
 
 
-def _computing(here: Here, run_id: str) -> Computing:
+def _computing(context: CommandContext, run_id: str) -> Computing:
     now = time.time()
-    rows = here.lineage.rows("open_leases", owner=bytes.fromhex(run_id)[:12])
+    rows = context.lineage.rows("open_leases", owner=bytes.fromhex(run_id)[:12])
     return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
 
 
-def _picture(here: Here, report: RunReport, computing: Computing, head: RenderableType) -> RenderableType:
+def _picture(context: CommandContext, report: RunReport, computing: Computing, head: RenderableType) -> RenderableType:
     """Return as much of the run as fits: its newest calls, and the operations that are being computed.
 
     The last line of the terminal stays free, since a line that was pushed out of the terminal cannot be erased.
     """
-    console, tree = here.console, lines(without_routers(report.calls))
+    console, tree = context.console, lines(without_routers(report.calls))
     width = console.width - 2  # room for the user's ^C: on a line of its own it would stay on the terminal
     room = console.height - 1 - len(console.render_lines(head, pad=False))
     most = max(1, room // 2, room - len(tree))

@@ -1,4 +1,4 @@
-"""Numbers, times and ids as texts that are short enough for a column."""
+"""Format numbers, times and ids as texts that are short enough for a column."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "ago",
     "clean",
     "count",
+    "counted",
     "duration",
     "lately",
     "not_shown",
@@ -31,14 +32,11 @@ __all__ = [
 ]
 
 MARKS = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
-"""The mark and the colour of each outcome; all others have "·".
-
-The mark alone tells the outcome.
-"""
+"""The mark and the colour of each outcome; all others have "·". The mark alone tells outcomes apart."""
 WIDE: Final = 110
-"""Columns from which on there is room for whole dates and for all counts."""
+"""Columns of a terminal with room for whole dates and for all counts."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that a terminal would obey."""
+"""Matches characters that a terminal would obey."""
 
 
 def short(identity: str) -> str:
@@ -53,10 +51,7 @@ def short_ids(identities: Collection[str]) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text that does nothing to a terminal.
-
-    Recorded texts may hold escape sequences.
-    """
+    """Return a text without escape sequences, which a recorded text may hold."""
     return CONTROLS.sub(lambda control: repr(control[0])[1:-1], text)
 
 
@@ -79,8 +74,13 @@ def count(number: int) -> str:
 
 
 def times(number: int, one: str, many: str = "") -> str:
-    """Return a number of things: 1 node, 2 nodes."""
+    """Return a number of things: 1 run, 2 runs."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def counted(number: int, kind: str) -> str:
+    """Return a number of stored things of a kind, such as "nodes", in the words of users: 2 step results."""
+    return times(number, "step result" if kind == "nodes" else kind.removesuffix("s"))
 
 
 def duration(milliseconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Tables of numbers, one row for each name."""
+"""Print tables of numbers, one row for each name."""
 
 from __future__ import annotations
 

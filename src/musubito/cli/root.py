@@ -1,4 +1,4 @@
-"""The group of all commands, the options that name the database, and how a command ends."""
+"""Define the group of all commands, the options that name the store, and the end of a command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 import musubito
-from musubito.cli.context import Here
+from musubito.cli.context import CommandContext
 from musubito.cli.formatting import one_line
 
 __all__ = ["root"]
@@ -49,6 +49,15 @@ PLACES: Final = {
 """The options that name the store, with their help. They stand before the command or after it."""
 
 
+class _Whole(click.types.StringParamType):
+    """A text that is one value in the environment, too, where Click would split it at blanks."""
+
+    envvar_list_splitter = "\0"
+
+
+WHOLE: Final = _Whole()
+
+
 class Commands(click.Group):
     """A group that imports a command when it is asked for, and prints errors in one line."""
 
@@ -63,7 +72,14 @@ class Commands(click.Group):
         command: click.Command = import_module(f"musubito.cli.commands.{cmd_name}").command
         if not any(param.name == "db" for param in command.params):
             command.params += [
-                click.Option([f"--{name}"], metavar=metavar, help=PLACES[name], expose_value=False, callback=_name)
+                click.Option(
+                    [f"--{name}"],
+                    metavar=metavar,
+                    help=PLACES[name],
+                    multiple=True,
+                    expose_value=False,
+                    callback=_set_places,
+                )
                 for name, metavar in (("db", "PATH"), ("url", "URL"), ("blobs", "URL"))
             ]
         return command
@@ -89,10 +105,10 @@ class Commands(click.Group):
         try:
             status = super().main(*args, **options)
         except click.ClickException as error:
-            _complain(error)
+            _print_error(error)
             sys.exit(error.exit_code)
         except OSError as error:  # such as a full disk
-            _complain(click.ClickException(f"cannot write: {error.strerror or error}"))
+            _print_error(click.ClickException(f"cannot write: {error.strerror or error}"))
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(2)
         except click.Abort:  # Ctrl-C
@@ -100,13 +116,12 @@ class Commands(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _name(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    here = ctx.find_object(Here)
-    if value is not None and here is not None:
-        here.name(option.opts[0].removeprefix("--"), value)
+def _set_places(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    for value in values:
+        ctx.ensure_object(CommandContext).set_place(option.opts[0].removeprefix("--"), value)
 
 
-def _complain(error: click.ClickException) -> None:
+def _print_error(error: click.ClickException) -> None:
     text = one_line(error.format_message())
     if isinstance(error, click.UsageError):
         path = "musubito" if error.ctx is None else error.ctx.command_path
@@ -120,26 +135,26 @@ def _complain(error: click.ClickException) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: musubito --db work.db show last",
 )
-@click.option("--db", metavar="PATH", help=PLACES["db"])
-@click.option("--url", envvar="MUSUBITO_URL", metavar="URL", help=PLACES["url"])
-@click.option("--blobs", envvar="MUSUBITO_BLOBS", metavar="URL", help=PLACES["blobs"])
+@click.option("--db", metavar="PATH", multiple=True, help=PLACES["db"])
+@click.option("--url", envvar="MUSUBITO_URL", metavar="URL", multiple=True, type=WHOLE, help=PLACES["url"])
+@click.option("--blobs", envvar="MUSUBITO_BLOBS", metavar="URL", multiple=True, type=WHOLE, help=PLACES["blobs"])
 @click.option("--json", "json_", is_flag=True, help="As after a command that has it.")
 @click.option("--no-inputs", "no_inputs", is_flag=True, help="As after a command that has it.")
 @click.version_option(musubito.__version__, prog_name="musubito")
 @click.pass_context
-def root(ctx: click.Context, /, **given: Any) -> None:
+def root(ctx: click.Context, /, **options: Any) -> None:
     """Show what your workflows ran, why, and what was saved.
 
     Ids may be shortened to their first digits. These options may also stand after the command. Exit status: 0 fine, 1
     there is a finding, 2 wrong usage or nothing could be answered.
     """
-    flags = [name for name in ("json_", "no_inputs") if given[name]]
-    sources = {name: ctx.get_parameter_source(name) for name in PLACES if given[name] is not None}
-    environment = {name: given[name] for name, source in sources.items() if source is ParameterSource.ENVIRONMENT}
-    here = ctx.obj = ctx.with_resource(Here(environment, flags))
+    flags = [name for name in ("json_", "no_inputs") if options[name]]
+    sources = {name: ctx.get_parameter_source(name) for name in PLACES if options[name]}
+    environment = {name: options[name][0] for name, source in sources.items() if source is ParameterSource.ENVIRONMENT}
+    context = ctx.obj = ctx.with_resource(CommandContext(environment, flags))
     for name, source in sources.items():
-        if source is not ParameterSource.ENVIRONMENT:
-            here.name(name, given[name])
+        for value in options[name] if source is not ParameterSource.ENVIRONMENT else ():
+            context.set_place(name, value)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
         return

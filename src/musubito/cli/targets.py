@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from musubito.cli.context import Here, nothing
+from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
 from musubito.lineage.suggestions import similar_names
@@ -19,16 +19,16 @@ SHORTEST: Final = 4
 """Digits that a shortened id has at least."""
 
 
-def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
+def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
     """Return the run or the node that a text names.
 
     A run is named by its id, its name, or "last". A node is named by its id, or by the name of its step, which stands
     for the newest call of the step. Raises `LineageError` with a hint where to look.
     """
-    lineage = here.lineage
+    lineage = context.lineage
     if what == "last":
         if not lineage.runs(1):
-            raise LineageError(nothing(here))
+            raise LineageError(no_runs_text(context))
         return lineage.run(what)
     if lineage.rows("runs_named", name=what, limit=1):
         return lineage.run(what)
@@ -41,7 +41,7 @@ def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
     except LineageError as no_run:
         is_id = bool(what) and DIGITS.issuperset(what.lower())
         if not is_id or len(what) < SHORTEST:
-            raise LineageError(_unknown(here, what, is_id=is_id)) from None
+            raise LineageError(_unknown(context, what, is_id=is_id)) from None
         try:
             return lineage.node(what)
         except LineageError as no_node:
@@ -55,7 +55,7 @@ def run_or_node(here: Here, what: str) -> RunReport | NodeReport:
             ) from None
 
 
-def run_or_node_or_effect(here: Here, what: str) -> RunReport | NodeReport | UnknownEffect:
+def run_or_node_or_effect(context: CommandContext, what: str) -> RunReport | NodeReport | UnknownEffect:
     """Return what `run_or_node` finds, or the effect in doubt that a text names.
 
     An effect is named by the id that `doctor` shows, by the idempotency key that an error names, or by its step.
@@ -64,15 +64,15 @@ def run_or_node_or_effect(here: Here, what: str) -> RunReport | NodeReport | Unk
     is_id = len(text) >= SHORTEST and DIGITS.issuperset(text)
     effects = [
         effect
-        for effect in unknown_effects(here.lineage)
+        for effect in unknown_effects(context.lineage)
         if effect.operation == what or (is_id and effect.is_called(text))
     ]
-    return effects[-1] if len(effects) == 1 or (effects and not is_id) else run_or_node(here, what)
+    return effects[-1] if len(effects) == 1 or (effects and not is_id) else run_or_node(context, what)
 
 
-def _unknown(here: Here, what: str, *, is_id: bool) -> str:
+def _unknown(context: CommandContext, what: str, *, is_id: bool) -> str:
     if is_id:
         return f"{what!r} is too short: an id takes at least {SHORTEST} digits. 'musubito runs' lists the runs."
-    similar = similar_names(what, [name for _, name, _ in here.lineage.rows("operations")])
+    similar = similar_names(what, [name for _, name, _ in context.lineage.rows("operations")])
     hint = f"Did you mean {', '.join(similar)}?" if similar else "'musubito runs' lists the runs."
     return f"no run and no step is called {what!r}. {hint}"

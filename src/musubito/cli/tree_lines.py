@@ -1,4 +1,4 @@
-"""The lines that draw a tree, and groups of equal things that are drawn as one."""
+"""Draw the lines of a tree, and group equal things that are drawn as one."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class MaintenanceThread:
         self._unwritten = []
         if self._lost:
             calls = "1 call is" if self._lost == 1 else f"{self._lost} calls are"
-            self._engine.fault_log.say_of_loss(f"{calls} not in the ledger: it could not be written")
+            self._engine.fault_log.say_of_loss(f"{calls} not in the history: it could not be written")
             self._lost = 0
 
     def _work(self) -> None:
@@ -169,7 +169,7 @@ class MaintenanceThread:
             self._engine._verify_key()
             self._engine.storage.write([ledger])
         except StoreBusy as fault:
-            LOGGER.debug("the ledger is written later: %s", fault)
+            LOGGER.debug("the history is written later: %s", fault)
         except (StoreClosed, WrongKey):
             # An engine without the key of its namespace can call no step, and its runs must not be recorded there. Or
             # the engine was closed by code that had it before this engine was done with it.
@@ -177,7 +177,7 @@ class MaintenanceThread:
             return True
         except StoreError as fault:
             self._failures += 1
-            LOGGER.debug("the ledger is written later: %s", fault)
+            LOGGER.debug("the history is written later: %s", fault)
         else:
             return True
         return False

@@ -82,4 +82,4 @@ def _end(end: Callable[[], None]) -> None:
     thread.start()
     thread.join(LAST_SECONDS)
     if thread.is_alive():
-        LOGGER.warning("a worker ends before its store has taken what is left for the ledger")
+        LOGGER.warning("a worker ends before its store has taken the rest of the history")

@@ -79,10 +79,10 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
             hint = (
                 f"did you mean {', '.join(similar)}?" if similar else "'musubito runs' and 'musubito show' name some."
             )
-            raise LineageError(f"no operation, node or run is called {what!r}; {hint}") from error
+            raise LineageError(f"no step, call or run is called {what!r}; {hint}") from error
         return [Forget("", nodes=[node])]
     if node is not None:
-        raise LineageError(f"{what} is both a node and a run; give more digits")
+        raise LineageError(f"{what} is both a call and a run; give more digits")
     return [Forget("", run=binary(part)) for part, *_ in lineage.rows("parts_of_run", run=run)]
 
 
@@ -93,7 +93,7 @@ def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
     """
     operations = lineage.rows("operations_in", namespace=namespace)
     if not operations:
-        raise LineageError(f"nothing was recorded in a namespace {namespace!r}")
+        raise LineageError(f"nothing was recorded in a namespace {namespace!r}; 'musubito stats' lists the steps")
     return [Forget(namespace, operation=operation) for (operation,) in operations]
 
 

@@ -116,7 +116,7 @@ def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
     nodes = (
         Vertex(report.node_id, report.namespace, report.operation, {_status(report): 1}) for report in reports.values()
     )
-    title = f"node {short_id(node.node_id)} {node.operation}"
+    title = f"call {short_id(node.node_id)} {node.operation}"
     return Graph(title, tuple(nodes), _edges((*_data(lineage, numbers), *calls)), ())
 
 

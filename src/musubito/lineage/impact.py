@@ -185,8 +185,8 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> s
 def _unknown(operation: str, names: Collection[str]) -> str:
     similar = similar_names(operation, names)
     if similar:
-        return f"no operation is called {operation!r}; there is {_some(similar)}"
-    return f"no operation is called {operation!r}; " + (
+        return f"no step is called {operation!r}; there is {_some(similar)}"
+    return f"no step is called {operation!r}; " + (
         f"there is {_some(sorted(names))}" if names else "nothing has run yet"
     )
 

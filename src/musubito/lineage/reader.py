@@ -38,15 +38,15 @@ from musubito.store.rows import LeaseOwner, Stored
 from musubito.values.display import plain, without_secrets
 from musubito.values.redaction import scrubbed
 
-__all__ = ["Lineage", "short_id", "tokens_said"]
+__all__ = ["Lineage", "short_id", "tokens_of_call"]
 
 EVER: Final = 1e18
 """Seconds since the epoch, later than any run."""
 SHORTEST: Final = 4
 """Hexadecimal digits that a shortened id has at least."""
-LONGEST: Final = {"node": 32, "run": 17}
+LONGEST: Final = {"call": 32, "run": 17}
 """Bytes of a whole id, by the kind of thing that has it."""
-SHOWN: Final = {"node": "musubito show last", "run": "musubito runs"}
+LISTED_BY: Final = {"call": "musubito show last", "run": "musubito runs"}
 """The command that lists the ids of a kind."""
 Row = tuple[Any, ...]
 
@@ -77,7 +77,7 @@ class Lineage:
         """
         scheme, _, path = url.partition(":///")
         if scheme == "sqlite" and not Path(path).is_file():
-            raise LineageError(f"there is no database at {path}")
+            raise LineageError(f"there is no database at {path}; give the path of one in which something has run")
         return cls(MusubitoEngine.from_url(url))
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Lineage:
         if text == "last":
             newest = self.runs(1)
             if not newest:
-                raise LineageError("nothing has run yet")
+                raise LineageError("nothing has run yet, or it ran in another database")
             return bytes.fromhex(newest[0].run_id)
         named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls_named", name=text, limit=1)
         if named:
@@ -178,7 +178,7 @@ class Lineage:
                 cost = Cost(tokens={model: Tokens(tokens_in, tokens_out)})
                 spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
         for (used_by_call,) in (row for rows in used_without_execution for row in rows):
-            spent += Cost(tokens=tokens_said(used_by_call))
+            spent += Cost(tokens=tokens_of_call(used_by_call))
         first, last, ended, operation = self.rows("span_of_run", run=run)[0]
         if recorded:
             _, name, tags, started_at, finished_at, status, _, *process = recorded[0]
@@ -283,7 +283,7 @@ class Lineage:
     @tells_damage
     def number(self, node: str) -> int:
         """Return the number that a node has in the store."""
-        numbers = self.rows("numbers_of_node", node=self._unique("node", node, "nodes_like"))
+        numbers = self.rows("numbers_of_node", node=self._unique("call", node, "nodes_like"))
         return int(numbers[0][0])
 
     @tells_damage
@@ -360,14 +360,16 @@ class Lineage:
         """Return the one id of this kind that begins with these digits."""
         short, size = text.lower().strip(), LONGEST[kind]
         if kind == "run" and not set(short) <= set("0123456789abcdef"):
-            raise LineageError(f"no run is called {text!r}, see {SHOWN[kind]!r}")
+            raise LineageError(f"no run is called {text!r}, see {LISTED_BY[kind]!r}")
         if len(short) < SHORTEST or len(short) > 2 * size or not set(short) <= set("0123456789abcdef"):
-            raise LineageError(f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {SHOWN[kind]!r}")
+            raise LineageError(
+                f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {LISTED_BY[kind]!r}"
+            )
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
         ids = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
         if not ids:
-            raise LineageError(f"no {kind} begins with {text}")
+            raise LineageError(f"no {kind} begins with {text}, see {LISTED_BY[kind]!r}")
         if len(ids) > 1:
             some = ", ".join(short_id(identity.hex(), len(short) + 4) for identity in ids[:3])
             raise LineageError(f"several {kind}s begin with {text}: {some} ...; give more digits")
@@ -414,7 +416,7 @@ def _tags(tags: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"tags": value}
 
 
-def tokens_said(used: str) -> dict[str, Tokens]:
+def tokens_of_call(used: str) -> dict[str, Tokens]:
     """Return the tokens by model of a call without an execution, from its line in the history.
 
     A damaged line has no tokens.

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from musubito.lineage.corruption import binary, tells_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage, tokens_said
+from musubito.lineage.reader import Lineage, tokens_of_call
 from musubito.lineage.reports import Cost, LineageError, Tokens
 from musubito.values.redaction import scrubbed
 
@@ -110,7 +110,7 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
 def _token_rows(used: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield the tokens of calls without an execution, as rows like those of `savings_usage`."""
     for *keys, used_by_call in used:
-        for model, tokens in tokens_said(used_by_call).items():
+        for model, tokens in tokens_of_call(used_by_call).items():
             yield (*keys, 0, model, *tokens, 1)
 
 

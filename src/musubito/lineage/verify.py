@@ -22,17 +22,15 @@ __all__ = ["Checked", "Finding", "verify"]
 
 SLICE: Final = 200
 """Rows that are read at a time; a payload may be large."""
-RUNS_AGAIN: Final = (
-    "It will simply run again when it is called; 'musubito invalidate {node}' says so to those that called it."
-)
+RUNS_AGAIN: Final = "It runs again when it is called; 'musubito invalidate {node}' makes its callers run again, too."
 ELSEWHERE: Final = (
     "If large outputs lie elsewhere (ObjectBlobs), say where: 'musubito --blobs URL verify'. If it is lost, {lost}."
 )
 UNREACHED: Final = "Where large outputs lie could not be read: see to that, and verify again."
 LOST: Final = "it runs again when it is called"
-LOST_EFFECT: Final = "whoever asks for its result is told so"
-ONLY_SHOWN: Final = "Nothing is replayed by it; it is only not shown. 'musubito forget {node}' removes it."
-EFFECT: Final = "It took place; whoever asks for its result is told that it is lost."
+LOST_EFFECT: Final = "a call of it raises EffectOutcomeUnknown, or asks on_unknown"
+ONLY_SHOWN: Final = "No replay needs it; it is only not shown. 'musubito forget {node}' removes it."
+EFFECT: Final = f"It took place, and its result is lost: {LOST_EFFECT}."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
 NOWHERE: Final = "?"
 """The namespace of an artifact whose own one is not there."""
@@ -122,7 +120,7 @@ def _unreadable(table: str, fault: StoreError) -> Finding:
 
 def _finding(table: str, node: bytes | None, operation: str | None, problem: str, remedy: str) -> Finding:
     node_id = node.hex() if node else ""
-    return Finding(table, node_id, operation or "", problem, remedy.format(node=node_id[:10] or "NODE"))
+    return Finding(table, node_id, operation or "", problem, remedy.format(node=node_id[:10] or "CALL"))
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
@@ -178,7 +176,9 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
         namespace,
     ) = row
     if node is None:
-        yield _finding("executions", None, None, f"execution {number} ran at a node that is not there", RUNS_AGAIN)
+        yield _finding(
+            "executions", None, None, f"execution {number} belongs to a step result that is not there", RUNS_AGAIN
+        )
     problem = None
     if payload is not None:
         problem = _problem_with(lineage, namespace, Stored(payload, codec), artifact)
@@ -230,22 +230,26 @@ def _part(lineage: Lineage, row: Row) -> Iterator[Finding]:
 def _node(_: Lineage, row: Row) -> Iterator[Finding]:
     number, node, operation, gone = row
     if gone is not None:
-        yield _finding("nodes", node, operation, f"node {number} names its {gone}, which is not there", RUNS_AGAIN)
+        yield _finding(
+            "nodes", node, operation, f"step result {number} names its {gone}, which is not there", RUNS_AGAIN
+        )
 
 
 def _edge(_: Lineage, row: Row) -> Iterator[Finding]:
     parent, child, operation = row[3:]
     if parent is None or child is None:
         end = "from" if parent is None else "to"
-        yield _finding("edges", child or parent, operation, f"an edge leads {end} a node that is not there", RUNS_AGAIN)
+        yield _finding(
+            "edges", child or parent, operation, f"an edge leads {end} a step result that is not there", RUNS_AGAIN
+        )
 
 
 def _use(_: Lineage, row: Row) -> Iterator[Finding]:
     (execution, called), (caller, callee, asked, node, operation) = row[:2], row[4:]
-    gone = "execution" if caller is None or callee is None else "node" if asked is None else None
+    gone = "an execution" if caller is None or callee is None else "a step result" if asked is None else None
     if gone is not None:
-        problem = f"that execution {execution} called {called} names an {gone} that is not there"
-        yield _finding("uses", node, operation, problem.replace("an node", "a node"), RUNS_AGAIN)
+        problem = f"that execution {execution} called {called} names {gone} that is not there"
+        yield _finding("uses", node, operation, problem, RUNS_AGAIN)
 
 
 def _effect(_: Lineage, row: Row) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`musubito diff`: two runs side by side."""
+"""`musubito diff`: show two runs side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, json_option, prints_errors
 from musubito.cli.cost_format import worth
 from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.cli.number_tables import print_table
@@ -31,18 +31,18 @@ MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-
 @click.argument("after", metavar="RUN")
 @json_option
 @click.pass_context
-@says_what_is_wrong
+@prints_errors
 def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
-    """Show what differs between two runs: nodes that changed (~), came (+) or went (-).
+    """Show what differs between two runs: calls that changed (~), came (+) or went (-).
 
-    A RUN is an id, a name (its newest run), or "last". Calls of equal nodes are the same, whether they ran or were
+    A RUN is an id, a name (its newest run), or "last". Calls with one id are the same, whether they ran or were
     replayed. The calls that a replayed call does not make again count as no difference. Exit status 1 if the runs
     differ.
     """
-    here: Here = ctx.obj
-    comparison = compare(here.lineage, before, after)
+    context: CommandContext = ctx.obj
+    comparison = compare(context.lineage, before, after)
     if json_:
-        here.json(
+        context.json(
             {
                 "differ": comparison.differ,
                 "before": comparison.before,
@@ -51,12 +51,12 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
             }
         )
     else:
-        _print_runs(here.console, comparison.before, comparison.after)
+        _print_runs(context.console, comparison.before, comparison.after)
         click.echo()
         if comparison.differ:
-            _print_calls(here.console, comparison)
+            _print_calls(context.console, comparison)
             click.echo()
-        here.say(_summary(comparison))
+        context.print_text(_summary(comparison))
     if comparison.differ:
         ctx.exit(1)
 

@@ -10,9 +10,9 @@ from typing import Final
 import click
 from rich.text import Text
 
-from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, json_option, prints_errors
 from musubito.cli.cost_format import worth
-from musubito.cli.formatting import ago, clean, duration, short, size, times
+from musubito.cli.formatting import ago, clean, counted, duration, short, size, times
 from musubito.errors import StoreError
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.blobs import blobs
@@ -33,7 +33,7 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check. `which` names the findings, where there may be several."""
+    """The result of one check. `which` names the findings if there may be several."""
 
     name: str
     fine: bool
@@ -44,15 +44,15 @@ class Check:
 @click.command("doctor", short_help="Whether the store is sound.", epilog="Example: musubito doctor")
 @json_option
 @click.pass_context
-@says_what_is_wrong
+@prints_errors
 def command(ctx: click.Context, json_: bool) -> None:
     """Tell whether the store is sound: schema, integrity, size, permissions, what was left behind.
 
     Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
     if something is not as it should be.
     """
-    here: Here = ctx.obj
-    lineage = here.lineage
+    context: CommandContext = ctx.obj
+    lineage = context.lineage
     storage = lineage.engine.storage
     condition: Condition | ServerCondition = storage.condition()  # type: ignore[attr-defined]
     checks = list(_file(condition) if isinstance(condition, Condition) else _server(condition))
@@ -69,36 +69,36 @@ def command(ctx: click.Context, json_: bool) -> None:
             raise
         checks.append(Check("contents", False, str(fault)))
     if json_:
-        here.json({"checks": checks, "counts": counts, "never_replayed": never})
+        context.json({"checks": checks, "counts": counts, "never_replayed": never})
     else:
         for check in checks:
             mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
-            here.say(clean(check.says), after=Text.assemble(mark, (f"{check.name:<12}", "bold")))
-            for each in check.which[:SHOWN]:
-                here.say(clean(each), after="    ")
+            context.print_text(clean(check.says), prefix=Text.assemble(mark, (f"{check.name:<12}", "bold")))
+            for finding in check.which[:SHOWN]:
+                context.print_text(clean(finding), prefix="    ")
             if len(check.which) > SHOWN:
-                here.say(f"and {len(check.which) - SHOWN:,} more", after="    ")
+                context.print_text(f"and {len(check.which) - SHOWN:,} more", prefix="    ")
         if counts:
-            held = ", ".join(times(number, kind[:-1]) for kind, number in counts.items())
-            here.say(held, after=Text.assemble("  ", (f"{'contents':<12}", "bold")))
-        _tell_of_never_replayed(here, never)
+            contents = ", ".join(counted(number, kind) for kind, number in counts.items())
+            context.print_text(contents, prefix=Text.assemble("  ", (f"{'contents':<12}", "bold")))
+        _print_never_replayed(context, never)
     if not all(check.fine for check in checks):
         ctx.exit(1)
 
 
-def _tell_of_never_replayed(here: Here, never: list[Unreplayed]) -> None:
+def _print_never_replayed(context: CommandContext, never: list[Unreplayed]) -> None:
     if never:
-        here.say(Text("\nnever replayed", style="bold"))
-    for each in never[:SHOWN]:
-        took = ", ".join(filter(None, (duration(each.cost.milliseconds), worth(each.cost))))
-        here.say(f"{clean(each.operation)}: {times(each.executions, 'execution')}, {took}", after="  ")
-        told = [part for part in each.parts if part not in each.says]
-        more = f": {', '.join(told[:SHOWN])}" if told else ""
-        here.say(clean(f"{each.says}{more}"), after="    ")
-        if each.remedy:
-            here.say(Text(clean(each.remedy), style="dim"), after="    ")
+        context.print_text(Text("\nnever replayed", style="bold"))
+    for entry in never[:SHOWN]:
+        cost = ", ".join(filter(None, (duration(entry.cost.milliseconds), worth(entry.cost))))
+        context.print_text(f"{clean(entry.operation)}: {times(entry.executions, 'execution')}, {cost}", prefix="  ")
+        others = [part for part in entry.parts if part not in entry.says]
+        parts = f": {', '.join(others[:SHOWN])}" if others else ""
+        context.print_text(clean(f"{entry.says}{parts}"), prefix="    ")
+        if entry.remedy:
+            context.print_text(Text(clean(entry.remedy), style="dim"), prefix="    ")
     if len(never) > SHOWN:
-        here.say(f"and {len(never) - SHOWN:,} more; --json shows all", after="  ")
+        context.print_text(f"and {len(never) - SHOWN:,} more; --json shows all", prefix="  ")
 
 
 def _file(state: Condition) -> Iterator[Check]:
@@ -123,9 +123,9 @@ def _server(state: ServerCondition) -> Iterator[Check]:
     yield Check("server", True, f"PostgreSQL {state.server}")
     yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
     yield Check("size", True, size(state.size))
-    some = ", ".join(state.not_allowed[:3]) + (", ..." if len(state.not_allowed) > 3 else "")
+    tables = ", ".join(state.not_allowed[:3]) + (", ..." if len(state.not_allowed) > 3 else "")
     remedy = "Let the owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA musubito to it."
-    gap = f"this role may not read and write {some}. {remedy}"
+    gap = f"this role may not read and write {tables}. {remedy}"
     yield Check("rights", not state.not_allowed, gap if state.not_allowed else "all tables can be read and written")
 
 
@@ -139,49 +139,51 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "leases",
         leases,
         "ran out",
-        "Their processes died, and whoever asks next takes them over; 'musubito prune' clears those of this host.",
+        "Their processes died, and the next call takes them over; 'musubito prune' clears those of this host.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"
         for run, name, at in lineage.rows("runs_without_end", before=now - DAY)
     ]
-    yield _none_of("runs", runs, "in progress for over a day", "If no process does them any more, it died.")
-    effects = [
-        f"{each.operation} {short(each.node_id) or f'effect {short(each.effect_key)}'} ({ago(each.began_at, now)})"
-        for each in unknown_effects(lineage)
-    ]
     yield _none_of(
-        "effects",
-        effects,
-        "with unknown outcome",
-        REMEDY,
+        "runs",
+        runs,
+        "in progress for over a day",
+        "If no process works on them any more, it died; 'musubito prune' removes them by age.",
     )
+    effects = [
+        f"{effect.operation} {short(effect.node_id) or f'effect {short(effect.effect_key)}'} "
+        f"({ago(effect.began_at, now)})"
+        for effect in unknown_effects(lineage)
+    ]
+    yield _none_of("effects", effects, "with unknown outcome", REMEDY)
 
 
 def _blobs(lineage: Lineage) -> Iterator[Check]:
-    found, orphans, _ = blobs(lineage)
-    if found:
-        left = sum(file.size for file in orphans)
-        more = f"; {len(orphans):,} of them ({size(left)}) left behind, prune removes them" if orphans else ""
-        said = f"{times(len(found), 'large output')}, {size(sum(file.size for file in found))}{more}"
-        yield Check("blobs", True, said)
+    files, orphans, _ = blobs(lineage)
+    if files:
+        orphan_size = size(sum(file.size for file in orphans))
+        note = f"; {len(orphans):,} of them ({orphan_size}) left behind, prune removes them" if orphans else ""
+        yield Check(
+            "blobs", True, f"{times(len(files), 'large output')}, {size(sum(file.size for file in files))}{note}"
+        )
 
 
 def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
-    asked: dict[str, list[str]] = {}
-    for each in unrepeatable_of_operations(lineage):
-        asked.setdefault(f"{each.operation} ({each.step_type})", []).append(str(each.asked))
-    if asked:
+    things_by_step: dict[str, list[str]] = {}
+    for thing in unrepeatable_of_operations(lineage):
+        things_by_step.setdefault(f"{thing.operation} ({thing.step_type})", []).append(str(thing.asked))
+    if things_by_step:
         remedy = (
-            "A replay returns the answer of that moment, however old it is. If it may not be older than some time, say "
+            "A replay returns the answer of that moment, however old it is. If it must not be too old, say "
             "ttl_seconds=... in the step's StepConfiguration."
         )
-        says = f"{times(len(asked), 'operation')} asked for what is another each time. {remedy}"
-        which = tuple(f"{operation}: {'; '.join(things)}" for operation, things in asked.items())
+        says = f"{times(len(things_by_step), 'step')} asked for something that differs each time. {remedy}"
+        which = tuple(f"{step}: {'; '.join(things)}" for step, things in things_by_step.items())
         yield Check("repeatable", True, says, which)
 
 
-def _none_of(name: str, found: list[str], how: str, remedy: str) -> Check:
-    if not found:
+def _none_of(name: str, findings: list[str], how: str, remedy: str) -> Check:
+    if not findings:
         return Check(name, True, f"none {how}")
-    return Check(name, False, f"{len(found):,} {how}. {remedy}", tuple(found))
+    return Check(name, False, f"{len(findings):,} {how}. {remedy}", tuple(findings))

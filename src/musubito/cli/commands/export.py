@@ -1,4 +1,4 @@
-"""`musubito export`: a run, or what hangs together with a node, for other programs."""
+"""`musubito export`: export a run, or a call with its lineage, for other programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from musubito.cli.context import CommandError, Here, json_option, json_text, no_inputs_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, CommandError, json_option, json_text, no_inputs_option, prints_errors
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
@@ -20,25 +20,32 @@ FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
 
 @click.command(
     "export",
-    short_help="A run or a node as Mermaid, DOT, JSON or OpenLineage.",
+    short_help="A run or a call as Mermaid, DOT, JSON or OpenLineage.",
     epilog="Example: musubito export last --format mermaid -o run.mmd",
 )
 @click.argument("what", metavar="RUN|CALL|STEP")
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="mermaid", show_default=True, help="How.")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Into a file; else it is printed."
+    "--format", "format_", type=click.Choice(FORMATS), default="mermaid", show_default=True, help="The format."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; else the export is printed.",
 )
 @json_option
 @no_inputs_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, what: str, format_: str, output: Path | None, json_: bool, no_inputs: bool) -> None:
-    """Export the graph of a run, or of all that a node came of and that came of it.
+@prints_errors
+def command(
+    context: CommandContext, what: str, format_: str, output: Path | None, json_: bool, no_inputs: bool
+) -> None:
+    """Export the graph of a run, or of a call with all calls upstream and downstream of it.
 
-    OpenLineage: run events as one JSON list. Contents are in none but json, and not in that with --no-inputs.
+    OpenLineage: run events as one JSON list. Only json has contents, and none with --no-inputs.
     """
-    lineage = here.lineage
-    text = _exported(lineage, run_or_node(here, what), "json" if json_ else format_, contents=not no_inputs)
+    lineage = context.lineage
+    text = _exported(lineage, run_or_node(context, what), "json" if json_ else format_, contents=not no_inputs)
     if output is None:
         click.echo(text, nl=False)
         return

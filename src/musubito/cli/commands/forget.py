@@ -1,4 +1,4 @@
-"""`musubito forget`: contents that must not be stored any more."""
+"""`musubito forget`: erase contents that must not be stored any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import click
 
 from musubito.cli.blob_option import not_found
-from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, CommandError, confirm, json_option, prints_errors
 from musubito.cli.formatting import clean, short, size, times
 from musubito.lineage.erase import (
     Forgetting,
@@ -59,9 +59,9 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
+@prints_errors
 def command(
-    here: Here,
+    context: CommandContext,
     what: str | None,
     namespace: str | None,
     where: str | None,
@@ -77,17 +77,17 @@ def command(
     forgotten result meanwhile, its own result is stored: --below erases it when that step has ended.
     """
     if what is None and namespace is None and where is None:
-        raise click.UsageError(
-            "name a node, a run or an operation, or a --namespace, or what the input holds by --where"
-        )
+        raise click.UsageError("name a call, a run or a step, or a --namespace, or a value of the input by --where")
     if [what, namespace, where].count(None) != 2:
         raise click.UsageError(
-            "a node, a run or an operation, a --namespace and --where each say what to forget; give one of them, and "
-            "call forget once for each"
+            "a call, a run or a step, a --namespace and --where each say what to forget; give one of them, and call "
+            "forget once for each"
         )
     if namespace is not None and below:
-        raise click.UsageError("a --namespace is forgotten whole; what others made of it is found by --below of a node")
-    lineage, inputs = here.lineage, list[tuple[int, bytes]]()
+        raise click.UsageError(
+            "a --namespace is forgotten whole; --below of a call finds the results of other namespaces that used it"
+        )
+    lineage, inputs = context.lineage, list[tuple[int, bytes]]()
     if namespace is not None:
         wanted = in_namespace(lineage, namespace)
     elif where is not None:
@@ -110,43 +110,48 @@ def command(
     wanted = with_all_below(lineage, wanted) if below else wanted
     name = clean(what or where or f"namespace {namespace}")
     if dry_run:
-        _foretell(here, f"{name}{_named_things(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        _print_preview(context, f"{name}{_targets(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
         return
     if not yes:
-        _ask(f"{name}{_named_things(wanted)}")
-    here.before_removal()
+        confirm(f"Forget {name}{_targets(wanted)}? It cannot be undone.", "nothing was forgotten")
+    context.before_removal()
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
-    _tell(here, name, done, json_=json_)
+    _print_report(context, name, done, json_=json_)
 
 
-def _foretell(here: Here, name: str, would: ToForget, *, json_: bool) -> None:
+def _print_preview(context: CommandContext, name: str, would: ToForget, *, json_: bool) -> None:
     if json_:
-        here.json(would)
+        context.json(would)
         return
-    here.say(
+    context.print_text(
         f"Would forget {name}: {times(would.executions, 'execution')}, {times(would.inputs, 'stored input')}, "
         f"{size(would.size)} of contents."
     )
 
 
-def _tell(here: Here, name: str, done: Forgetting, *, json_: bool) -> None:
+def _print_report(context: CommandContext, name: str, done: Forgetting, *, json_: bool) -> None:
     if json_:
-        here.json(done)
+        context.json(done)
         return
-    here.say(f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased.")
+    context.print_text(
+        f"{name}: {times(done.executions, 'execution')} forgotten, {size(done.size)} of contents erased."
+    )
     click.echo(f"{times(done.inputs, 'stored input')} and {times(done.parts, 'piece')} of stored inputs among it.")
     if done.nodes or done.runs:
-        click.echo(f"{times(done.nodes, 'node')} and {times(done.runs, 'run')} removed.")
+        click.echo(f"{times(done.nodes, 'step result')} and {times(done.runs, 'run')} removed.")
     if done.elsewhere:
-        click.echo(not_found(here.lineage, done.elsewhere), err=True)
+        click.echo(not_found(context.lineage, done.elsewhere), err=True)
     if not done.erased:
-        here.say("Somebody is reading: the bytes leave the files when forget is called again, or the last one closes.")
+        context.print_text(
+            "The database is being read: the bytes leave its files when forget is called again, or when its last user "
+            "closes it."
+        )
 
 
-def _named_things(wanted: list[Forget]) -> str:
-    """Return the operations, nodes and runs that are concerned, in parentheses.
+def _targets(wanted: list[Forget]) -> str:
+    """Return the steps, calls and runs that are concerned, in parentheses.
 
-    A single one is what the user named, and is not repeated.
+    A single one is the one that the user named, and is not repeated.
     """
     operations = sorted({clean(change.operation) for change in wanted if change.operation})
     nodes = sorted({short(node.hex()) for change in wanted for node in change.nodes})
@@ -156,13 +161,3 @@ def _named_things(wanted: list[Forget]) -> str:
     if len(things) < 2 and not runs:
         return ""
     return f" ({', '.join(things[:5])}{f' and {len(things) - 5} more' if len(things) > 5 else ''})"
-
-
-def _ask(what: str) -> None:
-    try:
-        agreed = click.confirm(f"Forget {what}? It cannot be undone.", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise CommandError("nothing was forgotten; --yes skips the question.") from None
-    if not agreed:
-        raise CommandError("nothing was forgotten.")

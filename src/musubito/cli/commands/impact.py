@@ -1,11 +1,11 @@
-"""`musubito impact`: what would go stale if an operation changed."""
+"""`musubito impact`: show what would go stale if a step changed."""
 
 from __future__ import annotations
 
 import click
 from rich.console import Console
 
-from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, json_option, prints_errors
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.number_tables import print_table
@@ -23,17 +23,17 @@ __all__ = ["command"]
 @click.argument("operation", metavar="STEP|PART")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, operation: str, json_: bool) -> None:
+@prints_errors
+def command(context: CommandContext, operation: str, json_: bool) -> None:
     """Show what would go stale if a step or a part of code changed, with the recorded cost of running it again.
 
     PART is a helper, a prompt or a tool as 'musubito why' names it. Listed are the results of the step, of steps whose
     code contains it, the results downstream, and those that called any of them, each as it stands after the last edits.
     If one of the list called another, the time of the outer one includes that of the inner one.
     """
-    report = impact(here.lineage, operation)
+    report = impact(context.lineage, operation)
     if json_:
-        here.json(report)
+        context.json(report)
         return
     name = clean(operation)
     if not report.total.nodes:
@@ -41,14 +41,14 @@ def command(here: Here, operation: str, json_: bool) -> None:
         return
     cost = report.total.cost
     most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
-    here.console.print(
+    context.console.print(
         f"If {name} changes, {times(report.total.nodes, 'result')} may have to run again: at most {most}."
     )
     click.echo()
-    _print(here.console, report)
+    _print(context.console, report)
     note = unpriced_note(cost)
     if note:
-        here.console.print(note)
+        context.console.print(note)
 
 
 def _print(console: Console, report: Impact) -> None:

@@ -1,4 +1,4 @@
-"""`musubito invalidate`: results that must not be replayed any more."""
+"""`musubito invalidate`: never replay some results again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
 from musubito.cli.formatting import clean, short, times
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.suggestions import similar_names
@@ -33,8 +33,8 @@ class Target(NamedTuple):
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, what: str, yes: bool, json_: bool) -> None:
+@prints_errors
+def command(context: CommandContext, what: str, yes: bool, json_: bool) -> None:
     """Never again replay the results of a step, or of one call.
 
     Results of steps that called it are not replayed again either. A step that consumed its result is stale: the next
@@ -42,16 +42,22 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
 
     STEP is a name (in all namespaces that have it), CALL an id as 'musubito show RUN' lists it.
     """
-    lineage = here.lineage
+    lineage = context.lineage
     targets = _targets(lineage, what)
     params = [{"operation": target.operation, "node": target.node} for target in targets]
     counts = [row for (row,) in lineage.ask(*(("executions_of", named) for named in params))]
     executions, _, effects = (sum(row[column] for row in counts) for column in range(3))
     name = short(what) if targets[0].node is not None else clean(what)
     if not yes:
-        _ask(f"{name}: {times(executions, 'execution')}", [target.change.namespace for target in targets], effects)
+        namespaces = [target.change.namespace for target in targets]
+        places = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
+        warning = f" {_effects_warning(effects)}" if effects else ""
+        confirm(
+            f"{name}: {times(executions, 'execution')} in {places}.{warning} Never replay them again?",
+            "nothing was invalidated",
+        )
     elif effects:
-        click.echo(_again(effects), err=True)
+        click.echo(_effects_warning(effects), err=True)
     # Counted again: while the question was open, others may have gone on.
     invalid, all_invalid = _invalid(lineage, params)
     # Written without the engine, which has no key: ids and names are the same in an encrypted namespace.
@@ -61,7 +67,7 @@ def command(here: Here, what: str, yes: bool, json_: bool) -> None:
     callers = max(0, all_now_invalid - all_invalid - newly)
     stale = sum(rows[0][0] for rows in lineage.ask(*(("stale_below", named) for named in params)))
     if json_:
-        here.json({"executions": count, "newly_invalid": newly, "callers": callers, "stale": stale})
+        context.json({"executions": count, "newly_invalid": newly, "callers": callers, "stale": stale})
         return
     before = f" ({count - newly:,} had been before)" if count > newly else ""
     click.echo(f"{name}: {times(count, 'execution')} invalidated{before}.")
@@ -98,19 +104,7 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
     return [Target(change, None, number)]
 
 
-def _again(effects: int) -> str:
+def _effects_warning(effects: int) -> str:
     """Return the warning that effects are no longer known to be done."""
     was = "was done; it" if effects == 1 else "were done; they"
     return f"{times(effects, 'external effect')} {was} will take place again at the next call."
-
-
-def _ask(what: str, namespaces: list[str], effects: int) -> None:
-    namespaces_text = f"namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
-    again = f" {_again(effects)}" if effects else ""
-    try:
-        agreed = click.confirm(f"{what} in {namespaces_text}.{again} Never replay them again?", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise CommandError("nothing was invalidated; --yes skips the question.") from None
-    if not agreed:
-        raise CommandError("nothing was invalidated.")

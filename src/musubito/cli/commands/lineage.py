@@ -1,4 +1,4 @@
-"""`musubito lineage`: what a node came of, or what came of it."""
+"""`musubito lineage`: show what is upstream or downstream of a call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong, without_error_texts
+from musubito.cli.context import (
+    CommandContext,
+    as_json,
+    json_option,
+    no_inputs_option,
+    prints_errors,
+    without_error_texts,
+)
 from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
 from musubito.cli.table_layout import GAP, Name, fitted
 from musubito.cli.targets import run_or_node
@@ -36,8 +43,8 @@ LEAVES: Final = 8
 class Line(NamedTuple):
     """A line of the tree.
 
-    `lead` is drawn before it. `nodes` are the equal nodes for which it stands. `kind` is the kind of the edge between
-    these nodes and the line above: "data" or "call".
+    `lead` is drawn before it. `nodes` are its equal nodes. `kind` is the kind of the edge between these nodes and the
+    line above: "data" or "call".
     """
 
     lead: str
@@ -47,51 +54,55 @@ class Line(NamedTuple):
 
 
 @click.command(
-    "lineage", short_help="What a result came of, or what came of it.", epilog="Example: musubito lineage 3f9a1c20 --up"
+    "lineage",
+    short_help="What is upstream or downstream of a result.",
+    epilog="Example: musubito lineage 3f9a1c20 --up",
 )
 @click.argument("what", metavar="CALL|STEP")
-@click.option("--up/--down", default=True, help="What it came of (the default), or what came of it.")
-@click.option("--depth", default=10, show_default=True, type=click.IntRange(1), help="How far.")
+@click.option("--up/--down", default=True, help="Upstream (the default), or downstream.")
+@click.option(
+    "--depth", default=10, show_default=True, type=click.IntRange(1), help="The largest number of edges between."
+)
 @json_option
 @no_inputs_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, what: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
-    """Show what the result of a call came of, or with --down what came of it.
+@prints_errors
+def command(context: CommandContext, what: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
+    """Show what is upstream of a call, or with --down what is downstream of it.
 
     Without --down, the models, prompts, inputs and files that led to it are shown, too. Below a call stand the calls
     whose results it consumed and those that it made. With --down, the calls that consumed its result and those that
     made it stand there. CALL is an id as 'musubito show RUN' lists it, STEP a name that stands for its newest call.
     """
-    lineage = here.lineage
-    found = run_or_node(here, what)
-    if isinstance(found, RunReport):
+    lineage = context.lineage
+    target = run_or_node(context, what)
+    if isinstance(target, RunReport):
         raise click.UsageError(f"{what} is a run: name one of its calls, as 'musubito show {what}' lists them")
-    node = found.node_id
-    led = provenance(lineage, node) if up else None
-    if led is not None and no_inputs:
-        led = replace(led, inputs=tuple(replace(root, value=None) for root in led.inputs))
+    node = target.node_id
+    origins = provenance(lineage, node) if up else None
+    if origins is not None and no_inputs:
+        origins = replace(origins, inputs=tuple(replace(root, value=None) for root in origins.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
-        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": led})
-        here.json(without_error_texts(document) if no_inputs else document)
+        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": origins})
+        context.json(without_error_texts(document) if no_inputs else document)
         return
     number = lineage.number(node)
     links = lineage.rows("links_above" if up else "links_below", id=number)
     numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    table = _table(here, list(_lines(number, links, nodes, depth)), up=up)
-    here.console.print(fitted(table, here.console.width))
+    table = _table(context, list(_lines(number, links, nodes, depth)), up=up)
+    context.console.print(fitted(table, context.console.width))
     others = len(nodes) - 1
     click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
-    if led is not None:
-        _tell(here, led, contents=not no_inputs)
+    if origins is not None:
+        _print_origins(context, origins, contents=not no_inputs)
 
 
 def _lines(number: int, links: list[Any], nodes: dict[int, NodeReport], deepest: int) -> Iterator[Line]:
     """Yield the lines of the tree, from the top.
 
-    If a node hangs on several others, the nodes beyond it are drawn once.
+    The nodes beyond a node that several others lead to are drawn once.
     """
     further: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
     for near, far, kind in links:
@@ -122,7 +133,7 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
     return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
 
 
-def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
+def _table(context: CommandContext, lines: list[Line], *, up: bool) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")
     for justify in ("left", "right", "right", "left"):
@@ -131,7 +142,9 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         first = line.nodes[0]
         many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
         operation = clean(first.operation or "(of another store)")
-        executions = [done for node in line.nodes if (done := node.execution or here.lineage.attempt(node)) is not None]
+        executions = [
+            done for node in line.nodes if (done := node.execution or context.lineage.attempt(node)) is not None
+        ]
         used = sum(done.cost.total_tokens for done in executions)
         fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
         marks = [
@@ -142,40 +155,42 @@ def _table(here: Here, lines: list[Line], *, up: bool) -> Table:
         table.add_row(
             Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
             Text(", ".join(filter(None, marks)), style="cyan"),
-            duration(sum(done.duration_ms for done in executions)) if executions else "",
+            duration(sum(execution.duration_ms for execution in executions)) if executions else "",
             f"{token_count(used)} tok" if used else "",
             Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
         )
     return table
 
 
-def _tell(here: Here, led: Provenance, *, contents: bool) -> None:
-    screen = here.console
+def _print_origins(context: CommandContext, origins: Provenance, *, contents: bool) -> None:
+    screen = context.console
     screen.print(Text("\nWhat led to this answer", style="bold"))
-    if led.models:
+    if origins.models:
         screen.print("models")
-    for model, used in led.models.items():
+    for model, used in origins.models.items():
         screen.print(f"  {clean(model or 'unnamed model')}  {used.input:,} in, {used.output:,} out")
-    if led.prompts:
+    if origins.prompts:
         screen.print("prompts")
-    for prompt in led.prompts:
+    for prompt in origins.prompts:
         read_by = f"read by {clean(', '.join(prompt.operations))}"
-        here.say(Text.assemble(f"{clean(prompt.part)}  ", (read_by, "dim")), after="  ")
+        context.print_text(Text.assemble(f"{clean(prompt.part)}  ", (read_by, "dim")), prefix="  ")
         shown_lines = clean(prompt.text.strip()).splitlines()
         if len(shown_lines) > PROMPT_LINES:
             shown_lines[PROMPT_LINES - 1 :] = [f"... {len(shown_lines) - PROMPT_LINES + 1} more lines"]
         for text in shown_lines:
             screen.print(Text("    ").append(text), no_wrap=True, overflow="ellipsis")
-    if led.inputs:
+    if origins.inputs:
         screen.print("inputs")
-    for root in led.inputs:
-        here.say(Text.assemble(f"{clean(root.node.operation)}  ", (short(root.node.node_id), "dim")), after="  ")
+    for root in origins.inputs:
+        context.print_text(
+            Text.assemble(f"{clean(root.node.operation)}  ", (short(root.node.node_id), "dim")), prefix="  "
+        )
         if not contents:
             screen.print(f"    {clean(', '.join(root.node.arguments)) or 'no arguments'} (left out)")
         elif root.value is None:
             screen.print("    (erased)" if root.node.is_erased else "    (not stored)")
         elif (why_not := not_shown(root.value)) is not None:
-            here.say(why_not, after="    ")
+            context.print_text(why_not, prefix="    ")
         else:
             leaves = [f"    {path}: {shown(leaf, 10_000)}" for path, leaf in _leaves(root.value, "")]
             if len(leaves) > LEAVES:
@@ -184,13 +199,13 @@ def _tell(here: Here, led: Provenance, *, contents: bool) -> None:
                 ]
             for line in leaves:
                 screen.print(Text(clean(line)), no_wrap=True, overflow="ellipsis")
-    if led.files:
+    if origins.files:
         screen.print("files")
-    for file in led.files[:FILES]:
+    for file in origins.files[:FILES]:
         remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
-        here.say(clean(", ".join([file.path, *remarks])), after="  ")
-    if len(led.files) > FILES:
-        screen.print(f"  ... {count(len(led.files) - FILES)} more; --json shows all")
+        context.print_text(clean(", ".join([file.path, *remarks])), prefix="  ")
+    if len(origins.files) > FILES:
+        screen.print(f"  ... {count(len(origins.files) - FILES)} more; --json shows all")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

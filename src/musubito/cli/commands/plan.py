@@ -1,4 +1,4 @@
-"""`musubito plan`: what a call or a graph would replay and run, and what running it would take."""
+"""`musubito plan`: show what a call or a graph would replay and run, and the cost of running it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoError, use_musubito_engine
-from musubito.cli.context import CommandError, Here, as_json, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, CommandError, as_json, json_option, prints_errors
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line
 from musubito.cli.number_tables import print_table
@@ -51,8 +51,8 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 @click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
+@prints_errors
+def command(context: CommandContext, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
     """Show what calling TARGET would replay and what it would run.
 
     Beside each call stand the time and the tokens that it took earlier.
@@ -61,26 +61,28 @@ def command(here: Here, target: str, input_: str | None, arguments: str | None, 
     it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
     on results that are not known yet, · may be called inside of the one above.
     """
-    with use_musubito_engine(here.engine):
+    with use_musubito_engine(context.engine):
         module, name = _module(target)
-    with use_musubito_engine(here.engine):
-        result = _plan_target(here, target, _named_in(module, name, target), module.__name__, input_, arguments)
+    with use_musubito_engine(context.engine):
+        result = _plan_target(context, target, _named_in(module, name, target), module.__name__, input_, arguments)
         title = target
-        if _ran_as_script(here, result, module.__name__) and module.__file__:
+        if _ran_as_script(context, result, module.__name__) and module.__file__:
             with _as_script(module) as script:
-                result = _plan_target(here, target, _named_in(script, name, target), SCRIPT, input_, arguments)
+                result = _plan_target(context, target, _named_in(script, name, target), SCRIPT, input_, arguments)
             title = f"{target} as a script"
     if json_:
-        here.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
+        context.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
     else:
-        _print(here.console, title, result)
+        _print(context.console, title, result)
 
 
-def _plan_target(here: Here, target: str, thing: Any, module: str, input_: str | None, arguments: str | None) -> Plan:
+def _plan_target(
+    context: CommandContext, target: str, thing: Any, module: str, input_: str | None, arguments: str | None
+) -> Plan:
     if hasattr(thing, "__musubito_call__"):
         if input_ is not None:
             raise click.UsageError(f"{target} is a step: give its arguments with --args")
-        return _of_step(here, thing, _json("--args", arguments or "[]"))
+        return _of_step(context, thing, _json("--args", arguments or "[]"))
     if arguments is not None or input_ is None:
         wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
         raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
@@ -137,12 +139,12 @@ def _home(file: Path) -> tuple[Path, str]:
 # -- what ran as a script ----------------------------------------------------------------------------------------------
 
 
-def _ran_as_script(here: Here, result: Plan, module: str) -> bool:
+def _ran_as_script(context: CommandContext, result: Plan, module: str) -> bool:
     """Return whether calls would run only because they last ran in a script.
 
     The names of the code of a script begin with `__main__`.
     """
-    namespace = here.engine.namespace
+    namespace = context.engine.namespace
     questions: list[tuple[str, dict[str, Any]]] = []
     for line in result.lines:
         if line.outcome != RUN:
@@ -154,7 +156,7 @@ def _ran_as_script(here: Here, result: Plan, module: str) -> bool:
         elif line.estimate is None and line.operation.startswith(f"{module}."):
             name = SCRIPT + line.operation.removeprefix(module)
             questions.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
-    return any(here.lineage.ask(*questions))
+    return any(context.lineage.ask(*questions))
 
 
 @contextmanager
@@ -202,12 +204,14 @@ def _json(option: str, text: str) -> Any:
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
-def _of_step(here: Here, step: Any, arguments: Any) -> Plan:
+def _of_step(context: CommandContext, step: Any, arguments: Any) -> Plan:
     if not isinstance(arguments, list | dict):
         raise click.UsageError("--args is a list of arguments, or an object of arguments by name")
     try:
         return (
-            plan(here.engine, step, **arguments) if isinstance(arguments, dict) else plan(here.engine, step, *arguments)
+            plan(context.engine, step, **arguments)
+            if isinstance(arguments, dict)
+            else plan(context.engine, step, *arguments)
         )
     except TypeError as error:
         raise CommandError(one_line(str(error))) from error

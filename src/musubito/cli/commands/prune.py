@@ -11,8 +11,8 @@ import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.blob_option import not_found
-from musubito.cli.context import CommandError, Here, json_option, says_what_is_wrong
-from musubito.cli.formatting import size, times, when
+from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
+from musubito.cli.formatting import counted, size, times, when
 from musubito.lineage.blobs import blobs
 from musubito.lineage.prune import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size, used_bytes
 from musubito.lineage.store_stats import Kept
@@ -63,9 +63,9 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
+@prints_errors
 def command(
-    here: Here,
+    context: CommandContext,
     older_than: float | None,
     keep_size: int | None,
     vacuum: bool,
@@ -81,14 +81,14 @@ def command(
     """
     if older_than is None and keep_size is None:
         raise click.UsageError("say what may go: --older-than AGE, --keep-size SIZE, or both")
-    store = _compactable(here)
-    before = max(0.0, here.engine.now() - older_than) if older_than is not None else None
-    here.before_removal()
-    older = _older(here, before)
-    used = used_bytes(here.lineage)
-    orphans = _kept(blobs(here.lineage).orphans)
+    store = _compactable(context)
+    before = max(0.0, context.engine.now() - older_than) if older_than is not None else None
+    context.before_removal()
+    older = _older(context, before)
+    used = used_bytes(context.lineage)
+    orphans = _total(blobs(context.lineage).orphans)
     if dry_run and json_:
-        here.json({"before": before, **older, "used": used, "blobs": orphans})
+        context.json({"before": before, **older, "used": used, "blobs": orphans})
         return
     texts = [f"what is older than {when(before)}: {_counts_text(older)}"] if before is not None else []
     if keep_size is not None and used > keep_size:
@@ -96,97 +96,91 @@ def command(
     if texts and orphans.count:
         texts.append(f"{times(orphans.count, 'file')} of large outputs that nothing needs ({size(orphans.bytes)})")
     if dry_run:
-        here.say(f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}.")
+        context.print_text(
+            f"Would remove {', then '.join(texts) or f'nothing: {size(used)} are no more than was asked for'}."
+        )
         return
     if texts and not yes:
-        _ask(f"Remove {', then '.join(texts)}?")
+        confirm(f"Remove {', then '.join(texts)}?", "nothing was removed")
     done = Pruning()
-    with _watched(here, bar=not json_) as watch:
+    with _watched(context, bar=not json_) as watch:
         if before is not None:
-            done = prune(here.lineage, before, watch)
+            done = prune(context.lineage, before, watch)
         if keep_size is not None:
-            done = done.plus(prune_to_size(here.lineage, keep_size, watch))
+            done = done.plus(prune_to_size(context.lineage, keep_size, watch))
         if vacuum:
             store.vacuum()
         else:
-            give_back(here.lineage)
-    young = _kept(blobs(here.lineage).young)
+            give_back(context.lineage)
+    young = _total(blobs(context.lineage).young)
     if json_:
-        here.json({"before": before, "removed": done, "used": used_bytes(here.lineage), "young_blobs": young})
+        context.json({"before": before, "removed": done, "used": used_bytes(context.lineage), "young_blobs": young})
         return
-    here.say(
-        f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'node')}, {times(done.runs, 'run')}: "
-        f"{size(done.size)} of contents."
+    context.print_text(
+        f"Removed {times(done.executions, 'execution')}, {times(done.nodes, 'step result')}, "
+        f"{times(done.runs, 'run')}: {size(done.size)} of contents."
     )
     if done.elsewhere:
-        click.echo(not_found(here.lineage, done.elsewhere), err=True)
+        click.echo(not_found(context.lineage, done.elsewhere), err=True)
     if young.count:
-        here.say(
-            f"{times(young.count, 'file')} of large outputs ({size(young.bytes)}) kept, since somebody may be writing "
-            "what is younger than an hour. A prune an hour from now removes what nothing needs then."
+        context.print_text(
+            f"{times(young.count, 'file')} of large outputs ({size(young.bytes)}) kept: a process may be writing files "
+            "younger than an hour. A prune an hour from now removes those that nothing needs then."
         )
-    if keep_size is not None and (left := used_bytes(here.lineage)) > keep_size:
-        here.say(f"{size(left)} are left: all of that is needed by what is kept whatever its age, or the newest.")
+    if keep_size is not None and (left := used_bytes(context.lineage)) > keep_size:
+        context.print_text(
+            f"{size(left)} remain, more than {size(keep_size)}: nothing more can go. That is the newest results, those "
+            "that younger ones were built on, external effects, and the tables themselves."
+        )
     if done.executions or done.nodes or done.runs:
-        _tell_of_room(here, vacuum=vacuum)
+        _print_free_space(context, vacuum=vacuum)
 
 
-def _tell_of_room(here: Here, *, vacuum: bool) -> None:
-    """Print where the removal left free space that the disk has not got back."""
-    store = _compactable(here)
+def _print_free_space(context: CommandContext, *, vacuum: bool) -> None:
+    """Print how the disk gets the free space back."""
+    store = _compactable(context)
     if not isinstance(store, SQLiteStorage):
         at_once = "" if vacuum else ", at once with --vacuum"
-        here.say(
-            f"The server uses the room again for what comes{at_once}. To give it back to the disk is for its "
-            "administrator: VACUUM FULL."
+        context.print_text(
+            f"The server uses the free space again{at_once}. Its administrator returns it to the disk: VACUUM FULL."
         )
     elif not vacuum and store.free():
-        here.say("The room in the file is used again by what comes; --vacuum gives it back to the disk.")
+        context.print_text("Free space in the file is used again; --vacuum returns it to the disk.")
 
 
-def _kept(files: Collection[BlobFile]) -> Kept:
+def _total(files: Collection[BlobFile]) -> Kept:
     return Kept(len(files), sum(file.size for file in files))
 
 
-def _compactable(here: Here) -> Compactable:
-    store: Any = here.engine.storage
+def _compactable(context: CommandContext) -> Compactable:
+    store: Any = context.engine.storage
     return cast("Compactable", store)
 
 
-def _older(here: Here, before: float | None) -> dict[str, int | None]:
+def _older(context: CommandContext, before: float | None) -> dict[str, int | None]:
     """Return how many executions, nodes and runs are older; None for each if no age was given."""
     if before is None:
         return {"executions": None, "nodes": None, "runs": None}
-    old = prunable(here.lineage, before)
-    runs = old_runs(here.lineage, before)
+    old = prunable(context.lineage, before)
+    runs = old_runs(context.lineage, before)
     return {"executions": len(old.executions), "nodes": len(old.bare) + len(old.nodes), "runs": len(runs)}
 
 
 def _counts_text(older: dict[str, int | None]) -> str:
-    return ", ".join(times(number or 0, kind[:-1]) for kind, number in older.items())
+    return ", ".join(counted(number or 0, kind) for kind, number in older.items())
 
 
 @contextmanager
-def _watched(here: Here, *, bar: bool) -> Iterator[Watch]:
-    """Show on a terminal how much was removed so far."""
+def _watched(context: CommandContext, *, bar: bool) -> Iterator[Watch]:
+    """Show on a terminal how much was removed so far. Yield the function that is told of it."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(
-        *columns, console=here.console, disable=not (bar and here.console.is_terminal), transient=True
+        *columns, console=context.console, disable=not (bar and context.console.is_terminal), transient=True
     ) as shown:
-        task = shown.add_task("looking for what nothing needs", total=None)
+        task = shown.add_task("looking for results that nothing needs", total=None)
 
         def watch(removed: Pruning) -> None:
             text = f"{times(removed.executions, 'execution')} removed, {size(removed.size)} of contents"
             shown.update(task, description=text)
 
         yield watch
-
-
-def _ask(question: str) -> None:
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise CommandError("nothing was removed; --yes skips the question.") from None
-    if not agreed:
-        raise CommandError("nothing was removed.")

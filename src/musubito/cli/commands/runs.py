@@ -1,11 +1,11 @@
-"""`musubito runs`: the newest runs, with what each spent and saved."""
+"""`musubito runs`: list the newest runs, with what each spent and saved."""
 
 from __future__ import annotations
 
 import click
 from rich.table import Table
 
-from musubito.cli.context import Here, json_option, nothing, says_what_is_wrong
+from musubito.cli.context import CommandContext, json_option, no_runs_text, prints_errors
 from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.cli.table_layout import GAP, fitted
 from musubito.lineage import RunSummary
@@ -18,20 +18,20 @@ __all__ = ["command"]
 @click.option("--name", help="Only those of this name.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, limit: int, name: str | None, json_: bool) -> None:
+@prints_errors
+def command(context: CommandContext, limit: int, name: str | None, json_: bool) -> None:
     """List the newest runs, newest first.
 
     "hits" are the calls that were replayed, of all. "spent" and "tokens" are the cost of the calls that ran, "saved" is
     the earlier cost of the replayed ones.
     """
-    runs = here.lineage.runs(limit, name=name)
+    runs = context.lineage.runs(limit, name=name)
     if json_:
-        here.json({"runs": runs})
+        context.json({"runs": runs})
     elif not runs:
-        here.say(nothing(here) if name is None else f"No run is called {name!r}.")
+        context.print_text(no_runs_text(context) if name is None else f"No run is called {name!r}.")
     else:
-        here.console.print(fitted(_table(runs, wide=here.console.width >= WIDE), here.console.width, cut=1))
+        context.console.print(fitted(_table(runs, wide=context.console.width >= WIDE), context.console.width, cut=1))
 
 
 def _table(runs: list[RunSummary], *, wide: bool) -> Table:

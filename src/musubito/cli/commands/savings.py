@@ -1,4 +1,4 @@
-"""`musubito savings`: what was spent, and what replays saved."""
+"""`musubito savings`: show what was spent, and what replays saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, get_args
 import click
 from rich.console import Console
 
-from musubito.cli.context import Here, as_json, json_option, nothing, says_what_is_wrong
+from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text, prints_errors
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line, short, times
 from musubito.cli.number_tables import print_table
@@ -18,7 +18,7 @@ from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 __all__ = ["command"]
 
-BY_MODEL: Final = "A call is in the row of each model that it asked; calls that asked none are in the total alone."
+BY_MODEL: Final = "A call is in the row of each model that it asked; only the total has the calls that asked none."
 UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 """The unit of time for each letter."""
 
@@ -33,8 +33,8 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | 
             return (datetime.now().astimezone() - timedelta(**{UNITS[ago[2]]: int(ago[1])})).timestamp()
         return datetime.fromisoformat(value).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
-        wanted = "a date, as 2026-11-25 or 2026-11-25T08:30, or how long ago, as 30m, 12h, 7d, 4w"
-        raise click.BadParameter(f"{value!r} is no time; give {wanted}") from None
+        expected = "a date, as 2026-11-25 or 2026-11-25T08:30, or an age, as 30m, 12h, 7d, 4w"
+        raise click.BadParameter(f"{value!r} is no time; give {expected}") from None
 
 
 @click.command("savings", epilog="Example: musubito savings --by model --since 7d")
@@ -43,8 +43,8 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | 
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, by: By, since: float | None, limit: int, json_: bool) -> None:
+@prints_errors
+def command(context: CommandContext, by: By, since: float | None, limit: int, json_: bool) -> None:
     """Show what was spent, and what replays saved.
 
     "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
@@ -53,24 +53,24 @@ def command(here: Here, by: By, since: float | None, limit: int, json_: bool) ->
     By operation, time includes all that an operation called. "spent" is counted for the operation that asked the model
     itself. "saved" is counted for the operation that was replayed, with all that it had called.
     """
-    report = savings(here.lineage, since=since, by=by)
+    report = savings(context.lineage, since=since, by=by)
     if json_:
         document = as_json(report)
         for row in document["rows"] if by == "model" else ():
             # The time of a call cannot be divided among its models.
             row["spent"]["milliseconds"] = row["saved"]["milliseconds"] = None
-        here.json(document)
+        context.json(document)
         return
     if not report.total.calls:
-        click.echo(nothing(here) if since is None else "Nothing has run since then.")
+        click.echo(no_runs_text(context) if since is None else "Nothing has run since then; give an earlier --since.")
         return
     total = report.total
-    here.console.print(f"Saved {_cost_text(total, saved=True)}; spent {_cost_text(total, saved=False)}.")
+    context.console.print(f"Saved {_cost_text(total, saved=True)}; spent {_cost_text(total, saved=False)}.")
     if not report.rows:
-        click.echo("No model has told its tokens.")
+        click.echo("No model has reported its tokens; 'musubito savings --by day' shows the time.")
         return
     click.echo()
-    _print(here.console, report, limit)
+    _print(context.console, report, limit)
     for note in (
         f"... and {times(len(report.rows) - limit, 'more row')}; --limit shows them."
         if len(report.rows) > limit
@@ -79,7 +79,7 @@ def command(here: Here, by: By, since: float | None, limit: int, json_: bool) ->
         unpriced_note(total.spent + total.saved),
     ):
         if note:
-            here.console.print(note)
+            context.console.print(note)
 
 
 def _cost_text(row: SavingsRow, *, saved: bool) -> str:

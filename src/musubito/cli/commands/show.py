@@ -1,4 +1,4 @@
-"""`musubito show`: show one run with its calls, or one node with its input and output."""
+"""`musubito show`: show one run with its calls, or one call with its input and output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.call_tree import calls_table, lines, without_routers
-from musubito.cli.context import Here, as_json, json_option, no_inputs_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option, prints_errors
 from musubito.cli.follow import follow
 from musubito.cli.formatting import (
     clean,
@@ -44,7 +44,7 @@ LINES: Final = 40
 ERRORS: Final = 5
 """Errors of a run that are shown at most."""
 FILES: Final = 10
-"""Files of a node that are shown at most."""
+"""Files of a call that are shown at most."""
 WITHHELD: Final = "(left out)"
 ERASED: Final = "(erased)"
 ERASED_BY: Final = "it was erased with 'musubito forget'"
@@ -65,8 +65,8 @@ ERASED_BY: Final = "it was erased with 'musubito forget'"
 @json_option
 @no_inputs_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, what: str, live: bool, all_: bool, json_: bool, no_inputs: bool) -> None:
+@prints_errors
+def command(context: CommandContext, what: str, live: bool, all_: bool, json_: bool, no_inputs: bool) -> None:
     """Show one run with its calls, or one call with its input and output.
 
     RUN is an id, a name (its newest run) or "last". CALL is an id as the run lists it, STEP a name that stands for its
@@ -84,29 +84,31 @@ def command(here: Here, what: str, live: bool, all_: bool, json_: bool, no_input
     sample       one of several stored answers of a STOCHASTIC step
     effect       a call of an EXTERNAL_EFFECT, which is never repeated by itself
     """  # noqa: D301 - Click leaves a paragraph after \b as it is
-    found = run_or_node_or_effect(here, what)
-    if isinstance(found, UnknownEffect):
-        _show_effect(here, found, json_=json_)
+    target = run_or_node_or_effect(context, what)
+    if isinstance(target, UnknownEffect):
+        _show_effect(context, target, json_=json_)
         return
-    if isinstance(found, NodeReport):
+    if isinstance(target, NodeReport):
         if live:
             raise click.UsageError("--live follows a run, and this is a call; give the id or the name of a run")
-        _show_node(here, found, json_=json_, contents=not no_inputs)
+        _show_node(context, target, json_=json_, contents=not no_inputs)
         return
     if live:
-        found = follow(here, found.summary.run_id, partial(_head, contents=not no_inputs))
-    report = with_reasons(here.lineage, found)
+        target = follow(context, target.summary.run_id, partial(_head, contents=not no_inputs))
+    report = with_reasons(context.lineage, target)
     if no_inputs and report.summary.tags is not None:
         report = replace(report, summary=replace(report.summary, tags=None))
     if json_:
-        here.json(report)
+        context.json(report)
     else:
         calls = report.calls if all_ else without_routers(report.calls)
-        here.console.print(Group(_head(report, contents=not no_inputs), calls_table(lines(calls), here.console.width)))
+        context.console.print(
+            Group(_head(report, contents=not no_inputs), calls_table(lines(calls), context.console.width))
+        )
         if len(calls) < len(report.calls):
             hidden = times(len(report.calls) - len(calls), "call of a router", "calls of routers")
-            here.say(Text(f"{hidden} left out; --all shows them", style="dim"))
-        _tell_errors(here, report, contents=not no_inputs)
+            context.print_text(Text(f"{hidden} left out; --all shows them", style="dim"))
+        _print_errors(context, report, contents=not no_inputs)
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -121,27 +123,29 @@ def _head(report: RunReport, *, contents: bool) -> RenderableType:
     ended = Counter(call.outcome for call in report.calls)
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
-    told = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
+    head = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
     for label, cost in (("spent", run.spent), ("saved", run.saved)):
         if cost.milliseconds >= 0.05 or cost.tokens:
-            told.append(Text(f"{label} {_cost(cost)}"))
-    return Group(*told, Text(""))
+            head.append(Text(f"{label} {_cost(cost)}"))
+    return Group(*head, Text(""))
 
 
-def _tell_errors(here: Here, report: RunReport, *, contents: bool) -> None:
-    """Print the errors of the failed calls. An error that passed through several calls is shown for the innermost."""
+def _print_errors(context: CommandContext, report: RunReport, *, contents: bool) -> None:
+    """Print the errors of the failed calls, each for the innermost call that it passed through."""
     failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
-    rows = here.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
+    rows = context.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
     errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
     for number, (error, call) in enumerate(errors.items()):
         text = scrubbed(error) if contents else _without_text(error)
         if error.startswith(SEALED_TEXT):
             text = "(encrypted)"
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
-        said = head.append(f" {short(call.node_id)} {one_line(text)}")
-        here.console.print(said, no_wrap=True, overflow="ellipsis")
+        head.append(f" {short(call.node_id)} {one_line(text)}")
+        context.console.print(head, no_wrap=True, overflow="ellipsis")
         if number == ERRORS - 1 and len(errors) > ERRORS:
-            here.console.print(f"... and {times(len(errors) - ERRORS, 'more error')}; musubito show NODE tells it.")
+            context.console.print(
+                f"... and {times(len(errors) - ERRORS, 'more error')}; 'musubito show CALL' shows it."
+            )
             return
 
 
@@ -156,9 +160,9 @@ def _cost(cost: Cost) -> str:
 
 
 # -- an effect ---------------------------------------------------------------------------------------------------------
-def _show_effect(here: Here, effect: UnknownEffect, *, json_: bool) -> None:
+def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool) -> None:
     if json_:
-        here.json({"effect": effect})
+        context.json({"effect": effect})
         return
     facts = [
         ("effect", effect.effect_key),
@@ -171,24 +175,25 @@ def _show_effect(here: Here, effect: UnknownEffect, *, json_: bool) -> None:
     ]
     for label, text in facts:
         if text:
-            here.say(clean(text), after=Text(f"{label:<12}", style="dim"))
+            context.print_text(clean(text), prefix=Text(f"{label:<12}", style="dim"))
 
 
-# -- a node ------------------------------------------------------------------------------------------------------------
-def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> None:
+# -- a call ------------------------------------------------------------------------------------------------------------
+def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, contents: bool) -> None:
     if not contents and node.error is not None:
         node = replace(node, error=_without_text(node.error))
-    attempt = here.lineage.attempt(node)
-    given = here.lineage.input(node) if contents and node.input_hash else None
-    gave = here.lineage.output(node) if contents else None
-    files, asked = files_read(here.lineage, [node]), unrepeatable_of(here.lineage, node)
+    attempt = context.lineage.attempt(node)
+    input_ = context.lineage.input(node) if contents and node.input_hash else None
+    output = context.lineage.output(node) if contents else None
+    files, unrepeatable = files_read(context.lineage, [node]), unrepeatable_of(context.lineage, node)
     if json_:
-        told = {"node": node, "attempt": attempt, "input": given, "output": gave}
-        here.json({**told, "files": as_json(files), "unrepeatable": asked})
+        document = {"node": node, "attempt": attempt, "input": input_, "output": output}
+        context.json({**document, "files": as_json(files), "unrepeatable": unrepeatable})
         return
-    for label, text in [*_facts(node, attempt), *_files(files), *(("repeatable", f"no: {each}") for each in asked)]:
-        here.say(clean(text), after=Text(f"{label:<12}", style="dim"))
-    for label, value in (("input", given), ("output", gave)):
+    notes = (("repeatable", f"no: {thing}") for thing in unrepeatable)
+    for label, text in [*_facts(node, attempt), *_files(files), *notes]:
+        context.print_text(clean(text), prefix=Text(f"{label:<12}", style="dim"))
+    for label, value in (("input", input_), ("output", output)):
         if not contents:
             text = WITHHELD
         elif value is None:
@@ -196,7 +201,7 @@ def _show_node(here: Here, node: NodeReport, *, json_: bool, contents: bool) -> 
             text = ERASED if node.is_erased else f"({absent})"
         else:
             text = _text(value)
-        here.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
+        context.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
 
 
 def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
@@ -207,15 +212,15 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
         ("type", node.step_type + (f", sample {node.sample}" if node.sample else "")),
     ]
     if node.execution is not None:
-        done = node.execution
-        facts.append(("ran", f"{when(done.started_at)}, took {_cost(done.cost)}"))
-        if done.producer_node_id != node.node_id:
-            facts.append(("under", f"{short(done.producer_node_id)}, whose result answers here too"))
-        facts.append(("artifact", done.artifact_id or "none: it cannot be stored"))
-        if done.not_replayable is not None:
-            facts.append(("replay", f"never: {ERASED_BY if node.is_erased else done.not_replayable}"))
-        if done.never is not None:
-            facts.append(("what to do", done.never.remedy))
+        execution = node.execution
+        facts.append(("ran", f"{when(execution.started_at)}, took {_cost(execution.cost)}"))
+        if execution.producer_node_id != node.node_id:
+            facts.append(("under", f"{short(execution.producer_node_id)}, whose result answers here too"))
+        facts.append(("artifact", execution.artifact_id or "none: it cannot be stored"))
+        if execution.not_replayable is not None:
+            facts.append(("replay", f"never: {ERASED_BY if node.is_erased else execution.not_replayable}"))
+        if execution.never is not None:
+            facts.append(("what to do", execution.never.remedy))
     if attempt is not None:
         facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
     if node.error is not None:
@@ -226,8 +231,8 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
 
 def _files(files: Sequence[FileRead]) -> Iterator[tuple[str, str]]:
     for number, file in enumerate(files[:FILES]):
-        told = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
-        yield "read" if number == 0 else "", ", ".join([file.path, *told])
+        remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
+        yield "read" if number == 0 else "", ", ".join([file.path, *remarks])
     if len(files) > FILES:
         yield "", f"... and {count(len(files) - FILES)} more; --json shows all"
 
@@ -238,7 +243,7 @@ def _text(value: Any) -> str:
         return why_not
     # A text of several lines is shown as lines, and not as JSON.
     is_long = isinstance(value, str) and "\n" in value
-    told = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
-    if len(told) > LINES:
-        told[LINES:] = [f"... {count(len(told) - LINES)} more lines; --json shows all"]
-    return "\n".join(told)
+    text = clean(value if is_long else json.dumps(as_json(value), indent=2, ensure_ascii=False)).splitlines()
+    if len(text) > LINES:
+        text[LINES:] = [f"... {count(len(text) - LINES)} more lines; --json shows all"]
+    return "\n".join(text)

@@ -1,4 +1,4 @@
-"""`musubito stats`: what the store contains, and how each operation did."""
+"""`musubito stats`: show what the store contains, and how each step did."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from musubito.cli.context import Here, json_option, says_what_is_wrong
+from musubito.cli.context import CommandContext, json_option, prints_errors
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, size, times
 from musubito.cli.number_tables import print_table
@@ -18,30 +18,30 @@ __all__ = ["command"]
 
 
 @click.command("stats", epilog="Example: musubito stats --limit 5")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many operations are shown.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many steps are shown.")
 @json_option
 @click.pass_obj
-@says_what_is_wrong
-def command(here: Here, limit: int, json_: bool) -> None:
-    """Show what the store contains, and how each operation did.
+@prints_errors
+def command(context: CommandContext, limit: int, json_: bool) -> None:
+    """Show what the store contains, and how each step did.
 
-    "hits" is the share of an operation's calls that were replayed. "mean" and "last" are durations of its executions.
+    "hits" is the share of a step's calls that were replayed. "mean" and "last" are durations of its executions.
     "used" is the cost of its executions, without that of the calls inside.
     """
-    report = statistics(here.lineage)
+    report = statistics(context.lineage)
     if json_:
-        here.json(report)
+        context.json(report)
         return
-    here.console.print(_counts(report))
+    context.console.print(_counts(report))
     if not report.operations:
         return
     click.echo()
-    _print(here.console, report.operations[:limit])
+    _print(context.console, report.operations[:limit])
     if len(report.operations) > limit:
-        click.echo(f"... and {times(len(report.operations) - limit, 'more operation')}; --limit shows them.")
+        click.echo(f"... and {times(len(report.operations) - limit, 'more step')}; --limit shows them.")
     note = unpriced_note(sum((operation.spent for operation in report.operations), Cost()))
     if note:
-        here.console.print(note)
+        context.console.print(note)
 
 
 def _counts(report: Statistics) -> Table:
@@ -52,7 +52,7 @@ def _counts(report: Statistics) -> Table:
     for name, number, more in (
         ("runs", report.runs, ""),
         ("calls", report.calls, ""),
-        ("nodes", report.nodes, ""),
+        ("step results", report.nodes, ""),
         ("executions", report.executions, f"{count(report.failed)} failed" if report.failed else ""),
         ("artifacts", report.artifacts.count, size(report.artifacts.bytes)),
         *([("blobs of large artifacts", report.blobs.count, size(report.blobs.bytes))] if report.blobs.count else []),

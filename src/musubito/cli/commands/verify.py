@@ -8,86 +8,79 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from musubito.cli.context import Here, json_option, says_what_is_wrong
-from musubito.cli.formatting import clean, short, times
+from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.formatting import clean, counted, short, times
 from musubito.errors import StoreError
 from musubito.lineage.verify import Finding, verify
 
 __all__ = ["command"]
 
 
-@click.command("verify", short_help="Whether all that is stored is what was stored.", epilog="Example: musubito verify")
+@click.command("verify", short_help="Check stored data against its checksums.", epilog="Example: musubito verify")
 @json_option
 @click.pass_context
-@says_what_is_wrong
+@prints_errors
 def command(ctx: click.Context, json_: bool) -> None:
     """Check every artifact, every stored input and every reference in the store.
 
     Exit status 1 if something is damaged. Nothing is changed.
     """
-    here: Here = ctx.obj
-    checked, findings = _all(here, bar=not json_ and here.console.is_terminal)
+    context: CommandContext = ctx.obj
+    checked, findings = _check_all(context, bar=not json_ and context.console.is_terminal)
     if json_:
-        here.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
+        context.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
     else:
-        _tell(here, findings)
+        _print_findings(context, findings)
         # Small artifacts are checked in the rows of their executions, so only large ones are counted.
         looked_at = ", ".join(
-            times(number, "large artifact" if table == "artifacts" else table[:-1])
+            counted(number, "large artifacts" if table == "artifacts" else table)
             for table, number in checked.items()
             if number
         )
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
         nothing = "an empty store" if not findings else "nothing, since it cannot be read"
-        here.console.print(f"Checked {looked_at or nothing}: {fine}")
-    sealed = _sealed(here, findings)
-    if sealed:
+        context.print_text(f"Checked {looked_at or nothing}: {fine}")
+    encrypted = _encrypted(context, findings)
+    if encrypted:
         click.echo(
-            f"Encrypted, and not looked into: {', '.join(sealed)}. That takes their key: "
-            "musubito.lineage.verify.verify(Lineage(engine)) in Python.",
+            f"Not checked, since it is encrypted: {', '.join(encrypted)}. Check it in Python, with its key: "
+            "musubito.lineage.verify(Lineage(engine)).",
             err=True,
         )
     ctx.exit(1 if findings else 0)
 
 
-def _sealed(here: Here, findings: list[Finding]) -> list[str]:
+def _encrypted(context: CommandContext, findings: list[Finding]) -> list[str]:
     """Return the encrypted namespaces.
 
-    If they cannot be read, the findings say so already.
+    None are returned if they cannot be read, since the findings say so already.
     """
     try:
-        return [clean(name) for _, name, is_sealed in here.lineage.rows("namespaces") if is_sealed]
+        return [clean(name) for _, name, is_sealed in context.lineage.rows("namespaces") if is_sealed]
     except StoreError:
         if not findings:
             raise
         return []
 
 
-def _all(here: Here, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
-    """Return how many rows of each table were checked, and what was found."""
+def _check_all(context: CommandContext, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
+    """Return the number of checked rows of each table, and the findings."""
     checked: dict[str, int] = {}
     findings: list[Finding] = []
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=here.console, disable=not bar, transient=True) as progress:
+    with Progress(*columns, console=context.console, disable=not bar, transient=True) as progress:
         tasks = {}
-        for progress_in_table in verify(here.lineage):
-            if progress_in_table.table not in tasks:
-                tasks[progress_in_table.table] = progress.add_task(
-                    progress_in_table.table, total=progress_in_table.total
-                )
-            progress.update(
-                tasks[progress_in_table.table], completed=progress_in_table.done, total=progress_in_table.total
-            )
-            checked[progress_in_table.table] = progress_in_table.done
-            findings += progress_in_table.findings
+        for part in verify(context.lineage):
+            if part.table not in tasks:
+                tasks[part.table] = progress.add_task(part.table, total=part.total)
+            progress.update(tasks[part.table], completed=part.done, total=part.total)
+            checked[part.table] = part.done
+            findings += part.findings
     return checked, findings
 
 
-def _tell(here: Here, findings: list[Finding]) -> None:
-    """Print each finding once, and each remedy once below all its findings.
-
-    Many artifacts of one node may be missing.
-    """
+def _print_findings(context: CommandContext, findings: list[Finding]) -> None:
+    """Print each finding once, and each remedy once below all its findings."""
     counts = Counter(findings)
     by_remedy: dict[str, list[Finding]] = {}
     for finding in counts:
@@ -96,5 +89,7 @@ def _tell(here: Here, findings: list[Finding]) -> None:
         for finding in same_remedy:
             at = " ".join(filter(None, (short(finding.node_id), clean(finding.operation)))) or finding.table
             number = f" ({counts[finding]:,} times)" if counts[finding] > 1 else ""
-            here.say(Text(f"{at}: {clean(finding.problem)}{number}.", style="red"), after=Text("✗ ", style="red"))
-        here.say(remedy, after="  ")
+            context.print_text(
+                Text(f"{at}: {clean(finding.problem)}{number}.", style="red"), prefix=Text("✗ ", style="red")
+            )
+        context.print_text(remedy, prefix="  ")
