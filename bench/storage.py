@@ -13,7 +13,7 @@ from bench.replay import conversation
 from bench.rows import Row
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.prune import give_back, prune
+from musubito.lineage.prune import prune, release_space
 from musubito.payloads.compression import METHODS, compressed
 from musubito.values.artifact_codec import encode_value
 
@@ -39,7 +39,7 @@ def pruned(path: Path) -> float:
     with MusubitoEngine(SQLiteStorage(path), strict=True) as engine:
         began = time.perf_counter()
         removed = prune(Lineage(engine), time.time() + 1)
-        give_back(Lineage(engine))
+        release_space(Lineage(engine))
         assert removed.executions > 0
         return time.perf_counter() - began
 

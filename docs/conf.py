@@ -47,9 +47,19 @@ def _skip(*event: object) -> bool | None:
     return True if str(getattr(event[3], "__doc__", "")).startswith("Alias for field number") else None
 
 
+MADE_BY_MUSUBITO = ("musubito.MusubitoStream", "musubito.RunRecord")
+"""Classes that users are given and never construct."""
+
+
+def _hide_constructor(*event: object) -> tuple[str, None] | None:
+    """Show a class without its parameters if users never construct it."""
+    return ("", None) if event[2] in MADE_BY_MUSUBITO else None
+
+
 def setup(app: Sphinx) -> None:
     """Add what these pages need."""
     app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _hide_constructor)
     app.add_directive("diagram", Diagram)
     for name in LISTS:
         app.add_directive(name, list_of(name))

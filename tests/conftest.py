@@ -39,5 +39,5 @@ def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MUSUBITO_URL", "MUSUBITO_MODE", "MUSUBITO_BLOBS"):
             patch.delenv(name, raising=False)
-        patch.setattr(prune, "UNTIL_SAID", 0.0)
+        patch.setattr(prune, "HISTORY_DELAY", 0.0)
         yield

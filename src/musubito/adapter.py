@@ -1,4 +1,4 @@
-"""The interface of the core for adapters of frameworks.
+"""Give adapters of frameworks an interface to the core.
 
 A framework calls functions of its own accord, and passes them things that are no arguments: a context, a configuration,
 a store. An adapter makes steps of such functions and tells the core about them:
@@ -11,7 +11,7 @@ a store. An adapter makes steps of such functions and tells the core about them:
 Five names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
-- `ANSWER`: the kind of reads that are answers given while an effect ran.
+- `ANSWER`: the kind of a read that is an answer to a running effect.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
 - `CANCELLATIONS`: the exceptions that stop a call without making it a failure.
 - `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
@@ -108,9 +108,8 @@ __all__ = [
 class Operation:
     """A step that an adapter makes. It has a name, and its code is all that `code` reaches.
 
-    The user's code is taken to begin in `module`; `released` names what counts as packages (see `CodeTracker`). In
-    contrast to a decorated function, an operation is not called itself: each call brings its arguments and the function
-    to run.
+    The user's code begins in `module`, and `released` names the modules that count as packages (see `CodeTracker`). An
+    operation is not called itself as a decorated function is: each call has its arguments and the function to run.
     """
 
     def __init__(
@@ -123,8 +122,8 @@ class Operation:
         tracker: CodeTracker | None = None,
     ) -> None:
         """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step."""
-        self._made_of = name, code, semantics, module, released
-        self.definition = StepDefinition(_Standing(code, module), name, semantics, None)
+        self._parameters = name, code, semantics, module, released
+        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None)
         if tracker is None:
             tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
         self._tracker = tracker
@@ -133,7 +132,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self._made_of, self._tracker.statements())
+        return _restored_operation, (type(self), self._parameters, self._tracker.statements())
 
     @property
     def name(self) -> str:
@@ -157,24 +156,24 @@ class Operation:
     ) -> Call:
         """Return one call, with its identity and the function that runs if the call is not replayed.
 
-        `code` is the fingerprint of just now. `turn` is the place of the call among equal calls that are made side by
-        side. `again` makes `arguments` anew, from the values that the call has at that time; it returns the very
-        `arguments` if these are still right. `why_not` and `output_at` are those of `Call`.
+        `code` is the present fingerprint. `turn` is the place of the call among equal calls that are made side by side.
+        `again` returns arguments from the values that the call has at that time. It returns the very `arguments` if
+        these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
         head, record = engine._identify(definition, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
-        whole = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
-        return Call(*whole, why_not, output_at)
+        fields = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
+        return Call(*fields, why_not, output_at)
 
 
-def _made_again(cls: type[Operation], made_of: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:
+def _restored_operation(cls: type[Operation], parameters: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:
     register_source_text(statements)
-    return cls(*made_of)
+    return cls(*parameters)
 
 
-class _Standing:
+class _NoFunction:
     """A placeholder for the function that a step of an adapter does not have."""
 
     def __init__(self, code: Any, module: str) -> None:
@@ -250,9 +249,9 @@ def not_replayable(why: str, body: Frame | None = None) -> None:
 
 
 def _propagate(dependencies: Dependencies, body: Frame | None) -> None:
-    here = SCOPE.get().frame
-    if here is not None:
-        here.absorb(dependencies)
+    open_frame = SCOPE.get().frame
+    if open_frame is not None:
+        open_frame.absorb(dependencies)
     elif body is not None:
         for frame in body.engine.open.within(body) or [body]:
             frame.absorb(dependencies)

@@ -1,4 +1,4 @@
-"""The errors of Musubito, by cause.
+"""Define the errors of Musubito.
 
 Every error is a `MusubitoError`. Its text names the fault and the remedy, and its attributes hold the facts. An error
 of the user's own step is never one of these: it is re-raised untouched.
@@ -38,7 +38,7 @@ __all__ = [
 LOGGER: Final = logging.getLogger("musubito")
 _OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
 """The beginnings of the paths of all files in the two packages."""
-_NOT_THE_USERS: Final = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
+_STANDARD_LIBRARY: Final = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")
 _INSTALLED: Final = re.compile(rf"{re.escape(os.sep)}(?:site|dist)-packages{re.escape(os.sep)}").search
 
 
@@ -47,10 +47,10 @@ class MusubitoError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send these errors. `args` are not the arguments of `__init__`, so the default would fail.
-        return _again, (type(self), self.args), self.__dict__
+        return _restored_error, (type(self), self.args), self.__dict__
 
 
-def _again(cls: type[MusubitoError], args: tuple[Any, ...]) -> MusubitoError:
+def _restored_error(cls: type[MusubitoError], args: tuple[Any, ...]) -> MusubitoError:
     return cls.__new__(cls, *args)
 
 
@@ -61,7 +61,7 @@ class MusubitoWarning(UserWarning):
 def warn(message: str) -> None:
     """Issue one `MusubitoWarning`, at the line of the user's code that led here.
 
-    If warnings are errors, the message is logged instead: the work that it speaks of is done and paid for.
+    If warnings are errors, the message is logged instead. An exception would lose work that is done and paid for.
     """
     depth = 1
     frame: FrameType | None = sys._getframe()
@@ -74,9 +74,9 @@ def warn(message: str) -> None:
 
 
 def at_line_of_user(what: str) -> str:
-    """Return what was done, with the function, the file and the line of the user's code that did it, if any did.
+    """Return the text with the function, the file and the line of the user's code that led here, if any did.
 
-    Code of packages is passed over, and the search ends at the step whose body it is.
+    Code of packages is skipped. The search ends at the step that called the code.
     """
     inside = False
     caller: FrameType | None = sys._getframe(1)
@@ -87,7 +87,7 @@ def at_line_of_user(what: str) -> str:
                 return what
         else:
             inside = True
-            if not code.co_filename.startswith(_NOT_THE_USERS) and not _INSTALLED(code.co_filename):
+            if not code.co_filename.startswith(_STANDARD_LIBRARY) and not _INSTALLED(code.co_filename):
                 return f"{what} in {code.co_name} ({Path(code.co_filename).name}:{caller.f_lineno})"
         caller = caller.f_back
     return what
@@ -134,8 +134,8 @@ class ChangedInput(InputError):
         problem = "what it was given, or what is around it, was changed while it waited"
         super().__init__(operation, "", "$", problem)
         remedy = (
-            "call it again with what nobody changes meanwhile. If nobody did, it holds instances of two classes that "
-            "are called alike, and cannot be told from others: make them all of one"
+            "call it again with arguments that nothing changes meanwhile. If nothing changed them, they hold instances "
+            "of two classes with one name, which cannot be told apart: use one class"
         )
         self.args = (f"{operation}: {problem}. It was not done; {remedy}.",)
 
@@ -145,7 +145,7 @@ class StoreError(MusubitoError):
 
 
 class StoreClosed(StoreError):
-    """The store was closed, and answers nothing any more."""
+    """The store was closed."""
 
 
 class StoreBusy(StoreError):
@@ -157,7 +157,7 @@ class SchemaError(StoreError):
 
 
 class ArtifactUnreadable(MusubitoError):
-    """A stored payload that cannot be decoded: its format is unknown, or a class of it is not there any more."""
+    """A stored payload that cannot be decoded: its format is unknown, or a class in it does not exist any more."""
 
 
 class ArtifactMissing(ArtifactUnreadable):
@@ -169,7 +169,7 @@ class ArtifactCorrupt(ArtifactUnreadable):
 
 
 class WrongKey(MusubitoError):
-    """A namespace is encrypted with another key than the engine was given, or one of the two has none.
+    """A namespace is encrypted with another key than the engine's, or one of the two has no key.
 
     Nothing was read or stored.
     """
@@ -200,7 +200,7 @@ class EffectOutcomeUnknown(MusubitoError):
     The error is raised instead of running the effect once more. There are two remedies:
 
     - If the remote side ignores a repeated idempotency key, a policy with `on_unknown="rerun"`.
-    - A policy with a callable that finds out (`on_unknown=reconcile`).
+    - Otherwise, a policy with a callable that finds out (`on_unknown=reconcile`).
     """
 
     def __init__(self, operation: str, idempotency_key: str, why: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""The plain values that all other modules use. They do nothing but check what they are made of.
+"""Define the plain values that all other modules use. They only check their own fields.
 
 Ids are 32-byte digests inside, and hexadecimal text for readers.
 """
@@ -194,7 +194,7 @@ class MusubitoResult(Generic[T_co]):
         return str(self)
 
 
-_USE_VALUE = "what the step gave is its `.value`: use .value"
+_USE_VALUE = "the output of the step is its `.value`: use .value"
 
 
 def check_name(what: str, name: object) -> None:
@@ -206,7 +206,7 @@ def check_name(what: str, name: object) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{what} holds half of a surrogate pair, at {error.start}: {name!r}") from None
+        raise ValueError(f"{what} has half of a surrogate pair, at {error.start}: {name!r}") from None
 
 
 def check_inputs(operation: str, inputs: tuple[str, ...], argument_names: Collection[str]) -> None:
@@ -239,7 +239,7 @@ class StepDefinition:
                 f"{self.name}: operation_version is a text or a callable without arguments, not {version!r}"
             )
         if self.semantics.code == "version" and version is None:
-            raise ValueError(f'{self.name}: code="version" needs an operation_version, which is all that then counts')
+            raise ValueError(f'{self.name}: code="version" needs an operation_version, since nothing else counts then')
 
     def version(self) -> str | None:
         """Return the operation's version as it is now.
@@ -256,7 +256,7 @@ class StepDefinition:
         if type(version) is not str:
             if isinstance(version, CoroutineType):
                 version.close()
-            raise TypeError(f"{self.name}: what its operation_version gives is a text or an int, not {version!r}")
+            raise TypeError(f"{self.name}: its operation_version must return a text or an int, not {version!r}")
         return version
 
 

@@ -1,4 +1,4 @@
-"""Tell what to do so that a difference from an earlier call does not run a step again."""
+"""Say what to do so that a difference from an earlier call does not run a step again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CONTEXT: Final = "$.context"
 def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> str:
     """Return the remedy for the reason of a call; "" if nothing can or need be done.
 
-    `parts` holds what differs: paths in the input, files, or names of other reads. `varies` tells that the one part
-    differs in each of several calls, and that all the rest of their inputs is equal.
+    `parts` holds what differs: paths in the input, files, or names of other reads. `varies` is true if the one part
+    differs in each of several calls, and the rest of their inputs is equal.
     """
     changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
     if reason not in changed or not parts:
@@ -26,10 +26,10 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     first = parts[0]
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         return f'If it decides nothing, say ignore_files=("{first}",).'
-    keys = [found[1] for each in parts if (found := CONFIG.fullmatch(each))]
+    keys = [match[1] for part in parts if (match := CONFIG.fullmatch(part))]
     if keys:
-        listed = ", ".join(f'"{key}"' for key in keys)
-        return f"If it decides nothing, say ignore_config=({listed},) in musubito_graph."
+        names = ", ".join(f'"{key}"' for key in keys)
+        return f"If it decides nothing, say ignore_config=({names},) in musubito_graph."
     if first.startswith(CONTEXT):
         return "If it decides nothing, leave it out of the context."
     if varies and reason is ReplayReason.INPUT_CHANGED:

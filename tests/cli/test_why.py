@@ -23,7 +23,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.erase import forget, meant
+from musubito.lineage.erase import changes_for, forget
 from tests.cli.conftest import Musubito, World
 
 
@@ -225,7 +225,7 @@ def test_a_version_that_changed_is_no_sample(musubito: Musubito, tmp_path: Path)
 def test_what_was_erased_is_called_so(musubito: Musubito, tmp_path: Path) -> None:
     field(tmp_path / "x.db")
     with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
-        forget(Lineage(engine), meant(Lineage(engine), "ask"))
+        forget(Lineage(engine), changes_for(Lineage(engine), "ask"))
     told = musubito("--db", "x.db", "why", "ask").stdout
     assert "its contents were erased with 'musubito forget'" in told
     assert "an input was erased with 'musubito forget'" in " ".join(told.split())

@@ -33,7 +33,7 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.blobs import blobs
-from musubito.lineage.erase import forget, meant
+from musubito.lineage.erase import changes_for, forget
 from musubito.lineage.prune import prune
 from musubito.lineage.store_stats import statistics
 from musubito.lineage.verify import verify
@@ -462,7 +462,7 @@ def test_what_is_forgotten_loses_its_blob_at_once_whatever_else_is_there(path, k
         before = files(path)
         (mine,) = [blob for blob in before if os.fspath(blob) in _blobs_of(engine, node, path)]
         mine.with_name(mine.name + "+old").write_bytes(b"the same, stored otherwise")
-        forget(lineage, meant(lineage, node))
+        forget(lineage, changes_for(lineage, node))
         assert files(path) == [blob for blob in before if blob != mine]
         assert [finding for checked in verify(lineage) for finding in checked.findings] == []
         noise(2), noise(1)

@@ -15,10 +15,10 @@ from types import ModuleType
 import pytest
 
 from musubito import MusubitoEngine, MusubitoError, MusubitoWarning, SQLiteStorage, use_musubito_engine
-from musubito.lineage import Lineage, compare, impact, provenance, savings, statistics, verify, why
-from musubito.lineage.erase import forget, forget_namespace, meant, nodes_among, with_all_below
+from musubito.lineage import Lineage, compare_runs, impact, provenance, savings, statistics, verify, why
+from musubito.lineage.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
 from musubito.lineage.export import document, graph_of_node, graph_of_run
-from musubito.lineage.input_search import Wanted, holding
+from musubito.lineage.input_search import InputQuery, search_inputs
 from musubito.lineage.prune import prune, prune_to_size
 from tests.faults.children import time_limit
 from tests.faults.test_upgrades import FIXTURES, GAVE, PROGRAM, RUNS_AGAIN, SCHEMAS
@@ -60,14 +60,14 @@ def questions(lineage: Lineage, nodes: list[str]):
     yield lambda: statistics(lineage)
     yield lambda: [savings(lineage, by=by) for by in ("day", "operation", "run")]
     yield lambda: impact(lineage, "fetch")
-    yield lambda: compare(lineage, "plain", "report")
+    yield lambda: compare_runs(lineage, "plain", "report")
     yield lambda: list(verify(lineage))
-    yield lambda: holding(lineage, Wanted.of("$..number=7"))
+    yield lambda: search_inputs(lineage, InputQuery.of("$..number=7"))
 
 
 def removals(lineage: Lineage, nodes: list[str]):
-    yield lambda: forget(lineage, with_all_below(lineage, meant(lineage, nodes[0])))
-    yield lambda: forget(lineage, nodes_among(holding(lineage, Wanted.of("item 7")).nodes))
+    yield lambda: forget(lineage, with_downstream(lineage, changes_for(lineage, nodes[0])))
+    yield lambda: forget(lineage, changes_for_nodes(search_inputs(lineage, InputQuery.of("item 7")).nodes))
     yield lambda: prune(lineage, 1e12)
     yield lambda: prune_to_size(lineage, 1)
     yield lambda: forget_namespace(lineage, "default")

@@ -15,7 +15,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.run_diff import compare
+from musubito.lineage.run_diff import compare_runs
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def record(name, *calls):
 
 
 def told(engine, before="a", after="b"):
-    found = compare(Lineage(engine), before, after)
+    found = compare_runs(Lineage(engine), before, after)
     return found.differ, [
         (
             call.change,
@@ -175,7 +175,7 @@ def test_success_after_a_failure(engine, tmp_path):
 def test_outputs_are_compared(engine):
     record("a", (two, 1, 2), (inner, 1))
     record("b", (two, 2, 1), (inner, 2))
-    found = compare(Lineage(engine), "a", "b")
+    found = compare_runs(Lineage(engine), "a", "b")
     assert [(call.operation, call.same_output) for call in found.calls] == [("two", True), ("inner", False)]
 
 
@@ -193,11 +193,11 @@ def test_runs_inside_runs_are_part_of_it(engine):
 def test_costs_of_both(engine):
     record("a", (inner, 1))
     record("b", (inner, 1))
-    found = compare(Lineage(engine), "a", "b")
+    found = compare_runs(Lineage(engine), "a", "b")
     assert (found.before, found.after) == (Lineage(engine).run("a").summary, Lineage(engine).run("b").summary)
 
 
 def test_an_unknown_run(engine):
     record("a", (inner, 1))
     with pytest.raises(LineageError, match="no run"):
-        compare(Lineage(engine), "a", "abcdef")
+        compare_runs(Lineage(engine), "a", "abcdef")

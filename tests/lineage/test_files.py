@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage, StepConfiguration, musubito_step, run
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.erase import forget, meant
+from musubito.lineage.erase import changes_for, forget
 from musubito.lineage.files import ChangedFile, FileRead, changed_files, files_read
 from musubito.lineage.provenance import provenance
 from musubito.lineage.prune import prune_to_size
@@ -195,7 +195,7 @@ def test_texts_are_forgotten(world: World) -> None:
     assert rows(world, "SELECT count(*) FROM _inputs") == [(5,)]
     lineage = Lineage(world.engine)
     foretold = json.loads(world.says("forget", result.node_id, "--dry-run", "--json"))
-    done = forget(lineage, meant(lineage, result.node_id))
+    done = forget(lineage, changes_for(lineage, result.node_id))
     assert (foretold["inputs"], done.inputs) == (3, 3)
     assert rows(world, "SELECT count(*) FROM _inputs") == [(2,)]
     assert files_read(lineage, [lineage.node(kept.node_id)]) == (FileRead("file", "b.txt", absent=False),)
@@ -225,7 +225,7 @@ def test_files_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         foretold = CliRunner().invoke(root, ["--url", url, "forget", "read", "--dry-run", "--json"])
         assert foretold.exit_code == 0, foretold.output
         assert json.loads(foretold.stdout)["inputs"] == 4
-        assert forget(lineage, meant(lineage, result.node_id)).inputs == 4
+        assert forget(lineage, changes_for(lineage, result.node_id)).inputs == 4
     drop_database(url)
 
 
@@ -239,7 +239,7 @@ def test_texts_stay_as_long_as_an_execution_that_read_them(world: World) -> None
     prune_to_size(lineage, 0)
     assert rows(world, "SELECT count(*) FROM _executions") == [(1,)], "the newest of all stays"
     assert rows(world, "SELECT count(*) FROM _inputs") == [(2,)]
-    forget(lineage, meant(lineage, "read"))
+    forget(lineage, changes_for(lineage, "read"))
     assert rows(world, "SELECT count(*) FROM _inputs") == [(0,)]
 
 

@@ -21,8 +21,8 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.erase import forget, forget_namespace, meant, nodes_among, with_all_below
-from musubito.lineage.input_search import Wanted, holding
+from musubito.lineage.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
+from musubito.lineage.input_search import InputQuery, search_inputs
 from musubito.lineage.verify import verify
 from tests.fresh import fresh
 
@@ -182,9 +182,9 @@ def test_all_that_came_of_an_input_goes(w):
                 with musubito_merge(text):
                     outer(f"{user}-deep")
         w.engine.flush()
-    held = holding(w.lineage, Wanted.of("$.request.user=user-one"))
+    held = search_inputs(w.lineage, InputQuery.of("$.request.user=user-one"))
     assert (len(held.nodes), held.inputs, held.looked_at, held.unreadable) == (1, [], 9, 0)
-    wanted = with_all_below(w.lineage, nodes_among(held.nodes))
+    wanted = with_downstream(w.lineage, changes_for_nodes(held.nodes))
     # load, answer, outer and what that called by itself; not what the other one called as well.
     assert forget(w.lineage, wanted).executions == 4
     assert w.is_found("user-one-deep", "question of user-one") == []
@@ -204,11 +204,11 @@ def test_what_the_named_node_called_goes_with_it_unless_it_was_called_by_itself_
         outer("other-matter")
         inside("about other-matter")
         w.engine.flush()
-    (first,) = holding(w.lineage, Wanted.of("$.what=deep-matter")).nodes
-    forget(w.lineage, with_all_below(w.lineage, nodes_among([first])))
+    (first,) = search_inputs(w.lineage, InputQuery.of("$.what=deep-matter")).nodes
+    forget(w.lineage, with_downstream(w.lineage, changes_for_nodes([first])))
     assert w.is_found("deep-matter") == []
-    (second,) = holding(w.lineage, Wanted.of("$.what=other-matter")).nodes
-    forget(w.lineage, with_all_below(w.lineage, nodes_among([second])))
+    (second,) = search_inputs(w.lineage, InputQuery.of("$.what=other-matter")).nodes
+    forget(w.lineage, with_downstream(w.lineage, changes_for_nodes([second])))
     assert w.is_found("other-matter") == ["other-matter"]
     assert w.again(inside, "about other-matter") == []
     # Now nothing needs it but itself.
@@ -223,7 +223,7 @@ def test_an_answer_that_was_given_elsewhere_goes_with_it(w):
         with musubito_merge(load("x")):
             elsewhere = answer("secret-matter")
         shared(elsewhere.value)
-    forget(w.lineage, with_all_below(w.lineage, meant(w.lineage, elsewhere.node_id)))
+    forget(w.lineage, with_downstream(w.lineage, changes_for(w.lineage, elsewhere.node_id)))
     w.engine.flush()
     assert w.again(answer, "secret-matter") == ["answer"]
 
@@ -237,10 +237,10 @@ def test_texts_of_code_go_with_the_last_that_was_made_by_them(w):
         nodes = [step(what).node_id for what in ("one", "two")]
         load("x")
     assert w.is_found("made-by-mine")
-    forget(w.lineage, meant(w.lineage, nodes[0]))
+    forget(w.lineage, changes_for(w.lineage, nodes[0]))
     with closing(sqlite3.connect(w.path)) as connection:
         assert connection.execute("SELECT count(*) FROM code WHERE source LIKE '%made-by-mine%'").fetchone() == (1,)
-    forget(w.lineage, meant(w.lineage, nodes[1]))
+    forget(w.lineage, changes_for(w.lineage, nodes[1]))
     assert w.is_found("made-by-mine") == []
     assert w.count("code") > 0
     with use_musubito_engine(w.engine):
@@ -291,7 +291,7 @@ def test_an_input_is_found_by_what_it_holds(w, said, is_there):
     with use_musubito_engine(w.engine):
         node = load(HELD).node_id
         load("something else")
-    held = holding(w.lineage, Wanted.of(said))
+    held = search_inputs(w.lineage, InputQuery.of(said))
     assert [each.hex() for each in held.nodes] == ([node] if is_there else [])
     assert held.looked_at == 2
 
@@ -299,7 +299,7 @@ def test_an_input_is_found_by_what_it_holds(w, said, is_there):
 @pytest.mark.parametrize("said", ["", "$", "$.a", "$a=1", "$.=1", "$.a[x]=1", "$[0=1"])
 def test_what_is_neither_a_field_nor_a_text(said):
     with pytest.raises(LineageError, match=r"\$|empty"):
-        Wanted.of(said)
+        InputQuery.of(said)
 
 
 def test_an_input_that_no_node_has_is_found_and_erased(w):
@@ -308,10 +308,10 @@ def test_an_input_that_no_node_has_is_found_and_erased(w):
         w.engine.flush()
     with closing(sqlite3.connect(w.path)) as connection, connection:
         connection.execute("UPDATE _inputs SET input_hash = x'00'")
-    held = holding(w.lineage, Wanted.of("secret-matter"))
+    held = search_inputs(w.lineage, InputQuery.of("secret-matter"))
     assert (held.nodes, len(held.inputs)) == ([], 1)
-    assert forget(w.lineage, nodes_among(held.nodes), held.inputs).inputs == 1
-    assert holding(w.lineage, Wanted.of("secret-matter")).looked_at == 0
+    assert forget(w.lineage, changes_for_nodes(held.nodes), held.inputs).inputs == 1
+    assert search_inputs(w.lineage, InputQuery.of("secret-matter")).looked_at == 0
 
 
 def test_damaged_inputs_are_counted(w):
@@ -321,6 +321,6 @@ def test_damaged_inputs_are_counted(w):
         w.engine.flush()
     with closing(sqlite3.connect(w.path)) as connection, connection:
         connection.execute("UPDATE _inputs SET body = x'ff' WHERE instr(body, CAST('one-matter' AS BLOB)) > 0")
-    held = holding(w.lineage, Wanted.of("matter"))
+    held = search_inputs(w.lineage, InputQuery.of("matter"))
     assert (len(held.nodes), held.unreadable) == (1, 1)
-    forget(w.lineage, meant(w.lineage, "load"))
+    forget(w.lineage, changes_for(w.lineage, "load"))

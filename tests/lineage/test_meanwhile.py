@@ -23,8 +23,8 @@ from musubito import (
 )
 from musubito.lineage import Lineage, blobs
 from musubito.lineage import prune as prune_module
-from musubito.lineage.erase import forget, forget_namespace, meant
-from musubito.lineage.prune import Prunable, Pruning, prunable, prune
+from musubito.lineage.erase import changes_for, forget, forget_namespace
+from musubito.lineage.prune import Prunable, PruneCounts, prunable, prune
 from musubito.lineage.verify import verify
 from tests.server import drop_database, new_store
 
@@ -132,7 +132,7 @@ def old_and_young(w: World) -> float:
 
 def pruned_while_it_looks_again(
     w: World, monkeypatch: pytest.MonkeyPatch, before: float, meanwhile: Callable[[], object]
-) -> Pruning:
+) -> PruneCounts:
     """`meanwhile`: between the two looks; the lines of the ledger come after the second one."""
     looks: list[Prunable] = []
 
@@ -152,7 +152,7 @@ def pruned_while_it_looks_again(
 def test_what_a_running_step_was_just_given_is_not_taken_from_it(w, monkeypatch, ends):
     before = old_and_young(w)
     retired, may_go_on = threading.Event(), threading.Event()
-    done: list[Pruning] = []
+    done: list[PruneCounts] = []
 
     def meanwhile() -> None:
         # Either the outer step commits before its line of the ledger is written, or the line comes first.
@@ -244,7 +244,7 @@ def forget_all(w: World, how: str) -> None:
     if how == "namespace":
         forget_namespace(w.lineage, "theirs")
     else:
-        forget(w.lineage, meant(w.lineage, "f"))
+        forget(w.lineage, changes_for(w.lineage, "f"))
 
 
 @pytest.mark.parametrize("how", ["operation", "namespace"])

@@ -25,7 +25,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.erase import forget, in_namespace, meant, with_all_below
+from musubito.lineage.erase import changes_for, changes_for_namespace, forget, with_downstream
 from musubito.lineage.prune import old_runs, prunable, prune
 from musubito.lineage.verify import verify
 from musubito.payloads import compression
@@ -156,7 +156,7 @@ def test_what_is_forgotten_is_in_no_file(w, size):
         node = fetch("a-secret-matter " * 60, size).node_id
         fetch("something else")
     assert w.is_found("a-secret-matter")
-    done = forget(w.lineage, meant(w.lineage, node[:12]))
+    done = forget(w.lineage, changes_for(w.lineage, node[:12]))
     assert (done.executions, done.inputs, done.erased) == (1, 1, True)
     assert done.size > size * 16
     assert not w.is_found("a-secret-matter")
@@ -178,7 +178,7 @@ def test_what_is_forgotten_among_very_many_leaves_no_copy_on_the_way(w):
             step(f"{'hushhush' if number % 3 else 'harmless'}-{number} " * (number % 40 + 1))
             if not number % 10:
                 w.engine.flush()
-    assert forget(w.lineage, meant(w.lineage, "hush")).executions == 1000
+    assert forget(w.lineage, changes_for(w.lineage, "hush")).executions == 1000
     assert not w.is_found("hushhush")
     assert w.is_found("harmless-1497")
     assert w.count("inputs") == 500
@@ -196,13 +196,13 @@ def test_pieces_of_inputs_are_erased_when_the_last_input_that_holds_them_is(w):
         hush(messages)
     every = set(w.sql("SELECT body FROM _parts"))
     assert len(kept) > 1 and every > kept
-    assert forget(w.lineage, meant(w.lineage, "hush")).parts == len(every) - len(kept)
+    assert forget(w.lineage, changes_for(w.lineage, "hush")).parts == len(every) - len(kept)
     # A longer list begins with the pieces of this one.
-    assert forget(w.lineage, meant(w.lineage, first)).parts == 0
+    assert forget(w.lineage, changes_for(w.lineage, first)).parts == 0
     assert set(w.sql("SELECT body FROM _parts")) == kept
     assert w.lineage.input(w.lineage.nodes([2])[0])["what"] == messages[:40]
     assert w.findings() == []
-    forget(w.lineage, meant(w.lineage, "fetch"))
+    forget(w.lineage, changes_for(w.lineage, "fetch"))
     w.engine.close()
     files = b"".join(file.read_bytes() for file in w.path.parent.iterdir())
     assert not [body for (body,) in every if body[:100] in files or body[-100:] in files]
@@ -214,7 +214,7 @@ def test_nothing_is_left_in_the_log_while_others_have_the_store_open(w):
     other = World(w.path)
     log = Path(f"{w.path}-wal")
     assert log.stat().st_size > 0
-    assert forget(w.lineage, meant(w.lineage, "fetch")).erased
+    assert forget(w.lineage, changes_for(w.lineage, "fetch")).erased
     assert log.stat().st_size == 0
     looked = subprocess.run(["grep", "-c", "of-weight", w.path], capture_output=True, text=True, check=False)
     assert looked.stdout == "0\n"
@@ -230,15 +230,15 @@ def test_who_reads_just_now_is_not_disturbed(w):
     with closing(sqlite3.connect(w.path)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM _executions").fetchall()
-        assert not forget(w.lineage, meant(w.lineage, "fetch")).erased
-    assert forget(w.lineage, meant(w.lineage, "fetch")).erased
+        assert not forget(w.lineage, changes_for(w.lineage, "fetch")).erased
+    assert forget(w.lineage, changes_for(w.lineage, "fetch")).erased
 
 
 def test_an_error_text_is_forgotten(w):
     with use_musubito_engine(w.engine), pytest.raises(ValueError):
         fails("confidential")
     assert w.is_found("confidential")
-    assert forget(w.lineage, meant(w.lineage, "fails")).executions == 1
+    assert forget(w.lineage, changes_for(w.lineage, "fails")).executions == 1
     assert not w.is_found("confidential")
     assert w.sql("SELECT error FROM executions") == [("it was forgotten",)]
 
@@ -248,10 +248,10 @@ def test_what_another_node_holds_stays(w):
         one = fetch("x", LARGE)
         with musubito_merge(one):
             two = fetch("x", LARGE)
-    forget(w.lineage, meant(w.lineage, one.node_id))
+    forget(w.lineage, changes_for(w.lineage, one.node_id))
     assert w.count("inputs") == 1
     assert w.lineage.output(w.lineage.node(two.node_id)) == "<x>" * LARGE
-    forget(w.lineage, meant(w.lineage, two.node_id))
+    forget(w.lineage, changes_for(w.lineage, two.node_id))
     assert w.count("inputs") == w.count("artifacts") == w.count("parts") == 0
 
 
@@ -260,12 +260,12 @@ def test_what_called_it_is_not_replayed_and_below_is_forgotten_if_asked_for(w):
         outer("of-weight")
         text = fetch("of-weight")
         draw(text)
-    wanted = meant(w.lineage, text.node_id)
-    assert [len(each.nodes) for each in with_all_below(w.lineage, wanted)] == [1, 2]
+    wanted = changes_for(w.lineage, text.node_id)
+    assert [len(each.nodes) for each in with_downstream(w.lineage, wanted)] == [1, 2]
     forget(w.lineage, wanted)
     assert w.is_found("of-weight")
     assert again(w, outer, "of-weight")
-    forget(w.lineage, with_all_below(w.lineage, wanted))
+    forget(w.lineage, with_downstream(w.lineage, wanted))
     assert not w.is_found("of-weight")
 
 
@@ -276,7 +276,7 @@ def test_a_run_is_forgotten_with_its_tags_and_parts(w):
             with run("inside"):
                 fetch("matter-inside")
         fetch("something else")
-    assert forget(w.lineage, meant(w.lineage, r.run_id)).executions == 2
+    assert forget(w.lineage, changes_for(w.lineage, r.run_id)).executions == 2
     for text in ("somebody-special", "matter-of-first", "matter-inside"):
         assert not w.is_found(text)
     assert w.is_found("something else")
@@ -290,7 +290,7 @@ def test_forgetting_a_run_brings_back_nothing_that_it_had_replaced(w):
         with run("second") as r:
             ask_again("q", "two")
         assert ask("q", "three").value == "two"
-    forget(w.lineage, meant(w.lineage, r.run_id))
+    forget(w.lineage, changes_for(w.lineage, r.run_id))
     with use_musubito_engine(w.engine):
         assert ask("q", "three").value == "three"
 
@@ -298,7 +298,7 @@ def test_forgetting_a_run_brings_back_nothing_that_it_had_replaced(w):
 def test_a_forgotten_mail_is_not_sent_twice(w):
     with use_musubito_engine(w.engine):
         send("anybody-at-all")
-    forget(w.lineage, meant(w.lineage, "send"))
+    forget(w.lineage, changes_for(w.lineage, "send"))
     assert w.sql("SELECT outcome FROM effects") == [("done",)]
     assert not w.is_found("anybody-at-all")
     with use_musubito_engine(w.engine), pytest.raises(EffectOutcomeUnknown, match="its result is lost"):
@@ -312,11 +312,11 @@ def test_a_namespace_is_forgotten(w):
         draw("kept-elsewhere")
     with use_musubito_engine(w.engine):
         fetch("kept-here")
-    assert forget(w.lineage, in_namespace(w.lineage, "other")).executions == 2
+    assert forget(w.lineage, changes_for_namespace(w.lineage, "other")).executions == 2
     assert not w.is_found("kept-elsewhere")
     assert not again(w, fetch, "kept-here")
     with pytest.raises(LineageError, match="unheard"):
-        in_namespace(w.lineage, "unheard of")
+        changes_for_namespace(w.lineage, "unheard of")
 
 
 def test_what_is_not_there_is_not_forgotten(w):
@@ -324,7 +324,7 @@ def test_what_is_not_there_is_not_forgotten(w):
         fetch("x")
     for what in ("unheard of", "00000000"):
         with pytest.raises(LineageError, match="no step, call or run"):
-            meant(w.lineage, what)
+            changes_for(w.lineage, what)
 
 
 # -- prune -------------------------------------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def test_what_was_forgotten_is_pruned_but_for_its_name(w):
         node = draw(text).node_id
         w.now = 40 * DAY
         fetch("new")
-    forget(w.lineage, with_all_below(w.lineage, meant(w.lineage, text.node_id)))
+    forget(w.lineage, with_downstream(w.lineage, changes_for(w.lineage, text.node_id)))
     assert prune(w.lineage, DAY).executions == 2
     assert {row[0] for row in w.sql("SELECT node_id FROM nodes")} >= {node, text.node_id}
     assert w.count("edges") == 0 and w.count("executions") == 1
@@ -634,7 +634,7 @@ def test_whatever_is_removed_the_rest_replays_and_is_whole(w, seed):
         assert young <= len(kept)
         assert prune(w.lineage, before).executions == 0
     else:
-        forget(w.lineage, with_all_below(w.lineage, meant(w.lineage, dice.choice(made).node_id)))
+        forget(w.lineage, with_downstream(w.lineage, changes_for(w.lineage, dice.choice(made).node_id)))
     assert w.findings() == []
     for table, column, there in (
         ("_edges", "parent", "_nodes"),
@@ -670,7 +670,7 @@ def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored_afterwards(tm
         first.keeper._ticking.acquire()  # as if the half second were not over
         node = ask("a secret question").node_id
         with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as second:
-            forget(Lineage(second), meant(Lineage(second), "ask"))
+            forget(Lineage(second), changes_for(Lineage(second), "ask"))
         first.keeper._ticking.release()
         first.flush()
         assert Lineage(first).input(Lineage(first).node(node)) is None
@@ -680,7 +680,7 @@ def test_what_is_still_buffered_when_it_is_forgotten_is_not_stored_afterwards(tm
 def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
     from pathlib import PurePosixPath
 
-    from musubito.lineage.input_search import Wanted, holding
+    from musubito.lineage.input_search import InputQuery, search_inputs
 
     @musubito_step(name="given")
     def given(where: PurePosixPath, data: bytes, seen: tuple[str, ...]) -> int:
@@ -690,13 +690,13 @@ def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
         given(PurePosixPath("/home/alice"), b"1", ("bob",))
         lineage = Lineage(engine)
         for word in ("items", "value", "tuple", "Path", "sha256", "bytes", "encrypted", "stored"):
-            assert holding(lineage, Wanted.of(word)).nodes == []
+            assert search_inputs(lineage, InputQuery.of(word)).nodes == []
         for word in ("alice", "bob"):
-            assert len(holding(lineage, Wanted.of(word)).nodes) == 1
+            assert len(search_inputs(lineage, InputQuery.of(word)).nodes) == 1
 
 
 def test_a_search_looks_into_what_is_encrypted_where_the_key_is_here(tmp_path):
-    from musubito.lineage.input_search import Wanted, holding
+    from musubito.lineage.input_search import InputQuery, search_inputs
 
     @musubito_step(name="greet")
     def greet(who: str) -> int:
@@ -706,8 +706,8 @@ def test_a_search_looks_into_what_is_encrypted_where_the_key_is_here(tmp_path):
     with MusubitoEngine(SQLiteStorage(path), strict=True, key=bytes(range(32))) as engine:
         with use_musubito_engine(engine):
             greet("alice@example.com")
-        found = holding(Lineage(engine), Wanted.of("alice"))
+        found = search_inputs(Lineage(engine), InputQuery.of("alice"))
         assert (len(found.nodes), found.encrypted) == (1, 0)
     with MusubitoEngine(SQLiteStorage(path)) as engine:
-        found = holding(Lineage(engine), Wanted.of("alice"))
+        found = search_inputs(Lineage(engine), InputQuery.of("alice"))
         assert (found.nodes, found.looked_at, found.encrypted) == ([], 1, 1)

@@ -24,7 +24,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.prune import Pruning, give_back, prune, prune_to_size, used_bytes
+from musubito.lineage.prune import PruneCounts, prune, prune_to_size, release_space, used_bytes
 from musubito.lineage.verify import verify
 
 DAY = 86_400.0
@@ -71,7 +71,7 @@ def world(tmp_path):
 def test_the_oldest_goes_until_it_is_small_enough(world):
     engine, _ = world
     used = engine.storage.used()
-    told: list[Pruning] = []
+    told: list[PruneCounts] = []
     removed = prune_to_size(Lineage(engine), used // 2, told.append)
     assert engine.storage.used() <= used // 2
     # About as much as was too much, and no more.
@@ -85,7 +85,7 @@ def test_the_oldest_goes_until_it_is_small_enough(world):
 def test_what_is_small_enough_loses_nothing(world):
     engine, _ = world
     engine.flush()
-    assert prune_to_size(Lineage(engine), engine.storage.used()) == Pruning()
+    assert prune_to_size(Lineage(engine), engine.storage.used()) == PruneCounts()
 
 
 def test_what_something_kept_came_of_stays_however_small_it_must_be(world):
@@ -127,7 +127,7 @@ def test_the_room_goes_back_to_the_disk_in_small_steps(world, tmp_path):
     steps = []
     given = engine.storage.give_back
     engine.storage.give_back = lambda most: steps.append(given(most)) or steps[-1]
-    assert give_back(Lineage(engine)) > size / 2
+    assert release_space(Lineage(engine)) > size / 2
     assert len(steps) > 1 and steps[-1] == 0 and max(steps) <= 1_000_000
     assert path.stat().st_size < size / 2
 
@@ -139,7 +139,7 @@ def test_an_older_file_gives_back_from_its_first_vacuum_on(tmp_path):
         with use_musubito_engine(engine):
             fetch(1)
         prune(Lineage(engine), 1e12)
-        assert give_back(Lineage(engine)) == 0
+        assert release_space(Lineage(engine)) == 0
         engine.storage.vacuum()
         with use_musubito_engine(engine):
             fetch(2)
@@ -201,7 +201,7 @@ def others_go_on(path: Path, nodes: int) -> None:
         assert child.stdout is not None and child.stdout.readline() == "up\n"
         with MusubitoEngine(SQLiteStorage(path)) as engine:
             removed = prune(Lineage(engine), DAY)
-            give_back(Lineage(engine))
+            release_space(Lineage(engine))
     finally:
         stop.touch()
         said, _ = child.communicate(timeout=60)

@@ -8,7 +8,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.store_stats import Kept, statistics
+from musubito.lineage.store_stats import StoredSize, statistics
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_counts(engine):
     found = statistics(Lineage(engine))
     assert (found.nodes, found.executions, found.failed) == (5, 5, 1)
     assert (found.runs, found.calls) == (3, 6)
-    assert (found.inputs.count, found.parts) == (5, Kept(0, 0))
+    assert (found.inputs.count, found.parts) == (5, StoredSize(0, 0))
     assert found.code.count > 0 < found.code.bytes
 
 
@@ -114,4 +114,4 @@ def test_namespaces_are_told_apart(path):
 
 def test_an_empty_store(engine):
     found = statistics(Lineage(engine))
-    assert (found.nodes, found.artifacts, found.operations) == (0, Kept(0, 0), ())
+    assert (found.nodes, found.artifacts, found.operations) == (0, StoredSize(0, 0), ())

@@ -37,7 +37,7 @@ from musubito import (
 )
 from musubito.adapter import ambient, not_replayable, note_read
 from musubito.lineage import Lineage
-from musubito.lineage.erase import forget, meant
+from musubito.lineage.erase import changes_for, forget
 from musubito.lineage.prune import prune
 from musubito.lineage.verify import verify
 from musubito.testing.reference_store import MemoryStore
@@ -246,7 +246,7 @@ def test_pruning_without_the_key_removes_no_input_that_is_needed(path):
         assert lineage.input(lineage.node(node_2)) == {"what": [*long, "more"], "size": 1}
         parts = rows(path, "SELECT count(*), sum(items) FROM parts")[0]
         assert parts[1] < 70, "what the two have in common is stored once"
-        forget(lineage, meant(lineage, "ask"))
+        forget(lineage, changes_for(lineage, "ask"))
     assert rows(path, "SELECT count(*) FROM parts") == rows(path, "SELECT count(*) FROM inputs") == [(0,)]
 
 

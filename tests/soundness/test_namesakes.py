@@ -92,7 +92,7 @@ def test_an_effect_is_refused_that_is_given_both_together(w: World) -> None:
         return len(queries)
 
     effect: Any = musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="send")(send)
-    with pytest.raises(ChangedInput, match="It was not done; .* two classes that are called alike"):
+    with pytest.raises(ChangedInput, match="It was not done; .* two classes with one name"):
         effect([Search("a"), Delete("a")])
     assert sent == []
     assert effect([Search("a"), Search("b")]).value == 2

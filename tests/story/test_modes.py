@@ -241,7 +241,7 @@ def test_what_differs_is_said_down_to_the_field(engine: MusubitoEngine) -> None:
         ask([{"role": "system", "content": "be brief"}, {"role": "user", "content": "sk-abcdefghijklmnopqrst"}])
     assert str(raised.value) == (
         "ask: replay-only: no stored result (its input changed: `$.messages[1].content`; "
-        f"nearest earlier call: node {node[:12]})"
+        f"nearest earlier call: {node[:12]})"
     )
     assert raised.value.operation == "ask"
     explanation = raised.value.explanation

@@ -347,7 +347,7 @@ def test_a_version_that_cannot_be_had_reaches_the_caller_before_anything_runs(en
 
     with pytest.raises(ConnectionError, match="the index is down"):
         search("q")
-    with pytest.raises(TypeError, match="what its operation_version gives is a text or an int, not None"):
+    with pytest.raises(TypeError, match="its operation_version must return a text or an int, not None"):
         nothing("q")
     assert RAN == []
 

@@ -83,7 +83,7 @@ def test_a_version_is_a_text_or_is_asked_for() -> None:
 
 @pytest.mark.parametrize("said", [None, True, 1.0, b"1", ["1"]])
 def test_what_is_no_version(said: Any) -> None:
-    with pytest.raises(TypeError, match="step: what its operation_version gives is a text or an int, not"):
+    with pytest.raises(TypeError, match="step: its operation_version must return a text or an int, not"):
         define(lambda: said).version()
 
 
@@ -91,7 +91,7 @@ def test_a_coroutine_is_no_version() -> None:
     async def version() -> str:
         return "1"
 
-    with pytest.raises(TypeError, match="is a text or an int, not <coroutine"):
+    with pytest.raises(TypeError, match="must return a text or an int, not <coroutine"):
         define(version).version()
 
 

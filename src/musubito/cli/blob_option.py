@@ -8,7 +8,7 @@ from pathlib import Path
 from musubito.cli.formatting import clean, times
 from musubito.errors import MusubitoError
 from musubito.lineage import Lineage
-from musubito.lineage.blobs import blobs, missing, place_of_blobs, used
+from musubito.lineage.blobs import blob_location, blobs, missing, used
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
 
@@ -57,7 +57,7 @@ def check_owner(lineage: Lineage, *, named_together: bool) -> None:
     """
     at_place, own = blobs(lineage), used(lineage)
     others = len(at_place.orphans) + len(at_place.young)
-    place, lost = place_of_blobs(lineage), missing(lineage)
+    place, lost = blob_location(lineage), missing(lineage)
     # Equal outputs of two databases have one name: if the two were not named together, one blob proves little.
     if not others or (own and (named_together or not lost)):
         return
@@ -78,7 +78,7 @@ def not_found(lineage: Lineage, number: int) -> str:
 
     The rows of these outputs are gone already.
     """
-    place = place_of_blobs(lineage)
+    place = blob_location(lineage)
     at_place = "" if place is None else f" in {clean(place)}"
     return (
         f"{times(number, 'large output')} not found{at_place}: if large outputs lie elsewhere (ObjectBlobs), they are "

@@ -129,13 +129,13 @@ class CommandContext:
         if url is None:
             path = Path(self._places.get("db", DEFAULT))
             self._must_be_there(path)
-            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._place_of_blobs()))
+            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._blob_store()))
         scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage(MusubitoEngine.from_url(url, blobs=self._place_of_blobs()))
+        return Lineage(MusubitoEngine.from_url(url, blobs=self._blob_store()))
 
-    def _place_of_blobs(self) -> BlobStore | None:
+    def _blob_store(self) -> BlobStore | None:
         """Return the blobs that the user named, or None.
 
         With None, blobs lie beside the database, as for any engine.

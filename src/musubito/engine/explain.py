@@ -100,7 +100,7 @@ class Explanation:
         verb = "would be replayed" if self.decision.replay else "would run"
         lines = [f"{self.operation} {verb}: {self.decision.reason.sentence if self.never is None else self.never.says}"]
         if self.nearest_node_id is not None:
-            lines.append(f"  nearest earlier call: node {self.nearest_node_id[:12]}")
+            lines.append(f"  nearest earlier call: {self.nearest_node_id[:12]}")
         for what, names in (
             ("arguments that differ", self.arguments),
             ("code that differs", self.code),

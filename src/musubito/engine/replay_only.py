@@ -87,7 +87,7 @@ def _differs(explanation: Explanation) -> str:
         for what, names in (("code", explanation.code), ("input", paths or explanation.arguments))
         if names
     ]
-    return f"{'; '.join(differing) or reason.sentence}; nearest earlier call: node {nearest[:12]}"
+    return f"{'; '.join(differing) or reason.sentence}; nearest earlier call: {nearest[:12]}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Readers of what was recorded: runs, calls, their causes and costs, and a plan of what would run."""
+"""Read what was recorded: runs, calls, their reasons and costs, and a plan of what would run."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from musubito.lineage.reports import (
     RunSummary,
     Tokens,
 )
-from musubito.lineage.run_diff import ComparedCall, Comparison, compare
+from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.lineage.savings import Savings, SavingsRow, savings
-from musubito.lineage.store_stats import Kept, OperationStatistics, Statistics, statistics
-from musubito.lineage.verify import Checked, Finding, verify
+from musubito.lineage.store_stats import StepStatistics, StoredSize, StoreStatistics, statistics
+from musubito.lineage.verify import Finding, VerifyProgress, verify
 from musubito.lineage.why import ChangedCode, Why, why
 
 __all__ = [
     "Attempt",
+    "CallDiff",
     "CallReport",
     "ChangedCode",
-    "Checked",
-    "ComparedCall",
-    "Comparison",
     "Cost",
     "Execution",
     "Finding",
     "Impact",
     "ImpactRow",
-    "Kept",
     "Lineage",
     "LineageError",
     "NodeReport",
-    "OperationStatistics",
     "Plan",
     "PlanLine",
     "Prompt",
     "Provenance",
     "Relative",
     "RootInput",
+    "RunDiff",
     "RunReport",
     "RunSummary",
     "Savings",
     "SavingsRow",
-    "Statistics",
+    "StepStatistics",
+    "StoreStatistics",
+    "StoredSize",
     "Tokens",
+    "VerifyProgress",
     "Why",
-    "compare",
+    "compare_runs",
     "dollars",
     "impact",
     "plan",

@@ -1,4 +1,4 @@
-"""The blobs of a store, with and without a row that names them.
+"""Find the blobs of a store, with and without a row that names them.
 
 A blob is written before its row. A young blob without a row may be about to get one. An old blob without a row was left
 behind: its writer was killed, or its row was removed. If such a blob is written again at the moment of its removal, a
@@ -16,7 +16,7 @@ from musubito.payloads.blobs import BlobFile, BlobStore, FolderBlobs
 from musubito.payloads.codec import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["Blobs", "blobs", "collect", "missing", "place_of_blobs", "remove", "used"]
+__all__ = ["Blobs", "blob_location", "blobs", "collect", "missing", "remove", "used"]
 
 GRACE: Final = 3600.0
 """Seconds for which a blob needs no row."""
@@ -43,7 +43,7 @@ def blobs(lineage: Lineage) -> Blobs:
     return Blobs(files, tuple(old), tuple(file for file in unnamed if file not in old))
 
 
-def place_of_blobs(lineage: Lineage) -> str | None:
+def blob_location(lineage: Lineage) -> str | None:
     """Return the place where blobs are looked for, or None if there is none."""
     store = lineage.engine.contents.blobs
     if store is None:

@@ -1,8 +1,8 @@
 """Report damaged rows to readers as a `LineageError`.
 
 A damaged database returns text in place of numbers, or lacks rows. If a reader stumbles over such a row, the store is
-asked whether its rows are sound (see `musubito.store.corruption`). If a row is damaged, the error tells that. If none
-is, the error is a bug and is raised as it is.
+asked whether its rows are sound (see `musubito.store.corruption`). If a row is damaged, the error says so. Otherwise
+the error is a bug and is raised as it is.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from musubito.errors import MusubitoError
 from musubito.lineage.reports import LineageError
 from musubito.store.corruption import STUMBLES
 
-__all__ = ["binary", "tells_damage"]
+__all__ = ["binary", "reports_damage"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @runtime_checkable
-class _TellsDamage(Protocol):
-    """A `Lineage`, as far as damage concerns it."""
+class _ReportsDamage(Protocol):
+    """A reader that can describe damaged rows, such as a `Lineage`."""
 
     def damage(self) -> str | None:
         """Return a description of damaged rows, or None; see `Readable.damage`."""
@@ -32,14 +32,14 @@ class _TellsDamage(Protocol):
 def binary(value: object) -> bytes:
     """Return an id as bytes.
 
-    Raises `LineageError` for another type: `bytes` would make a number into so many zeros.
+    Raises `LineageError` for another type: `bytes(5)` would be five zeros.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise LineageError(f"what is stored cannot be read ({value!r:.50} is no id); see 'musubito verify'")
 
 
-def tells_damage(function: Callable[P, T]) -> Callable[P, T]:
+def reports_damage(function: Callable[P, T]) -> Callable[P, T]:
     """Wrap a function that takes a `Lineage`: its errors from damaged rows become `LineageError`."""
 
     @wraps(function)
@@ -49,7 +49,7 @@ def tells_damage(function: Callable[P, T]) -> Callable[P, T]:
         except MusubitoError:
             raise
         except STUMBLES as error:
-            problem = next(reader.damage() for reader in args if isinstance(reader, _TellsDamage))
+            problem = next(reader.damage() for reader in args if isinstance(reader, _ReportsDamage))
             if problem is None:
                 raise
             raise LineageError(f"what is stored cannot be read ({problem}); see 'musubito verify'") from error

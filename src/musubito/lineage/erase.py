@@ -15,24 +15,40 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.lineage import blobs
-from musubito.lineage.corruption import binary, tells_damage
-from musubito.lineage.prune import Writer, Young, batches, newest_execution, remove_nodes, sweep, unused_parts
+from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.prune import (
+    RecentUses,
+    Writer,
+    batches,
+    newest_execution,
+    remove_nodes,
+    remove_unused_contents,
+    unused_parts,
+)
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.lineage.suggestions import similar_names
 from musubito.store.changes import Forget, Forgotten, Prune
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["Forgetting", "forget", "forget_namespace", "in_namespace", "meant", "nodes_among", "with_all_below"]
+__all__ = [
+    "ForgetCounts",
+    "changes_for",
+    "changes_for_namespace",
+    "changes_for_nodes",
+    "forget",
+    "forget_namespace",
+    "with_downstream",
+]
 
 AT_ONCE: Final = 2000
-"""Nodes that are forgotten in one transaction; each transaction looks through the tables once."""
+"""Nodes that are forgotten in one transaction. Each transaction reads the tables once."""
 SLICE: Final = 5000
 """Rows that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Forgetting:
+class ForgetCounts:
     """The counts of what was forgotten.
 
     `executions` counts the executions concerned. `inputs` and `parts` count the inputs and pieces of inputs that were
@@ -52,9 +68,9 @@ class Forgetting:
     elsewhere: int = 0
 
 
-# -- what is meant -----------------------------------------------------------------------------------------------------
-@tells_damage
-def meant(lineage: Lineage, what: str) -> list[Forget]:
+# -- targets ---------------------------------------------------------------------------------------------------------
+@reports_damage
+def changes_for(lineage: Lineage, what: str) -> list[Forget]:
     """Return the changes that forget an operation, a node or a run.
 
     `what` is the name of an operation, or the id of a node or a run. Raises `LineageError` if nothing or several things
@@ -86,7 +102,7 @@ def meant(lineage: Lineage, what: str) -> list[Forget]:
     return [Forget("", run=binary(part)) for part, *_ in lineage.rows("parts_of_run", run=run)]
 
 
-def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
+def changes_for_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
     """Return the changes that forget all operations of a namespace.
 
     Raises `LineageError` if the namespace has none.
@@ -97,13 +113,13 @@ def in_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
     return [Forget(namespace, operation=operation) for (operation,) in operations]
 
 
-def nodes_among(nodes: Iterable[bytes]) -> list[Forget]:
+def changes_for_nodes(nodes: Iterable[bytes]) -> list[Forget]:
     """Return the changes that forget these nodes."""
     return [Forget("", nodes=batch) for batch in batches(list(nodes), AT_ONCE)]
 
 
-@tells_damage
-def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
+@reports_damage
+def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     """Return these changes, and those that forget all nodes that may hold the same contents.
 
     A node downstream consumed or called a named node, and may contain its output. Nodes that any of these called may
@@ -121,7 +137,7 @@ def with_all_below(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     while rows := lineage.rows("identities_after", after=after, limit=SLICE):
         node_ids += [binary(node) for number, node, *_ in rows if number in numbers]
         after = rows[-1][0]
-    return [*wanted, *nodes_among(node_ids)]
+    return [*wanted, *changes_for_nodes(node_ids)]
 
 
 def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:
@@ -192,8 +208,8 @@ class _Links:
 
 
 # -- to forget ---------------------------------------------------------------------------------------------------------
-@tells_damage
-def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> Forgetting:
+@reports_damage
+def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> ForgetCounts:
     """Erase contents, from the file too, and return the counts.
 
     `inputs` are stored inputs that no node has, by the names that the store gives them. Raises `StoreError`; all that
@@ -216,7 +232,7 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     pruned = writer.removed
     store: Any = lineage.engine.storage
     erased: bool = store.empty_log()
-    return Forgetting(
+    return ForgetCounts(
         executions,
         erased_inputs + pruned.inputs,
         pruned.parts,
@@ -226,8 +242,8 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
     )
 
 
-@tells_damage
-def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
+@reports_damage
+def forget_namespace(lineage: Lineage, namespace: str) -> ForgetCounts:
     """Forget all of a namespace, and remove its nodes, executions, edges, calls and runs.
 
     A run is removed if all its calls are in this namespace, or if it made none and began in it. A run in progress loses
@@ -242,7 +258,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
     forgotten.
     """
     before = time.time()
-    forgotten = forget(lineage, in_namespace(lineage, namespace))
+    forgotten = forget(lineage, changes_for_namespace(lineage, namespace))
     writer = Writer(lineage)
     # If the row of a run in progress were removed, the run would write it again when it ends, with its tags.
     in_progress = {binary(run) for (run,) in lineage.rows("runs_in_progress")}
@@ -256,18 +272,18 @@ def forget_namespace(lineage: Lineage, namespace: str) -> Forgetting:
         for batch in batches(calls):
             writer.write(Prune(0, calls=batch))
     while True:
-        young = Young(lineage)
+        recent = RecentUses(lineage)
         nodes = [binary(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
         executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, forgotten=FORGOTTEN)]
-        removed = remove_nodes(writer, young, nodes)
+        removed = remove_nodes(writer, recent, nodes)
         removed += sum(writer.write(Prune(0, executions=batch)).executions for batch in batches(executions))
         if not removed:
             break
-    sweep(lineage, writer)
+    remove_unused_contents(lineage, writer)
     blobs.collect(lineage, namespace)
     pruned = writer.removed
     store: Any = lineage.engine.storage
-    return Forgetting(
+    return ForgetCounts(
         forgotten.executions,
         forgotten.inputs + pruned.inputs,
         forgotten.parts + pruned.parts,

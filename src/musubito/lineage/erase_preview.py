@@ -1,4 +1,4 @@
-"""A preview of what `forget` would erase."""
+"""Count what `forget` would erase."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.changes import Forget
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["ToForget", "to_forget"]
+__all__ = ["ForgetPreview", "preview_forget"]
 
 
-class ToForget(NamedTuple):
-    """Numbers of executions and stored inputs to erase, and of their bytes.
+class ForgetPreview(NamedTuple):
+    """The counts of executions and stored inputs that would be erased, and of their bytes.
 
     `size` leaves out the pieces that inputs share.
     """
@@ -25,8 +25,10 @@ class ToForget(NamedTuple):
     size: int
 
 
-@tells_damage
-def to_forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()) -> ToForget:
+@reports_damage
+def preview_forget(
+    lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[int, bytes]] = ()
+) -> ForgetPreview:
     """Return what `forget` would erase, and erase nothing.
 
     Raises `StoreError`.
@@ -43,4 +45,4 @@ def to_forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple
     params = {"executions": json.dumps(sorted(executions)), "forgotten": FORGOTTEN}
     ((own, artifacts),), rows = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
     erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
-    return ToForget(len(executions), len(erased), own + artifacts + sum(erased.values()))
+    return ForgetPreview(len(executions), len(erased), own + artifacts + sum(erased.values()))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage, short_id
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
@@ -77,7 +77,7 @@ class Graph:
     calls: tuple[CallReport, ...]
 
 
-@tells_damage
+@reports_damage
 def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     """Return the graph of the nodes that a run called.
 
@@ -97,7 +97,7 @@ def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     return Graph(title, tuple(nodes.values()), _edges((*_data(lineage, numbers), *calls)), report.calls)
 
 
-@tells_damage
+@reports_damage
 def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
     """Return the graph of a node, everything upstream and everything downstream of it."""
     above, below = lineage.ancestors(node.node_id), lineage.descendants(node.node_id)
@@ -202,7 +202,7 @@ def _one_line(text: str) -> str:
 
 
 # -- as data -----------------------------------------------------------------------------------------------------------
-@tells_damage
+@reports_damage
 def document(lineage: Lineage, graph: Graph, *, contents: bool) -> dict[str, Any]:
     """Return the nodes, edges and calls of a graph as data for programs.
 

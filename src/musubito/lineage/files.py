@@ -1,4 +1,4 @@
-"""What executions read, and how it changed: files and folders with their texts, other reads by name."""
+"""Find what executions read, and what of it changed: files and folders with their texts, other reads by name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ChangedFile:
     """A file or a folder that an execution found changed.
 
     `change` is "changed", "added" or "gone". An added file was not there before, or was not read. `diff` is a unified
-    diff, empty where no text was kept.
+    diff, empty if no text was kept.
     """
 
     kind: str
@@ -92,7 +92,7 @@ def changed_reads(lineage: Lineage, node: NodeReport) -> tuple[str, ...]:
     A name is the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable (`$.store`).
     """
     before, after = (_by_path(reads) for reads in _before_and_after(lineage, node, _is_named))
-    changed = (each for each in before.keys() & after.keys() if before[each] != after[each])
+    changed = (name for name in before.keys() & after.keys() if before[name] != after[name])
     return tuple(sorted({f"$.{key if NAME.fullmatch(key) else kind}" for kind, key in changed}))
 
 
@@ -107,7 +107,7 @@ def _is_named(kind: str) -> bool:
 def _before_and_after(
     lineage: Lineage, node: NodeReport, wanted: Callable[[str], bool]
 ) -> tuple[list[ExternalRead], list[ExternalRead]]:
-    """Return the reads of the execution before the node's one, and of its own; none if there is no such."""
+    """Return the reads of the execution before the node's own, and of its own; none without an earlier one."""
     if node.execution is None:
         return [], []
     ((earlier,),) = lineage.rows("execution_before", execution=node.execution.number) or ((None,),)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, LineageError, Tokens
@@ -60,13 +60,17 @@ class _Node:
     code: int | None
 
 
-@tells_damage
+@reports_damage
 def impact(lineage: Lineage, operation: str) -> Impact:
     """Return the nodes that would go stale if an operation or a part of code changed, in all namespaces.
 
-    A part of code is named as `why` names it: `pipeline.PROMPT`. Nodes of the operation, nodes whose code contains the
-    part or the tool, all nodes below along data edges, and the callers of any of these would go stale. An external
-    effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
+    A part of code is named as `why` names it: `pipeline.PROMPT`. These nodes would go stale:
+
+    - nodes of the operation
+    - nodes whose code contains the part or the tool
+    - all nodes below these along data edges, and the callers of any of them
+
+    An external effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
     """
     place, _, tool = operation.rpartition(".")
     operations, rows, edges, uses, usage, parts = lineage.ask(
@@ -80,9 +84,9 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     names: dict[int, tuple[str, str]] = {number: (space, name) for number, space, name in operations}
     changed = {number for number, (_, name) in names.items() if name == operation}
     graph = operation.partition("/")[0] if "/" in place else None
-    holding = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
-    holding_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
-    if not changed and not holding:
+    codes_with_part = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
+    codes_with_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
+    if not changed and not codes_with_part:
         raise LineageError(_unknown(operation, {name for _, name in names.values()}))
     parents: defaultdict[int, list[int]] = defaultdict(list)
     below: defaultdict[int, list[int]] = defaultdict(list)
@@ -100,8 +104,8 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         node.number
         for node in nodes.values()
         if node.operation in changed
-        or node.code in holding
-        or (node.operation in in_graph and node.code in holding_tool)
+        or node.code in codes_with_part
+        or (node.operation in in_graph and node.code in codes_with_tool)
     }
     affected = _reached(nodes, below, first)
     called = _called(uses, {node.execution for node in affected})
@@ -185,11 +189,11 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> s
 def _unknown(operation: str, names: Collection[str]) -> str:
     similar = similar_names(operation, names)
     if similar:
-        return f"no step is called {operation!r}; there is {_some(similar)}"
+        return f"no step is called {operation!r}; there is {_first_names(similar)}"
     return f"no step is called {operation!r}; " + (
-        f"there is {_some(sorted(names))}" if names else "nothing has run yet"
+        f"there is {_first_names(sorted(names))}" if names else "nothing has run yet, or it ran in another database"
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])

@@ -14,12 +14,12 @@ from typing import Any, Final, NamedTuple, Self
 
 from musubito.engine.recorded_inputs import MISSING, opened_in
 from musubito.errors import ArtifactUnreadable
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.values.display import TYPE
 
-__all__ = ["Holding", "Wanted", "holding", "holding_deeper"]
+__all__ = ["InputMatches", "InputQuery", "search_deeper", "search_inputs"]
 
 SLICE: Final = 100
 """Inputs that are read at a time; one may be large."""
@@ -33,7 +33,7 @@ Step = tuple[str, str]
 """The kind of a step ("deep", "name" or "index") and its key."""
 
 
-class Wanted(NamedTuple):
+class InputQuery(NamedTuple):
     """The text or the value that an input has to hold.
 
     With `path` None, the text may be anywhere. Otherwise the field at this path has this value, as JSON or as its text.
@@ -80,7 +80,7 @@ class Wanted(NamedTuple):
         return any(_equals(field, self.text) for field in _at(value, self.path))
 
 
-class Holding(NamedTuple):
+class InputMatches(NamedTuple):
     """The result of a search.
 
     `nodes` were given an input that holds the wanted data. `inputs` are such inputs that no node has, by the names that
@@ -95,8 +95,8 @@ class Holding(NamedTuple):
     encrypted: int
 
 
-@tells_damage
-def holding(lineage: Lineage, wanted: Wanted) -> Holding:
+@reports_damage
+def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
     """Return the nodes and inputs that hold the wanted data.
 
     Raises `StoreError`.
@@ -129,16 +129,16 @@ def holding(lineage: Lineage, wanted: Wanted) -> Holding:
                 nodes.append(binary(node))
                 named.add((operation, input_hash))
         after = rows[-1][0]
-    return Holding(nodes, sorted(matching - named), looked_at, unreadable, encrypted)
+    return InputMatches(nodes, sorted(matching - named), looked_at, unreadable, encrypted)
 
 
-def holding_deeper(lineage: Lineage, wanted: Wanted) -> str | None:
+def search_deeper(lineage: Lineage, wanted: InputQuery) -> str | None:
     """Return an expression that finds the wanted data at another depth, or None.
 
     `Wanted.of` parses the expression. Raises `StoreError`.
     """
     for expression in wanted.deeper():
-        result = holding(lineage, Wanted.of(expression))
+        result = search_inputs(lineage, InputQuery.of(expression))
         if result.nodes or result.inputs:
             return expression
     return None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.why import why
@@ -47,7 +47,7 @@ class _OperationName(NamedTuple):
     operation: str
 
 
-@tells_damage
+@reports_damage
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions that are never replayed, the most expensive first."""
     refused = _refused(lineage)

@@ -1,4 +1,4 @@
-"""Run events of OpenLineage (https://openlineage.io, spec 2-0-2).
+"""Export run events of OpenLineage (https://openlineage.io, spec 2-0-2).
 
 Each call has a START event and an end event, and so has the run. A call is a run of a job, and the job is the call's
 operation. The parent of a call is the call that made it, else the run that it belongs to. That run is a run of the job
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 import musubito
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 
@@ -55,7 +55,7 @@ class _JobRun(NamedTuple):
     saved_ms: float
 
 
-@tells_damage
+@reports_damage
 def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
     """Return the events of a run and of its calls, in the order of time."""
     run = report.summary.run_id
@@ -108,7 +108,7 @@ def _run_around(lineage: Lineage, report: RunReport) -> list[_JobRun]:
     ]
 
 
-@tells_damage
+@reports_damage
 def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[str, Any]]:
     """Return the events of the executions that answer at nodes, in the order of time."""
     return _events(

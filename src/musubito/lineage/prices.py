@@ -1,4 +1,4 @@
-"""Prices in dollars, from the lists of the `genai-prices` package (extra `prices`).
+"""Price tokens in dollars, by the lists of the `genai-prices` package (extra `prices`).
 
 Nothing is fetched from the network. Prices are today's, per token, without the surcharges for very long prompts. A cost
 is a sum over many calls, and the length of each prompt is not known.

@@ -1,4 +1,4 @@
-"""Texts in stored code that read like prompts, with secrets hidden."""
+"""Find texts in stored code that read like prompts, with secrets hidden."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musubito.values.redaction import without_secrets_in
 __all__ = ["prompts_in"]
 
 WORDS: Final = 4
-"""Words that a prompt has at least: a shorter text is a label or a separator."""
+"""The fewest words of a prompt: a shorter text is a label or a separator."""
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 

@@ -1,4 +1,4 @@
-"""The models, prompts, inputs and files that led to a result."""
+"""Find the models, prompts, inputs and files that led to a result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.prompts import prompts_in
 from musubito.lineage.reader import Lineage
@@ -53,7 +53,7 @@ class Provenance:
     files: tuple[FileRead, ...]
 
 
-@tells_damage
+@reports_damage
 def provenance(lineage: Lineage, node: str) -> Provenance:
     """Return the models, prompts, inputs and files that led to the result of a node.
 

@@ -22,26 +22,26 @@ from musubito.engine.process_identity import is_dead
 from musubito.engine.recorded_inputs import digests_in
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage import blobs
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.changes import Change, CleanUp, InvalidateMarked, MarkForPruning, Prune, Pruned, Release
 from musubito.store.rows import FORGOTTEN, LeaseOwner
 
 __all__ = [
     "Prunable",
-    "Pruning",
+    "PruneCounts",
+    "RecentUses",
     "Watch",
     "Writer",
-    "Young",
     "batches",
-    "give_back",
     "newest_execution",
     "old_runs",
     "prunable",
     "prune",
     "prune_to_size",
+    "release_space",
     "remove_nodes",
-    "sweep",
+    "remove_unused_contents",
     "unused_parts",
     "used_bytes",
 ]
@@ -52,17 +52,17 @@ SLICE: Final = 1000
 """Rows that are read at a time."""
 LONGEST_PAUSE: Final = 0.1
 """Seconds of the longest pause after a transaction."""
-UNTIL_SAID: Final = 2.0
-"""Seconds within which a replay appears in the history, which is written twice a second."""
-GIVEN_BACK: Final = 1_000_000
-"""Bytes that go back to the disk in one transaction."""
+HISTORY_DELAY: Final = 2.0
+"""Seconds until a replay is surely in the history, which is written twice a second."""
+RELEASED_AT_ONCE: Final = 1_000_000
+"""Bytes that are released to the disk in one transaction."""
 AGES: Final = 50
 """Parts into which executions are divided by age, to make the store smaller from the oldest part on."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Pruning:
+class PruneCounts:
     """The counts of what was removed.
 
     `size` is the bytes of contents in all. `blobs` counts files of large artifacts, with what was left of such files.
@@ -79,9 +79,9 @@ class Pruning:
     blobs: int = 0
     elsewhere: int = 0
 
-    def plus(self, more: Pruned | Pruning) -> Pruning:
+    def plus(self, more: Pruned | PruneCounts) -> PruneCounts:
         """Return the sums of all counts."""
-        return Pruning(
+        return PruneCounts(
             self.executions + more.executions,
             self.nodes + more.nodes,
             self.runs + more.runs,
@@ -89,16 +89,16 @@ class Pruning:
             self.inputs + more.inputs,
             self.parts + more.parts,
             self.size + more.size,
-            self.blobs + (more.blobs if isinstance(more, Pruning) else 0),
-            self.elsewhere + (more.elsewhere if isinstance(more, Pruning) else 0),
+            self.blobs + (more.blobs if isinstance(more, PruneCounts) else 0),
+            self.elsewhere + (more.elsewhere if isinstance(more, PruneCounts) else 0),
         )
 
 
-Watch = Callable[[Pruning], None]
+Watch = Callable[[PruneCounts], None]
 """A function that is called after each transaction with the counts of all that was removed so far."""
 
 
-def unwatched(_: Pruning) -> None:
+def unwatched(_: PruneCounts) -> None:
     """Ignore the counts."""
 
 
@@ -109,7 +109,7 @@ class Writer:
     """
 
     def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
-        self.removed = Pruning()
+        self.removed = PruneCounts()
         self._write = lineage.engine.storage.write
         self._watch = watch
 
@@ -135,7 +135,7 @@ class Prunable(NamedTuple):
     nodes: list[bytes]
 
 
-@tells_damage
+@reports_damage
 def prunable(lineage: Lineage, before: float) -> Prunable:
     """Return the executions and nodes that began before a time and that nothing younger needs."""
     now = time.time()
@@ -148,7 +148,7 @@ def prunable(lineage: Lineage, before: float) -> Prunable:
     return Prunable(executions, bare, nodes)
 
 
-@tells_damage
+@reports_damage
 def old_runs(lineage: Lineage, before: float) -> list[bytes]:
     """Return the runs that were last active before a time, as were all their parts."""
     rows = lineage.rows("last_of_runs")
@@ -162,10 +162,10 @@ def old_runs(lineage: Lineage, before: float) -> list[bytes]:
     return sorted(old)
 
 
-class Young:
-    """The things that were used since a search for unneeded ones began.
+class RecentUses:
+    """The uses of stored things since a search for unneeded ones began.
 
-    Called before each transaction, `look` reads the newest uses, so that the transaction has few of them to check.
+    Called before each transaction, `refresh` reads the newest uses, so that the transaction has few of them to check.
     """
 
     def __init__(self, lineage: Lineage) -> None:
@@ -175,7 +175,7 @@ class Young:
         self.inputs: set[tuple[int, bytes]] = set()
         self._ask = lineage.ask
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the uses up to the present moment."""
         touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
         for node, artifact, operation, input_hash in touched:
@@ -187,15 +187,15 @@ class Young:
         self.since = newest
 
 
-@tells_damage
-def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
+@reports_damage
+def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> PruneCounts:
     """Remove what began before a time and is needed by nothing younger, in small steps.
 
     `before` is in seconds since the epoch. The function may be stopped at any time and called again. Raises
     `StoreError`.
 
-    A step that is running may have been given an old result a moment ago, and the store does not know yet. So the
-    results are retired first. After `UNTIL_SAID` seconds, the search is repeated, and a result that is needed by then
+    A running step may have replayed an old result a moment ago, and the store does not know yet. So the results are
+    marked first. After `HISTORY_DELAY` seconds, the search is repeated, and a result that is needed by then
     stays. If the history comes even later, the result of that step is INVALID, and the step runs again.
     """
     writer, name = Writer(lineage, watch), secrets.token_bytes(8)
@@ -204,63 +204,63 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> Pruning:
         writer.write(Prune(0, runs=runs))
     # A node that loses its last execution may go in the next round.
     while True:
-        young = Young(lineage)
+        recent = RecentUses(lineage)
         executions, nodes, _ = prunable(lineage, before)
         if sum([writer.write(MarkForPruning(batch, name)) for batch in batches(executions[::-1])]):
-            time.sleep(UNTIL_SAID)
-            young = Young(lineage)
+            time.sleep(HISTORY_DELAY)
+            recent = RecentUses(lineage)
             executions, nodes, _ = prunable(lineage, before)
         for batch in batches(executions):
             writer.write(InvalidateMarked(batch, name))
-        removed = remove_nodes(writer, young, nodes[::-1])
+        removed = remove_nodes(writer, recent, nodes[::-1])
         for batch in batches(executions[::-1]):
             removed += writer.write(Prune(0, executions=batch)).executions
         if not removed:
             break
-    sweep(lineage, writer)
-    for lease in _left_leases(lineage):
+    remove_unused_contents(lineage, writer)
+    for lease in _abandoned_leases(lineage):
         writer.write(Release(lease))
     collected = blobs.collect(lineage)
     return replace(writer.removed, blobs=collected, elsewhere=len(missing - blobs.missing(lineage)) if missing else 0)
 
 
-def remove_nodes(writer: Writer, young: Young, nodes: Sequence[bytes]) -> int:
+def remove_nodes(writer: Writer, recent: RecentUses, nodes: Sequence[bytes]) -> int:
     """Remove those of these nodes that were not used since the search, and return their number."""
     removed = 0
     for names in batches(nodes):
-        young.look()
-        removed += writer.write(Prune(young.since, nodes=[name for name in names if name not in young.nodes])).nodes
+        recent.refresh()
+        removed += writer.write(Prune(recent.since, nodes=[name for name in names if name not in recent.nodes])).nodes
     return removed
 
 
-def sweep(lineage: Lineage, writer: Writer) -> None:
+def remove_unused_contents(lineage: Lineage, writer: Writer) -> None:
     """Remove the contents that only removed executions and nodes had."""
-    young = Young(lineage)
+    recent = RecentUses(lineage)
     for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
-        young.look()
+        recent.refresh()
         writer.write(
-            Prune(young.since, artifacts=[name for name in artifacts if binary(name[1]) not in young.artifacts])
+            Prune(recent.since, artifacts=[name for name in artifacts if binary(name[1]) not in recent.artifacts])
         )
     for inputs in batches(lineage.rows("unused_inputs")):
-        young.look()
+        recent.refresh()
         writer.write(
-            Prune(young.since, inputs=[name for name in inputs if (name[0], binary(name[1])) not in young.inputs])
+            Prune(recent.since, inputs=[name for name in inputs if (name[0], binary(name[1])) not in recent.inputs])
         )
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(0, parts=parts))
     writer.write(CleanUp())
 
 
-@tells_damage
-def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Pruning:
+@reports_damage
+def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> PruneCounts:
     """Remove the oldest results until the data takes at most `most` bytes.
 
     The removal ends earlier if all that is left is needed. Results that were made or asked for last go last. Raises
     `StoreError`.
     """
-    removed = done = Pruning()
+    removed = done = PruneCounts()
 
-    def watched(now: Pruning) -> None:
+    def watched(now: PruneCounts) -> None:
         watch(done.plus(now))
 
     lineage.engine.flush()
@@ -279,7 +279,7 @@ def used_bytes(lineage: Lineage) -> int:
     return int(compactable.used()) + blobs.used(lineage)
 
 
-def give_back(lineage: Lineage) -> int:
+def release_space(lineage: Lineage) -> int:
     """Release free space of the database to the disk in small steps, and return how many bytes.
 
     Raises `StoreError`.
@@ -287,7 +287,7 @@ def give_back(lineage: Lineage) -> int:
     compactable: Any = lineage.engine.storage
     released = 0
     began = time.perf_counter()
-    while step := compactable.give_back(GIVEN_BACK):
+    while step := compactable.give_back(RELEASED_AT_ONCE):
         released += step
         time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
         began = time.perf_counter()
@@ -307,7 +307,7 @@ def batches(items: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:
         yield batch
 
 
-@tells_damage
+@reports_damage
 def unused_parts(lineage: Lineage) -> list[int]:
     """Return the numbers of the pieces of stored inputs that no stored input refers to."""
     numbers: dict[tuple[int, bytes], int] = {}
@@ -336,7 +336,7 @@ def _digests(body: Any) -> list[bytes]:
         return []
 
 
-def _left_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
+def _abandoned_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
     """Return the leases of processes that died.
 
     The lease of an effect stays: it tells that the outcome is unknown.

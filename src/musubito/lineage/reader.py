@@ -15,7 +15,7 @@ from musubito.engine.engine import MusubitoEngine
 from musubito.engine.process_identity import is_dead
 from musubito.engine.recorded_inputs import stored_input
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reports import (
     Attempt,
     CallReport,
@@ -104,7 +104,7 @@ class Lineage:
         return self.ask((query, parameters))[0]
 
     # -- runs ----------------------------------------------------------------------------------------------------------
-    @tells_damage
+    @reports_damage
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
         """Return the newest runs, newest first.
 
@@ -116,7 +116,7 @@ class Lineage:
         newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
         return [self._summary(run) for _, run in newest[:limit]]
 
-    @tells_damage
+    @reports_damage
     def run(self, run: str) -> RunReport:
         """Return one run with its calls.
 
@@ -248,12 +248,12 @@ class Lineage:
         return tuple(calls)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
-    @tells_damage
+    @reports_damage
     def node(self, node: str) -> NodeReport:
         """Return one node, by its id."""
         return self.nodes([self.number(node)])[0]
 
-    @tells_damage
+    @reports_damage
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
@@ -280,13 +280,13 @@ class Lineage:
         used = self.rows("usage", execution=number)
         return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(used)))
 
-    @tells_damage
+    @reports_damage
     def number(self, node: str) -> int:
         """Return the number that a node has in the store."""
         numbers = self.rows("numbers_of_node", node=self._unique("call", node, "nodes_like"))
         return int(numbers[0][0])
 
-    @tells_damage
+    @reports_damage
     def ancestors(self, node: str, deepest: int = 1000) -> list[Relative]:
         """Return all nodes upstream of a node, nearest first.
 
@@ -295,7 +295,7 @@ class Lineage:
         """
         return self._relatives("ancestors", node, deepest)
 
-    @tells_damage
+    @reports_damage
     def descendants(self, node: str, deepest: int = 1000) -> list[Relative]:
         """Return all nodes downstream of a node, nearest first.
 
@@ -310,7 +310,7 @@ class Lineage:
         return [Relative(depth, kind, relative) for (_, depth, kind), relative in zip(rows, nodes, strict=True)]
 
     # -- contents ------------------------------------------------------------------------------------------------------
-    @tells_damage
+    @reports_damage
     def input(self, node: NodeReport) -> Any:
         """Return the arguments of a node's call as plain data, or None if they are not stored.
 
@@ -322,7 +322,7 @@ class Lineage:
         value = stored_input(self._store, contents, node.operation, bytes.fromhex(node.input_hash))
         return without_secrets(value)  # earlier versions may have stored secrets
 
-    @tells_damage
+    @reports_damage
     def output(self, node: NodeReport) -> Any:
         """Return the output of a node as plain data, or None if nothing is stored.
 
@@ -371,8 +371,8 @@ class Lineage:
         if not ids:
             raise LineageError(f"no {kind} begins with {text}, see {LISTED_BY[kind]!r}")
         if len(ids) > 1:
-            some = ", ".join(short_id(identity.hex(), len(short) + 4) for identity in ids[:3])
-            raise LineageError(f"several {kind}s begin with {text}: {some} ...; give more digits")
+            first_ids = ", ".join(short_id(identity.hex(), len(short) + 4) for identity in ids[:3])
+            raise LineageError(f"several {kind}s begin with {text}: {first_ids} ...; give more digits")
         return ids[0]
 
 

@@ -1,4 +1,4 @@
-"""Values that readers return.
+"""Define the values that readers return.
 
 All values are plain. Ids are hexadecimal text, times are seconds since the epoch (UTC).
 """

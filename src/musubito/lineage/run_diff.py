@@ -1,4 +1,4 @@
-"""Two runs side by side: calls that are the same, calls that differ, and calls of one run alone."""
+"""Compare two runs: calls that are the same, calls that differ, and calls of one run alone."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from musubito.engine.nearest import changed_names, difference
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, LineageError, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 
-__all__ = ["ComparedCall", "Comparison", "compare"]
+__all__ = ["CallDiff", "RunDiff", "compare_runs"]
 
 ANSWERED: Final = ("ran", "replayed")
 """Outcomes of calls that returned a result."""
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedCall:
+class CallDiff:
     """A call of one run beside its partner in the other run.
 
     `change` is "same" (equal nodes), "changed", "added", "gone" or "inside". A call is inside if the other run replayed
     the call that made it. The other run knows nothing of such a call, so the call counts as no difference. `reason`
-    says how the identities of a changed call differ, None if they are equal and the call ended otherwise, or if one of
-    them is not stored. `parts` are the names of the arguments that differ. `same_output` is None if one of the outputs
-    is not stored.
+    says how the identities of a changed call differ. It is None if the identities are equal and the call ended
+    otherwise, or if one of them is not stored. `parts` are the names of the arguments
+    that differ. `same_output` is None if one of the outputs is not stored.
     """
 
     operation: str
@@ -42,12 +42,12 @@ class ComparedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RunDiff:
     """Two runs, with their calls in the order of the second run, then the calls that are gone."""
 
     before: RunSummary
     after: RunSummary
-    calls: tuple[ComparedCall, ...]
+    calls: tuple[CallDiff, ...]
 
     @property
     def differ(self) -> bool:
@@ -55,8 +55,8 @@ class Comparison:
         return any(call.change not in ("same", "inside") for call in self.calls)
 
 
-@tells_damage
-def compare(lineage: Lineage, before: str, after: str) -> Comparison:
+@reports_damage
+def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
     """Compare two runs, by their ids, their names, or "last".
 
     Calls of one operation that are not the same are paired in the order in which they were made.
@@ -66,19 +66,19 @@ def compare(lineage: Lineage, before: str, after: str) -> Comparison:
     # From the plainest partner to the last resort: the pairs of one round decide which calls are inside in the next.
     for kind in (_at_same_place, _of_same_node_and_end, _of_same_node, _of_same_operation):
         _pair_up(old, new, kind)
-    compared: list[ComparedCall] = []
+    compared: list[CallDiff] = []
     for call in second.calls:
         partner = new.partners.get(call.number)
         if partner is not None:
             compared.append(_compared(lineage, partner, call))
         else:
-            compared.append(ComparedCall(call.operation, new.alone(call, "added"), None, call, None, None))
+            compared.append(CallDiff(call.operation, new.alone(call, "added"), None, call, None, None))
     compared += [
-        ComparedCall(call.operation, old.alone(call, "gone"), call, None, None, None)
+        CallDiff(call.operation, old.alone(call, "gone"), call, None, None, None)
         for call in first.calls
         if call.number not in old.partners
     ]
-    return Comparison(first.summary, second.summary, tuple(compared))
+    return RunDiff(first.summary, second.summary, tuple(compared))
 
 
 class _Side:
@@ -138,15 +138,13 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
     return _of_same_node_and_end(side, call), tuple(outer.node_id for outer in side.around(call))
 
 
-def _compared(lineage: Lineage, before: CallReport, after: CallReport) -> ComparedCall:
+def _compared(lineage: Lineage, before: CallReport, after: CallReport) -> CallDiff:
     same_output = _same_output(lineage, before, after)
     if before.node_id != after.node_id:
-        return ComparedCall(
-            after.operation, "changed", before, after, *_difference(lineage, before, after, same_output)
-        )
+        return CallDiff(after.operation, "changed", before, after, *_difference(lineage, before, after, same_output))
     ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
     change = "changed" if ended and before.outcome != after.outcome else "same"
-    return ComparedCall(after.operation, change, before, after, None, same_output)
+    return CallDiff(after.operation, change, before, after, None, same_output)
 
 
 def _same_output(lineage: Lineage, before: CallReport, after: CallReport) -> bool | None:

@@ -1,4 +1,4 @@
-"""The cost that was spent and the cost that replays saved, by day, model, operation or run."""
+"""Sum the cost that was spent and the cost that replays saved, by day, model, operation or run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage, tokens_of_call
 from musubito.lineage.reports import Cost, LineageError, Tokens
@@ -27,7 +27,7 @@ class SavingsRow:
     `spent` is the cost of the calls that ran or failed, which `ran` counts. The tokens of `spent` leave out those of
     calls inside, which count for themselves. `saved` is the earlier cost of the replayed results, with all calls
     inside. For results that do not change, the sum of both is the cost without Musubito. `name` is the name of a run.
-    Dollars are None where no price is known, see `musubito.lineage.prices`.
+    Dollars are None if no price is known, see `musubito.lineage.prices`.
     """
 
     key: str
@@ -78,7 +78,7 @@ class _Sums:
         )
 
 
-@tells_damage
+@reports_damage
 def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> Savings:
     """Return the cost that calls spent and saved since a time.
 

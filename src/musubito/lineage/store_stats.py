@@ -1,4 +1,4 @@
-"""Counts and sizes of all that a store contains, and how each operation did."""
+"""Count all that a store contains, and how each operation did."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.lineage.blobs import blobs
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 
-__all__ = ["Kept", "OperationStatistics", "Statistics", "sizes", "statistics"]
+__all__ = ["StepStatistics", "StoreStatistics", "StoredSize", "sizes", "statistics"]
 
 KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredSize:
     """The number of stored things of one kind, and their bytes as stored."""
 
     count: int
@@ -28,7 +28,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class OperationStatistics:
+class StepStatistics:
     """The statistics of one operation.
 
     `executions` counts the stored executions, `failed` those that did not succeed. `mean_ms` and `last_ms` are
@@ -51,7 +51,7 @@ class OperationStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class StoreStatistics:
     """The contents of a store, counted.
 
     A call outside of runs counts as a run. `inputs` share their `parts`. Equal artifacts are counted once, and the
@@ -61,22 +61,19 @@ class Statistics:
     nodes: int
     executions: int
     failed: int
-    artifacts: Kept
-    blobs: Kept
-    inputs: Kept
-    parts: Kept
-    code: Kept
+    artifacts: StoredSize
+    blobs: StoredSize
+    inputs: StoredSize
+    parts: StoredSize
+    code: StoredSize
     runs: int
     calls: int
-    operations: tuple[OperationStatistics, ...]
+    operations: tuple[StepStatistics, ...]
 
 
-@tells_damage
-def statistics(lineage: Lineage) -> Statistics:
-    """Count all that a store contains.
-
-    The more the store contains, the longer this takes.
-    """
+@reports_damage
+def statistics(lineage: Lineage) -> StoreStatistics:
+    """Count all that a store contains. The time grows with the store."""
     counts, operations, executions, calls, usage = lineage.ask(
         ("how_many", {}),
         ("all_operations", {}),
@@ -84,36 +81,36 @@ def statistics(lineage: Lineage) -> Statistics:
         ("calls_of_operations", {}),
         ("usage_of_operations", {}),
     )
-    many = _many(counts)
+    sizes_by_kind = _sizes_by_kind(counts)
     files = blobs(lineage).all
-    return Statistics(
-        many["nodes"].count,
-        many["executions"].count,
-        many["failed"].count,
-        many["artifacts"],
-        Kept(len(files), sum(file.size for file in files)),
-        many["inputs"],
-        many["parts"],
-        many["code"],
-        many["runs"].count,
-        many["calls"].count,
+    return StoreStatistics(
+        sizes_by_kind["nodes"].count,
+        sizes_by_kind["executions"].count,
+        sizes_by_kind["failed"].count,
+        sizes_by_kind["artifacts"],
+        StoredSize(len(files), sum(file.size for file in files)),
+        sizes_by_kind["inputs"],
+        sizes_by_kind["parts"],
+        sizes_by_kind["code"],
+        sizes_by_kind["runs"].count,
+        sizes_by_kind["calls"].count,
         _operations(operations, executions, calls, usage),
     )
 
 
 def sizes(lineage: Lineage) -> dict[str, int]:
-    """Return the number of things of each kind, counted as in `Statistics`."""
-    many = _many(lineage.rows("how_many"))
-    return {kind: many[kind].count for kind in KINDS}
+    """Return the number of things of each kind, counted as in `StoreStatistics`."""
+    sizes_by_kind = _sizes_by_kind(lineage.rows("how_many"))
+    return {kind: sizes_by_kind[kind].count for kind in KINDS}
 
 
-def _many(rows: Sequence[tuple[Any, ...]]) -> dict[str, Kept]:
-    many = {name: Kept(count, size or 0) for name, count, size in rows}
+def _sizes_by_kind(rows: Sequence[tuple[Any, ...]]) -> dict[str, StoredSize]:
+    sizes_by_kind = {name: StoredSize(count, size or 0) for name, count, size in rows}
     # Small artifacts lie in the rows of their executions, and a call outside of runs is a run.
     for kind, parts in (("artifacts", ("artifacts", "small artifacts")), ("runs", ("named runs", "lone calls"))):
-        sizes_of_parts = [many[part] for part in parts]
-        many[kind] = Kept(sum(kept.count for kept in sizes_of_parts), sum(kept.bytes for kept in sizes_of_parts))
-    return many
+        addends = [sizes_by_kind[part] for part in parts]
+        sizes_by_kind[kind] = StoredSize(sum(size.count for size in addends), sum(size.bytes for size in addends))
+    return sizes_by_kind
 
 
 def _operations(
@@ -121,13 +118,13 @@ def _operations(
     executions: Sequence[tuple[Any, ...]],
     calls: Sequence[tuple[Any, ...]],
     usage: Sequence[tuple[Any, ...]],
-) -> tuple[OperationStatistics, ...]:
+) -> tuple[StepStatistics, ...]:
     ran = {operation: rest for operation, *rest in executions}
     called = {operation: rest for operation, *rest in calls}
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for operation, model, tokens_in, tokens_out in usage:
         tokens[operation][model] = Tokens(tokens_in, tokens_out)
-    rows: list[OperationStatistics] = []
+    rows: list[StepStatistics] = []
     for operation, namespace, name in operations:
         count, failed, mean_ms, last_ms = ran.get(operation, (0, 0, None, None))
         number, replays = called.get(operation, (0, 0))
@@ -135,7 +132,7 @@ def _operations(
             continue  # all of it was pruned
         spent = Cost((mean_ms or 0.0) * (count - failed), tokens[operation])
         rows.append(
-            OperationStatistics(
+            StepStatistics(
                 namespace,
                 name,
                 count,

@@ -1,4 +1,4 @@
-"""Suggestions for names of operations that do not exist."""
+"""Suggest operations for a name that does not exist."""
 
 from __future__ import annotations
 

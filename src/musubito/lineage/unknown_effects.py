@@ -1,4 +1,4 @@
-"""External effects whose outcome is unknown."""
+"""Find external effects whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import Final, NamedTuple
 
 from musubito.engine.process_identity import is_dead
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.rows import LeaseOwner
 from musubito.values.call_keys import idempotency_key
@@ -15,7 +15,7 @@ __all__ = ["REMEDY", "UnknownEffect", "unknown_effects"]
 
 REMEDY: Final = (
     "Find out whether it took place, then call it again with on_unknown in its StepConfiguration: "
-    '"rerun" if not, else a callable that tells. That settles its lease, too.'
+    '"rerun" if not, else a callable that returns the outcome. That settles its lease, too.'
 )
 
 
@@ -37,7 +37,7 @@ class UnknownEffect(NamedTuple):
         return any(identity.startswith(text) for identity in (self.effect_key, self.idempotency_key, self.node_id))
 
 
-@tells_damage
+@reports_damage
 def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     """Return the effects whose outcome is unknown, oldest first.
 
@@ -50,6 +50,6 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     for operation, key, settled, began_at, node, owner, host, pid, process, is_held in rows:
         if not is_held or is_dead(LeaseOwner(binary(owner), host, pid, process, now)):
             node_id, effect_key = "" if node is None else binary(node).hex(), binary(key)
-            known_as = idempotency_key(effect_key, settled)
-            effects.append(UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), known_as))
+            key_of_step = idempotency_key(effect_key, settled)
+            effects.append(UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), key_of_step))
     return effects

@@ -1,4 +1,4 @@
-"""Unrepeatable things that executions asked for.
+"""Find unrepeatable things that executions asked for.
 
 The clock, random numbers, ids, the network and processes answer differently each time.
 """
@@ -9,24 +9,24 @@ from typing import NamedTuple
 
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import ArtifactUnreadable, WrongKey
-from musubito.lineage.corruption import tells_damage
+from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.payloads.codec import READ
 
-__all__ = ["OfOperation", "unrepeatable_of", "unrepeatable_of_operations"]
+__all__ = ["UnrepeatableOfStep", "unrepeatable_of", "unrepeatable_of_operations"]
 
 
-class OfOperation(NamedTuple):
+class UnrepeatableOfStep(NamedTuple):
     """One unrepeatable thing that executions of an operation asked for."""
 
     namespace: str
     operation: str
     step_type: str
-    asked: Unrepeatable
+    thing: Unrepeatable
 
 
-@tells_damage
+@reports_damage
 def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
     """Return the unrepeatable things that the execution at a node asked for."""
     if node.execution is None:
@@ -35,11 +35,11 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
     return [_opened(lineage, node.namespace, kind, key) for kind, key in rows]
 
 
-@tells_damage
-def unrepeatable_of_operations(lineage: Lineage) -> list[OfOperation]:
+@reports_damage
+def unrepeatable_of_operations(lineage: Lineage) -> list[UnrepeatableOfStep]:
     """Return the unrepeatable things that stored executions asked for, each once for each operation."""
     return [
-        OfOperation(namespace, operation, step_type, _opened(lineage, namespace, kind, key))
+        UnrepeatableOfStep(namespace, operation, step_type, _opened(lineage, namespace, kind, key))
         for namespace, operation, step_type, kind, key in lineage.rows("asked_by_operations")
     ]
 

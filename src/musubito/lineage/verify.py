@@ -18,7 +18,7 @@ from musubito.payloads.blobs import BlobUnreachable
 from musubito.store.rows import Stored
 from musubito.values.display import plain
 
-__all__ = ["Checked", "Finding", "verify"]
+__all__ = ["Finding", "VerifyProgress", "verify"]
 
 SLICE: Final = 200
 """Rows that are read at a time; a payload may be large."""
@@ -53,7 +53,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VerifyProgress:
     """The progress in one table.
 
     `done` rows out of `total` were checked. `findings` are those of the last slice.
@@ -78,7 +78,7 @@ class _Table(NamedTuple):
     check: Callable[[Lineage, Row], Iterator[Finding]]
 
 
-def verify(lineage: Lineage) -> Iterator[Checked]:
+def verify(lineage: Lineage) -> Iterator[VerifyProgress]:
     """Check all that is stored, and yield the progress after each slice.
 
     Data that cannot be read is a finding, too.
@@ -86,26 +86,26 @@ def verify(lineage: Lineage) -> Iterator[Checked]:
     try:
         totals: Sequence[int] = lineage.rows("rows_to_verify")[0]
     except StoreError as fault:
-        yield Checked("database", 0, 0, (_unreadable("database", fault),))
+        yield VerifyProgress("database", 0, 0, (_unreadable("database", fault),))
         return
     for table, total in zip(_TABLES, totals, strict=True):
         yield from _checked(lineage, table, total)
 
 
-def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[Checked]:
+def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[VerifyProgress]:
     params, done = table.begin, 0
-    yield Checked(table.name, 0, total, ())
+    yield VerifyProgress(table.name, 0, total, ())
     while True:
         try:
             rows = lineage.rows(table.query, **params, limit=SLICE)
             findings = tuple(finding for row in rows for finding in table.check(lineage, row))
         except StoreError as fault:
-            yield Checked(table.name, done, total, (_unreadable(table.name, fault),))
+            yield VerifyProgress(table.name, done, total, (_unreadable(table.name, fault),))
             return
         if not rows:
             return
         done += len(rows)
-        yield Checked(table.name, done, max(done, total), findings)
+        yield VerifyProgress(table.name, done, max(done, total), findings)
         params = dict(zip(params, rows[-1], strict=False))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from musubito.engine.explain import why_missing
 from musubito.engine.nearest import COMPARED, Earlier, changed_names, reasons
-from musubito.lineage.corruption import binary, tells_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, changed_files, changed_reads
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
@@ -92,7 +92,7 @@ class Why:
         return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts, varies=self.varies)
 
 
-@tells_damage
+@reports_damage
 def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None = None) -> Why:
     """Explain why a node ran when it last did. Raises `LineageError` if the node does not exist.
 
@@ -141,7 +141,7 @@ def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None
     )
 
 
-@tells_damage
+@reports_damage
 def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
     """Return a run whose calls without a stored result carry the difference from an earlier call as their reason.
 

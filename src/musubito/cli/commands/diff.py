@@ -15,7 +15,7 @@ from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, sho
 from musubito.cli.number_tables import print_table
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunSummary
-from musubito.lineage.run_diff import ComparedCall, Comparison, compare
+from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.model import ReplayReason
 
 __all__ = ["command"]
@@ -40,7 +40,7 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
     differ.
     """
     context: CommandContext = ctx.obj
-    comparison = compare(context.lineage, before, after)
+    comparison = compare_runs(context.lineage, before, after)
     if json_:
         context.json(
             {
@@ -81,7 +81,7 @@ def _print_runs(console: Console, *runs: RunSummary) -> None:
     print_table(console, columns, rows, name=1, texts=(0, 2))
 
 
-def _print_calls(console: Console, comparison: Comparison) -> None:
+def _print_calls(console: Console, comparison: RunDiff) -> None:
     # Calls that differ in the same way are one line, with their number.
     alike = Counter(
         (call.change, clean(call.operation), *_ends(call), _output(call), _why(call))
@@ -98,22 +98,22 @@ def _print_calls(console: Console, comparison: Comparison) -> None:
     print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
 
 
-def _why(call: ComparedCall) -> str:
+def _why(call: CallDiff) -> str:
     if call.reason is None:
         return ""
     parts = f": {', '.join(call.parts)}" if call.parts and call.reason is ReplayReason.INPUT_CHANGED else ""
     return clean(f"{call.reason.word}{parts}")
 
 
-def _ends(call: ComparedCall) -> tuple[str, str]:
+def _ends(call: CallDiff) -> tuple[str, str]:
     return call.before.outcome if call.before else "", call.after.outcome if call.after else ""
 
 
-def _output(call: ComparedCall) -> str:
+def _output(call: CallDiff) -> str:
     return "" if call.same_output is None else "same" if call.same_output else "differs"
 
 
-def _summary(comparison: Comparison) -> str:
+def _summary(comparison: RunDiff) -> str:
     counts = Counter(call.change for call in comparison.calls)
     same = [_ends(call) for call in comparison.calls if call.change == "same"]
     text = f"{times(counts['same'], 'call is', 'calls are')} the same"

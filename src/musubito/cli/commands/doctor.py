@@ -172,7 +172,7 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
 def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
     things_by_step: dict[str, list[str]] = {}
     for thing in unrepeatable_of_operations(lineage):
-        things_by_step.setdefault(f"{thing.operation} ({thing.step_type})", []).append(str(thing.asked))
+        things_by_step.setdefault(f"{thing.operation} ({thing.step_type})", []).append(str(thing.thing))
     if things_by_step:
         remedy = (
             "A replay returns the answer of that moment, however old it is. If it must not be too old, say "

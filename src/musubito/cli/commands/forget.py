@@ -10,16 +10,16 @@ from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option, prints_errors
 from musubito.cli.formatting import clean, short, size, times
 from musubito.lineage.erase import (
-    Forgetting,
+    ForgetCounts,
+    changes_for,
+    changes_for_namespace,
+    changes_for_nodes,
     forget,
     forget_namespace,
-    in_namespace,
-    meant,
-    nodes_among,
-    with_all_below,
+    with_downstream,
 )
-from musubito.lineage.erase_preview import ToForget, to_forget
-from musubito.lineage.input_search import Wanted, holding, holding_deeper
+from musubito.lineage.erase_preview import ForgetPreview, preview_forget
+from musubito.lineage.input_search import InputQuery, search_deeper, search_inputs
 from musubito.store.changes import Forget
 
 __all__ = ["command"]
@@ -89,10 +89,10 @@ def command(
         )
     lineage, inputs = context.lineage, list[tuple[int, bytes]]()
     if namespace is not None:
-        wanted = in_namespace(lineage, namespace)
+        wanted = changes_for_namespace(lineage, namespace)
     elif where is not None:
-        matches = holding(lineage, Wanted.of(where))
-        wanted, inputs = nodes_among(matches.nodes), matches.inputs
+        matches = search_inputs(lineage, InputQuery.of(where))
+        wanted, inputs = changes_for_nodes(matches.nodes), matches.inputs
         if matches.unreadable:
             click.echo(f"{times(matches.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
         if matches.encrypted:
@@ -102,15 +102,15 @@ def command(
                 err=True,
             )
         if not wanted and not inputs:
-            other = holding_deeper(lineage, Wanted.of(where))
+            other = search_deeper(lineage, InputQuery.of(where))
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
             raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
-        wanted = meant(lineage, what or "")
-    wanted = with_all_below(lineage, wanted) if below else wanted
+        wanted = changes_for(lineage, what or "")
+    wanted = with_downstream(lineage, wanted) if below else wanted
     name = clean(what or where or f"namespace {namespace}")
     if dry_run:
-        _print_preview(context, f"{name}{_targets(wanted)}", to_forget(lineage, wanted, inputs), json_=json_)
+        _print_preview(context, f"{name}{_targets(wanted)}", preview_forget(lineage, wanted, inputs), json_=json_)
         return
     if not yes:
         confirm(f"Forget {name}{_targets(wanted)}? It cannot be undone.", "nothing was forgotten")
@@ -119,7 +119,7 @@ def command(
     _print_report(context, name, done, json_=json_)
 
 
-def _print_preview(context: CommandContext, name: str, would: ToForget, *, json_: bool) -> None:
+def _print_preview(context: CommandContext, name: str, would: ForgetPreview, *, json_: bool) -> None:
     if json_:
         context.json(would)
         return
@@ -129,7 +129,7 @@ def _print_preview(context: CommandContext, name: str, would: ToForget, *, json_
     )
 
 
-def _print_report(context: CommandContext, name: str, done: Forgetting, *, json_: bool) -> None:
+def _print_report(context: CommandContext, name: str, done: ForgetCounts, *, json_: bool) -> None:
     if json_:
         context.json(done)
         return

@@ -14,8 +14,17 @@ from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
 from musubito.cli.formatting import counted, size, times, when
 from musubito.lineage.blobs import blobs
-from musubito.lineage.prune import Pruning, Watch, give_back, old_runs, prunable, prune, prune_to_size, used_bytes
-from musubito.lineage.store_stats import Kept
+from musubito.lineage.prune import (
+    PruneCounts,
+    Watch,
+    old_runs,
+    prunable,
+    prune,
+    prune_to_size,
+    release_space,
+    used_bytes,
+)
+from musubito.lineage.store_stats import StoredSize
 from musubito.payloads.blobs import BlobFile
 from musubito.store.protocol import Compactable
 from musubito.store.sqlite.storage import SQLiteStorage
@@ -102,7 +111,7 @@ def command(
         return
     if texts and not yes:
         confirm(f"Remove {', then '.join(texts)}?", "nothing was removed")
-    done = Pruning()
+    done = PruneCounts()
     with _watched(context, bar=not json_) as watch:
         if before is not None:
             done = prune(context.lineage, before, watch)
@@ -111,7 +120,7 @@ def command(
         if vacuum:
             store.vacuum()
         else:
-            give_back(context.lineage)
+            release_space(context.lineage)
     young = _total(blobs(context.lineage).young)
     if json_:
         context.json({"before": before, "removed": done, "used": used_bytes(context.lineage), "young_blobs": young})
@@ -148,8 +157,8 @@ def _print_free_space(context: CommandContext, *, vacuum: bool) -> None:
         context.print_text("Free space in the file is used again; --vacuum returns it to the disk.")
 
 
-def _total(files: Collection[BlobFile]) -> Kept:
-    return Kept(len(files), sum(file.size for file in files))
+def _total(files: Collection[BlobFile]) -> StoredSize:
+    return StoredSize(len(files), sum(file.size for file in files))
 
 
 def _compactable(context: CommandContext) -> Compactable:
@@ -179,7 +188,7 @@ def _watched(context: CommandContext, *, bar: bool) -> Iterator[Watch]:
     ) as shown:
         task = shown.add_task("looking for results that nothing needs", total=None)
 
-        def watch(removed: Pruning) -> None:
+        def watch(removed: PruneCounts) -> None:
             text = f"{times(removed.executions, 'execution')} removed, {size(removed.size)} of contents"
             shown.update(task, description=text)
 

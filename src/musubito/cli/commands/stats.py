@@ -12,7 +12,7 @@ from musubito.cli.formatting import clean, count, duration, size, times
 from musubito.cli.number_tables import print_table
 from musubito.cli.table_layout import Name
 from musubito.lineage import Cost
-from musubito.lineage.store_stats import OperationStatistics, Statistics, statistics
+from musubito.lineage.store_stats import StepStatistics, StoreStatistics, statistics
 
 __all__ = ["command"]
 
@@ -44,7 +44,7 @@ def command(context: CommandContext, limit: int, json_: bool) -> None:
         context.console.print(note)
 
 
-def _counts(report: Statistics) -> Table:
+def _counts(report: StoreStatistics) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column(justify="right")
@@ -64,7 +64,7 @@ def _counts(report: Statistics) -> Table:
     return table
 
 
-def _print(console: Console, operations: tuple[OperationStatistics, ...]) -> None:
+def _print(console: Console, operations: tuple[StepStatistics, ...]) -> None:
     several = len({operation.namespace for operation in operations}) > 1
     rows = [
         (
