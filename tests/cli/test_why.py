@@ -163,7 +163,7 @@ def test_a_step_stands_for_its_newest_call(musubito: Musubito, world: World) -> 
     told = musubito("--db", str(world.path), "why", "summaries")
     assert (told.exit_code, told.stderr) == (
         2,
-        "musubito: no run and no step is called 'summaries'. Did you mean summarise?\n",
+        "musubito: no run and no step is called 'summaries'; did you mean summarise?\n",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
-from musubito.lineage.suggestions import similar_names
+from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
 __all__ = ["run_or_node", "run_or_node_or_effect"]
@@ -73,6 +73,6 @@ def run_or_node_or_effect(context: CommandContext, what: str) -> RunReport | Nod
 def _unknown(context: CommandContext, what: str, *, is_id: bool) -> str:
     if is_id:
         return f"{what!r} is too short: an id takes at least {SHORTEST} digits. 'musubito runs' lists the runs."
-    similar = similar_names(what, [name for _, name, _ in context.lineage.rows("operations")])
-    hint = f"Did you mean {', '.join(similar)}?" if similar else "'musubito runs' lists the runs."
-    return f"no run and no step is called {what!r}. {hint}"
+    return f"no run and no step is called {what!r}; " + suggestion(
+        context.lineage, what, "'musubito runs' lists the runs."
+    )

@@ -27,7 +27,7 @@ from musubito.lineage.prune import (
 )
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
-from musubito.lineage.suggestions import similar_names
+from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
 from musubito.store.rows import FORGOTTEN
 
@@ -91,10 +91,7 @@ def changes_for(lineage: Lineage, what: str) -> list[Forget]:
         if node is None:
             if str(error).startswith("several"):
                 raise
-            similar = similar_names(what, [name for _, name, _ in lineage.rows("operations")])
-            hint = (
-                f"did you mean {', '.join(similar)}?" if similar else "'musubito runs' and 'musubito show' name some."
-            )
+            hint = suggestion(lineage, what, "'musubito runs' and 'musubito show' name some.")
             raise LineageError(f"no step, call or run is called {what!r}; {hint}") from error
         return [Forget("", nodes=[node])]
     if node is not None:

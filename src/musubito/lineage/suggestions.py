@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-__all__ = ["similar_names"]
+from musubito.lineage.reader import Lineage
+
+__all__ = ["similar_names", "suggestion"]
 
 
 def similar_names(name: str, names: Collection[str]) -> list[str]:
@@ -17,3 +19,9 @@ def similar_names(name: str, names: Collection[str]) -> list[str]:
     names = sorted(set(names))
     ends = [other for other in names if other.rpartition("/")[2] == name or other.endswith(f".{name}")]
     return ends or difflib.get_close_matches(name, names, 3, 0.5)
+
+
+def suggestion(lineage: Lineage, name: str, otherwise: str) -> str:
+    """Return a question that suggests recorded operations for a name, or the other hint if none is similar."""
+    similar = similar_names(name, [operation for _, operation, _ in lineage.rows("operations")])
+    return f"did you mean {', '.join(similar)}?" if similar else otherwise

@@ -9,7 +9,7 @@ import click
 from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
 from musubito.cli.formatting import clean, short, times
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.suggestions import similar_names
+from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Invalidate
 
 __all__ = ["command"]
@@ -83,10 +83,9 @@ def _invalid(lineage: Lineage, params: list[dict[str, int | None]]) -> tuple[int
 
 
 def _targets(lineage: Lineage, what: str) -> list[Target]:
-    operations = lineage.rows("operations")
     named = [
         Target(Invalidate(namespace, name, None), number, None)
-        for namespace, name, number in operations
+        for namespace, name, number in lineage.rows("operations")
         if name == what
     ]
     if named:
@@ -96,8 +95,7 @@ def _targets(lineage: Lineage, what: str) -> list[Target]:
     except LineageError as error:
         if "several" in str(error):
             raise
-        similar = similar_names(what, [name for _, name, _ in operations])
-        hint = f"did you mean {', '.join(similar)}?" if similar else "'musubito show last' names some."
+        hint = suggestion(lineage, what, "'musubito show last' names some.")
         raise LineageError(f"no step and no call is named {what!r}; {hint}") from None
     node = lineage.nodes([number])[0]
     change = Invalidate(node.namespace or lineage.engine.namespace, None, bytes.fromhex(node.node_id))
