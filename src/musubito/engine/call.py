@@ -85,10 +85,10 @@ class CallProtocol(CallCommit):
         """
         try:
             self.place()
-            given = self._input_now() == self._input
+            is_same = self._input_now() == self._input
         except Exception:  # a look at changed values may raise anything
-            given = False
-        if not given:
+            is_same = False
+        if not is_same:
             self.frame().not_replayable = ReplayReason.INPUT_CHANGED_BEFORE.of()
         try:
             code = self.call.current().digest == self.call.fingerprint.digest

@@ -124,8 +124,8 @@ class CallState:
         """Return the node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
-            given = self.call.arguments
-            arguments = argument_digests({**given, **dict(ambient_paths(self._around))} if self._around else given)
+            values = self.call.arguments
+            arguments = argument_digests({**values, **dict(ambient_paths(self._around))} if self._around else values)
             if keyed is not None:
                 arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = NodeSpec(
@@ -166,19 +166,19 @@ class CallState:
         """Return the reads that count for the enclosing step."""
         return reads
 
-    def _propagate(self, given: Dependencies) -> None:
+    def _propagate(self, dependencies: Dependencies) -> None:
         outer = self.scope.frame
         if outer is None:
             for frame in self._reaching():
                 if frame is not self._frame:
-                    frame.absorb(given)
+                    frame.absorb(dependencies)
             return
         if outer.engine is not self.engine:
             # The results and reads of another namespace cannot be looked up in this one.
-            given = given._replace(
+            dependencies = dependencies._replace(
                 uses=(), reads=(), not_replayable=ReplayReason.OTHER_ENGINE.of(self.call.definition.name), samples=False
             )
-        outer.absorb(given)
+        outer.absorb(dependencies)
 
     def _refused(self, reason: ReplayReason) -> None:
         # The first refusal is kept: the candidates tried later are older, and say less.

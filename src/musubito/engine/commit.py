@@ -50,21 +50,21 @@ MOST_NAMED: Final = 5
 """Parts that are named at most, of the code that was changed while a step ran."""
 
 
-def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
+def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
     """Return the payload of an output, or the reason why it cannot be stored.
 
-    `given` holds the classes of the call's arguments.
+    `argument_classes` holds the classes of the call's arguments.
     """
     try:
         payload, met = encode_output(value)
     except EncodingError as error:
-        at = next((each for each in call.output_at if error.path.startswith(each)), "$")
+        at = next((prefix for prefix in call.output_at if error.path.startswith(prefix)), "$")
         path = f"${error.path.removeprefix(at)}"
         problem = f"{ReplayReason.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
         warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
         return None, ReplayReason.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
     if met:
-        for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
+        for name in not_found_again(met, classes_at_hand(call.fingerprint, argument_classes)):
             warn_of_class(call.definition.name, name)
     return payload, None
 
@@ -195,7 +195,7 @@ class CallCommit(CallClaim):
         if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
             digest = self.engine._digest_of_read(place.digest)
             frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
-        inside, told = frame.end(), frame.used()
+        inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
@@ -216,7 +216,7 @@ class CallCommit(CallClaim):
         if not_replayable is not None and self.engine.keyed is not None:
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
-            attempts, told = self._attempts_before(), frame.used()
+            attempts, usage = self._attempts_before(), frame.used()
             commit = Commit(
                 place=self.place(),
                 began=begun.moment,
@@ -232,7 +232,7 @@ class CallCommit(CallClaim):
                 reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
                 attempts=attempts,
                 holds=self._holds(inside, attempts, begun),
-                usage=told,
+                usage=usage,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
                 saved_ms=inside.saved_ms,
@@ -265,7 +265,7 @@ class CallCommit(CallClaim):
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
-        used = None if committed and told else _used(frame)
+        used = None if committed and usage else _used(frame)
         self._note("ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
@@ -318,9 +318,9 @@ class CallCommit(CallClaim):
             self.engine._report(fault)
             return None
         if self.call.definition.semantics.record_inputs:
-            given, name = self.given, self.call.definition.name
+            arguments, name = self.given, self.call.definition.name
             digest = self._identity.input_digest
-            self.engine.journal.append(CallInputs(committed.execution, name, digest, given.packed, given.texts))
+            self.engine.journal.append(CallInputs(committed.execution, name, digest, arguments.packed, arguments.texts))
             for read, text in self._texts:
                 stored = self.engine._keep_text(name, read)
                 self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))

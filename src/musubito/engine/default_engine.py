@@ -87,14 +87,14 @@ def _change() -> MusubitoEngine:
         try:
             engine, until = _engine_at(place), None
         except StoreError as error:
-            told = StoreError(f"{_URL.name}: {error}" if url else str(error))
-            engine = engine_of_nothing(told) if failed is None else failed.engine
+            fault = StoreError(f"{_URL.name}: {error}" if url else str(error))
+            engine = engine_of_nothing(fault) if failed is None else failed.engine
             now = time.monotonic()
             until = now + max(AGAIN, 10 * (now - began))
         _now = _Default(raw, place.folder, engine, until)
         over = _left_over()
-    for each in over:
-        each.close()
+    for idle in over:
+        idle.close()
     return engine
 
 

@@ -67,10 +67,10 @@ class _DryRunCall(CallProtocol):
         return self.lookup()
 
     def _replayed(
-        self, found: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
+        self, candidate: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
     ) -> MusubitoResult[Any]:
         self.decision = yes(reason)
-        return MusubitoResult(value, (found.artifact or b"").hex(), found.producer.hex(), self.keys.node.hex())
+        return MusubitoResult(value, (candidate.artifact or b"").hex(), candidate.producer.hex(), self.keys.node.hex())
 
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
         if not (yield from self._files_unchanged(reads)):

@@ -129,16 +129,16 @@ class EffectCall(CallProtocol):
             if row is not None and row.outcome is None and holder.may_end(row):
                 yield Sleep(PAUSE)
                 continue
-            known = None if row is None else (yield from self._known(row))
-            if isinstance(known, MusubitoResult):
-                return known
+            earlier = None if row is None else (yield from self._known(row))
+            if isinstance(earlier, MusubitoResult):
+                return earlier
             begun = yield from self._intent(row)
             if begun is None:
                 continue
-            if known is None:
+            if earlier is None:
                 return begun
             now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
-            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0, now))
+            return (yield from self._succeeded(begun, earlier.value, self.engine.now(), 0.0, now))
 
     def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
         """Write the intent durably before anything runs; return None if another call was faster."""
@@ -202,30 +202,34 @@ class EffectCall(CallProtocol):
 
     def _done(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
         """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
-        semantics, found = self.call.definition.semantics, row.found
+        semantics, candidate = self.call.definition.semantics, row.candidate
         if semantics.force_reexecution:
             self._reason = self.call.forced_by
             return None
-        if found is None:
+        if candidate is None:
             self._reason = ReplayReason.ARTIFACT_MISSING
             return (yield from self._ask(row, "it took place, but its record is gone"))
-        reads: Sequence[ExternalRead] = (yield from self._reads(found)) if found.holds & ExecutionFlags.READS else []
+        reads: Sequence[ExternalRead] = (
+            (yield from self._reads(candidate)) if candidate.holds & ExecutionFlags.READS else []
+        )
         if any(read.kind == ANSWER for read in reads):
             self._reason = ReplayReason.RELEASED_BY_ANSWER
             return None
-        if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
+        if semantics.ttl_seconds is not None and self.engine.now() - candidate.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
-        value = yield from self._value(found)
+        value = yield from self._value(candidate)
         if isinstance(value, ReplayReason):
             self._reason = value
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
-        if found.holds & ExecutionFlags.SAMPLES:
-            self._run.samples.give((yield RunQuery(SampleTree(found.execution))), found.execution)
-        reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
-        if not found.settled and not (yield Write(RecordReplay(self.place(), found.execution, found.started_at))):
+        if candidate.holds & ExecutionFlags.SAMPLES:
+            self._run.samples.give((yield RunQuery(SampleTree(candidate.execution))), candidate.execution)
+        reason = ReplayReason.EXACT_HIT if candidate.settled else ReplayReason.EARLY_CUTOFF_HIT
+        if not candidate.settled and not (
+            yield Write(RecordReplay(self.place(), candidate.execution, candidate.started_at))
+        ):
             return None
-        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
+        return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[EffectHappened | None]:
         """Ask the policy's callable whether the effect took place. Raises `EffectOutcomeUnknown` if there is none."""

@@ -70,10 +70,10 @@ class MaintenanceThread:
         if not self._stop.is_set():
             self.wake()
             return
-        for each in _taken(self.orphans):
+        for orphan in _taken(self.orphans):
             # Where claims are no rows, this needs no open store. Where they are rows, the lease runs out by itself.
             with suppress(StoreError):
-                self._engine.storage.write([Release(each)])
+                self._engine.storage.write([Release(orphan)])
 
     def wake(self) -> None:
         """Start the thread, if it does not run yet."""
@@ -125,13 +125,13 @@ class MaintenanceThread:
         changes: list[Change] = []
         self._give_back_orphans()
         now = time.monotonic()
-        held = [] if last else engine.flights.held()
+        leases = [] if last else engine.flights.held()
         # A result that is ready before the next round need not be shown to anybody.
-        lasting = [each for each in held if each in self._before]
-        self._before = set(held)
+        lasting = [lease for lease in leases if lease in self._before]
+        self._before = set(leases)
         # Readers are shown the time since when a result is computed, and not since when it is shown.
-        new = [each for each in lasting if each not in self._shown]
-        changes += [Renew(engine._lease_owner(), [each], engine.flights.since(each[0])) for each in new]
+        new = [lease for lease in lasting if lease not in self._shown]
+        changes += [Renew(engine._lease_owner(), [lease], engine.flights.since(lease[0])) for lease in new]
         if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or new):
             changes.append(Renew(engine._lease_owner(), lasting, time.time()))
             self._renewed = now

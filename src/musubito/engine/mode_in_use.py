@@ -86,8 +86,8 @@ def _of_environment() -> Mode:
     text = VARIABLE.get()
     if not text:
         return Mode.REPLAY
-    known, mode = _last
-    if text != known:
+    previous, mode = _last
+    if text != previous:
         mode = mode_named(text, VARIABLE.name)
         _last = text, mode
     return mode

@@ -135,11 +135,11 @@ def _same(this: SimilarNode, other: SimilarNode) -> int:
     return sum(this.arguments.get(name) == digest for name, digest in other.arguments.items())
 
 
-def _varies(given: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
+def _varies(this: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
     """Return whether one place differs in each of several inputs, and the input holds more than that place."""
-    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(given) < 2:
+    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2:
         return False
-    return all([each.path for each in differences(value, given)] == [fields[0].path] for value in inputs)
+    return all([field.path for field in differences(value, this)] == [fields[0].path] for value in inputs)
 
 
 def _leaves(value: Any) -> int:

@@ -108,13 +108,15 @@ def arguments_as_stored(redact: Redact | None, operation: str, arguments: Mappin
     shown, or of which `redact` leaves no dict.
     """
     try:
-        given = digest_input(operation, arguments)
+        argument_digest = digest_input(operation, arguments)
     except InputError:
         return {}
-    shown = CallInputs(0, operation, given.digest, given.packed, given.texts).as_stored(redact)
+    shown = CallInputs(0, operation, argument_digest.digest, argument_digest.packed, argument_digest.texts).as_stored(
+        redact
+    )
     if type(shown) is not dict:
         return {}
-    return arguments if shown == with_secrets(given.packed, given.texts) else shown
+    return arguments if shown == with_secrets(argument_digest.packed, argument_digest.texts) else shown
 
 
 class FileText(NamedTuple):
@@ -253,8 +255,8 @@ def stored_input(store: Readable, contents: Contents, operation: str, input_hash
 
     Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for.
     """
-    where = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
-    (rows,) = store.read([("input", where)])
+    params = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
+    (rows,) = store.read([("input", params)])
     if not rows:
         return None
     number, body = rows[0]
@@ -269,9 +271,9 @@ def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents |
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)
-        where = {"namespace": namespace, "most": MOST, "least": LONG}
-        found = store.read([("chain", {**where, "digest": digest}) for digest in wanted])
-        chains = zip(wanted, found, strict=True)
+        params = {"namespace": namespace, "most": MOST, "least": LONG}
+        rows = store.read([("chain", {**params, "digest": digest}) for digest in wanted])
+        chains = zip(wanted, rows, strict=True)
         # A chain without its beginning would come out as a shorter list.
         return {
             digest: [piece for piece, _ in reversed(chain)]

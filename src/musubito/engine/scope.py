@@ -91,7 +91,7 @@ class OpenScopes:
             if frame is not None:
                 self._frames.pop(frame, None)
                 # Without this, each frame would keep alive all frames that were open when it began, and so on for ever.
-                frame.around = [each for each in frame.around if each in self._frames]
+                frame.around = [body for body in frame.around if body in self._frames]
 
     @property
     def is_empty(self) -> bool:

@@ -73,8 +73,8 @@ def _end_when_alone(end: Callable[[], None]) -> None:
 
 def _others() -> list[threading.Thread]:
     """Return the threads that a process waits for before it ends."""
-    known = threading.main_thread(), threading.current_thread()
-    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
+    own = threading.main_thread(), threading.current_thread()
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
 
 
 def _end(end: Callable[[], None]) -> None:

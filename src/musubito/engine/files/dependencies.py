@@ -47,8 +47,8 @@ def first_changed(engine: EngineHost, reads: Sequence[ExternalRead]) -> CallStep
             return changed(kept, engine._digest_of_read, _at_most())
         except TooMuch:
             pass
-    found: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
-    return found
+    read: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
+    return read
 
 
 def take_files(
@@ -67,10 +67,10 @@ def take_files(
     if not (kept or files.seen or files.lost is not None):
         return ()
     database = getattr(engine.storage, "db_path", None)
-    where = database and os.fspath(database)
+    database_path = database and os.fspath(database)
     reads: list[ExternalRead] = []
     if kept:
-        reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, where))
+        reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, database_path))
     texts: Sequence[tuple[ExternalRead, str]] = ()
     why: str | None = None
 
@@ -78,9 +78,9 @@ def take_files(
         return semantics.record_inputs and read.digest is not None and (name, read.digest) not in engine.texts_kept
 
     if files.seen or files.lost is not None:
-        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text))
-        texts, why = found.texts, found.not_replayable
-        reads += found.reads
+        files_read = yield from _looked(partial(read_by, files, semantics.ignore_files, database_path, wants_text))
+        texts, why = files_read.texts, files_read.not_replayable
+        reads += files_read.reads
     if reads or why is not None:
         digest = engine._digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
@@ -95,8 +95,8 @@ def _looked(look: Callable[..., T]) -> CallSteps[T]:
             return look(_at_most())
         except TooMuch:
             pass  # then it is read in a thread
-    found: T = yield Offload(look)
-    return found
+    result: T = yield Offload(look)
+    return result
 
 
 def _at_most() -> int | None:

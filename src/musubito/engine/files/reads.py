@@ -155,7 +155,7 @@ def _of_unknown_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]
 def _may_be_kept(path: str, now: Signature) -> bool:
     name = os.path.basename(path).lower()
     is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
-    return is_small and not any(fnmatchcase(name, each) for each in SECRET)
+    return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
 
 
 def _text(path: str, digest: bytes | None) -> str | None:
@@ -189,10 +189,10 @@ def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Tell whether a path that is gone now was made while the body ran."""
     if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
         return True
-    if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+    if any(seen.path.startswith(f"{folder}{os.path.sep}") for folder in files.made):
         return True
-    found = seen.signature
-    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    state = seen.signature
+    is_new = state is not None and len(state) > 1 and state[2] >= files.began
     return is_new and seen.path.startswith(_temporary_roots())
 
 
@@ -219,15 +219,17 @@ def _own_package(module: str) -> str | None:
 
 def _is_database(path: str, database: str | None) -> bool:
     files = DATABASES if database is None else {*DATABASES, database}
-    if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
+    if path in files or any(path.endswith(suffix) and path.removesuffix(suffix) in files for suffix in BESIDE):
         return True
-    return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
+    return any(f"{path}/".startswith(f"{suffix}-blobs/") for suffix in files)
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
     """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
-    known = [path for path in paths if path and os.path.isabs(path)]
-    return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
+    absolute = [path for path in paths if path and os.path.isabs(path)]
+    return tuple(
+        {os.path.join(resolve(path), "") for path in absolute for resolve in (os.path.abspath, os.path.realpath)}
+    )
 
 
 @cache
@@ -248,8 +250,8 @@ def _other_roots() -> tuple[str, ...]:
     with suppress(ImportError):  # a Python may have been built without it
         import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
 
-        known = ssl.get_default_verify_paths()
-        places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]
+        paths = ssl.get_default_verify_paths()
+        places += [paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath]
     return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 

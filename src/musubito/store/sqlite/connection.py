@@ -47,8 +47,8 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _bytes_of(found: Candidate) -> int:
-    return ROW_BYTES + len(found.payload or b"")
+def _bytes_of(candidate: Candidate) -> int:
+    return ROW_BYTES + len(candidate.payload or b"")
 
 
 class Connection:
@@ -129,18 +129,18 @@ class Connection:
         """Return a value that changes when another connection commits."""
         return self.execute("PRAGMA data_version").fetchall()
 
-    def keep(self, keys: CallKeys, found: Candidate | None) -> None:
+    def keep(self, keys: CallKeys, candidate: Candidate | None) -> None:
         """Keep a row to return it again, if it is not too large."""
-        if found is None:
+        if candidate is None:
             self.absent = keys.reuse
             return
-        payload = found.payload
+        payload = candidate.payload
         if payload is not None and (type(payload) is not bytes or len(payload) > LARGEST_KEPT):
             return
-        self._room -= _bytes_of(found)
+        self._room -= _bytes_of(candidate)
         while self._room < 0:
             self._room += _bytes_of(self.kept.pop(next(iter(self.kept))))
-        self.kept[keys] = found
+        self.kept[keys] = candidate
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """See `SqlSession.rows`."""
