@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Final
 
 from musubito.engine import drivers
 from musubito.engine.call import CallProtocol
 from musubito.engine.effects import EffectCall
-from musubito.engine.files.digests import KINDS
 from musubito.engine.frame import Usage
-from musubito.engine.requests import CallSteps, CheckDependency, Raised, RunQuery, Write
+from musubito.engine.requests import CallSteps, RunQuery, Write
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode
@@ -72,23 +70,8 @@ class _DryRunCall(CallProtocol):
         self.decision = yes(reason)
         return MusubitoResult(value, (candidate.artifact or b"").hex(), candidate.producer.hex(), self.keys.node.hex())
 
-    def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        if not (yield from self._files_unchanged(reads)):
-            return False
-        ambient = self.scope.ambient
-        for read in reads:
-            if read.kind in KINDS:
-                continue
-            if ambient is None:
-                return False
-            seen = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised):
-                self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(seen.error)
-                return False
-            if self.engine._digest_of_read(seen.value) != read.digest:
-                self.differs = self.differs or read
-                return False
-        return True
+    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
+        self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(error)
 
 
 class DryRun(_DryRunCall):

@@ -131,14 +131,14 @@ class CallLookup(CallState):
             reason = ReplayReason.EXACT_HIT
         return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
-    def _files_unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        differs = yield from first_changed(self.engine, reads)
-        # The first difference is kept, because it belongs to the newest execution.
-        self.differs = self.differs or differs
-        return differs is None
-
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        if not (yield from self._files_unchanged(reads)):
+        """Tell whether these reads would answer now as they did. `differs` is the first that would not.
+
+        The first difference is kept, because it belongs to the newest execution.
+        """
+        differs = yield from first_changed(self.engine, reads)
+        if differs is not None:
+            self.differs = self.differs or differs
             return False
         ambient = self.scope.ambient
         for read in reads:
@@ -147,10 +147,17 @@ class CallLookup(CallState):
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised) or self.engine._digest_of_read(seen.value) != read.digest:
+            if isinstance(seen, Raised):
+                self._not_compared(read, seen.error)
+                return False
+            if self.engine._digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
                 return False
         return True
+
+    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
+        """Note that an error kept a read from being compared."""
+        self.differs = self.differs or read
 
     @property
     def differs_in_a_file(self) -> bool:
