@@ -95,8 +95,8 @@ class CallState:
         self._texts: Sequence[tuple[ExternalRead, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
-        # `tuple.__new__`, here and in `_note`: the class itself does the same by way of a function written in Python,
-        # which would make each replay slower.
+        # `tuple.__new__`, here and in `_add_to_history`: the class itself does the same by way of a function written in
+        # Python, which would make each replay slower.
         self.keys: CallKeys = tuple.__new__(CallKeys, identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
@@ -162,7 +162,7 @@ class CallState:
         if self._pool is not None:
             self._run.samples.give_back(self._pool, self._number)
 
-    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Return the reads that count for the enclosing step."""
         return reads
 
@@ -185,7 +185,7 @@ class CallState:
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason
 
-    def _note(
+    def _add_to_history(
         self,
         outcome: str,
         reason: ReplayReason,

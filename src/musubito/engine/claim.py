@@ -48,7 +48,7 @@ class CallClaim(CallLookup):
         fetched: Candidate | Moment | None = yield FetchOrClaim(distant, claim, self.engine.namespace)
         return self._claimed(fetched, claim) if isinstance(fetched, Moment) else fetched
 
-    def _lead(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
+    def _claim_or_wait(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
         """Claim the result in the store, for all callers in this process, and return a hit or the right to run.
 
         While another process computes the result, this call waits.
@@ -86,14 +86,14 @@ class CallClaim(CallLookup):
                     raise StoreError("the database contradicts itself: it holds something newer that cannot be found")
         finally:
             if held_keys:
-                yield from self._waits_no_longer(held_keys, begun)
+                yield from self._end_wait(held_keys, begun)
 
     def until_released(self, key: bytes) -> CallSteps[None]:
         """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
         while key in self.engine.keeper.releasing:
             yield Sleep(FIRST_PAUSE)
 
-    def _waits_no_longer(self, held_keys: Sequence[bytes], begun: StartedExecution | None) -> CallSteps[None]:
+    def _end_wait(self, held_keys: Sequence[bytes], begun: StartedExecution | None) -> CallSteps[None]:
         """Record that nothing waits any more for these keys.
 
         If that fails, the fault is reported, and a result that was found or claimed meanwhile is not lost. A strict
@@ -107,7 +107,7 @@ class CallClaim(CallLookup):
                 self.engine._disown(begun.lease)
             self.engine._report(fault)
 
-    def _leads(self) -> bool:
+    def _holds_flight(self) -> bool:
         """Tell whether this call holds the flight that others in this process wait for."""
         return self._frame is not None and self._frame.flight is not None
 
@@ -119,15 +119,15 @@ class CallClaim(CallLookup):
         self.engine._keep(claim.key, claim.operation)
         return StartedExecution(moment, (claim.key, claim.holder.owner))
 
-    def _is_mine(self, failed: SharedFailure) -> bool:
+    def _shares_failure(self, failed: SharedFailure) -> bool:
         """Tell whether this call would have failed like the call that it waited for."""
         return failed.concerns(self._run, self.call.fingerprint, self._live())
 
-    def _passed_on(self, failed: SharedFailure) -> Raised:
+    def _shared_failure(self, failed: SharedFailure) -> Raised:
         """Return the failure of the call that this one waited for."""
         self._give_back()
         self._propagate(failed.handed_up)
-        self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
+        self._add_to_history("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
         return Raised(failed.raised())
 
     def _land(self, landed: FlightResult) -> None:

@@ -231,7 +231,7 @@ class CallCommit(CallClaim):
                 uses=inside.uses,
                 reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
                 attempts=attempts,
-                holds=self._holds(inside, attempts, begun),
+                holds=self._execution_flags(inside, attempts, begun),
                 usage=usage,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
@@ -250,10 +250,10 @@ class CallCommit(CallClaim):
         self._propagate(
             Dependencies(
                 uses=uses,
-                reads=self._handed_up(inside.reads),
+                reads=self._reads_for_outer(inside.reads),
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),
-                not_replayable=self._hinders_outer(not_replayable, committed),
+                not_replayable=self._why_outer_not_replayable(not_replayable, committed),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
                 saved_ms=inside.saved_ms,
@@ -261,19 +261,21 @@ class CallCommit(CallClaim):
         )
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
-        reason = self._why_it_ran(not_replayable)
+        reason = self._reason_it_ran(not_replayable)
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and usage else _used(frame)
-        self._note("ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
+        self._add_to_history(
+            "ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used
+        )
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
 
-    def _why_it_ran(self, not_replayable: str | None) -> ReplayReason:
+    def _reason_it_ran(self, not_replayable: str | None) -> ReplayReason:
         """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""
         if not_replayable is not None and reason_of(not_replayable) is ReplayReason.INTERRUPT_ANSWERED:
             return ReplayReason.INTERRUPT_RESUMED
@@ -288,7 +290,7 @@ class CallCommit(CallClaim):
         sealed: Sealed = yield Offload(partial(self.engine.contents.seal, artifact, payload))
         return sealed
 
-    def _holds(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
+    def _execution_flags(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
         holds = 0
         if inside.samples or attempts:
             holds |= SAMPLES
@@ -334,7 +336,7 @@ class CallCommit(CallClaim):
         except StoreError as fault:
             self.engine._report(fault)
 
-    def _hinders_outer(self, not_replayable: str | None, committed: Committed | None) -> str | None:
+    def _why_outer_not_replayable(self, not_replayable: str | None, committed: Committed | None) -> str | None:
         """Return the reason why the enclosing execution is never replayed, if this call is the cause.
 
         An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
@@ -366,20 +368,22 @@ class CallCommit(CallClaim):
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):
-            change = self._failure(begun, error_text(error), self._came_to(error), started_at, duration_ms)
+            change = self._failure(begun, error_text(error), self._effect_outcome(error), started_at, duration_ms)
             recorded = yield from self._record(change)
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
         used = None if recorded else _used(frame)
-        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used)
+        self._add_to_history(
+            outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used
+        )
         if cancelled:
             self._land(FlightOutcome.LOOK_AGAIN)
         else:
             failed = SharedFailure.of(error, handed_up, self._run, self.call.fingerprint, self._live())
             self._land(FlightOutcome.RUN_YOURSELF if passing else failed)
 
-    def _came_to(self, error: BaseException) -> str:
+    def _effect_outcome(self, error: BaseException) -> str:
         """Return the outcome of an effect whose function raised this error."""
         if isinstance(error, self.call.definition.semantics.definite_failures):
             return "failed"

@@ -55,18 +55,18 @@ def loop_is_watched() -> bool:
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
-def drive(story: CallSteps[T | Raised], engine: EngineHost) -> T:
+def drive(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
-        result = _perform_from(story, story.send(None), engine)
+        result = _perform_from(steps, steps.send(None), engine)
     except StopIteration as stop:
         result = stop.value
     except BaseException as error:
-        if inspect.getgeneratorstate(story) != inspect.GEN_SUSPENDED:
+        if inspect.getgeneratorstate(steps) != inspect.GEN_SUSPENDED:
             raise
         # An interrupt (Ctrl-C) came between two requests: the call releases what it has begun.
         try:
-            result = _perform_from(story, story.throw(error), engine)
+            result = _perform_from(steps, steps.throw(error), engine)
         except StopIteration as stop:
             result = stop.value
     if isinstance(result, Raised):
@@ -74,26 +74,26 @@ def drive(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     return result
 
 
-def _perform_from(story: CallSteps[T], effect: Request, engine: EngineHost) -> T:
+def _perform_from(steps: CallSteps[T], request: Request, engine: EngineHost) -> T:
     """Perform this request and all that follow. Raises StopIteration with the call's result, as the generator does."""
     store = engine.storage
     while True:
         try:
-            if type(effect) is FetchLatest:
-                answer: Any = store.newest(*effect)
-            elif type(effect) is Write:
-                answer = store.write((effect.change,))[0]
+            if type(request) is FetchLatest:
+                answer: Any = store.newest(*request)
+            elif type(request) is Write:
+                answer = store.write((request.change,))[0]
             else:
-                answer = perform(effect, engine)
+                answer = perform(request, engine)
         except BaseException as error:
-            effect = story.throw(error)
+            request = steps.throw(error)
         else:
-            effect = story.send(answer)
+            request = steps.send(answer)
 
 
-def perform(effect: Request, engine: EngineHost) -> Any:
+def perform(request: Request, engine: EngineHost) -> Any:
     """Perform one request in this thread and return its answer."""
-    match effect:
+    match request:
         case FetchLatest(keys, namespace):
             return engine.storage.newest(keys, namespace)
         case FetchOrClaim(store, claim, namespace):
@@ -114,7 +114,7 @@ def perform(effect: Request, engine: EngineHost) -> Any:
         case Sleep(seconds):
             return time.sleep(seconds)
         case _:
-            assert_never(effect)
+            assert_never(request)
 
 
 def _invoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
@@ -159,42 +159,44 @@ def _from_the_step(error: BaseException) -> BaseException:
     return error
 
 
-async def drive_async(story: CallSteps[T | Raised], engine: EngineHost) -> T:
+async def drive_async(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised
     try:
-        effect = story.send(None)
+        request = steps.send(None)
         while True:
             try:
                 watched = loop_is_watched()
                 in_place = engine.reads_in_place and not watched
-                if type(effect) is FetchLatest and in_place:
-                    answer: Any = engine.storage.newest(*effect)
-                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and not watched:
+                if type(request) is FetchLatest and in_place:
+                    answer: Any = engine.storage.newest(*request)
+                elif (
+                    type(request) is Write and type(request.change) is Claim and engine.claims_in_place and not watched
+                ):
                     if cancelled is not None:
                         raise cancelled
-                    answer = engine.storage.write((effect.change,))[0]
-                elif type(effect) is Write:
-                    answer, late = await _finished(engine.writer.submit(effect.change))
+                    answer = engine.storage.write((request.change,))[0]
+                elif type(request) is Write:
+                    answer, late = await _finished(engine.writer.submit(request.change))
                     cancelled = cancelled or late
-                elif type(effect) is Offload or type(effect) is FetchOrClaim:
-                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, effect, engine)))
+                elif type(request) is Offload or type(request) is FetchOrClaim:
+                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, request, engine)))
                     cancelled = cancelled or late
-                elif cancelled is not None and type(effect) is not RunQuery:
+                elif cancelled is not None and type(request) is not RunQuery:
                     raise cancelled
-                elif type(effect) in READS and not in_place:
-                    answer = await asyncio.to_thread(perform, effect, engine)
+                elif type(request) in READS and not in_place:
+                    answer = await asyncio.to_thread(perform, request, engine)
                 else:
-                    answer = await _aperform(effect, engine)
+                    answer = await _aperform(request, engine)
             except GeneratorExit as error:
                 # The loop is being closed: nothing can be awaited any more.
-                result = _perform_from(story, story.throw(error), engine)
+                result = _perform_from(steps, steps.throw(error), engine)
                 break
             except BaseException as error:
-                effect = story.throw(error)
+                request = steps.throw(error)
             else:
-                effect = story.send(answer)
+                request = steps.send(answer)
     except StopIteration as stop:
         result = stop.value
     if isinstance(result, Raised):
@@ -204,8 +206,8 @@ async def drive_async(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     return result
 
 
-async def _aperform(effect: Request, engine: EngineHost) -> Any:
-    match effect:
+async def _aperform(request: Request, engine: EngineHost) -> Any:
+    match request:
         case RunQuery(query):
             return engine.storage.find(query)
         case Invoke(function, scope):
@@ -218,7 +220,7 @@ async def _aperform(effect: Request, engine: EngineHost) -> Any:
         case Sleep(seconds):
             return await asyncio.sleep(seconds)
         case _:
-            return perform(effect, engine)
+            return perform(request, engine)
 
 
 async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:

@@ -18,12 +18,12 @@ from musubito.store.rows import Candidate, EffectRow, ExternalRead
 __all__ = ["DRY_RUNS", "DryRun", "EffectDryRun", "neighbour_of"]
 
 
-def neighbour_of(story: CallProtocol) -> SimilarNode:
+def neighbour_of(call: CallProtocol) -> SimilarNode:
     """Return the node of a call, to be compared with others."""
-    place = story.place()
+    place = call.place()
     parents = frozenset(parent.node for parent in place.parents)
     code = place.code.fingerprint
-    return SimilarNode(story.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
+    return SimilarNode(call.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
 
 
 class _DryRunCall(CallProtocol):
@@ -43,13 +43,13 @@ class _DryRunCall(CallProtocol):
 
         All samples in a replayed result count as given in the call's run.
         """
-        telling = self._answered()
+        steps = self._answered()
         result: MusubitoResult[Any] | None = None
         try:
-            effect = telling.send(None)
+            request = steps.send(None)
             while True:
                 # A write would only record what was asked for, so it is not made.
-                effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
+                request = steps.send(True if isinstance(request, Write) else drivers.perform(request, self.engine))
         except StopIteration as stop:
             result = stop.value
         if result is None:

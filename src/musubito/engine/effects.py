@@ -65,7 +65,7 @@ class EffectCall(CallProtocol):
         self._run.samples.effects.add(pool)
         return pool
 
-    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         # A done effect stays done, even if files that it read change.
         return without_files(reads)
 
@@ -83,18 +83,18 @@ class EffectCall(CallProtocol):
                 return (yield from self._intend())
             if joined is JoinResult.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
-            if isinstance(joined, SharedFailure) and self._is_mine(joined):
-                return self._passed_on(joined)
+            if isinstance(joined, SharedFailure) and self._shares_failure(joined):
+                return self._shared_failure(joined)
             if joined is FlightOutcome.RUN_YOURSELF:
                 # The call that began the effect is suspended, perhaps in an event loop that does not run just now.
                 yield Sleep(PAUSE)
 
-    def _is_mine(self, failed: SharedFailure) -> bool:
+    def _shares_failure(self, failed: SharedFailure) -> bool:
         # An effect that may have taken place is not begun once more: each call that waited for it gets its failure.
-        live = self._live() if self._came_to(failed.error) == "failed" else failed.live
+        live = self._live() if self._effect_outcome(failed.error) == "failed" else failed.live
         return failed.concerns(self._run, self.call.fingerprint, live)
 
-    def _without_store(self, fault: StoreError) -> StartedExecution:
+    def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise StoreError(
             f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
         ) from fault
@@ -109,14 +109,14 @@ class EffectCall(CallProtocol):
         except Exception:  # a look at changed values may raise anything
             same = False
         if not same:
-            self._note("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
+            self._add_to_history("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
             raise ChangedInput(self.call.definition.name)
         return begun
 
-    def _never_ran(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_unrun(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         yield from self._record(self._failure(begun, error_text(error), "failed", self.engine.now(), 0.0))
 
-    def _cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
         # close of a dropped coroutine, may have come while the function ran.
         outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
@@ -129,7 +129,7 @@ class EffectCall(CallProtocol):
             if row is not None and row.outcome is None and holder.may_end(row):
                 yield Sleep(PAUSE)
                 continue
-            earlier = None if row is None else (yield from self._known(row))
+            earlier = None if row is None else (yield from self._earlier_outcome(row))
             if isinstance(earlier, MusubitoResult):
                 return earlier
             begun = yield from self._intent(row)
@@ -183,9 +183,9 @@ class EffectCall(CallProtocol):
             return
         if (row.attempt, row.holder.owner) == (intent.attempt, intent.holder.owner):
             lease = self._effect_key, intent.holder.owner
-            yield from self._never_ran(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
+            yield from self._end_unrun(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
 
-    def _known(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
+    def _earlier_outcome(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
         """Return the result of an earlier attempt; None if the effect may run."""
         if row.outcome == "done":
             return (yield from self._done(row))

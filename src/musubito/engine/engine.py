@@ -294,8 +294,10 @@ class MusubitoEngine:
 
     async def _perform_async(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of an async step."""
-        story = await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
-        return await drive_async(story.run(), self)
+        protocol = (
+            await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
+        )
+        return await drive_async(protocol.run(), self)
 
     def _protocol(
         self,

@@ -51,18 +51,18 @@ class CallLookup(CallState):
             hit: MusubitoResult[Any] | None = None
             if newest is not None:
                 self._seen = newest.execution
-                hit = yield from self._try(newest, ReplayReason.EARLY_CUTOFF_HIT)
+                hit = yield from self._replay(newest, ReplayReason.EARLY_CUTOFF_HIT)
             if hit is None:
                 if newest is None and not self._identity.across:
                     return None
                 if definition.semantics.force_reexecution:
                     return None
-                hit = yield from self._look_further(newest)
+                hit = yield from self._search_older(newest)
             if hit is not _AGAIN:
                 return hit
             newest = yield FetchLatest(self.keys, self.engine.namespace)
 
-    def _look_further(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
+    def _search_older(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
         self._seen = (yield RunQuery(CurrentMoment())).executions
         ttl = self.call.definition.semantics.ttl_seconds
         oldest = float("-inf") if ttl is None else self.engine.now() - ttl
@@ -78,12 +78,12 @@ class CallLookup(CallState):
             for candidate in (yield RunQuery(OlderCandidates(self.keys, self.engine.namespace, across, oldest))):
                 if candidate.execution not in passed:
                     passed.add(candidate.execution)
-                    hit = yield from self._try(candidate, reason)
+                    hit = yield from self._replay(candidate, reason)
                     if hit is not None:
                         return hit
         return None
 
-    def _try(self, candidate: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
+    def _replay(self, candidate: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay this execution, or return None if it may not be replayed.
 
         `_reason` then says why. If the execution became INVALID meanwhile, `_AGAIN` is returned.
@@ -230,7 +230,7 @@ class CallLookup(CallState):
             self._propagate(
                 Dependencies(
                     uses=(CallDependency(self.keys.node, self.keys.reuse, candidate.execution, candidate.started_at),),
-                    reads=self._handed_up(reads),
+                    reads=self._reads_for_outer(reads),
                     valid_from=since,
                     valid_until=self._expiry(candidate.started_at, candidate.valid_until),
                     not_replayable=None,
@@ -239,6 +239,6 @@ class CallLookup(CallState):
                     saved_ms=candidate.duration_ms,
                 )
             )
-        self._note("replayed", reason, candidate.execution, candidate.duration_ms, candidate.tokens or 0)
+        self._add_to_history("replayed", reason, candidate.execution, candidate.duration_ms, candidate.tokens or 0)
         artifact = candidate.artifact or b""
         return MusubitoResult(value, artifact.hex(), candidate.producer.hex(), self.keys.node.hex())

@@ -40,7 +40,7 @@ class _ReplayOnly(CallProtocol):
     __slots__ = ()
     _may_write: ClassVar = False
 
-    def _without_store(self, fault: StoreError) -> StartedExecution:
+    def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
 
 
