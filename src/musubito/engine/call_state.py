@@ -117,7 +117,7 @@ class CallState:
                 loop,
             )
             if self.scope.frame is None:
-                self._frame.around = self._reaching()
+                self._frame.around = self._possible_bodies()
         return self._frame
 
     def place(self) -> NodeSpec:
@@ -147,9 +147,9 @@ class CallState:
 
     def _is_inside(self) -> bool:
         """Tell whether a step encloses this call and takes its dependencies."""
-        return self.scope.frame is not None or bool(self._reaching())
+        return self.scope.frame is not None or bool(self._possible_bodies())
 
-    def _reaching(self) -> list[Frame]:
+    def _possible_bodies(self) -> list[Frame]:
         """Return the bodies that may enclose the call, where it does not know its own."""
         return self.engine.open.reaching(self.call.definition.name, self.scope.run)
 
@@ -169,7 +169,7 @@ class CallState:
     def _propagate(self, dependencies: Dependencies) -> None:
         outer = self.scope.frame
         if outer is None:
-            for frame in self._reaching():
+            for frame in self._possible_bodies():
                 if frame is not self._frame:
                     frame.absorb(dependencies)
             return
@@ -180,7 +180,7 @@ class CallState:
             )
         outer.absorb(dependencies)
 
-    def _refused(self, reason: ReplayReason) -> None:
+    def _refuse(self, reason: ReplayReason) -> None:
         # The first refusal is kept: the candidates tried later are older, and say less.
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason

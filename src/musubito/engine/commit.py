@@ -86,17 +86,17 @@ def error_as_stored(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _spent(frame: Frame) -> int:
+def _own_tokens(frame: Frame) -> int:
     """Return the number of tokens that the body used itself."""
     return sum(map(sum, frame.tokens.values())) if frame.tokens else 0
 
 
-def _used(frame: Frame) -> str | None:
+def _own_tokens_as_json(frame: Frame) -> str | None:
     """Return the tokens that the body used itself, by model, as JSON for the history.
 
     The history holds them only where no execution does.
     """
-    return json.dumps(frame.tokens) if _spent(frame) else None
+    return json.dumps(frame.tokens) if _own_tokens(frame) else None
 
 
 def _effect(begun: StartedExecution, outcome: str) -> EffectOutcome | None:
@@ -265,9 +265,9 @@ class CallCommit(CallClaim):
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
-        used = None if committed and usage else _used(frame)
+        used = None if committed and usage else _own_tokens_as_json(frame)
         self._add_to_history(
-            "ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used
+            "ran", reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
         )
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
@@ -373,9 +373,9 @@ class CallCommit(CallClaim):
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
-        used = None if recorded else _used(frame)
+        used = None if recorded else _own_tokens_as_json(frame)
         self._add_to_history(
-            outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used
+            outcome, self._reason, recorded.execution if recorded else None, duration_ms, _own_tokens(frame), used
         )
         if cancelled:
             self._land(FlightOutcome.LOOK_AGAIN)

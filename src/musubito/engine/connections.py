@@ -195,15 +195,15 @@ def _is_the_users(kind: str) -> bool:
     return True
 
 
-def _of_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callable[[tuple[Any, ...]], None]:
+def _for_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callable[[tuple[Any, ...]], None]:
     return lambda args: handler(SCOPE.get().frame, args)
 
 
-audit_hook.listen({event: _of_body(handler) for event, handler in HANDLERS.items()})
+audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.items()})
 
 
 # -- after the run -----------------------------------------------------------------------------------------------------
-def _asked(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
+def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
     return [*fingerprint.unrepeatable[:MOST], *frame.asked]
 
 
@@ -212,7 +212,7 @@ def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
 
     No replay checks these reads.
     """
-    return [ExternalRead(answer.kind, answer.what, None) for answer in _asked(fingerprint, frame)]
+    return [ExternalRead(answer.kind, answer.what, None) for answer in _answers_of(fingerprint, frame)]
 
 
 def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) -> None:
@@ -228,12 +228,12 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
     if never or semantics.ttl_seconds is not None:
         return
     sources: list[str] = []
-    for source in _asked(fingerprint, frame):
+    for source in _answers_of(fingerprint, frame):
         stated = definition.operation_version is not None and source.kind in ("network", "process", "source")
         if not stated and (definition.name, source.kind) not in warned:
             sources.append(str(source))
     if sources:
-        warned.update((definition.name, source.kind) for source in _asked(fingerprint, frame))
+        warned.update((definition.name, source.kind) for source in _answers_of(fingerprint, frame))
         few = "; ".join(sources[:3]) + (f"; and {len(sources) - 3} more" if len(sources) > 3 else "")
         warn(
             f"{definition.name} {few} and is DETERMINISTIC: its answer is replayed for ever; say "

@@ -92,7 +92,7 @@ def _change() -> MusubitoEngine:
             now = time.monotonic()
             until = now + max(AGAIN, 10 * (now - began))
         _now = _Default(raw, place.folder, engine, until)
-        over = _left_over()
+        over = _engines_over_limit()
     for idle in over:
         idle.close()
     return engine
@@ -115,7 +115,7 @@ def _is_there(engine: MusubitoEngine) -> bool:
     return path is None or path.exists()
 
 
-def _left_over() -> list[MusubitoEngine]:
+def _engines_over_limit() -> list[MusubitoEngine]:
     """Take the idle engines that are over the limit out of the open ones, the oldest first, and return them."""
     most = len(_opened) - MOST_OPENED
     over = [place for place, engine in _opened.items() if engine._is_idle][: max(0, most)]

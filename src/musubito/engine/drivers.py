@@ -105,12 +105,12 @@ def perform(request: Request, engine: EngineHost) -> Any:
         case Invoke(function, scope):
             return _invoke(function, scope)
         case CheckDependency(function):
-            return _probe(function)
+            return _check_dependency(function)
         case Offload(function):
             return function()
         case Join(key, frame):
             joined = engine.flights.join(key, frame, asyncio._get_running_loop())
-            return joined if isinstance(joined, JoinResult) else _wait(key, joined, engine)
+            return joined if isinstance(joined, JoinResult) else _wait_for_flight(key, joined, engine)
         case Sleep(seconds):
             return time.sleep(seconds)
         case _:
@@ -122,12 +122,12 @@ def _invoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised
     try:
         return Returned(function())
     except BaseException as error:
-        return Raised(_from_the_step(error))
+        return Raised(_without_own_frame(error))
     finally:
         SCOPE.reset(token)
 
 
-def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+def _check_dependency(function: Callable[[], Any]) -> Returned[Any] | Raised:
     try:
         value = function()
         if inspect.isawaitable(value):
@@ -139,7 +139,7 @@ def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-def _wait(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
+def _wait_for_flight(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     try:
         while True:
             try:
@@ -152,7 +152,7 @@ def _wait(key: bytes, future: Future[FlightResult], engine: EngineHost) -> Fligh
         engine.flights.leave_waiting(future)
 
 
-def _from_the_step(error: BaseException) -> BaseException:
+def _without_own_frame(error: BaseException) -> BaseException:
     """Remove our own frame from a traceback, so that it begins in the user's function."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
@@ -178,17 +178,17 @@ async def drive_async(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
                         raise cancelled
                     answer = engine.storage.write((request.change,))[0]
                 elif type(request) is Write:
-                    answer, late = await _finished(engine.writer.submit(request.change))
+                    answer, late = await _result_of(engine.writer.submit(request.change))
                     cancelled = cancelled or late
                 elif type(request) is Offload or type(request) is FetchOrClaim:
-                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, request, engine)))
+                    answer, late = await _result_of(asyncio.ensure_future(asyncio.to_thread(perform, request, engine)))
                     cancelled = cancelled or late
                 elif cancelled is not None and type(request) is not RunQuery:
                     raise cancelled
                 elif type(request) in READS and not in_place:
                     answer = await asyncio.to_thread(perform, request, engine)
                 else:
-                    answer = await _aperform(request, engine)
+                    answer = await _perform_async(request, engine)
             except GeneratorExit as error:
                 # The loop is being closed: nothing can be awaited any more.
                 result = _perform_from(steps, steps.throw(error), engine)
@@ -206,24 +206,24 @@ async def drive_async(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
     return result
 
 
-async def _aperform(request: Request, engine: EngineHost) -> Any:
+async def _perform_async(request: Request, engine: EngineHost) -> Any:
     match request:
         case RunQuery(query):
             return engine.storage.find(query)
         case Invoke(function, scope):
-            return await _ainvoke(function, scope)
+            return await _invoke_async(function, scope)
         case CheckDependency(function):
-            return await _aprobe(function)
+            return await _check_dependency_async(function)
         case Join(key, frame):
             joined = engine.flights.join(key, frame, None)
-            return joined if isinstance(joined, JoinResult) else await _await(key, joined, engine)
+            return joined if isinstance(joined, JoinResult) else await _wait_for_flight_async(key, joined, engine)
         case Sleep(seconds):
             return await asyncio.sleep(seconds)
         case _:
             return perform(request, engine)
 
 
-async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
+async def _invoke_async(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
     token: Token[Scope] = SCOPE.set(scope)
     outcome: Returned[Any] | Raised
     try:
@@ -232,12 +232,12 @@ async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] |
         # The coroutine may be closed in another context, where resetting the token would raise.
         raise
     except BaseException as error:
-        outcome = Raised(_from_the_step(error))
+        outcome = Raised(_without_own_frame(error))
     SCOPE.reset(token)
     return outcome
 
 
-async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+async def _check_dependency_async(function: Callable[[], Any]) -> Returned[Any] | Raised:
     try:
         value = await asyncio.to_thread(function) if loop_is_watched() else function()
         return Returned(await value if inspect.isawaitable(value) else value)
@@ -245,7 +245,7 @@ async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-async def _await(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
+async def _wait_for_flight_async(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     landing = asyncio.wrap_future(future)
     try:
         while not (await asyncio.wait([landing], timeout=PATIENCE))[0]:
@@ -257,7 +257,7 @@ async def _await(key: bytes, future: Future[FlightResult], engine: EngineHost) -
         engine.flights.leave_waiting(future)
 
 
-async def _finished(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
+async def _result_of(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
     """Return the result of the work, and a cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():

@@ -43,7 +43,7 @@ class _DryRunCall(CallProtocol):
 
         All samples in a replayed result count as given in the call's run.
         """
-        steps = self._answered()
+        steps = self._settled_answer()
         result: MusubitoResult[Any] | None = None
         try:
             request = steps.send(None)
@@ -56,7 +56,7 @@ class _DryRunCall(CallProtocol):
             self.decision = no(self._reason)
         return result
 
-    def _answered(self) -> CallSteps[MusubitoResult[Any] | None]:
+    def _settled_answer(self) -> CallSteps[MusubitoResult[Any] | None]:
         if not self.engine.contents.settled:
             yield from self._settle()
         return (yield from self._answer())

@@ -131,7 +131,7 @@ class MusubitoEngine:
         """The reads of an execution, by its number and the time when it began (see `keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()
         """The files whose texts are stored, by operation and digest."""
-        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _seconds(now_provider)
+        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _as_seconds(now_provider)
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # The key is inside a function and no attribute, so that nothing which shows an engine's attributes shows the
@@ -519,7 +519,7 @@ class MusubitoEngine:
         self.close()
 
 
-def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
+def _as_seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
     """Return the same clock, in seconds since the epoch."""
 
     def now() -> float:

@@ -63,7 +63,7 @@ class HistoryBuffer:
                 # Not converted: there is one for each replay, and this thread competes with the next one.
                 calls.append(entry)
             elif isinstance(entry, CallInputs | FileText):
-                inputs += self._kept(entry)
+                inputs += self._input_lines(entry)
             else:
                 run_id = self.run_id(entry)
                 runs[run_id] = self._line(run_id, entry)
@@ -75,7 +75,7 @@ class HistoryBuffer:
         state = run_id, run.name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*state, parent, call, *self._process)
 
-    def _kept(self, inputs: CallInputs | FileText) -> list[InputLine]:
+    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
         """Return the line of an input; nothing if the redaction or the encoding fails."""
         try:
             return [inputs.line(self._redact, self._contents)]

@@ -92,36 +92,36 @@ class CallLookup(CallState):
         if not decision.replay:
             match decision.reason:
                 case ReplayReason.NOT_REPLAYABLE if candidate.not_replayable:
-                    self._refused(reason_of(candidate.not_replayable))
+                    self._refuse(reason_of(candidate.not_replayable))
                     self.refused = self.refused or candidate.not_replayable
                 case ReplayReason.FORCE_REEXECUTION:
-                    self._refused(self.call.forced_by)
+                    self._refuse(self.call.forced_by)
                 case other:
-                    self._refused(other)
+                    self._refuse(other)
             return None
         reads: Sequence[ExternalRead] = ()
         if candidate.holds & READS:
             reads = counting(self.call, self.engine, (yield from self._reads(candidate)))
             if not (yield from self._unchanged(reads)):
-                self._refused(ReplayReason.READ_CHANGED)
+                self._refuse(ReplayReason.READ_CHANGED)
                 return None
         if candidate.payload is not None and candidate.codec == PLAIN:
             value = self._decoded(candidate.payload, PLAIN, candidate.artifact)
         else:
             value = yield from self._value(candidate)
         if isinstance(value, ReplayReason):
-            self._refused(value)
+            self._refuse(value)
             return None
         if candidate.pool is not None and candidate.pool != self._pool:
             # The sample was stored under another policy. It counts as given there too, so that no call gets it twice.
             fresh = self._run.samples.give_one(SampleRef(candidate.pool, candidate.sample))
             if not fresh and self._pool is not None:
-                self._refused(ReplayReason.ANOTHER_SAMPLE)
+                self._refuse(ReplayReason.ANOTHER_SAMPLE)
                 return None
         if candidate.holds & SAMPLES:
             tree = yield RunQuery(SampleTree(candidate.execution))
             if not self._run.samples.give(tree, candidate.execution):
-                self._refused(ReplayReason.ANOTHER_SAMPLE)
+                self._refuse(ReplayReason.ANOTHER_SAMPLE)
                 return None
         if candidate.settled:
             reason = ReplayReason.EXACT_HIT

@@ -70,7 +70,7 @@ class MaintenanceThread:
         if not self._stop.is_set():
             self.wake()
             return
-        for orphan in _taken(self.orphans):
+        for orphan in _take_all(self.orphans):
             # Where claims are no rows, this needs no open store. Where they are rows, the lease runs out by itself.
             with suppress(StoreError):
                 self._engine.storage.write([Release(orphan)])
@@ -136,7 +136,7 @@ class MaintenanceThread:
             changes.append(Renew(engine._lease_owner(), lasting, time.time()))
             self._renewed = now
         self._shown = set(lasting)
-        revoked = _taken(self._revoked)
+        revoked = _take_all(self._revoked)
         changes += [Invalidate(engine.namespace, None, node) for node in dict.fromkeys(revoked)]
         if changes:
             try:
@@ -197,7 +197,7 @@ class MaintenanceThread:
         for the same key has the same owner, and would be released too. So no call takes such a lease meanwhile. If the
         key's result is being computed now, its lease is released later.
         """
-        waiting = list(dict.fromkeys(_taken(self.orphans)))
+        waiting = list(dict.fromkeys(_take_all(self.orphans)))
         if not waiting:
             return
         # Published before the look: a call that begins after the look waits.
@@ -216,6 +216,6 @@ class MaintenanceThread:
             self.releasing = frozenset()
 
 
-def _taken(waiting: deque[Item]) -> list[Item]:
+def _take_all(waiting: deque[Item]) -> list[Item]:
     """Take the waiting items one by one: others may add items meanwhile, and none may be lost."""
     return [waiting.popleft() for _ in range(len(waiting))]

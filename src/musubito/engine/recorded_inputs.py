@@ -86,17 +86,17 @@ class CallInputs(NamedTuple):
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
         """Return the input as it is stored. Raises the errors of `redact`."""
-        line = stored(self.execution, self.operation, self.input_hash, self._shown(redact))
+        line = stored(self.execution, self.operation, self.input_hash, self._redacted(redact))
         return line if contents.keys is None else _encrypted(line, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """Return the input as a reader would see it; None if nothing would be stored."""
         try:
-            return unpackb(packb(self._shown(redact)))
+            return unpackb(packb(self._redacted(redact)))
         except Exception:  # a redaction may raise or return anything
             return None
 
-    def _shown(self, redact: Redact | None) -> Any:
+    def _redacted(self, redact: Redact | None) -> Any:
         value = plain(self.packed, self.texts)
         return value if redact is None else redact(self.operation, value)
 
@@ -191,7 +191,7 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
         return value
     elif len(value) > PAGE:
         pages = [packb(value[start : start + PAGE]) for start in range(0, len(value), PAGE)]
-        return Ext(TEXT, _chained(b"text", pages, chains))
+        return Ext(TEXT, _digest_of_chain(b"text", pages, chains))
     packed = packb(value)
     if len(packed) < LONG:
         return value
@@ -213,10 +213,10 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
     bodies = [packb(item) for item in shared]
     if sum(map(len, bodies)) < LONG:
         return shared
-    return Ext(LIST, _chained(b"list", bodies, chains))
+    return Ext(LIST, _digest_of_chain(b"list", bodies, chains))
 
 
-def _chained(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
+def _digest_of_chain(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
     """Return the digest of all items, of which there is at least one."""
     chain: list[Part] = []
     before: bytes | None = None

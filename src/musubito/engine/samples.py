@@ -144,7 +144,7 @@ class Samples:
         Another attempt is given further samples, and the same effects.
         """
         with LOCK:
-            for sample in self._all(trees):
+            for sample in self._samples_of(trees):
                 if sample.pool in self.effects:
                     self.give_back(sample.pool, sample.sample)
                 else:
@@ -153,10 +153,10 @@ class Samples:
     def suspended(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
         """Free the samples of executions inside an interrupted call, which will run again from its start."""
         with LOCK:
-            for sample in self._all(trees):
+            for sample in self._samples_of(trees):
                 self.give_back(sample.pool, sample.sample)
 
-    def _all(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> Iterator[SampleRef]:
+    def _samples_of(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> Iterator[SampleRef]:
         for tree, root in trees:
             node = tree[root]
             if node.pool is not None:

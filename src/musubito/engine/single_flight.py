@@ -67,7 +67,7 @@ class SharedFailure(NamedTuple):
         cls, error: BaseException, handed_up: Dependencies, run: Run, code: Fingerprint, live: object
     ) -> SharedFailure:
         """Keep a copy of an error, because code that catches the raised error may add to it."""
-        return cls(_like(error), handed_up, run, code, live)
+        return cls(_copy_of(error), handed_up, run, code, live)
 
     def concerns(self, run: Run, code: Fingerprint, live: object) -> bool:
         """Tell whether another call would have failed likewise.
@@ -85,7 +85,7 @@ class SharedFailure(NamedTuple):
 
         If several calls raised one error, it would gather the notes and traces of all.
         """
-        return _like(self.error)
+        return _copy_of(self.error)
 
 
 def _are_same(one: object, other: object, depth: int = 0) -> bool:
@@ -101,7 +101,7 @@ def _are_same(one: object, other: object, depth: int = 0) -> bool:
     return type(one) in ATOMS and one == other
 
 
-def _like(error: BaseException) -> BaseException:
+def _copy_of(error: BaseException) -> BaseException:
     try:
         twin = copy.copy(error)
     except Exception:  # its class cannot make a copy; then all calls share the error

@@ -103,13 +103,13 @@ def reader_of(path: str) -> Reader | None:
 
 def _site_of(frame: Any) -> Site | None:
     """Return the instruction at which a step's own function reads, if every run of the function passes it."""
-    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight(frame.f_code):
+    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight_until(frame.f_code):
         return None
     return frame.f_code, frame.f_lasti
 
 
 @lru_cache(maxsize=1024)
-def _straight(code: CodeType) -> int:
+def _straight_until(code: CodeType) -> int:
     """Return the offset up to which code always runs from its beginning."""
     for instruction in dis.get_instructions(code):
         if instruction.opcode in BRANCHES or instruction.opname.startswith(ENDS):

@@ -98,13 +98,13 @@ def read_by(
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
         # A path that changes during its digest has another signature by now, or its digest was taken before.
-        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
-        seen.reads = names if unfit is None else _of_unknown_content(names)
+        seen.reads = names if unfit is None else _without_known_content(names)
         if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
-            text = _text(seen.path, digest)
+            text = _text_to_keep(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
 
@@ -141,13 +141,13 @@ def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
         except ValueError:
             return ()  # no store can keep it; the body that read it is not replayable
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
         names = [each._replace(digest=digest) for each in names]
-        seen.reads = names if unfit is None else _of_unknown_content(names)
+        seen.reads = names if unfit is None else _without_known_content(names)
     return seen.reads
 
 
-def _of_unknown_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
     """Return the reads with digests that no content has, because the content at the time of the read is not known."""
     return [read._replace(digest=os.urandom(32)) for read in reads]
 
@@ -158,7 +158,7 @@ def _may_be_kept(path: str, now: Signature) -> bool:
     return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
 
 
-def _text(path: str, digest: bytes | None) -> str | None:
+def _text_to_keep(path: str, digest: bytes | None) -> str | None:
     try:
         with open(path, "rb") as file:
             content = file.read(LONGEST_TEXT + 1)
@@ -172,7 +172,9 @@ def _text(path: str, digest: bytes | None) -> str | None:
         return None
 
 
-def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead) -> str | None:
+def _why_not_comparable(
+    seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead
+) -> str | None:
     """Return the reason why the present content may not be what was read; None if it is."""
     is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
     if not is_same:

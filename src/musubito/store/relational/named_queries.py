@@ -17,7 +17,7 @@ _SQL: Final = files("musubito.store") / "sql"
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def _named(text: str) -> dict[str, str]:
+def _parse(text: str) -> dict[str, str]:
     """Return the queries of a text by name.
 
     The line `-- name: x` begins a query. The comment lines below that line are for the reader.
@@ -33,10 +33,10 @@ def _named(text: str) -> dict[str, str]:
 
 
 def _read(file: str) -> dict[str, str]:
-    return _named((_SQL / file).read_text(encoding="utf-8"))
+    return _parse((_SQL / file).read_text(encoding="utf-8"))
 
 
-QUERIES: Final = _named("".join(topic.read_text(encoding="utf-8") for topic in (_SQL / "steps").iterdir()))
+QUERIES: Final = _parse("".join(topic.read_text(encoding="utf-8") for topic in (_SQL / "steps").iterdir()))
 """The queries of steps, by name."""
 READING: Final = _read("reading.sql")
 """The queries of readers, by name."""
@@ -70,10 +70,12 @@ def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
     """
     queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
-    return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
+    return {name: _in_postgres(text) for name, text in queries.items()}, {
+        n: _in_postgres(text) for n, text in reading.items()
+    }
 
 
-def _spelt(text: str) -> str:
+def _in_postgres(text: str) -> str:
     for pattern, other in _REPLACEMENTS:
         text = pattern.sub(other, text)
     return text

@@ -43,7 +43,7 @@ def _for_rows(query: str, count: int) -> str:
     return head + ", ".join([row] * count) + tail
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -78,7 +78,7 @@ class Connection:
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
-        self.connection.text_factory = _text
+        self.connection.text_factory = _decode_text
         for pragma in self._pragmas:
             self.connection.execute(pragma)
         self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
