@@ -94,7 +94,7 @@ class Untold(CallProtocol):
 
     __slots__ = ()
 
-    def _note(self, *_: Any) -> None:
+    def _add_to_history(self, *_: Any) -> None:
         pass
 
 

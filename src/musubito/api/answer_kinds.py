@@ -79,7 +79,7 @@ def _answer(function: Any, depth: int) -> Answer | None:
     if source is None:
         return None if wrapped is None else _answer(wrapped, depth - 1)
     names = _Names(source.node, inner)
-    returned = [_answer_of_expression(value, names, wrapped, depth - 1) for value in _returns(source.node)]
+    returned = [_answer_of_expression(value, names, wrapped, depth - 1) for value in _returned_expressions(source.node)]
     answers = [answer for answer in returned if answer is not None]
     return next((answer for answer in answers if answer is not Answer.VALUE), answers[0] if answers else None)
 
@@ -107,7 +107,7 @@ def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
         return False
     seen.add(id(function))
     contained = [function.__dict__.get("__wrapped__"), *(contents(cell) for cell in function.__closure__ or ())]
-    for further, values in ((depth, contained), (depth - 1, _named_by(function) if depth else ())):
+    for further, values in ((depth, contained), (depth - 1, _named_values(function) if depth else ())):
         for value in values:
             inner = function_below(value)
             if inner is not None and (declared_answer(inner) is not None or _leads_further(inner, further, seen)):
@@ -115,7 +115,7 @@ def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:
     return False
 
 
-def _named_by(function: FunctionType) -> Iterator[Any]:
+def _named_values(function: FunctionType) -> Iterator[Any]:
     names = function.__code__.co_names
     for name in names:
         value = function.__globals__.get(name)
@@ -134,7 +134,7 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
             pending.extend(ast.iter_child_nodes(inner))
 
 
-def _returns(node: ast.AST) -> Iterator[ast.expr]:
+def _returned_expressions(node: ast.AST) -> Iterator[ast.expr]:
     if isinstance(node, ast.Lambda):
         yield node.body
         return

@@ -95,12 +95,12 @@ def _binding(function: Any, complete: bool, depth: int) -> Binding:
     if type(function) is FunctionType:
         wrapped = function.__dict__.get("__wrapped__", ABSENT)
         if wrapped is ABSENT or depth == 0:
-            return _of_code(function)
-        return _of_wrapper(function, wrapped, complete, depth)
+            return _binding_of_code(function)
+        return _binding_of_wrapper(function, wrapped, complete, depth)
     inner = below(function) if depth else None
     if inner is not None:
-        return _with_more(_binding(inner[0], complete, depth - 1), *inner[1:])
-    return _of_anything(function)
+        return _binding_with_more(_binding(inner[0], complete, depth - 1), *inner[1:])
+    return _binding_of_callable(function)
 
 
 def counted(arguments: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _parameters(code: CodeType) -> _Parameters:
     return _Parameters(positional[: code.co_posonlyargcount], positional, keywords, rest, named)
 
 
-def _of_code(function: FunctionType) -> Binding:
+def _binding_of_code(function: FunctionType) -> Binding:
     """Return a binding by a new function with the same parameters, which returns its arguments by name.
 
     Defaults are filled in. Python's own call does the binding: it is some ten times faster than
@@ -153,7 +153,7 @@ def _of_code(function: FunctionType) -> Binding:
     names = takes.names()
     name = next(n for n in ("bind", "bind_", "bind__", "bind___") if n not in names)
     shown = ", ".join(f"{parameter!r}: {parameter}" for parameter in names)
-    source = f"def {name}({', '.join(_declared(takes, function))}):\n    return {{{shown}}}\n"
+    source = f"def {name}({', '.join(_parameter_text(takes, function))}):\n    return {{{shown}}}\n"
     namespace: dict[str, Any] = {}
     exec(compile(source, "<musubito binder>", "exec"), namespace)  # noqa: S102 - the text is made of parameter names
     bind: Any = namespace[name]
@@ -168,7 +168,7 @@ def _of_code(function: FunctionType) -> Binding:
     )
 
 
-def _declared(takes: _Parameters, function: FunctionType) -> Iterator[str]:
+def _parameter_text(takes: _Parameters, function: FunctionType) -> Iterator[str]:
     """Yield the parameters as text. The defaults are attached later; here they only have to be there."""
     defaults = len(function.__defaults__ or ())
     for number, name in enumerate(takes.positional):
@@ -186,26 +186,26 @@ def _declared(takes: _Parameters, function: FunctionType) -> Iterator[str]:
 # -- wrappers ----------------------------------------------------------------------------------------------------------
 
 
-def _of_wrapper(function: FunctionType, wrapped: Any, complete: bool, depth: int) -> Binding:
-    own, takes = _of_code(function), _parameters(function.__code__)
+def _binding_of_wrapper(function: FunctionType, wrapped: Any, complete: bool, depth: int) -> Binding:
+    own, takes = _binding_of_code(function), _parameters(function.__code__)
     if takes.rest is None:
         return own  # its parameters are its own
     inner = _binding(wrapped, complete, depth - 1)
     cell = _passing_cell(function, wrapped, takes)
     functions = (*own.functions, *inner.functions)
     if cell is not None:
-        bind = _first_of(inner.bind, own.bind)
+        bind = _either(inner.bind, own.bind)
         return inner._replace(bind=bind, functions=functions, cells=(*inner.cells, (cell, wrapped)))
     first = len(takes.positional) if inner.positional[: len(takes.positional)] == takes.positional else 0
     shown = inner.positional[first:]
     bind = _by_shown_names(own.bind, takes, shown)
     if complete:
-        bind = _first_of(_with_own_keywords(takes, own.bind, inner.bind), bind)
+        bind = _either(_with_own_keywords(takes, own.bind, inner.bind), bind)
     names = None if inner.names is None else inner.names.union(takes.names())
     return Binding(bind, (*takes.positional, *shown), takes.rest, names, functions, inner.cells)
 
 
-def _first_of(bind: Bind, otherwise: Bind) -> Bind:
+def _either(bind: Bind, otherwise: Bind) -> Bind:
     def either(*args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return bind(*args, **kwargs)
@@ -299,7 +299,7 @@ def _names_of(arguments: ast.arguments) -> set[str]:
 # -- other callables ---------------------------------------------------------------------------------------------------
 
 
-def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Binding:
+def _binding_with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Binding:
     """Bind for a partial object, a bound method or an object with `__call__`. Added arguments count with its code."""
     if not args and not keywords:
         return inner
@@ -322,7 +322,7 @@ def _with_more(inner: Binding, args: tuple[Any, ...], keywords: Mapping[str, Any
     return inner._replace(bind=bind, positional=inner.positional[len(args) :], names=names)
 
 
-def _of_anything(function: Any) -> Binding:
+def _binding_of_callable(function: Any) -> Binding:
     """Bind for an object whose `__call__` is not written in Python. Its signature, if it shows one, names arguments."""
     try:
         shown = inspect.signature(function).parameters.values()

@@ -119,8 +119,8 @@ def run(
     `use_musubito_engine(None)` (off). The innermost of these counts. Without any, the environment variable
     `MUSUBITO_MODE` counts. Threads that inherit no context take the mode that was set last.
 
-    Raise TypeError for a name that is no text and for tags that are no mapping, `MusubitoError` for tags that are no
-    JSON, and ValueError for any other mode.
+    Raise TypeError for a name that is no text and for tags that are no mapping. Raise `MusubitoError` for tags that are
+    no JSON, and ValueError for any other mode.
     """
     own_mode = None if mode is None else mode_named(mode, "the mode of a run")
     if name is not None and not isinstance(name, str):

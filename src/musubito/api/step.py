@@ -99,10 +99,10 @@ def _check(function: Any) -> None:
             "def name_of_the_step(x): return ...(x)"
         )
     if declared_answer(function) is Answer.CONTEXT_MANAGER:
-        raise TypeError(_no_context_manager(function))
+        raise TypeError(_context_manager_advice(function))
 
 
-def _no_context_manager(function: Any) -> str:
+def _context_manager_advice(function: Any) -> str:
     return (
         f"musubito_step: {_name_of(function)} gives a context manager, which cannot be stored and replayed; "
         "decorate a function that does the work in the `with` block and returns its result"
@@ -333,7 +333,7 @@ class _Caller:
     def check(self, answer: Answer) -> None:
         """Raise TypeError if a step cannot give an answer of this kind."""
         if answer is Answer.CONTEXT_MANAGER:
-            raise TypeError(_no_context_manager(self._function))
+            raise TypeError(_context_manager_advice(self._function))
         is_effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
         if is_effect and answer in (Answer.CHUNKS, Answer.ASYNC_CHUNKS):
             raise TypeError(

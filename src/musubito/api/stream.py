@@ -134,7 +134,7 @@ class MusubitoStream(Generic[T]):
 
     def _stream(self) -> Iterator[T]:
         recording = self._recording()
-        begun: Any = drive(recording.story.begin(), self._engine)
+        begun: Any = drive(recording.protocol.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             yield from self._given(begun.value)
@@ -142,7 +142,7 @@ class MusubitoStream(Generic[T]):
         recording.open(begun)
         outcome: Returned[Any] | Raised
         try:
-            generator = recording.story.call.function()
+            generator = recording.protocol.call.function()
             try:
                 while True:
                     try:
@@ -161,7 +161,7 @@ class MusubitoStream(Generic[T]):
     async def _astream(self) -> AsyncIterator[T]:
         # Source texts are read from files, which would block the loop.
         recording = await asyncio.to_thread(self._recording) if loop_is_watched() else self._recording()
-        begun: MusubitoResult[Any] | StartedExecution = await drive_async(recording.story.begin(), self._engine)
+        begun: MusubitoResult[Any] | StartedExecution = await drive_async(recording.protocol.begin(), self._engine)
         if isinstance(begun, MusubitoResult):
             self._result = begun
             for chunk in self._given(begun.value):
@@ -221,18 +221,18 @@ class Recording:
         self._make = make
         self._keep = keep
         kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else _StreamCall, EffectCall)
-        self.story = engine._protocol(make(), mode, scope, kinds)
+        self.protocol = engine._protocol(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()
 
     def open(self, begun: StartedExecution) -> None:
         """Prepare the context of the generator, which is about to begin."""
-        self._begun = self.story.look_once_more(begun)
-        self.context.run(SCOPE.set, self.story.body_scope())
-        self._around = tuple(self.story.frame().around)
+        self._begun = self.protocol.look_once_more(begun)
+        self.context.run(SCOPE.set, self.protocol.body_scope())
+        self._around = tuple(self.protocol.frame().around)
         for frame in self._around:
             frame.stream_begins()
-        self._started_at = self.story.engine.now()
+        self._started_at = self.protocol.engine.now()
         self._clock = time.perf_counter()
 
     def kept(self) -> Any:
@@ -250,13 +250,13 @@ class Recording:
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:
-        self.story.frame().absorb(Dependencies((), (), None, None, why, samples=False))
+        self.protocol.frame().absorb(Dependencies((), (), None, None, why, samples=False))
 
     def _copied(self, chunk: Any) -> object:
         """Return a copy of a chunk. Its classes are at hand now, even those made inside the generator."""
         packer = ArtifactPacker()
         payload = FORMAT + packer.pack(chunk)
-        classes = self.story.call.fingerprint.classes
+        classes = self.protocol.call.fingerprint.classes
         if packer.classes:
             own = {qualified_name(cls): cls for cls in packer.classes}
             if len(own) < len(packer.classes):
@@ -268,10 +268,10 @@ class Recording:
         """Record the stream; return its result, or its error as `Raised`."""
         duration_ms = (time.perf_counter() - self._clock) * 1000
         try:
-            if self._make().fingerprint.digest != self.story.call.fingerprint.digest:
+            if self._make().fingerprint.digest != self.protocol.call.fingerprint.digest:
                 # Between two chunks the reader runs code of its own, which may have changed the step.
                 self._not_replayable(ReplayReason.CODE_CHANGED_MEANWHILE.of())
-            return (yield from self.story.finish(self._begun, outcome, self._started_at, duration_ms))
+            return (yield from self.protocol.finish(self._begun, outcome, self._started_at, duration_ms))
         finally:
             for frame in self._around:
                 frame.stream_ended()
@@ -337,7 +337,7 @@ class _Life:
 
     # -- the task ------------------------------------------------------------------------------------------------------
     async def _live(self) -> None:
-        recording, engine = self._recording, self._recording.story.engine
+        recording, engine = self._recording, self._recording.protocol.engine
         try:
             try:
                 outcome = await self._make_chunks()
@@ -353,7 +353,7 @@ class _Life:
         _wake(self._answer)
 
     async def _make_chunks(self) -> Returned[Any] | Raised:
-        generator = self._recording.story.call.function()
+        generator = self._recording.protocol.call.function()
         while True:
             step: Awaitable[Any]
             try:

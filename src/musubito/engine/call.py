@@ -57,7 +57,7 @@ class CallProtocol(CallCommit):
             try:
                 begun = self.look_once_more(begun)
             except BaseException as error:
-                yield from self._never_ran(begun, error)
+                yield from self._end_unrun(begun, error)
                 raise
             started_at, clock = self.engine.now(), time.perf_counter()
             scope = self.body_scope()
@@ -65,7 +65,7 @@ class CallProtocol(CallCommit):
                 outcome = yield Invoke(self.call.function, scope)
             except BaseException as error:
                 self._leave()
-                yield from self._cut_short(begun, error)
+                yield from self._end_cut_short(begun, error)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
         except BaseException:
@@ -85,10 +85,10 @@ class CallProtocol(CallCommit):
         """
         try:
             self.place()
-            given = self._input_now() == self._input
+            is_same = self._input_now() == self._input
         except Exception:  # a look at changed values may raise anything
-            given = False
-        if not given:
+            is_same = False
+        if not is_same:
             self.frame().not_replayable = ReplayReason.INPUT_CHANGED_BEFORE.of()
         try:
             code = self.call.current().digest == self.call.fingerprint.digest
@@ -115,11 +115,11 @@ class CallProtocol(CallCommit):
             return input_of(call, self.scope, self.given)[0]
         return input_of(call._replace(arguments=arguments), self.scope)[0]
 
-    def _never_ran(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_unrun(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         """Release what was begun, after an error before the function did anything."""
         yield from self._abandon(begun)
 
-    def _cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         """Release the claim, if the function was cut short before it could say how it ended."""
         yield from self._abandon(begun)
 
@@ -131,14 +131,14 @@ class CallProtocol(CallCommit):
                     yield from self._settle()
                 return (yield from self._begin())
             except StoreError as fault:
-                return self._without_store(fault)
+                return self._on_store_fault(fault)
         except BaseException as error:
             self._give_back()
             if isinstance(error, Exception):
                 # A line of history would begin the namespace, with this engine's key or without one, for a caller that
                 # only asks.
                 if self._may_write or self.engine.contents.settled:
-                    self._note("failed", self._reason, None, 0.0, 0)
+                    self._add_to_history("failed", self._reason, None, 0.0, 0)
             elif self._frame is not None and self._frame.flight is not None:
                 # An interrupt (Ctrl-C) may have come after the lease was taken and before this call was told.
                 self.engine._disown((self._frame.flight, self.engine.owner))
@@ -155,7 +155,7 @@ class CallProtocol(CallCommit):
             check = yield Write(OpenNamespace(contents.namespace, contents.key_check))
         contents.verify_key(check)
 
-    def _without_store(self, fault: StoreError) -> StartedExecution:
+    def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         self.engine._report(fault)
         return UNRECORDED
 
@@ -177,13 +177,13 @@ class CallProtocol(CallCommit):
             if alone:
                 return StartedExecution((yield RunQuery(CurrentMoment())))
             joined: JoinResult | FlightResult = (
-                JoinResult.MINE if self._leads() else (yield Join(self.flight_key(), self.frame()))
+                JoinResult.MINE if self._holds_flight() else (yield Join(self.flight_key(), self.frame()))
             )
             if joined is JoinResult.CYCLE:
                 return UNRECORDED
             if joined is JoinResult.MINE:
-                return (yield from self._lead())
-            if isinstance(joined, SharedFailure) and self._is_mine(joined):
-                return self._passed_on(joined)
+                return (yield from self._claim_or_wait())
+            if isinstance(joined, SharedFailure) and self._shares_failure(joined):
+                return self._shared_failure(joined)
             alone = joined is not FlightOutcome.LOOK_AGAIN
             newest = yield FetchLatest(self.keys, self.engine.namespace)

@@ -69,12 +69,15 @@ _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _NOTHING_AROUND: Final = digest_input("", {"what holds around the step": {}})
 
 
-def input_of(call: Call, scope: Scope, given: InputDigest | None = None) -> GivenNow:
-    """Return the input of a call in its scope, as it is now; `given` is the digest of the arguments, if it is known."""
+def input_of(call: Call, scope: Scope, argument_digest: InputDigest | None = None) -> GivenNow:
+    """Return the input of a call in its scope, as it is now.
+
+    `argument_digest` is the digest of the arguments, if it is known.
+    """
     operation = call.definition.name
-    if given is None:
-        given = digest_input(operation, call.arguments)
-    digest, classes, inputs = given.digest, given.classes, _NOTHING
+    if argument_digest is None:
+        argument_digest = digest_input(operation, call.arguments)
+    digest, classes, inputs = argument_digest.digest, argument_digest.classes, _NOTHING
     if scope.ambient is not None:
         reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
@@ -89,14 +92,14 @@ def input_of(call: Call, scope: Scope, given: InputDigest | None = None) -> Give
         code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
-    return digest, given, inputs
+    return digest, argument_digest, inputs
 
 
 def ambient_paths(around: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the ambient inputs of a call with the paths that readers see. No argument has such a path."""
     for name, value in around.items():
         if isinstance(value, Mapping):
-            yield from ((f"$.{name}.{key}", each) for key, each in value.items())
+            yield from ((f"$.{name}.{key}", item) for key, item in value.items())
         elif value is not True:
             yield f"$.{name}", value
 
@@ -108,7 +111,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     """
     operation = call.definition.name
     seen = input_of(call, scope)
-    digest, given, _ = seen
+    digest, arguments, _ = seen
     why_not = call.why_not
     doubts = getattr(scope.ambient, "doubts", None)
     if why_not is None and doubts is not None:
@@ -119,15 +122,15 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.
         digest = sha256(b"doubts" + digest + uuid.uuid4().bytes).digest()
-    results = given.results if scope.parents is None else scope.parents
+    results = arguments.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
-    if not results and not given.results:
+    if not results and not arguments.results:
         return Identity(call.head, digest, (), across), seen, why_not
     try:
         parents = parents_of(results)
     except ValueError:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
-    if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *given.results)):
+    if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *arguments.results)):
         why_not = ReplayReason.UNRECORDED_PARENT.of()
     return Identity(call.head, digest, parents, across), seen, why_not

@@ -95,8 +95,8 @@ class CallState:
         self._texts: Sequence[tuple[ExternalRead, str]] = ()
         self._pool = self._pool_of_samples()
         self._number = 0 if self._pool is None else self._run.samples.next_number(self._pool, call.turn)
-        # `tuple.__new__`, here and in `_note`: the class itself does the same by way of a function written in Python,
-        # which would make each replay slower.
+        # `tuple.__new__`, here and in `_add_to_history`: the class itself does the same by way of a function written in
+        # Python, which would make each replay slower.
         self.keys: CallKeys = tuple.__new__(CallKeys, identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
@@ -117,15 +117,15 @@ class CallState:
                 loop,
             )
             if self.scope.frame is None:
-                self._frame.around = self._reaching()
+                self._frame.around = self._possible_bodies()
         return self._frame
 
     def place(self) -> NodeSpec:
         """Return the node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
-            given = self.call.arguments
-            arguments = argument_digests({**given, **dict(ambient_paths(self._around))} if self._around else given)
+            values = self.call.arguments
+            arguments = argument_digests({**values, **dict(ambient_paths(self._around))} if self._around else values)
             if keyed is not None:
                 arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
             self._place = NodeSpec(
@@ -147,9 +147,9 @@ class CallState:
 
     def _is_inside(self) -> bool:
         """Tell whether a step encloses this call and takes its dependencies."""
-        return self.scope.frame is not None or bool(self._reaching())
+        return self.scope.frame is not None or bool(self._possible_bodies())
 
-    def _reaching(self) -> list[Frame]:
+    def _possible_bodies(self) -> list[Frame]:
         """Return the bodies that may enclose the call, where it does not know its own."""
         return self.engine.open.reaching(self.call.definition.name, self.scope.run)
 
@@ -162,30 +162,30 @@ class CallState:
         if self._pool is not None:
             self._run.samples.give_back(self._pool, self._number)
 
-    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Return the reads that count for the enclosing step."""
         return reads
 
-    def _propagate(self, given: Dependencies) -> None:
+    def _propagate(self, dependencies: Dependencies) -> None:
         outer = self.scope.frame
         if outer is None:
-            for frame in self._reaching():
+            for frame in self._possible_bodies():
                 if frame is not self._frame:
-                    frame.absorb(given)
+                    frame.absorb(dependencies)
             return
         if outer.engine is not self.engine:
             # The results and reads of another namespace cannot be looked up in this one.
-            given = given._replace(
+            dependencies = dependencies._replace(
                 uses=(), reads=(), not_replayable=ReplayReason.OTHER_ENGINE.of(self.call.definition.name), samples=False
             )
-        outer.absorb(given)
+        outer.absorb(dependencies)
 
-    def _refused(self, reason: ReplayReason) -> None:
+    def _refuse(self, reason: ReplayReason) -> None:
         # The first refusal is kept: the candidates tried later are older, and say less.
         if self._reason is ReplayReason.NODE_NOT_FOUND:
             self._reason = reason
 
-    def _note(
+    def _add_to_history(
         self,
         outcome: str,
         reason: ReplayReason,

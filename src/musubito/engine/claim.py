@@ -45,10 +45,10 @@ class CallClaim(CallLookup):
             newest: Candidate | None = yield FetchLatest(self.keys, self.engine.namespace)
             return newest
         claim = self._claim(self.engine.owner)
-        found: Candidate | Moment | None = yield FetchOrClaim(distant, claim, self.engine.namespace)
-        return self._claimed(found, claim) if isinstance(found, Moment) else found
+        fetched: Candidate | Moment | None = yield FetchOrClaim(distant, claim, self.engine.namespace)
+        return self._claimed(fetched, claim) if isinstance(fetched, Moment) else fetched
 
-    def _lead(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
+    def _claim_or_wait(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
         """Claim the result in the store, for all callers in this process, and return a hit or the right to run.
 
         While another process computes the result, this call waits.
@@ -57,7 +57,7 @@ class CallClaim(CallLookup):
         # A lease of this engine that still stands could not be released. This call leads the flight here, so it may
         # take the lease over.
         pause, over = FIRST_PAUSE, self.engine.owner
-        held: list[bytes] = []
+        held_keys: list[bytes] = []
         begun: StartedExecution | None = None
         yield from self.until_released(key)
         try:
@@ -73,9 +73,9 @@ class CallClaim(CallLookup):
                         continue
                     holding = self.engine.flights.held_up_by(frame)
                     if holding:
-                        held = [each for each, _ in holding]
+                        held_keys = [key_held for key_held, _ in holding]
                         yield Write(Renew(self.engine._lease_owner(), holding, time.time()))
-                        if (yield Write(RegisterWait(held, claim.holder.owner, key, time.time()))):
+                        if (yield Write(RegisterWait(held_keys, claim.holder.owner, key, time.time()))):
                             return UNRECORDED
                     yield Sleep(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE)
@@ -85,15 +85,15 @@ class CallClaim(CallLookup):
                 if isinstance(answer, Superseded) and self._seen == claim.seen:
                     raise StoreError("the database contradicts itself: it holds something newer that cannot be found")
         finally:
-            if held:
-                yield from self._waits_no_longer(held, begun)
+            if held_keys:
+                yield from self._end_wait(held_keys, begun)
 
     def until_released(self, key: bytes) -> CallSteps[None]:
         """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
         while key in self.engine.keeper.releasing:
             yield Sleep(FIRST_PAUSE)
 
-    def _waits_no_longer(self, held: Sequence[bytes], begun: StartedExecution | None) -> CallSteps[None]:
+    def _end_wait(self, held_keys: Sequence[bytes], begun: StartedExecution | None) -> CallSteps[None]:
         """Record that nothing waits any more for these keys.
 
         If that fails, the fault is reported, and a result that was found or claimed meanwhile is not lost. A strict
@@ -101,13 +101,13 @@ class CallClaim(CallLookup):
         recorded makes other calls run unrecorded, at worst, instead of waiting.
         """
         try:
-            yield Write(RegisterWait(held, self.engine.owner, None, time.time()))
+            yield Write(RegisterWait(held_keys, self.engine.owner, None, time.time()))
         except StoreError as fault:
             if self.engine.strict and begun is not None and begun.lease is not None:
                 self.engine._disown(begun.lease)
             self.engine._report(fault)
 
-    def _leads(self) -> bool:
+    def _holds_flight(self) -> bool:
         """Tell whether this call holds the flight that others in this process wait for."""
         return self._frame is not None and self._frame.flight is not None
 
@@ -119,15 +119,15 @@ class CallClaim(CallLookup):
         self.engine._keep(claim.key, claim.operation)
         return StartedExecution(moment, (claim.key, claim.holder.owner))
 
-    def _is_mine(self, failed: SharedFailure) -> bool:
+    def _shares_failure(self, failed: SharedFailure) -> bool:
         """Tell whether this call would have failed like the call that it waited for."""
         return failed.concerns(self._run, self.call.fingerprint, self._live())
 
-    def _passed_on(self, failed: SharedFailure) -> Raised:
+    def _shared_failure(self, failed: SharedFailure) -> Raised:
         """Return the failure of the call that this one waited for."""
         self._give_back()
         self._propagate(failed.handed_up)
-        self._note("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
+        self._add_to_history("failed", ReplayReason.NODE_RUNNING, None, 0.0, 0)
         return Raised(failed.raised())
 
     def _land(self, landed: FlightResult) -> None:

@@ -36,7 +36,7 @@ class CodeVersion:
             return self._definition, tracker.current(), tracker.current
         version = self._definition.version()
         definition = replace(self._definition, operation_version=version)
-        return definition, self._counted(tracker.current()), partial(self._again, tracker, version)
+        return definition, self._counted(tracker.current()), partial(self._current_fingerprint, tracker, version)
 
     def _counted(self, code: Fingerprint) -> Fingerprint:
         if self._counts:
@@ -46,6 +46,6 @@ class CodeVersion:
             kept = self._kept = code, replace(code, digest=UNCOUNTED)
         return kept[1]
 
-    def _again(self, tracker: CodeTracker, version: str | None) -> Fingerprint:
+    def _current_fingerprint(self, tracker: CodeTracker, version: str | None) -> Fingerprint:
         code = self._counted(tracker.current())
         return code if self._definition.version() == version else replace(code, digest=CHANGED)

@@ -50,21 +50,21 @@ MOST_NAMED: Final = 5
 """Parts that are named at most, of the code that was changed while a step ran."""
 
 
-def _encode(call: Call, given: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
+def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
     """Return the payload of an output, or the reason why it cannot be stored.
 
-    `given` holds the classes of the call's arguments.
+    `argument_classes` holds the classes of the call's arguments.
     """
     try:
         payload, met = encode_output(value)
     except EncodingError as error:
-        at = next((each for each in call.output_at if error.path.startswith(each)), "$")
+        at = next((prefix for prefix in call.output_at if error.path.startswith(prefix)), "$")
         path = f"${error.path.removeprefix(at)}"
         problem = f"{ReplayReason.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
         warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
         return None, ReplayReason.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
     if met:
-        for name in not_found_again(met, classes_at_hand(call.fingerprint, given)):
+        for name in not_found_again(met, classes_at_hand(call.fingerprint, argument_classes)):
             warn_of_class(call.definition.name, name)
     return payload, None
 
@@ -86,17 +86,17 @@ def error_as_stored(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _spent(frame: Frame) -> int:
+def _own_tokens(frame: Frame) -> int:
     """Return the number of tokens that the body used itself."""
     return sum(map(sum, frame.tokens.values())) if frame.tokens else 0
 
 
-def _used(frame: Frame) -> str | None:
+def _own_tokens_as_json(frame: Frame) -> str | None:
     """Return the tokens that the body used itself, by model, as JSON for the history.
 
     The history holds them only where no execution does.
     """
-    return json.dumps(frame.tokens) if _spent(frame) else None
+    return json.dumps(frame.tokens) if _own_tokens(frame) else None
 
 
 def _effect(begun: StartedExecution, outcome: str) -> EffectOutcome | None:
@@ -195,7 +195,7 @@ class CallCommit(CallClaim):
         if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
             digest = self.engine._digest_of_read(place.digest)
             frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
-        inside, told = frame.end(), frame.used()
+        inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
@@ -216,7 +216,7 @@ class CallCommit(CallClaim):
         if not_replayable is not None and self.engine.keyed is not None:
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
-            attempts, told = self._attempts_before(), frame.used()
+            attempts, usage = self._attempts_before(), frame.used()
             commit = Commit(
                 place=self.place(),
                 began=begun.moment,
@@ -231,8 +231,8 @@ class CallCommit(CallClaim):
                 uses=inside.uses,
                 reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
                 attempts=attempts,
-                holds=self._holds(inside, attempts, begun),
-                usage=told,
+                holds=self._execution_flags(inside, attempts, begun),
+                usage=usage,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
                 saved_ms=inside.saved_ms,
@@ -250,10 +250,10 @@ class CallCommit(CallClaim):
         self._propagate(
             Dependencies(
                 uses=uses,
-                reads=self._handed_up(inside.reads),
+                reads=self._reads_for_outer(inside.reads),
                 valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
                 valid_until=self._expiry(started_at, inside.valid_until),
-                not_replayable=self._hinders_outer(not_replayable, committed),
+                not_replayable=self._why_outer_not_replayable(not_replayable, committed),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
                 saved_ms=inside.saved_ms,
@@ -261,19 +261,21 @@ class CallCommit(CallClaim):
         )
         if committed is not None and not_replayable is None:
             warn_of(self.call.definition, self.call.fingerprint, frame)
-        reason = self._why_it_ran(not_replayable)
+        reason = self._reason_it_ran(not_replayable)
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
-        used = None if committed and told else _used(frame)
-        self._note("ran", reason, committed.execution if committed else None, duration_ms, _spent(frame), used)
+        used = None if committed and usage else _own_tokens_as_json(frame)
+        self._add_to_history(
+            "ran", reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
+        )
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
 
-    def _why_it_ran(self, not_replayable: str | None) -> ReplayReason:
+    def _reason_it_ran(self, not_replayable: str | None) -> ReplayReason:
         """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""
         if not_replayable is not None and reason_of(not_replayable) is ReplayReason.INTERRUPT_ANSWERED:
             return ReplayReason.INTERRUPT_RESUMED
@@ -288,7 +290,7 @@ class CallCommit(CallClaim):
         sealed: Sealed = yield Offload(partial(self.engine.contents.seal, artifact, payload))
         return sealed
 
-    def _holds(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
+    def _execution_flags(self, inside: Dependencies, attempts: Sequence[SampleRef], begun: StartedExecution) -> int:
         holds = 0
         if inside.samples or attempts:
             holds |= SAMPLES
@@ -318,9 +320,9 @@ class CallCommit(CallClaim):
             self.engine._report(fault)
             return None
         if self.call.definition.semantics.record_inputs:
-            given, name = self.given, self.call.definition.name
+            arguments, name = self.given, self.call.definition.name
             digest = self._identity.input_digest
-            self.engine.journal.append(CallInputs(committed.execution, name, digest, given.packed, given.texts))
+            self.engine.journal.append(CallInputs(committed.execution, name, digest, arguments.packed, arguments.texts))
             for read, text in self._texts:
                 stored = self.engine._keep_text(name, read)
                 self.engine.journal.append(FileText(committed.execution, name, stored, read.key, text))
@@ -334,7 +336,7 @@ class CallCommit(CallClaim):
         except StoreError as fault:
             self.engine._report(fault)
 
-    def _hinders_outer(self, not_replayable: str | None, committed: Committed | None) -> str | None:
+    def _why_outer_not_replayable(self, not_replayable: str | None, committed: Committed | None) -> str | None:
         """Return the reason why the enclosing execution is never replayed, if this call is the cause.
 
         An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
@@ -366,20 +368,22 @@ class CallCommit(CallClaim):
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):
-            change = self._failure(begun, error_text(error), self._came_to(error), started_at, duration_ms)
+            change = self._failure(begun, error_text(error), self._effect_outcome(error), started_at, duration_ms)
             recorded = yield from self._record(change)
         elif begun.lease is not None:
             yield from self._abandon(begun)
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
-        used = None if recorded else _used(frame)
-        self._note(outcome, self._reason, recorded.execution if recorded else None, duration_ms, _spent(frame), used)
+        used = None if recorded else _own_tokens_as_json(frame)
+        self._add_to_history(
+            outcome, self._reason, recorded.execution if recorded else None, duration_ms, _own_tokens(frame), used
+        )
         if cancelled:
             self._land(FlightOutcome.LOOK_AGAIN)
         else:
             failed = SharedFailure.of(error, handed_up, self._run, self.call.fingerprint, self._live())
             self._land(FlightOutcome.RUN_YOURSELF if passing else failed)
 
-    def _came_to(self, error: BaseException) -> str:
+    def _effect_outcome(self, error: BaseException) -> str:
         """Return the outcome of an effect whose function raised this error."""
         if isinstance(error, self.call.definition.semantics.definite_failures):
             return "failed"

@@ -138,14 +138,14 @@ def _host_of(frame: Frame | None, address: str, port: str) -> str:
     The lookup counts if it was made in this body and thread, or in a thread of an event loop.
     """
     body, thread = _body(frame), threading.get_ident()
-    asked = [each for each in reversed(tuple(_looked_up)) if each.port == port]
-    for each in asked:
-        if each.body == body and each.thread in (thread, ANY_THREAD):
-            _forget([each] if body is None else [])
-            return each.host
+    asked = [lookup for lookup in reversed(tuple(_looked_up)) if lookup.port == port]
+    for lookup in asked:
+        if lookup.body == body and lookup.thread in (thread, ANY_THREAD):
+            _forget([lookup] if body is None else [])
+            return lookup.host
     # An event loop looks hosts up in threads that inherit nothing.
-    strays = [each for each in asked if each.body is None and each.thread != thread]
-    if asyncio._get_running_loop() is None or len({each.host for each in strays}) != 1:
+    strays = [lookup for lookup in asked if lookup.body is None and lookup.thread != thread]
+    if asyncio._get_running_loop() is None or len({lookup.host for lookup in strays}) != 1:
         return address
     _forget(strays)
     if body is not None:
@@ -195,15 +195,15 @@ def _is_the_users(kind: str) -> bool:
     return True
 
 
-def _of_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callable[[tuple[Any, ...]], None]:
+def _for_body(handler: Callable[[Frame | None, tuple[Any, ...]], None]) -> Callable[[tuple[Any, ...]], None]:
     return lambda args: handler(SCOPE.get().frame, args)
 
 
-audit_hook.listen({event: _of_body(handler) for event, handler in HANDLERS.items()})
+audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.items()})
 
 
 # -- after the run -----------------------------------------------------------------------------------------------------
-def _asked(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
+def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
     return [*fingerprint.unrepeatable[:MOST], *frame.asked]
 
 
@@ -212,7 +212,7 @@ def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
 
     No replay checks these reads.
     """
-    return [ExternalRead(each.kind, each.what, None) for each in _asked(fingerprint, frame)]
+    return [ExternalRead(answer.kind, answer.what, None) for answer in _answers_of(fingerprint, frame)]
 
 
 def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) -> None:
@@ -227,14 +227,14 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
     never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution
     if never or semantics.ttl_seconds is not None:
         return
-    told: list[str] = []
-    for each in _asked(fingerprint, frame):
-        stated = definition.operation_version is not None and each.kind in ("network", "process", "source")
-        if not stated and (definition.name, each.kind) not in warned:
-            told.append(str(each))
-    if told:
-        warned.update((definition.name, each.kind) for each in _asked(fingerprint, frame))
-        few = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+    sources: list[str] = []
+    for source in _answers_of(fingerprint, frame):
+        stated = definition.operation_version is not None and source.kind in ("network", "process", "source")
+        if not stated and (definition.name, source.kind) not in warned:
+            sources.append(str(source))
+    if sources:
+        warned.update((definition.name, source.kind) for source in _answers_of(fingerprint, frame))
+        few = "; ".join(sources[:3]) + (f"; and {len(sources) - 3} more" if len(sources) > 3 else "")
         warn(
             f"{definition.name} {few} and is DETERMINISTIC: its answer is replayed for ever; say "
             "step_type=StepType.STOCHASTIC or ttl_seconds=... in its StepConfiguration, or give it what it asks for as "

@@ -87,14 +87,14 @@ def _change() -> MusubitoEngine:
         try:
             engine, until = _engine_at(place), None
         except StoreError as error:
-            told = StoreError(f"{_URL.name}: {error}" if url else str(error))
-            engine = engine_of_nothing(told) if failed is None else failed.engine
+            fault = StoreError(f"{_URL.name}: {error}" if url else str(error))
+            engine = engine_of_nothing(fault) if failed is None else failed.engine
             now = time.monotonic()
             until = now + max(AGAIN, 10 * (now - began))
         _now = _Default(raw, place.folder, engine, until)
-        over = _left_over()
-    for each in over:
-        each.close()
+        over = _engines_over_limit()
+    for idle in over:
+        idle.close()
     return engine
 
 
@@ -115,7 +115,7 @@ def _is_there(engine: MusubitoEngine) -> bool:
     return path is None or path.exists()
 
 
-def _left_over() -> list[MusubitoEngine]:
+def _engines_over_limit() -> list[MusubitoEngine]:
     """Take the idle engines that are over the limit out of the open ones, the oldest first, and return them."""
     most = len(_opened) - MOST_OPENED
     over = [place for place, engine in _opened.items() if engine._is_idle][: max(0, most)]

@@ -55,18 +55,18 @@ def loop_is_watched() -> bool:
     return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
-def drive(story: CallSteps[T | Raised], engine: EngineHost) -> T:
+def drive(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this thread, and return its value or raise its error."""
     try:
-        result = _perform_from(story, story.send(None), engine)
+        result = _perform_from(steps, steps.send(None), engine)
     except StopIteration as stop:
         result = stop.value
     except BaseException as error:
-        if inspect.getgeneratorstate(story) != inspect.GEN_SUSPENDED:
+        if inspect.getgeneratorstate(steps) != inspect.GEN_SUSPENDED:
             raise
         # An interrupt (Ctrl-C) came between two requests: the call releases what it has begun.
         try:
-            result = _perform_from(story, story.throw(error), engine)
+            result = _perform_from(steps, steps.throw(error), engine)
         except StopIteration as stop:
             result = stop.value
     if isinstance(result, Raised):
@@ -74,26 +74,26 @@ def drive(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     return result
 
 
-def _perform_from(story: CallSteps[T], effect: Request, engine: EngineHost) -> T:
+def _perform_from(steps: CallSteps[T], request: Request, engine: EngineHost) -> T:
     """Perform this request and all that follow. Raises StopIteration with the call's result, as the generator does."""
     store = engine.storage
     while True:
         try:
-            if type(effect) is FetchLatest:
-                answer: Any = store.newest(*effect)
-            elif type(effect) is Write:
-                answer = store.write((effect.change,))[0]
+            if type(request) is FetchLatest:
+                answer: Any = store.newest(*request)
+            elif type(request) is Write:
+                answer = store.write((request.change,))[0]
             else:
-                answer = perform(effect, engine)
+                answer = perform(request, engine)
         except BaseException as error:
-            effect = story.throw(error)
+            request = steps.throw(error)
         else:
-            effect = story.send(answer)
+            request = steps.send(answer)
 
 
-def perform(effect: Request, engine: EngineHost) -> Any:
+def perform(request: Request, engine: EngineHost) -> Any:
     """Perform one request in this thread and return its answer."""
-    match effect:
+    match request:
         case FetchLatest(keys, namespace):
             return engine.storage.newest(keys, namespace)
         case FetchOrClaim(store, claim, namespace):
@@ -105,16 +105,16 @@ def perform(effect: Request, engine: EngineHost) -> Any:
         case Invoke(function, scope):
             return _invoke(function, scope)
         case CheckDependency(function):
-            return _probe(function)
+            return _check_dependency(function)
         case Offload(function):
             return function()
         case Join(key, frame):
             joined = engine.flights.join(key, frame, asyncio._get_running_loop())
-            return joined if isinstance(joined, JoinResult) else _wait(key, joined, engine)
+            return joined if isinstance(joined, JoinResult) else _wait_for_flight(key, joined, engine)
         case Sleep(seconds):
             return time.sleep(seconds)
         case _:
-            assert_never(effect)
+            assert_never(request)
 
 
 def _invoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
@@ -122,12 +122,12 @@ def _invoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised
     try:
         return Returned(function())
     except BaseException as error:
-        return Raised(_from_the_step(error))
+        return Raised(_without_own_frame(error))
     finally:
         SCOPE.reset(token)
 
 
-def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+def _check_dependency(function: Callable[[], Any]) -> Returned[Any] | Raised:
     try:
         value = function()
         if inspect.isawaitable(value):
@@ -139,7 +139,7 @@ def _probe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-def _wait(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
+def _wait_for_flight(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     try:
         while True:
             try:
@@ -152,49 +152,51 @@ def _wait(key: bytes, future: Future[FlightResult], engine: EngineHost) -> Fligh
         engine.flights.leave_waiting(future)
 
 
-def _from_the_step(error: BaseException) -> BaseException:
+def _without_own_frame(error: BaseException) -> BaseException:
     """Remove our own frame from a traceback, so that it begins in the user's function."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error
 
 
-async def drive_async(story: CallSteps[T | Raised], engine: EngineHost) -> T:
+async def drive_async(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
     """Perform the requests of a call in this task, and return its value or raise its error."""
     cancelled: asyncio.CancelledError | None = None
     result: T | Raised
     try:
-        effect = story.send(None)
+        request = steps.send(None)
         while True:
             try:
                 watched = loop_is_watched()
                 in_place = engine.reads_in_place and not watched
-                if type(effect) is FetchLatest and in_place:
-                    answer: Any = engine.storage.newest(*effect)
-                elif type(effect) is Write and type(effect.change) is Claim and engine.claims_in_place and not watched:
+                if type(request) is FetchLatest and in_place:
+                    answer: Any = engine.storage.newest(*request)
+                elif (
+                    type(request) is Write and type(request.change) is Claim and engine.claims_in_place and not watched
+                ):
                     if cancelled is not None:
                         raise cancelled
-                    answer = engine.storage.write((effect.change,))[0]
-                elif type(effect) is Write:
-                    answer, late = await _finished(engine.writer.submit(effect.change))
+                    answer = engine.storage.write((request.change,))[0]
+                elif type(request) is Write:
+                    answer, late = await _result_of(engine.writer.submit(request.change))
                     cancelled = cancelled or late
-                elif type(effect) is Offload or type(effect) is FetchOrClaim:
-                    answer, late = await _finished(asyncio.ensure_future(asyncio.to_thread(perform, effect, engine)))
+                elif type(request) is Offload or type(request) is FetchOrClaim:
+                    answer, late = await _result_of(asyncio.ensure_future(asyncio.to_thread(perform, request, engine)))
                     cancelled = cancelled or late
-                elif cancelled is not None and type(effect) is not RunQuery:
+                elif cancelled is not None and type(request) is not RunQuery:
                     raise cancelled
-                elif type(effect) in READS and not in_place:
-                    answer = await asyncio.to_thread(perform, effect, engine)
+                elif type(request) in READS and not in_place:
+                    answer = await asyncio.to_thread(perform, request, engine)
                 else:
-                    answer = await _aperform(effect, engine)
+                    answer = await _perform_async(request, engine)
             except GeneratorExit as error:
                 # The loop is being closed: nothing can be awaited any more.
-                result = _perform_from(story, story.throw(error), engine)
+                result = _perform_from(steps, steps.throw(error), engine)
                 break
             except BaseException as error:
-                effect = story.throw(error)
+                request = steps.throw(error)
             else:
-                effect = story.send(answer)
+                request = steps.send(answer)
     except StopIteration as stop:
         result = stop.value
     if isinstance(result, Raised):
@@ -204,24 +206,24 @@ async def drive_async(story: CallSteps[T | Raised], engine: EngineHost) -> T:
     return result
 
 
-async def _aperform(effect: Request, engine: EngineHost) -> Any:
-    match effect:
+async def _perform_async(request: Request, engine: EngineHost) -> Any:
+    match request:
         case RunQuery(query):
             return engine.storage.find(query)
         case Invoke(function, scope):
-            return await _ainvoke(function, scope)
+            return await _invoke_async(function, scope)
         case CheckDependency(function):
-            return await _aprobe(function)
+            return await _check_dependency_async(function)
         case Join(key, frame):
             joined = engine.flights.join(key, frame, None)
-            return joined if isinstance(joined, JoinResult) else await _await(key, joined, engine)
+            return joined if isinstance(joined, JoinResult) else await _wait_for_flight_async(key, joined, engine)
         case Sleep(seconds):
             return await asyncio.sleep(seconds)
         case _:
-            return perform(effect, engine)
+            return perform(request, engine)
 
 
-async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
+async def _invoke_async(function: Callable[[], Any], scope: Scope) -> Returned[Any] | Raised:
     token: Token[Scope] = SCOPE.set(scope)
     outcome: Returned[Any] | Raised
     try:
@@ -230,12 +232,12 @@ async def _ainvoke(function: Callable[[], Any], scope: Scope) -> Returned[Any] |
         # The coroutine may be closed in another context, where resetting the token would raise.
         raise
     except BaseException as error:
-        outcome = Raised(_from_the_step(error))
+        outcome = Raised(_without_own_frame(error))
     SCOPE.reset(token)
     return outcome
 
 
-async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
+async def _check_dependency_async(function: Callable[[], Any]) -> Returned[Any] | Raised:
     try:
         value = await asyncio.to_thread(function) if loop_is_watched() else function()
         return Returned(await value if inspect.isawaitable(value) else value)
@@ -243,7 +245,7 @@ async def _aprobe(function: Callable[[], Any]) -> Returned[Any] | Raised:
         return Raised(error)
 
 
-async def _await(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
+async def _wait_for_flight_async(key: bytes, future: Future[FlightResult], engine: EngineHost) -> FlightResult:
     landing = asyncio.wrap_future(future)
     try:
         while not (await asyncio.wait([landing], timeout=PATIENCE))[0]:
@@ -255,7 +257,7 @@ async def _await(key: bytes, future: Future[FlightResult], engine: EngineHost) -
         engine.flights.leave_waiting(future)
 
 
-async def _finished(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
+async def _result_of(work: asyncio.Future[Any]) -> tuple[Any, asyncio.CancelledError | None]:
     """Return the result of the work, and a cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():

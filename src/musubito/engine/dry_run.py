@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Final
 
 from musubito.engine import drivers
 from musubito.engine.call import CallProtocol
 from musubito.engine.effects import EffectCall
-from musubito.engine.files.digests import KINDS
 from musubito.engine.frame import Usage
-from musubito.engine.requests import CallSteps, CheckDependency, Raised, RunQuery, Write
+from musubito.engine.requests import CallSteps, RunQuery, Write
 from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, ReplayReason
 from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode
@@ -20,12 +18,12 @@ from musubito.store.rows import Candidate, EffectRow, ExternalRead
 __all__ = ["DRY_RUNS", "DryRun", "EffectDryRun", "neighbour_of"]
 
 
-def neighbour_of(story: CallProtocol) -> SimilarNode:
+def neighbour_of(call: CallProtocol) -> SimilarNode:
     """Return the node of a call, to be compared with others."""
-    place = story.place()
+    place = call.place()
     parents = frozenset(parent.node for parent in place.parents)
     code = place.code.fingerprint
-    return SimilarNode(story.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
+    return SimilarNode(call.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
 
 
 class _DryRunCall(CallProtocol):
@@ -45,20 +43,20 @@ class _DryRunCall(CallProtocol):
 
         All samples in a replayed result count as given in the call's run.
         """
-        telling = self._answered()
+        steps = self._settled_answer()
         result: MusubitoResult[Any] | None = None
         try:
-            effect = telling.send(None)
+            request = steps.send(None)
             while True:
                 # A write would only record what was asked for, so it is not made.
-                effect = telling.send(True if isinstance(effect, Write) else drivers.perform(effect, self.engine))
+                request = steps.send(True if isinstance(request, Write) else drivers.perform(request, self.engine))
         except StopIteration as stop:
             result = stop.value
         if result is None:
             self.decision = no(self._reason)
         return result
 
-    def _answered(self) -> CallSteps[MusubitoResult[Any] | None]:
+    def _settled_answer(self) -> CallSteps[MusubitoResult[Any] | None]:
         if not self.engine.contents.settled:
             yield from self._settle()
         return (yield from self._answer())
@@ -67,28 +65,13 @@ class _DryRunCall(CallProtocol):
         return self.lookup()
 
     def _replayed(
-        self, found: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
+        self, candidate: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
     ) -> MusubitoResult[Any]:
         self.decision = yes(reason)
-        return MusubitoResult(value, (found.artifact or b"").hex(), found.producer.hex(), self.keys.node.hex())
+        return MusubitoResult(value, (candidate.artifact or b"").hex(), candidate.producer.hex(), self.keys.node.hex())
 
-    def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        if not (yield from self._files_unchanged(reads)):
-            return False
-        ambient = self.scope.ambient
-        for read in reads:
-            if read.kind in KINDS:
-                continue
-            if ambient is None:
-                return False
-            seen = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised):
-                self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(seen.error)
-                return False
-            if self.engine._digest_of_read(seen.value) != read.digest:
-                self.differs = self.differs or read
-                return False
-        return True
+    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
+        self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(error)
 
 
 class DryRun(_DryRunCall):

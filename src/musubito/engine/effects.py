@@ -65,7 +65,7 @@ class EffectCall(CallProtocol):
         self._run.samples.effects.add(pool)
         return pool
 
-    def _handed_up(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         # A done effect stays done, even if files that it read change.
         return without_files(reads)
 
@@ -83,18 +83,18 @@ class EffectCall(CallProtocol):
                 return (yield from self._intend())
             if joined is JoinResult.CYCLE:
                 raise StoreError(f"{self.call.definition.name}: refused, since it would have to wait for itself")
-            if isinstance(joined, SharedFailure) and self._is_mine(joined):
-                return self._passed_on(joined)
+            if isinstance(joined, SharedFailure) and self._shares_failure(joined):
+                return self._shared_failure(joined)
             if joined is FlightOutcome.RUN_YOURSELF:
                 # The call that began the effect is suspended, perhaps in an event loop that does not run just now.
                 yield Sleep(PAUSE)
 
-    def _is_mine(self, failed: SharedFailure) -> bool:
+    def _shares_failure(self, failed: SharedFailure) -> bool:
         # An effect that may have taken place is not begun once more: each call that waited for it gets its failure.
-        live = self._live() if self._came_to(failed.error) == "failed" else failed.live
+        live = self._live() if self._effect_outcome(failed.error) == "failed" else failed.live
         return failed.concerns(self._run, self.call.fingerprint, live)
 
-    def _without_store(self, fault: StoreError) -> StartedExecution:
+    def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise StoreError(
             f"{self.call.definition.name}: refused, since the effect could not be recorded: {fault}"
         ) from fault
@@ -109,14 +109,14 @@ class EffectCall(CallProtocol):
         except Exception:  # a look at changed values may raise anything
             same = False
         if not same:
-            self._note("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
+            self._add_to_history("failed", ReplayReason.INPUT_CHANGED, None, 0.0, 0)
             raise ChangedInput(self.call.definition.name)
         return begun
 
-    def _never_ran(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_unrun(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         yield from self._record(self._failure(begun, error_text(error), "failed", self.engine.now(), 0.0))
 
-    def _cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
         # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
         # close of a dropped coroutine, may have come while the function ran.
         outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
@@ -129,16 +129,16 @@ class EffectCall(CallProtocol):
             if row is not None and row.outcome is None and holder.may_end(row):
                 yield Sleep(PAUSE)
                 continue
-            known = None if row is None else (yield from self._known(row))
-            if isinstance(known, MusubitoResult):
-                return known
+            earlier = None if row is None else (yield from self._earlier_outcome(row))
+            if isinstance(earlier, MusubitoResult):
+                return earlier
             begun = yield from self._intent(row)
             if begun is None:
                 continue
-            if known is None:
+            if earlier is None:
                 return begun
             now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
-            return (yield from self._succeeded(begun, known.value, self.engine.now(), 0.0, now))
+            return (yield from self._succeeded(begun, earlier.value, self.engine.now(), 0.0, now))
 
     def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
         """Write the intent durably before anything runs; return None if another call was faster."""
@@ -183,9 +183,9 @@ class EffectCall(CallProtocol):
             return
         if (row.attempt, row.holder.owner) == (intent.attempt, intent.holder.owner):
             lease = self._effect_key, intent.holder.owner
-            yield from self._never_ran(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
+            yield from self._end_unrun(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
 
-    def _known(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
+    def _earlier_outcome(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
         """Return the result of an earlier attempt; None if the effect may run."""
         if row.outcome == "done":
             return (yield from self._done(row))
@@ -202,30 +202,34 @@ class EffectCall(CallProtocol):
 
     def _done(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
         """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
-        semantics, found = self.call.definition.semantics, row.found
+        semantics, candidate = self.call.definition.semantics, row.candidate
         if semantics.force_reexecution:
             self._reason = self.call.forced_by
             return None
-        if found is None:
+        if candidate is None:
             self._reason = ReplayReason.ARTIFACT_MISSING
             return (yield from self._ask(row, "it took place, but its record is gone"))
-        reads: Sequence[ExternalRead] = (yield from self._reads(found)) if found.holds & ExecutionFlags.READS else []
+        reads: Sequence[ExternalRead] = (
+            (yield from self._reads(candidate)) if candidate.holds & ExecutionFlags.READS else []
+        )
         if any(read.kind == ANSWER for read in reads):
             self._reason = ReplayReason.RELEASED_BY_ANSWER
             return None
-        if semantics.ttl_seconds is not None and self.engine.now() - found.started_at >= semantics.ttl_seconds:
+        if semantics.ttl_seconds is not None and self.engine.now() - candidate.started_at >= semantics.ttl_seconds:
             self._reason = ReplayReason.TTL_EXPIRED
             return None
-        value = yield from self._value(found)
+        value = yield from self._value(candidate)
         if isinstance(value, ReplayReason):
             self._reason = value
             return (yield from self._ask(row, f"it took place, but its result is lost: {value.value}"))
-        if found.holds & ExecutionFlags.SAMPLES:
-            self._run.samples.give((yield RunQuery(SampleTree(found.execution))), found.execution)
-        reason = ReplayReason.EXACT_HIT if found.settled else ReplayReason.EARLY_CUTOFF_HIT
-        if not found.settled and not (yield Write(RecordReplay(self.place(), found.execution, found.started_at))):
+        if candidate.holds & ExecutionFlags.SAMPLES:
+            self._run.samples.give((yield RunQuery(SampleTree(candidate.execution))), candidate.execution)
+        reason = ReplayReason.EXACT_HIT if candidate.settled else ReplayReason.EARLY_CUTOFF_HIT
+        if not candidate.settled and not (
+            yield Write(RecordReplay(self.place(), candidate.execution, candidate.started_at))
+        ):
             return None
-        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
+        return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[EffectHappened | None]:
         """Ask the policy's callable whether the effect took place. Raises `EffectOutcomeUnknown` if there is none."""

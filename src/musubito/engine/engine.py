@@ -80,8 +80,8 @@ class MusubitoEngine:
     - `redact`: a function that changes what is stored of inputs, as described below.
     - `blobs`: the store of large outputs. By default it is a folder beside a SQLite database.
     - `key`: 32 bytes. All stored data is then encrypted, and every digest is keyed. Once the key is thrown away,
-      nothing can be read or guessed. `key` may also be a mapping that names a key or None for each namespace, or a
-      callable that takes a namespace and returns its key or None. The key is kept in memory alone.
+      nothing can be read or guessed. `key` may also be a mapping of namespaces, or a callable that takes a namespace.
+      Both give the namespace's key, or None. The key is kept in memory alone.
     - `track_files`: make files and folders that a step reads dependencies of its result, so that the step runs again
       if one changes. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
 
@@ -131,15 +131,15 @@ class MusubitoEngine:
         """The reads of an execution, by its number and the time when it began (see `keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()
         """The files whose texts are stored, by operation and digest."""
-        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _seconds(now_provider)
+        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _as_seconds(now_provider)
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # The key is inside a function and no attribute, so that nothing which shows an engine's attributes shows the
         # key.
         self._key_for: Callable[[str], bytes | None] = lambda other: key_for(key, other)
         self._named_key: KeySource | Literal[False] | None = key if key is None or _is_named(key) else False
-        where = FolderBlobs(folder) if blobs is None and folder is not None else blobs
-        self._hold(Contents(namespace, where, self._key_for(namespace)))
+        blob_store = FolderBlobs(folder) if blobs is None and folder is not None else blobs
+        self._hold(Contents(namespace, blob_store, self._key_for(namespace)))
         self.url: str | None = None
         self._is_shared = False
         self.reads_in_place: bool = getattr(storage, "reads_in_place", False)
@@ -188,8 +188,8 @@ class MusubitoEngine:
         self.flights = SingleFlight()
         self.open = OpenScopes()
         self._process = this_process()
-        where = this_host(), os.getpid(), self._process
-        self.journal = HistoryBuffer(self.owner, self.contents, self.redact, where)
+        process = this_host(), os.getpid(), self._process
+        self.journal = HistoryBuffer(self.owner, self.contents, self.redact, process)
         self.keeper = MaintenanceThread(self)
         self.writer = Writer(self.storage)
         # Created now, and not at the first claim: reading the host's files would trip a check for blocking calls in an
@@ -221,7 +221,7 @@ class MusubitoEngine:
             return self
         engine = self._namesakes.get(namespace)
         if engine is None:
-            made = MusubitoEngine(
+            new = MusubitoEngine(
                 self.storage,
                 namespace=namespace,
                 now_provider=self.now,
@@ -231,11 +231,11 @@ class MusubitoEngine:
                 key=self._key_for if self._named_key is False else self._named_key,
                 track_files=self._track_files,
             )
-            made.url, made._is_shared, made.fault_log = self.url, self._is_shared, self.fault_log
+            new.url, new._is_shared, new.fault_log = self.url, self._is_shared, self.fault_log
             # All share one dict, so that each of them finds the others.
             self._namesakes.setdefault(self.namespace, self)
-            made._namesakes = self._namesakes
-            engine = self._namesakes.setdefault(namespace, made)
+            new._namesakes = self._namesakes
+            engine = self._namesakes.setdefault(namespace, new)
         return engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -294,8 +294,10 @@ class MusubitoEngine:
 
     async def _perform_async(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
         """Make one call of an async step."""
-        story = await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
-        return await drive_async(story.run(), self)
+        protocol = (
+            await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
+        )
+        return await drive_async(protocol.run(), self)
 
     def _protocol(
         self,
@@ -337,7 +339,7 @@ class MusubitoEngine:
         counting = definition.semantics.inputs
         if counting is not None:
             check_inputs(name, counting, arguments)
-        counted = arguments if counting is None else {each: arguments[each] for each in counting}
+        counted = arguments if counting is None else {key: arguments[key] for key in counting}
         begin, code = self._identify(definition, fingerprint)
         function = partial(func, **arguments)
         return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
@@ -345,9 +347,9 @@ class MusubitoEngine:
     def _identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """Return the beginning of all keys of this step, and its code as the store is told of it."""
         version: Any = definition.operation_version  # a text by now: see `CodeVersion`
-        which = definition.name, fingerprint.digest, version
-        made = self._identified.get(which)
-        if made is None:
+        key = definition.name, fingerprint.digest, version
+        identity = self._identified.get(key)
+        if identity is None:
             begin = head(self.namespace, definition.name, fingerprint.digest, version)
             if definition.semantics.code == "version":
                 code = CodeRecord(fingerprint.digest, [], (), ())
@@ -360,8 +362,8 @@ class MusubitoEngine:
             if len(self._identified) >= MOST_IDENTIFIED:
                 # Without a limit, a program that makes functions anew for each request would fill the memory.
                 self._identified.clear()
-            made = self._identified[which] = begin, code
-        return made
+            identity = self._identified[key] = begin, code
+        return identity
 
     def explain(self, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
         """Tell whether `step(*args, **kwargs)` would be replayed, and why or why not; nothing is run.
@@ -517,21 +519,21 @@ class MusubitoEngine:
         self.close()
 
 
-def _seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
+def _as_seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
     """Return the same clock, in seconds since the epoch."""
 
     def now() -> float:
-        said = now_provider()
-        if isinstance(said, datetime):
-            if said.utcoffset() is None:
+        value = now_provider()
+        if isinstance(value, datetime):
+            if value.utcoffset() is None:
                 raise TypeError(
-                    f"now_provider gave {said!r}, which has no time zone; give an aware datetime, such as "
+                    f"now_provider gave {value!r}, which has no time zone; give an aware datetime, such as "
                     "datetime.now(timezone.utc), or seconds since the epoch"
                 )
-            return said.timestamp()
-        if not isinstance(said, int | float):
-            raise TypeError(f"now_provider gives seconds since the epoch or an aware datetime, not {said!r}")
-        return said
+            return value.timestamp()
+        if not isinstance(value, int | float):
+            raise TypeError(f"now_provider gives seconds since the epoch or an aware datetime, not {value!r}")
+        return value
 
     return now
 

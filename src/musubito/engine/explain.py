@@ -211,12 +211,12 @@ def _nearest(question: CallProtocol) -> Nearest | None:
 
 def _given(question: CallProtocol) -> Any:
     """Return the arguments as a reader would see them; None in a store that has no readers."""
-    engine, given = question.engine, question.given
+    engine, arguments = question.engine, question.given
     if not callable(getattr(engine.storage, "read", None)):
         return None
     engine.flush()
     name, hashed = question.call.definition.name, neighbour_of(question).input_hash
-    return CallInputs(0, name, hashed, given.packed, given.texts).as_stored(engine.redact)
+    return CallInputs(0, name, hashed, arguments.packed, arguments.texts).as_stored(engine.redact)
 
 
 def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:

@@ -36,15 +36,15 @@ class FaultLog:
         text, now = str(fault), time.monotonic()
         kind = _NUMBERS.sub("", text)
         with self._lock:
-            known = self._last.pop(kind, None)
+            previous = self._last.pop(kind, None)
             while len(self._last) >= MOST:
                 del self._last[next(iter(self._last))]
             self._last[kind] = now
-        is_new = known is None or now - known > QUIET
+        is_new = previous is None or now - previous > QUIET
         LOGGER.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", consequence, text)
 
     def say_of_loss(self, text: str) -> None:
         """Log a loss for good: as a warning, unless the fault that caused it was logged a short time ago."""
         with self._lock:
-            known = any(time.monotonic() - last <= QUIET for last in self._last.values())
-        LOGGER.log(logging.DEBUG if known else logging.WARNING, text)
+            is_known = any(time.monotonic() - last <= QUIET for last in self._last.values())
+        LOGGER.log(logging.DEBUG if is_known else logging.WARNING, text)

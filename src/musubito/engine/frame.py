@@ -154,20 +154,22 @@ class Frame:
         # Things the body asked for that are different each time (see `engine.connections`), each once.
         self.asked: dict[Unrepeatable, None] = {}
 
-    def absorb(self, given: Dependencies) -> None:
+    def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
-        if self.ended and given.not_replayable is not None:
+        if self.ended and dependencies.not_replayable is not None:
             self.engine.keeper.revoke(self.node)
         with self.lock:
-            self.uses += given.uses
+            self.uses += dependencies.uses
             files = self.files
-            self.reads += given.reads if files is None or not files.written else files.without_own(given.reads)
-            self.valid_from = _latest(self.valid_from, given.valid_from)
-            self.valid_until = _earliest(self.valid_until, given.valid_until)
-            self.not_replayable = self.not_replayable or given.not_replayable
-            self.samples = self.samples or given.samples
-            self.saved_ms += given.saved_ms
-            for model, (tokens_in, tokens_out) in given.usage.items():
+            self.reads += (
+                dependencies.reads if files is None or not files.written else files.without_own(dependencies.reads)
+            )
+            self.valid_from = _latest(self.valid_from, dependencies.valid_from)
+            self.valid_until = _earliest(self.valid_until, dependencies.valid_until)
+            self.not_replayable = self.not_replayable or dependencies.not_replayable
+            self.samples = self.samples or dependencies.samples
+            self.saved_ms += dependencies.saved_ms
+            for model, (tokens_in, tokens_out) in dependencies.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
 
     def end(self) -> Dependencies:
@@ -223,7 +225,7 @@ class Frame:
         ahead = [self]
         for frame in ahead:
             yield frame
-            ahead += [each for each in frame.around if each not in ahead]
+            ahead += [outer for outer in frame.around if outer not in ahead]
 
 
 NOTHING: Final = (0, 0)

@@ -63,7 +63,7 @@ class HistoryBuffer:
                 # Not converted: there is one for each replay, and this thread competes with the next one.
                 calls.append(entry)
             elif isinstance(entry, CallInputs | FileText):
-                inputs += self._kept(entry)
+                inputs += self._input_lines(entry)
             else:
                 run_id = self.run_id(entry)
                 runs[run_id] = self._line(run_id, entry)
@@ -72,13 +72,13 @@ class HistoryBuffer:
     def _line(self, run_id: bytes, run: Run) -> RunLine:
         parent, call = run.within or (None, None)
         tags = run.tags and sealed_tags(self._contents, run.tags)
-        known = run_id, run.name, tags, run.started_at, run.finished_at, run.status
-        return RunLine(*known, parent, call, *self._process)
+        state = run_id, run.name, tags, run.started_at, run.finished_at, run.status
+        return RunLine(*state, parent, call, *self._process)
 
-    def _kept(self, given: CallInputs | FileText) -> list[InputLine]:
+    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
         """Return the line of an input; nothing if the redaction or the encoding fails."""
         try:
-            return [given.line(self._redact, self._contents)]
+            return [inputs.line(self._redact, self._contents)]
         except BaseException as error:  # whatever a redaction raises, the thread that writes goes on
-            LOGGER.warning("the input of %s is not stored: %s: %s", given.operation, type(error).__qualname__, error)
+            LOGGER.warning("the input of %s is not stored: %s: %s", inputs.operation, type(error).__qualname__, error)
             return []

@@ -51,18 +51,18 @@ class CallLookup(CallState):
             hit: MusubitoResult[Any] | None = None
             if newest is not None:
                 self._seen = newest.execution
-                hit = yield from self._try(newest, ReplayReason.EARLY_CUTOFF_HIT)
+                hit = yield from self._replay(newest, ReplayReason.EARLY_CUTOFF_HIT)
             if hit is None:
                 if newest is None and not self._identity.across:
                     return None
                 if definition.semantics.force_reexecution:
                     return None
-                hit = yield from self._look_further(newest)
+                hit = yield from self._search_older(newest)
             if hit is not _AGAIN:
                 return hit
             newest = yield FetchLatest(self.keys, self.engine.namespace)
 
-    def _look_further(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
+    def _search_older(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
         self._seen = (yield RunQuery(CurrentMoment())).executions
         ttl = self.call.definition.semantics.ttl_seconds
         oldest = float("-inf") if ttl is None else self.engine.now() - ttl
@@ -75,70 +75,70 @@ class CallLookup(CallState):
         if self._identity.across:
             wanted.append((True, ReplayReason.CROSS_PARENT_HIT))
         for across, reason in wanted:
-            for found in (yield RunQuery(OlderCandidates(self.keys, self.engine.namespace, across, oldest))):
-                if found.execution not in passed:
-                    passed.add(found.execution)
-                    hit = yield from self._try(found, reason)
+            for candidate in (yield RunQuery(OlderCandidates(self.keys, self.engine.namespace, across, oldest))):
+                if candidate.execution not in passed:
+                    passed.add(candidate.execution)
+                    hit = yield from self._replay(candidate, reason)
                     if hit is not None:
                         return hit
         return None
 
-    def _try(self, found: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
+    def _replay(self, candidate: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay this execution, or return None if it may not be replayed.
 
         `_reason` then says why. If the execution became INVALID meanwhile, `_AGAIN` is returned.
         """
-        decision = decide(found, self.call.definition.semantics, self.engine.now())
+        decision = decide(candidate, self.call.definition.semantics, self.engine.now())
         if not decision.replay:
             match decision.reason:
-                case ReplayReason.NOT_REPLAYABLE if found.not_replayable:
-                    self._refused(reason_of(found.not_replayable))
-                    self.refused = self.refused or found.not_replayable
+                case ReplayReason.NOT_REPLAYABLE if candidate.not_replayable:
+                    self._refuse(reason_of(candidate.not_replayable))
+                    self.refused = self.refused or candidate.not_replayable
                 case ReplayReason.FORCE_REEXECUTION:
-                    self._refused(self.call.forced_by)
+                    self._refuse(self.call.forced_by)
                 case other:
-                    self._refused(other)
+                    self._refuse(other)
             return None
         reads: Sequence[ExternalRead] = ()
-        if found.holds & READS:
-            reads = counting(self.call, self.engine, (yield from self._reads(found)))
+        if candidate.holds & READS:
+            reads = counting(self.call, self.engine, (yield from self._reads(candidate)))
             if not (yield from self._unchanged(reads)):
-                self._refused(ReplayReason.READ_CHANGED)
+                self._refuse(ReplayReason.READ_CHANGED)
                 return None
-        if found.payload is not None and found.codec == PLAIN:
-            value = self._decoded(found.payload, PLAIN, found.artifact)
+        if candidate.payload is not None and candidate.codec == PLAIN:
+            value = self._decoded(candidate.payload, PLAIN, candidate.artifact)
         else:
-            value = yield from self._value(found)
+            value = yield from self._value(candidate)
         if isinstance(value, ReplayReason):
-            self._refused(value)
+            self._refuse(value)
             return None
-        if found.pool is not None and found.pool != self._pool:
+        if candidate.pool is not None and candidate.pool != self._pool:
             # The sample was stored under another policy. It counts as given there too, so that no call gets it twice.
-            fresh = self._run.samples.give_one(SampleRef(found.pool, found.sample))
+            fresh = self._run.samples.give_one(SampleRef(candidate.pool, candidate.sample))
             if not fresh and self._pool is not None:
-                self._refused(ReplayReason.ANOTHER_SAMPLE)
+                self._refuse(ReplayReason.ANOTHER_SAMPLE)
                 return None
-        if found.holds & SAMPLES:
-            tree = yield RunQuery(SampleTree(found.execution))
-            if not self._run.samples.give(tree, found.execution):
-                self._refused(ReplayReason.ANOTHER_SAMPLE)
+        if candidate.holds & SAMPLES:
+            tree = yield RunQuery(SampleTree(candidate.execution))
+            if not self._run.samples.give(tree, candidate.execution):
+                self._refuse(ReplayReason.ANOTHER_SAMPLE)
                 return None
-        if found.settled:
+        if candidate.settled:
             reason = ReplayReason.EXACT_HIT
-        elif not (yield Write(RecordReplay(self.place(), found.execution, found.started_at))):
+        elif not (yield Write(RecordReplay(self.place(), candidate.execution, candidate.started_at))):
             return _AGAIN
-        elif found.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
+        elif candidate.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
             reason = ReplayReason.EXACT_HIT
-        return self._replayed(found, value.value, reads, (yield from self._usage(found)), reason)
-
-    def _files_unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        differs = yield from first_changed(self.engine, reads)
-        # The first difference is kept, because it belongs to the newest execution.
-        self.differs = self.differs or differs
-        return differs is None
+        return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        if not (yield from self._files_unchanged(reads)):
+        """Tell whether these reads would answer now as they did. `differs` is the first that would not.
+
+        The first difference is kept, because it belongs to the newest execution.
+        """
+        differs = yield from first_changed(self.engine, reads)
+        if differs is not None:
+            self.differs = self.differs or differs
             return False
         ambient = self.scope.ambient
         for read in reads:
@@ -147,10 +147,17 @@ class CallLookup(CallState):
             if ambient is None:
                 return False
             seen: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised) or self.engine._digest_of_read(seen.value) != read.digest:
+            if isinstance(seen, Raised):
+                self._not_compared(read, seen.error)
+                return False
+            if self.engine._digest_of_read(seen.value) != read.digest:
                 self.differs = self.differs or read
                 return False
         return True
+
+    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
+        """Note that an error kept a read from being compared."""
+        self.differs = self.differs or read
 
     @property
     def differs_in_a_file(self) -> bool:
@@ -165,32 +172,32 @@ class CallLookup(CallState):
         named: Callable[[str, str], str] | None = getattr(self.scope.ambient, "named", None)
         return "" if named is None else named(differs.kind, differs.key)
 
-    def _reads(self, found: Candidate) -> CallSteps[Sequence[ExternalRead]]:
+    def _reads(self, candidate: Candidate) -> CallSteps[Sequence[ExternalRead]]:
         """Return the reads of an execution that a replay checks. Raises `StoreError` if they cannot be opened."""
-        known = self.engine.reads_of.get((found.execution, found.started_at))
-        if known is not None:
-            return known
-        reads: Sequence[ExternalRead] = yield RunQuery(ReadsOf(found.execution))
+        cached = self.engine.reads_of.get((candidate.execution, candidate.started_at))
+        if cached is not None:
+            return cached
+        reads: Sequence[ExternalRead] = yield RunQuery(ReadsOf(candidate.execution))
         try:
             # Reads of the other kinds are stored for readers, and no replay checks them.
             reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
-        return self.engine._keep_reads(found.execution, found.started_at, reads)
+        return self.engine._keep_reads(candidate.execution, candidate.started_at, reads)
 
-    def _value(self, found: Candidate) -> CallSteps[Returned[Any] | ReplayReason]:
+    def _value(self, candidate: Candidate) -> CallSteps[Returned[Any] | ReplayReason]:
         """Return the stored value, or the reason why it cannot be returned."""
-        body, codec = found.payload, found.codec
+        body, codec = candidate.payload, candidate.codec
         if body is None:
             stored: Stored | None = None
-            if found.artifact is not None:
-                stored = yield RunQuery(PayloadOf(found.execution))
+            if candidate.artifact is not None:
+                stored = yield RunQuery(PayloadOf(candidate.execution))
             if stored is None:
                 return ReplayReason.ARTIFACT_MISSING
             body, codec = stored
         if codec == PLAIN or type(body) is not bytes or (len(body) <= AT_ONCE and not codec.endswith(BLOB)):
-            return self._decoded(body, codec, found.artifact)
-        value: Returned[Any] | ReplayReason = yield Offload(partial(self._decoded, body, codec, found.artifact))
+            return self._decoded(body, codec, candidate.artifact)
+        value: Returned[Any] | ReplayReason = yield Offload(partial(self._decoded, body, codec, candidate.artifact))
         return value
 
     def _decoded(self, body: bytes, codec: str, artifact: bytes | None) -> Returned[Any] | ReplayReason:
@@ -205,29 +212,33 @@ class CallLookup(CallState):
         except ArtifactUnreadable:
             return ReplayReason.ARTIFACT_UNREADABLE
 
-    def _usage(self, found: Candidate) -> CallSteps[Usage]:
+    def _usage(self, candidate: Candidate) -> CallSteps[Usage]:
         """Return the tokens of a replayed execution, if a step encloses this call and takes them."""
-        if found.tokens is None or not self._is_inside():
+        if candidate.tokens is None or not self._is_inside():
             return NO_USAGE
-        return {used.model: used[3:] for used in (yield RunQuery(UsageOf(found.execution)))}
+        return {used.model: used[3:] for used in (yield RunQuery(UsageOf(candidate.execution)))}
 
     def _replayed(
-        self, found: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
+        self, candidate: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
     ) -> MusubitoResult[Any]:
         if self._is_inside():
-            since = found.started_at if found.valid_from is None else max(found.valid_from, found.started_at)
+            since = (
+                candidate.started_at
+                if candidate.valid_from is None
+                else max(candidate.valid_from, candidate.started_at)
+            )
             self._propagate(
                 Dependencies(
-                    uses=(CallDependency(self.keys.node, self.keys.reuse, found.execution, found.started_at),),
-                    reads=self._handed_up(reads),
+                    uses=(CallDependency(self.keys.node, self.keys.reuse, candidate.execution, candidate.started_at),),
+                    reads=self._reads_for_outer(reads),
                     valid_from=since,
-                    valid_until=self._expiry(found.started_at, found.valid_until),
+                    valid_until=self._expiry(candidate.started_at, candidate.valid_until),
                     not_replayable=None,
-                    samples=found.pool is not None or bool(found.holds & SAMPLES),
+                    samples=candidate.pool is not None or bool(candidate.holds & SAMPLES),
                     usage=usage,
-                    saved_ms=found.duration_ms,
+                    saved_ms=candidate.duration_ms,
                 )
             )
-        self._note("replayed", reason, found.execution, found.duration_ms, found.tokens or 0)
-        artifact = found.artifact or b""
-        return MusubitoResult(value, artifact.hex(), found.producer.hex(), self.keys.node.hex())
+        self._add_to_history("replayed", reason, candidate.execution, candidate.duration_ms, candidate.tokens or 0)
+        artifact = candidate.artifact or b""
+        return MusubitoResult(value, artifact.hex(), candidate.producer.hex(), self.keys.node.hex())

@@ -70,10 +70,10 @@ class MaintenanceThread:
         if not self._stop.is_set():
             self.wake()
             return
-        for each in _taken(self.orphans):
+        for orphan in _take_all(self.orphans):
             # Where claims are no rows, this needs no open store. Where they are rows, the lease runs out by itself.
             with suppress(StoreError):
-                self._engine.storage.write([Release(each)])
+                self._engine.storage.write([Release(orphan)])
 
     def wake(self) -> None:
         """Start the thread, if it does not run yet."""
@@ -125,18 +125,18 @@ class MaintenanceThread:
         changes: list[Change] = []
         self._give_back_orphans()
         now = time.monotonic()
-        held = [] if last else engine.flights.held()
+        leases = [] if last else engine.flights.held()
         # A result that is ready before the next round need not be shown to anybody.
-        lasting = [each for each in held if each in self._before]
-        self._before = set(held)
+        lasting = [lease for lease in leases if lease in self._before]
+        self._before = set(leases)
         # Readers are shown the time since when a result is computed, and not since when it is shown.
-        new = [each for each in lasting if each not in self._shown]
-        changes += [Renew(engine._lease_owner(), [each], engine.flights.since(each[0])) for each in new]
+        new = [lease for lease in lasting if lease not in self._shown]
+        changes += [Renew(engine._lease_owner(), [lease], engine.flights.since(lease[0])) for lease in new]
         if lasting and (now - self._renewed >= LEASE_SECONDS / 3 or new):
             changes.append(Renew(engine._lease_owner(), lasting, time.time()))
             self._renewed = now
         self._shown = set(lasting)
-        revoked = _taken(self._revoked)
+        revoked = _take_all(self._revoked)
         changes += [Invalidate(engine.namespace, None, node) for node in dict.fromkeys(revoked)]
         if changes:
             try:
@@ -197,7 +197,7 @@ class MaintenanceThread:
         for the same key has the same owner, and would be released too. So no call takes such a lease meanwhile. If the
         key's result is being computed now, its lease is released later.
         """
-        waiting = list(dict.fromkeys(_taken(self.orphans)))
+        waiting = list(dict.fromkeys(_take_all(self.orphans)))
         if not waiting:
             return
         # Published before the look: a call that begins after the look waits.
@@ -216,6 +216,6 @@ class MaintenanceThread:
             self.releasing = frozenset()
 
 
-def _taken(waiting: deque[Item]) -> list[Item]:
+def _take_all(waiting: deque[Item]) -> list[Item]:
     """Take the waiting items one by one: others may add items meanwhile, and none may be lost."""
     return [waiting.popleft() for _ in range(len(waiting))]

@@ -42,12 +42,12 @@ def current_mode() -> Mode:
     if mode is not None:
         return mode
     if IN_USE and scope.engine is None:
-        mode = _elsewhere()
+        mode = _mode_set_last()
         if mode is not None:
             return mode
     if _KEY not in _BEHIND and os.environ is ENVIRON:
         return REPLAY
-    return _of_environment()
+    return _environment_mode()
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def mode_for_threads(mode: Mode) -> Iterator[None]:
             IN_USE.remove(setting)
 
 
-def _elsewhere() -> Mode | None:
+def _mode_set_last() -> Mode | None:
     """Return the mode that was set last, in a thread that inherited nothing.
 
     The main thread and its tasks always know where they stand. For them, only the last `use_musubito_engine` counts.
@@ -81,13 +81,13 @@ def _elsewhere() -> Mode | None:
     return None
 
 
-def _of_environment() -> Mode:
+def _environment_mode() -> Mode:
     global _last
     text = VARIABLE.get()
     if not text:
         return Mode.REPLAY
-    known, mode = _last
-    if text != known:
+    previous, mode = _last
+    if text != previous:
         mode = mode_named(text, VARIABLE.name)
         _last = text, mode
     return mode

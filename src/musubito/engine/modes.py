@@ -34,12 +34,12 @@ REFRESH: Final = Mode.REFRESH
 REPLAY: Final = Mode.REPLAY
 
 
-def mode_named(text: object, where: str) -> Mode:
+def mode_named(text: object, source: str) -> Mode:
     """Return the mode of this name.
 
-    Raises ValueError, which names the modes and `where` the name was given.
+    Raises ValueError, which names the modes and `source` the name was given.
     """
     mode = _NAMED.get(text) if isinstance(text, str) else None
     if mode is None:
-        raise ValueError(f"{where} is one of {', '.join(mode.value for mode in Mode)}, not {text!r}")
+        raise ValueError(f"{source} is one of {', '.join(mode.value for mode in Mode)}, not {text!r}")
     return mode

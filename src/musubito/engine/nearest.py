@@ -90,7 +90,7 @@ class Earlier:
 
     def reason(self, this: SimilarNode) -> ReplayReason:
         """Return the reason why a call ran: the difference from the nearest call, or that there is no earlier one."""
-        near = self._near(this)
+        near = self._candidates(this)
         return difference(this, near[0]) if near else ReplayReason.NODE_NOT_FOUND
 
     def nearest(self, this: SimilarNode, given: Any, input_of: Callable[[SimilarNode], Any]) -> Nearest | None:
@@ -100,13 +100,13 @@ class Earlier:
         the fewest places. `given` is the call's input as a reader sees it, None if it is not stored. `input_of` returns
         the input of an earlier call.
         """
-        near = self._near(this)
+        near = self._candidates(this)
         if not near:
             return None
         reason = difference(this, near[0])
         if near[0].input_hash == this.input_hash or given is None:
             return Nearest(near[0], reason, (), varies=False)
-        same = [_same(this, call) for call in near]
+        same = [_count_same(this, call) for call in near]
         near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
         inputs = [(call, value) for call in near if (value := input_of(call)) is not None]
         if not inputs:
@@ -116,12 +116,12 @@ class Earlier:
         varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in inputs])
         return Nearest(call, reason, fields, varies)
 
-    def _near(self, this: SimilarNode) -> list[SimilarNode]:
+    def _candidates(self, this: SimilarNode) -> list[SimilarNode]:
         # The clock of a short run may begin after its call did, so the call itself may be among these.
-        candidates = (
+        alike = (
             [call for call in self._alike.get(_shared(this, facts), ()) if call.node != this.node] for facts in ORDER
         )
-        near = next((calls for calls in candidates if calls), [])
+        near = next((calls for calls in alike if calls), [])
         # Of calls that share everything, one of the same sample differs in its version alone.
         same = [call for call in near if call.sample == this.sample] if near and _shares_all(this, near[0]) else []
         return same or near
@@ -135,15 +135,15 @@ def _shares_all(this: SimilarNode, other: SimilarNode) -> bool:
     return _shared(this, ORDER[0]) == _shared(other, ORDER[0])
 
 
-def _same(this: SimilarNode, other: SimilarNode) -> int:
+def _count_same(this: SimilarNode, other: SimilarNode) -> int:
     return sum(this.arguments.get(name) == digest for name, digest in other.arguments.items())
 
 
-def _varies(given: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
+def _varies(this: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
     """Return whether one place differs in each of several inputs, and the input holds more than that place."""
-    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(given) < 2:
+    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2:
         return False
-    return all([each.path for each in differences(value, given)] == [fields[0].path] for value in inputs)
+    return all([field.path for field in differences(value, this)] == [fields[0].path] for value in inputs)
 
 
 def _leaves(value: Any) -> int:

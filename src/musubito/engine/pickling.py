@@ -86,9 +86,9 @@ def is_of_a_module(function: object) -> bool:
     """
     name = canonical_module(getattr(function, "__module__", None) or SCRIPT)
     by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
-    sent = any(name == each or name.startswith(f"{each}.") for each in by_value)
-    found = getattr(find_module(name), getattr(function, "__qualname__", ""), None)
-    return name != SCRIPT and not sent and found is function
+    sent = any(name == package or name.startswith(f"{package}.") for package in by_value)
+    by_name = getattr(find_module(name), getattr(function, "__qualname__", ""), None)
+    return name != SCRIPT and not sent and by_name is function
 
 
 if hasattr(os, "register_at_fork"):

@@ -58,10 +58,10 @@ class ReadOnlyEngine(MusubitoEngine):
 
     def like(self, run: Run) -> Run:
         """Return a run that has given the same samples as this one so far. Later samples are not shared."""
-        made = self._new_run(run.name)
+        new = self._new_run(run.name)
         if run.gives_samples:
-            made.samples = run.samples.copy()
-        return made
+            new.samples = run.samples.copy()
+        return new
 
 
 class _ReadOnly:

@@ -86,17 +86,17 @@ class CallInputs(NamedTuple):
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
         """Return the input as it is stored. Raises the errors of `redact`."""
-        line = stored(self.execution, self.operation, self.input_hash, self._shown(redact))
+        line = stored(self.execution, self.operation, self.input_hash, self._redacted(redact))
         return line if contents.keys is None else _encrypted(line, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """Return the input as a reader would see it; None if nothing would be stored."""
         try:
-            return unpackb(packb(self._shown(redact)))
+            return unpackb(packb(self._redacted(redact)))
         except Exception:  # a redaction may raise or return anything
             return None
 
-    def _shown(self, redact: Redact | None) -> Any:
+    def _redacted(self, redact: Redact | None) -> Any:
         value = plain(self.packed, self.texts)
         return value if redact is None else redact(self.operation, value)
 
@@ -108,13 +108,15 @@ def arguments_as_stored(redact: Redact | None, operation: str, arguments: Mappin
     shown, or of which `redact` leaves no dict.
     """
     try:
-        given = digest_input(operation, arguments)
+        argument_digest = digest_input(operation, arguments)
     except InputError:
         return {}
-    shown = CallInputs(0, operation, given.digest, given.packed, given.texts).as_stored(redact)
+    shown = CallInputs(0, operation, argument_digest.digest, argument_digest.packed, argument_digest.texts).as_stored(
+        redact
+    )
     if type(shown) is not dict:
         return {}
-    return arguments if shown == with_secrets(given.packed, given.texts) else shown
+    return arguments if shown == with_secrets(argument_digest.packed, argument_digest.texts) else shown
 
 
 class FileText(NamedTuple):
@@ -189,7 +191,7 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
         return value
     elif len(value) > PAGE:
         pages = [packb(value[start : start + PAGE]) for start in range(0, len(value), PAGE)]
-        return Ext(TEXT, _chained(b"text", pages, chains))
+        return Ext(TEXT, _digest_of_chain(b"text", pages, chains))
     packed = packb(value)
     if len(packed) < LONG:
         return value
@@ -211,10 +213,10 @@ def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
     bodies = [packb(item) for item in shared]
     if sum(map(len, bodies)) < LONG:
         return shared
-    return Ext(LIST, _chained(b"list", bodies, chains))
+    return Ext(LIST, _digest_of_chain(b"list", bodies, chains))
 
 
-def _chained(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
+def _digest_of_chain(kind: bytes, bodies: list[bytes], chains: list[Sequence[Part]]) -> bytes:
     """Return the digest of all items, of which there is at least one."""
     chain: list[Part] = []
     before: bytes | None = None
@@ -253,8 +255,8 @@ def stored_input(store: Readable, contents: Contents, operation: str, input_hash
 
     Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for.
     """
-    where = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
-    (rows,) = store.read([("input", where)])
+    params = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
+    (rows,) = store.read([("input", params)])
     if not rows:
         return None
     number, body = rows[0]
@@ -269,9 +271,9 @@ def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents |
 
     def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
         wanted = list(digests)
-        where = {"namespace": namespace, "most": MOST, "least": LONG}
-        found = store.read([("chain", {**where, "digest": digest}) for digest in wanted])
-        chains = zip(wanted, found, strict=True)
+        params = {"namespace": namespace, "most": MOST, "least": LONG}
+        rows = store.read([("chain", {**params, "digest": digest}) for digest in wanted])
+        chains = zip(wanted, rows, strict=True)
         # A chain without its beginning would come out as a shorter list.
         return {
             digest: [piece for piece, _ in reversed(chain)]

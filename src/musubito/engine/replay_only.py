@@ -40,7 +40,7 @@ class _ReplayOnly(CallProtocol):
     __slots__ = ()
     _may_write: ClassVar = False
 
-    def _without_store(self, fault: StoreError) -> StartedExecution:
+    def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
 
 
@@ -53,7 +53,7 @@ class ReplayOnlyStepCall(_ReplayOnly):
         hit = yield from self.lookup()
         if hit is None:
             explanation: Explanation = yield Offload(partial(explained, self, no(self._reason)))
-            raise NotReplayed(self.call.definition.name, _differs(explanation), explanation)
+            raise NotReplayed(self.call.definition.name, _difference(explanation), explanation)
         return hit
 
 
@@ -71,7 +71,7 @@ class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
         yield  # makes a generator of it, as the method that it replaces is
 
 
-def _differs(explanation: Explanation) -> str:
+def _difference(explanation: Explanation) -> str:
     """Say why a call would run, and what differs from the nearest earlier one. Values are not shown."""
     reason, nearest = explanation.decision.reason, explanation.nearest_node_id
     if explanation.files:

@@ -40,14 +40,14 @@ T = TypeVar("T")
 
 
 class FetchLatest(NamedTuple):
-    """Fetch the newest execution, as every replay does -> Found | None."""
+    """Fetch the newest execution, as every replay does -> Candidate | None."""
 
     keys: CallKeys
     namespace: str
 
 
 class FetchOrClaim(NamedTuple):
-    """Fetch the newest execution of a store that is far away, or claim the result -> Found | Claimed | None.
+    """Fetch the newest execution of a store that is far away, or claim the result -> Candidate | Moment | None.
 
     Once begun, the request is finished even if the caller is cancelled.
     """

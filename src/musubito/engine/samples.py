@@ -56,38 +56,38 @@ class Samples:
 
     def copy(self) -> Samples:
         """Return a copy, which later changes of this record do not affect."""
-        made = Samples()
+        copy = Samples()
         with LOCK:
-            for each in self.together():
-                for pool, numbers in each.given.items():
-                    made.given[pool] |= numbers
-            made.shared |= self.shared
-            made.effects |= self.effects
-            made.journal += self.journal
+            for record in self.together():
+                for pool, numbers in record.given.items():
+                    copy.given[pool] |= numbers
+            copy.shared |= self.shared
+            copy.effects |= self.effects
+            copy.journal += self.journal
             for call, samples in self.attempts.items():
-                made.attempts[call] += samples
-        return made
+                copy.attempts[call] += samples
+        return copy
 
     def next_number(self, pool: bytes, turn: SiblingOrder | None = None) -> int:
         """Return the lowest number that is still free, or the number of this turn, and count it as given."""
         with LOCK:
             together = self.together()
-            given = together[0].given[pool]
+            taken = together[0].given[pool]
             if len(together) > 1:
-                given = given.union(*(each.given[pool] for each in together[1:]))
-            number = _lowest(given)
+                taken = taken.union(*(record.given[pool] for record in together[1:]))
+            number = _lowest(taken)
             if turn is not None:
-                before = turn.before.setdefault(pool, frozenset(given))
+                before = turn.before.setdefault(pool, frozenset(taken))
                 mine = _lowest(before, turn.rank)
-                number = mine if mine not in given else number
+                number = mine if mine not in taken else number
             self._give(SampleRef(pool, number))
             return number
 
     def give_back(self, pool: bytes, number: int) -> None:
         """Free a number again, because its call failed."""
         with LOCK:
-            for each in self.together():
-                each.given[pool].discard(number)
+            for record in self.together():
+                record.given[pool].discard(number)
 
     def give(self, tree: Mapping[int, SampleNode], root: int) -> bool:
         """Give an execution with all samples nested in it.
@@ -97,7 +97,7 @@ class Samples:
         with LOCK:
             nested = list(self._nested(tree, root))
             again = tree[root].pool is None and root in self.shared
-            if not again and any(a.sample in each.given[a.pool] for a in nested for each in self.together()):
+            if not again and any(a.sample in record.given[a.pool] for a in nested for record in self.together()):
                 return False
             for sample in nested:
                 self._give(sample)
@@ -107,7 +107,7 @@ class Samples:
     def give_one(self, sample: SampleRef) -> bool:
         """Give a sample from another pool than the call draws from. Return False if it was given already."""
         with LOCK:
-            if any(sample.sample in each.given[sample.pool] for each in self.together()):
+            if any(sample.sample in record.given[sample.pool] for record in self.together()):
                 return False
             self._give(sample)
             return True
@@ -124,19 +124,19 @@ class Samples:
         """
         with LOCK:
             return [
-                each
-                for each in self.journal[mark:]
-                if type(each) is int or (isinstance(each, SampleRef) and each.sample in self.given[each.pool])
+                item
+                for item in self.journal[mark:]
+                if type(item) is int or (isinstance(item, SampleRef) and item.sample in self.given[item.pool])
             ]
 
-    def go_on(self, given: Iterable[SampleRef | int]) -> None:
+    def go_on(self, items: Iterable[SampleRef | int]) -> None:
         """Continue a run that gave and shared these samples and executions elsewhere."""
         with LOCK:
-            for each in given:
-                if not isinstance(each, SampleRef):
-                    self._share(each)
-                elif each.sample not in self.given[each.pool]:
-                    self._give(each)
+            for item in items:
+                if not isinstance(item, SampleRef):
+                    self._share(item)
+                elif item.sample not in self.given[item.pool]:
+                    self._give(item)
 
     def failed(self, call: SampleRef, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
         """Keep the samples of executions that took place inside a failed attempt at a call.
@@ -144,7 +144,7 @@ class Samples:
         Another attempt is given further samples, and the same effects.
         """
         with LOCK:
-            for sample in self._all(trees):
+            for sample in self._samples_of(trees):
                 if sample.pool in self.effects:
                     self.give_back(sample.pool, sample.sample)
                 else:
@@ -153,10 +153,10 @@ class Samples:
     def suspended(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> None:
         """Free the samples of executions inside an interrupted call, which will run again from its start."""
         with LOCK:
-            for sample in self._all(trees):
+            for sample in self._samples_of(trees):
                 self.give_back(sample.pool, sample.sample)
 
-    def _all(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> Iterator[SampleRef]:
+    def _samples_of(self, trees: Sequence[tuple[Mapping[int, SampleNode], int]]) -> Iterator[SampleRef]:
         for tree, root in trees:
             node = tree[root]
             if node.pool is not None:
@@ -169,8 +169,8 @@ class Samples:
             return tuple(dict.fromkeys(self.attempts.pop(call, ())))
 
     def _give(self, sample: SampleRef) -> None:
-        for each in self.together():
-            each.given[sample.pool].add(sample.sample)
+        for record in self.together():
+            record.given[sample.pool].add(sample.sample)
         self.journal.append(sample)
 
     def _share(self, *executions: int) -> None:
@@ -188,8 +188,8 @@ class Samples:
                 yield from self._nested(tree, called)
 
 
-def _lowest(given: Collection[int], rank: int = 0) -> int:
+def _lowest(taken: Collection[int], rank: int = 0) -> int:
     """Return the lowest free number; with a rank, the free number that has this many free numbers below it."""
-    if not given:
+    if not taken:
         return rank
-    return next(islice((n for n in count() if n not in given), rank, None))
+    return next(islice((n for n in count() if n not in taken), rank, None))

@@ -91,7 +91,7 @@ class OpenScopes:
             if frame is not None:
                 self._frames.pop(frame, None)
                 # Without this, each frame would keep alive all frames that were open when it began, and so on for ever.
-                frame.around = [each for each in frame.around if each in self._frames]
+                frame.around = [body for body in frame.around if body in self._frames]
 
     @property
     def is_empty(self) -> bool:
@@ -108,7 +108,7 @@ class OpenScopes:
         if self._runs:
             with self._lock:
                 begun = not of_bodies and any(run.lines is not None for run in self._runs)
-                around = self._that_reach(operation)
+                around = self._bodies_that_reach(operation)
                 body = _innermost(around)
                 # In a process that was forked inside a run, the history does not hold the lines of that run.
                 if fresh.within is None and body is not None and body.run.owner == fresh.owner:
@@ -130,9 +130,9 @@ class OpenScopes:
             return []
         apart = run if run is not None and run.side_by_side else None
         with self._lock:
-            return [frame for frame in self._that_reach(operation) if frame.run is not apart]
+            return [frame for frame in self._bodies_that_reach(operation) if frame.run is not apart]
 
-    def _that_reach(self, operation: str) -> list[Frame]:
+    def _bodies_that_reach(self, operation: str) -> list[Frame]:
         # The call may be the operation itself, or a part that is named after it.
         names = {operation, f"{operation.rpartition('/')[0]}/{ANY}", f"{operation}/{ANY}"}
         return [frame for frame in self._frames if not names.isdisjoint(frame.reaches)]

@@ -56,7 +56,7 @@ def _end_in_time(end: Callable[[], None]) -> None:
     """
     if sys.modules["multiprocessing.process"].parent_process() is None:
         return  # no worker: this process comes to its exit
-    if _others():
+    if _other_threads():
         # The process waits for these threads after the finalizers, as it does for this one. The threads may call steps
         # until then.
         threading.Thread(target=_end_when_alone, args=(end,), name="musubito-last").start()
@@ -65,16 +65,16 @@ def _end_in_time(end: Callable[[], None]) -> None:
 
 
 def _end_when_alone(end: Callable[[], None]) -> None:
-    while others := _others():
+    while others := _other_threads():
         for other in others:
             other.join()
     _end(end)
 
 
-def _others() -> list[threading.Thread]:
+def _other_threads() -> list[threading.Thread]:
     """Return the threads that a process waits for before it ends."""
-    known = threading.main_thread(), threading.current_thread()
-    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
+    own = threading.main_thread(), threading.current_thread()
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
 
 
 def _end(end: Callable[[], None]) -> None:

@@ -67,7 +67,7 @@ class SharedFailure(NamedTuple):
         cls, error: BaseException, handed_up: Dependencies, run: Run, code: Fingerprint, live: object
     ) -> SharedFailure:
         """Keep a copy of an error, because code that catches the raised error may add to it."""
-        return cls(_like(error), handed_up, run, code, live)
+        return cls(_copy_of(error), handed_up, run, code, live)
 
     def concerns(self, run: Run, code: Fingerprint, live: object) -> bool:
         """Tell whether another call would have failed likewise.
@@ -85,7 +85,7 @@ class SharedFailure(NamedTuple):
 
         If several calls raised one error, it would gather the notes and traces of all.
         """
-        return _like(self.error)
+        return _copy_of(self.error)
 
 
 def _are_same(one: object, other: object, depth: int = 0) -> bool:
@@ -101,27 +101,27 @@ def _are_same(one: object, other: object, depth: int = 0) -> bool:
     return type(one) in ATOMS and one == other
 
 
-def _like(error: BaseException) -> BaseException:
+def _copy_of(error: BaseException) -> BaseException:
     try:
-        made = copy.copy(error)
+        twin = copy.copy(error)
     except Exception:  # its class cannot make a copy; then all calls share the error
         return error
-    if type(made) is not type(error) or made.args != error.args:
+    if type(twin) is not type(error) or twin.args != error.args:
         return error
-    made.__traceback__ = error.__traceback__
-    made.__cause__ = error.__cause__
-    made.__context__ = error.__context__
-    made.__suppress_context__ = error.__suppress_context__
+    twin.__traceback__ = error.__traceback__
+    twin.__cause__ = error.__cause__
+    twin.__context__ = error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
     if hasattr(error, "__notes__"):
-        made.__notes__ = list(error.__notes__)
+        twin.__notes__ = list(error.__notes__)
     for cls in type(error).__mro__:
         for slot in vars(cls).values():
             if isinstance(slot, MemberDescriptorType):
                 try:
-                    slot.__set__(made, slot.__get__(error))
+                    slot.__set__(twin, slot.__get__(error))
                 except (AttributeError, TypeError):  # never set, or set by its class alone
                     continue
-    return made
+    return twin
 
 
 FlightResult: TypeAlias = FlightOutcome | SharedFailure

@@ -23,13 +23,13 @@ T = TypeVar("T")
 
 def run_unrecorded(function: Callable[[], T]) -> MusubitoResult[T]:
     """Call the function and return its value."""
-    with _outside():
+    with _without_merge_context():
         return result_of(function())
 
 
 async def run_unrecorded_async(function: Callable[[], Awaitable[T]]) -> MusubitoResult[T]:
     """Await the function and return its value."""
-    with _outside():
+    with _without_merge_context():
         return result_of(await function())
 
 
@@ -47,7 +47,7 @@ def ran_unrecorded() -> None:
 
 
 @contextmanager
-def _outside() -> Iterator[None]:
+def _without_merge_context() -> Iterator[None]:
     """Run the block without the merge context around it, which does not reach into a step's body."""
     ran_unrecorded()
     token = SCOPE.set(SCOPE.get()._replace(parents=None))

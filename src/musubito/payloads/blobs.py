@@ -126,7 +126,7 @@ class FolderBlobs:
         try:
             for space in _entries(self.folder):
                 unfinished = space.name == UNFINISHED
-                for entry in _entries(space.path) if unfinished else _two_below(space.path):
+                for entry in _entries(space.path) if unfinished else _entries_two_below(space.path):
                     with suppress(FileNotFoundError):
                         info = entry.stat(follow_symlinks=False)
                         yield BlobFile(f"{space.name}/{entry.name}", info.st_size, info.st_mtime)
@@ -185,7 +185,7 @@ def _make_lasting(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _two_below(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries_two_below(folder: str) -> Iterator[os.DirEntry[str]]:
     for first in _entries(folder):
         for second in _entries(first.path):
             yield from _entries(second.path)

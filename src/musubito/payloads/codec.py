@@ -152,7 +152,7 @@ class Contents:
         inner, digest = codec.removesuffix(BLOB), digest or b""
         if inner == codec:
             return self._unpacked(codec, BytesIO(body), digest)
-        _layers(inner)  # an unknown codec must not become a part of a name
+        _parse_codec(inner)  # an unknown codec must not become a part of a name
         with closing(self._blob(inner, digest)) as blob:
             return self._unpacked(inner, blob, digest)
 
@@ -160,7 +160,7 @@ class Contents:
         whole, codec = memoryview(payload), PLAIN
         pieces: Iterator[bytes | memoryview] | None = smaller(whole)
         if pieces is None:
-            pieces = iter((payload,)) if len(payload) <= LARGE else _cut(whole)
+            pieces = iter((payload,)) if len(payload) <= LARGE else _chunks(whole)
         else:
             codec = f"{PLAIN}+{best_method()}"
         if self.keys is None:
@@ -169,7 +169,7 @@ class Contents:
         return codec, sealed(self.keys.contents, _belongs(codec, digest), pieces)
 
     def _unpacked(self, codec: str, source: Source, digest: bytes) -> bytes | bytearray:
-        method, is_sealed = _layers(codec)
+        method, is_sealed = _parse_codec(codec)
         if is_sealed:
             if self.keys is None:
                 raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
@@ -242,7 +242,7 @@ def blob_name(namespace: str, digest: bytes, codec: str) -> str:
     return f"{blob_of(namespace, digest)}.{codec.removesuffix(BLOB)}"
 
 
-def _layers(codec: str) -> tuple[str | None, bool]:
+def _parse_codec(codec: str) -> tuple[str | None, bool]:
     """Return the compression of a codec, and whether it is sealed. Raise `ArtifactUnreadable` for an unknown codec."""
     format_, *layers = codec.split("+")
     is_sealed = layers[-1:] == [AES_GCM]
@@ -260,5 +260,5 @@ def _joined(codec: str, pieces: Sequence[bytes | memoryview] | Iterator[bytes | 
     return Sealed(codec, b"".join(pieces))
 
 
-def _cut(payload: memoryview) -> Iterator[memoryview]:
+def _chunks(payload: memoryview) -> Iterator[memoryview]:
     return (payload[start : start + CHUNK] for start in range(0, len(payload), CHUNK))

@@ -47,7 +47,7 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def _imported(*names: str) -> Any:
+def _import_first(*names: str) -> Any:
     for name in names:
         try:
             return import_module(name)
@@ -57,7 +57,7 @@ def _imported(*names: str) -> Any:
 
 
 # The second module is Python's own, from 3.14 on.
-_zstd: Any = _imported("zstandard", "compression.zstd")
+_zstd: Any = _import_first("zstandard", "compression.zstd")
 
 
 def best_method() -> str:

@@ -70,9 +70,9 @@ class Keys:
     def __init__(self, key: bytes, namespace: str) -> None:
         salt = VERSION + namespace.encode("utf-8", "surrogatepass")
         self._root = hmac.digest(salt, key, "sha256")
-        self.contents = self._for("contents")
-        self.node = self._for("node")
-        self.check = hmac.digest(self._for("check"), b"the right key", "sha256")
+        self.contents = self._key_for("contents")
+        self.node = self._key_for("node")
+        self.check = hmac.digest(self._key_for("check"), b"the right key", "sha256")
         """The check that is stored with the namespace: another key has another check."""
 
     def __reduce__(self) -> NoReturn:
@@ -80,7 +80,7 @@ class Keys:
 
     def digest(self, purpose: str) -> Callable[[bytes], bytes]:
         """Return a function that computes HMAC-SHA256 under the key of a purpose."""
-        key = self._for(purpose)
+        key = self._key_for(purpose)
         return lambda data: hmac.digest(key, data, "sha256")
 
     def head(self, begin: Callable[[], _Hash]) -> Callable[[], _Hash]:
@@ -88,7 +88,7 @@ class Keys:
         keyed: Callable[[], _Hash] = hmac.new(self.node, begin().digest(), sha256).copy  # type: ignore[assignment]
         return keyed
 
-    def _for(self, purpose: str) -> bytes:
+    def _key_for(self, purpose: str) -> bytes:
         return hmac.digest(self._root, VERSION + purpose.encode() + b"\x01", "sha256")
 
 

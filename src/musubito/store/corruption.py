@@ -144,7 +144,7 @@ def first_damage(ask: Ask) -> str | None:
     for table, columns in _tables().items():
         names = ", ".join(column.name for column in columns)
         for row in ask(f"SELECT {names} FROM {table}"):  # noqa: S608 - names of the schema
-            column = _wrong_in(row, columns)
+            column = _wrong_column(row, columns)
             if column is not None:
                 return f"a row of {table} holds something else where its {column} belongs"
     for table, *_ in ask("PRAGMA foreign_key_check"):
@@ -152,7 +152,7 @@ def first_damage(ask: Ask) -> str | None:
     return None
 
 
-def _wrong_in(row: Sequence[Any], columns: Sequence[_Column]) -> str | None:
+def _wrong_column(row: Sequence[Any], columns: Sequence[_Column]) -> str | None:
     """Return the name of the first column with a value that does not belong there; None if there is none."""
     return next((column.name for value, column in zip(row, columns, strict=True) if _is_wrong(value, column)), None)
 

@@ -30,7 +30,9 @@ __all__ = [
 # Each docstring says what is asked for, and the type of the answer.
 @dataclass(frozen=True, slots=True)
 class OlderCandidates:
-    """Ask for all executions that may answer a call, not only the newest. Answer: `Sequence[Found]` without payloads.
+    """Ask for all executions that may answer a call, not only the newest.
+
+    Answer: `Sequence[Candidate]` without payloads.
 
     First come the executions that succeeded under the same reuse key, newest first. If `across`, those that succeeded
     under the same cross key and another reuse key follow, newest first. Executions that started before `oldest`

@@ -238,7 +238,7 @@ class EffectRow(NamedTuple):
     settled_attempts: int
     outcome: str | None
     holder: LeaseOwner | None
-    found: Candidate | None
+    candidate: Candidate | None
 
 
 class RunLine(NamedTuple):

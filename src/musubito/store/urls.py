@@ -32,11 +32,11 @@ def open_store(url: str) -> Store:
 
         return PostgreSQLStorage(url)
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
-        raise StoreError(f"{_shown(url)!r} names no store; use {EXAMPLES}")
+        raise StoreError(f"{_without_password(url)!r} names no store; use {EXAMPLES}")
     return SQLiteStorage(path[1:])
 
 
-def _shown(url: str) -> str:
+def _without_password(url: str) -> str:
     """Return a URL without its password.
 
     A password may hold characters that should have been percent-encoded, so all that may belong to one is cut.

@@ -135,7 +135,7 @@ class Tables:
 
     def newest(self, keys: CallKeys) -> Candidate | None:
         newest = next(self.newest_first(lambda e: e.keys.reuse == keys.reuse), None)
-        return None if newest is None else self.found(newest, keys, newest.payload)
+        return None if newest is None else self.candidate(newest, keys, newest.payload)
 
     def others(self, query: OlderCandidates) -> list[Candidate]:
         def fits(e: Execution) -> bool:
@@ -144,13 +144,13 @@ class Tables:
         keys = query.keys
         same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
         wide = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
-        return [self.found(e, keys, None) for e in (*same, *(wide if query.across else ()))]
+        return [self.candidate(e, keys, None) for e in (*same, *(wide if query.across else ()))]
 
     def stored(self, execution: int) -> Stored | None:
         e = self.executions.get(execution)
         return None if e is None or e.payload is None else Stored(e.payload, e.codec)
 
-    def found(self, e: Execution, asked: CallKeys, payload: bytes | None) -> Candidate:
+    def candidate(self, e: Execution, asked: CallKeys, payload: bytes | None) -> Candidate:
         change, node = e.change, self.nodes.get(asked.node)
         success = change if isinstance(change, Commit) else None
         return Candidate(
@@ -203,7 +203,7 @@ class Tables:
         candidate = None
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
-            candidate = self.found(e, query.keys, e.payload)
+            candidate = self.candidate(e, query.keys, e.payload)
         return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), candidate)
 
     def neighbours(self, query: SimilarNodes) -> list[SimilarNode]:

@@ -103,17 +103,17 @@ def reader_of(path: str) -> Reader | None:
 
 def _site_of(frame: Any) -> Site | None:
     """Return the instruction at which a step's own function reads, if every run of the function passes it."""
-    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight(frame.f_code):
+    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight_until(frame.f_code):
         return None
     return frame.f_code, frame.f_lasti
 
 
 @lru_cache(maxsize=1024)
-def _straight(code: CodeType) -> int:
+def _straight_until(code: CodeType) -> int:
     """Return the offset up to which code always runs from its beginning."""
-    for each in dis.get_instructions(code):
-        if each.opcode in BRANCHES or each.opname.startswith(ENDS):
-            return each.offset
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in BRANCHES or instruction.opname.startswith(ENDS):
+            return instruction.offset
     return len(code.co_code)
 
 
@@ -179,18 +179,18 @@ def _is_installed(file: str) -> bool:
 
 
 def _caches_around(frame: Any) -> tuple[Cache, ...]:
-    found: list[Cache] = []
+    caches: list[Cache] = []
     while frame is not None:
         name = _module(frame)
         if name in BODIES:
             break
         top = name.partition(".")[0]
-        if top in CACHING and top not in found:
-            found.append(top)
+        if top in CACHING and top not in caches:
+            caches.append(top)
         _know_cache_of(frame.f_code, frame.f_globals)
-        found.append(frame.f_code)
+        caches.append(frame.f_code)
         frame = frame.f_back
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(caches))
 
 
 def _know_cache_of(code: CodeType, names: dict[str, Any]) -> None:

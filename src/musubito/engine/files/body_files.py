@@ -145,7 +145,7 @@ class BodyFiles:
     def without_own(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Return the reads of a call inside the body, without the files that the body itself had written before."""
         base = self.base or ""
-        return [each for each in reads if each.kind not in KINDS or not self.wrote(os.path.join(base, each.key))]
+        return [read for read in reads if read.kind not in KINDS or not self.wrote(os.path.join(base, read.key))]
 
     # -- paths ---------------------------------------------------------------------------------------------------------
     def wrote(self, path: str) -> bool:
@@ -176,8 +176,8 @@ class BodyFiles:
         if not folder and self.wrote(path):
             return
         touched = not folder and path in self._touched
-        found = self._touched[path] if touched else signature(path)
-        seen = seen_at(path, relative, self.base, found, reader, folder=folder, touched=touched)
+        state = self._touched[path] if touched else signature(path)
+        seen = seen_at(path, relative, self.base, state, reader, folder=folder, touched=touched)
         self.seen[path, folder] = seen
         remember(seen, tuple(self._left_in.values()))
 
@@ -195,7 +195,7 @@ def seen_at(
     path: str,
     relative: str | None,
     base: str | None,
-    found: Signature | None,
+    state: Signature | None,
     reader: Reader,
     *,
     folder: bool,
@@ -206,11 +206,11 @@ def seen_at(
     if folder:
         # A folder's times change with entries that do not count. The body reads the whole list too, so a digest costs
         # little.
-        digest = digest_of(path, found, folder=True)
-    elif found is not None and not is_settled(found, time.time_ns()):
-        doubt = touched or (len(found) > 1 and found[0] > SMALL)
-        digest = None if doubt else digest_of(path, found, folder=False)
-    return Seen(path, relative, base, found, digest, reader, folder=folder, open_to_doubt=doubt)
+        digest = digest_of(path, state, folder=True)
+    elif state is not None and not is_settled(state, time.time_ns()):
+        doubt = touched or (len(state) > 1 and state[0] > SMALL)
+        digest = None if doubt else digest_of(path, state, folder=False)
+    return Seen(path, relative, base, state, digest, reader, folder=folder, open_to_doubt=doubt)
 
 
 def empties(flags: int) -> bool:

@@ -82,10 +82,10 @@ def is_any_kept() -> bool:
 
 def keep(seen: Seen, files: Files) -> None:
     """Remember a file among these files, and drop the oldest if there are too many."""
-    where = seen.path, seen.folder
+    key = seen.path, seen.folder
     with _LOCK:
-        files.pop(where, None)
-        files[where] = seen
+        files.pop(key, None)
+        files[key] = seen
         if len(files) > MOST:
             del files[next(iter(files))]
 

@@ -42,13 +42,13 @@ def first_changed(engine: EngineHost, reads: Sequence[ExternalRead]) -> CallStep
     if not kept.has_files:
         return None
     if not loop_is_watched():
-        # The same as `_looked`, written out: each replay comes here, and a further call would make it slower.
+        # The same as `_look_off_loop`, written out: each replay comes here, and a further call would make it slower.
         try:
-            return changed(kept, engine._digest_of_read, _at_most())
+            return changed(kept, engine._digest_of_read, _byte_limit())
         except TooMuch:
             pass
-    found: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
-    return found
+    read: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
+    return read
 
 
 def take_files(
@@ -67,10 +67,12 @@ def take_files(
     if not (kept or files.seen or files.lost is not None):
         return ()
     database = getattr(engine.storage, "db_path", None)
-    where = database and os.fspath(database)
+    database_path = database and os.fspath(database)
     reads: list[ExternalRead] = []
     if kept:
-        reads += yield from _looked(partial(read_from_caches, kept, files, semantics.ignore_files, where))
+        reads += yield from _look_off_loop(
+            partial(read_from_caches, kept, files, semantics.ignore_files, database_path)
+        )
     texts: Sequence[tuple[ExternalRead, str]] = ()
     why: str | None = None
 
@@ -78,9 +80,11 @@ def take_files(
         return semantics.record_inputs and read.digest is not None and (name, read.digest) not in engine.texts_kept
 
     if files.seen or files.lost is not None:
-        found = yield from _looked(partial(read_by, files, semantics.ignore_files, where, wants_text))
-        texts, why = found.texts, found.not_replayable
-        reads += found.reads
+        files_read = yield from _look_off_loop(
+            partial(read_by, files, semantics.ignore_files, database_path, wants_text)
+        )
+        texts, why = files_read.texts, files_read.not_replayable
+        reads += files_read.reads
     if reads or why is not None:
         digest = engine._digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
@@ -88,17 +92,17 @@ def take_files(
     return texts
 
 
-def _looked(look: Callable[..., T]) -> CallSteps[T]:
+def _look_off_loop(look: Callable[..., T]) -> CallSteps[T]:
     """Return the result of a look at files. It is made in a thread if the loop is watched or there is much to read."""
     if not loop_is_watched():
         try:
-            return look(_at_most())
+            return look(_byte_limit())
         except TooMuch:
             pass  # then it is read in a thread
-    found: T = yield Offload(look)
-    return found
+    result: T = yield Offload(look)
+    return result
 
 
-def _at_most() -> int | None:
+def _byte_limit() -> int | None:
     """Return the number of bytes of a file that may be read in this thread; None for any number."""
     return None if asyncio._get_running_loop() is None else AT_ONCE

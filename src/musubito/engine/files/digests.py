@@ -89,12 +89,12 @@ class TooMuch(Exception):
 def signature(path: str) -> Signature | None:
     """Return a signature that tells a changed path without reading its content; None if the path is absent."""
     try:
-        found = _stat(path)
+        status = _stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         return (getattr(error, "errno", None) or errno.EINVAL,)
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev, found.st_mode
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_mode
 
 
 def is_settled(seen: Signature | None, at: int) -> bool:
@@ -113,9 +113,9 @@ def digest_of(path: str, seen: Signature | None, *, folder: bool, at_most: int |
     """
     if seen is None:
         return None
-    known = _KNOWN.get((path, folder))
-    if known is not None and known[0] == seen:
-        return known[1]
+    cached = _KNOWN.get((path, folder))
+    if cached is not None and cached[0] == seen:
+        return cached[1]
     if len(seen) > 1 and at_most is not None and seen[0] > at_most and not folder:
         raise TooMuch
     at = time.time_ns()
@@ -137,11 +137,11 @@ def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
             return sha256(b"no file: %d" % stat.S_IFMT(seen[5])).digest()
         if seen[0] > LARGE:
             return sha256(b"large: %d %d" % seen[:2]).digest()
-        made = sha256()
+        hasher = sha256()
         with open(path, "rb", buffering=0) as file:
             while piece := file.read(PIECE):
-                made.update(piece)
-        return made.digest()
+                hasher.update(piece)
+        return hasher.digest()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -157,7 +157,7 @@ def _entries(path: str) -> list[str]:
             kinds[entry.name] = "l" if entry.is_symlink() else "d" if is_folder else "f"
     names = kinds.keys() - NO_ENTRIES
     for name in tuple(names):
-        base = next((name.removesuffix(each) for each in COMPANIONS if name.endswith(each)), name)
+        base = next((name.removesuffix(suffix) for suffix in COMPANIONS if name.endswith(suffix)), name)
         if base != name and base in kinds:
             names.discard(name)
     return [f"{kinds[name]}{name}" for name in sorted(names)]
@@ -269,17 +269,17 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
     place = reads.place
     if place is not None and stored(place_digest(here)) != place.digest:
         return place
-    for where, if_there, wanted, read in reads.checks(here):
-        seen = signature(where[0])
+    for key, if_there, wanted, read in reads.checks(here):
+        seen = signature(key[0])
         if seen is None:
             if wanted is None or if_there:
                 continue
             return read
-        known = _KNOWN.get(where)
-        if known is not None and known[0] == seen:
-            digest = known[1]
+        cached = _KNOWN.get(key)
+        if cached is not None and cached[0] == seen:
+            digest = cached[1]
         else:
-            digest = digest_of(where[0], seen, folder=where[1], at_most=at_most)
+            digest = digest_of(key[0], seen, folder=key[1], at_most=at_most)
         if digest is None or stored(digest) != wanted:
             return read
     return None
@@ -289,4 +289,4 @@ def is_ignored(read: ExternalRead, patterns: Sequence[str]) -> bool:
     """Tell whether a step ignores this read, by its path or by its name."""
     key = read.key
     name = os.path.basename(key)
-    return any(fnmatch(key, each) or fnmatch(name, each) for each in patterns)
+    return any(fnmatch(key, pattern) or fnmatch(name, pattern) for pattern in patterns)

@@ -76,7 +76,7 @@ def _may_fill_a_cache(
     """Tell whether a cache may be filled where no body is open.
 
     Before the first body begins, it is not known yet which caches there are, so every read may fill one. The names of
-    this module are parameters here, for the reason given in `_of_body`.
+    this module are parameters here, for the reason given in `_for_body`.
     """
     if not started():
         return True
@@ -88,7 +88,7 @@ def _may_fill_a_cache(
     return frame is not None
 
 
-def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | None = None) -> Callable[[Any], None]:
+def _for_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | None = None) -> Callable[[Any], None]:
     """Return a handler that passes an event to the body it belongs to.
 
     `beside` handles an event of a thread that may be at work for a body. `outside` handles an event of no body.
@@ -103,7 +103,7 @@ def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | No
             return
         here: Sequence[BodyFiles | None] = tuple(bodies)
         try:
-            here, how = (_of_stray_thread(), beside) if frame is None else ((frame.files,), handle)
+            here, how = (_possible_bodies(), beside) if frame is None else ((frame.files,), handle)
             watched = [files for files in here if files is not None and not files.closed]
             for files in watched:
                 how(files, args)
@@ -117,7 +117,7 @@ def _of_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | No
     return handler
 
 
-def _of_stray_thread() -> Sequence[BodyFiles]:
+def _possible_bodies() -> Sequence[BodyFiles]:
     """Return the bodies for which code without a body's context may be at work."""
     thread = threading.get_ident()
     here = [files for files in tuple(_OPEN) if files.thread == thread]
@@ -171,7 +171,7 @@ def _read_outside(text: str, *, folder: bool) -> None:
         remember(seen_at(path, relative, here, signature(path), reader, folder=folder), ())
 
 
-def _connected(args: Any) -> None:
+def _database_opened(args: Any) -> None:
     try:
         name = os.fsdecode(args[0])
         DATABASES.add(name if os.path.isabs(name) else os.path.join(getcwd(), name))
@@ -184,15 +184,15 @@ def _listed(files: BodyFiles, args: Any) -> None:
 
 
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
-    "open": _of_body(
+    "open": _for_body(
         lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args), _opened_outside
     ),
-    "os.listdir": _of_body(_listed, _listed, _listed_outside),
-    "os.scandir": _of_body(_listed, _listed, _listed_outside),
-    "os.rename": _of_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
-    "os.mkdir": _of_body(lambda files, args: files.makes_folder(args[0]), _nothing),
-    "os.chdir": _of_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
-    "sqlite3.connect": _connected,
+    "os.listdir": _for_body(_listed, _listed, _listed_outside),
+    "os.scandir": _for_body(_listed, _listed, _listed_outside),
+    "os.rename": _for_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
+    "os.mkdir": _for_body(lambda files, args: files.makes_folder(args[0]), _nothing),
+    "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
+    "sqlite3.connect": _database_opened,
 }
 """By event, the function that handles its arguments in the thread that raises it."""
 

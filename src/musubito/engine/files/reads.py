@@ -98,13 +98,13 @@ def read_by(
             continue
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
         # A path that changes during its digest has another signature by now, or its digest was taken before.
-        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
-        seen.reads = names if unfit is None else _of_unknown_content(names)
+        seen.reads = names if unfit is None else _without_known_content(names)
         if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
-            text = _text(seen.path, digest)
+            text = _text_to_keep(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
 
@@ -141,13 +141,13 @@ def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
         except ValueError:
             return ()  # no store can keep it; the body that read it is not replayable
         digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        unfit = _unfit(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
         names = [each._replace(digest=digest) for each in names]
-        seen.reads = names if unfit is None else _of_unknown_content(names)
+        seen.reads = names if unfit is None else _without_known_content(names)
     return seen.reads
 
 
-def _of_unknown_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
     """Return the reads with digests that no content has, because the content at the time of the read is not known."""
     return [read._replace(digest=os.urandom(32)) for read in reads]
 
@@ -155,10 +155,10 @@ def _of_unknown_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]
 def _may_be_kept(path: str, now: Signature) -> bool:
     name = os.path.basename(path).lower()
     is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
-    return is_small and not any(fnmatchcase(name, each) for each in SECRET)
+    return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
 
 
-def _text(path: str, digest: bytes | None) -> str | None:
+def _text_to_keep(path: str, digest: bytes | None) -> str | None:
     try:
         with open(path, "rb") as file:
             content = file.read(LONGEST_TEXT + 1)
@@ -172,7 +172,9 @@ def _text(path: str, digest: bytes | None) -> str | None:
         return None
 
 
-def _unfit(seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead) -> str | None:
+def _why_not_comparable(
+    seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead
+) -> str | None:
     """Return the reason why the present content may not be what was read; None if it is."""
     is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
     if not is_same:
@@ -189,10 +191,10 @@ def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Tell whether a path that is gone now was made while the body ran."""
     if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
         return True
-    if any(seen.path.startswith(f"{each}{os.path.sep}") for each in files.made):
+    if any(seen.path.startswith(f"{folder}{os.path.sep}") for folder in files.made):
         return True
-    found = seen.signature
-    is_new = found is not None and len(found) > 1 and found[2] >= files.began
+    state = seen.signature
+    is_new = state is not None and len(state) > 1 and state[2] >= files.began
     return is_new and seen.path.startswith(_temporary_roots())
 
 
@@ -219,15 +221,17 @@ def _own_package(module: str) -> str | None:
 
 def _is_database(path: str, database: str | None) -> bool:
     files = DATABASES if database is None else {*DATABASES, database}
-    if path in files or any(path.endswith(each) and path.removesuffix(each) in files for each in BESIDE):
+    if path in files or any(path.endswith(suffix) and path.removesuffix(suffix) in files for suffix in BESIDE):
         return True
-    return any(f"{path}/".startswith(f"{each}-blobs/") for each in files)
+    return any(f"{path}/".startswith(f"{suffix}-blobs/") for suffix in files)
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
     """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
-    known = [path for path in paths if path and os.path.isabs(path)]
-    return tuple({os.path.join(each(path), "") for path in known for each in (os.path.abspath, os.path.realpath)})
+    absolute = [path for path in paths if path and os.path.isabs(path)]
+    return tuple(
+        {os.path.join(resolve(path), "") for path in absolute for resolve in (os.path.abspath, os.path.realpath)}
+    )
 
 
 @cache
@@ -248,8 +252,8 @@ def _other_roots() -> tuple[str, ...]:
     with suppress(ImportError):  # a Python may have been built without it
         import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
 
-        known = ssl.get_default_verify_paths()
-        places += [known.cafile, known.capath, known.openssl_cafile, known.openssl_capath]
+        paths = ssl.get_default_verify_paths()
+        places += [paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath]
     return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 

@@ -164,7 +164,7 @@ class PostgreSQLStorage:
             pool.close()
 
     # -- connections ---------------------------------------------------------------------------------------------------
-    def _connected(self) -> ConnectionPool[psycopg.Connection[Any]]:
+    def _pool_of_connections(self) -> ConnectionPool[psycopg.Connection[Any]]:
         """Return the pool of connections. It is made when it is first needed: its threads do not survive a fork."""
         with self._making:
             if self._closed:
@@ -185,7 +185,7 @@ class PostgreSQLStorage:
     @contextmanager
     def _session(self) -> Iterator[Session]:
         """Lend a connection of the pool. A transaction that was begun on it and not ended is rolled back."""
-        with self._connected().connection(timeout=self._patience) as connection:
+        with self._pool_of_connections().connection(timeout=self._patience) as connection:
             try:
                 yield Session(connection)
             except psycopg.Error as error:

@@ -1,7 +1,8 @@
-"""The named queries of `sql/*.sql`, and the schema as a sequence of numbered steps.
+"""Read the named queries of `store/sql`, and the schema as a sequence of numbered steps.
 
-All relational stores share `queries.sql` (for steps) and `reading.sql` (for readers). Both are written for SQLite, and
-some of their words are replaced for PostgreSQL. Queries that must differ lie in a folder of each database.
+All relational stores share the queries of steps (`steps/`, a file for each topic) and those of readers
+(`reading.sql`). All are written for SQLite, and some of their words are replaced for PostgreSQL. Queries that must
+differ lie in a folder of each database.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Final
 
 __all__ = ["QUERIES", "READING", "for_postgres", "schema_steps"]
 
+_SQL: Final = files("musubito.store") / "sql"
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def _named(text: str) -> dict[str, str]:
+def _parse(text: str) -> dict[str, str]:
     """Return the queries of a text by name.
 
     The line `-- name: x` begins a query. The comment lines below that line are for the reader.
@@ -31,10 +33,10 @@ def _named(text: str) -> dict[str, str]:
 
 
 def _read(file: str) -> dict[str, str]:
-    return _named((files("musubito.store") / "sql" / file).read_text(encoding="utf-8"))
+    return _parse((_SQL / file).read_text(encoding="utf-8"))
 
 
-QUERIES: Final = _read("queries.sql")
+QUERIES: Final = _parse("".join(topic.read_text(encoding="utf-8") for topic in (_SQL / "steps").iterdir()))
 """The queries of steps, by name."""
 READING: Final = _read("reading.sql")
 """The queries of readers, by name."""
@@ -68,10 +70,12 @@ def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
     """
     queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
-    return {name: _spelt(text) for name, text in queries.items()}, {n: _spelt(text) for n, text in reading.items()}
+    return {name: _in_postgres(text) for name, text in queries.items()}, {
+        n: _in_postgres(text) for n, text in reading.items()
+    }
 
 
-def _spelt(text: str) -> str:
+def _in_postgres(text: str) -> str:
     for pattern, other in _REPLACEMENTS:
         text = pattern.sub(other, text)
     return text
@@ -79,6 +83,6 @@ def _spelt(text: str) -> str:
 
 def schema_steps(dialect: str) -> dict[int, str]:
     """Return the scripts that lead from an empty database to the current schema, by the version that each reaches."""
-    scripts = sorted((files("musubito.store") / "sql" / dialect).iterdir(), key=lambda script: script.name)
+    scripts = sorted((_SQL / dialect).iterdir(), key=lambda script: script.name)
     numbered = [script for script in scripts if script.name[:4].isdigit()]
     return {int(script.name[:4]): script.read_text(encoding="utf-8") for script in numbered}

@@ -57,23 +57,25 @@ def answer(db: SqlSession, numbers: IdCache, query: Query) -> Any:
             return _stored(rows[0]) if rows and rows[0][0] is not None else None
         case ReadsOf(execution):
             rows = db.rows("reads", {"execution": execution})
-            return [ExternalRead(kind, key, digest or None) for kind, key, digest in _checked(rows, str, str, bytes)]
+            return [
+                ExternalRead(kind, key, digest or None) for kind, key, digest in _check_types(rows, str, str, bytes)
+            ]
         case SampleTree(execution):
             return _sample_tree(db, execution)
         case UsageOf(execution):
             rows = db.rows("usage", {"execution": execution})
-            return [Used(*row) for row in _checked(rows, str, int, int, int, int)]
+            return [Used(*row) for row in _check_types(rows, str, int, int, int, int)]
         case CurrentMoment():
-            (row,) = _checked(db.rows("began", {}), int, int)
+            (row,) = _check_types(db.rows("began", {}), int, int)
             return Moment(*row)
         case SimilarNodes():
             return _neighbours(db, query)
         case LeaseOwnerOf(key):
             return holder_of(db, key)
         case CodeOf(fingerprint):
-            return dict(_checked(db.rows("code_parts", {"fingerprint": fingerprint}), str, bytes))
+            return dict(_check_types(db.rows("code_parts", {"fingerprint": fingerprint}), str, bytes))
         case KeyCheckOf(namespace):
-            rows = _checked(db.rows("key_check", {"name": namespace}), bytes)
+            rows = _check_types(db.rows("key_check", {"name": namespace}), bytes)
             return rows[0][0] if rows else None
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
@@ -110,7 +112,7 @@ def found_of(row: Row) -> Candidate:
     return Candidate(*row)
 
 
-def _checked(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
+def _check_types(rows: list[Row], *types: type | tuple[type, ...]) -> list[Row]:
     """Return the rows. Raise `StoreError` if one holds a type that Musubito never writes there."""
     for row in rows:
         for value, allowed in zip(row, types, strict=True):
@@ -167,7 +169,7 @@ def _neighbours(db: SqlSession, query: SimilarNodes) -> list[SimilarNode]:
 def _sample_tree(db: SqlSession, root: int) -> dict[int, SampleNode]:
     samples: dict[int, tuple[bytes | None, int]] = {}
     called: defaultdict[int, list[int]] = defaultdict(list)
-    rows = _checked(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
+    rows = _check_types(db.rows("sample_tree", {"execution": root}), int, _BYTES, int, _NUMBER)
     for execution, pool, sample, inner in rows:
         samples[execution] = pool, sample
         if inner is not None:
@@ -177,7 +179,7 @@ def _sample_tree(db: SqlSession, root: int) -> dict[int, SampleNode]:
             execution,
             pool,
             sample,
-            tuple(SampleRef(*row) for row in _checked(db.rows("attempts", {"execution": execution}), bytes, int)),
+            tuple(SampleRef(*row) for row in _check_types(db.rows("attempts", {"execution": execution}), bytes, int)),
             tuple(called[execution]),
         )
         for execution, (pool, sample) in samples.items()
@@ -200,5 +202,5 @@ def _effect(db: SqlSession, effect_key: bytes, keys: CallKeys, namespace: int | 
 
 def holder_of(db: SqlSession, key: bytes) -> LeaseOwner | None:
     """Return the owner of a lease, even if the lease has run out; None if there is no lease."""
-    rows = _checked(db.rows("holder", {"key": key}), bytes, str, int, str, float)
+    rows = _check_types(db.rows("holder", {"key": key}), bytes, str, int, str, float)
     return LeaseOwner(*rows[0]) if rows else None

@@ -122,7 +122,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         and (
             invalidations < change.began.invalidations
             or bool(change.uses and execution <= change.began.executions)
-            or any(_outdated(db, change.began, use) for use in change.uses)
+            or any(_is_outdated(db, change.began, use) for use in change.uses)
         )
     )
     if node is None:
@@ -179,7 +179,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         db.rows("add_attempt", {"execution": execution, **attempt._asdict()})
     if not invalid:
         if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
-            _replaced(db, place.keys.reuse, execution, artifact, own=True)
+            _invalidate_callers_of_others(db, place.keys.reuse, execution, artifact, own=True)
             # The new execution may have called an execution that it replaces.
             invalid = bool(db.rows("used", {"execution": execution})[0][2])
         if invalid and node is None:
@@ -189,7 +189,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, numbers, change, execution)
-    return Committed(execution, invalid, _forgotten(numbers, by_hand, place))
+    return Committed(execution, invalid, _is_forgotten(numbers, by_hand, place))
 
 
 def is_inline(change: Commit) -> bool:
@@ -242,7 +242,7 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
         prune.revive(db, called)
     _add_usage(db, execution, change.usage)
     _end(db, numbers, change, execution)
-    forgotten = _forgotten(numbers, by_hand, place)
+    forgotten = _is_forgotten(numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
 
 
@@ -300,7 +300,7 @@ def _point(db: SqlSession, numbers: IdCache, change: RecordReplay) -> bool:
     place, asked = change.place, change.place.keys.reuse
     node = _stored_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
-        _replaced(db, asked, change.execution, artifact, own=reuse == asked)
+        _invalidate_callers_of_others(db, asked, change.execution, artifact, own=reuse == asked)
         db.rows("add_answer", {"asked": asked, "artifact": artifact, "across": reuse != asked})
     if node is None:
         new = db.rows("ahead", {"reuse": asked})[0][1]
@@ -440,7 +440,7 @@ def _by_hand_since(
     return None if forgotten is None else FORGOTTEN if forgotten else "invalidated"
 
 
-def _forgotten(numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
+def _is_forgotten(numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
     """Return whether a commit was of something forgotten; if so, drop the number of its code."""
     if by_hand != FORGOTTEN:
         return False
@@ -449,7 +449,7 @@ def _forgotten(numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
     return True
 
 
-def _outdated(db: SqlSession, began: Moment, use: CallDependency) -> bool:
+def _is_outdated(db: SqlSession, began: Moment, use: CallDependency) -> bool:
     """Return whether a used execution is INVALID or gone, or was replaced since its caller began.
 
     It was replaced if another artifact came in its place.
@@ -465,7 +465,9 @@ def _outdated(db: SqlSession, began: Moment, use: CallDependency) -> bool:
     return bool(db.rows("answered_since", {"asked": use.asked, "since": began.invalidations, "artifact": artifact}))
 
 
-def _replaced(db: SqlSession, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool) -> None:
+def _invalidate_callers_of_others(
+    db: SqlSession, reuse: bytes, execution: int, artifact: bytes | None, *, own: bool
+) -> None:
     """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
     params = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
     for (caller,) in db.rows("callers_of_others", params):

@@ -43,12 +43,12 @@ def _for_rows(query: str, count: int) -> str:
     return head + ", ".join([row] * count) + tail
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _bytes_of(found: Candidate) -> int:
-    return ROW_BYTES + len(found.payload or b"")
+def _bytes_of(candidate: Candidate) -> int:
+    return ROW_BYTES + len(candidate.payload or b"")
 
 
 class Connection:
@@ -78,7 +78,7 @@ class Connection:
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
-        self.connection.text_factory = _text
+        self.connection.text_factory = _decode_text
         for pragma in self._pragmas:
             self.connection.execute(pragma)
         self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
@@ -129,18 +129,18 @@ class Connection:
         """Return a value that changes when another connection commits."""
         return self.execute("PRAGMA data_version").fetchall()
 
-    def keep(self, keys: CallKeys, found: Candidate | None) -> None:
+    def keep(self, keys: CallKeys, candidate: Candidate | None) -> None:
         """Keep a row to return it again, if it is not too large."""
-        if found is None:
+        if candidate is None:
             self.absent = keys.reuse
             return
-        payload = found.payload
+        payload = candidate.payload
         if payload is not None and (type(payload) is not bytes or len(payload) > LARGEST_KEPT):
             return
-        self._room -= _bytes_of(found)
+        self._room -= _bytes_of(candidate)
         while self._room < 0:
             self._room += _bytes_of(self.kept.pop(next(iter(self.kept))))
-        self.kept[keys] = found
+        self.kept[keys] = candidate
 
     def rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """See `SqlSession.rows`."""

@@ -224,12 +224,12 @@ class SQLiteStorage:
 
     def _newest(self, connection: Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
         connection.drop_if_changed()
-        found = connection.kept.get(keys)
-        if found is None:
+        candidate = connection.kept.get(keys)
+        if candidate is None:
             number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
-            found = newest(connection, keys, number)
-            connection.keep(keys, found)
-        return found
+            candidate = newest(connection, keys, number)
+            connection.keep(keys, candidate)
+        return candidate
 
     def find(self, query: Query) -> Any:
         """See `Store.find`."""
@@ -258,7 +258,7 @@ class SQLiteStorage:
                 self._take_back(reader)
                 try:
                     reader.begin("BEGIN")
-                    return [reader.execute(READING[name], said).fetchall() for name, said in questions]
+                    return [reader.execute(READING[name], parameters).fetchall() for name, parameters in questions]
                 finally:
                     reader.take_back()
         except _FAULTS as error:
@@ -407,7 +407,7 @@ class SQLiteStorage:
             with self._reader.lock:
                 ask = self._reader.execute
                 pages, free, size = (
-                    ask(f"PRAGMA {each}").fetchone()[0] for each in ("page_count", "freelist_count", "page_size")
+                    ask(f"PRAGMA {pragma}").fetchone()[0] for pragma in ("page_count", "freelist_count", "page_size")
                 )
         except _FAULTS as error:
             raise self._fault(error) from error

@@ -181,7 +181,7 @@ class AnswerRules(Rules):
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         failed(store, EFFECT)
         assert others(store, EFFECT)[0].settled == 1
-        assert self.effect(store).found.settled == 1
+        assert self.effect(store).candidate.settled == 1
 
     # -- others --------------------------------------------------------------------------------------------------------
     def test_others_are_the_successes_newest_first_without_payloads(self, store: Store) -> None:

@@ -168,8 +168,8 @@ class ClaimRules(Rules):
         ran(store, EFFECT, "later")
         row = self.effect(store)
         assert row[:4] == (1, 1, "done", None)
-        assert (row.found.execution, row.found.payload, row.found.holds) == (1, b"sent", AN_EFFECT)
-        assert store.find(EffectQuery(digest("send"), F.keys, "default")).found == row.found._replace(settled=0)
+        assert (row.candidate.execution, row.candidate.payload, row.candidate.holds) == (1, b"sent", AN_EFFECT)
+        assert store.find(EffectQuery(digest("send"), F.keys, "default")).candidate == row.candidate._replace(settled=0)
 
     def test_an_effect_that_failed_or_is_unknown_or_withdrawn_is_known_as_such(self, store: Store) -> None:
         store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "failed"))])
@@ -189,7 +189,7 @@ class ClaimRules(Rules):
         """This happens if a server crashed before the intent was on its disk."""
         store.write([commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         row = self.effect(store)
-        assert (row.attempt, row.settled_attempts, row.outcome, row.found.payload) == (1, 1, "done", b"sent")
+        assert (row.attempt, row.settled_attempts, row.outcome, row.candidate.payload) == (1, 1, "done", b"sent")
         store.write([fail(EFFECT, effect=done(EFFECT, "unknown", 3))])
         assert self.effect(store)[:3] == (3, 1, "unknown")
 

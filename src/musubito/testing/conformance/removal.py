@@ -147,13 +147,13 @@ class RemovalRules(Rules):
         forget(store, "send")
         store.write([commit(EFFECT, "sent", began=began, holds=AN_EFFECT, effect=done(EFFECT))])
         row = self.effect(store)
-        assert (row.outcome, row.found and row.found.payload) == ("done", None)
+        assert (row.outcome, row.candidate and row.candidate.payload) == ("done", None)
 
     def test_a_forgotten_effect_stays_done_without_a_result(self, store: Store) -> None:
         store.write([intent("send", "me"), commit(EFFECT, "sent", holds=AN_EFFECT, effect=done(EFFECT))])
         forget(store, "send")
         row = self.effect(store)
-        assert (row.outcome, row.found and row.found.payload) == ("done", None)
+        assert (row.outcome, row.candidate and row.candidate.payload) == ("done", None)
 
     def test_several_nodes_are_forgotten_at_once(self, store: Store) -> None:
         for number, at in enumerate((F, G, H)):

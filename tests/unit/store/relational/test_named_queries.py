@@ -111,8 +111,8 @@ def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
 
 
 def test_each_query_has_a_line_that_says_what_it_answers():
-    folder = Path(named_queries.__file__).parents[1] / "sql"
-    text = (folder / "queries.sql").read_text()
+    folder = Path(named_queries.__file__).parents[1] / "sql" / "steps"
+    text = "".join(topic.read_text() for topic in folder.iterdir())
     headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
     assert [name for name, _ in headers] == list(QUERIES)
     assert len(set(QUERIES)) == text.count("-- name:")

@@ -1,0 +1,30 @@
+-- Attempts at external effects.
+
+-- name: effect
+-- What is known of an effect.
+SELECT attempt, settled, outcome, execution FROM _effects WHERE effect_key = :effect_key;
+
+-- name: intend
+-- An effect is about to run, unless this attempt was made already.
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
+VALUES (:effect_key, :operation, :attempt, 0, :at)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL,
+  execution = NULL
+WHERE _effects.attempt < :attempt;
+
+-- name: end_effect
+-- What became of an attempt, unless there is a later one; also if its intent was lost with a server that had not kept it.
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, outcome, outcome_at, execution)
+VALUES (:effect_key, :operation, :attempt, :settled, :began_at, :outcome, :at, :execution)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _effects.settled + excluded.settled,
+  outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution
+WHERE _effects.attempt <= excluded.attempt;
+
+-- name: effects_may_run_again
+-- The effects of executions that were invalidated by hand.
+UPDATE _effects SET outcome = 'failed'
+WHERE outcome = 'done' AND execution IN (SELECT value FROM json_each(:executions));
+
+-- name: executions_of_effects
+-- Those executions in a range that effects name.
+SELECT execution FROM _effects WHERE execution >= :first AND execution <= :last;

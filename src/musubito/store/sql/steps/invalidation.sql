@@ -1,0 +1,118 @@
+-- What becomes INVALID or STALE.
+
+-- name: newer_with_another_artifact
+-- Whether a reuse key was answered otherwise since.
+SELECT 1 FROM _executions
+WHERE reuse_key = :reuse AND id > :since AND outcome = 1 AND invalid = 0 AND (artifact IS NULL OR artifact IS NOT :artifact)
+LIMIT 1;
+
+-- name: invalidated_since
+-- Whether an operation or a node was forgotten by hand after a moment (1), or only invalidated (0); NULL if neither.
+SELECT max(forgotten) FROM _invalidations WHERE id > :since AND (operation = :operation OR node = :node);
+
+-- name: callers_of_others
+-- Executions that called, under this reuse key, something with another artifact.
+SELECT u.execution FROM _executions x JOIN _uses u ON u.called = x.id
+WHERE x.reuse_key = :reuse AND (:own OR u.asked = x'') AND x.id <> :execution
+  AND (x.artifact IS NULL OR x.artifact IS NOT :artifact)
+UNION
+SELECT u.execution FROM _uses u JOIN _executions x ON x.id = u.called
+WHERE u.asked = :reuse AND u.asked <> x'' AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
+
+-- name: set_invalid
+-- An execution and all that called it, directly or through others, become INVALID; external effects stand.
+WITH RECURSIVE outward (id) AS (
+  SELECT id FROM _executions WHERE id = :execution AND holds & 8 = 0
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+
+-- name: set_invalid_by_hand
+-- These executions become INVALID, whatever they are.
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0;
+
+-- name: set_callers_invalid
+-- All that called one of these executions, directly or through others, becomes INVALID; external effects stand.
+WITH RECURSIVE outward (id) AS (
+  SELECT u.execution FROM _uses u JOIN _executions e ON e.id = u.execution
+  WHERE u.called IN (SELECT value FROM json_each(:executions)) AND e.holds & 8 = 0
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+
+-- name: mark_stale
+-- All nodes below a node along data edges become STALE.
+WITH RECURSIVE below (id) AS (
+  SELECT child FROM _edges WHERE parent = :node AND kind = 0
+  UNION
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+)
+INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
+
+-- name: mark_stale_below_invalid
+-- All nodes below those whose answer is INVALID become STALE, along data edges.
+WITH RECURSIVE below (id) AS (
+  SELECT g.child FROM _nodes n JOIN _executions e ON e.id = n.execution JOIN _edges g ON g.parent = n.id AND g.kind = 0
+  WHERE e.invalid = 1
+  UNION
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+)
+INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
+
+-- name: unstale
+-- A node is answered again.
+DELETE FROM _stale WHERE node = :node;
+
+-- name: invalidate_operation
+-- All executions of an operation. Looks through them all: it is done by hand.
+SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.operation = :operation;
+
+-- name: invalidate_node
+-- All executions that ran at a node, and the one it points at.
+SELECT e.id FROM _executions e WHERE e.node = :node
+UNION
+SELECT x.id FROM _nodes n JOIN _executions x ON x.id = n.execution WHERE n.id = :node;
+
+-- name: add_invalidation
+-- Remember what was invalidated or forgotten by hand.
+INSERT INTO _invalidations (operation, node, forgotten) VALUES (:operation, :node, :forgotten);
+
+-- name: add_answer
+-- Remember that this artifact was given again, under a reuse key that has several.
+INSERT INTO _invalidations (asked, artifact)
+SELECT :asked, :artifact
+WHERE :across OR EXISTS (
+  SELECT 1 FROM _executions WHERE reuse_key = :asked AND outcome = 1 AND (artifact IS NULL OR artifact IS NOT :artifact)
+);
+
+-- name: answered_since
+-- Whether a reuse key was answered by another artifact after a moment.
+SELECT 1 FROM _invalidations
+WHERE id > :since AND asked = :asked AND (artifact IS NULL OR artifact IS NOT :artifact) LIMIT 1;
+
+-- name: set_replaced_invalid
+-- What one of these executions, which are gone, had replaced becomes INVALID, and all that called it: it would answer in
+-- their place.
+WITH RECURSIVE outward (id) AS (
+  SELECT x.id FROM _executions f JOIN _executions x ON x.reuse_key = f.reuse_key AND x.id < f.id
+  WHERE f.id IN (SELECT value FROM json_each(:executions)) AND x.invalid = 0 AND x.holds & 8 = 0
+    AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact)
+  UNION
+  SELECT u.execution FROM outward o
+  JOIN _uses u ON u.called = o.id
+  JOIN _executions e ON e.id = u.execution
+  WHERE e.holds & 8 = 0
+)
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+
+-- name: invalidated_nodes
+-- Those nodes that were invalidated by hand: what runs there just now goes by that.
+SELECT node FROM _invalidations WHERE node IS NOT NULL;

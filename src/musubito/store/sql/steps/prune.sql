@@ -1,0 +1,203 @@
+-- What nothing needs, and what is erased by hand.
+
+-- name: forget_executions
+-- These executions without their contents.
+UPDATE _executions SET payload = NULL, error = CASE WHEN error IS NULL THEN NULL ELSE :forgotten END,
+  not_replayable = :forgotten, invalid = 1
+WHERE id IN (SELECT value FROM json_each(:executions));
+
+-- name: size_of_executions
+-- How many bytes of contents lie in the rows of these executions.
+SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
+FROM _executions WHERE id IN (SELECT value FROM json_each(:executions));
+
+-- name: forget_reads
+-- What these executions read, but for the fact that somebody had answered: an effect goes by that.
+DELETE FROM _reads WHERE execution IN (SELECT value FROM json_each(:executions)) AND kind <> 'answer';
+
+-- name: forget_artifacts
+-- Remove the artifacts that none but forgotten executions gave.
+DELETE FROM _artifacts WHERE (namespace, digest) IN (
+  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL
+  EXCEPT
+  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.not_replayable IS NOT :forgotten AND e.payload IS NULL
+)
+RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
+
+-- name: forget_inputs
+-- Remove the inputs of nodes that none but forgotten executions ran at or answer, and what is left of files.
+DELETE FROM _inputs WHERE (operation, input_hash) IN (
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable = :forgotten)
+    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable = :forgotten)
+  EXCEPT
+  SELECT n.operation, n.input_hash FROM _nodes n
+  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable IS NOT :forgotten)
+    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable IS NOT :forgotten)
+) OR (operation, input_hash) IN (
+  -- Texts of files that no execution has read.
+  SELECT operation, input_hash FROM _inputs
+  EXCEPT SELECT operation, input_hash FROM _nodes
+  EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
+)
+RETURNING length(body);
+
+-- name: forget_inputs_of_operation
+-- Remove all inputs of an operation.
+DELETE FROM _inputs WHERE operation = :operation RETURNING length(body);
+
+-- name: forget_code
+-- Remove the texts of code that none but forgotten executions had, be it that they ran at a node or answer there.
+DELETE FROM _code_parts WHERE code IN (
+  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.not_replayable = :forgotten
+  UNION
+  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.not_replayable = :forgotten
+  EXCEPT
+  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+  EXCEPT
+  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution
+  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+);
+
+-- name: forget_tags
+-- A run without what its user said of it.
+UPDATE _runs SET tags = NULL WHERE run_id = :run;
+
+-- name: retire
+-- An execution that nothing seems to need is about to be removed, unless it is an effect.
+INSERT INTO _retired (execution, prune)
+SELECT id, :prune FROM _executions WHERE id = :execution AND invalid = 0 AND holds & 8 = 0
+ON CONFLICT (execution) DO UPDATE SET prune = excluded.prune;
+
+-- name: retired_among
+-- Those executions in a range that one prune has retired, and that are not INVALID.
+SELECT r.execution FROM _retired r JOIN _executions e ON e.id = r.execution
+WHERE r.execution BETWEEN :first AND :last AND r.prune = :prune AND e.invalid = 0;
+
+-- name: revive
+-- An execution that was retired stays, and so do those that came after it under its widest key: it must not answer in
+-- their place.
+DELETE FROM _retired
+WHERE EXISTS (SELECT 1 FROM _retired WHERE execution = :execution) AND execution IN (
+  SELECT id FROM _executions WHERE id = :execution
+  UNION
+  SELECT l.id FROM _executions e JOIN _executions l ON l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id
+  WHERE e.id = :execution
+  UNION
+  SELECT l.id FROM _executions e
+  JOIN _executions l ON l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+  WHERE e.id = :execution
+)
+RETURNING execution;
+
+-- name: dismiss
+-- An execution that is still retired by this prune becomes INVALID, unless it is a success in whose place an older
+-- and other one would answer: that may have been retired by another prune since.
+UPDATE _executions SET invalid = 1
+WHERE id = :execution AND EXISTS (SELECT 1 FROM _retired WHERE execution = :execution AND prune = :prune)
+  AND (outcome <> 1 OR NOT EXISTS (
+    SELECT 1 FROM _executions e JOIN _executions o ON o.cross_key = coalesce(e.cross_key, e.reuse_key)
+    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+    UNION ALL
+    SELECT 1 FROM _executions e
+    JOIN _executions o ON o.reuse_key = coalesce(e.cross_key, e.reuse_key) AND o.cross_key IS NULL
+    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+  ));
+
+-- name: forget_retired
+-- An execution that was dismissed is not retired any more.
+DELETE FROM _retired WHERE execution = :execution AND prune = :prune;
+
+-- name: prune_retired
+-- What was retired and became INVALID otherwise.
+DELETE FROM _retired WHERE execution = :execution;
+
+-- name: bare_node
+-- A node that nothing ran at, hangs on or was asked for at, and that points at nothing valid.
+SELECT id FROM _nodes
+WHERE node_id = :node AND listed = 1
+  AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution AND e.invalid = 0)
+  AND NOT EXISTS (SELECT 1 FROM _edges g WHERE g.parent = _nodes.id)
+  AND id NOT IN (SELECT node FROM _executions WHERE id > :since)
+  AND id NOT IN (SELECT node FROM _uses WHERE execution > :since);
+
+-- name: prune_node
+-- Remove a node.
+DELETE FROM _nodes WHERE id = :node;
+
+-- name: strip_node
+-- A node becomes a stub, of which nothing is known but its id.
+UPDATE _nodes SET reuse_key = NULL, operation = NULL, code = NULL, input_hash = NULL, step_type = NULL, sample = 0,
+  arguments = NULL, execution = NULL
+WHERE id = :node;
+
+-- name: prune_edges
+-- Remove the edges that lead to a node.
+DELETE FROM _edges WHERE child = :node;
+
+-- name: prune_execution
+-- Remove an execution that is INVALID, no effect and not the newest, and that no other one has called.
+DELETE FROM _executions
+WHERE id = :execution AND invalid = 1 AND holds & 8 = 0 AND id < (SELECT max(id) FROM _executions)
+  AND NOT EXISTS (SELECT 1 FROM _uses WHERE called = :execution)
+RETURNING node, coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0);
+
+-- name: prune_uses
+-- Remove what an execution called.
+DELETE FROM _uses WHERE execution = :execution;
+
+-- name: prune_reads
+-- Remove what an execution read.
+DELETE FROM _reads WHERE execution = :execution;
+
+-- name: prune_attempts
+-- Remove the samples before an execution.
+DELETE FROM _attempts WHERE execution = :execution;
+
+-- name: prune_usage
+-- Remove what an execution has used.
+DELETE FROM _usage WHERE execution = :execution;
+
+-- name: list_node
+-- A node that may have lost its executions is found by its own id from now on, and does not point at the one that it
+-- has lost.
+UPDATE _nodes SET listed = 1, execution = nullif(execution, :execution) WHERE id = :node;
+
+-- name: prune_calls
+-- Remove the calls of a run.
+DELETE FROM _calls WHERE run_id = :run;
+
+-- name: prune_call
+-- Remove one call of a run.
+DELETE FROM _calls WHERE run_id = :run AND call = :call;
+
+-- name: prune_run
+-- Remove a run.
+DELETE FROM _runs WHERE run_id = :run;
+
+-- name: prune_artifact
+-- Remove an artifact that nothing has given again since.
+DELETE FROM _artifacts WHERE namespace = :namespace AND digest = :digest
+  AND NOT EXISTS (SELECT 1 FROM _executions WHERE id > :since AND artifact = :digest)
+RETURNING size;
+
+-- name: prune_input
+-- Remove an input that nothing was given again since.
+DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash AND NOT EXISTS (
+  SELECT 1 FROM _executions e JOIN _nodes n ON n.id = e.node
+  WHERE e.id > :since AND n.operation = :operation AND n.input_hash = :input_hash
+)
+RETURNING length(body);
+
+-- name: prune_part
+-- Remove a piece of stored inputs.
+DELETE FROM _parts WHERE id = :id RETURNING length(body);
+
+-- name: prune_code
+-- Remove the texts of code that no node has.
+DELETE FROM _code_parts WHERE code NOT IN (SELECT code FROM _nodes WHERE code IS NOT NULL);
