@@ -7,7 +7,6 @@ import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from langgraph.graph import StateGraph
 
@@ -130,8 +129,7 @@ def plan_of(graph: Any, given: Any, module: str) -> Plan:
         raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
     if LINEAGE not in graph.channels:
         graph = wrapped_compiled(graph, Settings(home=module))
-    thread = {"configurable": {"thread_id": str(uuid4())}} if graph.checkpointer else None
-    return musubito_plan(graph, given, thread)
+    return musubito_plan(graph, given)
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:

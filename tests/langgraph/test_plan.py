@@ -31,6 +31,7 @@ from langgraph.types import CachePolicy, Command, Send, interrupt
 
 from musubito import CallRecord, MusubitoEngine, MusubitoError, ReplayReason, StepConfiguration, StepType, run
 from musubito.lineage import Cost, Plan
+from musubito.lineage.plan import REPLAY, RUN
 from musubito_langgraph import musubito_graph, musubito_plan
 from tests.langgraph.equivalence import Subject, graph_of
 from tests.langgraph.models import Calls, ScriptedModel
@@ -815,3 +816,12 @@ def test_a_saver_that_was_never_used_stays_so(engine: MusubitoEngine, tmp_path: 
         held = dump()
         musubito_plan(graph, {"n": 0}, thread)
         assert dump() == held
+
+
+def test_without_a_config_a_graph_with_checkpoints_is_asked_in_a_new_thread(engine: MusubitoEngine) -> None:
+    builder = StateGraph(MessagesState).add_node("say", lambda _: {"messages": [AIMessage("hi", id="a")]})
+    graph = musubito_graph(builder.add_edge(START, "say").compile(name="g", checkpointer=InMemorySaver()))
+    given = {"messages": [HumanMessage("x", id="x")]}
+    assert [line.outcome for line in graph.explain(given).lines] == [RUN]
+    graph.invoke(given, {"configurable": {"thread_id": "1"}})
+    assert [line.outcome for line in graph.explain(given).lines] == [REPLAY]

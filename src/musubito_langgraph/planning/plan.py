@@ -7,6 +7,7 @@ import copy
 from collections.abc import Collection, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any
+from uuid import uuid4
 
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import StateGraph
@@ -32,6 +33,8 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
     No node, router, model or tool runs. Nothing is written to the store of results, or to what the graph itself keeps:
     its checkpoints, its store, its cache. Callbacks hear nothing.
 
+    Without a config, a graph that keeps checkpoints is asked in a new thread.
+
     Replays are followed as far as they go. Steps past a node that would run are unknown, since they depend on its
     result. Failures are not foreseen. Reducers and validation of the state do run, since they make the state of the
     results.
@@ -45,6 +48,8 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
         raise TypeError(f"musubito_plan takes a graph that musubito_graph has wrapped, not {graph!r}")
     if asyncio._get_running_loop() is not None:
         raise MusubitoError("musubito_plan blocks: call it as `await asyncio.to_thread(musubito_plan, graph, ...)`")
+    if config is None and graph.checkpointer:
+        config = {"configurable": {"thread_id": str(uuid4())}}
     config = _compat.without_callbacks(config or {})
     return copy_context().run(_plan, graph, _own(input), config, context)
 

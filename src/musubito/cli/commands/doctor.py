@@ -72,7 +72,7 @@ def command(ctx: click.Context, json_: bool) -> None:
         context.json({"checks": checks, "counts": counts, "never_replayed": never})
     else:
         for check in checks:
-            mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
+            mark = ("✗ ", "red") if not check.fine else ("! ", "yellow") if check.which else ("✓ ", "green")
             context.print_text(clean(check.says), prefix=Text.assemble(mark, (f"{check.name:<12}", "bold")))
             for finding in check.which[:SHOWN]:
                 context.print_text(clean(finding), prefix="    ")
