@@ -435,6 +435,9 @@ class NodeCall:
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> tuple[RunnableConfig, EventRecorder]:
         """Begin to run; return the config to run with, and the recorder of what the call emits."""
+        if self._code is not None and not self._is_same(self._code):
+            # The input changed while it was identified: what its objects are now tells nothing of its digest.
+            self._same = None
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()

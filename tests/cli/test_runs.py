@@ -38,6 +38,18 @@ def test_after_a_prune_it_does_not_say_that_nothing_ran(musubito: Musubito, tmp_
     assert "The history has no run any more" in musubito("--db", "m.db", "show", "last").stderr
 
 
+def test_a_moment_that_no_calendar_has_is_shown_as_a_number(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=lambda: 1.8e12) as engine:
+        engine.execute("step", {}, lambda: 0)
+    for arguments in (("runs",), ("show", "last"), ("show", "step"), ("diff", "last", "last")):
+        shown = musubito("--db", "m.db", *arguments)
+        assert shown.exit_code == 0
+        assert "1.8e+12 s" in shown.stdout
+    with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
+        connection.execute("UPDATE _executions SET started_at = 1e300")
+    assert "1e+300 s" in musubito("--db", "m.db", "show", "step").stdout
+
+
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
     as_golden("runs", musubito("--db", str(world.path), "runs", "--json").stdout)
 

@@ -20,6 +20,7 @@ from langgraph.runtime import Runtime
 from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
 from musubito.errors import EncodingError
 from musubito_langgraph import musubito_graph
+from musubito_langgraph.same_objects import SameObjects
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 did: list[Any] = []
@@ -229,3 +230,37 @@ def test_a_message_that_is_changed_back_while_the_node_runs(engine: MusubitoEngi
     thread.join(20)
     assert graph.invoke({"messages": [HumanMessage("to alice")]})["messages"][-1].content == "note to alice"
     assert did == ["to bob", "to alice"]
+
+
+def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
+    engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message, runs, over, objects_of = HumanMessage("to bob"), threading.Event(), threading.Event(), SameObjects.of
+
+    def note(state: MessagesState) -> dict[str, Any]:
+        runs.set()
+        over.wait(20)
+        did.append(state["messages"][-1].content)
+        return {"messages": [AIMessage(f"note {did[-1]}")]}
+
+    def between_changes(given: Any) -> SameObjects | None:
+        message.content = "to alice"
+        objects = objects_of(given)
+        message.content = "to bob"
+        return objects
+
+    def back() -> None:
+        runs.wait(20)
+        message.content = "to alice"
+        over.set()
+
+    builder = StateGraph(MessagesState).add_node("note", note).add_edge(START, "note")
+    graph = musubito_graph(builder.compile(), engine=engine)
+    monkeypatch.setattr(SameObjects, "of", between_changes)
+    thread = threading.Thread(target=back)
+    thread.start()
+    graph.invoke({"messages": [message]})
+    thread.join(20)
+    monkeypatch.undo()
+    assert graph.invoke({"messages": [HumanMessage("to bob")]})["messages"][-1].content == "note to bob"
+    assert did == ["to alice", "to bob"]

@@ -129,13 +129,30 @@ def tokens_by_model(cost: Cost) -> str:
 
 def when(time: float | None) -> str:
     """Return a moment in local time, or an empty text for None."""
-    return "" if time is None else datetime.fromtimestamp(time, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if time is None:
+        return ""
+    moment = _local(time)
+    return _no_moment(time) if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def lately(time: float) -> str:
     """Return a moment of today by its hour, an older one by its day."""
-    then, now = datetime.fromtimestamp(time, UTC).astimezone(), datetime.now(UTC).astimezone()
+    then, now = _local(time), datetime.now(UTC).astimezone()
+    if then is None:
+        return _no_moment(time)
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d")
+
+
+def _local(time: float) -> datetime | None:
+    """Return a moment in local time, or None if no calendar has it: a clock may have counted milliseconds."""
+    try:
+        return datetime.fromtimestamp(time, UTC).astimezone()
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _no_moment(time: float) -> str:
+    return f"{time:g} s"
 
 
 def ago(time: float, now: float) -> str:
