@@ -16,7 +16,8 @@ from musubito.adapter import check_inputs
 from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
-from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
+from musubito_langgraph.node import Node
+from musubito_langgraph.nodes import recorded_branch, recorded_node
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 from musubito_langgraph.tasks import recorded_entrypoint

@@ -9,35 +9,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from functools import partial
+from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
 from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
-from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_policy
+from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.lineage_channel import (
     RELEASED,
     SubgraphContext,
     TaskContext,
-    UpstreamRef,
-    external,
     inside,
-    is_let_go,
     origins_of,
-    parents_of,
     standing_in,
     surrounding,
-    turn_of,
 )
 from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, reaches
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
-from musubito_langgraph.settings import Settings, invocation_of
+from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
 from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tool_failures import identity_of_error
@@ -45,75 +38,9 @@ from musubito_langgraph.tools import recorded_tools, seen_by_tools
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
+from musubito_langgraph.node import Node
 
-__all__ = ["Node", "recorded_branch", "recorded_node"]
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of a graph: its name, its triggers, and how it may be replayed."""
-
-    graph: str
-    path: str
-    """The path of the node in the outermost graph; its last part is the node's name."""
-    triggers: Mapping[str, tuple[str, ...]]
-    """The triggers of all nodes of the node's graph."""
-    semantics: StepConfiguration
-    settings: Settings
-    has_its_own_say: bool = False
-    """True if the node's configuration was given for this very node."""
-
-    @property
-    def name(self) -> str:
-        """Return the name that LangGraph knows the node by."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def operation(self) -> str:
-        """Return the name that the lineage knows the node by."""
-        return f"{self.graph}/{self.path}"
-
-    def run(self, standing: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
-        """Return a function that finds the run of a task of this node."""
-        if standing is None:
-            return self._run_of_its_own
-        return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
-
-    def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
-        return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
-
-    def parents(self, standing: TaskContext | None, number: int = 0) -> tuple[UpstreamRef, ...]:
-        """Return the parents of a task of this node, or of a part of the task.
-
-        The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
-        """
-        if standing is None:
-            return ()
-        if number == 0:
-            return parents_of(standing, self.name, self.triggers)
-        return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
-
-    def place(self, standing: TaskContext | None, number: int = 0) -> CallSite:
-        """Return the place of a task of this node, or of a part of the task."""
-        parents = self.parents(standing, number)
-        turn = partial(turn_of, standing) if number == 0 else None
-        return CallSite(parents, self.run(standing), turn, self.is_released(standing, parents))
-
-    def is_released(self, standing: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
-        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
-        return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
-
-    def tries(self, standing: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
-        """Note the function that returns the steps that failed, for the case that this task fails."""
-        if standing is not None:
-            standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
-
-    def came_to_be(
-        self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...], number: int = 0, count: int = 1
-    ) -> None:
-        """Note the parents of what follows this task, or of what follows one of its parts."""
-        if standing is not None:
-            standing.loop.done[standing.task if number == count - 1 else f"{standing.task}:{number + 1}"] = origins
+__all__ = ["recorded_branch", "recorded_node"]
 
 
 def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:

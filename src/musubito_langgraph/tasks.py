@@ -27,7 +27,7 @@ from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
-    from musubito_langgraph.nodes import Node
+    from musubito_langgraph.node import Node
 
 __all__ = ["recorded_calls", "recorded_entrypoint"]
 

@@ -18,7 +18,7 @@ from musubito_langgraph.stand_in import StandIn
 from musubito_langgraph.tool_failures import NotCalled, was_called
 
 if TYPE_CHECKING:
-    from musubito_langgraph.nodes import Node
+    from musubito_langgraph.node import Node
 
 __all__ = ["recorded_tools", "seen_by_tools"]
 

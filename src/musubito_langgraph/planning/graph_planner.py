@@ -23,7 +23,8 @@ from musubito import MusubitoEngine, ReplayReason
 from musubito.adapter import ReadOnlyEngine, current_engine
 from musubito.lineage.plan import Estimates, PlanLine
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.nodes import Node, NodeRunnable, RecordedCallable, Router, Subgraph
+from musubito_langgraph.node import Node
+from musubito_langgraph.nodes import NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead, OverlaySaver
 from musubito_langgraph.planning.planning_nodes import (
     Ground,
