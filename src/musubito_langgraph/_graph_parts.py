@@ -28,8 +28,6 @@ from musubito_langgraph._compat import (
     PregelProtocol,
     Runnable,
     RunnableCallable,
-    RunnableSeq,
-    RunnableSequence,
     RunnableSerializable,
     Send,
     channels_in,
@@ -51,7 +49,6 @@ __all__ = [
     "is_functional",
     "is_tool_node",
     "only_writes",
-    "parts_of",
     "raising",
     "recorded_parts",
     "runs_tools_alone",
@@ -80,11 +77,6 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
     made.func = branch._route
     made.afunc = branch._aroute
     return made
-
-
-def parts_of(bound: Any) -> list[Any]:
-    """Return the parts of a node that is a sequence, else the node alone."""
-    return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
 
 
 def only_writes(bound: Any) -> bool:

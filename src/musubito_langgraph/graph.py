@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -17,10 +17,9 @@ from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.node import Node
-from musubito_langgraph.nodes import recorded_branch, recorded_node
+from musubito_langgraph.node_kinds import EDGE, kind_of, replaced, step_names
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
-from musubito_langgraph.tasks import recorded_entrypoint
 
 __all__ = ["musubito_graph", "plan_of", "wrapped_compiled"]
 
@@ -83,41 +82,12 @@ def musubito_graph(
 
 def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     """Return a compiled graph wrapped with these settings."""
-    functions = set[str]()
-    checked_names(settings.steps, set(_names(graph, "", functions)), functions)
+    checked_names(settings.steps, dict(step_names(graph)))
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     made = _wrapped(graph, name, "", settings)
     made.explain = functools.partial(musubito_plan, made)
     return made
-
-
-def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
-    """Yield the names of a graph's steps, without the graph's own name.
-
-    `functions` collects the names of the steps that may call tasks.
-    """
-    for name, node in graph.nodes.items():
-        path = prefix + name
-        parts = _graph_parts.parts_of(node.bound)
-        if not _graph_parts.only_writes(node.bound) and not all(isinstance(part, _compat.Pregel) for part in parts):
-            yield path
-            functions.add(path)
-        yield from (f"{path}:{number + 1}" for number in range(len(_graph_parts.recorded_parts(parts)) - 1))
-        for part in parts:
-            # A graph that was wrapped by itself has settings of its own.
-            if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:
-                yield from _names(part, f"{path}/", functions)
-            if _graph_parts.is_tool_node(part) and _graph_parts.runs_tools_alone(part):
-                yield from (f"{path}.{tool}" for tool in _graph_parts.tools_of(part))
-        for writer in node.flat_writers:
-            branch = _graph_parts.branch_of(writer)
-            if branch is not None:
-                yield f"{path}:{_router(branch)}"
-
-
-def _router(branch: _compat.BranchSpec) -> str:
-    return getattr(branch.path, "name", None) or "condition"
 
 
 def plan_of(graph: Any, given: Any, module: str) -> Plan:
@@ -198,35 +168,11 @@ def _wrapped_node(
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
     if said is not None:
         changes["metadata"] = metadata or None
-
-    def subgraph(inner: Any) -> Any:
-        if LINEAGE in inner.channels:
-            return inner
-        return _wrapped(inner, node.graph, f"{node.path}/", node.settings)
-
-    if _graph_parts.only_writes(spec.bound):
-        pass
-    elif _graph_parts.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
-        changes["bound"] = recorded_entrypoint(spec.bound, node)
-    else:
-        changes["bound"] = recorded_node(spec.bound, node, subgraph)
-        if isinstance(spec.bound, _compat.Pregel):
-            changes["subgraphs"] = [changes["bound"]._graph]
-    return spec.copy(changes)
+    return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
 
 
 def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
-    writers: list[Any] = []
-    for writer in spec.flat_writers:
-        branch = _graph_parts.branch_of(writer)
-        if branch is not None:
-            name = _router(branch)
-            # The `inputs` of a node do not hold for the router that decides after the node.
-            semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
-            recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
-            writers.append(_graph_parts.writer_of(writer, recorded))
-        else:
-            writers.append(writer)
+    writers: list[Any] = [EDGE.wrap(writer, node) if EDGE.matches(writer) else writer for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     return [*writers, LineageWrite(last, node.name, triggers)]

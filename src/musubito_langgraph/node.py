@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from musubito import MusubitoEngine, StepConfiguration
@@ -25,7 +25,7 @@ __all__ = ["Node"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a graph: its name, its triggers, and how it may be replayed."""
+    """A node of a graph, or a part of one: its name, its triggers, and how it may be replayed."""
 
     graph: str
     path: str
@@ -36,6 +36,10 @@ class Node:
     settings: Settings
     has_its_own_say: bool = False
     """True if the node's configuration was given for this very node."""
+    number: int = 0
+    """The position among the parts of a node that is a sequence."""
+    count: int = 1
+    """The number of these parts."""
 
     @property
     def name(self) -> str:
@@ -47,6 +51,24 @@ class Node:
         """Return the name that the lineage knows the node by."""
         return f"{self.graph}/{self.path}"
 
+    @property
+    def is_last(self) -> bool:
+        """Tell whether the output is the output of the node."""
+        return self.number == self.count - 1
+
+    @property
+    def step_name(self) -> str:
+        """Return the name of the step: the last part has the name of the node, any other part its number as well."""
+        return self.operation if self.is_last else f"{self.operation}:{self.number + 1}"
+
+    def part(self, number: int, count: int) -> Node:
+        """Return one of `count` parts of this node.
+
+        Only the first part is given a state, so `inputs` applies to no other.
+        """
+        semantics = replace(self.semantics, inputs=None) if number else self.semantics
+        return replace(self, semantics=semantics, number=number, count=count)
+
     def run(self, standing: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """Return a function that finds the run of a task of this node."""
         if standing is None:
@@ -56,21 +78,22 @@ class Node:
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
         return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
 
-    def parents(self, standing: TaskContext | None, number: int = 0) -> tuple[UpstreamRef, ...]:
-        """Return the parents of a task of this node, or of a part of the task.
+    def parents(self, standing: TaskContext | None) -> tuple[UpstreamRef, ...]:
+        """Return the parents of a task of this node.
 
         The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
         """
         if standing is None:
             return ()
-        if number == 0:
+        if self.number == 0:
             return parents_of(standing, self.name, self.triggers)
-        return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
+        before = standing.loop.done.get(f"{standing.task}:{self.number}")
+        return before or (external("a part of", self.name, str(self.number)),)
 
-    def place(self, standing: TaskContext | None, number: int = 0) -> CallSite:
-        """Return the place of a task of this node, or of a part of the task."""
-        parents = self.parents(standing, number)
-        turn = partial(turn_of, standing) if number == 0 else None
+    def place(self, standing: TaskContext | None) -> CallSite:
+        """Return the place of a task of this node."""
+        parents = self.parents(standing)
+        turn = partial(turn_of, standing) if self.number == 0 else None
         return CallSite(parents, self.run(standing), turn, self.is_released(standing, parents))
 
     def is_released(self, standing: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
@@ -82,9 +105,7 @@ class Node:
         if standing is not None:
             standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
 
-    def came_to_be(
-        self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...], number: int = 0, count: int = 1
-    ) -> None:
-        """Note the parents of what follows this task, or of what follows one of its parts."""
+    def came_to_be(self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...]) -> None:
+        """Note the parents of what follows this task, or of the next part of its node."""
         if standing is not None:
-            standing.loop.done[standing.task if number == count - 1 else f"{standing.task}:{number + 1}"] = origins
+            standing.loop.done[standing.task if self.is_last else f"{standing.task}:{self.number + 1}"] = origins

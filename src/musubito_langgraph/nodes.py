@@ -1,18 +1,16 @@
-"""Make steps of a graph's nodes, conditional edges and tools.
+"""Run the nodes and conditional edges of a wrapped graph as steps.
 
-A node's runnable is replaced by a runnable that does the same, and that LangGraph cannot distinguish from it. A
-function keeps its type, name and signature. The parts of a sequence are replaced one by one, so that tracers see no
-other runs.
+`musubito_langgraph.node_kinds` decides which of these classes stands for which node.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
@@ -32,64 +30,14 @@ from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, reaches
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
-from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tool_failures import identity_of_error
-from musubito_langgraph.tools import recorded_tools, seen_by_tools
+from musubito_langgraph.tools import seen_by_tools
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
-from musubito_langgraph.node import Node
+    from musubito_langgraph.node import Node
 
-__all__ = ["recorded_branch", "recorded_node"]
-
-
-def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:
-    """Return a runnable that does the same as `bound`, as a step; `subgraph` wraps a graph that is a node."""
-    if isinstance(bound, _compat.Pregel):
-        return Subgraph(subgraph(bound), node)
-    if isinstance(bound, RunnableSequence):
-        return RunnableSequence(*_elements(bound.steps, node, subgraph), name=bound.name)
-    if isinstance(bound, _compat.RunnableSeq):
-        sequence: Any = _graph_parts.copied(bound)
-        sequence.steps = _elements(bound.steps, node, subgraph)
-        return cast("Runnable[Any, Any]", sequence)
-    if isinstance(bound, _compat.RunnableCallable):
-        return cast("Runnable[Any, Any]", _recorded_callable(bound, node))
-    if _graph_parts.is_remote(bound):
-        return bound
-    return NodeRunnable(bound, node, 0, 1, _step(bound, node, node.operation))
-
-
-def _elements(parts: Sequence[Any], node: Node, subgraph: Callable[[Any], Any]) -> list[Any]:
-    recorded = _graph_parts.recorded_parts(parts)
-    made: list[Any] = list(parts)
-    for number, place in enumerate(recorded):
-        made[place] = _element(parts[place], node, number, len(recorded), subgraph)
-    return made
-
-
-def _element(
-    bound: Runnable[Any, Any], node: Node, number: int, count: int, subgraph: Callable[[Any], Any]
-) -> Runnable[Any, Any]:
-    """Return a part of a sequence as a step.
-
-    The last part has the name of the node; any other part has its number as well.
-    """
-    if isinstance(bound, _compat.Pregel):
-        return Subgraph(subgraph(bound), node, number, count)
-    if _graph_parts.is_remote(bound):
-        return bound
-    name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
-    if number:
-        # A later part of a sequence is not given a state, so `inputs` does not apply to it.
-        node = replace(node, semantics=replace(node.semantics, inputs=None))
-    return NodeRunnable(bound, node, number, count, _step(bound, node, name))
-
-
-def _step(code: Any, node: Node, name: str, state_of: Any = None) -> GraphStep:
-    anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
-    calls = recorded_calls(node)
-    return GraphStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+__all__ = ["Answering", "NodeRunnable", "RecordedCallable", "Router", "Subgraph"]
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -183,13 +131,6 @@ def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
 register_policy(StandIn, _of_stand_in)
 
 
-def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
-    step = _step(bound, node, node.operation, bound)
-    runs_tools = _graph_parts.is_tool_node(bound) and _graph_parts.runs_tools_alone(bound)
-    behind = recorded_tools(bound, node) if runs_tools else Answering(bound)
-    return RecordedCallable(behind, musubito_node=node, musubito_step=step)
-
-
 def _held(state: Any, config: RunnableConfig) -> Any:
     """Return the state that a node is given, as it is now.
 
@@ -203,9 +144,7 @@ def _held(state: Any, config: RunnableConfig) -> Any:
     return copy.copy(state) if isinstance(state, BaseModel) or is_dataclass(state) else state
 
 
-def _came_to_be(
-    node: Node, standing: TaskContext | None, attempt: NodeCall, output: Any, number: int = 0, count: int = 1
-) -> None:
+def _came_to_be(node: Node, standing: TaskContext | None, attempt: NodeCall, output: Any) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
     if attempt.releases and not attempt.step.is_tool_node:
@@ -214,7 +153,7 @@ def _came_to_be(
             standing.loop.releasing.add(standing.task)
     if not origins:
         return
-    node.came_to_be(standing, origins, number, count)
+    node.came_to_be(standing, origins)
     attempt.tell_tracers()
     around = surrounding()
     if around is not None and _graph_parts.leaves_graph(output):
@@ -225,17 +164,15 @@ def _came_to_be(
 
 
 class NodeRunnable(RecordedRunnable):
-    """A Runnable that is a node, or one of the `count` parts of a sequence that is a node."""
+    """A Runnable that is a node, or a part of a sequence that is a node."""
 
-    def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: GraphStep) -> None:
+    def __init__(self, bound: Runnable[Any, Any], node: Node, step: GraphStep) -> None:
         super().__init__(bound, step)
         _graph_parts.drawn_as(self, bound)
         self._node = node
-        self._number = number
-        self._count = count
 
     def _place(self, config: RunnableConfig) -> CallSite:
-        return self._node.place(standing_in(config), self._number)
+        return self._node.place(standing_in(config))
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         attempt = super()._attempt(value, config, kwargs)
@@ -243,11 +180,7 @@ class NodeRunnable(RecordedRunnable):
         return attempt
 
     def _ended(self, attempt: NodeCall, output: Any) -> None:
-        standing = standing_in(attempt.config)
-        _came_to_be(self._node, standing, attempt, output, self._number, self._count)
-
-
-register_policy(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
+        _came_to_be(self._node, standing_in(attempt.config), attempt, output)
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -260,15 +193,13 @@ class Subgraph(Runnable[Any, Any]):
     steps of the subgraph become the parents of what follows it.
     """
 
-    def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
+    def __init__(self, graph: Any, node: Node) -> None:
         _graph_parts.drawn_as(self, graph)
         self._graph = graph
         self._node = node
-        self._number = number
-        self._count = count
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_graph", "_node", "_number", "_count"):
+        if name in ("_graph", "_node"):
             raise AttributeError(name)
         return getattr(self._graph, name)
 
@@ -283,7 +214,7 @@ class Subgraph(Runnable[Any, Any]):
         engine = self._node.settings.engine_for(invocation)
         standing = standing_in(config)
         run = self._node.run(standing)(engine, scope)
-        parents = self._node.parents(standing, self._number)
+        parents = self._node.parents(standing)
         if self._node.is_released(standing, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
         within = SubgraphContext(parents)
@@ -292,7 +223,7 @@ class Subgraph(Runnable[Any, Any]):
 
     def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:
         if within is not None:
-            self._node.came_to_be(standing_in(config), within.ends(), self._number, self._count)
+            self._node.came_to_be(standing_in(config), within.ends())
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Invoke the graph."""
@@ -360,15 +291,6 @@ register_policy(Subgraph, _of_subgraph)
 # -- conditional edges -------------------------------------------------------------------------------------------------
 
 
-def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
-    """Return a conditional edge that decides as this one does, as a step."""
-    path: Any = branch.path
-    step = GraphStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
-    if isinstance(path, _compat.RunnableCallable):
-        path = Answering(path)
-    return branch._replace(path=Router(path, node, step))
-
-
 class Router(RecordedRunnable):
     """The function that decides on a conditional edge; its parent is the node that the edge comes from."""
 
@@ -384,4 +306,5 @@ class Router(RecordedRunnable):
         return CallSite(origins_of(standing, config, self._node.name), self._node.run(standing))
 
 
-register_policy(Router, lambda value, walk: ("_node", *of_recorded(value, walk)))
+for cls in (NodeRunnable, Router):
+    register_policy(cls, lambda value, walk: ("_node", *of_recorded(value, walk)))

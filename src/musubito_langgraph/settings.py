@@ -130,11 +130,11 @@ def checked_engine(engine: Any) -> None:
         raise TypeError(f"engine must be a MusubitoEngine, such as MusubitoEngine(SQLiteStorage(path)), not {engine!r}")
 
 
-def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]) -> None:
-    """Raise ValueError for a name that the graph does not have.
+def checked_names(steps: Mapping[str, StepConfiguration], names: Mapping[str, bool]) -> None:
+    """Raise ValueError for a name that the graph does not have; `names` has True for steps that may call tasks.
 
-    The tasks that its functions will call are not known here.
+    The names of the tasks are not known here.
     """
-    unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in functions)
+    unknown = sorted(name for name in steps if name not in names and not names.get(name.rpartition("/")[0]))
     if unknown:
-        raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")
+        raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(names))}")

@@ -188,7 +188,7 @@ class GraphPlanner:
         elif isinstance(bound, NodeRunnable):
             made = _graph_parts.copied(bound)
             made._node = self.node(bound._node, site)
-            made._step = PlanningStep(bound._step, self, site, last=bound._number == bound._count - 1)
+            made._step = PlanningStep(bound._step, self, site, last=bound._node.is_last)
             parts.append(made._step)
         elif isinstance(bound, RecordedEntrypoint):
             made = OpaqueNode(

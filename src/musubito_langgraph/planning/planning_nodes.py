@@ -247,7 +247,7 @@ class LookingSubgraph(Subgraph):
     """A node that is a graph, and whose steps are only looked up."""
 
     def __init__(self, bound: Subgraph, graph: Any, ground: Ground, foresight: GraphPlanner, site: Site) -> None:
-        super().__init__(graph, foresight.node(bound._node, site), bound._number, bound._count)
+        super().__init__(graph, foresight.node(bound._node, site))
         self._ground = ground
         self._foresight = foresight
         self._site = site
@@ -270,7 +270,7 @@ class LookingSubgraph(Subgraph):
         except _compat.ParentCommand as left:
             visit.ended, visit.output = True, left.args[0]
             raise
-        visit.ended = self._number == self._count - 1
+        visit.ended = self._node.is_last
         return output
 
 
