@@ -35,7 +35,7 @@ from musubito_langgraph.config_reads import (
     telling,
 )
 from musubito_langgraph.object_identity import Identity
-from musubito_langgraph.recorder.store import STORE, shown, store_behind
+from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_behind
 from musubito_langgraph.recorder.store import observed as found_in_store
 from musubito_langgraph.settings import VOLATILE
 
@@ -61,14 +61,20 @@ class NodeAmbient:
     """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
 
     def __init__(
-        self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None
+        self,
+        config: RunnableConfig,
+        ignored: frozenset[str],
+        given: Callable[[], bytes | None] = lambda: None,
+        *,
+        may_ask_models: bool = True,
     ) -> None:
         """Keep what surrounds the call.
 
         `ignored` are the keys that do not count. `given` returns the digest of all that the call was given, None if it
-        has no identity.
+        has no identity. `may_ask_models` tells whether reads are checked for which a model is asked.
         """
         self.given = given
+        self._may_ask_models = may_ask_models
         self._config = config
         self._ignored = ignored
         self._runtime = _compat.runtime_in(config)
@@ -159,6 +165,8 @@ class NodeAmbient:
         store = None if self._runtime is None else self._runtime.store
         if kind != STORE or store is None:
             return b"there is nothing to read from"
+        if not self._may_ask_models and asks_a_model(store_behind(store), key):
+            raise LookupError("it searched the store by meaning, for which a model is asked")
         return found_in_store(store_behind(store), key)
 
     @staticmethod

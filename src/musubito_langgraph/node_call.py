@@ -142,6 +142,8 @@ class GraphStep:
         self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls
+        self.look_up: Callable[[NodeCall], Any] | None = None
+        """What a call does instead in a plan: it returns what would be replayed, or stops the graph."""
         self.is_tool_node = _graph_parts.is_tool_node(code)
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
@@ -210,12 +212,12 @@ class NodeCall:
         self._node: bytes | None = None
         self._origin: UpstreamRef | None = None
         self.config = config
-        self._value = value
+        self.value = value
         self._others = others
         self._given = given
         self._place = place
         self._scope = Scope()
-        self._invocation: Invocation = invocation_of(config)
+        self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
         self._code: Fingerprint | None = None
         self._unidentified: InputError | None = None
@@ -238,10 +240,12 @@ class NodeCall:
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Return what `go` returns for the config that it is given, or what `go` returned earlier."""
+        if self.step.look_up is not None:
+            return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
         if story is None:
             return self._live(go)
-        self._identify(story)
+        self.identify(story)
         try:
             result = run_story(story)
         except ToolFailed:
@@ -257,7 +261,7 @@ class NodeCall:
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
             return await self._alive(go)
-        self._identify(story)
+        self.identify(story)
         try:
             result = await run_story_async(story)
         except ToolFailed:
@@ -275,7 +279,7 @@ class NodeCall:
         engine, scope = self.standing()
         while True:
             try:
-                return engine._protocol(self.call(engine, function), self._invocation.mode, scope)
+                return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
             except InputError as error:
                 if not self.goes_on_without(error):
                     return None
@@ -283,7 +287,7 @@ class NodeCall:
     @property
     def is_recorded(self) -> bool:
         """Tell whether the call is to be recorded."""
-        return self._invocation.mode is not Mode.OFF
+        return self.invocation.mode is not Mode.OFF
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """Return the identity of the call, and the function that runs if the call is not replayed."""
@@ -319,7 +323,7 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        return {**self._given_to_it(), "input": self._counted(self._value, code)}
+        return {**self._given_to_it(), "input": self._counted(self.value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
         around = self._scope.ambient
@@ -331,7 +335,7 @@ class NodeCall:
         return rename(given, values, handling_of(code), reports_read(code))
 
     def _given_to_it(self) -> dict[str, object]:
-        return {"input": self._value, **self._others}
+        return {"input": self.value, **self._others}
 
     def _digest(self) -> InputDigest | None:
         """Return the digest of the input that the call may change, as it is now."""
@@ -371,14 +375,19 @@ class NodeCall:
 
     def standing(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
-        engine, scope = self.step.settings.engine_for(self._invocation), SCOPE.get()
+        engine, scope = self.step.settings.engine_for(self.invocation), SCOPE.get()
         parents = self._place.parents
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = NodeAmbient(self.config, self.step.settings.ignore_config, self.all_given)
+        around = NodeAmbient(
+            self.config,
+            self.step.settings.ignore_config,
+            self.all_given,
+            may_ask_models=self.step.look_up is None,
+        )
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
+        self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
         return engine, self._scope
 
     def goes_on_without(self, error: InputError) -> bool:
@@ -388,7 +397,7 @@ class NodeCall:
         recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
         replayed.
         """
-        if self._invocation.mode is Mode.REPLAY_ONLY:
+        if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
         where = self.step.operation.name, error.path
@@ -405,7 +414,8 @@ class NodeCall:
         """Note that the call ran, and returned this output."""
         self._ran = [output]
 
-    def _identify(self, story: CallProtocol) -> None:
+    def identify(self, story: CallProtocol) -> None:
+        """Take over the identity that the core found for the call."""
         if self._unidentified is not None:
             return
         if self.step.operation.definition.semantics.inputs is None:
@@ -504,7 +514,7 @@ class NodeCall:
         return arguments_as_stored(engine.redact, definition.name, arguments)
 
     def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        if self._invocation.mode is Mode.OFF:
+        if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))
@@ -516,7 +526,7 @@ class NodeCall:
             SCOPE.reset(token)
 
     async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        if self._invocation.mode is Mode.OFF:
+        if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return await go(self.config)
         token = SCOPE.set(self._scope._replace(parents=None))

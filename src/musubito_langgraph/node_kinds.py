@@ -20,11 +20,14 @@ from typing import Any, Final
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.tools import BaseTool
 
+from musubito.adapter import ReplayReason
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE
 from musubito_langgraph.node import Node
 from musubito_langgraph.node_call import GraphStep
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
+from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, planned_step
+from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
@@ -34,6 +37,10 @@ __all__ = ["EDGE", "KINDS", "ConditionalEdge", "NodeKind", "kind_of", "replaced"
 
 WrapGraph = Callable[[Any, str, str, Settings], Any]
 """Wraps a graph: the graph, the name of the outermost graph, the path of its nodes with a slash, its settings."""
+
+
+PlanGraph = Callable[[Any, str, PlanRecord], tuple[Any, GraphOutline]]
+"""Copies a wrapped graph for a plan: the graph, its name in the plan, the record of the plan."""
 
 
 class NodeKind:
@@ -54,6 +61,12 @@ class NodeKind:
     def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return a Runnable that does the same as `bound`, which is a part of a sequence that is a node."""
         return self.wrap(bound, node, wrap_graph)
+
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return a copy of what `wrap` returned that is looked up; `plan_graph` copies a graph that is a node."""
+        planned = _graph_parts.copied(recorded)
+        planned._step = planned_step(recorded._step, site, is_last=recorded._node.is_last)
+        return planned
 
     def user_code(self, bound: Any) -> Iterable[Any]:
         """Return objects that the Runnable runs and that may be the user's code, or hold such code."""
@@ -86,6 +99,16 @@ class Function(NodeKind):
         """Return a Runnable, which counts its whole input: a part of a sequence need not be given a state."""
         return super().wrap(bound, node, wrap_graph)
 
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return a copy of the stand-in that is looked up."""
+        planned = _graph_parts.copied(recorded)
+        planned.musubito_step = planned_step(recorded.musubito_step, site, tools=self.tools(recorded))
+        return planned
+
+    def tools(self, recorded: Any) -> Any:
+        """Return the tool node if it is one."""
+        return None
+
     def user_code(self, bound: Any) -> Iterable[Any]:
         """Return the functions."""
         return [getattr(bound, "func", None), getattr(bound, "afunc", None)]
@@ -107,6 +130,10 @@ class ToolNode(Function):
     def inner(self, bound: Any, node: Node) -> Any:
         """Return a tool node whose tools are steps."""
         return recorded_tools(bound, node) if _graph_parts.runs_tools_alone(bound) else super().inner(bound, node)
+
+    def tools(self, recorded: Any) -> Any:
+        """Return the tool node, whose tools are told of in a plan."""
+        return recorded
 
     def user_code(self, bound: Any) -> Iterable[Any]:
         """Return the functions and the tools."""
@@ -136,6 +163,11 @@ class Sequence(NodeKind):
     def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return one step for a sequence in a sequence."""
         return super().wrap(bound, node, wrap_graph)
+
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return the sequence of the planned parts."""
+        # The output parsers of LangChain only read their input, so they may run.
+        return self._replaced(recorded, lambda part, *_: kind_of(part).plan(part, site, plan_graph))
 
     def _replaced(self, bound: Any, replacement: Callable[[Any, int, int], Any]) -> Any:
         places = _graph_parts.recorded_parts(bound.steps)
@@ -171,6 +203,15 @@ class Graph(NodeKind):
             bound = wrap_graph(bound, node.graph, f"{node.path}/", node.settings)
         return Subgraph(bound, node)
 
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return the planned graph as a node."""
+        graph, outline = plan_graph(recorded._graph, site.name, site.record)
+        site.add(outline)
+        node = replace(recorded._node, settings=site.settings(recorded._node.settings))
+        return Subgraph(
+            PlannedGraph(graph, musubito_site=site, musubito_outline=outline, musubito_is_last=node.is_last), node
+        )
+
 
 class RemoteGraph(NodeKind):
     """A graph that runs elsewhere, which is left as it is."""
@@ -183,6 +224,10 @@ class RemoteGraph(NodeKind):
         """Return the graph as it is."""
         return bound
 
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return a node that stops the plan: nobody knows here what the graph would do."""
+        return OpaqueNode(site.name, ReplayReason.RUNS_ELSEWHERE, site, site.outline.settings)
+
 
 class EntrypointBody(Function):
     """The body of an `@entrypoint`: it is no step; the tasks that it calls are steps."""
@@ -194,6 +239,11 @@ class EntrypointBody(Function):
     def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return the body, whose tasks are steps."""
         return recorded_entrypoint(bound, node)
+
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return a node that stops the plan: the body runs again at each invocation."""
+        settings = site.settings(recorded.musubito_node.settings)
+        return OpaqueNode(recorded.place, ReplayReason.BODY_RUNS, site, settings)
 
 
 class NoRunnable(NodeKind):
@@ -210,6 +260,10 @@ class NoRunnable(NodeKind):
     def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return the placeholder as it is."""
         return bound
+
+    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+        """Return the placeholder as it is."""
+        return recorded
 
 
 KINDS: Final = (
@@ -246,6 +300,15 @@ class ConditionalEdge:
         if isinstance(path, _compat.RunnableCallable):
             path = Answering(path)
         router = Router(path, replace(node, semantics=semantics), step)
+        return _graph_parts.writer_of(writer, branch._replace(path=router))
+
+    def plan(self, writer: Any, site: Site) -> Any:
+        """Return a writer whose decision is looked up."""
+        branch = self._branch(writer)
+        recorded: Any = branch.path
+        router = _graph_parts.copied(recorded)
+        router._step = planned_step(recorded._step, site, router=branch)
+        site.successors.routers[router._step.operation.name] = None if branch.ends is None else [*branch.ends.values()]
         return _graph_parts.writer_of(writer, branch._replace(path=router))
 
     @staticmethod

@@ -342,7 +342,7 @@ class _Stream(MusubitoStream[Any]):
         self._go = go
         self._events: EventRecorder | None = None
         self._engine_of, scope = attempt.standing()
-        mode = attempt._invocation.mode
+        mode = attempt.invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
 
     def _call(self) -> Call:

@@ -153,7 +153,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         vars(self).update({name: each for name, each in state.items() if name != "statements"})
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
         """Return the place of the entrypoint's tasks.
 
         An entrypoint that is no part of a graph has its own name alone.
@@ -167,7 +167,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
             return config, scope
         engine = node.settings.engine_for(invocation)
         around = NodeAmbient(config, node.settings.ignore_config)
-        inner, _ = watched(config, recorded_calls(node, self._place))
+        inner, _ = watched(config, recorded_calls(node, self.place))
         run = node.run(standing_in(config))(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
@@ -200,7 +200,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
 def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
-    walk.steps.add(f"{value._place}/{ANY}")
+    walk.steps.add(f"{value.place}/{ANY}")
     return of_runnable(value, walk)
 
 
