@@ -1,6 +1,6 @@
 """Make one call that an adapter records: of a node, a conditional edge, a tool, a task or a Runnable.
 
-    attempt = step.attempt(input, config)             the step, its input and its surroundings
+    attempt = NodeCall(step, input, config)           the step, its input and its surroundings
     attempt.run(lambda config: node(input, config))   replay the call, or run and record it
 
 The stored result holds the output, with names in place of the ids of messages (`musubito_langgraph.id_renaming`). It
@@ -9,11 +9,10 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -23,16 +22,14 @@ from langchain_core.runnables.config import (
     var_child_runnable_config,
 )
 from langchain_core.tracers.base import BaseTracer
-from pydantic import BaseModel
 
-from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, StepConfiguration, StepType
+from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed
 from musubito.adapter import (
     SCOPE,
     Call,
     CallProtocol,
     Fingerprint,
     Mode,
-    Operation,
     ReplayReason,
     Run,
     Scope,
@@ -51,9 +48,9 @@ from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
-from musubito_langgraph import _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import UpstreamRef, external, inside
@@ -67,24 +64,16 @@ from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
 from musubito_langgraph.same_objects import SameObjects
-from musubito_langgraph.settings import Invocation, Settings, invocation_of
-from musubito_langgraph.state_keys import keys_read
+from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
-from musubito_langgraph.trackers import tracker_of
-from musubito_langgraph.user_modules import homes_of
-
-if TYPE_CHECKING:
-    from musubito.code.walk import Walk
 
 __all__ = [
     "ANYWHERE",
     "CallSite",
-    "GraphStep",
     "NodeCall",
     "added",
-    "counted_keys",
-    "reaches",
+    "in_scope",
     "within",
     "without_identity",
 ]
@@ -111,91 +100,6 @@ class CallSite(NamedTuple):
 ANYWHERE: Final = CallSite()
 
 
-class GraphStep:
-    """An operation of an adapter, with its settings."""
-
-    def __init__(
-        self,
-        name: str,
-        code: Any,
-        semantics: StepConfiguration,
-        settings: Settings,
-        calls: Callable[[Any], Any] | None = None,
-        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
-        *,
-        is_done_anew: bool = False,
-        state_of: Any = None,
-    ) -> None:
-        """Make a step of `code`.
-
-        - `calls`: see `watched`.
-        - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
-        - `is_done_anew`: the step runs each time that somebody's answer releases it.
-        - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
-        """
-        self.is_done_anew = is_done_anew
-        self._counting = counting or counted_keys
-        homes = homes_of(code)
-        self._state_of = state_of
-        self._home = homes.own or settings.home
-        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
-        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
-        self.settings = settings
-        self.calls = calls
-        self.look_up: Callable[[NodeCall], Any] | None = None
-        """What a call does instead in a plan: it returns what would be replayed, or stops the graph."""
-        self.is_tool_node = _graph_parts.is_tool_node(code)
-        self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
-        """True if the step has an effect that must not be repeated."""
-
-    def __repr__(self) -> str:
-        return f"<RecordedStep {self.operation.name}>"
-
-    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
-        """Return the part of an input that counts for this code, which may call what is `around` it."""
-        inputs = self.operation.definition.semantics.inputs
-        if inputs is not None:
-            return self._counting(value, inputs)
-        # An effect is identified by all of its arguments, however the code that reads them changes.
-        keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
-        return value if keys is None else keys.of(value)
-
-    def attempt(
-        self,
-        value: Any,
-        config: RunnableConfig,
-        place: CallSite = ANYWHERE,
-        others: Mapping[str, object] | None = None,
-        given: RunnableConfig | None = None,
-    ) -> NodeCall:
-        """Return a call of the step with this input.
-
-        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
-        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
-        """
-        return NodeCall(self, value, config, place, others or {}, config if given is None else given)
-
-
-def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
-    """Return the keys of a state that count, or the fields of a state that is an object.
-
-    If the state has none of these names, the whole state is returned.
-    """
-    if isinstance(value, Mapping):
-        chosen = {name: value[name] for name in names if name in value}
-    elif isinstance(value, BaseModel) or is_dataclass(value):
-        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    else:
-        return value
-    return chosen if chosen or not names else value
-
-
-def reaches(walk: Walk, step: GraphStep | None) -> None:
-    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
-    if step is not None:
-        walk.steps.add(step.operation.name)
-
-
 class NodeCall:
     """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
 
@@ -204,17 +108,22 @@ class NodeCall:
         step: GraphStep,
         value: Any,
         config: RunnableConfig,
-        place: CallSite,
-        others: Mapping[str, object],
-        given: RunnableConfig,
+        place: CallSite = ANYWHERE,
+        others: Mapping[str, object] | None = None,
+        given: RunnableConfig | None = None,
     ) -> None:
+        """Make a call of `step` with the input `value`.
+
+        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
+        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        """
         self.step = step
         self._node: bytes | None = None
         self._origin: UpstreamRef | None = None
         self.config = config
         self.value = value
-        self._others = others
-        self._given = given
+        self._others = others or {}
+        self._given = config if given is None else given
         self._place = place
         self._scope = Scope()
         self.invocation: Invocation = invocation_of(config)
@@ -517,25 +426,19 @@ class NodeCall:
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return go(self.config)
-        token = SCOPE.set(self._scope._replace(parents=None))
-        try:
+        with in_scope(self._scope._replace(parents=None)):
             config, _ = self.begin()
             with within(config):
                 return go(config)
-        finally:
-            SCOPE.reset(token)
 
     async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return await go(self.config)
-        token = SCOPE.set(self._scope._replace(parents=None))
-        try:
+        with in_scope(self._scope._replace(parents=None)):
             config, _ = self.begin()
             with within(config):
                 return await go(config)
-        finally:
-            SCOPE.reset(token)
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
     def outcome(self, result: MusubitoResult[Any]) -> Any:
@@ -590,6 +493,16 @@ class NodeCall:
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)
+
+
+@contextmanager
+def in_scope(scope: Scope) -> Iterator[None]:
+    """Run in this scope."""
+    token = SCOPE.set(scope)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
 
 
 @contextmanager

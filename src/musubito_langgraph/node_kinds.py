@@ -22,9 +22,9 @@ from langchain_core.tools import BaseTool
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.lineage_channel import LINEAGE
 from musubito_langgraph.node import Node
-from musubito_langgraph.node_call import GraphStep
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, planned_step
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site

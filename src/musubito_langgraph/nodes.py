@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
+from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.lineage_channel import (
     RELEASED,
     SubgraphContext,
@@ -26,7 +27,7 @@ from musubito_langgraph.lineage_channel import (
     standing_in,
     surrounding,
 )
-from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, reaches
+from musubito_langgraph.node_call import CallSite, NodeCall, in_scope
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
@@ -87,12 +88,9 @@ class RecordedCallable(StandIn):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns, or what it returned earlier."""
-        config = ensure_config() if config is None else config
-        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
-        node.tries(standing, attempt.begun)
-        output = attempt.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        call, task = self._begin_call(input, config, kwargs)
+        output = call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
+        _came_to_be(self.musubito_node, task, call, output)
         return output
 
     async def ainvoke(
@@ -102,13 +100,20 @@ class RecordedCallable(StandIn):
         **kwargs: Any,
     ) -> Any:
         """Make the call as `invoke` does, with an async function."""
-        config = ensure_config() if config is None else config
-        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
-        node.tries(standing, attempt.begun)
-        output = await attempt.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        call, task = self._begin_call(input, config, kwargs)
+        output = await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
+        _came_to_be(self.musubito_node, task, call, output)
         return output
+
+    def _begin_call(
+        self, value: Any, config: RunnableConfig | None, kwargs: Mapping[str, Any]
+    ) -> tuple[NodeCall, TaskContext | None]:
+        config = ensure_config() if config is None else config
+        node, task = self.musubito_node, standing_in(config)
+        others = self._besides(value, config, kwargs)
+        call = NodeCall(self.musubito_step, _held(value, config), config, node.place(task), others)
+        node.tries(task, call.begun)
+        return call, task
 
     def _besides(self, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
         """Return what the node sees besides its input and its surroundings."""
@@ -229,12 +234,10 @@ class Subgraph(Runnable[Any, Any]):
         """Invoke the graph."""
         config = ensure_config() if config is None else config
         within, scope = self._around(config)
-        token = SCOPE.set(scope)
         try:
-            with inside(within):
+            with in_scope(scope), inside(within):
                 return self._graph.invoke(input, config, **kwargs)
         finally:
-            SCOPE.reset(token)
             self._left(config, within)
 
     async def ainvoke(
@@ -246,12 +249,10 @@ class Subgraph(Runnable[Any, Any]):
         """Invoke the graph, as `invoke` does."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
-        token = SCOPE.set(scope)
         try:
-            with inside(within):
+            with in_scope(scope), inside(within):
                 return await self._graph.ainvoke(input, config, **kwargs)
         finally:
-            SCOPE.reset(token)
             self._left(config, within)
 
     async def astream(
@@ -267,12 +268,8 @@ class Subgraph(Runnable[Any, Any]):
         try:
             async with aclosing(chunks):
                 while True:
-                    token = SCOPE.set(scope)  # for each chunk: the code that iterates has another scope
-                    try:
-                        with inside(within):
-                            chunk = await anext(chunks, ended)
-                    finally:
-                        SCOPE.reset(token)
+                    with in_scope(scope), inside(within):  # for each chunk: the code that iterates has another scope
+                        chunk = await anext(chunks, ended)
                     if chunk is ended:
                         return
                     yield chunk

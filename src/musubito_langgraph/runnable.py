@@ -28,12 +28,13 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
 from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
-from musubito.adapter import SCOPE, Call, Mode, Scope, off_loop, ran_unrecorded, register_policy
+from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
+from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
-from musubito_langgraph.node_call import ANYWHERE, CallSite, GraphStep, NodeCall, added, reaches, within
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, added, in_scope, within
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
@@ -63,7 +64,7 @@ class RecordedRunnable(Runnable[Any, Any]):
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         others = {"keywords": kwargs} if kwargs else None
         whole = ensure_config(config)
-        return self._step.attempt(value, whole, self._place(whole), others, config or {})
+        return NodeCall(self._step, value, whole, self._place(whole), others, config or {})
 
     @property
     def _is_effect(self) -> bool:
@@ -182,11 +183,10 @@ class RecordedRunnable(Runnable[Any, Any]):
             return
         name = self._step.operation.name
         run = engine._open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
-        token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient, invocation.said or scope.mode))
         try:
-            yield
+            with in_scope(scope._replace(engine=engine, run=run, mode=invocation.said or scope.mode)):
+                yield
         finally:
-            SCOPE.reset(token)
             engine._end_run(run)
 
     # -- what it looks like --------------------------------------------------------------------------------------------
@@ -424,11 +424,8 @@ async def _astream_of(
         scope, ended = attempt.standing()[1], cast("Any", object())
         async with aclosing(go(attempt.begin()[0])) as chunks:
             while True:
-                token = SCOPE.set(scope)
-                try:
+                with in_scope(scope):
                     chunk = await anext(chunks, ended)
-                finally:
-                    SCOPE.reset(token)
                 if chunk is ended:
                     break
                 yield chunk

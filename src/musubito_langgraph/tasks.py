@@ -19,8 +19,9 @@ from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.source import register_source_text
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.graph_step import GraphStep, counted_keys
 from musubito_langgraph.lineage_channel import standing_in
-from musubito_langgraph.node_call import CallSite, GraphStep, counted_keys, within
+from musubito_langgraph.node_call import CallSite, NodeCall, in_scope, within
 from musubito_langgraph.object_policies import of_runnable
 from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of
@@ -98,7 +99,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return step.attempt({"args": args, "kwargs": counts}, config, CallSite(None, node.run(standing_in(config))))
+        return NodeCall(step, {"args": args, "kwargs": counts}, config, CallSite(None, node.run(standing_in(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -174,12 +175,8 @@ class RecordedEntrypoint(_compat.RunnableCallable):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the body returns."""
         config, scope = self._standing(ensure_config() if config is None else config)
-        token = SCOPE.set(scope)
-        try:
-            with within(config):
-                return super().invoke(input, config, **kwargs)
-        finally:
-            SCOPE.reset(token)
+        with in_scope(scope), within(config):
+            return super().invoke(input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -190,12 +187,8 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         """Return what the body returns."""
         given = ensure_config() if config is None else config
         config, scope = await off_loop(lambda: self._standing(given))
-        token = SCOPE.set(scope)
-        try:
-            with within(config):
-                return await super().ainvoke(input, config, **kwargs)
-        finally:
-            SCOPE.reset(token)
+        with in_scope(scope), within(config):
+            return await super().ainvoke(input, config, **kwargs)
 
 
 def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:

@@ -12,8 +12,9 @@ from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph.graph_step import GraphStep, counted_keys
 from musubito_langgraph.lineage_channel import standing_in
-from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, counted_keys
+from musubito_langgraph.node_call import CallSite, NodeCall
 from musubito_langgraph.stand_in import StandIn
 from musubito_langgraph.tool_failures import NotCalled, was_called
 
@@ -101,7 +102,7 @@ class _Tools:
                 others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
         standing = standing_in(config)
         is_released = standing is not None and self._node.is_released(standing, self._node.parents(standing))
-        return step.attempt(call, config, CallSite(None, self._node.run(standing), None, is_released), others)
+        return NodeCall(step, call, config, CallSite(None, self._node.run(standing), None, is_released), others)
 
     def _step(self, tool: Any) -> GraphStep:
         known = self._steps.get(id(tool))

@@ -17,7 +17,8 @@ from musubito import InputError
 from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Mode, ReplayReason, explained
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.node_call import GraphStep, NodeCall, without_identity
+from musubito_langgraph.graph_step import GraphStep
+from musubito_langgraph.node_call import NodeCall, without_identity
 from musubito_langgraph.planning.record import GraphOutline, Site, TaskVisit
 from musubito_langgraph.settings import Settings, invocation_of
 from musubito_langgraph.stand_in import StandIn
