@@ -151,7 +151,7 @@ class NodeAmbient:
             names -= {f"{part}.{key}" for key in self._ignored for part in OBSERVED}
         return names
 
-    def as_it_is(self, code: Fingerprint) -> bytes | None:
+    def digest_now(self, code: Fingerprint) -> bytes | None:
         """Return the digest of what counts for a step of this code, as it is now; None if nothing counts."""
         always = self._always()
         return _digest({**always, **self._seen(self._counted((code,)))} or None)
@@ -182,16 +182,16 @@ class NodeAmbient:
                 _SKIPPED.add(key)
             elif key not in self._ignored:
                 configurable[key] = self._identity(conf[key], f"configurable.{key}")
-        found: dict[str, object] = {}
+        identities: dict[str, object] = {}
         if configurable:
-            found["configurable"] = configurable
+            identities["configurable"] = configurable
         context = getattr(self._runtime, "context", None)
         if context is not None:
-            found["context"] = self._identity(context, "context")
+            identities["context"] = self._identity(context, "context")
         if getattr(self._runtime, "store", None) is not None:
             # The values in the store count where they are read.
-            found["store"] = True
-        return found
+            identities["store"] = True
+        return identities
 
     def _seen(self, names: Iterable[str]) -> dict[str, object]:
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
@@ -226,14 +226,14 @@ class NodeAmbient:
                 note_read(SEEN, name, _digest(self._value_of(name)))
 
     def _value_of(self, name: str) -> object:
-        where, _, key = name.partition(".")
-        if key in self._ignored and where in ("configurable", "metadata"):
+        source, _, key = name.partition(".")
+        if key in self._ignored and source in ("configurable", "metadata"):
             return None
-        match where:
+        match source:
             case "config":
                 return self._seen(everything(self._config))
             case "configurable" | "metadata":
-                value = (self._config.get(where) or {}).get(key)
+                value = (self._config.get(source) or {}).get(key)
             case "execution":
                 values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
                 value = next((each for each in values if each is not None), None)
@@ -248,15 +248,15 @@ class NodeAmbient:
                     if not tag.startswith(("seq:", "graph:", "langsmith:"))
                 ]
             case _:
-                value = self._config.get(where)
+                value = self._config.get(source)
         return None if value is None else self._identity(value, name)
 
     def _identity(self, value: Any, name: str) -> object:
-        made = Identity(self._met)
-        identity = made.of(value, name)
-        self._remembering += made.remembers
-        self._classes |= made.classes
-        self._opaque |= made.opaque
+        builder = Identity(self._met)
+        identity = builder.of(value, name)
+        self._remembering += builder.remembers
+        self._classes |= builder.classes
+        self._opaque |= builder.opaque
         return identity
 
 

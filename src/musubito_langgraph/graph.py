@@ -85,12 +85,12 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     checked_names(settings.steps, dict(step_names(graph)))
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
-    made = _wrapped(graph, name, "", settings)
-    made.explain = functools.partial(musubito_plan, made)
-    return made
+    wrapped = _wrapped(graph, name, "", settings)
+    wrapped.explain = functools.partial(musubito_plan, wrapped)
+    return wrapped
 
 
-def plan_of(graph: Any, given: Any, module: str) -> Plan:
+def plan_of(graph: Any, input_: Any, module: str) -> Plan:
     """Return the plan of an invocation in a new thread, for the command line.
 
     `graph` is what a module holds, and need not be compiled or wrapped.
@@ -102,28 +102,28 @@ def plan_of(graph: Any, given: Any, module: str) -> Plan:
     if LINEAGE not in graph.channels:
         graph = wrapped_compiled(graph, Settings(home=module))
     thread = {"configurable": {"thread_id": str(uuid4())}} if graph.checkpointer else None
-    return musubito_plan(graph, given, thread)
+    return musubito_plan(graph, input_, thread)
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:
     """Return a copy of a builder that can be built on, and that compiles to a wrapped graph."""
-    made = copy.copy(builder)
-    for name, held in vars(builder).items():
-        if isinstance(held, dict | set | list):
-            setattr(made, name, copy.copy(held))
+    copied = copy.copy(builder)
+    for name, value in vars(builder).items():
+        if isinstance(value, dict | set | list):
+            setattr(copied, name, copy.copy(value))
     # Compiling fills in fields of the nodes; without copies, it would change the nodes of the user's builder.
-    made.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
-    made.branches = type(builder.branches)(
+    copied.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
+    copied.branches = type(builder.branches)(
         getattr(builder.branches, "default_factory", None),
         {start: dict(branches) for start, branches in builder.branches.items()},
     )
 
     @functools.wraps(builder.compile)
     def compile_(*args: Any, **kwargs: Any) -> Any:
-        return wrapped_compiled(type(made).compile(made, *args, **kwargs), settings)
+        return wrapped_compiled(type(copied).compile(copied, *args, **kwargs), settings)
 
-    made.compile = compile_
-    return made
+    copied.compile = compile_
+    return copied
 
 
 def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
@@ -131,7 +131,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
 
     This is a plain copy: `graph.copy()` loses what `compile` added.
     """
-    made = copy.copy(graph)
+    wrapped = copy.copy(graph)
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
     lasting = frozenset(
         channel
@@ -140,33 +140,33 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
         if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
-    made.nodes = {
+    wrapped.nodes = {
         node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec, triggers)
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
         # Otherwise streams would show the hidden channel.
-        made.stream_channels = [
+        wrapped.stream_channels = [
             channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
         ]
-    made.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
-    return made
+    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
+    return wrapped
 
 
 def _wrapped_node(
     graph: Any, bare: Node, spec: _compat.PregelNode, triggers: Mapping[str, tuple[str, ...]]
 ) -> _compat.PregelNode:
     metadata = dict(spec.metadata or {})
-    said = metadata.pop(KEY, None)
-    if said is not None and not isinstance(said, StepConfiguration):
-        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
-    has_its_own_say = said is not None or bare.path in bare.settings.steps
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, said), has_its_own_say=has_its_own_say)
+    own = metadata.pop(KEY, None)
+    if own is not None and not isinstance(own, StepConfiguration):
+        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {own!r}')
+    has_its_own_say = own is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
-    if said is not None:
+    if own is not None:
         changes["metadata"] = metadata or None
     return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
 

@@ -13,7 +13,7 @@ from musubito_langgraph.lineage_channel import (
     TaskContext,
     UpstreamRef,
     external,
-    is_let_go,
+    is_resumed_after_stop,
     parents_of,
     turn_of,
 )
@@ -69,43 +69,43 @@ class Node:
         semantics = replace(self.semantics, inputs=None) if number else self.semantics
         return replace(self, semantics=semantics, number=number, count=count)
 
-    def run(self, standing: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
+    def run(self, task: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """Return a function that finds the run of a task of this node."""
-        if standing is None:
+        if task is None:
             return self._run_of_its_own
-        return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
+        return lambda engine, scope: task.loop.run(engine, scope, self.graph, task.config, self.operation)
 
     def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
         return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
 
-    def parents(self, standing: TaskContext | None) -> tuple[UpstreamRef, ...]:
+    def parents(self, task: TaskContext | None) -> tuple[UpstreamRef, ...]:
         """Return the parents of a task of this node.
 
         The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
         """
-        if standing is None:
+        if task is None:
             return ()
         if self.number == 0:
-            return parents_of(standing, self.name, self.triggers)
-        before = standing.loop.done.get(f"{standing.task}:{self.number}")
+            return parents_of(task, self.name, self.triggers)
+        before = task.loop.done.get(f"{task.id}:{self.number}")
         return before or (external("a part of", self.name, str(self.number)),)
 
-    def place(self, standing: TaskContext | None) -> CallSite:
+    def place(self, task: TaskContext | None) -> CallSite:
         """Return the place of a task of this node."""
-        parents = self.parents(standing)
-        turn = partial(turn_of, standing) if self.number == 0 else None
-        return CallSite(parents, self.run(standing), turn, self.is_released(standing, parents))
+        parents = self.parents(task)
+        turn = partial(turn_of, task) if self.number == 0 else None
+        return CallSite(parents, self.run(task), turn, self.is_released(task, parents))
 
-    def is_released(self, standing: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
+    def is_released(self, task: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
         """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
-        return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
+        return task is not None and (any(parent.releases for parent in parents) or is_resumed_after_stop(task))
 
-    def tries(self, standing: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
+    def tries(self, task: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
         """Note the function that returns the steps that failed, for the case that this task fails."""
-        if standing is not None:
-            standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
+        if task is not None:
+            task.loop.tried[_compat.place_of_task(task.config)] = (task.id, fails)
 
-    def came_to_be(self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...]) -> None:
+    def note_origins(self, task: TaskContext | None, origins: tuple[UpstreamRef, ...]) -> None:
         """Note the parents of what follows this task, or of the next part of its node."""
-        if standing is not None:
-            standing.loop.done[standing.task if self.is_last else f"{standing.task}:{self.number + 1}"] = origins
+        if task is not None:
+            task.loop.done[task.id if self.is_last else f"{task.id}:{self.number + 1}"] = origins

@@ -153,7 +153,7 @@ class NodeCall:
             return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
         if story is None:
-            return self._live(go)
+            return self._run_unrecorded(go)
         self.identify(story)
         try:
             result = run_story(story)
@@ -169,7 +169,7 @@ class NodeCall:
         """Make the call as `run` does, with an async function."""
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
-            return await self._alive(go)
+            return await self._arun_unrecorded(go)
         self.identify(story)
         try:
             result = await run_story_async(story)
@@ -185,12 +185,12 @@ class NodeCall:
         """Return the call in the form that the core performs, None if the call is not recorded."""
         if not self.is_recorded:
             return None
-        engine, scope = self.standing()
+        engine, scope = self.engine_and_scope()
         while True:
             try:
                 return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
             except InputError as error:
-                if not self.goes_on_without(error):
+                if not self.record_without_identity(error):
                     return None
 
     @property
@@ -232,7 +232,7 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        return {**self._given_to_it(), "input": self._counted(self.value, code)}
+        return {**self._all_inputs(), "input": self._counted(self.value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
         around = self._scope.ambient
@@ -243,7 +243,7 @@ class NodeCall:
         values = around.values(code) if isinstance(around, NodeAmbient) else None
         return rename(given, values, handling_of(code), reports_read(code))
 
-    def _given_to_it(self) -> dict[str, object]:
+    def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}
 
     def _digest(self) -> InputDigest | None:
@@ -255,7 +255,7 @@ class NodeCall:
         return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
 
     def _digest_of_all(self) -> InputDigest | None:
-        return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
+        return self._digest_of(lambda code: self._renamed(self._all_inputs(), code))
 
     def all_given(self) -> bytes | None:
         """Return the digest of all that the call is given, None if it has no identity."""
@@ -280,9 +280,9 @@ class NodeCall:
         around = self._scope.ambient
         if not isinstance(around, NodeAmbient) or self._code is None:
             return None
-        return around.as_it_is(self._code)
+        return around.digest_now(self._code)
 
-    def standing(self) -> tuple[MusubitoEngine, Scope]:
+    def engine_and_scope(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
         engine, scope = self.step.settings.engine_for(self.invocation), SCOPE.get()
         parents = self._place.parents
@@ -299,7 +299,7 @@ class NodeCall:
         self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
         return engine, self._scope
 
-    def goes_on_without(self, error: InputError) -> bool:
+    def record_without_identity(self, error: InputError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
@@ -309,9 +309,9 @@ class NodeCall:
         if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
-        where = self.step.operation.name, error.path
-        if where not in _WARNED:
-            _WARNED.add(where)
+        key = self.step.operation.name, error.path
+        if key not in _WARNED:
+            _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
             not_replayable(ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
@@ -386,7 +386,7 @@ class NodeCall:
         """Return what is stored of an output, which may have come in chunks."""
         messages = [*messages_in(chunks)]
         failed = failed_tools(messages)
-        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
+        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
         if failed:
             not_replayable(
                 ReplayReason.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values()))
@@ -399,11 +399,11 @@ class NodeCall:
             return None
         if messages and not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
-            events.uses(new_in(messages, self._given_to_it()))
+            events.uses(new_in(messages, self._all_inputs()))
         if self._unidentified is not None:
             return None
-        held = held_messages(self._code) if self._code is not None else ()
-        if held and any(id(message) in held for message in messages):
+        messages_of_code = held_messages(self._code) if self._code is not None else ()
+        if messages_of_code and any(id(message) in messages_of_code for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         around, code = self._scope.ambient, self._code
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
@@ -422,7 +422,7 @@ class NodeCall:
             return {}
         return arguments_as_stored(engine.redact, definition.name, arguments)
 
-    def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
+    def _run_unrecorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return go(self.config)
@@ -431,7 +431,7 @@ class NodeCall:
             with within(config):
                 return go(config)
 
-    async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+    async def _arun_unrecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return await go(self.config)
@@ -472,8 +472,8 @@ class NodeCall:
     def unpacked(self, value: Any) -> list[Any]:
         """Return the stored output in its chunks, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
-        said: Any = unpack(value, self._naming)
-        chunks, events = said
+        contents: Any = unpack(value, self._naming)
+        chunks, events = contents
         self._asked_before = any(kind == MODEL for kind, *_ in events)
         self._to_tell += emit(self.config, events, chunks)
         return list(chunks)
@@ -532,10 +532,10 @@ def without_identity(error: InputError) -> str:
 def _where(before: InputDigest, now: InputDigest) -> str:
     """Return the first paths at which two inputs differ."""
     try:
-        found = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
+        paths = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
     except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
-    return ", ".join(each.path for each in found)
+    return ", ".join(each.path for each in paths)
 
 
 def added(chunks: Sequence[Any]) -> Any:

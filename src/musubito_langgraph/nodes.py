@@ -24,8 +24,8 @@ from musubito_langgraph.lineage_channel import (
     TaskContext,
     inside,
     origins_of,
-    standing_in,
     surrounding,
+    task_context,
 )
 from musubito_langgraph.node_call import CallSite, NodeCall, in_scope
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
@@ -90,7 +90,7 @@ class RecordedCallable(StandIn):
         """Return what the function returns, or what it returned earlier."""
         call, task = self._begin_call(input, config, kwargs)
         output = call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _came_to_be(self.musubito_node, task, call, output)
+        _note_origins(self.musubito_node, task, call, output)
         return output
 
     async def ainvoke(
@@ -102,14 +102,14 @@ class RecordedCallable(StandIn):
         """Make the call as `invoke` does, with an async function."""
         call, task = self._begin_call(input, config, kwargs)
         output = await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _came_to_be(self.musubito_node, task, call, output)
+        _note_origins(self.musubito_node, task, call, output)
         return output
 
     def _begin_call(
         self, value: Any, config: RunnableConfig | None, kwargs: Mapping[str, Any]
     ) -> tuple[NodeCall, TaskContext | None]:
         config = ensure_config() if config is None else config
-        node, task = self.musubito_node, standing_in(config)
+        node, task = self.musubito_node, task_context(config)
         others = self._besides(value, config, kwargs)
         call = NodeCall(self.musubito_step, _held(value, config), config, node.place(task), others)
         node.tries(task, call.begun)
@@ -149,16 +149,16 @@ def _held(state: Any, config: RunnableConfig) -> Any:
     return copy.copy(state) if isinstance(state, BaseModel) or is_dataclass(state) else state
 
 
-def _came_to_be(node: Node, standing: TaskContext | None, attempt: NodeCall, output: Any) -> None:
+def _note_origins(node: Node, task: TaskContext | None, attempt: NodeCall, output: Any) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
     if attempt.releases and not attempt.step.is_tool_node:
         origins = tuple(origin._replace(releases=True) for origin in origins)
-        if standing is not None:
-            standing.loop.releasing.add(standing.task)
+        if task is not None:
+            task.loop.releasing.add(task.id)
     if not origins:
         return
-    node.came_to_be(standing, origins)
+    node.note_origins(task, origins)
     attempt.tell_tracers()
     around = surrounding()
     if around is not None and _graph_parts.leaves_graph(output):
@@ -177,15 +177,15 @@ class NodeRunnable(RecordedRunnable):
         self._node = node
 
     def _place(self, config: RunnableConfig) -> CallSite:
-        return self._node.place(standing_in(config))
+        return self._node.place(task_context(config))
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         attempt = super()._attempt(value, config, kwargs)
-        self._node.tries(standing_in(attempt.config), attempt.begun)
+        self._node.tries(task_context(attempt.config), attempt.begun)
         return attempt
 
     def _ended(self, attempt: NodeCall, output: Any) -> None:
-        _came_to_be(self._node, standing_in(attempt.config), attempt, output)
+        _note_origins(self._node, task_context(attempt.config), attempt, output)
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -217,18 +217,18 @@ class Subgraph(Runnable[Any, Any]):
         if invocation.mode is Mode.OFF:
             return None, scope
         engine = self._node.settings.engine_for(invocation)
-        standing = standing_in(config)
-        run = self._node.run(standing)(engine, scope)
-        parents = self._node.parents(standing)
-        if self._node.is_released(standing, parents):
+        task = task_context(config)
+        run = self._node.run(task)(engine, scope)
+        parents = self._node.parents(task)
+        if self._node.is_released(task, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
         within = SubgraphContext(parents)
-        self._node.tries(standing, within.failed)
+        self._node.tries(task, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
     def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:
         if within is not None:
-            self._node.came_to_be(standing_in(config), within.ends())
+            self._node.note_origins(task_context(config), within.ends())
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Invoke the graph."""
@@ -296,11 +296,11 @@ class Router(RecordedRunnable):
         self._node = node
 
     def _place(self, config: RunnableConfig) -> CallSite:
-        standing = standing_in(config)
-        if standing is not None and self._node.name == "__start__":
+        task = task_context(config)
+        if task is not None and self._node.name == "__start__":
             # New input begins new samples: the samples that its thread was given before do not count any more.
-            standing.loop.known.clear()
-        return CallSite(origins_of(standing, config, self._node.name), self._node.run(standing))
+            task.loop.known.clear()
+        return CallSite(origins_of(task, config, self._node.name), self._node.run(task))
 
 
 for cls in (NodeRunnable, Router):

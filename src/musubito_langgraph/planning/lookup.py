@@ -87,7 +87,7 @@ class StepLookup:
     def _question(self, call: NodeCall, visit: TaskVisit) -> DryRun | EffectDryRun:
         if call.invocation.mode is Mode.OFF:
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.NOT_RECORDED))
-        engine, scope = call.standing()
+        engine, scope = call.engine_and_scope()
         try:
             question = engine._protocol(call.call(engine, _nothing), call.invocation.mode, scope, DRY_RUNS)
         except InputError as error:

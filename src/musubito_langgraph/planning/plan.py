@@ -50,15 +50,15 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
     return copy_context().run(_plan, graph, _own(input), config, context)
 
 
-def _own(given: Any) -> Any:
+def _own(input_: Any) -> Any:
     """Return a copy of the input, since LangGraph sets ids of the messages that it is given."""
     try:
-        return copy.deepcopy(given)
+        return copy.deepcopy(input_)
     except Exception:  # copying the input may raise any error
-        return given
+        return input_
 
 
-def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
+def _plan(graph: Any, input_: Any, config: dict[str, Any], context: Any) -> Plan:
     record = PlanRecord()
     planned_copy, outline = planned_graph(graph, graph.get_name(), record)
     unknown: list[str] = []
@@ -66,7 +66,7 @@ def _plan(graph: Any, given: Any, config: dict[str, Any], context: Any) -> Plan:
     with _compat.unseen():
         _stand(outline, config)
         try:
-            for chunk in planned_copy.stream(given, config, context=context, stream_mode="updates"):
+            for chunk in planned_copy.stream(input_, config, context=context, stream_mode="updates"):
                 interrupted = interrupted or "__interrupt__" in chunk
         except GraphRecursionError:
             unknown.append("the recursion limit is reached: the invocation would raise GraphRecursionError")
@@ -98,7 +98,7 @@ def _stand(outline: GraphOutline, config: dict[str, Any]) -> None:
 def _further(record: PlanRecord, config: dict[str, Any], unknown: list[str]) -> Iterator[PlanLine]:
     """Yield what may follow where something would run; `unknown` collects what cannot be told."""
     invocation = invocation_of(config)
-    told = set[str]()
+    named = set[str]()
     # Tasks run side by side, and are looked up in any order.
     places = {place: sorted(visits, key=lambda visit: visit.order) for place, visits in record.visits.items() if visits}
     for place, visits in sorted(places.items(), key=lambda each: each[1][0].order):
@@ -111,8 +111,8 @@ def _further(record: PlanRecord, config: dict[str, Any], unknown: list[str]) -> 
         awaited = tuple(dict.fromkeys(visit.site.node for visit in stopped))
         for part in _reached(outline, visits, record.pending.get(place, ())):
             name = part if isinstance(part, str) else part.name
-            if name not in told:
-                told.add(name)
+            if name not in named:
+                named.add(name)
                 line = PlanLine(name, None, UNKNOWN, ReplayReason.DEPENDS_ON_RESULT, estimates.of(name), parts=awaited)
                 if line.estimate is None and not isinstance(part, OpaqueNode):
                     unknown.append(never_ran(name))
