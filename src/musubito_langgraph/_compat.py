@@ -567,7 +567,7 @@ def without_callbacks(config: Config) -> dict[str, Any]:
 
     A Runnable that is invoked with the copy reports to nobody and belongs to no run around it.
     """
-    made = {key: value for key, value in config.items() if key not in ("callbacks", "run_id")}
-    if CONF in made:
-        made[CONF] = {key: value for key, value in made[CONF].items() if not key.startswith("__pregel_")}
-    return made
+    kept = {key: value for key, value in config.items() if key not in ("callbacks", "run_id")}
+    if CONF in kept:
+        kept[CONF] = {key: value for key, value in kept[CONF].items() if not key.startswith("__pregel_")}
+    return kept

@@ -28,8 +28,6 @@ from musubito_langgraph._compat import (
     PregelProtocol,
     Runnable,
     RunnableCallable,
-    RunnableSeq,
-    RunnableSequence,
     RunnableSerializable,
     Send,
     channels_in,
@@ -51,7 +49,6 @@ __all__ = [
     "is_functional",
     "is_tool_node",
     "only_writes",
-    "parts_of",
     "raising",
     "recorded_parts",
     "runs_tools_alone",
@@ -76,15 +73,10 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
 
     `writer` must be the writer of a conditional edge (see `branch_of`).
     """
-    made = copied(writer)
-    made.func = branch._route
-    made.afunc = branch._aroute
-    return made
-
-
-def parts_of(bound: Any) -> list[Any]:
-    """Return the parts of a node that is a sequence, else the node alone."""
-    return list(bound.steps) if isinstance(bound, RunnableSequence | RunnableSeq) else [bound]
+    copy = copied(writer)
+    copy.func = branch._route
+    copy.afunc = branch._aroute
+    return copy
 
 
 def only_writes(bound: Any) -> bool:
@@ -124,10 +116,12 @@ def functions_of(function: Any) -> Iterator[Any]:
     """
     if function.func is not None:
         yield function.func
-    made = function.afunc
-    in_a_thread = type(made) is partial and made.func is run_in_executor and made.args == (None, function.func)
-    if made is not None and not in_a_thread:
-        yield made
+    coroutine = function.afunc
+    in_a_thread = (
+        type(coroutine) is partial and coroutine.func is run_in_executor and coroutine.args == (None, function.func)
+    )
+    if coroutine is not None and not in_a_thread:
+        yield coroutine
 
 
 def answering(function: Any) -> Any:
@@ -205,8 +199,8 @@ def injected_into(function: Any) -> frozenset[str]:
     """Return the parameters of a task's function that LangGraph itself fills in."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # LangGraph warns of it already when it makes its own RunnableCallable
-        made = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
-    return frozenset(made.func_accepts)
+        wrapper = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
+    return frozenset(wrapper.func_accepts)
 
 
 def is_remote(runnable: Any) -> bool:
@@ -223,8 +217,8 @@ def has_no_tables(saver: Any) -> bool:
     if getattr(saver, "is_setup", True) or not isinstance(connection, sqlite3.Connection):
         return False
     with saver.lock:
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'").fetchone()
-    return found is None
+        row = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'").fetchone()
+    return row is None
 
 
 def is_functional(graph: Any) -> bool:
@@ -250,15 +244,15 @@ def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
     return always, [channel for static in tuples for channel, *_ in static]
 
 
-def destinations(said: Any) -> list[str]:
+def destinations(target: Any) -> list[str]:
     """Return the nodes that a router's result or a `Command` names."""
-    if isinstance(said, Command):
-        return destinations(said.goto)
-    if isinstance(said, list | tuple):
-        return [node for each in said for node in destinations(each)]
-    if isinstance(said, Send):
-        return [said.node]
-    return [said] if isinstance(said, str) and said else []
+    if isinstance(target, Command):
+        return destinations(target.goto)
+    if isinstance(target, list | tuple):
+        return [node for each in target for node in destinations(each)]
+    if isinstance(target, Send):
+        return [target.node]
+    return [target] if isinstance(target, str) and target else []
 
 
 def drawn_as(stands: Any, runnable: Any) -> None:
@@ -266,19 +260,19 @@ def drawn_as(stands: Any, runnable: Any) -> None:
 
     LangChain takes the name of a node from these two attributes.
     """
-    where = (
+    path = (
         runnable.lc_id()
         if isinstance(runnable, RunnableSerializable)
         else [type(runnable).__module__, type(runnable).__name__]
     )
-    stands.__module__, stands.__name__ = ".".join(where[:-1]), where[-1]
+    stands.__module__, stands.__name__ = ".".join(path[:-1]), path[-1]
 
 
 def copied(runnable: Any) -> Any:
     """Return a new object of the same class with the same fields."""
-    made = object.__new__(type(runnable))
-    made.__dict__.update(runnable.__dict__)
-    return made
+    copy = object.__new__(type(runnable))
+    copy.__dict__.update(runnable.__dict__)
+    return copy
 
 
 # -- in another process ------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from musubito_langgraph.config_reads import (
     telling,
 )
 from musubito_langgraph.object_identity import Identity
-from musubito_langgraph.recorder.store import STORE, shown, store_behind
+from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_behind
 from musubito_langgraph.recorder.store import observed as found_in_store
 from musubito_langgraph.settings import VOLATILE
 
@@ -61,14 +61,20 @@ class NodeAmbient:
     """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
 
     def __init__(
-        self, config: RunnableConfig, ignored: frozenset[str], given: Callable[[], bytes | None] = lambda: None
+        self,
+        config: RunnableConfig,
+        ignored: frozenset[str],
+        given: Callable[[], bytes | None] = lambda: None,
+        *,
+        may_ask_models: bool = True,
     ) -> None:
         """Keep what surrounds the call.
 
         `ignored` are the keys that do not count. `given` returns the digest of all that the call was given, None if it
-        has no identity.
+        has no identity. `may_ask_models` tells whether reads are checked for which a model is asked.
         """
         self.given = given
+        self._may_ask_models = may_ask_models
         self._config = config
         self._ignored = ignored
         self._runtime = _compat.runtime_in(config)
@@ -145,7 +151,7 @@ class NodeAmbient:
             names -= {f"{part}.{key}" for key in self._ignored for part in OBSERVED}
         return names
 
-    def as_it_is(self, code: Fingerprint) -> bytes | None:
+    def digest_now(self, code: Fingerprint) -> bytes | None:
         """Return the digest of what counts for a step of this code, as it is now; None if nothing counts."""
         always = self._always()
         return _digest({**always, **self._seen(self._counted((code,)))} or None)
@@ -159,6 +165,8 @@ class NodeAmbient:
         store = None if self._runtime is None else self._runtime.store
         if kind != STORE or store is None:
             return b"there is nothing to read from"
+        if not self._may_ask_models and asks_a_model(store_behind(store), key):
+            raise LookupError("it searched the store by meaning, for which a model is asked")
         return found_in_store(store_behind(store), key)
 
     @staticmethod
@@ -174,16 +182,16 @@ class NodeAmbient:
                 _SKIPPED.add(key)
             elif key not in self._ignored:
                 configurable[key] = self._identity(conf[key], f"configurable.{key}")
-        found: dict[str, object] = {}
+        identities: dict[str, object] = {}
         if configurable:
-            found["configurable"] = configurable
+            identities["configurable"] = configurable
         context = getattr(self._runtime, "context", None)
         if context is not None:
-            found["context"] = self._identity(context, "context")
+            identities["context"] = self._identity(context, "context")
         if getattr(self._runtime, "store", None) is not None:
             # The values in the store count where they are read.
-            found["store"] = True
-        return found
+            identities["store"] = True
+        return identities
 
     def _seen(self, names: Iterable[str]) -> dict[str, object]:
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
@@ -218,14 +226,14 @@ class NodeAmbient:
                 note_read(SEEN, name, _digest(self._value_of(name)))
 
     def _value_of(self, name: str) -> object:
-        where, _, key = name.partition(".")
-        if key in self._ignored and where in ("configurable", "metadata"):
+        source, _, key = name.partition(".")
+        if key in self._ignored and source in ("configurable", "metadata"):
             return None
-        match where:
+        match source:
             case "config":
                 return self._seen(everything(self._config))
             case "configurable" | "metadata":
-                value = (self._config.get(where) or {}).get(key)
+                value = (self._config.get(source) or {}).get(key)
             case "execution":
                 values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
                 value = next((each for each in values if each is not None), None)
@@ -240,15 +248,15 @@ class NodeAmbient:
                     if not tag.startswith(("seq:", "graph:", "langsmith:"))
                 ]
             case _:
-                value = self._config.get(where)
+                value = self._config.get(source)
         return None if value is None else self._identity(value, name)
 
     def _identity(self, value: Any, name: str) -> object:
-        made = Identity(self._met)
-        identity = made.of(value, name)
-        self._remembering += made.remembers
-        self._classes |= made.classes
-        self._opaque |= made.opaque
+        builder = Identity(self._met)
+        identity = builder.of(value, name)
+        self._remembering += builder.remembers
+        self._classes |= builder.classes
+        self._opaque |= builder.opaque
         return identity
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,10 +15,10 @@ from musubito.adapter import check_inputs
 from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
-from musubito_langgraph.nodes import Node, recorded_branch, recorded_node
+from musubito_langgraph.node import Node
+from musubito_langgraph.node_kinds import EDGE, kind_of, replaced, step_names
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
-from musubito_langgraph.tasks import recorded_entrypoint
 
 __all__ = ["musubito_graph", "plan_of", "wrapped_compiled"]
 
@@ -81,44 +81,15 @@ def musubito_graph(
 
 def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     """Return a compiled graph wrapped with these settings."""
-    functions = set[str]()
-    checked_names(settings.steps, set(_names(graph, "", functions)), functions)
+    checked_names(settings.steps, dict(step_names(graph)))
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
-    made = _wrapped(graph, name, "", settings)
-    made.explain = functools.partial(musubito_plan, made)
-    return made
+    wrapped = _wrapped(graph, name, "", settings)
+    wrapped.explain = functools.partial(musubito_plan, wrapped)
+    return wrapped
 
 
-def _names(graph: Any, prefix: str, functions: set[str]) -> Iterator[str]:
-    """Yield the names of a graph's steps, without the graph's own name.
-
-    `functions` collects the names of the steps that may call tasks.
-    """
-    for name, node in graph.nodes.items():
-        path = prefix + name
-        parts = _graph_parts.parts_of(node.bound)
-        if not _graph_parts.only_writes(node.bound) and not all(isinstance(part, _compat.Pregel) for part in parts):
-            yield path
-            functions.add(path)
-        yield from (f"{path}:{number + 1}" for number in range(len(_graph_parts.recorded_parts(parts)) - 1))
-        for part in parts:
-            # A graph that was wrapped by itself has settings of its own.
-            if isinstance(part, _compat.Pregel) and LINEAGE not in part.channels:
-                yield from _names(part, f"{path}/", functions)
-            if _graph_parts.is_tool_node(part) and _graph_parts.runs_tools_alone(part):
-                yield from (f"{path}.{tool}" for tool in _graph_parts.tools_of(part))
-        for writer in node.flat_writers:
-            branch = _graph_parts.branch_of(writer)
-            if branch is not None:
-                yield f"{path}:{_router(branch)}"
-
-
-def _router(branch: _compat.BranchSpec) -> str:
-    return getattr(branch.path, "name", None) or "condition"
-
-
-def plan_of(graph: Any, given: Any, module: str) -> Plan:
+def plan_of(graph: Any, input_: Any, module: str) -> Plan:
     """Return the plan of an invocation in a new thread, for the command line.
 
     `graph` is what a module holds, and need not be compiled or wrapped.
@@ -129,28 +100,28 @@ def plan_of(graph: Any, given: Any, module: str) -> Plan:
         raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
     if LINEAGE not in graph.channels:
         graph = wrapped_compiled(graph, Settings(home=module))
-    return musubito_plan(graph, given)
+    return musubito_plan(graph, input_)
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:
     """Return a copy of a builder that can be built on, and that compiles to a wrapped graph."""
-    made = copy.copy(builder)
-    for name, held in vars(builder).items():
-        if isinstance(held, dict | set | list):
-            setattr(made, name, copy.copy(held))
+    copied = copy.copy(builder)
+    for name, value in vars(builder).items():
+        if isinstance(value, dict | set | list):
+            setattr(copied, name, copy.copy(value))
     # Compiling fills in fields of the nodes; without copies, it would change the nodes of the user's builder.
-    made.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
-    made.branches = type(builder.branches)(
+    copied.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
+    copied.branches = type(builder.branches)(
         getattr(builder.branches, "default_factory", None),
         {start: dict(branches) for start, branches in builder.branches.items()},
     )
 
     @functools.wraps(builder.compile)
     def compile_(*args: Any, **kwargs: Any) -> Any:
-        return wrapped_compiled(type(made).compile(made, *args, **kwargs), settings)
+        return wrapped_compiled(type(copied).compile(copied, *args, **kwargs), settings)
 
-    made.compile = compile_
-    return made
+    copied.compile = compile_
+    return copied
 
 
 def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
@@ -158,7 +129,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
 
     This is a plain copy: `graph.copy()` loses what `compile` added.
     """
-    made = copy.copy(graph)
+    wrapped = copy.copy(graph)
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
     lasting = frozenset(
         channel
@@ -167,63 +138,39 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
         if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
-    made.nodes = {
+    wrapped.nodes = {
         node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec, triggers)
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
         # Otherwise streams would show the hidden channel.
-        made.stream_channels = [
+        wrapped.stream_channels = [
             channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
         ]
-    made.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
-    return made
+    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
+    return wrapped
 
 
 def _wrapped_node(
     graph: Any, bare: Node, spec: _compat.PregelNode, triggers: Mapping[str, tuple[str, ...]]
 ) -> _compat.PregelNode:
     metadata = dict(spec.metadata or {})
-    said = metadata.pop(KEY, None)
-    if said is not None and not isinstance(said, StepConfiguration):
-        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {said!r}')
-    has_its_own_say = said is not None or bare.path in bare.settings.steps
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, said), has_its_own_say=has_its_own_say)
+    own = metadata.pop(KEY, None)
+    if own is not None and not isinstance(own, StepConfiguration):
+        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {own!r}')
+    has_its_own_say = own is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
     changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
-    if said is not None:
+    if own is not None:
         changes["metadata"] = metadata or None
-
-    def subgraph(inner: Any) -> Any:
-        if LINEAGE in inner.channels:
-            return inner
-        return _wrapped(inner, node.graph, f"{node.path}/", node.settings)
-
-    if _graph_parts.only_writes(spec.bound):
-        pass
-    elif _graph_parts.is_functional(graph) and isinstance(spec.bound, _compat.RunnableCallable):
-        changes["bound"] = recorded_entrypoint(spec.bound, node)
-    else:
-        changes["bound"] = recorded_node(spec.bound, node, subgraph)
-        if isinstance(spec.bound, _compat.Pregel):
-            changes["subgraphs"] = [changes["bound"]._graph]
-    return spec.copy(changes)
+    return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
 
 
 def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
-    writers: list[Any] = []
-    for writer in spec.flat_writers:
-        branch = _graph_parts.branch_of(writer)
-        if branch is not None:
-            name = _router(branch)
-            # The `inputs` of a node do not hold for the router that decides after the node.
-            semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
-            recorded = recorded_branch(branch, name, replace(node, semantics=semantics))
-            writers.append(_graph_parts.writer_of(writer, recorded))
-        else:
-            writers.append(writer)
+    writers: list[Any] = [EDGE.wrap(writer, node) if EDGE.matches(writer) else writer for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     return [*writers, LineageWrite(last, node.name, triggers)]

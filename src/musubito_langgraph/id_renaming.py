@@ -88,10 +88,10 @@ def pack(
         names, new = _names(search, naming, read)
         if not names and not search.stands and not naming.reported:
             return outputs
-        made = _Store(naming, names).part(outputs)
+        renamed = _Store(naming, names).part(outputs)
     except RecursionError:
         raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("output")) from None
-    return outputs if made is outputs else RenamedOutput(made, len(naming.ids), new)
+    return outputs if renamed is outputs else RenamedOutput(renamed, len(naming.ids), new)
 
 
 def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict[str, IdPlaceholder], list[New]]:

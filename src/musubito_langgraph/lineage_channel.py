@@ -48,11 +48,11 @@ __all__ = [
     "UpstreamRef",
     "external",
     "inside",
-    "is_let_go",
+    "is_resumed_after_stop",
     "origins_of",
     "parents_of",
-    "standing_in",
     "surrounding",
+    "task_context",
     "turn_of",
 ]
 
@@ -79,8 +79,8 @@ GivenSample = SampleRef | int
 """A sample that was given, or an execution that holds samples and was given as a whole."""
 
 
-def _given(said: Any) -> GivenSample:
-    return SampleRef(*said) if isinstance(said, list) else int(said)
+def _given(sample: Any) -> GivenSample:
+    return SampleRef(*sample) if isinstance(sample, list) else int(sample)
 
 
 def external(*what: str) -> UpstreamRef:
@@ -215,9 +215,9 @@ _INSIDE: Final[ContextVar[SubgraphContext | None]] = ContextVar("musubito_inside
 
 
 @contextmanager
-def inside(this: SubgraphContext | None) -> Iterator[None]:
+def inside(context: SubgraphContext | None) -> Iterator[None]:
     """Mark that a subgraph is invoked here, or, for None, something that is not inside the node of a subgraph."""
-    token = _INSIDE.set(this)
+    token = _INSIDE.set(context)
     try:
         yield
     finally:
@@ -313,10 +313,10 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """Take in the messages of the tasks of a superstep, in the order in which LangGraph applies their writes."""
         if not values:
             return False
-        said = [_write(value) for value in values]
+        writes = [_write(value) for value in values]
         used = self._pull.keys() - self.lasting
         others: set[str] = set()
-        for _, fired, by_others, *_, may_stop in said:
+        for _, fired, by_others, *_, may_stop in writes:
             used.update(fired)
             others.update(by_others)
             # An update from outside does not know whether the invocation was told to stop.
@@ -327,15 +327,15 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         self._push = []
         for channel in others - used:
             self._pull.setdefault(channel, []).append(external("the trigger", channel))
-        if any(begins for *_, begins, _, _ in said):
+        if any(begins for *_, begins, _, _ in writes):
             self._terminal = []
             self.loop.known.clear()
-        self.loop.superstep([_given(each) for *_, given, _ in said for each in given])
-        for ids, _, _, wrote, sends, *_ in said:
+        self.loop.superstep([_given(each) for *_, given, _ in writes for each in given])
+        for ids, _, _, wrote, sends, *_ in writes:
             origins = [UpstreamRef(*each) for each in ids]
             for channel in wrote:
-                held = self._pull.setdefault(channel, [])
-                held += [origin for origin in origins if origin not in held]
+                writers = self._pull.setdefault(channel, [])
+                writers += [origin for origin in origins if origin not in writers]
             self._push += [(origins, node) for node in sends]
             self._terminal += [origin for origin in origins if origin not in self._terminal]
         return True
@@ -365,55 +365,55 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
 class TaskContext:
     """A task of a wrapped graph, as its config describes it."""
 
-    __slots__ = ("channel", "config", "loop", "task")
+    __slots__ = ("channel", "config", "id", "loop")
 
     def __init__(self, config: RunnableConfig, channel: LineageChannel, task: str) -> None:
         self.config = config
         self.channel = channel
         self.loop = channel.loop
-        self.task = task
+        self.id = task
 
 
-def standing_in(config: RunnableConfig) -> TaskContext | None:
+def task_context(config: RunnableConfig) -> TaskContext | None:
     """Return the task that runs with this config, None outside of a wrapped graph."""
     channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
     return TaskContext(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
 
 
-def parents_of(standing: TaskContext, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[UpstreamRef, ...]:
+def parents_of(task: TaskContext, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[UpstreamRef, ...]:
     """Return the parents of this task of `node`; `triggers` are the triggers of all nodes of the graph.
 
     An error handler has the parents of the task that failed, and the step that failed as well.
     """
-    error = _compat.error_in(standing.config)
+    error = _compat.error_in(task.config)
     if error is None:
-        return _led_to(standing, node, triggers[node])
+        return _led_to(task, node, triggers[node])
     # Only the process in which a step failed knows that step.
-    tried = standing.loop.tried.get(_compat.place_of_task(standing.config))
+    tried = task.loop.tried.get(_compat.place_of_task(task.config))
     failed = () if tried is None else tried[1]()
-    led = _led_to(standing, error.node, triggers.get(error.node, ()))
+    led = _led_to(task, error.node, triggers.get(error.node, ()))
     return tuple(dict.fromkeys((*led, *(failed or (external("an error of", error.node),)))))
 
 
-def _led_to(standing: TaskContext, node: str, triggers: Sequence[str]) -> tuple[UpstreamRef, ...]:
+def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[UpstreamRef, ...]:
     # If a trigger was written later than the lineage, its writer left no lineage. Such a writer is an unwrapped graph
     # on the same thread, or a `Command` that is the input.
-    config, channel = standing.config, standing.channel
+    config, channel = task.config, task.channel
     position = _compat.position_of_send(config)
     if position is not None:
         nodes = _compat.sends_in_channels(_compat.channels_in(config))
-        found = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
-        return found if found is not None else (external("a Send to", node),)
-    fired = standing.loop.fired[standing.task] = _compat.available_in(config, triggers)
+        origins = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
+        return origins if origins is not None else (external("a Send to", node),)
+    fired = task.loop.fired[task.id] = _compat.available_in(config, triggers)
     by_others = _compat.later_than(config, LINEAGE, fired)
     if not by_others:
-        found = channel.of_triggers(fired)
-        return found if found or channel.knows(fired) else (external("the trigger of", node),)
+        origins = channel.of_triggers(fired)
+        return origins if origins or channel.knows(fired) else (external("the trigger of", node),)
     if channel.inputs.issuperset(by_others):
         others = channel.of_triggers([each for each in fired if each not in by_others])
         return tuple(dict.fromkeys((*others, *_beginning())))
-    found = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
-    return (*found, external("the trigger of", node))
+    origins = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
+    return (*origins, external("the trigger of", node))
 
 
 def _write(value: bytes) -> list[Any]:
@@ -421,50 +421,50 @@ def _write(value: bytes) -> list[Any]:
 
     Earlier versions did not write whether the task's invocation was told to stop; that field is then None.
     """
-    said: list[Any] = unpackb(value)
-    return said if len(said) == WRITTEN else [*said, None]
+    fields: list[Any] = unpackb(value)
+    return fields if len(fields) == WRITTEN else [*fields, None]
 
 
-def is_let_go(standing: TaskContext) -> bool:
+def is_resumed_after_stop(task: TaskContext) -> bool:
     """Tell whether the graph stopped before this task and was resumed without having asked a question."""
-    config = standing.config
+    config = task.config
     if not _compat.is_resuming(config) or _compat.has_questions(config):
         return False
-    return standing.channel.may_have_stopped or _compat.may_stop(config)
+    return task.channel.may_have_stopped or _compat.may_stop(config)
 
 
-def turn_of(standing: TaskContext | None, counted: Callable[[Any], Any]) -> SiblingOrder | None:
+def turn_of(task: TaskContext | None, counted: Callable[[Any], Any]) -> SiblingOrder | None:
     """Return the turn of this task among equal `Send`s, None if no `Send` started the task.
 
     `counted` returns the part of an input that counts; `Send`s are equal if these parts are equal. `Send`s whose tasks
     ran in another process are left out, since their samples were given there.
     """
-    if standing is None or _compat.position_of_send(standing.config) is None:
+    if task is None or _compat.position_of_send(task.config) is None:
         return None
-    begun = {task for task, _ in list(standing.loop.tried.values())}
-    if _compat.error_in(standing.config) is not None:
+    begun = {task for task, _ in list(task.loop.tried.values())}
+    if _compat.error_in(task.config) is not None:
         # An error handler is given another error than the others, whatever it reads of its state.
         counted = _whole
-    return SiblingOrder(_compat.equal_sends_before(standing.config, begun, counted), standing.loop.turns)
+    return SiblingOrder(_compat.equal_sends_before(task.config, begun, counted), task.loop.turns)
 
 
 def _whole(state: Any) -> Any:
     return state
 
 
-def origins_of(standing: TaskContext | None, config: RunnableConfig, node: str) -> tuple[UpstreamRef, ...]:
+def origins_of(task: TaskContext | None, config: RunnableConfig, node: str) -> tuple[UpstreamRef, ...]:
     """Return the origins that this task of `node` has become in the lineage."""
     if node == "__start__":
         return _beginning()
-    known = None if standing is None else standing.loop.done.get(standing.task)
-    if known is not None:
-        return known
+    origins = None if task is None else task.loop.done.get(task.id)
+    if origins is not None:
+        return origins
     # The task is an update from outside, or its node ran unrecorded.
     try:
         content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
     except EncodingError:
         content = str(_compat.task_in(config))
-    releases = standing is not None and standing.task in standing.loop.releasing
+    releases = task is not None and task.id in task.loop.releasing
     return (external(node, content)._replace(releases=releases),)
 
 
@@ -500,40 +500,40 @@ class LineageWrite(_compat.ChannelWrite):
         return input
 
     def _say(self, config: RunnableConfig) -> None:
-        standing, writes = standing_in(config), _compat.writes_in(config)
-        said = (
-            origins_of(standing, config, self.node),
-            self._fired(standing, config),
-            [] if standing is None else self._by_others(standing),
+        task, writes = task_context(config), _compat.writes_in(config)
+        fields = (
+            origins_of(task, config, self.node),
+            self._fired(task, config),
+            [] if task is None else self._by_others(task),
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
             _compat.sends_in(writes),
             self.is_all or self.node == "__start__",
-            self._given(standing),
+            self._given(task),
             None if _compat.is_update(config) else _compat.may_stop(config),
         )
         # Bytes, because they can be hashed: a drawing of a graph asks its writers for their writes, and hashes these.
-        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(said, tuple))])
+        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(fields, tuple))])
 
-    def _given(self, standing: TaskContext | None) -> list[GivenSample]:
+    def _given(self, task: TaskContext | None) -> list[GivenSample]:
         """Return the samples from which a resumed invocation goes on, none if nothing can be resumed."""
-        if standing is None or self.is_all or not _compat.keeps_checkpoints(standing.config):
+        if task is None or self.is_all or not _compat.keeps_checkpoints(task.config):
             return []
-        return standing.loop.given()
+        return task.loop.given()
 
-    def _by_others(self, standing: TaskContext) -> list[str]:
+    def _by_others(self, task: TaskContext) -> list[str]:
         """Return the joins that were written later than the lineage, by something that left no lineage."""
-        if not standing.channel.lasting:
+        if not task.channel.lasting:
             return []
-        channels = _compat.channels_in(standing.config)
-        lasting = [each for each in standing.channel.lasting if each in channels]
-        later = _compat.later_than(standing.config, LINEAGE, lasting)
+        channels = _compat.channels_in(task.config)
+        lasting = [each for each in task.channel.lasting if each in channels]
+        later = _compat.later_than(task.config, LINEAGE, lasting)
         return [each for each in later if _compat.holds_anything(channels[each])]
 
-    def _fired(self, standing: TaskContext | None, config: RunnableConfig) -> list[str]:
+    def _fired(self, task: TaskContext | None, config: RunnableConfig) -> list[str]:
         """Return the triggers that this task has used up."""
-        known = None if standing is None else standing.loop.fired.pop(standing.task, None)
-        if known is not None:
-            return known
+        fired = None if task is None else task.loop.fired.pop(task.id, None)
+        if fired is not None:
+            return fired
         if _compat.is_update(config):
             return []
         if self.node == "__start__":

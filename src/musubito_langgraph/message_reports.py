@@ -69,12 +69,12 @@ ALL: Final = Reports(dict.fromkeys(REPORTS, frozenset((EVERY,))))
 def reports_read(code: Fingerprint) -> Reports:
     """Return the parts of servers' reports that the code of a step reads."""
     key = code.digest, len(sys.modules)  # each further module that is loaded may read more
-    found = _KEPT.get(key)
-    if found is None:
+    reports = _KEPT.get(key)
+    if reports is None:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        found = _KEPT[key] = Reports(_read_by(code))
-    return found
+        reports = _KEPT[key] = Reports(_read_by(code))
+    return reports
 
 
 def _read_by(code: Fingerprint) -> dict[str, frozenset[str]]:

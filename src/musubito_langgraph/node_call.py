@@ -1,6 +1,6 @@
 """Make one call that an adapter records: of a node, a conditional edge, a tool, a task or a Runnable.
 
-    attempt = step.attempt(input, config)             the step, its input and its surroundings
+    attempt = NodeCall(step, input, config)           the step, its input and its surroundings
     attempt.run(lambda config: node(input, config))   replay the call, or run and record it
 
 The stored result holds the output, with names in place of the ids of messages (`musubito_langgraph.id_renaming`). It
@@ -9,11 +9,10 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -23,16 +22,14 @@ from langchain_core.runnables.config import (
     var_child_runnable_config,
 )
 from langchain_core.tracers.base import BaseTracer
-from pydantic import BaseModel
 
-from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed, StepConfiguration, StepType
+from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed
 from musubito.adapter import (
     SCOPE,
     Call,
     CallProtocol,
     Fingerprint,
     Mode,
-    Operation,
     ReplayReason,
     Run,
     Scope,
@@ -51,9 +48,9 @@ from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
-from musubito_langgraph import _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import UpstreamRef, external, inside
@@ -67,24 +64,16 @@ from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
 from musubito_langgraph.same_objects import SameObjects
-from musubito_langgraph.settings import Invocation, Settings, invocation_of
-from musubito_langgraph.state_keys import keys_read
+from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
-from musubito_langgraph.trackers import tracker_of
-from musubito_langgraph.user_modules import homes_of
-
-if TYPE_CHECKING:
-    from musubito.code.walk import Walk
 
 __all__ = [
     "ANYWHERE",
     "CallSite",
-    "GraphStep",
     "NodeCall",
     "added",
-    "counted_keys",
-    "reaches",
+    "in_scope",
     "within",
     "without_identity",
 ]
@@ -111,89 +100,6 @@ class CallSite(NamedTuple):
 ANYWHERE: Final = CallSite()
 
 
-class GraphStep:
-    """An operation of an adapter, with its settings."""
-
-    def __init__(
-        self,
-        name: str,
-        code: Any,
-        semantics: StepConfiguration,
-        settings: Settings,
-        calls: Callable[[Any], Any] | None = None,
-        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
-        *,
-        is_done_anew: bool = False,
-        state_of: Any = None,
-    ) -> None:
-        """Make a step of `code`.
-
-        - `calls`: see `watched`.
-        - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
-        - `is_done_anew`: the step runs each time that somebody's answer releases it.
-        - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
-        """
-        self.is_done_anew = is_done_anew
-        self._counting = counting or counted_keys
-        homes = homes_of(code)
-        self._state_of = state_of
-        self._home = homes.own or settings.home
-        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
-        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
-        self.settings = settings
-        self.calls = calls
-        self.is_tool_node = _graph_parts.is_tool_node(code)
-        self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
-        """True if the step has an effect that must not be repeated."""
-
-    def __repr__(self) -> str:
-        return f"<RecordedStep {self.operation.name}>"
-
-    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
-        """Return the part of an input that counts for this code, which may call what is `around` it."""
-        inputs = self.operation.definition.semantics.inputs
-        if inputs is not None:
-            return self._counting(value, inputs)
-        # An effect is identified by all of its arguments, however the code that reads them changes.
-        keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
-        return value if keys is None else keys.of(value)
-
-    def attempt(
-        self,
-        value: Any,
-        config: RunnableConfig,
-        place: CallSite = ANYWHERE,
-        others: Mapping[str, object] | None = None,
-        given: RunnableConfig | None = None,
-    ) -> NodeCall:
-        """Return a call of the step with this input.
-
-        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
-        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
-        """
-        return NodeCall(self, value, config, place, others or {}, config if given is None else given)
-
-
-def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
-    """Return the keys of a state that count, or the fields of a state that is an object.
-
-    If the state has none of these names, the whole state is returned.
-    """
-    if isinstance(value, Mapping):
-        chosen = {name: value[name] for name in names if name in value}
-    elif isinstance(value, BaseModel) or is_dataclass(value):
-        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    else:
-        return value
-    return chosen if chosen or not names else value
-
-
-def reaches(walk: Walk, step: GraphStep | None) -> None:
-    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
-    if step is not None:
-        walk.steps.add(step.operation.name)
-
-
 class NodeCall:
     """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
 
@@ -202,20 +108,25 @@ class NodeCall:
         step: GraphStep,
         value: Any,
         config: RunnableConfig,
-        place: CallSite,
-        others: Mapping[str, object],
-        given: RunnableConfig,
+        place: CallSite = ANYWHERE,
+        others: Mapping[str, object] | None = None,
+        given: RunnableConfig | None = None,
     ) -> None:
+        """Make a call of `step` with the input `value`.
+
+        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
+        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        """
         self.step = step
         self._node: bytes | None = None
         self._origin: UpstreamRef | None = None
         self.config = config
-        self._value = value
-        self._others = others
-        self._given = given
+        self.value = value
+        self._others = others or {}
+        self._given = config if given is None else given
         self._place = place
         self._scope = Scope()
-        self._invocation: Invocation = invocation_of(config)
+        self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
         self._code: Fingerprint | None = None
         self._unidentified: InputError | None = None
@@ -238,10 +149,12 @@ class NodeCall:
     # -- making it -----------------------------------------------------------------------------------------------------
     def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Return what `go` returns for the config that it is given, or what `go` returned earlier."""
+        if self.step.look_up is not None:
+            return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
         if story is None:
-            return self._live(go)
-        self._identify(story)
+            return self._run_unrecorded(go)
+        self.identify(story)
         try:
             result = run_story(story)
         except ToolFailed:
@@ -256,8 +169,8 @@ class NodeCall:
         """Make the call as `run` does, with an async function."""
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
-            return await self._alive(go)
-        self._identify(story)
+            return await self._arun_unrecorded(go)
+        self.identify(story)
         try:
             result = await run_story_async(story)
         except ToolFailed:
@@ -272,18 +185,18 @@ class NodeCall:
         """Return the call in the form that the core performs, None if the call is not recorded."""
         if not self.is_recorded:
             return None
-        engine, scope = self.standing()
+        engine, scope = self.engine_and_scope()
         while True:
             try:
-                return engine._protocol(self.call(engine, function), self._invocation.mode, scope)
+                return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
             except InputError as error:
-                if not self.goes_on_without(error):
+                if not self.record_without_identity(error):
                     return None
 
     @property
     def is_recorded(self) -> bool:
         """Tell whether the call is to be recorded."""
-        return self._invocation.mode is not Mode.OFF
+        return self.invocation.mode is not Mode.OFF
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """Return the identity of the call, and the function that runs if the call is not replayed."""
@@ -319,7 +232,7 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        return {**self._given_to_it(), "input": self._counted(self._value, code)}
+        return {**self._all_inputs(), "input": self._counted(self.value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
         around = self._scope.ambient
@@ -330,8 +243,8 @@ class NodeCall:
         values = around.values(code) if isinstance(around, NodeAmbient) else None
         return rename(given, values, handling_of(code), reports_read(code))
 
-    def _given_to_it(self) -> dict[str, object]:
-        return {"input": self._value, **self._others}
+    def _all_inputs(self) -> dict[str, object]:
+        return {"input": self.value, **self._others}
 
     def _digest(self) -> InputDigest | None:
         """Return the digest of the input that the call may change, as it is now."""
@@ -342,7 +255,7 @@ class NodeCall:
         return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
 
     def _digest_of_all(self) -> InputDigest | None:
-        return self._digest_of(lambda code: self._renamed(self._given_to_it(), code))
+        return self._digest_of(lambda code: self._renamed(self._all_inputs(), code))
 
     def all_given(self) -> bytes | None:
         """Return the digest of all that the call is given, None if it has no identity."""
@@ -367,33 +280,38 @@ class NodeCall:
         around = self._scope.ambient
         if not isinstance(around, NodeAmbient) or self._code is None:
             return None
-        return around.as_it_is(self._code)
+        return around.digest_now(self._code)
 
-    def standing(self) -> tuple[MusubitoEngine, Scope]:
+    def engine_and_scope(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
-        engine, scope = self.step.settings.engine_for(self._invocation), SCOPE.get()
+        engine, scope = self.step.settings.engine_for(self.invocation), SCOPE.get()
         parents = self._place.parents
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = NodeAmbient(self.config, self.step.settings.ignore_config, self.all_given)
+        around = NodeAmbient(
+            self.config,
+            self.step.settings.ignore_config,
+            self.all_given,
+            may_ask_models=self.step.look_up is None,
+        )
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around, self._invocation.said or scope.mode)
+        self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
         return engine, self._scope
 
-    def goes_on_without(self, error: InputError) -> bool:
+    def record_without_identity(self, error: InputError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
         recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
         replayed.
         """
-        if self._invocation.mode is Mode.REPLAY_ONLY:
+        if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
-        where = self.step.operation.name, error.path
-        if where not in _WARNED:
-            _WARNED.add(where)
+        key = self.step.operation.name, error.path
+        if key not in _WARNED:
+            _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
             not_replayable(ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
@@ -405,7 +323,8 @@ class NodeCall:
         """Note that the call ran, and returned this output."""
         self._ran = [output]
 
-    def _identify(self, story: CallProtocol) -> None:
+    def identify(self, story: CallProtocol) -> None:
+        """Take over the identity that the core found for the call."""
         if self._unidentified is not None:
             return
         if self.step.operation.definition.semantics.inputs is None:
@@ -470,7 +389,7 @@ class NodeCall:
         """Return what is stored of an output, which may have come in chunks."""
         messages = [*messages_in(chunks)]
         failed = failed_tools(messages)
-        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._given_to_it()).keys()}
+        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
         if failed:
             not_replayable(
                 ReplayReason.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values()))
@@ -483,11 +402,11 @@ class NodeCall:
             return None
         if messages and not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
-            events.uses(new_in(messages, self._given_to_it()))
+            events.uses(new_in(messages, self._all_inputs()))
         if self._unidentified is not None:
             return None
-        held = held_messages(self._code) if self._code is not None else ()
-        if held and any(id(message) in held for message in messages):
+        messages_of_code = held_messages(self._code) if self._code is not None else ()
+        if messages_of_code and any(id(message) in messages_of_code for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         around, code = self._scope.ambient, self._code
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
@@ -506,29 +425,23 @@ class NodeCall:
             return {}
         return arguments_as_stored(engine.redact, definition.name, arguments)
 
-    def _live(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        if self._invocation.mode is Mode.OFF:
+    def _run_unrecorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+        if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return go(self.config)
-        token = SCOPE.set(self._scope._replace(parents=None))
-        try:
+        with in_scope(self._scope._replace(parents=None)):
             config, _ = self.begin()
             with within(config):
                 return go(config)
-        finally:
-            SCOPE.reset(token)
 
-    async def _alive(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        if self._invocation.mode is Mode.OFF:
+    async def _arun_unrecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
+        if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
             return await go(self.config)
-        token = SCOPE.set(self._scope._replace(parents=None))
-        try:
+        with in_scope(self._scope._replace(parents=None)):
             config, _ = self.begin()
             with within(config):
                 return await go(config)
-        finally:
-            SCOPE.reset(token)
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
     def outcome(self, result: MusubitoResult[Any]) -> Any:
@@ -562,8 +475,8 @@ class NodeCall:
     def unpacked(self, value: Any) -> list[Any]:
         """Return the stored output in its chunks, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
-        said: Any = unpack(value, self._naming)
-        chunks, events = said
+        contents: Any = unpack(value, self._naming)
+        chunks, events = contents
         self._asked_before = any(kind == MODEL for kind, *_ in events)
         self._to_tell += emit(self.config, events, chunks)
         return list(chunks)
@@ -583,6 +496,16 @@ class NodeCall:
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)
+
+
+@contextmanager
+def in_scope(scope: Scope) -> Iterator[None]:
+    """Run in this scope."""
+    token = SCOPE.set(scope)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
 
 
 @contextmanager
@@ -612,10 +535,10 @@ def without_identity(error: InputError) -> str:
 def _where(before: InputDigest, now: InputDigest) -> str:
     """Return the first paths at which two inputs differ."""
     try:
-        found = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
+        paths = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
     except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
-    return ", ".join(each.path for each in found)
+    return ", ".join(each.path for each in paths)
 
 
 def added(chunks: Sequence[Any]) -> Any:

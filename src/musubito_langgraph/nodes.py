@@ -1,168 +1,44 @@
-"""Make steps of a graph's nodes, conditional edges and tools.
+"""Run the nodes and conditional edges of a wrapped graph as steps.
 
-A node's runnable is replaced by a runnable that does the same, and that LangGraph cannot distinguish from it. A
-function keeps its type, name and signature. The parts of a sequence are replaced one by one, so that tracers see no
-other runs.
+`musubito_langgraph.node_kinds` decides which of these classes stands for which node.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
-from musubito import MusubitoEngine, StepConfiguration
-from musubito.adapter import ANY, SCOPE, Mode, Run, Scope, off_loop, register_policy
+from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
+from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.lineage_channel import (
     RELEASED,
     SubgraphContext,
     TaskContext,
-    UpstreamRef,
-    external,
     inside,
-    is_let_go,
     origins_of,
-    parents_of,
-    standing_in,
     surrounding,
-    turn_of,
+    task_context,
 )
-from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, reaches
+from musubito_langgraph.node_call import CallSite, NodeCall, in_scope
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
-from musubito_langgraph.settings import Settings, invocation_of
+from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
-from musubito_langgraph.tasks import recorded_calls
 from musubito_langgraph.tool_failures import identity_of_error
-from musubito_langgraph.tools import recorded_tools, seen_by_tools
+from musubito_langgraph.tools import seen_by_tools
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
+    from musubito_langgraph.node import Node
 
-__all__ = ["Node", "recorded_branch", "recorded_node"]
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of a graph: its name, its triggers, and how it may be replayed."""
-
-    graph: str
-    path: str
-    """The path of the node in the outermost graph; its last part is the node's name."""
-    triggers: Mapping[str, tuple[str, ...]]
-    """The triggers of all nodes of the node's graph."""
-    semantics: StepConfiguration
-    settings: Settings
-    has_its_own_say: bool = False
-    """True if the node's configuration was given for this very node."""
-
-    @property
-    def name(self) -> str:
-        """Return the name that LangGraph knows the node by."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def operation(self) -> str:
-        """Return the name that the lineage knows the node by."""
-        return f"{self.graph}/{self.path}"
-
-    def run(self, standing: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
-        """Return a function that finds the run of a task of this node."""
-        if standing is None:
-            return self._run_of_its_own
-        return lambda engine, scope: standing.loop.run(engine, scope, self.graph, standing.config, self.operation)
-
-    def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
-        return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
-
-    def parents(self, standing: TaskContext | None, number: int = 0) -> tuple[UpstreamRef, ...]:
-        """Return the parents of a task of this node, or of a part of the task.
-
-        The first part of a sequence has the parents of the task; any other part has the part before it as its parent.
-        """
-        if standing is None:
-            return ()
-        if number == 0:
-            return parents_of(standing, self.name, self.triggers)
-        return standing.loop.done.get(f"{standing.task}:{number}") or (external("a part of", self.name, str(number)),)
-
-    def place(self, standing: TaskContext | None, number: int = 0) -> CallSite:
-        """Return the place of a task of this node, or of a part of the task."""
-        parents = self.parents(standing, number)
-        turn = partial(turn_of, standing) if number == 0 else None
-        return CallSite(parents, self.run(standing), turn, self.is_released(standing, parents))
-
-    def is_released(self, standing: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
-        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
-        return standing is not None and (any(parent.releases for parent in parents) or is_let_go(standing))
-
-    def tries(self, standing: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
-        """Note the function that returns the steps that failed, for the case that this task fails."""
-        if standing is not None:
-            standing.loop.tried[_compat.place_of_task(standing.config)] = (standing.task, fails)
-
-    def came_to_be(
-        self, standing: TaskContext | None, origins: tuple[UpstreamRef, ...], number: int = 0, count: int = 1
-    ) -> None:
-        """Note the parents of what follows this task, or of what follows one of its parts."""
-        if standing is not None:
-            standing.loop.done[standing.task if number == count - 1 else f"{standing.task}:{number + 1}"] = origins
-
-
-def recorded_node(bound: Runnable[Any, Any], node: Node, subgraph: Callable[[Any], Any]) -> Runnable[Any, Any]:
-    """Return a runnable that does the same as `bound`, as a step; `subgraph` wraps a graph that is a node."""
-    if isinstance(bound, _compat.Pregel):
-        return Subgraph(subgraph(bound), node)
-    if isinstance(bound, RunnableSequence):
-        return RunnableSequence(*_elements(bound.steps, node, subgraph), name=bound.name)
-    if isinstance(bound, _compat.RunnableSeq):
-        sequence: Any = _graph_parts.copied(bound)
-        sequence.steps = _elements(bound.steps, node, subgraph)
-        return cast("Runnable[Any, Any]", sequence)
-    if isinstance(bound, _compat.RunnableCallable):
-        return cast("Runnable[Any, Any]", _recorded_callable(bound, node))
-    if _graph_parts.is_remote(bound):
-        return bound
-    return NodeRunnable(bound, node, 0, 1, _step(bound, node, node.operation))
-
-
-def _elements(parts: Sequence[Any], node: Node, subgraph: Callable[[Any], Any]) -> list[Any]:
-    recorded = _graph_parts.recorded_parts(parts)
-    made: list[Any] = list(parts)
-    for number, place in enumerate(recorded):
-        made[place] = _element(parts[place], node, number, len(recorded), subgraph)
-    return made
-
-
-def _element(
-    bound: Runnable[Any, Any], node: Node, number: int, count: int, subgraph: Callable[[Any], Any]
-) -> Runnable[Any, Any]:
-    """Return a part of a sequence as a step.
-
-    The last part has the name of the node; any other part has its number as well.
-    """
-    if isinstance(bound, _compat.Pregel):
-        return Subgraph(subgraph(bound), node, number, count)
-    if _graph_parts.is_remote(bound):
-        return bound
-    name = node.operation if number == count - 1 else f"{node.operation}:{number + 1}"
-    if number:
-        # A later part of a sequence is not given a state, so `inputs` does not apply to it.
-        node = replace(node, semantics=replace(node.semantics, inputs=None))
-    return NodeRunnable(bound, node, number, count, _step(bound, node, name))
-
-
-def _step(code: Any, node: Node, name: str, state_of: Any = None) -> GraphStep:
-    anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
-    calls = recorded_calls(node)
-    return GraphStep(name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+__all__ = ["Answering", "NodeRunnable", "RecordedCallable", "Router", "Subgraph"]
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -212,12 +88,9 @@ class RecordedCallable(StandIn):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns, or what it returned earlier."""
-        config = ensure_config() if config is None else config
-        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
-        node.tries(standing, attempt.begun)
-        output = attempt.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        call, task = self._begin_call(input, config, kwargs)
+        output = call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
+        _note_origins(self.musubito_node, task, call, output)
         return output
 
     async def ainvoke(
@@ -227,13 +100,20 @@ class RecordedCallable(StandIn):
         **kwargs: Any,
     ) -> Any:
         """Make the call as `invoke` does, with an async function."""
-        config = ensure_config() if config is None else config
-        node, standing, given = self.musubito_node, standing_in(config), _held(input, config)
-        attempt = self.musubito_step.attempt(given, config, node.place(standing), self._besides(input, config, kwargs))
-        node.tries(standing, attempt.begun)
-        output = await attempt.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _came_to_be(node, standing, attempt, output)
+        call, task = self._begin_call(input, config, kwargs)
+        output = await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
+        _note_origins(self.musubito_node, task, call, output)
         return output
+
+    def _begin_call(
+        self, value: Any, config: RunnableConfig | None, kwargs: Mapping[str, Any]
+    ) -> tuple[NodeCall, TaskContext | None]:
+        config = ensure_config() if config is None else config
+        node, task = self.musubito_node, task_context(config)
+        others = self._besides(value, config, kwargs)
+        call = NodeCall(self.musubito_step, _held(value, config), config, node.place(task), others)
+        node.tries(task, call.begun)
+        return call, task
 
     def _besides(self, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
         """Return what the node sees besides its input and its surroundings."""
@@ -256,13 +136,6 @@ def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
 register_policy(StandIn, _of_stand_in)
 
 
-def _recorded_callable(bound: _compat.RunnableCallable, node: Node) -> Any:
-    step = _step(bound, node, node.operation, bound)
-    runs_tools = _graph_parts.is_tool_node(bound) and _graph_parts.runs_tools_alone(bound)
-    behind = recorded_tools(bound, node) if runs_tools else Answering(bound)
-    return RecordedCallable(behind, musubito_node=node, musubito_step=step)
-
-
 def _held(state: Any, config: RunnableConfig) -> Any:
     """Return the state that a node is given, as it is now.
 
@@ -276,18 +149,16 @@ def _held(state: Any, config: RunnableConfig) -> Any:
     return copy.copy(state) if isinstance(state, BaseModel) or is_dataclass(state) else state
 
 
-def _came_to_be(
-    node: Node, standing: TaskContext | None, attempt: NodeCall, output: Any, number: int = 0, count: int = 1
-) -> None:
+def _note_origins(node: Node, task: TaskContext | None, attempt: NodeCall, output: Any) -> None:
     # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
     if attempt.releases and not attempt.step.is_tool_node:
         origins = tuple(origin._replace(releases=True) for origin in origins)
-        if standing is not None:
-            standing.loop.releasing.add(standing.task)
+        if task is not None:
+            task.loop.releasing.add(task.id)
     if not origins:
         return
-    node.came_to_be(standing, origins, number, count)
+    node.note_origins(task, origins)
     attempt.tell_tracers()
     around = surrounding()
     if around is not None and _graph_parts.leaves_graph(output):
@@ -298,29 +169,23 @@ def _came_to_be(
 
 
 class NodeRunnable(RecordedRunnable):
-    """A Runnable that is a node, or one of the `count` parts of a sequence that is a node."""
+    """A Runnable that is a node, or a part of a sequence that is a node."""
 
-    def __init__(self, bound: Runnable[Any, Any], node: Node, number: int, count: int, step: GraphStep) -> None:
+    def __init__(self, bound: Runnable[Any, Any], node: Node, step: GraphStep) -> None:
         super().__init__(bound, step)
         _graph_parts.drawn_as(self, bound)
         self._node = node
-        self._number = number
-        self._count = count
 
     def _place(self, config: RunnableConfig) -> CallSite:
-        return self._node.place(standing_in(config), self._number)
+        return self._node.place(task_context(config))
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         attempt = super()._attempt(value, config, kwargs)
-        self._node.tries(standing_in(attempt.config), attempt.begun)
+        self._node.tries(task_context(attempt.config), attempt.begun)
         return attempt
 
     def _ended(self, attempt: NodeCall, output: Any) -> None:
-        standing = standing_in(attempt.config)
-        _came_to_be(self._node, standing, attempt, output, self._number, self._count)
-
-
-register_policy(NodeRunnable, lambda value, walk: ("_node", "_number", "_count", *of_recorded(value, walk)))
+        _note_origins(self._node, task_context(attempt.config), attempt, output)
 
 
 # -- subgraphs ---------------------------------------------------------------------------------------------------------
@@ -333,15 +198,13 @@ class Subgraph(Runnable[Any, Any]):
     steps of the subgraph become the parents of what follows it.
     """
 
-    def __init__(self, graph: Any, node: Node, number: int = 0, count: int = 1) -> None:
+    def __init__(self, graph: Any, node: Node) -> None:
         _graph_parts.drawn_as(self, graph)
         self._graph = graph
         self._node = node
-        self._number = number
-        self._count = count
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_graph", "_node", "_number", "_count"):
+        if name in ("_graph", "_node"):
             raise AttributeError(name)
         return getattr(self._graph, name)
 
@@ -354,29 +217,27 @@ class Subgraph(Runnable[Any, Any]):
         if invocation.mode is Mode.OFF:
             return None, scope
         engine = self._node.settings.engine_for(invocation)
-        standing = standing_in(config)
-        run = self._node.run(standing)(engine, scope)
-        parents = self._node.parents(standing, self._number)
-        if self._node.is_released(standing, parents):
+        task = task_context(config)
+        run = self._node.run(task)(engine, scope)
+        parents = self._node.parents(task)
+        if self._node.is_released(task, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
         within = SubgraphContext(parents)
-        self._node.tries(standing, within.failed)
+        self._node.tries(task, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
     def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:
         if within is not None:
-            self._node.came_to_be(standing_in(config), within.ends(), self._number, self._count)
+            self._node.note_origins(task_context(config), within.ends())
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Invoke the graph."""
         config = ensure_config() if config is None else config
         within, scope = self._around(config)
-        token = SCOPE.set(scope)
         try:
-            with inside(within):
+            with in_scope(scope), inside(within):
                 return self._graph.invoke(input, config, **kwargs)
         finally:
-            SCOPE.reset(token)
             self._left(config, within)
 
     async def ainvoke(
@@ -388,12 +249,10 @@ class Subgraph(Runnable[Any, Any]):
         """Invoke the graph, as `invoke` does."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
-        token = SCOPE.set(scope)
         try:
-            with inside(within):
+            with in_scope(scope), inside(within):
                 return await self._graph.ainvoke(input, config, **kwargs)
         finally:
-            SCOPE.reset(token)
             self._left(config, within)
 
     async def astream(
@@ -409,12 +268,8 @@ class Subgraph(Runnable[Any, Any]):
         try:
             async with aclosing(chunks):
                 while True:
-                    token = SCOPE.set(scope)  # for each chunk: the code that iterates has another scope
-                    try:
-                        with inside(within):
-                            chunk = await anext(chunks, ended)
-                    finally:
-                        SCOPE.reset(token)
+                    with in_scope(scope), inside(within):  # for each chunk: the code that iterates has another scope
+                        chunk = await anext(chunks, ended)
                     if chunk is ended:
                         return
                     yield chunk
@@ -433,15 +288,6 @@ register_policy(Subgraph, _of_subgraph)
 # -- conditional edges -------------------------------------------------------------------------------------------------
 
 
-def recorded_branch(branch: _compat.BranchSpec, name: str, node: Node) -> _compat.BranchSpec:
-    """Return a conditional edge that decides as this one does, as a step."""
-    path: Any = branch.path
-    step = GraphStep(f"{node.operation}:{name}", path, node.semantics, node.settings, state_of=path)
-    if isinstance(path, _compat.RunnableCallable):
-        path = Answering(path)
-    return branch._replace(path=Router(path, node, step))
-
-
 class Router(RecordedRunnable):
     """The function that decides on a conditional edge; its parent is the node that the edge comes from."""
 
@@ -450,11 +296,12 @@ class Router(RecordedRunnable):
         self._node = node
 
     def _place(self, config: RunnableConfig) -> CallSite:
-        standing = standing_in(config)
-        if standing is not None and self._node.name == "__start__":
+        task = task_context(config)
+        if task is not None and self._node.name == "__start__":
             # New input begins new samples: the samples that its thread was given before do not count any more.
-            standing.loop.known.clear()
-        return CallSite(origins_of(standing, config, self._node.name), self._node.run(standing))
+            task.loop.known.clear()
+        return CallSite(origins_of(task, config, self._node.name), self._node.run(task))
 
 
-register_policy(Router, lambda value, walk: ("_node", *of_recorded(value, walk)))
+for cls in (NodeRunnable, Router):
+    register_policy(cls, lambda value, walk: ("_node", *of_recorded(value, walk)))

@@ -194,11 +194,11 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
     The answers of LangChain's fake models are left out, since each stands for a new message.
     """
-    held = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
-    if held:
+    ids = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
+    if ids:
         fakes = (vars(each) for each in code.met if isinstance(each, BaseLanguageModel) and _is_fake(each))
-        held -= {id(message) for fields in fakes for message in messages_in(fields)}
-    return held
+        ids -= {id(message) for fields in fakes for message in messages_in(fields)}
+    return ids
 
 
 def _of_binding(value: Any, walk: Walk) -> set[str]:

@@ -28,12 +28,13 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
 from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
-from musubito.adapter import SCOPE, Call, Mode, Scope, off_loop, ran_unrecorded, register_policy
+from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
+from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
-from musubito_langgraph.node_call import ANYWHERE, CallSite, GraphStep, NodeCall, added, reaches, within
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, added, in_scope, within
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
@@ -63,7 +64,7 @@ class RecordedRunnable(Runnable[Any, Any]):
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         others = {"keywords": kwargs} if kwargs else None
         whole = ensure_config(config)
-        return self._step.attempt(value, whole, self._place(whole), others, config or {})
+        return NodeCall(self._step, value, whole, self._place(whole), others, config or {})
 
     @property
     def _is_effect(self) -> bool:
@@ -153,12 +154,12 @@ class RecordedRunnable(Runnable[Any, Any]):
     ) -> AsyncIterator[Any]:
         """Yield the chunks that the Runnable makes of the whole input."""
         chunks = [chunk async for chunk in input]
-        made = (
+        outputs = (
             self.astream(_as_input(chunks), config, **kwargs)
             if chunks
             else self._runnable.atransform(_nothing(), config, **kwargs)
         )
-        async for chunk in made:
+        async for chunk in outputs:
             yield chunk
 
     def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
@@ -182,11 +183,10 @@ class RecordedRunnable(Runnable[Any, Any]):
             return
         name = self._step.operation.name
         run = engine._open_run(name, scope.frame, name, only_asks=invocation.mode is Mode.REPLAY_ONLY)
-        token = SCOPE.set(Scope(engine, run, scope.frame, scope.parents, scope.ambient, invocation.said or scope.mode))
         try:
-            yield
+            with in_scope(scope._replace(engine=engine, run=run, mode=invocation.said or scope.mode)):
+                yield
         finally:
-            SCOPE.reset(token)
             engine._end_run(run)
 
     # -- what it looks like --------------------------------------------------------------------------------------------
@@ -312,8 +312,8 @@ def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
     if isinstance(end, _FUNCTIONS):
         return output
     if type(output) is AIMessage:
-        said = {name: getattr(output, name) for name in AIMessage.model_fields if name != "type"}
-        return AIMessageChunk(**said)
+        fields = {name: getattr(output, name) for name in AIMessage.model_fields if name != "type"}
+        return AIMessageChunk(**fields)
     steps: Any = None
     if isinstance(end, RunnableAssign):
         steps = end.mapper.steps__
@@ -341,8 +341,8 @@ class _Stream(MusubitoStream[Any]):
         self._runnable = runnable
         self._go = go
         self._events: EventRecorder | None = None
-        self._engine_of, scope = attempt.standing()
-        mode = attempt._invocation.mode
+        self._engine_of, scope = attempt.engine_and_scope()
+        mode = attempt.invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
 
     def _call(self) -> Call:
@@ -387,12 +387,12 @@ def _stream_of(
     try:
         stream = _Stream(attempt, runnable, go, is_async=False)
     except InputError as error:
-        if attempt.goes_on_without(error):
+        if attempt.record_without_identity(error):
             yield from _stream_of(attempt, runnable, go)
             return
         # In a context of its own: otherwise the scope of the steps inside would also hold for the code that iterates.
         context = copy_context()
-        context.run(SCOPE.set, attempt.standing()[1])
+        context.run(SCOPE.set, attempt.engine_and_scope()[1])
         chunks = go(attempt.begin()[0])
         ended: Any = object()
         while (chunk := context.run(next, chunks, ended)) is not ended:
@@ -416,19 +416,16 @@ async def _astream_of(
     try:
         stream = await off_loop(lambda: _Stream(attempt, runnable, go, is_async=True))
     except InputError as error:
-        if attempt.goes_on_without(error):
+        if attempt.record_without_identity(error):
             async with aclosing(_astream_of(attempt, runnable, go)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
-        scope, ended = attempt.standing()[1], cast("Any", object())
+        scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
         async with aclosing(go(attempt.begin()[0])) as chunks:
             while True:
-                token = SCOPE.set(scope)
-                try:
+                with in_scope(scope):
                     chunk = await anext(chunks, ended)
-                finally:
-                    SCOPE.reset(token)
                 if chunk is ended:
                     break
                 yield chunk
@@ -447,10 +444,10 @@ class MusubitoRunnable(RecordedRunnable):
     """The Runnable that `musubito_runnable` returns."""
 
     def __getattr__(self, name: str) -> Any:
-        found = super().__getattr__(name)
-        if isinstance(found, MethodType) and found.__self__ is self._runnable:
-            return self._recorded_method(found)
-        return found
+        attribute = super().__getattr__(name)
+        if isinstance(attribute, MethodType) and attribute.__self__ is self._runnable:
+            return self._recorded_method(attribute)
+        return attribute
 
     def _recorded_method(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method that makes a recorded Runnable where `method` makes a Runnable.
@@ -460,8 +457,8 @@ class MusubitoRunnable(RecordedRunnable):
 
         @functools.wraps(method)
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            made = method(*args, **kwargs)
-            return _recorded(made, self._step.settings) if isinstance(made, Runnable) else made
+            result = method(*args, **kwargs)
+            return _recorded(result, self._step.settings) if isinstance(result, Runnable) else result
 
         return recorded
 

@@ -51,15 +51,15 @@ def invocation_of(config: Mapping[str, Any]) -> Invocation:
 
     Raise `ValueError` if the config asks for something impossible.
     """
-    said = (config.get(_compat.CONF) or {}).get(KEY)
-    if said is None:
+    request = (config.get(_compat.CONF) or {}).get(KEY)
+    if request is None:
         return Invocation(current_mode())
-    if not isinstance(said, Mapping) or not set(said) <= {"mode", "namespace"}:
+    if not isinstance(request, Mapping) or not set(request) <= {"mode", "namespace"}:
         raise ValueError(
-            f'config["configurable"]["{KEY}"] is a mapping with "mode" ({_modes()}) and "namespace", not {said!r}'
+            f'config["configurable"]["{KEY}"] is a mapping with "mode" ({_modes()}) and "namespace", not {request!r}'
         )
-    mode = mode_named(said["mode"], f'the mode in config["configurable"]["{KEY}"]') if "mode" in said else None
-    namespace = said.get("namespace")
+    mode = mode_named(request["mode"], f'the mode in config["configurable"]["{KEY}"]') if "mode" in request else None
+    namespace = request.get("namespace")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f'the namespace in config["configurable"]["{KEY}"] is a text that is not empty')
     return Invocation(mode or current_mode(), mode, namespace)
@@ -130,11 +130,11 @@ def checked_engine(engine: Any) -> None:
         raise TypeError(f"engine must be a MusubitoEngine, such as MusubitoEngine(SQLiteStorage(path)), not {engine!r}")
 
 
-def checked_names(steps: Mapping[str, StepConfiguration], known: Collection[str], functions: Collection[str]) -> None:
-    """Raise ValueError for a name that the graph does not have.
+def checked_names(steps: Mapping[str, StepConfiguration], names: Mapping[str, bool]) -> None:
+    """Raise ValueError for a name that the graph does not have; `names` has True for steps that may call tasks.
 
-    The tasks that its functions will call are not known here.
+    The names of the tasks are not known here.
     """
-    unknown = sorted(name for name in steps if name not in known and name.rpartition("/")[0] not in functions)
+    unknown = sorted(name for name in steps if name not in names and not names.get(name.rpartition("/")[0]))
     if unknown:
-        raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(known))}")
+        raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(names))}")

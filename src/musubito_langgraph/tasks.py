@@ -19,15 +19,16 @@ from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.source import register_source_text
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
-from musubito_langgraph.lineage_channel import standing_in
-from musubito_langgraph.node_call import CallSite, GraphStep, counted_keys, within
+from musubito_langgraph.graph_step import GraphStep, counted_keys
+from musubito_langgraph.lineage_channel import task_context
+from musubito_langgraph.node_call import CallSite, NodeCall, in_scope, within
 from musubito_langgraph.object_policies import of_runnable
 from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
-    from musubito_langgraph.nodes import Node
+    from musubito_langgraph.node import Node
 
 __all__ = ["recorded_calls", "recorded_entrypoint"]
 
@@ -62,12 +63,12 @@ def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: 
     if hasattr(function, "__musubito_task__"):
         return function
     key = id(function), id(node), INJECTED.intersection(given)
-    known = _TASKS.get(key)
-    if known is None:
+    cached = _TASKS.get(key)
+    if cached is None:
         while len(_TASKS) >= MOST:
             _TASKS.pop(next(iter(_TASKS)), None)
-        known = _TASKS[key] = function, node, _task(function, node, place, key[2])
-    return known[2]
+        cached = _TASKS[key] = function, node, _task(function, node, place, key[2])
+    return cached[2]
 
 
 def _name_of(function: Any) -> str:
@@ -85,11 +86,11 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
 
-    def counting(given: Any, names: tuple[str, ...]) -> Any:
+    def counting(inputs: Any, names: tuple[str, ...]) -> Any:
         try:
-            bound = inspect.signature(function).bind_partial(*given["args"], **given["kwargs"]).arguments
+            bound = inspect.signature(function).bind_partial(*inputs["args"], **inputs["kwargs"]).arguments
         except TypeError:
-            return given  # the arguments do not fit; the call itself will raise the error
+            return inputs  # the arguments do not fit; the call itself will raise the error
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
     step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
@@ -98,7 +99,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return step.attempt({"args": args, "kwargs": counts}, config, CallSite(None, node.run(standing_in(config))))
+        return NodeCall(step, {"args": args, "kwargs": counts}, config, CallSite(None, node.run(task_context(config))))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -153,7 +154,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         vars(self).update({name: each for name, each in state.items() if name != "statements"})
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
         """Return the place of the entrypoint's tasks.
 
         An entrypoint that is no part of a graph has its own name alone.
@@ -161,25 +162,21 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         node = self.musubito_node
         return node.operation if "/" in node.path else node.path
 
-    def _standing(self, config: RunnableConfig) -> tuple[RunnableConfig, Scope]:
+    def _config_and_scope(self, config: RunnableConfig) -> tuple[RunnableConfig, Scope]:
         node, scope, invocation = self.musubito_node, SCOPE.get(), invocation_of(config)
         if invocation.mode is Mode.OFF:
             return config, scope
         engine = node.settings.engine_for(invocation)
         around = NodeAmbient(config, node.settings.ignore_config)
-        inner, _ = watched(config, recorded_calls(node, self._place))
-        run = node.run(standing_in(config))(engine, scope)
+        inner, _ = watched(config, recorded_calls(node, self.place))
+        run = node.run(task_context(config))(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the body returns."""
-        config, scope = self._standing(ensure_config() if config is None else config)
-        token = SCOPE.set(scope)
-        try:
-            with within(config):
-                return super().invoke(input, config, **kwargs)
-        finally:
-            SCOPE.reset(token)
+        config, scope = self._config_and_scope(ensure_config() if config is None else config)
+        with in_scope(scope), within(config):
+            return super().invoke(input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -188,19 +185,15 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         **kwargs: Any,
     ) -> Any:
         """Return what the body returns."""
-        given = ensure_config() if config is None else config
-        config, scope = await off_loop(lambda: self._standing(given))
-        token = SCOPE.set(scope)
-        try:
-            with within(config):
-                return await super().ainvoke(input, config, **kwargs)
-        finally:
-            SCOPE.reset(token)
+        whole = ensure_config() if config is None else config
+        config, scope = await off_loop(lambda: self._config_and_scope(whole))
+        with in_scope(scope), within(config):
+            return await super().ainvoke(input, config, **kwargs)
 
 
 def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
-    walk.steps.add(f"{value._place}/{ANY}")
+    walk.steps.add(f"{value.place}/{ANY}")
     return of_runnable(value, walk)
 
 
@@ -209,9 +202,9 @@ register_policy(RecordedEntrypoint, _of_entrypoint)
 
 def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> RecordedEntrypoint:
     """Return the same body, whose tasks are steps."""
-    made: Any = _graph_parts.copied(bound)
-    made.__class__ = RecordedEntrypoint
-    _graph_parts.drawn_as(made, bound)
-    made.musubito_node = node
-    entrypoint: RecordedEntrypoint = made
+    body: Any = _graph_parts.copied(bound)
+    body.__class__ = RecordedEntrypoint
+    _graph_parts.drawn_as(body, bound)
+    body.musubito_node = node
+    entrypoint: RecordedEntrypoint = body
     return entrypoint

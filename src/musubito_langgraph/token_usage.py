@@ -49,14 +49,14 @@ def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
 
 def new_in(output: object, given: object) -> Iterator[ModelUsage]:
     """Yield the tokens that messages in an output report, without messages that the step was given."""
-    made = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
-    if not made:
+    asked = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
+    if not asked:
         return
     before = list(messages_in(given))
-    known = {id(message) for message in before}
+    seen = {id(message) for message in before}
     ids = {message.id for message in before if message.id}
-    for message in made:
-        if id(message) not in known and message.id not in ids:
+    for message in asked:
+        if id(message) not in seen and message.id not in ids:
             usage = _of_message(message, "")
             if usage is not None:
                 yield usage

@@ -12,13 +12,14 @@ from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.lineage_channel import standing_in
-from musubito_langgraph.node_call import CallSite, GraphStep, NodeCall, counted_keys
+from musubito_langgraph.graph_step import GraphStep, counted_keys
+from musubito_langgraph.lineage_channel import task_context
+from musubito_langgraph.node_call import CallSite, NodeCall
 from musubito_langgraph.stand_in import StandIn
 from musubito_langgraph.tool_failures import NotCalled, was_called
 
 if TYPE_CHECKING:
-    from musubito_langgraph.nodes import Node
+    from musubito_langgraph.node import Node
 
 __all__ = ["recorded_tools", "seen_by_tools"]
 
@@ -92,30 +93,32 @@ class _Tools:
         step = self._step(request.tool)
         if _graph_parts.tool_sees_state(self._tools, call["name"]):
             others["state"] = _graph_parts.state_told(request)
-            given, told = _compat.runtime_in(config), request.runtime
-            if given is not None and told.context is not given.context:
+            around, runtime = _compat.runtime_in(config), request.runtime
+            if around is not None and runtime.context is not around.context:
                 # A wrapper of tool calls has replaced the context.
-                others["context"] = told.context
-            tools = getattr(told, "tools", None)
+                others["context"] = runtime.context
+            tools = getattr(runtime, "tools", None)
             if tools and _looks_at_tools(step.operation.fingerprint()):
                 others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
-        standing = standing_in(config)
-        is_released = standing is not None and self._node.is_released(standing, self._node.parents(standing))
-        return step.attempt(call, config, CallSite(None, self._node.run(standing), None, is_released), others)
+        task = task_context(config)
+        is_released = task is not None and self._node.is_released(task, self._node.parents(task))
+        return NodeCall(step, call, config, CallSite(None, self._node.run(task), None, is_released), others)
 
     def _step(self, tool: Any) -> GraphStep:
-        known = self._steps.get(id(tool))
-        if known is None:
+        cached = self._steps.get(id(tool))
+        if cached is None:
             node = self._node
             path = f"{node.path}.{tool.name}"
             semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            name, said = f"{node.graph}/{path}", path in node.settings.steps
-            step = GraphStep(name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not said)
+            name, is_configured = f"{node.graph}/{path}", path in node.settings.steps
+            step = GraphStep(
+                name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not is_configured
+            )
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
-            known = self._steps[id(tool)] = tool, step
-        return known[1]
+            cached = self._steps[id(tool)] = tool, step
+        return cached[1]
 
 
 def _counted_call(call: Any, names: tuple[str, ...]) -> Any:
@@ -133,8 +136,8 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
     `config` was made of the config `around` the call.
     """
     runtime, before = _compat.runtime_in(config), _compat.runtime_in(around)
-    told = request.runtime
-    if runtime is None or before is None or told is None:
+    runtime_of_tool = request.runtime
+    if runtime is None or before is None or runtime_of_tool is None:
         return request
     changes: dict[str, object] = {}
     for name, was, now in (
@@ -142,11 +145,11 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
         ("store", before.store, runtime.store),
         ("stream_writer", before.stream_writer, runtime.stream_writer),
     ):
-        if getattr(told, name) is was:
+        if getattr(runtime_of_tool, name) is was:
             changes[name] = now
         else:
             not_replayable(ReplayReason.TOOL_GIVEN_ANOTHER.of(name))
-    return replace(request, runtime=replace(told, **changes))
+    return replace(request, runtime=replace(runtime_of_tool, **changes))
 
 
 class _Failing:

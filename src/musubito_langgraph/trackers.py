@@ -105,5 +105,5 @@ def _is_alike(one: Any, other: Any) -> bool:
     return False
 
 
-def _made_of(made: partial[Any]) -> tuple[object, ...]:
-    return made.func, made.args, made.keywords, fields_of(made)
+def _made_of(function: partial[Any]) -> tuple[object, ...]:
+    return function.func, function.args, function.keywords, fields_of(function)

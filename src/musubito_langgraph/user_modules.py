@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
-from langchain_core.tools import BaseTool
+from langchain_core.runnables import Runnable
 
 from musubito.code.graph_record import fields_of
 from musubito.code.installed_packages import is_released
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
-from musubito_langgraph import _compat, _graph_parts
 
-__all__ = ["Homes", "homes_of"]
+__all__ = ["Homes", "homes_of", "register_user_code"]
 
 CHAINS: Final = frozenset({"langchain", "langchain_core", "langchain_classic", "langgraph"})
 """Top-level packages of frameworks whose objects hold functions of the user's."""
@@ -40,6 +38,15 @@ class Homes(NamedTuple):
     """Modules of the user, separated by blanks."""
     released: tuple[str, ...]
     """Modules of packages that come from a package index."""
+
+
+_REGISTERED: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {}
+"""For each class of objects that run the user's code: a function that returns that code, or what holds it."""
+
+
+def register_user_code(cls: type, user_code: Callable[[Any], Iterable[Any]]) -> None:
+    """Tell how to find the user's code in instances of a class."""
+    _REGISTERED[cls] = user_code
 
 
 def homes_of(code: Any) -> Homes:
@@ -84,15 +91,10 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
 
     `runs` tells whether the object belongs to a package that comes from a package index.
     """
+    for cls, user_code in _REGISTERED.items():
+        if isinstance(thing, cls):
+            return user_code(thing)
     match thing:
-        case RunnableSequence() | _compat.RunnableSeq():
-            return thing.steps
-        case _compat.RunnableCallable() | RunnableLambda():
-            tools = _graph_parts.tools_of(thing).values() if _graph_parts.is_tool_node(thing) else ()
-            return [getattr(thing, "func", None), getattr(thing, "afunc", None), *tools]
-        case BaseTool():
-            function = getattr(thing, "func", None) or getattr(thing, "coroutine", None)
-            return [function or type(thing)]
         case functools.partial():
             return [thing.func]
         case MethodType():
@@ -103,8 +105,6 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
             return thing
         case dict():
             return thing.values()
-        case Runnable():
-            return ()
         case _ if runs or str(type(thing).__module__).partition(".")[0] in CHAINS:
             # A decorator may make an object of the user's function, such as a middleware, and a class for that object.
             return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]

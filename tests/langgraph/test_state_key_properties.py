@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from musubito import StepConfiguration
 from musubito_langgraph._compat import RunnableCallable
-from musubito_langgraph.node_call import GraphStep
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.settings import Settings
 
 KEYS: Final = ("a", "b", "c", "d")

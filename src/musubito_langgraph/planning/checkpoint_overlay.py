@@ -38,14 +38,14 @@ class OverlaySaver(InMemorySaver):
 
     def get_tuple(self, config: RunnableConfig) -> Any:
         """Return a checkpoint of its own, else the other saver's checkpoint."""
-        found = super().get_tuple(config)
-        if found is None and not _graph_parts.has_no_tables(self._behind):
-            found = self._behind.get_tuple(config)
-            if found is not None:
+        checkpoint = super().get_tuple(config)
+        if checkpoint is None and not _graph_parts.has_no_tables(self._behind):
+            checkpoint = self._behind.get_tuple(config)
+            if checkpoint is not None:
                 place = str(config["configurable"].get("checkpoint_ns", ""))
-                writes = [(channel, value) for _, channel, value in found.pending_writes or ()]
+                writes = [(channel, value) for _, channel, value in checkpoint.pending_writes or ()]
                 self._pending[place] = [channel for channel, _ in writes] + _compat.sends_in(writes)
-        return found
+        return checkpoint
 
     def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Yield its own checkpoints, and the other saver's."""

@@ -189,23 +189,23 @@ def _only_reads(ops: Any) -> bool:
     return type(ops) is list and all(isinstance(op, GetOp | SearchOp | ListNamespacesOp) for op in ops)
 
 
-def _note(store: RecordingStore, key: str | None, found: Any) -> Any:
+def _note(store: RecordingStore, key: str | None, value: Any) -> Any:
     """Note a read, and return the result as the node is given it."""
     if key is None:
-        return found
+        return value
     frame = _frame_of(store)
 
     def looked() -> None:
-        note_read(STORE, DATED + key, _digest(found, dated=True), frame)
+        note_read(STORE, DATED + key, _digest(value, dated=True), frame)
 
     try:
-        note_read(STORE, key, _digest(found, dated=False), frame)
+        note_read(STORE, key, _digest(value, dated=False), frame)
     except EncodingError as error:
         _cannot_repeat(store, f"it read from the store what cannot be compared: {error}")
-        return found
+        return value
     for each in object.__getattribute__(store, "_found"):
-        each.append(_plain(found, dated=False))
-    return _noting_items(found, looked)
+        each.append(_plain(value, dated=False))
+    return _noting_items(value, looked)
 
 
 def _cannot_repeat(store: RecordingStore, why: str) -> None:
@@ -220,9 +220,9 @@ def _frame_of(store: RecordingStore) -> Frame | None:
 # -- what was found ----------------------------------------------------------------------------------------------------
 
 
-def _digest(found: Any, *, dated: bool) -> bytes | None:
+def _digest(value: Any, *, dated: bool) -> bytes | None:
     """Return the digest of what was found; `dated` includes the times of its items."""
-    return None if found is None else sha256(canonical(_plain(found, dated=dated))).digest()
+    return None if value is None else sha256(canonical(_plain(value, dated=dated))).digest()
 
 
 def _plain(found: Any, *, dated: bool) -> Any:
@@ -272,11 +272,11 @@ def _item_behind(item: NotingItem, *, looks: bool) -> Item:
     return behind
 
 
-def _noting_items(found: Any, looked: Callable[[], None]) -> Any:
+def _noting_items(value: Any, looked: Callable[[], None]) -> Any:
     """Return what was found, with a stand-in for each item that tells of looks at its times."""
-    if type(found) in (Item, SearchItem):
-        return NotingItem(found, looked)
-    return [_noting_items(each, looked) for each in found] if type(found) is list else found
+    if type(value) in (Item, SearchItem):
+        return NotingItem(value, looked)
+    return [_noting_items(each, looked) for each in value] if type(value) is list else value
 
 
 # -- what would be found now -------------------------------------------------------------------------------------------
@@ -333,11 +333,11 @@ def _is_langgraphs(store: BaseStore, name: str) -> bool:
     return all(str(getattr(method, "__module__", None)).startswith("langgraph.") for method in methods)
 
 
-def _looked(given: Any) -> Any:
+def _looked(value: Any) -> Any:
     """Return an argument for a read that is repeated, which must not refresh the time to live of anything."""
-    if isinstance(given, GetOp | SearchOp):
-        return given._replace(refresh_ttl=False)
-    return [_looked(each) for each in given] if type(given) is list else given
+    if isinstance(value, GetOp | SearchOp):
+        return value._replace(refresh_ttl=False)
+    return [_looked(each) for each in value] if type(value) is list else value
 
 
 @lru_cache(maxsize=128)

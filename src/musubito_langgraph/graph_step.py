@@ -1,0 +1,95 @@
+"""Describe a step of an adapter: its code, its settings, and the part of its input that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from musubito import StepConfiguration, StepType
+from musubito.adapter import (
+    Fingerprint,
+    Operation,
+)
+from musubito_langgraph import _graph_parts
+from musubito_langgraph.settings import Settings
+from musubito_langgraph.state_keys import keys_read
+from musubito_langgraph.trackers import tracker_of
+from musubito_langgraph.user_modules import homes_of
+
+if TYPE_CHECKING:
+    from musubito.code.walk import Walk
+
+__all__ = ["GraphStep", "counted_keys", "reaches"]
+
+
+class GraphStep:
+    """An operation of an adapter, with its settings."""
+
+    def __init__(
+        self,
+        name: str,
+        code: Any,
+        semantics: StepConfiguration,
+        settings: Settings,
+        calls: Callable[[Any], Any] | None = None,
+        counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
+        *,
+        is_done_anew: bool = False,
+        state_of: Any = None,
+    ) -> None:
+        """Make a step of `code`.
+
+        - `calls`: see `watched`.
+        - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
+        - `is_done_anew`: the step runs each time that somebody's answer releases it.
+        - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
+        """
+        self.is_done_anew = is_done_anew
+        self._counting = counting or counted_keys
+        homes = homes_of(code)
+        self._state_of = state_of
+        self._home = homes.own or settings.home
+        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
+        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
+        self.settings = settings
+        self.calls = calls
+        self.look_up: Callable[[Any], Any] | None = None
+        """Makes a `NodeCall` of the step in a plan: it returns what would be replayed, or stops the graph."""
+        self.is_tool_node = _graph_parts.is_tool_node(code)
+        self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
+        """True if the step has an effect that must not be repeated."""
+
+    def __repr__(self) -> str:
+        return f"<RecordedStep {self.operation.name}>"
+
+    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
+        """Return the part of an input that counts for this code, which may call what is `around` it."""
+        inputs = self.operation.definition.semantics.inputs
+        if inputs is not None:
+            return self._counting(value, inputs)
+        # An effect is identified by all of its arguments, however the code that reads them changes.
+        keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
+        return value if keys is None else keys.of(value)
+
+
+def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
+    """Return the keys of a state that count, or the fields of a state that is an object.
+
+    If the state has none of these names, the whole state is returned.
+    """
+    if isinstance(value, Mapping):
+        chosen = {name: value[name] for name in names if name in value}
+    elif isinstance(value, BaseModel) or is_dataclass(value):
+        chosen = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    else:
+        return value
+    return chosen if chosen or not names else value
+
+
+def reaches(walk: Walk, step: GraphStep | None) -> None:
+    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
+    if step is not None:
+        walk.steps.add(step.operation.name)
