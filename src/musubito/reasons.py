@@ -147,6 +147,7 @@ class ReplayReason(StrEnum):
         "it was given an answer to an interrupt",
         ": {}",
         "This is as it should be. What costs much belongs into a node of its own, before or after it.",
+        "asks each time",
     )
     INTERRUPT_ANSWERED_INSIDE = (
         "interrupt answered inside",
