@@ -96,9 +96,8 @@ FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
 """Packages whose own Runnables tell when they begin."""
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
-TELLS: Final = re.compile(r"(?s)(?=.*[\W\d_]).{6,}")
-"""Pattern of a text that distinguishes runs and does not occur by chance: at least six characters, and more than a
-word."""
+SHORTEST_TOLD: Final = 6
+"""Characters from which on a text that is more than a word distinguishes runs, and does not occur by chance."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 """Keys of a config that a mention of the key alone does not read."""
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
@@ -157,7 +156,7 @@ def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
     told = set[str]()
     for name, value in values:
         text = str(value) if type(value) in (str, UUID) else ""
-        if TELLS.fullmatch(text) and text not in told:
+        if len(text) >= SHORTEST_TOLD and not text.isalpha() and text not in told:
             told.add(text)
             yield name, text
 

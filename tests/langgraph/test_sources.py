@@ -34,7 +34,7 @@ def graph_of(node: Any, **wrapping: Any) -> Any:
 
 
 def named(engine: MusubitoEngine) -> list[str]:
-    return [each.asked.what for each in unrepeatable_of_operations(Lineage(engine)) if each.asked.kind == "source"]
+    return [each.thing.what for each in unrepeatable_of_operations(Lineage(engine)) if each.thing.kind == "source"]
 
 
 class Shelf(TypedDict):

@@ -51,7 +51,7 @@ def port() -> Iterator[int]:
 
 def found(engine: MusubitoEngine) -> set[tuple[str, str, str]]:
     rows = unrepeatable_of_operations(Lineage(engine))
-    return {(each.operation.rpartition("/")[2], each.asked.kind, each.asked.what.partition(" in ")[0]) for each in rows}
+    return {(each.operation.rpartition("/")[2], each.thing.kind, each.thing.what.partition(" in ")[0]) for each in rows}
 
 
 def graph(port: int) -> Any:

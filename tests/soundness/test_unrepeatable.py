@@ -591,7 +591,7 @@ def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
 
             assert [outer(1).value, outer(1).value] == ["ok", "ok"]
             engine.flush()
-            found = [(each.operation, str(each.asked)) for each in unrepeatable_of_operations(Lineage(engine))]
+            found = [(each.operation, str(each.thing)) for each in unrepeatable_of_operations(Lineage(engine))]
             assert found == [("inner", f"opened a connection to localhost:{port}")]
             assert engine.explain(inner, 1).unrepeatable == (f"opened a connection to localhost:{port}",)
     finally:
