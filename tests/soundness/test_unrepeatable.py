@@ -569,7 +569,7 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
         f"draw (stochastic): makes ids: uuid.uuid4 in {__name__}.test_json_of_show_and_a_section_of_doctor.<locals>.draw",
         f"fetch (deterministic): opened a connection to localhost:{port}",
     ]
-    assert "2 operations" in check["says"] and "ttl_seconds" in check["says"]
+    assert "2 steps" in check["says"] and "ttl_seconds" in check["says"]
 
 
 def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):

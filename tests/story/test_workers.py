@@ -143,7 +143,7 @@ def test_a_worker_waits_a_while_for_a_store_that_is_locked_and_then_ends(tmp_pat
     assert not soon.stderr
     assert float(never.stdout.split()[1]) < LAST_SECONDS + 2
     if calls_of(folders[1]) == 0:
-        assert "ledger" in never.stderr
+        assert "history" in never.stderr
 
 
 THREADS = """
