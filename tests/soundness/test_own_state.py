@@ -503,7 +503,9 @@ def test_a_change_by_another_thread_is_not_the_steps_own_and_is_named(engine: Mu
     again = asks("q")
     assert again.value == "aq"
     told = why(lineage, again.node_id)
-    assert told.reason == "code changed meanwhile" and told.not_replayable is not None and "PROMPT" in told.not_replayable
+    assert (
+        told.reason == "code changed meanwhile" and told.not_replayable is not None and "PROMPT" in told.not_replayable
+    )
     assert ran == ["q", "q", "q"]
     assert asks("q").value == "aq"
     assert ran == ["q", "q", "q"]
