@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := tests/cli tests/conformance tests/lineage tests/soundness tests/story tests/unit
+CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
