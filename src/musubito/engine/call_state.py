@@ -40,7 +40,7 @@ UNRECORDED: Final = StartedExecution(None)
 
 
 class CallState:
-    """What a call is, and what it hands up to the enclosing step."""
+    """The state of a call, and the dependencies that it hands up to the enclosing step."""
 
     __slots__ = (
         "_around",

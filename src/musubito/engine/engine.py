@@ -128,7 +128,7 @@ class MusubitoEngine:
         self._track_files = track_files
         self.track_files = track_files and tracks_files()
         self.reads_of: dict[tuple[int, float], Reads] = {}
-        """The reads of an execution, by its number and the time when it began (see `keep_reads`)."""
+        """The reads of an execution, by its number and the time when it began (see `_keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()
         """The files whose texts are stored, by operation and digest."""
         self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _as_seconds(now_provider)
@@ -432,7 +432,7 @@ class MusubitoEngine:
         return None
 
     def _open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
-        """Begin a run of a framework, perhaps in a step's body. The run is in the history until `end_run`.
+        """Begin a run of a framework, perhaps in a step's body. The run is in the history until `_end_run`.
 
         The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
         enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.

@@ -46,21 +46,21 @@ class Dependencies(NamedTuple):
 
 
 class BodyKeeper(Protocol):
-    """What a body asks of the background thread of its engine."""
+    """The part of the background thread that a body uses."""
 
     def revoke(self, node: bytes) -> None:
         """Invalidate the execution at this node in the next round."""
 
 
 class OpenBodies(Protocol):
-    """What an adapter asks of the bodies that are open in an engine."""
+    """The part of an engine's open bodies that an adapter uses."""
 
     def within(self, body: Frame) -> list[Frame]:
         """Return the open bodies that run inside this body, with the body itself if it is open."""
 
 
 class BodyHost(Protocol):
-    """What a running body needs of its engine."""
+    """The part of an engine that a running body uses."""
 
     owner: bytes
     storage: Store

@@ -25,7 +25,7 @@ __all__ = ["EngineHost", "Keeper"]
 
 
 class Keeper(BodyKeeper, Protocol):
-    """What a call asks of the background thread of its engine."""
+    """The part of the background thread that a call uses."""
 
     releasing: frozenset[bytes]
 
@@ -34,7 +34,7 @@ class Keeper(BodyKeeper, Protocol):
 
 
 class EngineHost(BodyHost, Protocol):
-    """What a call, its driver and the background thread need of their engine (see `MusubitoEngine`)."""
+    """The part of a `MusubitoEngine` that a call, its driver and the background thread use."""
 
     namespace: str
     strict: bool

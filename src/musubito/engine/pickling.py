@@ -21,7 +21,7 @@ __all__ = ["EngineSpec", "is_of_a_module", "reopened"]
 
 
 class Reopened(Protocol):
-    """What is asked of an engine that is unpickled."""
+    """The part of an engine that unpickling uses."""
 
     _is_shared: bool
 

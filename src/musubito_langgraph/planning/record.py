@@ -91,7 +91,7 @@ def _commanded(output: Any) -> list[str]:
 
 
 class PlanRecord:
-    """What was found out by looking up an invocation of a graph."""
+    """The record of an invocation of a graph that was only looked up."""
 
     def __init__(self) -> None:
         self.visits: defaultdict[str, list[TaskVisit]] = defaultdict(list)

@@ -573,7 +573,7 @@ class SQLiteStorage:
                     connection.index = None
 
     def close_for_fork(self) -> None:
-        """Close every file and keep all threads out of SQLite until `wake`. A database in memory stays open."""
+        """Close every file and keep all threads out of SQLite until `reopen`. A database in memory stays open."""
         for connection in self._connections():
             connection.lock.acquire()
             if not self.in_memory:
