@@ -87,10 +87,10 @@ def _rewrite(file: Path, real: Mapping[str, str]) -> None:
 
 
 def _shown(text: str, folder: Path, real: Mapping[str, str]) -> Iterator[str]:
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MUSUBITO_", "PYTEST_"))}
+    # Nothing else of this machine: pytest, for one, cuts its lines at `COLUMNS` unless `CI` is set.
     environment = {
-        **bare,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{bare['PATH']}",
+        **{name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(SOURCE),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
