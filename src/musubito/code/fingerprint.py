@@ -27,6 +27,7 @@ from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_ru
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
 from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
+from musubito.code.world.compiled_readers import PathsNamed
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import CodeError, MusubitoError, warn
 from musubito.values.class_instances import lies_in_its_module
@@ -88,6 +89,8 @@ class Fingerprint:
     """The full names of the modules of other packages that the code names, and of their attributes."""
     packages: str | None = None
     """The choice of installed packages that count (see `StepConfiguration`)."""
+    paths: PathsNamed | None = None
+    """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str] = frozenset()
     """The words that the user's reached functions, constants and classes mention."""
     kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
@@ -216,6 +219,7 @@ class CodeTracker:
             closure.unrepeatable,
             closure.modules,
             self.packages,
+            closure.paths,
             closure.words,
             tuple(closure.kept),
         )

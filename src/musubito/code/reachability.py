@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from hashlib import sha256
+from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode import words_in
 from musubito.code.syntax.function_text import text_of
 from musubito.code.walk import Walk
+from musubito.code.world.compiled_readers import paths_named
 from musubito.code.world.environment import Variable, describe_variable
 from musubito.code.world.loaded_modules import shared_by_all
 from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
@@ -167,6 +169,8 @@ class ReachabilityWalk(Walk):
         self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of_left, self._is_foreign)
         self._words: set[str] = set()
         """The words in constants."""
+        self._texts: list[Any] = []
+        """Constants that are a text or a path, and plain data that may hold some."""
         self._asks: list[tuple[int, Unrepeatable]] = []
         """Requests of functions whose answer differs each time, each with the number of the function."""
         self._edges: list[list[int]] = []
@@ -261,6 +265,12 @@ class ReachabilityWalk(Walk):
         annotated = annotated_classes(self.function, self.owner, list(itertools.chain(*reached.values())))
         untracked, state = tuple(sorted(self._untracked)), tuple(sorted(self._state))
         parts = tuple(self._parts.values())
+        words = frozenset(
+            self._words.union(
+                *(text_of(function).words for function in self._functions),
+                *map(fields_declared, itertools.chain(*reached.values())),
+            )
+        )
         return ReachableCode(
             self._digest.digest(),
             parts,
@@ -280,12 +290,8 @@ class ReachabilityWalk(Walk):
             self.read.kept,
             tuple(sorted(self.unseen)),
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
-            frozenset(
-                self._words.union(
-                    *(text_of(function).words for function in self._functions),
-                    *map(fields_declared, itertools.chain(*reached.values())),
-                )
-            ),
+            paths_named(self._functions, self._texts, {name.partition(".")[0] for name in self.modules}, words),
+            words,
         )
 
     def _note_package(self, value: Any) -> None:
@@ -322,6 +328,7 @@ class ReachabilityWalk(Walk):
         if is_atom(value):
             if value is None or value is True or value is False:
                 return CONSTANTS[value]
+            self._texts.append(value)
             return b"a" + sha256(tokens(value)).digest()
         if (shared := shared_by_all(value)) is not None:
             self.unseen.add(f"{name}: {shared}")
@@ -333,7 +340,10 @@ class ReachabilityWalk(Walk):
             # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
         if (data := plain(self, value, name)) is not None:
+            self._texts.append(value)
             return b"p" + sha256(data).digest()
+        if isinstance(value, PurePath):
+            self._texts.append(value)
         if whole:
             note_whole(self, value)
         if shown or self._displays(self.at):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from musubito.code.state.access_paths import Observation
 from musubito.code.state.own_changes import Changes
 from musubito.code.state.write_limits import WriteLimits
+from musubito.code.world.compiled_readers import PathsNamed
 from musubito.code.world.unrepeatable import Unrepeatable
 
 __all__ = ["CodePart", "ReachableCode"]
@@ -56,5 +57,7 @@ class ReachableCode(NamedTuple):
     kept: list[tuple[Changes, Hashable]]
     unseen: tuple[str, ...]
     unrepeatable: tuple[Unrepeatable, ...]
+    paths: PathsNamed | None
+    """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str]
     """The words that the user's functions and constants mention (see `words_of`), and the fields of classes."""

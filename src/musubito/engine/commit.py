@@ -17,6 +17,7 @@ from musubito.engine.connections import reads_of, warn_of
 from musubito.engine.files import events
 from musubito.engine.files.dependencies import counting, take_files
 from musubito.engine.files.digests import place_in
+from musubito.engine.files.named_files import note_paths
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
@@ -119,6 +120,8 @@ class CallCommit(CallClaim):
         if self.engine.track_files:
             files = frame.files = events.begin(self.call.definition.function)
             self._observed.read_into = files.left_in
+            if self._fingerprint.paths is not None:
+                note_paths(files, self._fingerprint.paths, self.call.arguments)
         return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.code.world.unrepeatable import UNSEEN_FILE, Unrepeatable
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
 from musubito.errors import warn
@@ -38,6 +38,8 @@ _LISTENERS: Final = frozenset({__file__, audit_hook.__file__})
 """Files of the code that every event passes through."""
 _ABOUT_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid", "distro.distro"})
 """Modules that start processes to learn about the machine."""
+STATED: Final = frozenset({"network", "process", "source", UNSEEN_FILE})
+"""The kinds of answers that an `operation_version` states."""
 MOST: Final = 50
 """Different connections and processes that are kept of one execution at most."""
 
@@ -204,7 +206,11 @@ audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.item
 
 # -- after the run -----------------------------------------------------------------------------------------------------
 def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
-    return [*fingerprint.unrepeatable[:MOST], *frame.asked]
+    answers = fingerprint.unrepeatable[:MOST]
+    files = frame.files
+    if files is not None and files.named and not files.names_too_many:
+        answers = tuple(answer for answer in answers if answer.kind != UNSEEN_FILE)
+    return [*answers, *frame.asked]
 
 
 def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
@@ -229,7 +235,7 @@ def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) 
         return
     sources: list[str] = []
     for source in _answers_of(fingerprint, frame):
-        stated = definition.operation_version is not None and source.kind in ("network", "process", "source")
+        stated = definition.operation_version is not None and source.kind in STATED
         if not stated and (definition.name, source.kind) not in warned:
             sources.append(str(source))
     if sources:

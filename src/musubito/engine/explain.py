@@ -173,7 +173,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
 def _unrepeatable(engine: EngineHost, call: Call) -> tuple[str, ...]:
     """Return the unrepeatable answers that the code asks for and that its newest executions got."""
     storage: Any = engine.storage
-    asked = dict.fromkeys(call.fingerprint.unrepeatable)
+    asked = dict.fromkeys(answer for answer in call.fingerprint.unrepeatable if answer.kind in BY_CODE)
     if callable(getattr(storage, "read", None)):
         of = {"operation": call.definition.name, "namespace": engine.namespace, "looked_at": LOOKED_AT}
         (rows,) = storage.read([("asked_by_operation", of)])

@@ -8,8 +8,8 @@ __all__ = ["is_source", "register_source"]
 
 _SOURCES: Final[dict[type, bool]] = {}
 """The registered sources: classes, each with whether its objects stand for outside data."""
-CONNECTIONS: Final = (("commit", "rollback"), ("connect", "dispose"))
-"""Methods by which connections and sessions of databases are known, and engines that make them."""
+SOURCES: Final = (("commit", "rollback"), ("connect", "dispose"), ("collect", "explain"))
+"""Methods by which sources are known: connections and sessions of databases, engines that make them, lazy queries."""
 
 
 def register_source(cls: type, *, is_source: bool = True) -> None:
@@ -26,4 +26,4 @@ def is_source(value: object) -> bool:
     registered = next((_SOURCES[base] for base in cls.__mro__ if base in _SOURCES), None)
     if registered is not None:
         return registered
-    return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in CONNECTIONS)
+    return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in SOURCES)

@@ -11,7 +11,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import step_of
@@ -21,10 +21,13 @@ from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
 from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
 from musubito.code.walk import Walk
+from musubito.code.world.compiled_readers import opens_unseen
 from musubito.code.world.outside_data import is_source
 
-__all__ = ["KINDS", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
+__all__ = ["KINDS", "UNSEEN_FILE", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
 
+UNSEEN_FILE: Final = "unseen file"
+"""The kind of a request that opens a file where no audit event tells its path."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -32,6 +35,7 @@ KINDS: Final[Mapping[str, str]] = {
     "network": "opened a connection to {}",
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
+    UNSEEN_FILE: "opens a file whose path is not known: {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
 
@@ -160,19 +164,29 @@ def _source_of(resolved: Resolved) -> _Source | None:
         return _random_source(owner, value.__name__)
     if issubclass(type(owner), type):
         return _source_of_class(owner, value.__name__)
-    return TABLE.get(definition_of(value))
+    source = TABLE.get(definition_of(value))
+    if source is None and type(value) in (FunctionType, BuiltinFunctionType):
+        # A package's decorator may stand around the function that opens a file.
+        source = _opener(f"{module_name(value)}.{value.__qualname__}")
+    return source
 
 
 def _source_of_class(cls: type, method: str | None = None) -> _Source | None:
     if method is None:
-        return TABLE.get(definition_of(cls))
+        return TABLE.get(definition_of(cls)) or _opener(definition_of(cls))
     owner = next((base for base in cls.__mro__ if method in vars(base)), None)
     if owner is None:
         return None
-    source = TABLE.get(f"{definition_of(owner)}.{method}")
+    name = f"{definition_of(owner)}.{method}"
+    source = TABLE.get(name) or _opener(name)
     if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
         source = _Source("clock", "") if method in ("now", "today", "utcnow") else None
     return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
+
+
+def _opener(definition: str) -> _Source | None:
+    package, _, rest = definition.partition(".")
+    return _Source(UNSEEN_FILE, f"{package}.{rest.rpartition('.')[2]}") if opens_unseen(definition) else None
 
 
 @kept_for_a_round

@@ -39,6 +39,8 @@ class BodyFiles:
         "hits",
         "lost",
         "made",
+        "named",
+        "names_too_many",
         "seen",
         "sites",
         "thread",
@@ -63,6 +65,10 @@ class BodyFiles:
         """The files that the body wrote before it read them, with their signatures before that."""
         self.made: set[str] = set()
         """Folders that were absent before the body made them."""
+        self.named: dict[tuple[str, bool], Seen] = {}
+        """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
+        self.names_too_many = False
+        """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
         self._left_in: dict[int, Files] = {}
         """The reads that may lie in the state that the body has left so far, by identity."""
@@ -151,6 +157,10 @@ class BodyFiles:
     def wrote(self, path: str) -> bool:
         """Tell whether the body itself wrote the file that is there."""
         return path in self.written and signature(path) != self.written[path]
+
+    def made_or_wrote(self, path: str) -> bool:
+        """Tell whether the body itself made what is at a path: a file that it wrote, a folder, or what is in one."""
+        return self.wrote(path) or any(f"{path}{os.path.sep}".startswith(f"{each}{os.path.sep}") for each in self.made)
 
     def _path(self, name: Any) -> tuple[str, str | None]:
         text = code_of(os.fsdecode(name))

@@ -33,7 +33,10 @@ Hits = Mapping["_lru_cache_wrapper[Any]", int]
 class Seen:
     """A path as it was when a body read it first."""
 
-    __slots__ = ("base", "digest", "folder", "open_to_doubt", "path", "reader", "reads", "relative", "signature")
+    __slots__ = (
+        *("base", "changed_by_body", "digest", "folder", "open_to_doubt", "path", "reader", "reads", "relative"),
+        "signature",
+    )
 
     def __init__(
         self,
@@ -59,6 +62,8 @@ class Seen:
         self.folder = folder
         self.open_to_doubt = open_to_doubt
         """Whether a change just after the read could not be told at all."""
+        self.changed_by_body = False
+        """Whether the body itself changed the path: it then counts with the digest that it had before."""
         self.reads: Sequence[ExternalRead] | None = None
         """The reads that are stored of the path, once they are known."""
 

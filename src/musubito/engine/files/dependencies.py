@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,8 +10,9 @@ from typing import TypeVar
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
 from musubito.engine.drivers import loop_is_watched
-from musubito.engine.files.digests import KINDS, Reads, TooMuch, changed, is_ignored
-from musubito.engine.files.reads import AT_ONCE, read_by, read_from_caches, told_from_caches
+from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
+from musubito.engine.files.named_files import count_named
+from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, Offload
@@ -44,7 +44,7 @@ def first_changed(engine: EngineHost, reads: Sequence[ExternalRead]) -> CallStep
     if not loop_is_watched():
         # The same as `_look_off_loop`, written out: each replay comes here, and a further call would make it slower.
         try:
-            return changed(kept, engine._digest_of_read, _byte_limit())
+            return changed(kept, engine._digest_of_read, byte_limit())
         except TooMuch:
             pass
     read: ExternalRead | None = yield Offload(partial(changed, kept, engine._digest_of_read))
@@ -63,6 +63,9 @@ def take_files(
     if files is None:
         return ()
     name, semantics = call.definition.name, call.definition.semantics
+    if files.named:
+        paths = call.fingerprint.paths
+        count_named(files, writes=paths is None or paths.writes)
     kept = told_from_caches(files, codes)
     if not (kept or files.seen or files.lost is not None):
         return ()
@@ -96,13 +99,8 @@ def _look_off_loop(look: Callable[..., T]) -> CallSteps[T]:
     """Return the result of a look at files. It is made in a thread if the loop is watched or there is much to read."""
     if not loop_is_watched():
         try:
-            return look(_byte_limit())
+            return look(byte_limit())
         except TooMuch:
             pass  # then it is read in a thread
     result: T = yield Offload(look)
     return result
-
-
-def _byte_limit() -> int | None:
-    """Return the number of bytes of a file that may be read in this thread; None for any number."""
-    return None if asyncio._get_running_loop() is None else AT_ONCE

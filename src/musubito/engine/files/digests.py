@@ -8,6 +8,7 @@ replays.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
@@ -30,6 +31,7 @@ __all__ = [
     "Reads",
     "Signature",
     "TooMuch",
+    "byte_limit",
     "changed",
     "digest_of",
     "getcwd",
@@ -37,6 +39,7 @@ __all__ = [
     "is_settled",
     "place_in",
     "reads_of",
+    "scandir",
     "signature",
 ]
 
@@ -62,6 +65,8 @@ WHOLE_SECONDS: Final = 2_000_000_000
 """The same, where the file system stores whole seconds or every other second."""
 MOST: Final = 20_000
 """Digests that are kept at most."""
+AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of one file that are read in the thread of an event loop at most."""
 PIECE: Final = 1 << 20
 """Bytes that are read at once."""
 SHORTEST_PLACE: Final = 2
@@ -78,12 +83,18 @@ Signature: TypeAlias = tuple[int, ...]
 # Bound at import: a detector of blocking calls replaces these functions later, and would refuse them on an event loop.
 # Long reads are done in a thread, as the detector wants; one `stat` where a file is opened has to happen at once.
 _stat = os.stat
+scandir = os.scandir
 getcwd = os.getcwd
 _KNOWN: dict[tuple[str, bool], tuple[Signature | None, bytes | None]] = {}
 
 
 class TooMuch(Exception):
     """More bytes have to be read than may be read in this thread."""
+
+
+def byte_limit() -> int | None:
+    """Return the number of bytes of a file that may be read in this thread; None for any number."""
+    return None if asyncio._get_running_loop() is None else AT_ONCE
 
 
 def signature(path: str) -> Signature | None:
@@ -151,7 +162,7 @@ def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
 
 def _entries(path: str) -> list[str]:
     kinds: dict[str, str] = {}
-    with os.scandir(path) as entries:
+    with scandir(path) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
             kinds[entry.name] = "l" if entry.is_symlink() else "d" if is_folder else "f"

@@ -27,6 +27,7 @@ from musubito.engine.files.attribution import BODIES, code_of, reader_of
 from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.engine.files.caches import remember
 from musubito.engine.files.digests import getcwd, signature
+from musubito.engine.files.named_files import note_command
 from musubito.engine.scope import SCOPE
 
 __all__ = ["DATABASES", "HANDLERS", "begin", "end", "listen", "tracks_files"]
@@ -181,6 +182,10 @@ def _database_opened(args: Any) -> None:
         return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
+def _starts(files: BodyFiles, args: Any) -> None:
+    note_command(files, args[1], args[2])
+
+
 def _listed(files: BodyFiles, args: Any) -> None:
     files.listed(*args)
 
@@ -195,6 +200,8 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.mkdir": _for_body(lambda files, args: files.makes_folder(args[0]), _nothing),
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _database_opened,
+    "subprocess.Popen": _for_body(_starts, _starts),
+    "os.system": _for_body(lambda files, args: note_command(files, args[0], None), _nothing),
 }
 """By event, the function that handles its arguments in the thread that raises it."""
 

@@ -25,10 +25,8 @@ from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
 
-__all__ = ["AT_ONCE", "FilesRead", "read_by", "read_from_caches", "told_from_caches"]
+__all__ = ["FilesRead", "read_by", "read_from_caches", "told_from_caches"]
 
-AT_ONCE: Final = 4 * 1024 * 1024
-"""Bytes of one file that are read in the thread of an event loop at most."""
 LONGEST_TEXT: Final = 65_536
 """Bytes of the longest file whose text is kept."""
 SECRET: Final = (
@@ -96,9 +94,12 @@ def read_by(
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             seen.reads = ()
             continue
-        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        # A path that changes during its digest has another signature by now, or its digest was taken before.
-        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        if seen.changed_by_body:
+            digest, unfit = seen.digest, None
+        else:
+            digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+            # A path that changes during its digest has another signature by now, or its digest was taken before.
+            unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names

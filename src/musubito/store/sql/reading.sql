@@ -913,7 +913,7 @@ WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effec
 -- name: asked_by_execution
 -- What an execution asked for that is another each time.
 SELECT kind, key FROM _reads
-WHERE execution = :execution AND kind IN ('clock', 'random', 'ids', 'network', 'process', 'source') ORDER BY kind, key;
+WHERE execution = :execution AND kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY kind, key;
 
 -- name: asked_by_operation
 -- The same of an operation's executions, as far as they answer at one of so many newest nodes.
@@ -922,7 +922,7 @@ FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 JOIN _nodes n ON n.id >= (SELECT max(id) FROM _nodes) - :looked_at AND n.operation = o.id
 JOIN _reads r ON r.execution = n.execution
-WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source') ORDER BY r.kind, r.key;
+WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY r.kind, r.key;
 
 -- name: asked_by_operations
 -- The same of all executions.
@@ -932,4 +932,4 @@ JOIN _executions e ON e.id = r.execution
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source') ORDER BY s.name, o.name, n.step_type, r.kind, r.key;
+WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY s.name, o.name, n.step_type, r.kind, r.key;
