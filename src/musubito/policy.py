@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from musubito.model import ReplayDecision, ReplayReason, StepConfiguration
 
-__all__ = ["Execution", "decide", "no", "yes"]
+__all__ = ["SKEW", "Execution", "decide", "no", "yes"]
 
 
 class Execution(Protocol):
@@ -34,13 +34,15 @@ class Execution(Protocol):
 
     @property
     def valid_from(self) -> float | None:
-        """Seconds since the epoch before which something nested inside lies in the future; None if nothing does."""
+        """The latest start of something nested inside that expires, in seconds since the epoch; None without one."""
 
     @property
     def valid_until(self) -> float | None:
         """Seconds since the epoch from which on something nested inside has expired; None if nothing expires."""
 
 
+SKEW: Final = 60.0
+"""Seconds by which clocks may differ: a result that began so far ahead of this clock counts as begun now."""
 # Made once, since every call takes a decision.
 _YES: Final = {reason: ReplayDecision(replay=True, reason=reason) for reason in ReplayReason}
 _NO: Final = {reason: ReplayDecision(replay=False, reason=reason) for reason in ReplayReason}
@@ -63,8 +65,8 @@ def decide(execution: Execution, policy: StepConfiguration, now: float) -> Repla
 
     - The policy does not force a run.
     - The execution succeeded, is not INVALID and is replayable.
-    - Its age is below the time to live, and it does not lie in the future.
-    - Nothing nested inside has expired or lies in the future.
+    - With a time to live: its age is below that, and it began at most `SKEW` seconds ahead of `now`.
+    - The same holds for what is nested inside and has a time to live.
     """
     if policy.force_reexecution:
         return _NO[ReplayReason.FORCE_REEXECUTION]
@@ -75,10 +77,15 @@ def decide(execution: Execution, policy: StepConfiguration, now: float) -> Repla
     if execution.not_replayable is not None:
         return _NO[ReplayReason.NOT_REPLAYABLE]
     # Each condition asks for what must hold, so that a clock that returns nan lets nothing pass.
-    age = now - execution.started_at
-    if not age >= 0 or not (policy.ttl_seconds is None or age < policy.ttl_seconds):
-        return _NO[ReplayReason.TTL_EXPIRED]
-    until, since = execution.valid_until, execution.valid_from
-    if not (until is None or now < until) or not (since is None or now >= since):
-        return _NO[ReplayReason.DEPENDENCY_EXPIRED]
+    if policy.ttl_seconds is not None:
+        age = now - execution.started_at
+        if not age < policy.ttl_seconds:
+            return _NO[ReplayReason.TTL_EXPIRED]
+        if not age >= -SKEW:
+            return _NO[ReplayReason.CLOCK_BEHIND]
+    if execution.valid_until is not None:
+        if not now < execution.valid_until:
+            return _NO[ReplayReason.DEPENDENCY_EXPIRED]
+        if execution.valid_from is not None and not now >= execution.valid_from - SKEW:
+            return _NO[ReplayReason.CLOCK_BEHIND]
     return _YES[ReplayReason.EXACT_HIT]

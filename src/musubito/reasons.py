@@ -70,6 +70,13 @@ class ReplayReason(StrEnum):
     NODE_FAILED = ("node failed", "its last attempt had failed", "", "", "failed before")
     NODE_INVALID = ("node invalid", "its stored result had been invalidated", "", "", "invalidated")
     TTL_EXPIRED = ("ttl expired", "its stored result was too old", "", _TTL, "too old")
+    CLOCK_BEHIND = (
+        "clock behind",
+        "a result with a time to live began over a minute ahead of this clock, so its age is not known",
+        "",
+        "Set this machine's clock, and that of the machine which made the result.",
+        "clock behind",
+    )
     DEPENDENCY_EXPIRED = ("dependency expired", "a result that it was built on was too old", "", _TTL)
     READ_CHANGED = ("read changed", "what it reads changed", ": {}")
     ARTIFACT_MISSING = ("artifact missing", "its stored result was gone")

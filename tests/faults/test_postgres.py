@@ -850,3 +850,19 @@ def test_a_database_in_another_encoding_is_refused(url):
             PostgreSQLStorage(other)
     finally:
         drop_database(other)
+
+
+def test_ages_count_by_the_clock_of_the_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @musubito_step(StepConfiguration(ttl_seconds=3600))
+    def fleeting(n: int) -> int:
+        RAN["fleeting"] += 1
+        return n
+
+    RAN.clear()
+    real = time.time
+    for ahead in (7200.0, 0.0, -7200.0):
+        monkeypatch.setattr(time, "time", lambda: real() + ahead)  # noqa: B023 - this very moment's
+        with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+            assert abs(engine.now() - real()) < 5
+            fleeting(1)
+    assert RAN["fleeting"] == 1

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, NamedTuple
 
 from musubito.model import UNSTORABLE, MusubitoResult
+from musubito.policy import SKEW
 from tests.property.world import Step, Violation, World
 
 Id = tuple[Any, ...]
@@ -158,7 +158,7 @@ class Oracle:
         by_hand = max(self.by_hand.get(e.step.name, 0), self.by_hand.get(e.place.node, 0))
         if e.condemned or (e.artifact and by_hand > e.began):
             return f"{e.step.name} was invalidated"
-        if not 0 <= self.world.now - e.at < (inf if e.step.ttl is None else e.step.ttl):
+        if e.step.ttl is not None and not -SKEW <= self.world.now - e.at < e.step.ttl:
             return f"{e.step.name} has expired"
         if any(self.world.stored.get(key) != value for key, value in e.reads):
             return f"{e.step.name} read something that has changed"

@@ -15,6 +15,8 @@ from itertools import count
 from math import inf
 from typing import Any, NamedTuple
 
+from musubito.policy import SKEW
+
 Id = tuple[Any, ...]
 
 
@@ -27,6 +29,10 @@ class Asked(NamedTuple):
     across: bool
     ttl: float | None
     force: bool
+
+    def since(self, inside: float, at: float) -> float:
+        """The latest start of what expires: of a call of this step itself, if it does, and of what is inside."""
+        return inside if self.ttl is None else max(inside, at)
 
 
 class Result(NamedTuple):
@@ -216,7 +222,11 @@ class Model:
                 run.attempts[sample] += [use.execution.sample] if use.execution.asked.stochastic else []
                 run.attempts[sample] += run.nested(use.execution)
             self.hand_up(
-                inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=inside.replayable
+                inside.uses,
+                inside.reads,
+                asked.since(inside.since, at),
+                min(inside.until, until),
+                replayable=inside.replayable,
             )
             self.told(asked.operation, "failed", None, node)
             raise
@@ -226,7 +236,9 @@ class Model:
         replayable = inside.replayable and storable(value) and not tainted
         if not recorded:
             # What is not stored cannot be invalidated, so nothing that was built on it may be replayed.
-            self.hand_up(inside.uses, inside.reads, max(inside.since, at), min(inside.until, until), replayable=False)
+            self.hand_up(
+                inside.uses, inside.reads, asked.since(inside.since, at), min(inside.until, until), replayable=False
+            )
             self.told(asked.operation, "ran", value, node)
             return Result(value, artifact, node)
         before = list(dict.fromkeys(run.attempts.pop(sample, [])))
@@ -257,15 +269,17 @@ class Model:
             not asked.force
             and not e.invalid
             and e.replayable
-            and 0 <= now - e.at < (inf if asked.ttl is None else asked.ttl)
-            and e.built_on.since <= now < e.built_on.until
+            and (asked.ttl is None or -SKEW <= now - e.at < asked.ttl)
+            and e.built_on.since - SKEW <= now < e.built_on.until
             and all(self.observe(key) == value for key, value in e.built_on.reads)
         )
 
     def ended(self, asked: Asked, e: Execution, node: Id, reuse: Id, how: str, value: Any) -> Result:
         built_on = e.built_on
         until = min(built_on.until, inf if asked.ttl is None else e.at + asked.ttl)
-        self.hand_up([Use(node, reuse, e)], built_on.reads, max(built_on.since, e.at), until, replayable=e.replayable)
+        self.hand_up(
+            [Use(node, reuse, e)], built_on.reads, asked.since(built_on.since, e.at), until, replayable=e.replayable
+        )
         self.told(asked.operation, how, value, node)
         return Result(value, e.artifact, node)
 

@@ -407,7 +407,7 @@ class Maker:
         detail: Any = None
         match kind:
             case "clock":
-                detail = rng.choice([1, 3, 6, 10, -4, -4])
+                detail = rng.choice([1, 3, 6, 10, -4, -70])
             case "ttl":
                 detail = rng.choice([None, 4, 9])
             case "store":

@@ -172,7 +172,7 @@ def test_an_earlier_one_is_replaced_too(w: World) -> None:
 def test_newer_result_comes_back_with_the_clock(w: World) -> None:
     """A hit that is not exact stands in the place of what its node answered before."""
 
-    @musubito_step(name="f")
+    @musubito_step(ttl(3600), name="f")
     def f(x: int) -> int:
         return w.draw("f")
 
@@ -181,11 +181,11 @@ def test_newer_result_comes_back_with_the_clock(w: World) -> None:
         return f(0).value
 
     f(0)
-    w.now += 5
+    w.now += 500
     forced(f)(0)
-    w.now -= 3
+    w.now -= 300
     assert o(0).value == 1
-    w.now += 3
+    w.now += 300
     assert f(0).value == 2
     assert o(0).value == 2
 

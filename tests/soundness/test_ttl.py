@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from musubito import ReplayReason, StepConfiguration, musubito_step, run
+from musubito.policy import SKEW
 from tests.soundness.world import ACROSS, A, B, Failing, World, forced, parent, ttl, under, with_policy
 
 
@@ -75,14 +76,27 @@ def test_age_counts_from_the_start(w: World) -> None:
     assert f(0).value == 2
 
 
-def test_clock_goes_back(w: World) -> None:
+def test_a_clock_that_goes_back_does_not_matter_without_a_time_to_live(w: World) -> None:
     @musubito_step(name="f")
     def f(x: int) -> int:
         return w.count("f")
 
     f(0)
-    w.now -= 1
-    assert f(0).value == 2
+    w.now -= 86_400
+    assert f(0).value == 1
+
+
+@pytest.mark.parametrize(("ahead", "ran"), [(5, 1), (SKEW, 1), (SKEW + 1, 2)])
+def test_a_result_of_a_worker_whose_clock_is_ahead_has_begun_now(w: World, ahead: float, ran: int) -> None:
+    @musubito_step(ttl(3600), name="f")
+    def f(x: int) -> int:
+        return w.count("f")
+
+    f(0)
+    w.now -= ahead
+    explanation = w.engine.explain(f, 0)
+    assert f(0).value == ran
+    assert ran == 1 or explanation.decision.reason is ReplayReason.CLOCK_BEHIND
 
 
 def test_inner_step_expires(w: World) -> None:
@@ -152,21 +166,22 @@ def test_inner_step_that_failed_expires_too(w: World) -> None:
     assert w.ran["o"] == 2
 
 
-def test_clock_goes_back_between_outer_and_inner(w: World) -> None:
-    @musubito_step(name="s")
+@pytest.mark.parametrize(("seconds", "ran"), [(3600, 2), (None, 1)])
+def test_clock_goes_back_between_outer_and_inner(w: World, seconds: float | None, ran: int) -> None:
+    @musubito_step(StepConfiguration(ttl_seconds=seconds), name="s")
     def s(x: int) -> int:
         return w.count("s")
 
     @musubito_step(name="o")
     def o(x: int) -> int:
         w.count("o")
-        w.now += 3
+        w.now += 2 * SKEW
         return s(0).value
 
     o(0)
-    w.now -= 2
+    w.now -= 1.5 * SKEW
     o(0)
-    assert w.ran["o"] == 2
+    assert w.ran["o"] == ran
 
 
 def test_ttl_of_a_reached_step_shortened(w: World) -> None:

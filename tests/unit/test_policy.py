@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musubito.model import ReplayReason, StepConfiguration, StepType
-from musubito.policy import decide, no, yes
+from musubito.policy import SKEW, decide, no, yes
 
 HITS = {ReplayReason.EXACT_HIT, ReplayReason.EARLY_CUTOFF_HIT, ReplayReason.CROSS_PARENT_HIT}
 
@@ -45,15 +45,14 @@ def test_what_is_fine_is_replayed() -> None:
         ({"invalid": 1}, {}, 100, ReplayReason.NODE_INVALID),
         ({"not_replayable": "it wrote"}, {}, 100, ReplayReason.NOT_REPLAYABLE),
         ({"not_replayable": ""}, {}, 100, ReplayReason.NOT_REPLAYABLE),
-        ({}, {}, 99.999, ReplayReason.TTL_EXPIRED),
-        ({}, {}, math.nan, ReplayReason.TTL_EXPIRED),
+        ({}, {"ttl_seconds": 5}, 100 - SKEW - 0.001, ReplayReason.CLOCK_BEHIND),
         ({}, {"ttl_seconds": 5}, math.nan, ReplayReason.TTL_EXPIRED),
         ({"valid_until": math.nan}, {}, 100, ReplayReason.DEPENDENCY_EXPIRED),
-        ({"valid_from": math.nan}, {}, 100, ReplayReason.DEPENDENCY_EXPIRED),
+        ({"valid_from": math.nan, "valid_until": 105}, {}, 100, ReplayReason.CLOCK_BEHIND),
         ({}, {"ttl_seconds": 5}, 105, ReplayReason.TTL_EXPIRED),
         ({}, {"ttl_seconds": 0}, 100, ReplayReason.TTL_EXPIRED),
         ({"valid_until": 105}, {}, 105, ReplayReason.DEPENDENCY_EXPIRED),
-        ({"valid_from": 103}, {}, 102, ReplayReason.DEPENDENCY_EXPIRED),
+        ({"valid_from": 203, "valid_until": 205}, {}, 203 - SKEW - 0.001, ReplayReason.CLOCK_BEHIND),
     ],
 )
 def test_each_rule_by_itself(stored: dict[str, Any], policy: dict[str, Any], now: float, reason: ReplayReason) -> None:
@@ -66,7 +65,10 @@ def test_each_rule_by_itself(stored: dict[str, Any], policy: dict[str, Any], now
         ({}, {"ttl_seconds": 5}, 104.999),
         ({}, {"ttl_seconds": math.inf}, 1e12),
         ({"valid_until": 105}, {}, 104.999),
-        ({"valid_from": 103}, {}, 103),
+        ({}, {}, -math.inf),
+        ({}, {"ttl_seconds": 5}, 100 - SKEW),
+        ({"valid_from": 203, "valid_until": 205}, {}, 203 - SKEW),
+        ({"valid_from": 203}, {}, 100),
         ({}, {"allow_cross_parent_reuse": True, "step_type": StepType.STOCHASTIC}, 100),
     ],
 )
@@ -125,9 +127,9 @@ def test_it_replays_only_if_every_rule_agrees(stored: Stored, policy: StepConfig
         and stored.outcome == 1
         and not stored.invalid
         and stored.not_replayable is None
-        and 0 <= now - stored.started_at < (math.inf if policy.ttl_seconds is None else policy.ttl_seconds)
+        and (policy.ttl_seconds is None or -SKEW <= now - stored.started_at < policy.ttl_seconds)
         and (stored.valid_until is None or now < stored.valid_until)
-        and (stored.valid_from is None or now >= stored.valid_from)
+        and (stored.valid_until is None or stored.valid_from is None or now >= stored.valid_from - SKEW)
     )
     decision = decide(stored, policy, now)
     assert decision.replay is expected

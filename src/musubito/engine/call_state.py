@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
 from musubito.engine.call_identity import Call, ambient_paths, identify
-from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.frame import Dependencies, Frame, earliest, latest
 from musubito.engine.host import EngineHost
 from musubito.engine.scope import Scope
 from musubito.model import StepType
@@ -153,10 +153,17 @@ class CallState:
         """Return the bodies that may enclose the call, where it does not know its own."""
         return self.engine.open.reaching(self.call.definition.name, self.scope.run)
 
-    def _expiry(self, started_at: float, valid_until: float | None) -> float | None:
+    def _validity(
+        self, started_at: float, since: float | None, until: float | None
+    ) -> tuple[float | None, float | None]:
+        """Return the times between which a result of this call is valid, each None if nothing expires.
+
+        `since` and `until` are these times for what is nested in it.
+        """
         ttl = self.call.definition.semantics.ttl_seconds
-        own = None if ttl is None else started_at + ttl
-        return valid_until if own is None else own if valid_until is None else min(own, valid_until)
+        if ttl is None:
+            return since, until
+        return latest(since, started_at), earliest(until, started_at + ttl)
 
     def _give_back(self) -> None:
         if self._pool is not None:

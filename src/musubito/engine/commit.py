@@ -250,12 +250,13 @@ class CallCommit(CallClaim):
         uses = inside.uses
         if committed is not None:
             uses = (CallDependency(self.keys.node, self.keys.reuse, committed.execution, started_at),)
+        since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
         self._propagate(
             Dependencies(
                 uses=uses,
                 reads=self._reads_for_outer(inside.reads),
-                valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
-                valid_until=self._expiry(started_at, inside.valid_until),
+                valid_from=since,
+                valid_until=until,
                 not_replayable=self._why_outer_not_replayable(not_replayable, committed),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
@@ -362,10 +363,8 @@ class CallCommit(CallClaim):
         inside = frame.taken()
         if inside.samples:
             yield from self._remember_attempt(inside, error)
-        handed_up = inside._replace(
-            valid_from=started_at if inside.valid_from is None else max(inside.valid_from, started_at),
-            valid_until=self._expiry(started_at, inside.valid_until),
-        )
+        since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
+        handed_up = inside._replace(valid_from=since, valid_until=until)
         self._propagate(handed_up)
         cancelled = isinstance(error, CANCELLATIONS)
         passing = cancelled or isinstance(error, control_flow())

@@ -74,7 +74,7 @@ class MusubitoEngine:
     - `storage`: the store, such as `SQLiteStorage(path)`. `from_url` opens a store by its URL.
     - `namespace`: the name of the namespace, of at most 500 characters.
     - `now_provider`: a function that returns the time for ages and times to live, as seconds since the epoch or as an
-      aware datetime. Leases use the real clock.
+      aware datetime. By default it is this machine's clock, or the server's on PostgreSQL. Leases use the real clock.
     - `strict`: raise a fault of the store. Otherwise the step runs unrecorded. The fault is then counted in `faults`,
       and logged once to the logger `musubito`.
     - `redact`: a function that changes what is stored of inputs, as described below.
@@ -131,7 +131,10 @@ class MusubitoEngine:
         """The reads of an execution, by its number and the time when it began (see `_keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()
         """The files whose texts are stored, by operation and digest."""
-        self.now: Callable[[], float] = time.time if now_provider in (None, time.time) else _as_seconds(now_provider)
+        self._has_own_clock = now_provider not in (None, time.time)
+        self.now: Callable[[], float] = (
+            getattr(storage, "now", time.time) if now_provider in (None, time.time) else _as_seconds(now_provider)
+        )
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
         # The key is inside a function and no attribute, so that nothing which shows an engine's attributes shows the
@@ -224,7 +227,7 @@ class MusubitoEngine:
             new = MusubitoEngine(
                 self.storage,
                 namespace=namespace,
-                now_provider=self.now,
+                now_provider=self.now if self._has_own_clock else None,
                 strict=self.strict,
                 redact=self.redact,
                 blobs=self._blobs,
@@ -241,7 +244,7 @@ class MusubitoEngine:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.url is None:
             raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
-        if self.now.__class__ is not time.time.__class__ or self.now is not time.time:
+        if self._has_own_clock:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")

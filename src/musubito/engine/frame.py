@@ -21,7 +21,7 @@ from musubito.reasons import ReplayReason
 from musubito.store.protocol import Store
 from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
 
-__all__ = ["ANY", "BodyHost", "BodyKeeper", "Dependencies", "Frame", "Run", "Usage"]
+__all__ = ["ANY", "BodyHost", "BodyKeeper", "Dependencies", "Frame", "Run", "Usage", "earliest", "latest"]
 
 
 Usage: TypeAlias = Mapping[str, Sequence[int]]
@@ -164,8 +164,8 @@ class Frame:
             self.reads += (
                 dependencies.reads if files is None or not files.written else files.without_own(dependencies.reads)
             )
-            self.valid_from = _latest(self.valid_from, dependencies.valid_from)
-            self.valid_until = _earliest(self.valid_until, dependencies.valid_until)
+            self.valid_from = latest(self.valid_from, dependencies.valid_from)
+            self.valid_until = earliest(self.valid_until, dependencies.valid_until)
             self.not_replayable = self.not_replayable or dependencies.not_replayable
             self.samples = self.samples or dependencies.samples
             self.saved_ms += dependencies.saved_ms
@@ -247,11 +247,13 @@ def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_ou
     sums[1] += tokens_out
 
 
-def _latest(a: float | None, b: float | None) -> float | None:
+def latest(a: float | None, b: float | None) -> float | None:
+    """Return the later of two times, of which each may be none."""
     return a if b is None else b if a is None else max(a, b)
 
 
-def _earliest(a: float | None, b: float | None) -> float | None:
+def earliest(a: float | None, b: float | None) -> float | None:
+    """Return the earlier of two times, of which each may be none."""
     return a if b is None else b if a is None else min(a, b)
 
 

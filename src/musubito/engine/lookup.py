@@ -222,17 +222,13 @@ class CallLookup(CallState):
         self, candidate: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason
     ) -> MusubitoResult[Any]:
         if self._is_inside():
-            since = (
-                candidate.started_at
-                if candidate.valid_from is None
-                else max(candidate.valid_from, candidate.started_at)
-            )
+            since, until = self._validity(candidate.started_at, candidate.valid_from, candidate.valid_until)
             self._propagate(
                 Dependencies(
                     uses=(CallDependency(self.keys.node, self.keys.reuse, candidate.execution, candidate.started_at),),
                     reads=self._reads_for_outer(reads),
                     valid_from=since,
-                    valid_until=self._expiry(candidate.started_at, candidate.valid_until),
+                    valid_until=until,
                     not_replayable=None,
                     samples=candidate.pool is not None or bool(candidate.holds & SAMPLES),
                     usage=usage,

@@ -14,6 +14,7 @@ REFUSED: Final = frozenset(
     {
         ReplayReason.NODE_INVALID,
         ReplayReason.TTL_EXPIRED,
+        ReplayReason.CLOCK_BEHIND,
         ReplayReason.READ_CHANGED,
         ReplayReason.ARTIFACT_MISSING,
         ReplayReason.ARTIFACT_CORRUPT,

@@ -86,8 +86,7 @@ class Record:
     rows: bool = True
     """Whether leases of steps are rows, too, and not locks; those of effects always are."""
     timeless: set[int] = field(default_factory=set)
-    """Those whose clock jumped: what was recorded in the future is not replayed, and what was recorded before the
-    clock was put back has been recorded in the future."""
+    """Those whose clock jumped: their leases may seem to have run out."""
     by_clients: bool = True
     """Whether leases go by the clocks of those who hold them."""
     finals: set[int] = field(default_factory=set)
@@ -160,14 +159,13 @@ def _of_a_key(record: Record, key: str, runs: Sequence[Run]) -> list[str]:
     settled: Run | None = None
     recorded: Run | None = None
     for run in runs:
-        jumped = run.ask.pid in record.timeless
-        explained = run.ask.faults > 0 or record.lapsed(run.ask) or jumped
+        explained = run.ask.faults > 0 or record.lapsed(run.ask)
         if settled is not None and not explained and not record.invalidated(key, settled.ask.begin, run.begin):
             said.append(f"{key} ran again: {settled}, {run}")
         lost = run.ask.pid in record.finals and run.ask.faults == 0
         if recorded is not None and lost and not record.invalidated(key, recorded.ask.begin, run.begin):
             said.append(f"{key} was lost: {recorded}, {run}")
-        if run.ended and run.ask.clean and not jumped:
+        if run.ended and run.ask.clean:
             recorded = run
             settled = settled if record.lapsed(run.ask) else run
     return said

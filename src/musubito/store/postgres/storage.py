@@ -132,6 +132,7 @@ class PostgreSQLStorage:
         try:
             with psycopg.connect(url, **options(url)) as connection:
                 prepare(connection, str(self))
+                self._read_clock(connection)
         except psycopg.Error as error:
             raise self._fault(error) from error
         _OPEN.add(self)
@@ -144,6 +145,20 @@ class PostgreSQLStorage:
         info = conninfo_to_dict(self._url)
         port = f":{info['port']}" if info.get("port") else ""
         return f"postgresql://{info.get('host') or ''}{port}/{info.get('dbname') or ''}"
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since the epoch, as far ahead as it was at the newest connection."""
+        return time.time() + self._ahead
+
+    def _read_clock(self, connection: psycopg.Connection[Any]) -> None:
+        before = time.time()
+        ((server,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        self._ahead: float = server - (before + time.time()) / 2
+        """Seconds by which the server's clock is ahead of this machine's."""
+
+    def _configure(self, connection: psycopg.Connection[Any]) -> None:
+        configure(connection)
+        self._read_clock(connection)
 
     def _begin_process(self) -> None:
         """Set up what belongs to this process alone, at construction and in the child of a fork."""
@@ -176,7 +191,7 @@ class PostgreSQLStorage:
                     max_size=self._connections,
                     reconnect_timeout=sessions.PATIENCE,
                     kwargs=options(self._url),
-                    configure=configure,
+                    configure=self._configure,
                     name=SCHEMA,
                     open=True,
                 )
