@@ -69,6 +69,7 @@ from musubito.store.sqlite.opening import (
     migrate,
     prepare,
 )
+from musubito.store.sqlite.presence import Presence
 from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
 __all__ = ["Condition", "SQLiteStorage"]
@@ -157,6 +158,7 @@ class SQLiteStorage:
     def _make(self) -> None:
         """Open a database in memory. It belongs to its one connection, which reads and writes."""
         self._reader = self._writer = Connection(IN_MEMORY, self.busy_timeout, WRITER)
+        self._presence: Presence | None = None
         self._locks: ByteLocks | None = None
         self._index, self._has_looked_for_index = None, True
         self._writing: set[int] = set()
@@ -168,6 +170,7 @@ class SQLiteStorage:
         try:
             self._reader = Connection(self.db_path, self.busy_timeout, READER)
             self._writer = Connection(self.db_path, self.busy_timeout, WRITER)
+            self._presence = Presence(self.db_path)
             self._locks = locks_beside(self.db_path)
             self._writer.shown = None if self._locks is None else set()
             self._index, self._has_looked_for_index = None, False
@@ -210,6 +213,9 @@ class SQLiteStorage:
     def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         """See `Store.newest`."""
         writer = self._writer
+        presence = self._presence
+        if presence is not None and time.monotonic() >= presence.due:
+            presence.check()
         try:
             # Not `acquire(blocking=False)`: an interrupt (Ctrl-C) between that and `try` would leave the lock taken for
             # ever.
@@ -296,6 +302,9 @@ class SQLiteStorage:
         """See `Store.write`."""
         writer, locks = self._writer, self._locks
         kinds = set(map(type, changes))
+        presence = self._presence
+        if presence is not None and (BeginEffect in kinds or time.monotonic() >= presence.due):
+            presence.check()
         try:
             if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
                 return self._in_steps(writer, changes[0])
