@@ -37,8 +37,8 @@ from musubito_langgraph.message_ids.output_search import _SearchOutput
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, IdPlaceholder, New, NotRepeatable, RenamedOutput
 from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, alphabet_of, new_core
 from musubito_langgraph.message_ids.rewrite import _Identify, _Restore, _Rewrite, _Store
-from musubito_langgraph.message_ids.search import _Search, texts_in
-from musubito_langgraph.message_ids.walk import _nothing, speaks_for_itself
+from musubito_langgraph.message_ids.search import _Search, _SearchInput, texts_in
+from musubito_langgraph.message_ids.walk import _nothing
 from musubito_langgraph.message_reports import ALL, Reports
 
 __all__ = ["encodable", "pack", "rename", "restored", "unpack"]
@@ -51,15 +51,16 @@ def rename(
 
     `value` is all that the call is given; `around` is what surrounds the call. An id that is mentioned in either of
     them, or in the code, is data. Only the `reports` count. `value` itself is not changed, and its parts without ids
-    are in the result as they are. A value that is nested too deeply is returned unchanged.
+    are in the result as they are. The encoding of a message stands in place of the message. A value that is nested too
+    deeply is returned unchanged.
     """
-    search = _Search(speaks_for_itself, around, reports)
+    search = _SearchInput(around, reports)
     try:
         search.part(value)
         naming = IdMap(search, code)
-        if not naming.ids and not search.stands:
+        if not naming.ids and not search.stands and not search.known:
             return value, naming
-        return _Identify(speaks_for_itself, naming.ids, reports).part(value), naming
+        return _Identify(naming.ids, reports, search.known).part(value), naming
     except RecursionError:
         return value, IdMap(None)
 

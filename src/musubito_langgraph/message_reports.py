@@ -46,6 +46,10 @@ _KEPT: Final[dict[tuple[bytes, int], Reports]] = {}
 """The parts that code reads, by the digest of the code and the number of loaded modules."""
 
 
+_SAME: Final[dict[tuple[tuple[str, frozenset[str]], ...], Reports]] = {}
+"""One of all equal `Reports`, by the keys that count."""
+
+
 class Reports:
     """The keys that count in each field; `EVERY` stands for all keys."""
 
@@ -73,7 +77,9 @@ def reports_read(code: Fingerprint) -> Reports:
     if reports is None:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        reports = _KEPT[key] = Reports(_read_by(code))
+        keys = _read_by(code)
+        # What is kept of a message is kept by these reports, for all code that reads the same.
+        reports = _KEPT[key] = _SAME.setdefault(tuple(sorted(keys.items())), Reports(keys))
     return reports
 
 

@@ -31,7 +31,7 @@ from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 from musubito.values.artifact_codec import decode_value, encode_value
-from musubito.values.canonical import canonical
+from musubito.values.canonical import Encoded, canonical
 from musubito_langgraph.id_renaming import pack, rename, unpack
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
@@ -387,6 +387,8 @@ def ids_in(value: Any) -> Iterator[Any]:
 
 def shown(value: Any) -> str:
     """All that there is to a value, as text."""
+    if isinstance(value, Encoded):
+        return shown(value.value)
     if isinstance(value, BaseMessage):
         return f"{type(value).__name__}<{shown(value.__dict__)} {sorted(value.model_fields_set)} {value.model_extra}>"
     if isinstance(value, dict):

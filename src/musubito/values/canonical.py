@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from warnings import warn
 
+from ormsgpack import Ext, unpackb
+
 from musubito.errors import EncodingError, MusubitoWarning
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.values.class_instances import MISSING, static
 from musubito.values.class_names import qualified_name
-from musubito.values.msgpack_writer import SORTED, Code, Packer, UnsupportedError
+from musubito.values.msgpack_writer import SORTED, Code, Encoded, Packer, UnsupportedError
 from musubito.values.std_types import KINDS
 
 if TYPE_CHECKING:
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IDENTITY_FORMAT",
+    "Encoded",
     "IdentityPacker",
     "TextDigest",
     "artifacts_are_named_by",
     "canonical",
+    "encoded",
     "warn_of_changes",
 ]
 
@@ -64,6 +68,16 @@ def canonical(value: object) -> bytes:
     packed = packer.pack(value)
     warn_of_changes(packer.changed)
     return IDENTITY_FORMAT + packed
+
+
+def encoded(value: object) -> Encoded:
+    """Return a value of a class that has an ext as its encoding; raise `EncodingError` if it has none.
+
+    The value must hold no `MusubitoResult`.
+    """
+    packer = IdentityPacker()
+    packed = packer.pack(value)
+    return Encoded(value, unpackb(packed, ext_hook=Ext), frozenset(packer.classes))
 
 
 class TextDigest(bytes):

@@ -37,6 +37,8 @@ _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = 
 """Records for things without an encoding, by the recorded names of their classes, each with how it is shown."""
 _ROOM: Final = 3000
 """Number of levels that may be open: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
+_TRUSTED_EXTS: Final = 2
+"""Number of nested exts whose levels are not measured."""
 _DEEP: Final = {TYPE: "...", "value": "nested too deeply to be shown"}
 """Stands for a value that is nested more deeply."""
 
@@ -117,16 +119,20 @@ class _Reader:
     def __init__(self, texts: Mapping[bytes, str]) -> None:
         self._texts = texts
         self._room = _ROOM
+        self._depth = 0
 
     def ext(self, code: int, data: bytes) -> Any:
         """Return the content of an ext."""
         try:
-            levels = nesting(data) + 1
+            self._depth += 1
+            # A look through a payload takes as long as to read it, and hardly any lies deeper.
+            levels = nesting(data) + 1 if self._depth > _TRUSTED_EXTS else 1
             self._room -= levels
             try:
                 return self._content(code, data) if self._room >= 0 else _DEEP
             finally:
                 self._room += levels
+                self._depth -= 1
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # damaged, or of a later version
             return {TYPE: _NAMES.get(code, f"type {code}"), "size": len(data)}
 

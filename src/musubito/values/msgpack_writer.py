@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from musubito.model import MusubitoResult
 
-__all__ = ["IN_ORDER", "SORTED", "Code", "Packer", "UnsupportedError", "holds_buffer"]
+__all__ = ["IN_ORDER", "SORTED", "Code", "Encoded", "Packer", "UnsupportedError", "holds_buffer"]
 
 
 class Code:
@@ -128,6 +128,21 @@ _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 """Types that are written without entering them."""
 
 
+class Encoded:
+    """A value whose ext is known; it is written in place of the value."""
+
+    __slots__ = ("classes", "ext", "value")
+
+    def __init__(self, value: object, ext: Ext, classes: frozenset[type]) -> None:
+        self.value = value
+        self.ext = ext
+        self.classes = classes
+        """The classes whose instances the value holds."""
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 class UnsupportedError(Exception):
     """An error of `split` for a value that it cannot take apart; the walk adds the path."""
 
@@ -183,6 +198,9 @@ class Packer:
         return "$" + "".join(path if len(path) <= 24 else [*path[:12], "...", *path[-12:]])
 
     def _default(self, value: object) -> Ext:
+        if type(value) is Encoded:
+            self.classes |= value.classes
+            return value.ext
         depth = self._depth = self._depth + 1
         if depth > _FAST_EXTS:
             self._depth = 0
@@ -274,6 +292,8 @@ class Packer:
 
     def _walk_ext(self, value: Any) -> bytes:
         kind = type(value)
+        if kind is Encoded:
+            return packb(self._default(value))
         if kind is set or kind is frozenset:
             self._path.append("{}")
             data = self._in_byte_order(list(value), self._walk)

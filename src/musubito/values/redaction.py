@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -17,6 +18,12 @@ from musubito.parsing import parsed
 
 __all__ = ["HIDDEN", "SECRETS", "is_secret", "looks_like_a_key", "scrubbed", "without_secrets_in"]
 
+MOST_NAMES: Final = 4096
+"""Names that are kept, each with whether it is a secret's."""
+MOST_TEXTS: Final = 4096
+"""Texts that are kept, each without the secrets in it."""
+LONGEST_KEPT: Final = 8192
+"""Characters of the longest text that is kept."""
 HIDDEN: Final = "**********"
 """Stands in place of a secret."""
 SECRETS: Final = re.compile(
@@ -72,6 +79,7 @@ _IN_NAMES: Final = f"{_LETTERS}{_LETTERS.upper()}0123456789_-"
 """The characters of names."""
 
 
+@lru_cache(MOST_NAMES)
 def is_secret(name: str) -> bool:
     """Return whether a name is that of a secret, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
     words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
@@ -90,6 +98,10 @@ def scrubbed(text: str) -> str:
     """
     if len(text) < 8:
         return text
+    return _scrubbed_again(text) if len(text) <= LONGEST_KEPT else _scrubbed(text)
+
+
+def _scrubbed(text: str) -> str:
     text = _without_keys(text)
     if "-" in text:
         text = _OPTION.sub(_of_option, text)
@@ -99,6 +111,10 @@ def scrubbed(text: str) -> str:
         text = _SCHEME.sub(rf"\1{HIDDEN}", text)
         low = text.translate(_LOWER)
     return _without_named(text, low)
+
+
+_scrubbed_again: Final = lru_cache(MOST_TEXTS)(_scrubbed)
+"""The same, for texts that may come again: each step of a conversation is given all of its messages."""
 
 
 def _without_keys(text: str) -> str:

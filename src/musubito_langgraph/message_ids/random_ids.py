@@ -79,14 +79,25 @@ def is_random(value: str) -> bool:
 class Haystack:
     """Texts in which mentions of ids are looked for."""
 
-    __slots__ = ("_hexes", "_prefixes", "_text", "_tokens")
+    __slots__ = ("_hexes", "_parts", "_prefixes", "_tokens", "_whole")
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._text = "\n".join(texts).lower()
+    def __init__(self, texts: Iterable[str], parts: Iterable[Haystack] = ()) -> None:
+        """Take in texts, and those of other haystacks."""
+        self._parts = [*parts]
+        self._whole = "\n".join(texts).lower()
         # Only short parts of the texts may hold a mention, so many ids are found in much text in one pass.
-        self._hexes = "\n".join(_HEX.findall(self._text))
+        hexes: list[str] = [*_HEX.findall(self._whole), *(part._hexes for part in self._parts if part._hexes)]
+        self._hexes: str = "\n".join(hexes)
         self._prefixes: dict[str, bool] = {}
         self._tokens: frozenset[str] | None = None
+
+    @property
+    def _text(self) -> str:
+        """All texts, in lower case. They are joined when they are first looked at: mostly nothing in them is an id."""
+        if self._parts:
+            self._whole = "\n".join([self._whole, *(part._text for part in self._parts)])
+            self._parts = []
+        return self._whole
 
     def mentions(self, form: IdForm) -> bool:
         """Tell whether the texts mention an id.

@@ -11,8 +11,17 @@ from langchain_core.runnables.utils import AddableDict
 from langgraph.types import Send
 
 from musubito_langgraph.message_ids.id_map import IdMap
+from musubito_langgraph.message_ids.known_messages import KnownMessage
 from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
-from musubito_langgraph.message_ids.walk import ATOMS, ATOMS_AND_TEXTS, _is_langchain, _nothing, _plain, _Walk
+from musubito_langgraph.message_ids.walk import (
+    ATOMS,
+    ATOMS_AND_TEXTS,
+    _is_langchain,
+    _nothing,
+    _plain,
+    _Walk,
+    speaks_for_itself,
+)
 from musubito_langgraph.message_reports import REPORTS, Reports
 
 __all__ = []
@@ -50,11 +59,17 @@ class _Identify(_Rewrite):
     The walk removes this difference.
     """
 
-    __slots__ = ("_reports",)
+    __slots__ = ("_known", "_reports")
 
-    def __init__(self, opaque: Callable[[type], bool], ids: Mapping[str, IdPlaceholder], reports: Reports) -> None:
-        super().__init__(opaque, ids, {})
+    def __init__(self, ids: Mapping[str, IdPlaceholder], reports: Reports, known: Mapping[int, KnownMessage]) -> None:
+        """Make a walk; `known` holds the messages that are known, by their id as objects."""
+        super().__init__(speaks_for_itself, ids, {})
         self._reports = reports
+        self._known = known
+
+    def message(self, value: Any) -> Any:
+        known = self._known.get(id(value))
+        return self.record(value) if known is None else known.encoded(self._ids, self.record)
 
     def report(self, value: Any, field: str) -> Any:
         return super().report(self._reports.counted(field, value), field)

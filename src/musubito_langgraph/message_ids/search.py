@@ -12,9 +12,18 @@ from langgraph.types import Send
 from musubito.errors import EncodingError
 from musubito.values.artifact_codec import take_apart
 from musubito.values.canonical import canonical
+from musubito_langgraph.message_ids.known_messages import KnownMessage, known_message
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES
 from musubito_langgraph.message_ids.random_ids import _SHORTEST, Haystack, IdForm, form_of
-from musubito_langgraph.message_ids.walk import ATOMS, SORTABLE, Ways, _is_langchain, _plain, _Walk
+from musubito_langgraph.message_ids.walk import (
+    ATOMS,
+    SORTABLE,
+    Ways,
+    _is_langchain,
+    _plain,
+    _Walk,
+    speaks_for_itself,
+)
 from musubito_langgraph.message_reports import ALL, Reports
 
 __all__ = ["texts_in"]
@@ -110,8 +119,12 @@ class _Search(_Walk):
     def mentions(self, form: IdForm) -> bool:
         """Tell whether an id occurs elsewhere than at a typed position."""
         if self._haystack is None:
-            self._haystack = self.haystack(())
+            self._haystack = self.whole_haystack()
         return self._haystack.mentions(form)
+
+    def whole_haystack(self) -> Haystack:
+        """Return all that is not at a typed position."""
+        return self.haystack(())
 
     def is_minted(self, value: str) -> bool:
         """Tell whether an id is also at a position that is not of a server's or a store's own ids."""
@@ -124,6 +137,41 @@ class _Search(_Walk):
         """
         texts = [text for text in self.texts if text not in known]
         return Haystack((*texts, *more, *self.keys, *texts_in(self._sealed, self.opaque)))
+
+
+class _SearchInput(_Search):
+    """A search of an input, in which messages are known by their content."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, around: Mapping[str, object] | None, reports: Reports) -> None:
+        super().__init__(speaks_for_itself, around, reports)
+        self.known: dict[int, KnownMessage] = {}
+        """The messages that are known, by their id as objects. Their texts are not among `texts`."""
+
+    def message(self, value: Any) -> Any:
+        known = known_message(value, self._reports, self._look_into)
+        if known is None:
+            return self.record(value)
+        self.known[id(value)] = known
+        for each, form in known.forms.items():
+            self.forms.setdefault(each, form)
+        for role, ids in known.roles.items():
+            self.roles[role] |= ids
+        for field in known.reported:
+            self.reported[value.id, field] = getattr(value, field)
+        self.stands = self.stands or known.stands
+        return value
+
+    def whole_haystack(self) -> Haystack:
+        return Haystack((), [self.haystack(()), *(known.haystack for known in self.known.values())])
+
+    def _look_into(self, known: KnownMessage) -> None:
+        search = _Search(speaks_for_itself, None, self._reports)
+        search.record(known.message)
+        known.forms, known.roles, known.haystack = search.forms, search.roles, search.haystack(())
+        known.reported = tuple(field for _, field in search.reported)
+        known.stands = search.stands
 
 
 def rank(key: Any) -> tuple[str, bytes]:

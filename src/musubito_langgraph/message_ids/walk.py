@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from musubito.values.class_instances import MISSING, rebuild, split_record, static, unfit
 from musubito.values.class_names import qualified_name
 from musubito.values.msgpack_writer import Code
+from musubito_langgraph.message_ids.known_messages import CLASSES
 from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
 from musubito_langgraph.message_reports import REPORTS
 
@@ -170,6 +171,10 @@ class _Walk:
             return value
         return rebuild(code, made, {qualified_name(cls): cls})
 
+    def message(self, value: Any) -> Any:
+        """Walk through a message of LangChain's own."""
+        return self.record(value)
+
     def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
         """Return the parts of a record that count."""
         return parts
@@ -315,6 +320,7 @@ WAYS: Mapping[type, Way] = {
     Send: lambda walk, value: walk.at_send(value),
     SendPlaceholder: lambda walk, value: walk.at_sent(value),
     Reported: lambda walk, value: walk.at_reported(value),
+    **dict.fromkeys(CLASSES, lambda walk, value: walk.message(value)),
     **dict.fromkeys((TextAccessor, AddableDict), lambda walk, value: walk.at_derivable(value)),
     Derived: lambda walk, value: walk.at_derived(value),
     **dict.fromkeys((list, tuple, set, frozenset, deque), through),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
 from itertools import islice
@@ -37,9 +37,9 @@ UNKNOWN: Final = Reader(None, ())
 """The reader of a file that no event tells of."""
 
 
-def note_paths(files: BodyFiles, paths: PathsNamed, arguments: Mapping[str, object]) -> None:
-    """Note the files and folders that exist before a body runs and that its code or its arguments name."""
-    _note(files, (*sorted(paths.texts), *paths_in(arguments)), paths.folders)
+def note_paths(files: BodyFiles, paths: PathsNamed, given: object) -> None:
+    """Note the files and folders that exist before a body runs and that its code or what it is given name."""
+    _note(files, (*sorted(paths.texts), *paths_in(given)), paths.folders)
 
 
 def note_command(files: BodyFiles, command: object, folder: object) -> None:

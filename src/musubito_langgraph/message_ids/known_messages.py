@@ -1,0 +1,126 @@
+"""Keep the ids and the encoding of messages by their content.
+
+Each node is given the whole conversation, and so is each replay. A message counts by its class and its fields, so what
+was once found in a message holds for every message of the same content, as for one that comes out of a checkpoint.
+
+The key is the class and the packed fields. Only messages that are plain JSON data throughout are kept: their packed
+bytes have one meaning. What is kept is made from the packed bytes, so nobody else can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from ormsgpack import packb, unpackb
+
+from musubito.values.canonical import Encoded, encoded
+from musubito.values.msgpack_writer import IN_ORDER
+from musubito_langgraph.message_ids.placeholders import IdPlaceholder
+from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
+from musubito_langgraph.message_reports import Reports
+
+__all__ = ["CLASSES", "KnownMessage", "known_message"]
+
+CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
+"""The classes whose messages are kept. Classes derived from them may count otherwise."""
+LARGEST: Final = 1024 * 1024
+"""Packed bytes of the largest message that is kept."""
+MOST: Final = 8 * 1024 * 1024
+"""Packed bytes of messages after which the ones that were not used since are dropped."""
+MOST_NAMES: Final = 16
+"""Encodings of one message that are kept, for different names of its ids."""
+
+
+class KnownMessage:
+    """The ids and texts in a message, and its encodings."""
+
+    __slots__ = ("encodings", "forms", "haystack", "message", "reported", "roles", "stands")
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        """A message of this content that only this module holds."""
+        self.forms: Mapping[str, IdForm] = {}
+        self.roles: Mapping[str, set[str]] = {}
+        self.haystack = Haystack(())
+        """All that is not at a typed position."""
+        self.reported: tuple[str, ...] = ()
+        """The fields of which not every part counts."""
+        self.stands = False
+        self.encodings: dict[tuple[IdPlaceholder | None, ...], Encoded] = {}
+        """The encodings, by the names of the ids in the order of `forms`."""
+
+    def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> Encoded:
+        """Return the encoding with these names; `renamed` returns a copy of the message with the names."""
+        names = tuple(map(ids.get, self.forms))
+        encoding = self.encodings.get(names)
+        if encoding is None:
+            if len(self.encodings) >= MOST_NAMES:
+                self.encodings.clear()
+            encoding = self.encodings[names] = encoded(renamed(self.message))
+        return encoding
+
+
+Key = tuple[type, Reports, frozenset[str], bytes]
+_new: dict[Key, KnownMessage] = {}
+_old: dict[Key, KnownMessage] = {}
+_size = 0
+
+
+def known_message(message: Any, reports: Reports, look_into: Any) -> KnownMessage | None:
+    """Return what is known of a message; None if it is not plain data.
+
+    `look_into` fills in a `KnownMessage` that is new.
+    """
+    content = object.__getattribute__(message, "__dict__"), message.__pydantic_extra__
+    if message.__pydantic_private__ is not None:
+        return None
+    try:
+        packed = packb([*content], None, IN_ORDER)
+    except TypeError:
+        return None
+    key = type(message), reports, frozenset(message.__pydantic_fields_set__), packed
+    known = _new.get(key)
+    if known is None:
+        known = _old.get(key) or _looked_into(key, look_into)
+        if known is not None:
+            _keep(key, known)
+    return known
+
+
+def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
+    cls, _, names, packed = key
+    if len(packed) > LARGEST:
+        return None
+    fields, extra = unpackb(packed)
+    if _holds_bytes(packed, [fields, extra]):
+        return None  # packed, a bytearray looks like bytes
+    message: Any = object.__new__(cls)
+    object.__setattr__(message, "__dict__", fields)
+    object.__setattr__(message, "__pydantic_fields_set__", set(names))
+    object.__setattr__(message, "__pydantic_extra__", extra)
+    object.__setattr__(message, "__pydantic_private__", None)
+    known = KnownMessage(message)
+    look_into(known)
+    return known
+
+
+def _keep(key: Key, known: KnownMessage) -> None:
+    global _new, _old, _size
+    _size += len(key[3])
+    if _size > MOST:
+        _old, _new, _size = _new, {}, len(key[3])
+    _new[key] = known
+
+
+def _holds_bytes(packed: bytes, value: Any) -> bool:
+    if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
+        return False
+    ahead = [value]
+    for each in ahead:
+        if isinstance(each, dict):
+            ahead += each.values()
+        elif isinstance(each, list):
+            ahead += each
+    return any(isinstance(each, bytes) for each in ahead)

@@ -1,0 +1,130 @@
+"""What is kept of a message by its content: an input counts as it does without, whatever came before it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+
+from musubito.errors import InputError
+from musubito.values.digest import digest_input
+from musubito_langgraph.id_renaming import rename
+from musubito_langgraph.message_ids import known_messages, search
+from musubito_langgraph.message_reports import ALL, REPORTS, Reports
+
+UUID = "0c5d0e2a-5c4e-4b53-9d4f-0e6a1b2c3d4{}"
+ids = st.sampled_from([None, "1", UUID.format(0), UUID.format(1), f"run-{UUID.format(2)}-0", "call_AbCdEf0123456789"])
+texts = st.sampled_from(["", "hello", f"see {UUID.format(0)}", "0c5d0e2a again", "ł ā 語", "call_AbCdEf0123456789"])
+leaves = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, -0.0, 1.0, 2.5]) | texts
+odd = st.sampled_from([b"ab", bytearray(b"ab"), (1, "a"), {1: "a"}, {"a"}, object])
+data = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
+)
+blocks = st.fixed_dictionaries({"type": st.sampled_from(["text", "tool_use", "reasoning"]), "id": ids, "text": texts})
+calls = st.fixed_dictionaries({"name": st.just("find"), "args": st.dictionaries(texts, leaves, max_size=2), "id": ids})
+kwargs = st.dictionaries(texts, data | odd, max_size=2)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> AnyMessage:
+    common: dict[str, Any] = {"id": draw(ids), "content": draw(texts | st.lists(blocks, max_size=2))}
+    common["additional_kwargs"] = draw(kwargs)
+    match draw(st.integers(0, 3)):
+        case 0:
+            message: AnyMessage = HumanMessage(**common, name=draw(st.none() | texts))
+        case 1:
+            message = SystemMessage(**common)
+        case 2:
+            message = ToolMessage(**common, tool_call_id=draw(ids) or "x", artifact=draw(data | odd))
+        case _:
+            report = draw(st.dictionaries(st.sampled_from(["id", "model_name", "created"]), leaves, max_size=2))
+            message = AIMessage(**common, tool_calls=draw(st.lists(calls, max_size=2)), response_metadata=report)
+    if draw(st.booleans()):
+        message.additional_kwargs[draw(texts)] = draw(data | odd)
+    return message
+
+
+reports = st.sampled_from([ALL, Reports({field: frozenset({"model_name"}) for field in REPORTS})])
+conversations = st.lists(messages(), max_size=5).flatmap(lambda all_: st.permutations(all_ + all_[:1]))
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    known_messages._new.clear()
+    known_messages._old.clear()
+    yield
+
+
+def counted(conversation: object, reports: Reports = ALL) -> object:
+    """What the input amounts to, with the ids and reports that stand for others in it."""
+    value, naming = rename({"input": {"messages": conversation}}, None, reports=reports)
+    try:
+        digest = digest_input("f", value)
+    except InputError as error:
+        return str(error)
+    return digest.digest, digest.classes, digest.packed, naming.ids, naming.forms, dict(naming.reported)
+
+
+def without(conversation: object, reports: Reports = ALL) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "known_message", lambda *_: None)
+        return counted(conversation, reports)
+
+
+@given(st.lists(conversations, max_size=3), reports)
+def test_an_input_counts_as_without_what_is_kept(before: list[list[AnyMessage]], reports: Reports) -> None:
+    for conversation in (*before, *before):
+        assert counted(conversation, reports) == without(conversation, reports)
+        assert counted(copy.deepcopy(conversation), reports) == without(conversation, reports)
+
+
+@given(messages(), st.data())
+def test_a_change_in_place_counts(message: AnyMessage, draw: st.DataObject) -> None:
+    first = counted([message])
+    assume(not isinstance(first, str))  # it has an identity
+    message.additional_kwargs["more"] = inner = {"list": [1]}
+    with_more = counted([message])
+    assert with_more == without([message]) != first
+    inner["list"].append(draw.draw(leaves))
+    assert counted([message]) == without([message]) != with_more
+    del message.additional_kwargs["more"]
+    assert counted([message]) == first
+
+
+LIKE_ONE = [1, True, 1.0, "1", [1], (1,), {"1": 1}, b"1", bytearray(b"1"), memoryview(b"1"), {1}, 1 + 0j]
+
+
+def test_values_of_other_types_are_other_messages() -> None:
+    contents = [counted([HumanMessage("a", additional_kwargs={"n": value})]) for value in LIKE_ONE]
+    again = [counted([HumanMessage("a", additional_kwargs={"n": value})]) for value in LIKE_ONE]
+    assert contents == again
+    assert len({str(each) for each in contents}) == len(LIKE_ONE)
+
+
+def test_classes_derived_from_a_message_count_as_themselves() -> None:
+    class Mine(HumanMessage):
+        pass
+
+    assert counted([Mine("a", id="1")]) != counted([HumanMessage("a", id="1")])
+    assert not known_messages._new or all(key[0] is HumanMessage for key in known_messages._new)
+
+
+def test_fields_that_a_checkpoint_sets_do_not_count() -> None:
+    made = HumanMessage("a", id="1")
+    loaded = HumanMessage.model_validate({field: getattr(made, field) for field in HumanMessage.model_fields})
+    assert made.model_fields_set != loaded.model_fields_set
+    assert counted([made])[:1] == counted([loaded])[:1]
+
+
+def test_what_was_not_used_since_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_messages, "MOST", 2_000)
+    for number in range(200):
+        conversation = [HumanMessage("x" * 100, id="first"), HumanMessage(f"{number}" * 30, id=str(number))]
+        assert counted(conversation) == without(conversation)
+        assert len(known_messages._new) + len(known_messages._old) < 50
+    assert any(b"first" in key[3] for key in (*known_messages._new, *known_messages._old))
