@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench import conversation, effects, graphs, growth, replay, servers, storage, tasks, writers
+from bench import conversation, effects, graphs, growth, histories, replay, servers, starts, storage, tasks, writers
 from bench.goals import Goal, Ratio
 from bench.machine import facts
 from bench.measure import Sample
@@ -27,6 +27,8 @@ ROWS: Final = {
     **servers.ROWS,
     **writers.ROWS,
     **graphs.ROWS,
+    **histories.ROWS,
+    **starts.ROWS,
     **conversation.ROWS,
     **growth.ROWS,
     **storage.ROWS,

@@ -147,8 +147,8 @@ def text_of(size: int, *, seed: int) -> str:
 
 
 ROWS: Final = {
-    "small": Row("replay of a small step", (Ratio(1.0, "diskcache"),), replay_small),
-    "miss": Row("miss of a small step", (Ratio(1.2, "diskcache"),), miss_small),
+    "small": Row("replay of a small step", (Ratio(0.75, "diskcache"),), replay_small),
+    "miss": Row("miss of a small step", (Ratio(1.3, "diskcache"),), miss_small),
     "chat": Row("replay with 50 messages as input", (Ratio(0.10, "diskcache"),), replay_chat),
     "text": Row("replay with 1 MB of text as input", (Ratio(0.35, "diskcache"),), replay_text),
     "ledger": Row("what the ledger costs a replay", (Difference(3e-6, over="no ledger"),), ledger),
