@@ -20,7 +20,6 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
@@ -226,5 +225,7 @@ def _editable_roots() -> tuple[str, ...]:
             ):
                 url = urlsplit(content["url"])
                 if url.scheme == "file":
+                    from urllib.request import url2pathname  # noqa: PLC0415 - it imports HTTP, TLS and e-mail
+
                     roots.add(_root(url2pathname(url.path)))
     return tuple(roots)
