@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import CellType, EllipsisType, MemberDescriptorType
 from typing import Any, NamedTuple
 
@@ -37,25 +38,19 @@ class GraphRecord(NamedTuple):
     named: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Namespace:
     """The globals of a function that are the globals of no module."""
 
-    __slots__ = ("names",)
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
+    names: dict[str, Any]
 
 
+@dataclass(slots=True, eq=False)
 class Emptied:
-    """Stands for a container to which code only adds: it counts as if it were empty.
+    """Stands for a container to which code only adds: it counts as if it were empty."""
 
-    `name` is the name of the container's builtin class.
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+    """The name of the container's builtin class."""
 
 
 def static(value: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ more than the read. So a check reads them again only if one of its own functions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final
 from weakref import WeakSet
@@ -34,24 +35,20 @@ TOLD: Final = listen({"object.__setattr__": _changes, "object.__delattr__": _cha
 """Whether audit events of changes arrive at all."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Unchanged:
-    """Tells whether functions are as they were.
+    """Tells whether functions are as they were."""
 
-    `build` makes the function that compares them, once one of them was changed.
-    """
-
-    __slots__ = ("_build", "_functions", "_made", "since")
-
-    def __init__(self, functions: Sequence[FunctionType], build: Callable[[], Callable[[], bool]]) -> None:
-        self._functions = functions
-        self._build = build
-        self._made: Callable[[], bool] | None = None
-        self.since: object = None
+    _functions: Sequence[FunctionType]
+    _build: Callable[[], Callable[[], bool]]
+    """Makes the function that compares them, once one of them was changed."""
+    _compare: Callable[[], bool] | None = None
+    since: object = None
 
     def _look(self) -> bool:
-        if self._made is None:
-            self._made = self._build()
-        return self._made()
+        if self._compare is None:
+            self._compare = self._build()
+        return self._compare()
 
     def __call__(self) -> bool:
         """Return whether the functions are as they were."""

@@ -106,18 +106,16 @@ class CallState:
     def frame(self) -> Frame:
         """Return the body of this call. The calls inside hand their dependencies up to it."""
         if self._frame is None:
-            loop = asyncio._get_running_loop()
+            outer = self.scope.frame
             self._frame = Frame(
                 self.engine,
-                self.scope.frame,
+                self._possible_bodies() if outer is None else (outer,),
                 self.keys.node,
                 self._run,
                 next(self._run.calls),
                 self.call.fingerprint.steps,
-                loop,
+                asyncio._get_running_loop(),
             )
-            if self.scope.frame is None:
-                self._frame.around = self._possible_bodies()
         return self._frame
 
     def place(self) -> NodeSpec:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -80,79 +82,42 @@ class BodyHost(Protocol):
         """Return the digest of a read as it is stored."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Frame:
     """A step body that is running, and everything it depends on besides its input."""
 
-    __slots__ = (
-        "around",
-        "asked",
-        "call",
-        "ended",
-        "engine",
-        "files",
-        "flight",
-        "idempotency_key",
-        "inside",
-        "lock",
-        "loop",
-        "node",
-        "not_replayable",
-        "reaches",
-        "reads",
-        "run",
-        "samples",
-        "saved_ms",
-        "streams",
-        "thread",
-        "tokens",
-        "uses",
-        "valid_from",
-        "valid_until",
-    )
-
-    def __init__(
-        self,
-        engine: BodyHost,
-        outer: Frame | None,
-        node: bytes,
-        run: Run,
-        call: int,
-        reaches: Collection[str],
-        loop: AbstractEventLoop | None,
-    ) -> None:
-        self.engine = engine
-        # The bodies that this body was called in. There are several where the right one is not known (see
-        # `OpenScopes`).
-        self.around: Sequence[Frame] = () if outer is None else (outer,)
-        self.node = node
-        self.run = run
-        self.call = call
-        # The operations that the body's code reaches (see `ANY`).
-        self.reaches = reaches
-        self.loop = loop
-        self.thread = threading.get_ident()
-        self.ended = False
-        self.flight: bytes | None = None
-        # The files that the body reads; None where files are not watched.
-        self.files: BodyFiles | None = None
-        self.idempotency_key: str | None = None
-        self.lock = threading.Lock()
-        self.uses: list[CallDependency] = []
-        self.reads: list[ExternalRead] = []
-        self.valid_from: float | None = None
-        self.valid_until: float | None = None
-        self.not_replayable: str | None = None
-        self.samples = False
-        # The number of streams inside the body that are being iterated. Until a stream ends, its dependencies are not
-        # handed up.
-        self.streams = 0
-        # The tokens of the body's own models, and the tokens of the calls inside it.
-        self.tokens: dict[str, list[int]] = {}
-        self.inside: dict[str, list[int]] = {}
-        # The milliseconds that replays inside the body saved.
-        self.saved_ms = 0.0
-        # Things the body asked for that are different each time (see `engine.connections`), each once.
-        self.asked: dict[Unrepeatable, None] = {}
+    engine: BodyHost
+    around: Sequence[Frame]
+    """The bodies that this body was called in; several where the right one is not known (see `OpenScopes`)."""
+    node: bytes
+    run: Run
+    call: int
+    reaches: Collection[str]
+    """The operations that the body's code reaches (see `ANY`)."""
+    loop: AbstractEventLoop | None
+    thread: int = field(default_factory=threading.get_ident)
+    ended: bool = False
+    flight: bytes | None = None
+    files: BodyFiles | None = None
+    """The files that the body reads; None where files are not watched."""
+    idempotency_key: str | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    uses: list[CallDependency] = field(default_factory=list)
+    reads: list[ExternalRead] = field(default_factory=list)
+    valid_from: float | None = None
+    valid_until: float | None = None
+    not_replayable: str | None = None
+    samples: bool = False
+    streams: int = 0
+    """The number of streams inside the body that are iterated. A stream hands up its dependencies when it ends."""
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    """The tokens of the body's own models."""
+    inside: dict[str, list[int]] = field(default_factory=dict)
+    """The tokens of the calls inside the body."""
+    saved_ms: float = 0.0
+    """The milliseconds that replays inside the body saved."""
+    asked: dict[Unrepeatable, None] = field(default_factory=dict)
+    """Things the body asked for that are different each time (see `engine.connections`), each once."""
 
     def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
@@ -257,57 +222,35 @@ def earliest(a: float | None, b: float | None) -> float | None:
     return a if b is None else b if a is None else min(a, b)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
-    """One top-level piece of work."""
+    """One top-level piece of work.
 
-    __slots__ = (
-        "_samples",
-        "calls",
-        "finished_at",
-        "lines",
-        "name",
-        "number",
-        "only_asks",
-        "owner",
-        "side_by_side",
-        "started_at",
-        "status",
-        "tags",
-        "within",
-    )
+    `within` is the id of the enclosing run, and the call of that run inside which this run begins. The enclosing run
+    may be another engine's. `owner` is the id of the engine in the process where the run began. A forked process has
+    another id.
+    """
 
-    def __init__(
-        self,
-        number: int,
-        started_at: float,
-        name: str | None = None,
-        tags: str | None = None,
-        within: tuple[bytes, int | None] | None = None,
-        owner: bytes = b"",
-    ) -> None:
-        """Begin a run.
+    number: int
+    started_at: float
+    name: str | None = None
+    tags: str | None = None
+    within: tuple[bytes, int | None] | None = None
+    owner: bytes = b""
+    finished_at: float | None = None
+    status: str = "running"
+    side_by_side: bool = False
+    """Set for a run of a framework.
 
-        `within` is the id of the enclosing run, and the call of that run inside which this run begins. The enclosing
-        run may be another engine's. `owner` is the id of the engine in the process where the run began. A forked
-        process has another id.
-        """
-        self.owner = owner
-        self.number = number
-        self.within = within
-        self.started_at = started_at
-        self.name = name
-        self.tags = tags
-        self.finished_at: float | None = None
-        self.status = "running"
-        # Set for a run of a framework. A call that the framework makes outside any body belongs to no body of this run,
-        # even if a body's code reaches the step.
-        self.side_by_side = False
-        # Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without one.
-        self.only_asks = False
-        self.calls = count(1)
-        # Kept only for a run that the user holds, to show its calls.
-        self.lines: list[CallLine] | None = None
-        self._samples: Samples | None = None
+    A call that the framework makes outside any body belongs to no body of this run, even if a body's code reaches the
+    step.
+    """
+    only_asks: bool = False
+    """Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without one."""
+    calls: count[int] = field(default_factory=partial(count, 1))
+    lines: list[CallLine] | None = None
+    """Kept only for a run that the user holds, to show its calls."""
+    _samples: Samples | None = None
 
     @property
     def run_id(self) -> bytes:

@@ -24,6 +24,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
 from types import MemberDescriptorType
@@ -127,15 +128,13 @@ def _copy_of(error: BaseException) -> BaseException:
 FlightResult: TypeAlias = FlightOutcome | SharedFailure
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class _Flight:
-    __slots__ = ("frame", "operation", "since", "waiters")
-
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        # Set once the key is claimed in the store.
-        self.operation: str | None = None
-        self.since = 0.0
-        self.waiters: list[Future[FlightResult]] = []
+    frame: Frame
+    operation: str | None = None
+    """Set once the key is claimed in the store."""
+    since: float = 0.0
+    waiters: list[Future[FlightResult]] = field(default_factory=list)
 
 
 def _was_left(flight: _Flight, caller: Frame) -> bool:
@@ -153,15 +152,12 @@ def _is_stuck(flight: _Flight) -> bool:
     return loop is not None and not loop.is_running()
 
 
-class _Waiting:
+class _Waiting(NamedTuple):
     """A call that waits: its frame, the key, and the event loop that it blocks, if it does."""
 
-    __slots__ = ("blocks", "frame", "key")
-
-    def __init__(self, frame: Frame, key: bytes, blocks: AbstractEventLoop | None) -> None:
-        self.frame = frame
-        self.key = key
-        self.blocks = blocks
+    frame: Frame
+    key: bytes
+    blocks: AbstractEventLoop | None
 
 
 class SingleFlight:
@@ -180,14 +176,10 @@ class SingleFlight:
         """
         with self._lock:
             flight = self._flights.get(key)
-            if flight is not None and _was_left(flight, frame):
-                left, flight = flight, None
-            else:
-                left = None
-            if flight is None:
+            if flight is None or _was_left(flight, frame):
                 self._flights[key] = _Flight(frame)
                 frame.flight = key
-                self._land_on(left, FlightOutcome.LOOK_AGAIN)
+                self._land_on(flight, FlightOutcome.LOOK_AGAIN)
                 return JoinResult.MINE
             if self._closes_cycle(flight.frame, frame, blocks):
                 return JoinResult.CYCLE

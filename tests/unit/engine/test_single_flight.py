@@ -27,7 +27,9 @@ THREADS = count()
 
 def frame(outer: Frame | None = None, loop: object = None) -> Frame:
     """Of a thread of its own."""
-    made = Frame(NOTHING, outer, b"", Run(1, 0.0), 1, (), cast("AbstractEventLoop | None", loop))
+    made = Frame(
+        NOTHING, () if outer is None else (outer,), b"", Run(1, 0.0), 1, (), cast("AbstractEventLoop | None", loop)
+    )
     made.thread = next(THREADS)
     return made
 

@@ -14,6 +14,7 @@ from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, time
 from enum import Enum
 from types import FunctionType, ModuleType
@@ -79,7 +80,7 @@ def counts(walk: Walk, value: Any) -> bool:
         return True
     if id(value) in walk.not_counting:
         return False
-    judgement = _Judgement(walk, only_settings=walk.is_within_client())
+    judgement = _Judgement(walk, walk.is_within_client())
     judged = judgement.counts(value)
     if judged:
         walk.counting.update(judgement.entered)
@@ -88,21 +89,16 @@ def counts(walk: Walk, value: Any) -> bool:
     return judged
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class _Judgement:
-    """Decides whether a value counts with all that it holds.
+    """Decides whether a value counts with all that it holds."""
 
-    `only_settings`: a client holds the value. A client's settings are small. Anything larger there, such as a
-    description of the whole service, was not given to it.
-    """
-
-    __slots__ = ("_objects", "_only_settings", "_walk", "entered")
-
-    def __init__(self, walk: Walk, *, only_settings: bool) -> None:
-        self._walk = walk
-        self._only_settings = only_settings
-        self._objects = 0
-        self.entered: dict[int, Any] = {}
-        """The containers and the objects of packages that were entered, by id."""
+    _walk: Walk
+    _only_settings: bool
+    """A client holds the value. A client's settings are small; anything larger there was not given to it."""
+    _objects: int = 0
+    entered: dict[int, Any] = field(default_factory=dict)
+    """The containers and the objects of packages that were entered, by id."""
 
     def is_large(self) -> bool:
         """Return whether more was entered than settings hold."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import CellType, MemberDescriptorType
 from typing import Any, TypeAlias
@@ -43,59 +44,32 @@ If a class nearer to the object holds something else under the name, that stands
 """
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class PlaceReader:
-    """Reads places for a walk: notes in the guard what is there, and returns what it counts with.
+    """Reads places for a walk: notes in the guard what is there, and returns what it counts with."""
 
-    `digest_of` walks what a run has left in a place. `is_foreign` tells constants and objects of packages, which stay
-    what they are, from things that the user's code may change.
-    """
-
-    __slots__ = (
-        "_digest_of",
-        "_guard",
-        "_is_foreign",
-        "_left",
-        "_limits",
-        "_state",
-        "_step",
-        "_within",
-        "kept",
-        "observations",
-        "taken",
-    )
-
-    def __init__(
-        self,
-        guard: Guard,
-        limits: WriteLimits,
-        step: str,
-        state: set[str],
-        digest_of: Callable[[Any], bytes],
-        is_foreign: Callable[[Any], bool],
-    ) -> None:
-        self._guard = guard
-        self._limits = limits
-        self._step = step
-        self._state = state
-        self._digest_of = digest_of
-        self._is_foreign = is_foreign
-        self._within: set[tuple[int, Hashable]] = set()
-        """Places whose content is being walked."""
-        self._left: dict[tuple[int, Hashable], bytes] = {}
-        """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
-        self.observations: list[Observation] = []
-        """The places that were read."""
-        self.kept: list[tuple[Changes, Hashable]] = []
-        """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
-        self.taken: list[tuple[Changes, Hashable, bytes]] = []
-        """Digests of what runs have left, for changes without one."""
+    _guard: Guard
+    _limits: WriteLimits
+    _step: str
+    _state: set[str]
+    _digest_of: Callable[[Any], bytes]
+    """Walks what a run has left in a place."""
+    _is_foreign: Callable[[Any], bool]
+    """Tells constants and objects of packages, which stay what they are, from things that the user may change."""
+    _within: set[tuple[int, Hashable]] = field(default_factory=set)
+    """Places whose content is being walked."""
+    _left: dict[tuple[int, Hashable], bytes] = field(default_factory=dict)
+    """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
+    observations: list[Observation] = field(default_factory=list)
+    """The places that were read."""
+    kept: list[tuple[Changes, Hashable]] = field(default_factory=list)
+    """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
+    taken: list[tuple[Changes, Hashable, bytes]] = field(default_factory=list)
+    """Digests of what runs have left, for changes without one."""
 
     def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
         """Return a reader for the walk of a value that a run has left; it adds its notes to this reader's."""
-        reader = PlaceReader(self._guard, self._limits, self._step, set(), digest_of, self._is_foreign)
-        reader.observations, reader.kept, reader.taken = self.observations, self.kept, self.taken
-        reader._within, reader._left = self._within, self._left
-        return reader
+        return replace(self, _state=set(), _digest_of=digest_of)
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
         """Return the value with which a name in a namespace counts, or ABSENT."""

@@ -15,6 +15,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from threading import RLock
@@ -50,6 +51,7 @@ class OwnChange(NamedTuple):
     left: bytes | None = None
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Changes:
     """All changes of one container: by the runs of one step, or by the runs of all steps.
 
@@ -57,12 +59,9 @@ class Changes:
     so that its id stays its own.
     """
 
-    __slots__ = ("__weakref__", "by_key", "container", "of_all")
-
-    def __init__(self, container: Any, of_all: Changes | None) -> None:
-        self.container = container
-        self.of_all = of_all
-        self.by_key: dict[Hashable, OwnChange] = {}
+    container: Any
+    of_all: Changes | None
+    by_key: dict[Hashable, OwnChange] = field(default_factory=dict)
 
 
 _numbers: Final = count()
