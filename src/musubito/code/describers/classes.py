@@ -14,7 +14,7 @@ from typing import Any
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
-from musubito.code.graph_record import ABSENT, GraphRecord, step_of
+from musubito.code.graph_record import GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
@@ -121,14 +121,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
-    names = walk.read.names(cls, members)
-    walk.read.more(cls, members, names | MADE_LATER)
-    for each in sorted(names):
-        if each in members and _is_derived(cls, each, members[each]):
-            continue
-        value = walk.read.field(cls, members, each, f"{name}.{each}")
-        if value is ABSENT:
-            continue
+    derived = {each for each, value in list(members.items()) if _is_derived(cls, each, value)}
+    for each, value in walk.read.each_field(cls, members, name, MADE_LATER | derived):
         _note_owner(walk, cls, value)
         if each in walk.facts.handed:
             mark_introspectable(walk, value)

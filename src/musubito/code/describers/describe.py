@@ -267,13 +267,9 @@ def _member(walk: Walk, value: Enum, name: str) -> GraphRecord:
     own = tokens("member", value._name_)
     links = walk.links([("class", type(value)), ("value", value._value_)], name)
     fields = vars(value)
-    names = walk.read.names(value, fields)
-    for field in sorted(names):
-        if not field.startswith("_"):
-            inner = walk.read.field(value, fields, field, f"{name}.{field}")
-            if inner is not ABSENT:
-                links.append((field, walk.constant(inner, f"{name}.{field}")))
-    walk.read.more(value, fields, names | {"_sort_order_", "_hash_"})
+    own_fields = {"_sort_order_", "_hash_", *(field for field in fields if field.startswith("_"))}
+    for field, inner in walk.read.each_field(value, fields, name, own_fields):
+        links.append((field, walk.constant(inner, f"{name}.{field}")))
     return GraphRecord(own, links)
 
 

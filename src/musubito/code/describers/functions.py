@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -170,21 +169,15 @@ def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: L
     """Add links to the attributes that were set on a function, `__wrapped__` too."""
     fields = function.__dict__
     walk.guard.attribute(function, "__dict__", fields)
-    names = walk.read.names(function, fields)
-    walk.read.more(function, fields, names)
     wrapped = fields.get("__wrapped__")
-    copied: Mapping[str, Any] = {}
+    uncounted = {field for field in fields if field.startswith("__musubito")}
     if isinstance(wrapped, FunctionType) and walk.origins.of_function(wrapped) is not Owner.USER:
         # Attributes that `functools.wraps` copies from a package's function (tenacity's statistics) are not the user's.
-        copied = wrapped.__dict__
-    for field in sorted(names):
-        if not field.startswith("__musubito") and (field == "__wrapped__" or field not in copied):
-            value = walk.read.field(function, fields, field, f"{name}.{field}")
-            if value is ABSENT:
-                continue
-            if field != "__wrapped__":
-                mark_introspectable(walk, value)
-            links.append((f"field {field}", walk.constant(value, f"{name}.{field}")))
+        uncounted |= wrapped.__dict__.keys() - {"__wrapped__"}
+    for field, value in walk.read.each_field(function, fields, name, uncounted):
+        if field != "__wrapped__":
+            mark_introspectable(walk, value)
+        links.append((f"field {field}", walk.constant(value, f"{name}.{field}")))
 
 
 # -- what it runs and writes -------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
@@ -46,16 +45,10 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
         if contents is None:
             continue
         walk.guard.attribute(value, attribute, contents)
-        if exempt:
-            keys = walk.read.names(value, contents)
-            walk.read.more(value, contents, keys | exempt)
-            names = sorted(keys - exempt, key=str)
-            pairs = [(key, walk.read.field(value, contents, key, f"{name}.{key}")) for key in names]
-        else:
+        pairs: Iterable[tuple[Any, Any]] = walk.read.each_field(value, contents, name, exempt)
+        if not exempt:
             pairs = sorted(walk.read.fields(value, contents, name), key=lambda pair: str(pair[0]))
         for each, inner in pairs:
-            if inner is ABSENT:
-                continue
             if each in walk.facts.called_names and walk.live:
                 walk.note_call(inner)
             for part, label, called in _counted_parts(walk, inner, str(each), f"{name}.{each}", left_out):
@@ -109,12 +102,8 @@ def _counted_parts(
     if not keys or type(value) not in (dict, types.NoneType):
         yield value, label, name
     elif value is not None:
-        present = walk.read.names(value, value)
-        walk.read.more(value, value, present | keys)
-        for key in sorted(present - keys, key=str):
-            inner = walk.read.field(value, value, key, f"{name}.{key}")
-            if inner is not ABSENT:
-                yield from _counted_parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
+        for key, inner in walk.read.each_field(value, value, name, keys):
+            yield from _counted_parts(walk, inner, f"{label}.{key}", f"{name}.{key}", left_out)
 
 
 def _value_links(
@@ -194,12 +183,10 @@ def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, A
     if contents is None:
         return
     walk.limits.open(value, foreign=True)
-    names = walk.read.names(value, contents)
-    walk.read.more(value, contents, names | cached_property_names(cls))
-    names -= meaningless_fields(value) | cached_property_names(cls)
-    for setting in sorted(filter(functools.partial(is_setting, cls), names)):
-        inner = walk.read.field(value, contents, setting, f"{name}.{setting}")
-        if inner is not ABSENT and not is_secret_field(setting, inner):
+    uncounted = {key for key in contents if not is_setting(cls, key)}
+    uncounted |= meaningless_fields(value) | cached_property_names(cls)
+    for setting, inner in walk.read.each_field(value, contents, name, uncounted):
+        if not is_secret_field(setting, inner):
             yield from _identifiable_entries(walk, inner, f".{setting}", f"{name}.{setting}")
 
 

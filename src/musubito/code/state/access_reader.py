@@ -9,7 +9,7 @@ Another step's change counts for this step, except for three things that many st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -73,12 +73,7 @@ class PlaceReader:
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
         """Return the value with which a name in a namespace counts, or ABSENT."""
-        value = names.get(key, ABSENT)
-        if value is ABSENT:
-            self._guard.absent(names, key)
-        else:
-            self._guard.item(names, key, value)
-        return self._read(PlaceKind.NAME, names, key, value, partial(names.get, key, ABSENT), called)
+        return self._entry(PlaceKind.NAME, names, names, key, called)
 
     def cell(self, cell: CellType, variable: str, called: str) -> Any:
         """Return the value with which a variable of an enclosing function counts, or ABSENT."""
@@ -91,13 +86,16 @@ class PlaceReader:
 
     def field(self, thing: Any, fields: Any, key: Any, called: str) -> Any:
         """Return the value with which a field of `thing`, kept in the mapping `fields`, counts, or ABSENT."""
+        return self._entry(PlaceKind.FIELD, thing, fields, key, called)
+
+    def _entry(self, kind: PlaceKind, thing: Any, fields: Any, key: Any, called: str) -> Any:
         look = partial(dict.get if isinstance(fields, dict) else type(fields).get, fields, key, ABSENT)
         value = look()
         if value is ABSENT:
             self._guard.absent(fields, key)
         else:
             self._guard.item(fields, key, value)
-        return self._read(PlaceKind.FIELD, thing, key, value, look, called)
+        return self._read(kind, thing, key, value, look, called)
 
     def slot(self, thing: Any, name: str, called: str) -> Any:
         """Return the value with which an attribute that lies in no dict counts, or ABSENT."""
@@ -127,6 +125,18 @@ class PlaceReader:
         keys, values = _entries(fields)
         self._guard.mapping(fields, keys, values)
         return self._read_entries(PlaceKind.FIELD, thing, (keys, values), partial(_entries, fields), called)
+
+    def each_field(self, thing: Any, fields: Any, called: str, uncounted: Collection[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield the fields of `thing`, kept in the mapping `fields`, as they count and in the order of their names.
+
+        Each is read by itself. The fields in `uncounted` are left out; it does not matter whether they are there.
+        """
+        names = self.names(thing, fields)
+        self.more(thing, fields, names.union(uncounted))
+        for name in sorted(names.difference(uncounted), key=str):
+            value = self.field(thing, fields, name, f"{called}.{name}")
+            if value is not ABSENT:
+                yield name, value
 
     def more(self, thing: Any, fields: Any, keys: Iterable[Any]) -> None:
         """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
