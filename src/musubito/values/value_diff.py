@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from musubito.values.display import TYPE
@@ -29,14 +30,9 @@ class Difference(NamedTuple):
         return f"{self.path}: {self.before} → {self.after}"
 
 
-def differences(before: Any, after: Any, path: str = "$", most: int = MOST) -> list[Difference]:
+def differences(before: Any, after: Any, most: int = MOST) -> list[Difference]:
     """Return the first `most` places at which two plain values differ, from the outside in."""
-    result: list[Difference] = []
-    for difference in _differences(before, after, path):
-        result.append(difference)
-        if len(result) == most:
-            break
-    return result
+    return list(islice(_differences(before, after, "$"), most))
 
 
 def how_many(before: Any, after: Any) -> int:
@@ -48,7 +44,9 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
     if type(before) is not type(after) or isinstance(before, str | bool | int | float | None):
         if type(before) is not type(after) or before != after or _signs_differ(before, after):
             yield Difference(path, *_texts_that_differ(before, after))
-    elif isinstance(before, dict):
+    elif isinstance(before, dict | list):
+        if isinstance(before, list):
+            before, after = dict(enumerate(before)), dict(enumerate(after))
         if before.get(TYPE) != after.get(TYPE):
             yield Difference(path, shown(before), shown(after))
             return
@@ -60,14 +58,6 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
                 yield Difference(at, ABSENT, shown(after[key]))
             else:
                 yield from _differences(before[key], after[key], at)
-    elif isinstance(before, list):
-        shared = min(len(before), len(after))
-        for index in range(shared):
-            yield from _differences(before[index], after[index], f"{path}[{index}]")
-        for index in range(shared, len(before)):
-            yield Difference(f"{path}[{index}]", shown(before[index]), ABSENT)
-        for index in range(shared, len(after)):
-            yield Difference(f"{path}[{index}]", ABSENT, shown(after[index]))
     elif before != after:
         yield Difference(path, shown(before), shown(after))
 
@@ -77,8 +67,8 @@ def _signs_differ(before: Any, after: Any) -> bool:
     return type(before) is float and before == 0.0 and repr(before) != repr(after)
 
 
-def _key(key: str) -> str:
-    return f".{key}" if key.isidentifier() else f"[{key!r}]"
+def _key(key: str | int) -> str:
+    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
 
 
 def _texts_that_differ(before: Any, after: Any) -> tuple[str, str]:
