@@ -26,8 +26,8 @@ def neighbour_of(call: CallProtocol) -> SimilarNode:
     return SimilarNode(call.keys.node, code, place.input_hash, place.arguments, parents, place.sample, None)
 
 
-class _DryRunCall(CallProtocol):
-    """A call that only looks."""
+class DryRun(CallProtocol):
+    """A question about a step: a call that only looks."""
 
     _may_write: ClassVar = False
 
@@ -74,11 +74,7 @@ class _DryRunCall(CallProtocol):
         self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(error)
 
 
-class DryRun(_DryRunCall):
-    """A question about a step."""
-
-
-class EffectDryRun(_DryRunCall, EffectCall):
+class EffectDryRun(DryRun, EffectCall):
     """A question about an effect, which is replayed if it was done, whatever happened to its code."""
 
     def _answer(self) -> CallSteps[MusubitoResult[Any] | None]:
