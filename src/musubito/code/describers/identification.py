@@ -27,7 +27,6 @@ from musubito.code.describers.object_contents import (
     encoded,
     is_secret_type,
     parts_in,
-    slot_names,
     stated_names,
 )
 from musubito.code.describers.object_parts import hides_content, is_active, is_machinery
@@ -37,6 +36,7 @@ from musubito.code.describers.typing_objects import is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of, slot_of, static
 from musubito.code.ownership import Owner, module_name
 from musubito.code.state.access_paths import ELEMENTS
+from musubito.code.state.access_reader import members_of_slots
 from musubito.code.walk import Walk
 from musubito.values.own_names import is_own
 
@@ -147,7 +147,8 @@ class _Judgement:
             return False
         if origin is Owner.STDLIB:
             return True
-        fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in slot_names(cls))
+        slots = dict(members_of_slots(cls))
+        fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in slots)
         return self._counts_all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
 
     def _counts_all(self, holder: Any, contents: Iterable[Any], depth: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 from array import array
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -34,7 +33,6 @@ __all__ = [
     "is_masked",
     "is_secret_type",
     "parts_in",
-    "slot_names",
     "stated_names",
 ]
 
@@ -143,17 +141,6 @@ def is_secret_type(cls: type) -> bool:
         and module_name(base).startswith("pydantic")
         for base in cls.__mro__
     )
-
-
-@kept_for_a_round
-def slot_names(cls: type) -> set[str]:
-    """Return the names of the slots of a class and its bases, without pydantic's own."""
-    return {
-        name
-        for base in cls.__mro__
-        for name, member in list(vars(base).items())
-        if isinstance(member, types.MemberDescriptorType) and not name.startswith("__pydantic")
-    }
 
 
 @kept_for_a_round

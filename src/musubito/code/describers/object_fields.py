@@ -9,7 +9,7 @@ from typing import Any
 
 from musubito.code.describers.identification import DEPTH, counts
 from musubito.code.describers.introspection import mark_introspectable, order_links
-from musubito.code.describers.object_contents import cached_property_names, slot_names
+from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
 from musubito.code.describers.unread_fields import unread_fields
@@ -39,7 +39,7 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
         exempt |= cached_property_names(type(value)) | meaningless_fields(value)
         links += _patched_method_links(walk, value, "", name, {})
     if not only_data:
-        exempt |= unread_fields(walk, value, {*(fields_of(value) or ()), *slot_names(type(value))})
+        exempt |= unread_fields(walk, value, {*(fields_of(value) or ()), *dict(members_of_slots(type(value)))})
     for attribute in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
         contents = fields_of(value, attribute)
         if contents is None:
