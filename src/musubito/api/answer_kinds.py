@@ -15,8 +15,7 @@ from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from musubito.api.binding import below
-from musubito.code.graph_record import ABSENT, contents
+from musubito.code.graph_record import ABSENT, contents, function_below
 from musubito.code.syntax.function_text import text_of
 from musubito.model import StepDefinition
 
@@ -82,19 +81,6 @@ def _answer(function: Any, depth: int) -> Answer | None:
     returned = [_answer_of_expression(value, names, wrapped, depth - 1) for value in _returned_expressions(source.node)]
     answers = [answer for answer in returned if answer is not None]
     return next((answer for answer in answers if answer is not Answer.VALUE), answers[0] if answers else None)
-
-
-def function_below(function: Any) -> FunctionType | None:
-    """Return the function that Python calls when this is called; None if it is not written in Python.
-
-    No code of the object runs.
-    """
-    while type(function) is not FunctionType:
-        inner = below(function)
-        if inner is None:
-            return None
-        function = inner[0]
-    return function
 
 
 def _leads_further(function: FunctionType, depth: int, seen: set[int]) -> bool:

@@ -9,16 +9,15 @@ wrapper merely passes on its arguments, they are bound as the function below bin
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.graph_record import ABSENT, contents, static
+from musubito.code.graph_record import ABSENT, below, contents, static
 from musubito.code.syntax.function_text import text_of
 
-__all__ = ["Binding", "below", "binding_of", "counted", "function_in"]
+__all__ = ["Binding", "binding_of", "counted", "function_in"]
 
 BY_KEYWORD: Final = "by keyword"
 """The key of the names that a wrapper got by keyword and could have got by position, since it can tell the two."""
@@ -46,24 +45,6 @@ class Binding(NamedTuple):
     names: frozenset[str] | None
     functions: tuple[tuple[FunctionType, CodeType, Any, Any], ...]
     cells: tuple[tuple[CellType, Any], ...] = ()
-
-
-def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | None:
-    """Return the callable that Python calls for this one, with the arguments that are added.
-
-    Return None for a function, and for a callable that is not written in Python.
-    """
-    cls = type(function)
-    if issubclass(cls, functools.partial):
-        return function.func, function.args, function.keywords
-    if cls is MethodType:
-        return function.__func__, (function.__self__,), {}
-    if cls is functools._lru_cache_wrapper:
-        return function.__wrapped__, (), {}
-    if cls is FunctionType or issubclass(cls, type):
-        return None
-    called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
-    return (called, (function,), {}) if type(called) is FunctionType else None
 
 
 def function_in(function: Any) -> FunctionType | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import CellType, EllipsisType, MemberDescriptorType
+from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
@@ -14,8 +16,10 @@ __all__ = [
     "Emptied",
     "GraphRecord",
     "Namespace",
+    "below",
     "contents",
     "fields_of",
+    "function_below",
     "slot_of",
     "static",
     "step_of",
@@ -88,6 +92,37 @@ def contents(cell: CellType | None) -> Any:
         return ABSENT if cell is None else cell.cell_contents
     except ValueError:
         return ABSENT
+
+
+def below(function: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]] | None:
+    """Return the callable that Python calls for this one, with the arguments that are added.
+
+    Return None for a function, and for a callable that is not written in Python.
+    """
+    cls = type(function)
+    if issubclass(cls, functools.partial):
+        return function.func, function.args, function.keywords
+    if cls is MethodType:
+        return function.__func__, (function.__self__,), {}
+    if cls is functools._lru_cache_wrapper:
+        return function.__wrapped__, (), {}
+    if cls is FunctionType or issubclass(cls, type):
+        return None
+    called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
+    return (called, (function,), {}) if type(called) is FunctionType else None
+
+
+def function_below(function: Any) -> FunctionType | None:
+    """Return the function that Python calls when this is called; None if it is not written in Python.
+
+    No code of the object runs.
+    """
+    while type(function) is not FunctionType:
+        inner = below(function)
+        if inner is None:
+            return None
+        function = inner[0]
+    return function
 
 
 def step_of(value: Any) -> StepDefinition | None:

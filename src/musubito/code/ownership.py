@@ -7,7 +7,6 @@ code, unless its module belongs to a package or the standard library. Musubito i
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import site
@@ -21,6 +20,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from musubito.code.graph_record import below
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 from musubito.values.own_names import is_own, recorded_as
@@ -54,7 +54,7 @@ class Owners:
         The names that `functools.wraps` copied to the function do not count.
         """
         name = function.__globals__.get("__name__")
-        return self._owner(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
+        return self.of_name(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
     @kept_for_a_round
     def of_class(self, cls: type) -> Owner:
@@ -65,17 +65,14 @@ class Owners:
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
-        return self._owner(name, _file_of(name))
+        return self.of_name(name, _file_of(name))
 
     def of_module(self, module: ModuleType) -> Owner:
         """Return the origin of a module, by the file that it was loaded from."""
-        return self._owner(canonical_module(module.__name__), _file_of_module(module))
+        return self.of_name(canonical_module(module.__name__), _file_of_module(module))
 
     def of_name(self, name: str, file: str | None) -> Owner:
         """Return the origin of a module, loaded or not, by its name and file."""
-        return self._owner(name, file)
-
-    def _owner(self, name: str, file: str | None) -> Owner:
         key = (name, file)
         cached = self._known.get(key)
         if cached is None:
@@ -134,16 +131,11 @@ def _innermost(function: Any) -> Any:
     seen: set[int] = set()
     while id(function) not in seen:
         seen.add(id(function))
-        cls = type(function)
-        if issubclass(cls, functools.partial):
-            function = function.func
-        elif cls is types.MethodType:
-            function = function.__func__
-        elif cls is FunctionType or cls is functools._lru_cache_wrapper:
+        inner = below(function)
+        if inner is not None:
+            function = inner[0]
+        elif type(function) is FunctionType:
             function = function.__dict__.get("__wrapped__", function)
-        elif not issubclass(cls, type):
-            called = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
-            function = called if type(called) is FunctionType else function
     return function
 
 

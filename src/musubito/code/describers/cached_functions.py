@@ -7,10 +7,12 @@ step's code reaches are recognised by the code that runs below them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import _lru_cache_wrapper, partial
-from types import CodeType, FunctionType, MethodType
+from functools import _lru_cache_wrapper
+from types import CodeType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
+
+from musubito.code.graph_record import function_below
 
 __all__ = ["KNOWN_CODE", "cached_functions", "code_below", "know"]
 
@@ -37,9 +39,5 @@ def cached_functions() -> Iterator[tuple[_lru_cache_wrapper[Any], CodeType]]:
 
 def code_below(function: Any) -> CodeType | None:
     """Return the code that runs first when `function` is called, or None if it is not written in Python."""
-    while isinstance(function, MethodType | partial):
-        function = function.__func__ if isinstance(function, MethodType) else function.func
-    if not isinstance(function, FunctionType):
-        named, name = (function, "__init__") if isinstance(function, type) else (type(function), "__call__")
-        function = getattr(named, name, None)
-    return function.__code__ if isinstance(function, FunctionType) else None
+    inner = function_below(getattr(function, "__init__", None) if isinstance(function, type) else function)
+    return None if inner is None else inner.__code__
