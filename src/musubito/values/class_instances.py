@@ -7,8 +7,6 @@ code reached, and in modules that are already imported. Only `__dict__`s are rea
 `__getattr__` is called.
 """
 
-# What dataclasses keeps of a field is private to that module.
-
 from __future__ import annotations
 
 import sys
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
+    "HEAP_TYPE",
     "MISSING",
     "find_class",
     "is_derived",
@@ -48,7 +47,7 @@ _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 """Returns the bases of a class, without asking its metaclass."""
 _NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 """Returns the namespace of a class, without asking its metaclass."""
-_HEAP_TYPE = 1 << 9
+HEAP_TYPE = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
 _MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
 """Types of the members that a class written in C has."""
@@ -166,7 +165,7 @@ def _is_plain(cls: type) -> bool:
     if cls is object or cls is Generic:
         return True
     namespace = _NAMESPACE(cls)
-    if not cls.__flags__ & _HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
+    if not cls.__flags__ & HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
         return False
     return not any(
         type(attribute) in _MADE_IN_C and attribute.__objclass__ is cls and name not in ("__dict__", "__weakref__")
@@ -211,9 +210,7 @@ def split_record(value: Any) -> tuple[int, list[object]] | None:
     if plan is None:
         return None
     code, (module, qualname), fields = plan[:3]
-    if code == Code.ENUM:
-        return code, [module, qualname, value._name_, value._value_]
-    if code == Code.FLAG:
+    if code in (Code.ENUM, Code.FLAG):
         return code, [module, qualname, value._name_, value._value_]
     if code == Code.NAMEDTUPLE:
         if tuple.__len__(value) != len(fields):

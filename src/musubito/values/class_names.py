@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from musubito.values.own_names import is_own, recorded_as
@@ -22,6 +22,7 @@ __all__ = [
     "canonical_module",
     "find_module",
     "functions_in",
+    "functions_of",
     "qualified_name",
     "the_one_of",
     "was_sent",
@@ -94,13 +95,18 @@ def functions_in(cls: type) -> Iterator[FunctionType]:
     """Yield the functions in a class, also below Python's own decorators."""
     # A copy: another thread may add an attribute to the class meanwhile.
     for member in list(_NAMESPACE(cls).values()):
-        kind = type(member)
-        parts: tuple[Any, ...] = (member,)
-        if kind is classmethod or kind is staticmethod:
-            parts = (member.__func__,)
-        elif kind is property:
-            parts = (member.fget, member.fset, member.fdel)
-        yield from (part for part in parts if type(part) is FunctionType)
+        yield from functions_of(member)
+
+
+def functions_of(member: Any) -> Iterator[FunctionType]:
+    """Yield the functions of a member of a class: the member itself, or those below Python's own decorators."""
+    kind = type(member)
+    parts: tuple[Any, ...] = (member,)
+    if kind in (classmethod, staticmethod, MethodType):
+        parts = (member.__func__,)
+    elif kind is property:
+        parts = (member.fget, member.fset, member.fdel)
+    yield from (part for part in parts if type(part) is FunctionType)
 
 
 def _lies_in(module: ModuleType | None, name: str, cls: type) -> bool:

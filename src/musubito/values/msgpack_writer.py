@@ -15,8 +15,6 @@ them ran. Different values never have equal bytes: each type has an ext code of 
 Values of ormsgpack's own `Ext` and `Fragment` types are raw msgpack and written as they are.
 """
 
-# An exception that is raised inside passes through the handlers around it.
-
 from __future__ import annotations
 
 from itertools import chain

@@ -261,20 +261,20 @@ def _texts(value: ast.expr) -> Iterator[ast.expr]:
             yield value
         case ast.JoinedStr():
             yield value
-        case ast.BinOp(left=left, right=right):
-            yield from _texts(left)
-            yield from _texts(right)
-        case ast.IfExp(body=one, orelse=other):
+        case ast.BinOp(left=one, right=other) | ast.IfExp(body=one, orelse=other):
             yield from _texts(one)
             yield from _texts(other)
-        case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+        case (
+            ast.BoolOp(values=parts)
+            | ast.Dict(values=parts)
+            | ast.List(elts=parts)
+            | ast.Tuple(elts=parts)
+            | ast.Set(elts=parts)
+        ):
             for part in parts:
                 yield from _texts(part)
-        case ast.Dict(values=parts):
-            for part in parts:
-                yield from _texts(part)
-        case ast.Call(func=ast.Attribute(value=held)):
-            yield from _texts(held)
+        case ast.Call(func=ast.Attribute(value=owner)):
+            yield from _texts(owner)
 
 
 def _without_bound(code: str) -> str:

@@ -5,8 +5,6 @@ loaded, the stored bytes do not decode. A value that may not be decoded exactly 
 images are rebuilt at once and compared. Of pandas, only the kinds of columns and indexes named here are taken.
 """
 
-# A masked array of pandas shows its parts only as private attributes.
-
 from __future__ import annotations
 
 import re

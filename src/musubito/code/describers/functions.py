@@ -20,13 +20,13 @@ from musubito.code.describers.introspection import (
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.unread_fields import note_fields
-from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, contents, step_of
+from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.name_usage import NameRead, NameUsage, Root
-from musubito.code.syntax.occurrences import absolute
+from musubito.code.syntax.occurrences import absolute, resolve
 from musubito.code.walk import Walk
 from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
@@ -210,7 +210,7 @@ def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: b
             if owner is not None and function.__name__ not in CONSTRUCTORS:
                 walk.limits.add_member(*owner, write)
         elif not write.rebinds:
-            root = _root_of(function, cells, write.root, write.name)
+            root = resolve(function, NameRead(write.root, write.name)).value
             if root is not ABSENT:
                 walk.limits.add(root, write)
         elif write.root is Root.GLOBAL:
@@ -218,7 +218,7 @@ def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: b
         else:
             walk.limits.add_name(cells[write.name], write.name, Manner(write.counts, write.lazily))
     for place in usage.handed:
-        value = _root_of(function, cells, place.root, place.name)
+        value = resolve(function, NameRead(place.root, place.name)).value
         for key in place.path:
             value = step_into(value, key)
         if value is ABSENT or type(value) in ATOMS:
@@ -228,18 +228,6 @@ def _note_writes(walk: Walk, function: FunctionType, usage: NameUsage, member: b
         else:
             for item in _possible_items(value):
                 walk.limits.open(item)
-
-
-def _root_of(function: FunctionType, cells: dict[str, Any], root: Root, name: str) -> Any:
-    match root:
-        case Root.GLOBAL:
-            return function.__globals__.get(name, ABSENT)
-        case Root.CLOSURE:
-            return contents(cells.get(name))
-        case Root.IMPORT:
-            return sys.modules.get(absolute(name, function), ABSENT)
-        case Root.RECEIVER | Root.SUPER:
-            return ABSENT
 
 
 def _possible_items(value: Any) -> list[Any]:

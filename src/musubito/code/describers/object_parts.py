@@ -32,6 +32,7 @@ from musubito.code.round_cache import kept_for_a_round
 from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
+from musubito.values.class_instances import HEAP_TYPE
 
 __all__ = ["Parts", "comparable_parts", "hides_content", "is_active", "is_machinery", "parts_of"]
 
@@ -54,8 +55,6 @@ LARGE: Final = 4096
 """Bytes of a content above which its digest takes its place."""
 LARGEST: Final = 1 << 26
 """Bytes of a table or an array up to which it is copied and compared at each call."""
-HEAP_TYPE: Final = 1 << 9
-"""The flag of classes that are made at run time, as a class statement does."""
 WORD: Final = struct.calcsize("P")
 """Bytes of a pointer."""
 SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float, complex, str, bytes, BaseException)

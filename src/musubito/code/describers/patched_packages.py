@@ -6,21 +6,19 @@ package, if the step runs the module as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from operator import is_
-from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.describers.mock_objects import is_mock
 from musubito.code.ownership import Owner, Owners, module_name
 from musubito.code.walk import Walk
-from musubito.values.class_names import canonical_module, find_module
+from musubito.values.class_instances import HEAP_TYPE
+from musubito.values.class_names import canonical_module, find_module, functions_of
 
 __all__ = ["module_patch_links", "patch_links"]
 
-HEAP_TYPE: Final = 1 << 9
-"""The flag of classes that are made at run time, as a class statement does."""
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
 """Modules whose classes are never patched: they make classes, or are bases of them."""
 
@@ -105,15 +103,5 @@ def _is_of_the_user(origins: Owners, member: Any) -> bool:
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
         find_module(canonical_module(str(function.__globals__.get("__name__")))) is not None
         and origins.of_function(function) is Owner.USER
-        for function in _functions_in(member)
+        for function in functions_of(member)
     )
-
-
-def _functions_in(member: Any) -> Iterator[FunctionType]:
-    if type(member) is FunctionType:
-        yield member
-    elif type(member) in (classmethod, staticmethod, MethodType):
-        if type(member.__func__) is FunctionType:
-            yield member.__func__
-    elif type(member) is property:
-        yield from (accessor for accessor in (member.fget, member.fset, member.fdel) if type(accessor) is FunctionType)

@@ -229,16 +229,12 @@ class NameVisitor:
         imported = None if scope is None else scope.imports.get(called.id)
         return called.id in IMPORTERS or (imported is not None and imported.attributes[-1:] == ("import_module",))
 
-    def _read(self, place: AccessPath) -> None:
-        attributes = itertools.takewhile(lambda key: key.attribute, place.path)
-        self.usage.reads.add(NameRead(place.root, place.name, tuple(str(key.key) for key in attributes)))
-
     def _call(self, called: ast.expr) -> None:
         place = self._place(called)
         if isinstance(called, ast.Attribute):
             self.usage.called_names.add(mangled(called.attr, self._class))
-        if place is not None and place.exact and all(key.attribute for key in place.path):
-            self.usage.calls.add(NameRead(place.root, place.name, tuple(str(key.key) for key in place.path)))
+        if place is not None and place.is_chain:
+            self.usage.calls.add(place.read())
             if place.root is Root.RECEIVER and not place.path:
                 self.usage.mentions.add("__call__")
         elif not isinstance(called, ast.Attribute):
@@ -311,7 +307,7 @@ class NameVisitor:
                 if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
                     place = self._place(node)
                     if place is not None:
-                        self._read(place)
+                        self.usage.reads.add(place.read())
                 if root is Root.GLOBAL and name in DYNAMIC:
                     self.usage.dynamic = True
                 if root is Root.GLOBAL:
@@ -324,7 +320,7 @@ class NameVisitor:
                 elif (place := self._place(node)) is not None and isinstance(
                     attribute_chain(node)[0], ast.Name | ast.Call
                 ):
-                    self._read(place)
+                    self.usage.reads.add(place.read())
                     yield from self._rest_of_path(value)
                 else:
                     yield value
@@ -335,8 +331,6 @@ class NameVisitor:
                 if isinstance(node.ctx, ast.Del) or not self._note_addition(value):
                     yield value
                 yield index
-            case ast.AugAssign(target=ast.Attribute() | ast.Subscript() as target):
-                yield from (target, node.value)
             case ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.BitOr() as op):
                 if not self._is_fresh(target):
                     self.usage.mutators.add("__iadd__" if isinstance(op, ast.Add) else "__ior__")
@@ -360,12 +354,12 @@ class NameVisitor:
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
                 name = _module_imported_by(node, module)
                 self.usage.imports.add(name)
-                self._read(AccessPath(Root.IMPORT, name))
+                self.usage.reads.add(NameRead(Root.IMPORT, name))
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(attr)), *rest]):
                 self.usage.reads_docs |= attr == "__doc__"
                 if (place := self._place(node)) is not None:
-                    self._read(place)
+                    self.usage.reads.add(place.read())
                     yield from (node.func, *rest)
                 else:
                     yield from ast.iter_child_nodes(node)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 __all__ = [
@@ -151,3 +152,13 @@ class AccessPath(NamedTuple):
     def down(self, key: PathStep) -> AccessPath:
         """Return the place one step further; an inexact place stays as it is."""
         return self._replace(path=(*self.path, key)) if self.exact else self
+
+    def read(self) -> NameRead:
+        """Return the read of this place: its root and the attributes that directly follow it."""
+        attributes = takewhile(lambda step: step.attribute, self.path)
+        return NameRead(self.root, self.name, tuple(str(step.key) for step in attributes))
+
+    @property
+    def is_chain(self) -> bool:
+        """Return whether attributes alone lead to the value, so that `read` tells all of the path."""
+        return self.exact and all(step.attribute for step in self.path)

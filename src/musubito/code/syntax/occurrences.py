@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.graph_record import ABSENT, contents
 from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.syntax.name_scan import NameVisitor
-from musubito.code.syntax.name_usage import AccessPath, NameRead, Root
+from musubito.code.syntax.name_usage import NameRead, Root
 from musubito.code.syntax.source import FunctionNode
 
 __all__ = ["Occurrence", "Occurrences", "Resolved", "absolute", "defaults_of", "resolve"]
@@ -135,8 +135,7 @@ class _Finder(NameVisitor):
     def _resolved(self, node: ast.expr) -> Resolved | None:
         place = self._place(node)
         if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
-            read = _read_of(place)
-            return None if read is None else resolve(self._function, read)
+            return resolve(self._function, place.read()) if place.is_chain else None
         root, attributes = attribute_chain(node)
         if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None
@@ -144,9 +143,3 @@ class _Finder(NameVisitor):
         if scope is None or scope is not self._root or scope.aliases[root.id] != [None]:
             return None
         return _through_modules(self._defaults[root.id], attributes)
-
-
-def _read_of(place: AccessPath) -> NameRead | None:
-    if not place.exact or not all(key.attribute for key in place.path):
-        return None
-    return NameRead(place.root, place.name, tuple(str(key.key) for key in place.path))

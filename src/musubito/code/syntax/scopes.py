@@ -84,13 +84,12 @@ class Scope:
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
                 self._local(name, node.value if isinstance(node, ast.Assign) else node)  # type: ignore[arg-type]
                 pending.append(node.value)
-            case ast.NamedExpr():
-                self._local(node.target.id, None)
-                pending.append(node.value)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                self._local(name, None)
-                pending += ast.iter_child_nodes(node)
-            case ast.MatchMapping(rest=str(name)):
+            case (
+                ast.ExceptHandler(name=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+                | ast.MatchMapping(rest=str(name))
+            ):
                 self._local(name, None)
                 pending += ast.iter_child_nodes(node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() if not comprehension:
