@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from musubito.code.graph_record import ABSENT
+from musubito.code.graph_record import ABSENT, contents
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.expressions import attribute_chain
@@ -213,13 +213,8 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
 
 
 def _closure_values(function: Any) -> dict[str, Any]:
-    code, values = getattr(function, "__code__", None), {}
-    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
-        try:
-            values[name] = cell.cell_contents
-        except ValueError:
-            continue  # not bound yet, so it names no class
-    return values
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    return {name: contents(cell) for name, cell in cells if contents(cell) is not ABSENT}
 
 
 def _classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:

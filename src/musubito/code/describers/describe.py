@@ -27,7 +27,7 @@ from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
 from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
 from musubito.code.describers.introspection import mark_introspectable
-from musubito.code.describers.object_fields import field_links, held_value_links
+from musubito.code.describers.object_fields import defaults_held, field_links, held_value_links
 from musubito.code.describers.object_settings import is_hash_of_its_name
 from musubito.code.describers.objects import describe_object
 from musubito.code.describers.patched_packages import module_patch_links, patch_links
@@ -178,11 +178,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
         if others:
             mark_introspectable(walk, held_now)
         links += held_value_links(walk, held_now, f"closure {variable}", f"{name}:{variable}")
-    walk.guard.attribute(value, "__defaults__", value.__defaults__)
-    walk.guard.attribute(value, "__kwdefaults__", value.__kwdefaults__)
-    keywords = value.__kwdefaults__ or {}
-    walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
-    for label, each in (*enumerate(value.__defaults__ or ()), *sorted(keywords.items())):
+    for label, each in defaults_held(walk, value):
         links += held_value_links(walk, each, f"default {label}", f"{name}(default {label})")
     wrapped = value.__dict__.get("__wrapped__", ABSENT)
     if wrapped is not ABSENT:
@@ -346,13 +342,8 @@ def _namespace(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _exception(walk: Walk, value: BaseException, name: str) -> GraphRecord:
-    return GraphRecord(
-        tokens("exception"),
-        [
-            *walk.links([("class", type(value)), *enumerate(value.args)], name),
-            *field_links(walk, value, name),
-        ],
-    )
+    links = walk.links([("class", type(value)), *enumerate(value.args)], name)
+    return GraphRecord(tokens("exception"), [*links, *field_links(walk, value, name)])
 
 
 def _proxy(walk: Walk, value: types.MappingProxyType[Any, Any], name: str) -> GraphRecord:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.classes import CONSTRUCTORS
 from musubito.code.describers.introspection import (
-    asks_for_subclasses,
+    SUBCLASSES,
     function_names,
     mark_introspectable,
     note_introspecting_function,
@@ -19,6 +19,7 @@ from musubito.code.describers.introspection import (
     subclass_links,
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
+from musubito.code.describers.object_fields import defaults_held
 from musubito.code.describers.unread_fields import note_fields
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
@@ -150,19 +151,11 @@ def _cell_values(walk: Walk, function: FunctionType, name: str, links: Links) ->
 
 
 def _add_defaults(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
-    walk.guard.attribute(function, "__defaults__", function.__defaults__)
-    walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
-    for number, value in enumerate(function.__defaults__ or ()):
-        if shared_by_all(value) is not None:
+    for label, value in defaults_held(walk, function):
+        if isinstance(label, int) and shared_by_all(value) is not None:
             continue
         mark_introspectable(walk, value)
-        links.append((f"default {number}", walk.constant(value, f"{name}(default {number})")))
-    keywords = function.__kwdefaults__
-    if keywords:
-        walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
-        for each, value in sorted(keywords.items()):
-            mark_introspectable(walk, value)
-            links.append((f"default {each}", walk.constant(value, f"{name}(default {each})")))
+        links.append((f"default {label}", walk.constant(value, f"{name}(default {label})")))
 
 
 def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: Links) -> None:
@@ -317,7 +310,7 @@ def _follow(
     if shared_by_all(value) is not None:
         return
     note_introspecting_function(walk, value)
-    if asks_for_subclasses(rest) and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
+    if rest[:1] == [SUBCLASSES] and isinstance(value, type) and walk.origins.of_class(value) is not Owner.USER:
         links += subclass_links(walk, value)
     if not rest and walk.live:
         if use.called:

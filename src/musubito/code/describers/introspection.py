@@ -17,7 +17,7 @@ from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
 __all__ = [
-    "asks_for_subclasses",
+    "SUBCLASSES",
     "function_names",
     "mark_introspectable",
     "note_introspecting_function",
@@ -127,8 +127,3 @@ def _subclasses(cls: type) -> list[type]:
     """
     subclasses: list[type] = type.__subclasses__(cls)
     return list({qualified_name(subclass): subclass for subclass in subclasses}.values())
-
-
-def asks_for_subclasses(attributes: list[str]) -> bool:
-    """Return whether a chain of attributes asks a class for its subclasses."""
-    return attributes[:1] == [SUBCLASSES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from types import FunctionType
 from typing import Any
 
 from musubito.code.describers.identification import DEPTH, counts
@@ -20,7 +21,7 @@ from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["declared_field_links", "field_links", "held_value_links"]
+__all__ = ["declared_field_links", "defaults_held", "field_links", "held_value_links"]
 
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
 """Types of constants that are no secret and hold none."""
@@ -153,6 +154,16 @@ def _watch_through(walk: Walk, value: Any, depth: int) -> None:
             walk.guard.items(value, list, tuple(value))
         for each in value:
             _watch_through(walk, each, depth + 1)
+
+
+def defaults_held(walk: Walk, function: FunctionType) -> list[tuple[int | str, Any]]:
+    """Return the defaults of a function's parameters, by position and then by name."""
+    walk.guard.attribute(function, "__defaults__", function.__defaults__)
+    walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
+    keywords = function.__kwdefaults__ or {}
+    if keywords:
+        walk.guard.mapping(keywords, tuple(keywords), tuple(keywords.values()))
+    return [*enumerate(function.__defaults__ or ()), *sorted(keywords.items())]
 
 
 def held_value_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:

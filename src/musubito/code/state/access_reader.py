@@ -79,7 +79,7 @@ class PlaceReader:
         """Return the value with which a variable of an enclosing function counts, or ABSENT."""
         value = contents(cell)
         if value is ABSENT:
-            self._guard.same(partial(_is_empty, cell), True)
+            self._guard.same(lambda: contents(cell) is ABSENT, True)
         else:
             self._guard.attribute(cell, "cell_contents", value)
         return self._read(PlaceKind.NAME, cell, variable, value, partial(contents, cell), called)
@@ -102,7 +102,7 @@ class PlaceReader:
         look = partial(slot_of, thing, name)
         value = look()
         if value is ABSENT:
-            self._guard.same(partial(_is_missing, thing, name), True)
+            self._guard.same(lambda: slot_of(thing, name) is ABSENT, True)
         else:
             self._guard.attribute(thing, name, value)
         return self._read(PlaceKind.FIELD, thing, name, value, look, called)
@@ -117,7 +117,7 @@ class PlaceReader:
         for name, value in zip(*entries, strict=True):
             self._guard.attribute(thing, name, value)
         if len(entries[0]) < len(members):
-            self._guard.same(partial(_names_in_slots, thing, members), entries[0])
+            self._guard.same(lambda: look()[0], entries[0])
         return self._read_entries(PlaceKind.FIELD, thing, entries, look, called)
 
     def fields(self, thing: Any, fields: Any, called: str) -> list[tuple[Any, Any]]:
@@ -142,9 +142,11 @@ class PlaceReader:
         """Note that the mapping `fields` holds only known keys, each of which is read by itself."""
         keys = frozenset(keys)
         self._guard.within(fields, keys)
-        self.observations.append(
-            Observation(PlaceKind.FIELD, thing, keys, (), partial(_other_entries, fields, keys), ())
-        )
+
+        def others() -> tuple[tuple[Any, Any], ...]:
+            return tuple((key, value) for key, value in list(fields.items()) if key not in keys)
+
+        self.observations.append(Observation(PlaceKind.FIELD, thing, keys, (), others, ()))
 
     def names(self, thing: Any, fields: Any) -> set[Any]:
         """Return the keys that are there, and the keys that runs have removed."""
@@ -295,14 +297,6 @@ def value_of(variable: ContextVar[Any]) -> Any:
         return ABSENT
 
 
-def _is_empty(cell: CellType) -> bool:
-    return contents(cell) is ABSENT
-
-
-def _is_missing(thing: Any, name: str) -> bool:
-    return slot_of(thing, name) is ABSENT
-
-
 def _entries(mapping: Any) -> Entries:
     # By way of the builtin class, so that no code of a derived class runs; at once, since other threads may write.
     pairs = tuple(base_of(mapping).items(mapping))
@@ -324,13 +318,5 @@ def _slot(thing: Any, member: Any) -> Any:
         return ABSENT
 
 
-def _names_in_slots(thing: Any, members: Members) -> tuple[Any, ...]:
-    return _in_slots(thing, members)[0]
-
-
 def _elements(container: Any, base: Any) -> tuple[Any, ...]:
     return tuple(base.__iter__(container))
-
-
-def _other_entries(fields: Any, keys: frozenset[Any]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((key, value) for key, value in list(fields.items()) if key not in keys)

@@ -95,14 +95,9 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
     with _lock:
         for changes, key, digest in taken:
             ours = changes.by_key[key]
-            for changed in (changes, changes.of_all):
-                change = None if changed is None else changed.by_key.get(key)
-                if (
-                    changed is not None
-                    and change is not None
-                    and change.left is None
-                    and same(change.after, ours.after)
-                ):
+            for changed in filter(None, (changes, changes.of_all)):
+                change = changed.by_key.get(key)
+                if change is not None and change.left is None and same(change.after, ours.after):
                     changed.by_key[key] = change._replace(left=digest)
 
 
