@@ -33,6 +33,11 @@ SINKS: Final = frozenset(
     + [f"logging.{name}" for name in LOGS]
 )
 """Functions whose arguments reach nothing that a caller sees."""
+FORMS: Final = (
+    *(ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.JoinedStr, ast.FormattedValue),
+    *(ast.keyword, ast.Starred, ast.Subscript, ast.Tuple, ast.List, ast.Dict, ast.Set),
+)
+"""Nodes that make another form of a value of theirs, or pass it on."""
 
 
 class Escapes:
@@ -66,25 +71,7 @@ class Escapes:
                             return False
                         if not self._passes_through(func):
                             return True
-                case (
-                    ast.Attribute()
-                    | ast.BinOp()
-                    | ast.UnaryOp()
-                    | ast.BoolOp()
-                    | ast.Compare()
-                    | ast.IfExp()
-                    | ast.JoinedStr()
-                    | ast.FormattedValue()
-                    | ast.keyword()
-                    | ast.Starred()
-                    | ast.Subscript()
-                    | ast.Tuple()
-                    | ast.List()
-                    | ast.Dict()
-                    | ast.Set()
-                ):
-                    pass
-                case _:
+                case _ if not isinstance(around, FORMS):
                     return True
             node = around
 
