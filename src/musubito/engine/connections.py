@@ -101,28 +101,16 @@ def _starts(frame: Frame | None, args: tuple[Any, ...]) -> None:
     _note(frame, "process", _program(program))
 
 
-def _starts_by_path(frame: Frame | None, args: tuple[Any, ...]) -> None:
-    _note(frame, "process", _program(args[0]))
-
-
-def _spawns(frame: Frame | None, args: tuple[Any, ...]) -> None:
-    _note(frame, "process", _program(args[1]))
-
-
-def _starts_a_shell(frame: Frame | None, _args: tuple[Any, ...]) -> None:
-    _note(frame, "process", "sh")
-
-
 HANDLERS: Final[Mapping[str, Callable[[Frame | None, tuple[Any, ...]], None]]] = {
     "socket.getaddrinfo": _host_is_looked_up,
     "socket.connect": _connects,
     "http.client.connect": _asks_over_http,
     "sqlite3.connect": _opens_a_database,
     "subprocess.Popen": _starts,
-    "os.posix_spawn": _starts_by_path,
-    "os.exec": _starts_by_path,
-    "os.spawn": _spawns,
-    "os.system": _starts_a_shell,
+    "os.posix_spawn": lambda frame, args: _note(frame, "process", _program(args[0])),
+    "os.exec": lambda frame, args: _note(frame, "process", _program(args[0])),
+    "os.spawn": lambda frame, args: _note(frame, "process", _program(args[1])),
+    "os.system": lambda frame, _: _note(frame, "process", "sh"),
 }
 """By audit event, the function that handles it.
 

@@ -208,8 +208,6 @@ async def drive_async(steps: CallSteps[T | Raised], engine: EngineHost) -> T:
 
 async def _perform_async(request: Request, engine: EngineHost) -> Any:
     match request:
-        case RunQuery(query):
-            return engine.storage.find(query)
         case Invoke(function, scope):
             return await _invoke_async(function, scope)
         case CheckDependency(function):

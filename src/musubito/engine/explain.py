@@ -147,7 +147,8 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         if near is not None:
             nearest, varies = near.call.node.hex(), near.varies
             arguments = changed_names(neighbour_of(question).arguments, near.call.arguments)
-            code = changed_names(engine.storage.find(CodeOf(near.call.code)), _parts(call))
+            parts = {part: digest for part, digest, _ in call.code.parts}
+            code = changed_names(engine.storage.find(CodeOf(near.call.code)), parts)
             fields, diffs = tuple(map(str, near.fields)), _diffs(question, near.call)
             if decision.reason is ReplayReason.NODE_NOT_FOUND:
                 decision = no(near.reason)
@@ -231,10 +232,6 @@ def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:
     names = sorted(before.keys() | now.keys())
     diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
     return tuple(filter(None, diffs))
-
-
-def _parts(call: Call) -> dict[str, bytes]:
-    return {part: digest for part, digest, _ in call.code.parts}
 
 
 def _is_running(engine: EngineHost, question: CallProtocol) -> bool:

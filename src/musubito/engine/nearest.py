@@ -123,16 +123,12 @@ class Earlier:
         )
         near = next((calls for calls in alike if calls), [])
         # Of calls that share everything, one of the same sample differs in its version alone.
-        same = [call for call in near if call.sample == this.sample] if near and _shares_all(this, near[0]) else []
-        return same or near
+        every = (*ORDER[0], "sample")
+        return [call for call in near if _shared(call, every) == _shared(this, every)] or near
 
 
 def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:
     return tuple((fact, getattr(call, fact)) for fact in facts)
-
-
-def _shares_all(this: SimilarNode, other: SimilarNode) -> bool:
-    return _shared(this, ORDER[0]) == _shared(other, ORDER[0])
 
 
 def _count_same(this: SimilarNode, other: SimilarNode) -> int:

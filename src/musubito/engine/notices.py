@@ -6,7 +6,7 @@ from typing import Final
 
 from musubito.errors import LOGGER
 from musubito.model import ReplayReason
-from musubito.reasons import NeverReplayed, never_replayed
+from musubito.reasons import never_replayed
 
 __all__ = ["say_why"]
 
@@ -38,11 +38,8 @@ def say_why(operation: str, reason: ReplayReason, part: str, not_replayable: str
     if not_replayable is not None:
         never = never_replayed(not_replayable)
         if _is_new(operation, never.group):
-            LOGGER.info("%s ran, and its result is never replayed: %s", operation, _with_remedy(never))
-
-
-def _with_remedy(never: NeverReplayed) -> str:
-    return f"{never.says}. {never.remedy}" if never.remedy else never.says
+            remedy = never.remedy and f". {never.remedy}"
+            LOGGER.info("%s ran, and its result is never replayed: %s%s", operation, never.says, remedy)
 
 
 def _is_new(operation: str, cause: str) -> bool:

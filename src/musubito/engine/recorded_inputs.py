@@ -86,8 +86,7 @@ class CallInputs(NamedTuple):
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
         """Return the input as it is stored. Raises the errors of `redact`."""
-        line = stored(self.execution, self.operation, self.input_hash, self._redacted(redact))
-        return line if contents.keys is None else _encrypted(line, contents)
+        return _line(self.execution, self.operation, self.input_hash, self._redacted(redact), contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """Return the input as a reader would see it; None if nothing would be stored."""
@@ -133,8 +132,7 @@ class FileText(NamedTuple):
         value: Any = {PATH: self.path, CONTENT: scrubbed(self.text)}
         if redact is not None:
             value = redact(self.operation, value)
-        line = stored(self.execution, self.operation, self.digest, value)
-        return line if contents.keys is None else _encrypted(line, contents)
+        return _line(self.execution, self.operation, self.digest, value, contents)
 
 
 def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:
@@ -142,6 +140,11 @@ def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> Inp
     chains: list[Sequence[Part]] = []
     body = joined([packb(_shared(value, chains))])
     return InputLine(execution, operation, input_hash, body, chains)
+
+
+def _line(execution: int, operation: str, digest: bytes, value: Any, contents: Contents) -> InputLine:
+    line = stored(execution, operation, digest, value)
+    return line if contents.keys is None else _encrypted(line, contents)
 
 
 def _encrypted(line: InputLine, contents: Contents) -> InputLine:
@@ -192,6 +195,10 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
     elif len(value) > PAGE:
         pages = [packb(value[start : start + PAGE]) for start in range(0, len(value), PAGE)]
         return Ext(TEXT, _digest_of_chain(b"text", pages, chains))
+    return _whole(value, chains)
+
+
+def _whole(value: Any, chains: list[Sequence[Part]]) -> Any:
     packed = packb(value)
     if len(packed) < LONG:
         return value
@@ -203,12 +210,7 @@ def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
 def _listed(items: list[Any], chains: list[Sequence[Part]]) -> Any:
     if all(map(_is_number, items)):
         # A vector: nobody appends to it, and it may hold thousands of numbers.
-        packed = packb(items)
-        if len(packed) < LONG:
-            return items
-        part = Part(sha256(b"whole" + packed).digest()[:DIGEST], None, packed)
-        chains.append([part])
-        return Ext(WHOLE, part.digest)
+        return _whole(items, chains)
     shared = [_shared(item, chains) for item in items]
     bodies = [packb(item) for item in shared]
     if sum(map(len, bodies)) < LONG:
