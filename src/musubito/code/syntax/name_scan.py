@@ -186,19 +186,19 @@ class NameVisitor:
                         imported.name,
                         tuple(PathStep(True, attribute) for attribute in imported.attributes),
                     )
-                if scope is self._root and name == self._receiver and len(scope.aliases[name]) == 1:
+                if scope is self._root and name == self._receiver and len(scope.locals[name]) == 1:
                     return AccessPath(Root.RECEIVER, name)
                 value = scope.alias(name)
                 return self._place(value, depth + 1) if value is not None and depth < 8 else None
             case ast.Attribute(value=value, attr=attr):
                 place = self._place(value, depth)
                 return place and place.down(PathStep(True, mangled(attr, self._class)))
-            case ast.Subscript(value=value, slice=ast.Constant(value=str() | int() | bytes() | float() | None as item)):
-                place = self._place(value, depth)
-                return place and place.down(PathStep(False, item))
-            case ast.Subscript(value=value):
-                place = self._place(value, depth)
-                return place and place._replace(exact=False)
+            case (
+                ast.Subscript(value=value, slice=key)
+                | ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[key, *_])
+            ):
+                place, item = self._place(value, depth), _item(key)
+                return place and (place._replace(exact=False) if item is None else place.down(item))
             case ast.Call(func=ast.Name(id="super")):
                 return AccessPath(Root.SUPER, "super")
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
@@ -211,11 +211,6 @@ class NameVisitor:
             case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                 place = self._place(value, depth)
                 return place and place.down(PathStep(True, attr))
-            case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[first, *_]):
-                place = self._place(value, depth)
-                if place is not None and isinstance(first, ast.Constant) and isinstance(first.value, str | int):
-                    return place.down(PathStep(False, first.value))
-                return place and place._replace(exact=False)
             case _:
                 return None
 
@@ -262,7 +257,7 @@ class NameVisitor:
         if not isinstance(node, ast.Name):
             return makes_new_value(node)
         scope, _ = self._resolve(node.id)
-        values = [] if scope is None else scope.aliases.get(node.id, [])
+        values = [] if scope is None else scope.locals[node.id]
         return bool(values) and all(value is not None and makes_new_value(value) for value in values)
 
     def _hand_on(self, node: ast.expr) -> None:
@@ -325,9 +320,7 @@ class NameVisitor:
                 else:
                     yield value
             case ast.Subscript(value=value, slice=index, ctx=ast.Store() | ast.Del()):
-                key = index.value if isinstance(index, ast.Constant) else ...
-                literal = isinstance(key, str | int | bytes | float | None)
-                self._write(node, value, PathStep(False, key) if literal else None, "__setitem__")  # type: ignore[arg-type]
+                self._write(node, value, _item(index), "__setitem__")
                 if isinstance(node.ctx, ast.Del) or not self._note_addition(value):
                     yield value
                 yield index
@@ -341,9 +334,7 @@ class NameVisitor:
                 self._write(node, value, None, method)
                 yield from (*call.args, *call.keywords)
             case ast.Call(func=ast.Attribute(value=value, attr=method), args=args) if method in MUTATORS:
-                key = args[0].value if args and isinstance(args[0], ast.Constant) else ...
-                literal = method in ADDERS and isinstance(key, str | int | bytes | float | None)
-                self._write(node, value, PathStep(False, key) if literal else None, method)  # type: ignore[arg-type]
+                self._write(node, value, _item(args[0]) if args and method in ADDERS else None, method)
                 yield from ast.iter_child_nodes(node)
             case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
@@ -414,6 +405,14 @@ class NameVisitor:
             yield node
         elif isinstance(node, ast.Call):
             yield from (*node.args, *(keyword.value for keyword in node.keywords), node.func)
+
+
+def _item(key: ast.expr) -> PathStep | None:
+    """Return the step to an item, if the item's key is literal."""
+    match key:
+        case ast.Constant(value=str() | int() | bytes() | float() | None as literal):
+            return PathStep(False, literal)
+    return None
 
 
 def _module_imported_by(call: ast.Call, module: str) -> str:

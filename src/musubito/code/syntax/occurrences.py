@@ -140,6 +140,6 @@ class _Finder(NameVisitor):
         if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None
         scope, _ = self._resolve(root.id)
-        if scope is None or scope is not self._root or scope.aliases[root.id] != [None]:
+        if scope is None or scope is not self._root or scope.locals[root.id] != [None]:
             return None
         return _through_modules(self._defaults[root.id], attributes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from musubito.code.syntax.expressions import COMPREHENSIONS, body_of, parameters_of
+from musubito.code.syntax.expressions import body_of, parameters_of
 from musubito.code.syntax.name_usage import NameRead, Root
 
 __all__ = ["Scope", "mangled", "names_bound_by", "private_class"]
@@ -33,13 +33,13 @@ class Scope:
     def __init__(self, parent: Scope | None, node: ast.AST) -> None:
         self.parent = parent
         self.is_class = isinstance(node, ast.ClassDef)
-        self.locals: set[str] = set()
+        self.locals: dict[str, list[ast.expr | None]] = {}
+        """The locals, each with the expressions that it is bound to; None stands for any other binding."""
         self.bound: set[str] = set()
         """Names that a class body has bound so far; before that, the body reads the global of the name."""
         self.outer: dict[str, bool] = {}
         """Declared names, each with whether it is declared `global` (True) or `nonlocal` (False)."""
         self.imports: dict[str, NameRead] = {}
-        self.aliases: dict[str, list[ast.expr | None]] = {}
         self._bind(node)
 
     def _bind(self, node: ast.AST) -> None:
@@ -53,14 +53,14 @@ class Scope:
             body = [generator.target for generator in node.generators]  # type: ignore[attr-defined]
         pending = list(body)
         while pending:
-            self._statement(pending.pop(), pending, comprehension=isinstance(node, COMPREHENSIONS))
-        self.locals -= self.outer.keys()
+            self._statement(pending.pop(), pending)
+        for name in self.outer:
+            self.locals.pop(name, None)
 
     def _local(self, name: str, value: ast.expr | None) -> None:
-        self.locals.add(name)
-        self.aliases.setdefault(name, []).append(value)
+        self.locals.setdefault(name, []).append(value)
 
-    def _statement(self, node: ast.AST, pending: list[ast.AST], *, comprehension: bool) -> None:
+    def _statement(self, node: ast.AST, pending: list[ast.AST]) -> None:
         match node:
             case ast.Global(names=names) | ast.Nonlocal(names=names):
                 self.outer.update(dict.fromkeys(names, isinstance(node, ast.Global)))
@@ -92,7 +92,7 @@ class Scope:
             ):
                 self._local(name, None)
                 pending += ast.iter_child_nodes(node)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() if not comprehension:
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.NamedExpr):
                         self._local(inner.target.id, None)
@@ -101,7 +101,7 @@ class Scope:
 
     def alias(self, name: str) -> ast.expr | None:
         """Return the expression that a local stands for, if the local is bound once and to an expression."""
-        bound = self.aliases.get(name, [])
+        bound = self.locals.get(name, [])
         return bound[0] if len(bound) == 1 else None
 
 
