@@ -134,10 +134,6 @@ def _join_zoneinfo(key: str) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
-def _uuid_parts(value: UUID) -> list[object]:
-    return [value.bytes, value.is_safe.value]
-
-
 def _join_uuid(parts: list[Any]) -> UUID:
     number, safe = parts
     return UUID(bytes=number, is_safe=SafeUUID(safe))
@@ -157,26 +153,16 @@ def _join_deque(parts: list[Any]) -> deque[Any]:
     return deque(items, size)
 
 
-def _path_parts(value: PurePosixPath | PureWindowsPath) -> list[object]:
-    return [type(value).__name__, str(value)]
-
-
 def _join_path(parts: list[Any]) -> object:
     name, text = parts
     return _PATHS[name](text)
 
 
-def _join_text(parts: bytes) -> str:
-    return parts.decode("utf-8", "surrogatepass")
-
-
-def _join_int(parts: bytes) -> int:
-    return int.from_bytes(parts, "big", signed=True)
-
-
 KINDS: dict[type, TypeCodec] = {
-    str: TypeCodec(Code.TEXT, lambda v: v.encode("utf-8", "surrogatepass"), bytes, _join_text),
-    int: TypeCodec(Code.INT, _int_parts, bytes, _join_int),
+    str: TypeCodec(
+        Code.TEXT, lambda v: v.encode("utf-8", "surrogatepass"), bytes, lambda p: p.decode("utf-8", "surrogatepass")
+    ),
+    int: TypeCodec(Code.INT, _int_parts, bytes, lambda p: int.from_bytes(p, "big", signed=True)),
     bytearray: TypeCodec(Code.BYTEARRAY, bytes, bytes, bytearray),
     complex: TypeCodec(Code.COMPLEX, lambda v: [v.real, v.imag], list, lambda p: complex(*p)),
     tuple: TypeCodec(Code.TUPLE, list, list, tuple),
@@ -193,8 +179,8 @@ KINDS: dict[type, TypeCodec] = {
     timedelta: TypeCodec(Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)),
     timezone: TypeCodec(Code.TIMEZONE, _timezone_parts, list, lambda p: timezone(*p)),
     zoneinfo.ZoneInfo: TypeCodec(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo),
-    UUID: TypeCodec(Code.UUID, _uuid_parts, list, _join_uuid),
-    **{path: TypeCodec(Code.PATH, _path_parts, list, _join_path) for path in _PATHS.values()},
+    UUID: TypeCodec(Code.UUID, lambda v: [v.bytes, v.is_safe.value], list, _join_uuid),
+    **dict.fromkeys(_PATHS.values(), TypeCodec(Code.PATH, lambda v: [type(v).__name__, str(v)], list, _join_path)),
 }
 """The kinds, by type."""
 
