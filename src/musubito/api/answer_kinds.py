@@ -16,7 +16,9 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from musubito.code.graph_record import ABSENT, contents, function_below
+from musubito.code.syntax.expressions import body_of
 from musubito.code.syntax.function_text import text_of
+from musubito.code.syntax.source import FunctionNode
 from musubito.model import StepDefinition
 
 __all__ = ["Answer", "answer_of", "declared_answer"]
@@ -110,9 +112,9 @@ def _named_values(function: FunctionType) -> Iterator[Any]:
             yield from (vars(value).get(attribute) for attribute in names)
 
 
-def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
     """Yield the nodes of a function, without the insides of functions and classes in it."""
-    pending: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(getattr(node, "body", ()))
+    pending: list[ast.AST] = [*body_of(node)]
     while pending:
         inner = pending.pop()
         yield inner
@@ -120,7 +122,7 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
             pending.extend(ast.iter_child_nodes(inner))
 
 
-def _returned_expressions(node: ast.AST) -> Iterator[ast.expr]:
+def _returned_expressions(node: FunctionNode) -> Iterator[ast.expr]:
     if isinstance(node, ast.Lambda):
         yield node.body
         return
@@ -132,7 +134,7 @@ def _returned_expressions(node: ast.AST) -> Iterator[ast.expr]:
 class _Names:
     """The values that the names of a function have when it runs, as far as they are known before."""
 
-    def __init__(self, node: ast.AST, function: FunctionType) -> None:
+    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
         self._known = {name: contents(cell) for name, cell in cells}
         self._local = frozenset(function.__code__.co_varnames) | frozenset(function.__code__.co_cellvars)

@@ -64,15 +64,11 @@ def function_in(function: Any) -> FunctionType | None:
     return None
 
 
-def binding_of(function: Any, *, complete: bool = False) -> Binding:
+def binding_of(function: Any, *, complete: bool, depth: int = DEEPEST) -> Binding:
     """Return the binding of a callable as it is now.
 
-    `complete`: every wrapper counts as one that passes on its arguments.
+    `complete`: every wrapper counts as one that passes on its arguments. `depth` wrappers are followed.
     """
-    return _binding(function, complete, DEEPEST)
-
-
-def _binding(function: Any, complete: bool, depth: int) -> Binding:
     if type(function) is FunctionType:
         wrapped = function.__dict__.get("__wrapped__", ABSENT)
         if wrapped is ABSENT or depth == 0:
@@ -80,7 +76,7 @@ def _binding(function: Any, complete: bool, depth: int) -> Binding:
         return _binding_of_wrapper(function, wrapped, complete, depth)
     inner = below(function) if depth else None
     if inner is not None:
-        return _binding_with_more(_binding(inner[0], complete, depth - 1), *inner[1:])
+        return _binding_with_more(binding_of(inner[0], complete=complete, depth=depth - 1), *inner[1:])
     return _binding_of_callable(function)
 
 
@@ -171,7 +167,7 @@ def _binding_of_wrapper(function: FunctionType, wrapped: Any, complete: bool, de
     own, takes = _binding_of_code(function), _parameters(function.__code__)
     if takes.rest is None:
         return own  # its parameters are its own
-    inner = _binding(wrapped, complete, depth - 1)
+    inner = binding_of(wrapped, complete=complete, depth=depth - 1)
     cell = _passing_cell(function, wrapped, takes)
     functions = (*own.functions, *inner.functions)
     if cell is not None:

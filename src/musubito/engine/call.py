@@ -57,7 +57,7 @@ class CallProtocol(CallCommit):
             try:
                 begun = self.look_once_more(begun)
             except BaseException as error:
-                yield from self._end_unrun(begun, error)
+                yield from self._end_early(begun, error, called=False)
                 raise
             started_at, clock = self.engine.now(), time.perf_counter()
             scope = self.body_scope()
@@ -65,7 +65,7 @@ class CallProtocol(CallCommit):
                 outcome = yield Invoke(self.call.function, scope)
             except BaseException as error:
                 self._leave()
-                yield from self._end_cut_short(begun, error)
+                yield from self._end_early(begun, error, called=True)
                 raise
             return (yield from self.finish(begun, outcome, started_at, (time.perf_counter() - clock) * 1000))
         except BaseException:
@@ -115,12 +115,8 @@ class CallProtocol(CallCommit):
             return input_of(call, self.scope, self.given)[0]
         return input_of(call._replace(arguments=arguments), self.scope)[0]
 
-    def _end_unrun(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
-        """Release what was begun, after an error before the function did anything."""
-        yield from self._abandon(begun)
-
-    def _end_cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
-        """Release the claim, if the function was cut short before it could say how it ended."""
+    def _end_early(self, begun: StartedExecution, error: BaseException, *, called: bool) -> CallSteps[None]:
+        """Release the claim after an error before the function could say how it ended, or (not `called`) began."""
         yield from self._abandon(begun)
 
     def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:

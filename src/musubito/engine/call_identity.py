@@ -84,12 +84,12 @@ def input_of(call: Call, scope: Scope, argument_digest: InputDigest | None = Non
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
-    if classes and call.definition.semantics.code == "version":
-        code = told_apart(classes, home_of(call.definition.function), [call.fingerprint])
-        if code:
-            digest = sha256(b"classes" + digest + code).digest()
-    elif classes:
-        code = code_of_classes(classes, home_of(call.definition.function), call.fingerprint)
+    if classes:
+        home = home_of(call.definition.function)
+        if call.definition.semantics.code == "version":
+            code = told_apart(classes, home, [call.fingerprint])
+        else:
+            code = code_of_classes(classes, home, call.fingerprint)
         if code:
             digest = sha256(b"classes" + digest + code).digest()
     return digest, argument_digest, inputs

@@ -113,14 +113,12 @@ class EffectCall(CallProtocol):
             raise ChangedInput(self.call.definition.name)
         return begun
 
-    def _end_unrun(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
-        yield from self._record(self._failure(begun, error_text(error), "failed", self.engine.now(), 0.0))
-
-    def _end_cut_short(self, begun: StartedExecution, error: BaseException) -> CallSteps[None]:
+    def _end_early(self, begun: StartedExecution, error: BaseException, *, called: bool) -> CallSteps[None]:
         # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
         # close of a dropped coroutine, may have come while the function ran.
-        outcome = "failed" if isinstance(error, asyncio.CancelledError) else "unknown"
-        yield from self._record(self._failure(begun, "cut short", outcome, self.engine.now(), 0.0))
+        outcome = "unknown" if called and not isinstance(error, asyncio.CancelledError) else "failed"
+        text = "cut short" if called else error_text(error)
+        yield from self._record(self._failure(begun, text, outcome, self.engine.now(), 0.0))
 
     def _intend(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
         holder = _WaitedFor(self.engine.owner)
@@ -183,7 +181,8 @@ class EffectCall(CallProtocol):
             return
         if (row.attempt, row.holder.owner) == (intent.attempt, intent.holder.owner):
             lease = self._effect_key, intent.holder.owner
-            yield from self._end_unrun(StartedExecution(None, lease, (self._effect_key, intent.attempt)), error)
+            begun = StartedExecution(None, lease, (self._effect_key, intent.attempt))
+            yield from self._end_early(begun, error, called=False)
 
     def _earlier_outcome(self, row: EffectRow) -> CallSteps[MusubitoResult[Any] | EffectHappened | None]:
         """Return the result of an earlier attempt; None if the effect may run."""

@@ -48,18 +48,16 @@ def key_for(source: KeySource | None, namespace: str) -> bytes | None:
     elif callable(source):
         key = source(namespace)
     else:
-        raise TypeError(f"key is 32 bytes, a mapping of namespaces to such, or a callable, not a {_type(source)}")
+        raise TypeError(
+            f"key is 32 bytes, a mapping of namespaces to such, or a callable, not a {type(source).__name__}"
+        )
     if key is None:
         return None
     if not isinstance(key, bytes):
-        raise TypeError(f"a key is bytes, not a {_type(key)}")
+        raise TypeError(f"a key is bytes, not a {type(key).__name__}")
     if len(key) != LENGTH:
         raise ValueError(f"a key has {LENGTH} bytes, such as secrets.token_bytes({LENGTH}), and not {len(key)}")
     return key
-
-
-def _type(value: object) -> str:
-    return type(value).__name__
 
 
 class Keys:
