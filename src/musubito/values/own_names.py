@@ -1,13 +1,12 @@
 """Tell under which names Musubito's own classes and functions count and are stored.
 
 Keys and stored values name the module in which a class or function lay when this table was made. So the code can move
-between modules, and change its name, without making a step run again that reaches it. The table is only ever added to.
-Whatever is not in it counts under the name that it has.
+between modules without making a step run again that reaches it. The table is only ever added to. Whatever is not in it
+counts under the name that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 __all__ = ["OWN", "is_own", "now_called", "recorded_as"]
@@ -41,8 +40,6 @@ _MODULES: Final = {
     "musubito_langgraph.runnable": ("MusubitoRunnable", "musubito_runnable"),
 }
 """The module under which each name counts."""
-_RENAMED: Final[Mapping[str, str]] = {}
-"""The name under which a class or function counts that has another name now."""
 _STORED: Final = {
     ("musubito_langgraph.messages", "Derived"): ("musubito_langgraph.message_ids.placeholders", "Derived"),
     ("musubito_langgraph.messages", "Name"): ("musubito_langgraph.message_ids.placeholders", "IdPlaceholder"),
@@ -58,11 +55,7 @@ def _package(module: str) -> str:
 
 
 _RECORDED: Final = {
-    **{
-        (_package(module), name): (module, _RENAMED.get(name, name))
-        for module, each in _MODULES.items()
-        for name in each
-    },
+    **{(_package(module), name): (module, name) for module, names in _MODULES.items() for name in names},
     **{(_package(module), name): recorded for recorded, (module, name) in _STORED.items()},
 }
 _NOW: Final = {recorded: now for now, recorded in _RECORDED.items()} | _STORED
