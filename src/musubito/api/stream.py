@@ -46,8 +46,6 @@ UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 class _StreamCall(CallProtocol):
     """The call of a stream. It waits for no other call, and no other call waits for it."""
 
-    __slots__ = ()
-
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         hit = yield from self.lookup()
         return StartedExecution((yield RunQuery(CurrentMoment()))) if hit is None else hit

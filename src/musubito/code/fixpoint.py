@@ -15,8 +15,6 @@ __all__ = ["Discoveries"]
 class Discoveries:
     """A set of names, or of things by their ids, that only grows and remembers each question answered with no."""
 
-    __slots__ = ("_missed", "_things")
-
     def __init__(self) -> None:
         self._things: dict[Any, Any] = {}
         """The things are kept, so that their ids stay their own."""

@@ -33,8 +33,6 @@ def base_of(mapping: Any) -> Any:
 class Guard:
     """Collects conditions while the closure is walked, then becomes a function."""
 
-    __slots__ = ("_bound", "_functions", "_names", "_of_functions", "_seen", "_terms")
-
     def __init__(self) -> None:
         # The name lets listeners that note each read of a thing recognise that this check reads.
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}

@@ -42,8 +42,6 @@ class Owner(Enum):
 class Owners:
     """Tells whose code a thing is, seen from a step of the module `own`, or of several modules separated by blanks."""
 
-    __slots__ = ("_known", "own")
-
     def __init__(self, own: str) -> None:
         self.own = frozenset(canonical_module(module).partition(".")[0] for module in own.split())
         self._known: dict[tuple[str, str | None], Owner] = {}

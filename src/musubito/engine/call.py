@@ -44,7 +44,6 @@ __all__ = ["CallProtocol"]
 class CallProtocol(CallCommit):
     """One call of a step, from its arguments to its result."""
 
-    __slots__ = ()
     _may_write: ClassVar = True
 
     def run(self) -> CallSteps[MusubitoResult[Any] | Raised]:

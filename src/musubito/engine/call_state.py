@@ -42,31 +42,6 @@ UNRECORDED: Final = StartedExecution(None)
 class CallState:
     """The state of a call, and the dependencies that it hands up to the enclosing step."""
 
-    __slots__ = (
-        "_around",
-        "_began_at",
-        "_fingerprint",
-        "_frame",
-        "_identity",
-        "_input",
-        "_number",
-        "_observed",
-        "_place",
-        "_pool",
-        "_reason",
-        "_run",
-        "_seen",
-        "_texts",
-        "call",
-        "differs",
-        "engine",
-        "given",
-        "keys",
-        "refused",
-        "scope",
-        "why_not",
-    )
-
     def __init__(self, engine: EngineHost, call: Call, scope: Scope) -> None:
         self._began_at = time.perf_counter()
         self.engine = engine

@@ -29,8 +29,6 @@ LONGEST_PAUSE: Final = 0.1
 class CallClaim(CallLookup):
     """A call that claims its result, or waits for the call that has claimed it."""
 
-    __slots__ = ()
-
     def flight_key(self) -> bytes:
         """Return the widest key by which the policy may replay."""
         return self.keys.cross if self._identity.across else self.keys.reuse

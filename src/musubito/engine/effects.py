@@ -57,8 +57,6 @@ REMEDY_WHEN_DONE: Final = (
 class EffectCall(CallProtocol):
     """One call of an external effect."""
 
-    __slots__ = ("_effect_key",)
-
     def _pool_of_samples(self) -> bytes | None:
         # Identical effects of one run are numbered like samples, whatever code and parents they have.
         pool = self._key_of(-1)

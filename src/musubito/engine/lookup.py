@@ -34,8 +34,6 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 class CallLookup(CallState):
     """A call that looks for its result."""
 
-    __slots__ = ()
-
     def lookup(self) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay the newest execution that may be replayed; return None if there is none.
 

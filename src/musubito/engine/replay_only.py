@@ -37,7 +37,6 @@ _MISSING: Final = (
 class _ReplayOnly(CallProtocol):
     """A call in which nothing runs."""
 
-    __slots__ = ()
     _may_write: ClassVar = False
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
@@ -46,8 +45,6 @@ class _ReplayOnly(CallProtocol):
 
 class ReplayOnlyStepCall(_ReplayOnly):
     """A call of a step."""
-
-    __slots__ = ()
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         hit = yield from self.lookup()
@@ -59,8 +56,6 @@ class ReplayOnlyStepCall(_ReplayOnly):
 
 class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
     """A call of an effect: either it was done, or it is an error."""
-
-    __slots__ = ()
 
     def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
         raise NotReplayed(self.call.definition.name, "the effect has not taken place")

@@ -63,8 +63,6 @@ def key_for(source: KeySource | None, namespace: str) -> bytes | None:
 class Keys:
     """The keys that are derived from a user's key for one namespace."""
 
-    __slots__ = ("_root", "check", "contents", "node")
-
     def __init__(self, key: bytes, namespace: str) -> None:
         salt = VERSION + namespace.encode("utf-8", "surrogatepass")
         self._root = hmac.digest(salt, key, "sha256")

@@ -104,8 +104,6 @@ def remember_left(taken: Iterable[tuple[Changes, Hashable, bytes]]) -> None:
 class ObservedRun:
     """A run of a step that has begun: when it ends, its changes are remembered."""
 
-    __slots__ = ("_limits", "_number", "_observations", "_step", "_unchanged", "read_into")
-
     def __init__(
         self, step: str, unchanged: Callable[[], bool], observations: list[Observation], limits: WriteLimits
     ) -> None:
