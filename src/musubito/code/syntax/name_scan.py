@@ -47,8 +47,8 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
 
     `given` is explained at `NameUsage`.
     """
-    visitor = NameVisitor(code)
-    visitor.run(function, given)
+    visitor = NameVisitor(function, code, given)
+    visitor.run()
     for statement in body_of(function):
         visitor.usage.mentions |= special_methods(statement)
         visitor.mention(statement)
@@ -90,42 +90,30 @@ def _shown_names(function: FunctionNode) -> frozenset[str]:
 class NameVisitor:
     """Visits the tree of one function, with its scopes, and collects what it names."""
 
-    def __init__(self, code: CodeType) -> None:
+    def __init__(self, function: FunctionNode, code: CodeType, given: frozenset[str]) -> None:
         self.usage = NameUsage()
-        self._given: frozenset[str] = frozenset()
+        first = [*function.args.posonlyargs, *function.args.args][:1]
+        self.receiver = first[0].arg if first else None
+        """The name of the first parameter."""
+        self._function = function
+        self._given = given
         self._free = frozenset(code.co_freevars)
         self._class = private_class(code.co_qualname)
-        self._receiver: str | None = None
-        self._root: Scope | None = None
-        self._scope: Scope
-        self._looked_at: frozenset[int] = frozenset()
-        self._counted: frozenset[int] = frozenset()
-        self._asked_for: frozenset[str] = frozenset()
-        self._added_to: set[NameRead] = set()
-
-    def run(self, function: FunctionNode, given: frozenset[str]) -> None:
-        """Visit the whole function; `given` is explained at `NameUsage`."""
-        self._given = given
-        first = [*function.args.posonlyargs, *function.args.args][:1]
-        self._receiver = first[0].arg if first else None
         self._scope = self._root = Scope(None, function)
         self._looked_at = frozenset(map(id, only_looked_at(function)))
         self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
         self._asked_for = frozenset(names_checked(function))
-        for statement in body_of(function):
-            self._visit(statement)
-        read = {(found.root, found.name) for found in self.usage.reads}
-        self.usage.added_to = frozenset(
-            addition for addition in self._added_to if (addition.root, addition.name) not in read
-        )
-        self.usage.reads |= self._added_to
-        renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in given)
-        self.usage.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
+        self._added_to: set[NameRead] = set()
 
-    @property
-    def receiver(self) -> str | None:
-        """The name of the first parameter."""
-        return self._receiver
+    def run(self) -> None:
+        """Visit the whole function."""
+        for statement in body_of(self._function):
+            self._visit(statement)
+        usage, reads = self.usage, {(read.root, read.name) for read in self.usage.reads}
+        usage.added_to = frozenset(added for added in self._added_to if (added.root, added.name) not in reads)
+        usage.reads |= self._added_to
+        renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in self._given)
+        usage.given = frozenset((*(mangled(each, self._class) for each in self._given), *itertools.chain(*renamed)))
 
     def mention(self, statement: ast.AST) -> None:
         """Note every attribute that is named, of any object."""
@@ -146,7 +134,7 @@ class NameVisitor:
                     ctx = ast.Load()
                 case _:
                     continue
-            own = isinstance(value, ast.Name) and value.id == self._receiver
+            own = isinstance(value, ast.Name) and value.id == self.receiver
             own |= isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
             name = mangled(attr, self._class)
             usage.note_reader(attr)
@@ -186,7 +174,7 @@ class NameVisitor:
                         imported.name,
                         tuple(PathStep(True, attribute) for attribute in imported.attributes),
                     )
-                if scope is self._root and name == self._receiver and len(scope.locals[name]) == 1:
+                if scope is self._root and name == self.receiver and len(scope.locals[name]) == 1:
                     return AccessPath(Root.RECEIVER, name)
                 value = scope.alias(name)
                 return self._place(value, depth + 1) if value is not None and depth < 8 else None
@@ -299,7 +287,7 @@ class NameVisitor:
                         return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
                     self.usage.reads.add(NameRead(Root.GLOBAL, mangled(name, self._class)))
-                if root is not None or (scope is not None and (name in scope.imports or name == self._receiver)):
+                if root is not None or (scope is not None and (name in scope.imports or name == self.receiver)):
                     place = self._place(node)
                     if place is not None:
                         self.usage.reads.add(place.read())
@@ -357,7 +345,7 @@ class NameVisitor:
             case ast.Call(func=ast.Attribute(attr="getdoc")):
                 self.usage.reads_docs = True
                 yield from ast.iter_child_nodes(node)
-            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self._receiver:
+            case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self.receiver:
                 yield node.func
             case ast.Import(names=names):
                 self.usage.imports.update(alias.name for alias in names)

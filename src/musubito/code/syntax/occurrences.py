@@ -89,8 +89,8 @@ class Occurrences:
     """The expressions of one function that lead outside, and the code around each."""
 
     def __init__(self, node: FunctionNode, function: FunctionType) -> None:
-        finder = _Finder(function)
-        finder.run(node, frozenset())
+        finder = _Finder(node, function)
+        finder.run()
         self.node = node
         self.all = finder.occurrences
         self.resolved = {id(occurrence.node): occurrence.resolved for occurrence in finder.occurrences}
@@ -111,11 +111,11 @@ class Occurrences:
 
 
 class _Finder(NameVisitor):
-    def __init__(self, function: FunctionType) -> None:
-        super().__init__(function.__code__)
+    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
+        super().__init__(node, function.__code__, frozenset())
         self.occurrences: list[Occurrence] = []
         self.aliased: set[int] = set()
-        self._function = function
+        self._callable = function
         self._defaults = defaults_of(function)
 
     def _step(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -135,7 +135,7 @@ class _Finder(NameVisitor):
     def _resolved(self, node: ast.expr) -> Resolved | None:
         place = self._place(node)
         if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
-            return resolve(self._function, place.read()) if place.is_chain else None
+            return resolve(self._callable, place.read()) if place.is_chain else None
         root, attributes = attribute_chain(node)
         if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None
