@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections import deque
 from contextvars import ContextVar
 from datetime import datetime, time
 from typing import Any
@@ -33,7 +32,7 @@ from musubito.code.describers.object_contents import (
     stated_names,
 )
 from musubito.code.describers.object_fields import declared_field_links, field_links, held_value_links
-from musubito.code.describers.object_parts import Parts, hides_content, is_active, is_machinery
+from musubito.code.describers.object_parts import SHOWN, Parts, hides_content, is_active, is_machinery
 from musubito.code.describers.object_policies import Shown, policy_of
 from musubito.code.describers.object_settings import (
     FIXED_URLS,
@@ -168,9 +167,7 @@ def _base_content(walk: Walk, value: Any, name: str) -> bytes | None:
 
     If such a base class hides a value that cannot be read, the object is noted as not tracked.
     """
-    if isinstance(
-        value, dict | list | tuple | set | frozenset | deque | bytearray | int | float | complex | str | bytes
-    ):
+    if isinstance(value, SHOWN):
         return None
     if base_value(value) is not None:
         described: bytes = walk.read.content(value, base_value, name)
