@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
+from musubito.payloads.compression import Source
 
 __all__ = ["UNFINISHED", "Blob", "BlobFile", "BlobStore", "BlobUnreachable", "FolderBlobs"]
 
@@ -28,14 +29,8 @@ class BlobUnreachable(ArtifactUnreadable):
     """The place of the blobs cannot tell now whether a blob is there, or which bytes it has."""
 
 
-class Blob(Protocol):
+class Blob(Source, Protocol):
     """A blob that is read from its beginning."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next `size` bytes: fewer only at the end, and none after it.
-
-        Raise `ArtifactUnreadable` if they cannot be read.
-        """
 
     def close(self) -> None:
         """Close the blob, which is read no further."""

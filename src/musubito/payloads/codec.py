@@ -110,7 +110,7 @@ class Contents:
             if size > LARGE and self.blobs is not None:
                 self.blobs.put(blob_name(self.namespace, digest, codec), chain(head, pieces))
                 return Sealed(codec + BLOB, b"")
-        return _joined(codec, head)
+        return Sealed(codec, b"".join(head))
 
     def discard(self, digest: bytes, codec: str) -> None:
         """Remove the blob of a payload with this codec, if there is one. Raise `StoreError` if that fails."""
@@ -160,7 +160,8 @@ class Contents:
         whole, codec = memoryview(payload), PLAIN
         pieces: Iterator[bytes | memoryview] | None = smaller(whole)
         if pieces is None:
-            pieces = iter((payload,)) if len(payload) <= LARGE else _chunks(whole)
+            chunks = (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+            pieces = iter((payload,)) if len(payload) <= LARGE else chunks
         else:
             codec = f"{PLAIN}+{best_method()}"
         if self.keys is None:
@@ -179,7 +180,8 @@ class Contents:
     # -- all else, in an encrypted namespace ---------------------------------------------------------------------------
     def sealed_item(self, label: bytes, item: bytes) -> Sealed:
         """Return bytes that are no payload, as they are stored. `label` says what the bytes are."""
-        return _joined(*self._packed(label, item))
+        codec, pieces = self._packed(label, item)
+        return Sealed(codec, b"".join(pieces))
 
     def opened_item(self, label: bytes, item: Sealed) -> bytes | bytearray:
         """Return the bytes of a stored item. Raise `ArtifactUnreadable` if they cannot be read."""
@@ -254,11 +256,3 @@ def _parse_codec(codec: str) -> tuple[str | None, bool]:
 
 def _belongs(codec: str, digest: bytes) -> bytes:
     return codec.encode("utf-8", "surrogatepass") + b"\0" + digest
-
-
-def _joined(codec: str, pieces: Sequence[bytes | memoryview] | Iterator[bytes | memoryview]) -> Sealed:
-    return Sealed(codec, b"".join(pieces))
-
-
-def _chunks(payload: memoryview) -> Iterator[memoryview]:
-    return (payload[start : start + CHUNK] for start in range(0, len(payload), CHUNK))

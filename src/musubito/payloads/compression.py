@@ -41,12 +41,6 @@ class Source(Protocol):
         """
 
 
-class _Compressor(Protocol):
-    def compress(self, data: Any, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
 def _import_first(*names: str) -> Any:
     for name in names:
         try:
@@ -65,14 +59,11 @@ def best_method() -> str:
     return "zlib" if _zstd is None else "zstd"
 
 
-def _compressor(method: str, size: int) -> _Compressor:
+def _compressor(method: str, size: int) -> Any:
     if method == "zlib":
         return zlib.compressobj(1)
-    if hasattr(_zstd, "ZstdDecompressionReader"):
-        compressor: _Compressor = _zstd.ZstdCompressor(level=3).compressobj(size=size)
-    else:
-        compressor = _zstd.ZstdCompressor(level=3)
-    return compressor
+    compressor = _zstd.ZstdCompressor(level=3)
+    return compressor.compressobj(size=size) if hasattr(compressor, "compressobj") else compressor
 
 
 def smaller(payload: memoryview) -> Iterator[bytes] | None:
@@ -159,8 +150,6 @@ def _reading_zstd(source: Source) -> tuple[Callable[[int], bytes], Any]:
         # Without a warning it would look as if nothing had been recorded.
         warn("results compressed with zstd cannot be read here, so their steps run again: pip install zstandard")
         raise ArtifactUnreadable("the payload is compressed with zstd, which is not installed: pip install zstandard")
-    if hasattr(_zstd, "ZstdDecompressionReader"):
-        reader = _zstd.ZstdDecompressor().stream_reader(source)
-    else:
-        reader = _zstd.ZstdFile(source)
+    decompressor = _zstd.ZstdDecompressor()
+    reader = decompressor.stream_reader(source) if hasattr(decompressor, "stream_reader") else _zstd.ZstdFile(source)
     return reader.read, _zstd.ZstdError
