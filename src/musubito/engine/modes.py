@@ -1,8 +1,8 @@
 """Decide how a call is made: replayed where that is safe, run anew, only replayed, or not recorded at all.
 
-A mode is set by a graph's config, by `run(mode=...)`, by `use_musubito_engine(None)` or by the environment variable
-`MUSUBITO_MODE`. The innermost of them counts. A thread that inherits no context (such as one of a `ThreadPoolExecutor`)
-takes the mode that was set last and still holds. Otherwise, work that `replay_only` forbids would run there.
+The innermost mode that was set counts (see `run`). A thread that inherits no context (such as one of a
+`ThreadPoolExecutor`) takes the mode that was set last and still holds. Otherwise, work that `replay_only` forbids would
+run there.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """Describe a value that code reaches, by the kind of thing that the value is.
 
-- The user's classes count with all their members, the user's objects by class and fields.
-- Values of the standard library count by their content, if they have one.
+- The user's classes count with all their members.
 - Functions, classes and modules of other packages count by name.
-- Objects of other packages count by type and the fields that are data, or by the return value of
-  `__musubito_identity__()`. A dataclass or pydantic model counts by its declared fields.
-- Anything else counts by type and is not tracked: clients, locks, loggers.
-- Secrets count by type alone.
+- Containers count by what they hold, and other objects as `musubito.code.describers.objects` says.
 """
 
 from __future__ import annotations
