@@ -87,11 +87,9 @@ class Owners:
             return Owner.USER  # a notebook cell or an interactive prompt, whatever program runs it
         if file is None or not os.path.isabs(file) or file.startswith("<"):
             file = _file_of(name) or file
-        if file is None:
-            return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
-        if file.startswith("<frozen ") or file == "built-in":
+        if file is not None and (file.startswith("<frozen ") or file == "built-in"):
             return Owner.STDLIB
-        if file.startswith("<"):
+        if file is None or file.startswith("<"):
             return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
         return _owner_of_path(file)
 

@@ -62,16 +62,16 @@ def reasons(calls: Sequence[SimilarNode], nodes: Collection[bytes], before: floa
     `calls` are calls of one step, from the newest to the oldest.
     """
     earlier = Earlier(call for call in calls if call.started_at is not None and call.started_at < before)
-    found: dict[bytes, ReplayReason] = {}
+    results: dict[bytes, ReplayReason] = {}
     met: set[tuple[Any, ...]] = set()
     for call in reversed(calls):
         if call.node in nodes:
             reason = earlier.reason(call)
             # A run that is the first of all may ask for several samples: equal calls in it are no news.
             is_sample = reason is ReplayReason.NODE_NOT_FOUND and call.sample > 0 and _shared(call, ORDER[0]) in met
-            found[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
+            results[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
         met.add(_shared(call, ORDER[0]))
-    return found
+    return results
 
 
 def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
@@ -104,11 +104,11 @@ class Earlier:
         if not near:
             return None
         reason = difference(this, near[0])
-        if near[0].input_hash == this.input_hash or given is None:
-            return Nearest(near[0], reason, (), varies=False)
-        same = [_count_same(this, call) for call in near]
-        near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
-        inputs = [(call, value) for call in near if (value := input_of(call)) is not None]
+        inputs: list[tuple[SimilarNode, Any]] = []
+        if near[0].input_hash != this.input_hash and given is not None:
+            same = [_count_same(this, call) for call in near]
+            near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
+            inputs = [(call, value) for call in near if (value := input_of(call)) is not None]
         if not inputs:
             return Nearest(near[0], reason, (), varies=False)
         call, value = min(inputs, key=lambda pair: how_many(pair[1], given))

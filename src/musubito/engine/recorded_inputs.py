@@ -14,6 +14,7 @@ No replay needs anything of this. It is made when the history is written, and sl
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -159,17 +160,15 @@ def _encrypted(line: InputLine, contents: Contents) -> InputLine:
     def short(digest: bytes) -> bytes:
         return keyed(digest)[:DIGEST]
 
-    def renamed(item: bytes) -> tuple[bytes, bytes]:
-        found: list[bytes] = []
+    def encrypted(item: bytes) -> bytes:
+        digests = b""
 
         def rename(code: int, digest: bytes) -> Ext:
-            found.append(short(digest))
-            return Ext(code, found[-1])
+            nonlocal digests
+            digests += short(digest)
+            return Ext(code, short(digest))
 
-        return packb(unpackb(item, ext_hook=rename)), b"".join(found)
-
-    def encrypted(item: bytes) -> bytes:
-        packed, digests = renamed(item)
+        packed = packb(unpackb(item, ext_hook=rename))
         return packb(Ext(SEALED, packb([digests, *contents.sealed_item(digests, packed)])))
 
     chains = [
@@ -288,17 +287,14 @@ def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents |
 
 def digests_in(body: bytes) -> list[bytes]:
     """Return the digests that stand in a body, or in the items of a part."""
-    found: list[bytes] = []
+    result: list[bytes] = []
 
     def note(code: int, data: bytes) -> None:
-        if code == SEALED:
-            digests = unpackb(data)[0]
-            found.extend(digests[start : start + DIGEST] for start in range(0, len(digests), DIGEST))
-        else:
-            found.append(data)
+        digests = unpackb(data)[0] if code == SEALED else data
+        result.extend(digests[start : start + DIGEST] for start in range(0, len(digests), DIGEST))
 
     _values(body, note)
-    return found
+    return result
 
 
 def opened(
@@ -311,33 +307,33 @@ def opened(
     `parts` returns the pieces of each digest, in their order, and nothing for a digest that is gone. Raises
     `ArtifactUnreadable` if the bytes are no such data.
     """
-    known: dict[bytes, Sequence[bytes]] = {}
+    chains: dict[bytes, Sequence[bytes]] = {}
     ahead = set(digests_in(body))
     while ahead:
-        found = parts(ahead)
-        known |= found
-        ahead = {digest for chain in found.values() for piece in chain for digest in digests_in(piece)} - known.keys()
+        more = parts(ahead)
+        chains |= more
+        ahead = {digest for chain in more.values() for piece in chain for digest in digests_in(piece)} - chains.keys()
 
-    return _values(body, _Joiner(known, contents).join)[0]
+    return _values(body, _Joiner(chains, contents).join)[0]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class _Joiner:
     """Puts pieces in the places of their digests.
 
     Damaged pieces may name each other over and over. Their size and depth are limited, so that joining them ends.
     """
 
-    def __init__(self, known: Mapping[bytes, Sequence[bytes]], contents: Contents | None) -> None:
-        self._known = known
-        self._contents = contents
-        self._left = MOST
-        self._room = DEEPEST
-        self._depth = 0
+    _chains: Mapping[bytes, Sequence[bytes]]
+    _contents: Contents | None
+    _left: int = MOST
+    _room: int = DEEPEST
+    _depth: int = 0
 
     def join(self, code: int, digest: bytes) -> Any:
         if code == SEALED:
             return self._unsealed(digest)
-        chain = self._known.get(digest)
+        chain = self._chains.get(digest)
         if chain is None:
             return {TYPE: MISSING, "value": "no longer stored"}
         items: list[Any] = []

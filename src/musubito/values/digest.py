@@ -133,7 +133,7 @@ def _input_error(operation: str, arguments: Mapping[str, object], error: Encodin
     for name, value in arguments.items():
         try:
             IdentityPacker().pack_slowly(value)
-        except EncodingError as found:
-            problem = found.problem if name != "self" else f"{found.problem}. {REMEDY_OF_METHODS}"
-            return InputError(operation, name, found.path, problem)
+        except EncodingError as cause:
+            problem = cause.problem if name != "self" else f"{cause.problem}. {REMEDY_OF_METHODS}"
+            return InputError(operation, name, cause.path, problem)
     return InputError(operation, "*", error.path, error.problem)

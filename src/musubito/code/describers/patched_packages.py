@@ -27,12 +27,12 @@ class _Searched(NamedTuple):
     """The members of a class or module when it was searched, and the names of the user's members among them."""
 
     own: frozenset[str]
-    held: tuple[Any, ...]
+    members: tuple[Any, ...]
     names: list[str]
 
     def is_of(self, own: frozenset[str], values: tuple[Any, ...]) -> bool:
         """Return whether a search now would find the same."""
-        return self.own == own and len(self.held) == len(values) and all(map(is_, self.held, values))
+        return self.own == own and len(self.members) == len(values) and all(map(is_, self.members, values))
 
 
 _searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()

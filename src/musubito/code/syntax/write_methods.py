@@ -66,8 +66,8 @@ def names_checked(function: ast.AST) -> Iterator[str]:
         match node:
             case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
                 yield from _names_of(left)
-            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[held]):
-                yield from _names_of(held)
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[container]):
+                yield from _names_of(container)
             case ast.If(test=test) | ast.IfExp(test=test) | ast.UnaryOp(op=ast.Not(), operand=test):
                 yield from _names_of(test)
             case ast.BoolOp(values=values):
