@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.model import MusubitoResult
-from musubito.values.class_names import Ambiguous, find_module, qualified_name
+from musubito.values.class_names import NAMESPACE, Ambiguous, find_module, qualified_name
 from musubito.values.msgpack_writer import Code, UnsupportedError
 from musubito.values.own_names import now_called
 
@@ -45,8 +45,6 @@ __all__ = [
 
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 """Returns the bases of a class, without asking its metaclass."""
-_NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
-"""Returns the namespace of a class, without asking its metaclass."""
 HEAP_TYPE = 1 << 9
 """The flag of classes that are made at run time, as a class statement does."""
 _MADE_IN_C = (GetSetDescriptorType, MethodDescriptorType, WrapperDescriptorType)
@@ -72,7 +70,7 @@ _PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_
 def static(cls: type, name: str) -> Any:
     """Return the class attribute as it lies there, or `MISSING`; no descriptor or metaclass is asked."""
     for base in _MRO(cls):
-        namespace = _NAMESPACE(base)
+        namespace = NAMESPACE(base)
         if name in namespace:
             return namespace[name]
     return MISSING
@@ -110,7 +108,7 @@ def _make_plan(cls: type) -> ClassLayout | None:
         flag = Flag in mro
         unfit = ""
         if flag and (
-            static(cls, "_missing_") is not _NAMESPACE(Flag)["_missing_"]
+            static(cls, "_missing_") is not NAMESPACE(Flag)["_missing_"]
             or static(cls, "_member_type_") not in (object, int)
             or type(cls) is not EnumType
         ):
@@ -144,7 +142,7 @@ def _make_plan(cls: type) -> ClassLayout | None:
     slots = {
         name: attribute
         for base in mro
-        for name, attribute in list(_NAMESPACE(base).items())
+        for name, attribute in list(NAMESPACE(base).items())
         if type(attribute) is MemberDescriptorType and not (code == Code.PYDANTIC and name in _PYDANTIC_SLOTS)
     }
     return ClassLayout(code, qualified_name(cls), fields, slots, _has_dict(mro), _unfit(cls))
@@ -164,7 +162,7 @@ def _is_plain(cls: type) -> bool:
     """Return whether a class was made in Python: it adds nothing to its instances but slots and a `__dict__`."""
     if cls is object or cls is Generic:
         return True
-    namespace = _NAMESPACE(cls)
+    namespace = NAMESPACE(cls)
     if not cls.__flags__ & HEAP_TYPE or isinstance(namespace.get("__new__"), BuiltinFunctionType):
         return False
     return not any(
@@ -174,7 +172,7 @@ def _is_plain(cls: type) -> bool:
 
 
 def _has_dict(mro: tuple[type, ...]) -> bool:
-    return any(type(_NAMESPACE(base).get("__dict__")) is GetSetDescriptorType for base in mro)
+    return any(type(NAMESPACE(base).get("__dict__")) is GetSetDescriptorType for base in mro)
 
 
 def _unfit(cls: type) -> str:
@@ -249,7 +247,7 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
         value = namespace.get(part)
         if type not in _MRO(type(value)):
             raise LookupError(f"there is no class {module}.{qualname}")
-        namespace = _NAMESPACE(value)
+        namespace = NAMESPACE(value)
     if qualified_name(value) != (module, qualname):
         raise LookupError(f"{module}.{qualname} is another class now")
     cls: type = value

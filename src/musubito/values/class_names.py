@@ -17,6 +17,7 @@ from typing import Any, Final
 from musubito.values.own_names import is_own, recorded_as
 
 __all__ = [
+    "NAMESPACE",
     "SCRIPT",
     "Ambiguous",
     "canonical_module",
@@ -33,7 +34,7 @@ SCRIPT: Final = "__main__"
 _SPAWNED: Final = "__mp_main__"
 """The name that multiprocessing gives that module in a child that it did not fork."""
 
-_NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 """Returns the namespace of a class, without asking its metaclass."""
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 """Returns the qualified name of a class, without asking its metaclass."""
@@ -58,7 +59,7 @@ def find_module(module: str) -> ModuleType | None:
 
 def qualified_name(cls: type) -> tuple[str, str]:
     """Return the module and qualified name under which a class counts, without running code of the class."""
-    module = _NAMESPACE(cls).get("__module__", "builtins")
+    module = NAMESPACE(cls).get("__module__", "builtins")
     if not isinstance(module, str):
         module = ""
     name = _QUALNAME(cls)
@@ -94,7 +95,7 @@ def the_one_of(classes: Sequence[type]) -> type:
 def functions_in(cls: type) -> Iterator[FunctionType]:
     """Yield the functions in a class, also below Python's own decorators."""
     # A copy: another thread may add an attribute to the class meanwhile.
-    for member in list(_NAMESPACE(cls).values()):
+    for member in list(NAMESPACE(cls).values()):
         yield from functions_of(member)
 
 

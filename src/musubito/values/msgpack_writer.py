@@ -119,6 +119,8 @@ MAX_DEPTH = 250
 _FAST_EXTS = 12
 """Levels of nested exts on the fast path, where each can hold 255 more on the C stack."""
 
+_ARRAY, _MAP = (0x90, 0xDC), (0x80, 0xDE)
+"""The first bytes of short and of longer arrays and maps."""
 _first = itemgetter(0)
 _second = itemgetter(1)
 _third = itemgetter(2)
@@ -237,7 +239,7 @@ class Packer:
             written.append((write(element), results[before:]))
         written.sort(key=_first)
         results[start:] = chain.from_iterable(map(_second, written))
-        return _array_header(len(written)) + b"".join(map(_first, written))
+        return _header(_ARRAY, len(written)) + b"".join(map(_first, written))
 
     def _walk(self, value: Any) -> bytes:
         kind = type(value)
@@ -261,7 +263,7 @@ class Packer:
         return out
 
     def _walk_list(self, value: list[Any]) -> bytes:
-        out = [_array_header(len(value))]
+        out = [_header(_ARRAY, len(value))]
         for index, item in enumerate(value):
             self._path.append(f"[{index}]")
             out.append(self._walk(item))
@@ -285,8 +287,8 @@ class Packer:
             results[start:] = chain.from_iterable(map(_second, written))
         content = b"".join(map(_first, written))
         if all_text:
-            return _map_header(len(written)) + content
-        return _ext(Code.DICT, _array_header(2 * len(written)) + content)
+            return _header(_MAP, len(written)) + content
+        return _ext(Code.DICT, _header(_ARRAY, 2 * len(written)) + content)
 
     def _walk_ext(self, value: Any) -> bytes:
         kind = type(value)
@@ -300,7 +302,7 @@ class Packer:
         code, parts = self.split(value)
         if code in HEADED:
             headed = list(parts)
-            return _ext(code, _array_header(len(headed)) + b"".join(map(self._walk, headed)))
+            return _ext(code, _header(_ARRAY, len(headed)) + b"".join(map(self._walk, headed)))
         return _ext(code, self._walk(parts))
 
 
@@ -328,16 +330,12 @@ def _key_path(key: object) -> str:
     return f"[{key!r}]" if type(key) in _SCALARS else f"[a {type(key).__qualname__}]"
 
 
-def _array_header(count: int) -> bytes:
+def _header(kind: tuple[int, int], count: int) -> bytes:
+    small, large = kind
     if count < 16:
-        return bytes((0x90 | count,))
-    return b"\xdc" + count.to_bytes(2, "big") if count < 65536 else b"\xdd" + count.to_bytes(4, "big")
-
-
-def _map_header(count: int) -> bytes:
-    if count < 16:
-        return bytes((0x80 | count,))
-    return b"\xde" + count.to_bytes(2, "big") if count < 65536 else b"\xdf" + count.to_bytes(4, "big")
+        return bytes((small | count,))
+    is_long = count > 65535
+    return bytes((large + is_long,)) + count.to_bytes(4 if is_long else 2, "big")
 
 
 def _ext(code: int, data: bytes) -> bytes:

@@ -41,10 +41,10 @@ def how_many(before: Any, after: Any) -> int:
 
 
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
-    if type(before) is not type(after) or isinstance(before, str | bool | int | float | None):
+    if type(before) is not type(after) or not isinstance(before, dict | list):
         if type(before) is not type(after) or before != after or _signs_differ(before, after):
             yield Difference(path, *_texts_that_differ(before, after))
-    elif isinstance(before, dict | list):
+    else:
         if isinstance(before, list):
             before, after = dict(enumerate(before)), dict(enumerate(after))
         if before.get(TYPE) != after.get(TYPE):
@@ -58,8 +58,6 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
                 yield Difference(at, ABSENT, shown(after[key]))
             else:
                 yield from _differences(before[key], after[key], at)
-    elif before != after:
-        yield Difference(path, shown(before), shown(after))
 
 
 def _signs_differ(before: Any, after: Any) -> bool:
