@@ -167,7 +167,8 @@ class Frame:
         if not self.tokens and not self.inside:
             return []
         models = dict.fromkeys((*self.tokens, *self.inside))
-        return [_used(model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models]
+        pairs = ((model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models)
+        return [Used(model, own[0], own[1], own[0] + inner[0], own[1] + inner[1]) for model, own, inner in pairs]
 
     def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
         """Add tokens that a model used for this body."""
@@ -199,10 +200,6 @@ ANY: Final = "*"
 
 It stands for an adapter's operations whose names are known only when they are called.
 """
-
-
-def _used(model: str, own: Sequence[int], inside: Sequence[int]) -> Used:
-    return Used(model, own[0], own[1], own[0] + inside[0], own[1] + inside[1])
 
 
 def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_out: int) -> None:

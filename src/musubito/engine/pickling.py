@@ -63,16 +63,9 @@ def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec)
     with _LOCK:
         engine = _SHARED.get(which)
         if engine is None:
-            strict, redact, blobs, key, track_files, _ = options
-            engine = cls.from_url(
-                url,
-                namespace=namespace,
-                strict=strict,
-                redact=redact,
-                blobs=blobs,
-                key=key,
-                track_files=track_files,
-            )
+            arguments = options._asdict()
+            del arguments["origin"]
+            engine = cls.from_url(url, namespace=namespace, **arguments)
             engine._is_shared = True
             _SHARED[which] = engine
     return engine.in_namespace(namespace)

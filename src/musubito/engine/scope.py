@@ -109,7 +109,8 @@ class OpenScopes:
             with self._lock:
                 begun = not of_bodies and any(run.lines is not None for run in self._runs)
                 around = self._bodies_that_reach(operation)
-                body = _innermost(around)
+                # The body that began last, if all are of one run.
+                body = around[-1] if len({each.run for each in around}) == 1 else None
                 # In a process that was forked inside a run, the history does not hold the lines of that run.
                 if fresh.within is None and body is not None and body.run.owner == fresh.owner:
                     fresh.within = body.run.run_id, body.call
@@ -141,11 +142,6 @@ class OpenScopes:
         """Return the open bodies that run inside this body, with the body itself if it is open."""
         with self._lock:
             return [frame for frame in self._frames if body in frame.enclosing()]
-
-
-def _innermost(bodies: Sequence[Frame]) -> Frame | None:
-    """Return the body that began last, if all bodies are of one run."""
-    return bodies[-1] if len({body.run for body in bodies}) == 1 else None
 
 
 _CONTROL_FLOW: tuple[type[BaseException], ...] = ()
