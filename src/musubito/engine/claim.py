@@ -114,7 +114,8 @@ class CallClaim(CallLookup):
         return Claim(self.flight_key(), self.keys, self._identity.across, self._seen, holder, name, time.time(), over)
 
     def _claimed(self, moment: Moment, claim: Claim) -> StartedExecution:
-        self.engine._keep(claim.key, claim.operation)
+        self.engine.flights.claimed(claim.key, claim.operation)
+        self.engine.keeper.wake()
         return StartedExecution(moment, (claim.key, claim.holder.owner))
 
     def _shares_failure(self, failed: SharedFailure) -> bool:

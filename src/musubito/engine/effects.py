@@ -162,7 +162,8 @@ class EffectCall(CallProtocol):
         if not isinstance(answer, Moment):
             yield Sleep(PAUSE)
             return None
-        self.engine._keep(self._effect_key, self.call.definition.name)
+        self.engine.flights.claimed(self._effect_key, self.call.definition.name)
+        self.engine.keeper.wake()
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
 

@@ -44,7 +44,7 @@ from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, St
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.codec import Contents
 from musubito.payloads.key_derivation import KeySource, key_for
-from musubito.store.changes import Invalidate, OpenNamespace
+from musubito.store.changes import Invalidate
 from musubito.store.protocol import Store, SupportsFetchOrClaim
 from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
@@ -405,14 +405,6 @@ class MusubitoEngine:
         return count
 
     # -- what a call asks of its engine --------------------------------------------------------------------------------
-    def _verify_key(self) -> None:
-        """Make sure that the namespace uses this engine's key, or none, before anything is stored in it.
-
-        Raises `WrongKey` and `StoreError`.
-        """
-        if not self.contents.settled:
-            self.contents.verify_key(self.storage.write([OpenNamespace(self.namespace, self.contents.key_check)])[0])
-
     def _new_run(
         self, name: str | None = None, tags: str | None = None, within: tuple[bytes, int | None] | None = None
     ) -> Run:
@@ -471,11 +463,6 @@ class MusubitoEngine:
             self._holder = LeaseOwner(self.owner, this_host(), os.getpid(), self._process, until)
         return self._holder
 
-    def _keep(self, key: bytes, operation: str) -> None:
-        """Note that this key is claimed, so that the keeper renews its lease."""
-        self.flights.claimed(key, operation)
-        self.keeper.wake()
-
     def _disown(self, lease: tuple[bytes, bytes]) -> None:
         """Hand over a lease that could not be released, so that the keeper tries again."""
         self.keeper.disown(lease)
@@ -486,10 +473,6 @@ class MusubitoEngine:
             raise fault
         self.faults += 1
         self.fault_log.say("steps run unrecorded", fault)
-
-    def _log(self, fault: StoreError) -> None:
-        """Log a fault that concerns no step."""
-        self.fault_log.say("the store failed", fault)
 
     def flush(self) -> None:
         """Write the buffered history, so that readers see it."""

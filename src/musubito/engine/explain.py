@@ -16,6 +16,7 @@ from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
+from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
@@ -195,7 +196,7 @@ def why_missing(
             SimilarNodes(engine.namespace, operation, None, COMPARED + len(nodes))
         )
     except StoreError as fault:
-        engine._log(fault)
+        engine.fault_log.say(FAULT, fault)
         return {}
     return reasons(rows, nodes, before)
 

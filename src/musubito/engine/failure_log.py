@@ -13,8 +13,10 @@ from typing import Final
 
 from musubito.errors import LOGGER
 
-__all__ = ["FaultLog"]
+__all__ = ["FAULT", "FaultLog"]
 
+FAULT: Final = "the store failed"
+"""The consequence of a fault that concerns no step."""
 QUIET: Final = 60.0
 """Seconds after which a fault that comes back is logged as a warning again."""
 MOST: Final = 100

@@ -71,14 +71,8 @@ class EngineHost(BodyHost, Protocol):
     def _part_of(self, body: Frame | None) -> tuple[bytes, int] | None:
         """Return the enclosing run and call of a run that begins in this body; None if there is none."""
 
-    def _verify_key(self) -> None:
-        """Make sure that the namespace uses this engine's key, or none."""
-
     def _lease_owner(self) -> LeaseOwner:
         """Return this engine as the owner of a lease that is taken now."""
-
-    def _keep(self, key: bytes, operation: str) -> None:
-        """Note that this key is claimed."""
 
     def _disown(self, lease: tuple[bytes, bytes]) -> None:
         """Hand over a lease that could not be released."""
@@ -91,6 +85,3 @@ class EngineHost(BodyHost, Protocol):
 
     def _report(self, fault: StoreError) -> None:
         """Report that the store failed and the step goes on unrecorded."""
-
-    def _log(self, fault: StoreError) -> None:
-        """Log a fault that concerns no step."""

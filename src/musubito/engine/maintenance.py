@@ -14,10 +14,11 @@ from collections import deque
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from musubito.engine.failure_log import FAULT
 from musubito.engine.host import EngineHost
 from musubito.engine.recorded_inputs import in_pieces
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
-from musubito.store.changes import Change, Invalidate, Release, Renew
+from musubito.store.changes import Change, Invalidate, OpenNamespace, Release, Renew
 from musubito.store.rows import Ledger
 
 __all__ = ["LEASE_SECONDS", "MaintenanceThread"]
@@ -145,7 +146,7 @@ class MaintenanceThread:
                 # All of it is tried again.
                 self._renewed = now - LEASE_SECONDS
                 self._revoked += revoked
-                engine._log(fault)
+                engine.fault_log.say(FAULT, fault)
             self._take_back(lasting)
         # In their order: a later line of a run replaces an earlier one.
         pieces = [*self._unwritten, *(in_pieces(engine.journal.drain()) if len(engine.journal) else ())]
@@ -165,9 +166,12 @@ class MaintenanceThread:
         No user's work depends on these lines. So a piece that cannot be written now is tried again, as long as there is
         room.
         """
+        contents, storage = self._engine.contents, self._engine.storage
         try:
-            self._engine._verify_key()
-            self._engine.storage.write([ledger])
+            # The namespace must use this engine's key, or none, before anything is stored in it.
+            if not contents.settled:
+                contents.verify_key(storage.write([OpenNamespace(contents.namespace, contents.key_check)])[0])
+            storage.write([ledger])
         except StoreBusy as fault:
             LOGGER.debug("the history is written later: %s", fault)
         except (StoreClosed, WrongKey):
@@ -211,7 +215,7 @@ class MaintenanceThread:
                 self._engine.storage.write([Release(lease) for lease in free])
         except StoreError as fault:
             self.orphans += free
-            self._engine._log(fault)
+            self._engine.fault_log.say(FAULT, fault)
         finally:
             self.releasing = frozenset()
 
