@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.environment_watch import ENVIRON, Variable, working_directory
 from musubito.errors import StoreError
+from musubito.locks import fork_safe
 from musubito.store.changes import Change
 from musubito.store.queries import Query
 from musubito.store.rows import CallKeys, Candidate
@@ -33,7 +34,7 @@ _ABSOLUTE: Final = ("sqlite:////", "postgresql://", "postgres://")
 """The beginnings of URLs that name the same store in every directory."""
 _URL: Final = Variable("MUSUBITO_URL")
 _BEHIND, _KEY = _URL.behind, _URL.key
-_LOCK: Final = threading.Lock()
+_LOCK: Final = fork_safe(threading.Lock())
 
 
 class _Place(NamedTuple):
@@ -146,8 +147,3 @@ class _NoStore:
 
     def close(self) -> None:
         """Do nothing, as there is nothing to close."""
-
-
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from musubito.engine.environment_watch import ENVIRON, Variable
 from musubito.engine.modes import REPLAY, Mode, mode_named
 from musubito.engine.scope import SCOPE
+from musubito.locks import fork_safe
 
 __all__ = ["IN_USE", "LOCK", "Setting", "current_mode", "mode_for_threads"]
 VARIABLE: Final = Variable("MUSUBITO_MODE")
@@ -30,10 +31,7 @@ class Setting:
 
 IN_USE: Final[list[Setting]] = []
 """The engines and modes in use. The one that was put to use last comes last."""
-LOCK: Final = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
+LOCK: Final = fork_safe(threading.Lock())
 
 
 def current_mode() -> Mode:

@@ -7,12 +7,12 @@ history.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from musubito.engine.recorded_inputs import Redact
+from musubito.locks import fork_safe
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import KeySource
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
@@ -34,7 +34,7 @@ class Reopened(Protocol):
 
 
 _SHARED: Final[dict[tuple[Any, ...], Reopened]] = {}
-_LOCK: Final = threading.Lock()
+_LOCK: Final = fork_safe(threading.Lock())
 
 
 class EngineSpec(NamedTuple):
@@ -82,8 +82,3 @@ def is_of_a_module(function: object) -> bool:
     sent = any(name == package or name.startswith(f"{package}.") for package in by_value)
     by_name = getattr(find_module(name), getattr(function, "__qualname__", ""), None)
     return name != SCRIPT and not sent and by_name is function
-
-
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Final, NamedTuple
 
+from musubito.locks import fork_safe
 from musubito.store.queries import SampleNode
 from musubito.store.rows import SampleRef
 
 __all__ = ["LOCK", "Samples"]
 
 
-LOCK: Final = threading.RLock()
+LOCK: Final = fork_safe(threading.RLock())
 """Guards the samples of all runs. It is held for microseconds at a time."""
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 
 class SiblingOrder(NamedTuple):

@@ -11,7 +11,6 @@ made again for each call has to see the same.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.graph_record import ABSENT
 from musubito.code.state.access_paths import ORDER, Entries, Observation, PlaceKind, hashed, same
 from musubito.code.state.write_limits import Manner, WriteLimits
+from musubito.locks import fork_safe
 
 __all__ = ["Changes", "ObservedRun", "OwnChange", "changes_of", "remember_left", "settle_open_runs"]
 
@@ -74,10 +74,7 @@ _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
 """The changes of the latest containers, which are kept alive."""
 _open: Final[dict[int, ObservedRun]] = {}
 """Runs that have not ended, by the order in which they began."""
-_lock = RLock()
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+_lock = fork_safe(RLock())
 
 
 def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:

@@ -16,7 +16,6 @@ import __future__
 
 import ast
 import linecache
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
+from musubito.locks import fork_safe
 from musubito.parsing import nodes_in, parsed
 
 __all__ = [
@@ -76,10 +76,7 @@ _brought: dict[str, tuple[_File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
 """The statements of code, by the code and its id: equal code may stand in several statements."""
-_lock = Lock()
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+_lock = fork_safe(Lock())
 
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
