@@ -216,7 +216,8 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                 engine = current_engine()
                 result = engine._perform(caller.call(engine, args, kwargs), mode)
             if result.producer_node_id is result.node_id and result.artifact_id.startswith(UNSTORABLE):
-                return _unstored(result)  # it ran just now
+                # It ran just now. If its value is an awaitable, which was not foreseen, the caller awaits the result.
+                return _awaiting(result) if inspect.isawaitable(result.value) else result
             return result
 
     step.__musubito_step__ = definition
@@ -251,14 +252,6 @@ async def _call_async(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, 
         return await engine._perform_async(await asyncio.to_thread(caller.call, engine, args, kwargs), mode)
     engine = current_engine()
     return await engine._perform_async(caller.call(engine, args, kwargs), mode)
-
-
-def _unstored(result: MusubitoResult[Any]) -> Any:
-    """Return a result that could not be stored, as the function returned it.
-
-    If its value is an awaitable that could not be foreseen, the caller awaits the result.
-    """
-    return _awaiting(result) if inspect.isawaitable(result.value) else result
 
 
 async def _awaiting(result: MusubitoResult[Any]) -> MusubitoResult[Any]:
