@@ -7,10 +7,8 @@ depth: answers, side effects, attributes and special methods. A child that was m
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator
-from functools import cache
-from threading import Lock
+from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any, Final
 
@@ -25,9 +23,6 @@ LISTS: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 """Types of iterators over a list or a tuple of answers."""
 MOST_KEPT: Final = 1024
 """Number of iterators whose answers are kept."""
-_answers: OrderedDict[int, tuple[Any, list[Any]]] = OrderedDict()
-"""Iterators over answers, by id, with the answers that were left when each was first seen."""
-_lock: Final = Lock()
 
 
 def is_mock(value: object) -> bool:
@@ -50,11 +45,11 @@ def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     links = [("class", walk.link(cls, walk.part_name(cls, name))) for cls in mine]
     for label, each in assigned:
         inner = f"{name}.{label}"
-        if hasattr(type(each), "__next__"):
+        if type(each) in LISTS:
             for number, answer in enumerate(_first_answers(each)):
                 links.append((f"{label} {number}", walk.link(answer, walk.part_name(answer, inner))))
-            if type(each) not in LISTS:
-                walk.note_untracked(inner, each)
+        elif hasattr(type(each), "__next__"):
+            walk.note_untracked(inner, each)
         else:
             links.append((label, walk.link(each, walk.part_name(each, inner))))
     return GraphRecord(tokens("mock", type(value).__name__), links)
@@ -127,22 +122,11 @@ def _own_names() -> frozenset[str]:
     return frozenset().union(*(vars(kind()) for kind in kinds))
 
 
+@lru_cache(MOST_KEPT)
 def _first_answers(iterator: Any) -> list[Any]:
-    """Return the answers that an iterator had left when it was first seen.
+    """Return the answers that an iterator over a list or a tuple had left when it was first seen.
 
     The answers that it has given since do not count: that is the doing of its callers.
     """
-    with _lock:
-        kept = _answers.get(id(iterator))
-        if kept is None:
-            kept = _answers[id(iterator)] = iterator, _answers_left(iterator)
-            if len(_answers) > MOST_KEPT:
-                _answers.popitem(last=False)
-        return kept[1]
-
-
-def _answers_left(iterator: Any) -> list[Any]:
-    if type(iterator) not in LISTS:
-        return []
     _, (items, *_), *position = iterator.__reduce__()
     return list(items)[position[0] if position else 0 :]
