@@ -123,6 +123,8 @@ ITEM, ATTRIBUTE = PathStep(False, "x"), PathStep(True, "x")
         ("a[y]['x'] = 1", write("a")),
         ("a['x'][y] = 1", write("a", ITEM)),
         ("a['x'].append(1)", write("a", ITEM)),
+        ("a.get('x').append(1)", write("a", ITEM)),
+        ("a.get(None).append(1)", write("a")),  # the default of a context variable
         ("a.setdefault('x', 1)", write("a", key=ITEM, lazily=True)),
         ("if 'x' not in a: a['x'] = 1", write("a", key=ITEM, lazily=True)),
         ("if y: a['x'] = 1", write("a", key=ITEM)),

@@ -181,12 +181,14 @@ class NameVisitor:
             case ast.Attribute(value=value, attr=attr):
                 place = self._place(value, depth)
                 return place and place.down(PathStep(True, mangled(attr, self._class)))
-            case (
-                ast.Subscript(value=value, slice=key)
-                | ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[key, *_])
-            ):
+            case ast.Subscript(value=value, slice=key):
                 place, item = self._place(value, depth), _item(key)
                 return place and (place._replace(exact=False) if item is None else place.down(item))
+            case ast.Call(func=ast.Attribute(value=value, attr="setdefault" | "get"), args=[key, *_]):
+                place, item = self._place(value, depth), _item(key)
+                # The None in `variable.get(None)` is the default of a context variable, and no key.
+                is_key = item is not None and isinstance(item.key, str | int)
+                return place and (place.down(item) if item is not None and is_key else place._replace(exact=False))
             case ast.Call(func=ast.Name(id="super")):
                 return AccessPath(Root.SUPER, "super")
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
