@@ -197,7 +197,8 @@ def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, A
     uncounted = {key for key in contents if not is_setting(cls, key)}
     uncounted |= meaningless_fields(value) | cached_property_names(cls)
     for setting, inner in walk.read.each_field(value, contents, name, uncounted):
-        if not is_secret_field(setting, inner):
+        # A field that runs removed is among these, too.
+        if is_setting(cls, setting) and not is_secret_field(setting, inner):
             yield from _identifiable_entries(walk, inner, f".{setting}", f"{name}.{setting}")
 
 
