@@ -21,7 +21,7 @@ from typing import Any
 
 from musubito.code.describers.cached_functions import know
 from musubito.code.describers.classes import describe_class
-from musubito.code.describers.identification import DESCRIPTORS, GETTERS, VIEWS, counts
+from musubito.code.describers.identification import DESCRIPTORS, GETTERS, IN_C, VIEWS, counts
 from musubito.code.describers.introspection import mark_introspectable
 from musubito.code.describers.object_fields import defaults_held, field_links, held_value_links
 from musubito.code.describers.object_settings import is_hash_of_its_name
@@ -362,20 +362,8 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], GraphRecord]]] = [
     ((classmethod, staticmethod), _wrapper(("__func__",))),
     (functools.cached_property, _wrapper(("func",))),
     (functools.singledispatchmethod, _wrapper(("dispatcher", "func"))),
-    (
-        (
-            types.BuiltinFunctionType,
-            types.MethodDescriptorType,
-            types.WrapperDescriptorType,
-            types.ClassMethodDescriptorType,
-            types.MethodWrapperType,
-        ),
-        _builtin,
-    ),
-    (
-        (types.MemberDescriptorType, types.GetSetDescriptorType),
-        lambda _walk, value, _name: _by_name(value),
-    ),
+    (IN_C, _builtin),
+    ((types.MemberDescriptorType, types.GetSetDescriptorType), lambda _walk, value, _name: _by_name(value)),
     (GETTERS, _getter),
     (Enum, _member),
     (re.Pattern, _pattern),

@@ -40,7 +40,7 @@ from musubito.code.state.access_reader import members_of_slots
 from musubito.code.walk import Walk
 from musubito.values.own_names import is_own
 
-__all__ = ["DESCRIPTORS", "GETTERS", "VIEWS", "WRAPPERS", "counts"]
+__all__ = ["DESCRIPTORS", "GETTERS", "IN_C", "VIEWS", "WRAPPERS", "counts"]
 
 DEPTH = 100
 """Levels of nesting below which nothing is entered."""
@@ -60,11 +60,15 @@ DESCRIPTORS = (
     *(property, classmethod, staticmethod, functools.singledispatchmethod),
 )
 """Types of descriptors that wrap a function or an attribute."""
+IN_C = (
+    *(types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
+    *(types.ClassMethodDescriptorType, types.MethodWrapperType),
+)
+"""Types of functions and methods that are written in C."""
 IDENTIFIED = (
     *(FunctionType, type, ModuleType, *DESCRIPTORS, functools._lru_cache_wrapper, *GETTERS, *VIEWS),
-    *(types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType),
-    *(types.ClassMethodDescriptorType, types.MethodWrapperType, types.MemberDescriptorType),
-    *(types.GetSetDescriptorType, re.Pattern, Enum, int, float, complex, str, bytes, bytearray, BaseException),
+    *(*IN_C, types.MemberDescriptorType, types.GetSetDescriptorType),
+    *(re.Pattern, Enum, int, float, complex, str, bytes, bytearray, BaseException),
     *(types.MappingProxyType, types.SimpleNamespace, string.Template, argparse.Namespace, slice, typing.TypeVar),
     *(datetime, time, array),
 )
