@@ -36,7 +36,7 @@ from musubito.code.world.outside_data import register_source
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
 from musubito.engine.commit import CANCELLATIONS, error_as_stored
-from musubito.engine.drivers import drive, drive_async, loop_is_watched
+from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
@@ -50,6 +50,7 @@ from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder
 from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
 from musubito.engine.unrecorded import ran_unrecorded
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.reasons import ReplayReason

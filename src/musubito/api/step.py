@@ -25,13 +25,13 @@ from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
 from musubito.engine.call_identity import Call
 from musubito.engine.code_version import CodeVersion
-from musubito.engine.drivers import loop_is_watched
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
 from musubito.engine.files.events import listen
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.model import (
     UNSTORABLE,
     MusubitoResult,

@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, input_of
 from musubito.engine.call_state import StartedExecution
-from musubito.engine.drivers import drive, drive_async, loop_is_watched
+from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Dependencies
@@ -28,6 +28,7 @@ from musubito.engine.replay_only import ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.model import MusubitoResult
 from musubito.reasons import ReplayReason

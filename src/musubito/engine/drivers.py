@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Token
-from types import MethodDescriptorType
 from typing import Any, Final, TypeVar, assert_never
 
 from musubito.engine.host import EngineHost
@@ -37,10 +35,11 @@ from musubito.engine.requests import (
 )
 from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import MusubitoError
 from musubito.store.changes import Claim
 
-__all__ = ["drive", "drive_async", "loop_is_watched", "perform"]
+__all__ = ["drive", "drive_async", "perform"]
 
 T = TypeVar("T")
 
@@ -48,11 +47,6 @@ T = TypeVar("T")
 READS = (FetchLatest, RunQuery)
 PATIENCE: Final = 1.0
 """Seconds of a wait after which it is checked whether the wait can end, again and again."""
-
-
-def loop_is_watched() -> bool:
-    """Tell whether a detector of blocking calls is active: such a detector replaces SQLite's method by a function."""
-    return type(sqlite3.Connection.execute) is not MethodDescriptorType
 
 
 def drive(steps: CallSteps[T | Raised], engine: EngineHost) -> T:

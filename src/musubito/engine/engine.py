@@ -18,7 +18,7 @@ from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
 from musubito.engine.code_version import CodeVersion
-from musubito.engine.drivers import drive, drive_async, loop_is_watched
+from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
@@ -38,6 +38,7 @@ from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.shutdown import at_end
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.engine.write_batcher import Writer
 from musubito.errors import StoreError
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs, check_name

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
-from musubito.engine.drivers import loop_is_watched
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
 from musubito.engine.files.named_files import count_named
 from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, Offload
+from musubito.engine.watched_loop import loop_is_watched
 from musubito.store.rows import ExternalRead
 
 __all__ = ["counting", "first_changed", "take_files", "without_files"]

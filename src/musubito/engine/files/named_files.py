@@ -17,11 +17,11 @@ from itertools import islice
 from typing import Final
 
 from musubito.code.world.compiled_readers import PathsNamed, paths_in
-from musubito.engine.drivers import loop_is_watched
 from musubito.engine.files.attribution import Reader
 from musubito.engine.files.body_files import BodyFiles, seen_at
 from musubito.engine.files.caches import Seen
 from musubito.engine.files.digests import TooMuch, byte_limit, digest_of, getcwd, scandir, signature
+from musubito.engine.watched_loop import loop_is_watched
 
 __all__ = ["count_named", "note_command", "note_paths"]
 
