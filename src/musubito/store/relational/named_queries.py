@@ -65,13 +65,13 @@ _REPLACEMENTS: Final = tuple(
 def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
     """Return `QUERIES` and `READING` as PostgreSQL and psycopg spell them.
 
-    Queries in the folder of PostgreSQL replace others of their name. Leases use the server's clock: `:now` becomes the
+    Queries of PostgreSQL's own replace others of their name. Leases use the server's clock: `:now` becomes the
     time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
     """
-    queries, reading = {**QUERIES, **_read("postgres/queries.sql")}, {**READING, **_read("postgres/reading.sql")}
+    queries = {**QUERIES, **_read("postgres/queries.sql")}
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
     return {name: _in_postgres(text) for name, text in queries.items()}, {
-        n: _in_postgres(text) for n, text in reading.items()
+        n: _in_postgres(text) for n, text in READING.items()
     }
 
 

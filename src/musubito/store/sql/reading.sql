@@ -522,11 +522,27 @@ WHERE s.name = :namespace AND substr(o.name, 1, length(:prefix)) = :prefix ORDER
 -- ==== what is damaged, and what may go ===========================================================================
 
 -- name: prunable
--- What nothing needs: executions (0), nodes without any (1), nodes with some of those (2). Needed is what is younger or was asked for since, effects,
--- what is being computed, and what all that came of: for an execution its node, what it
+-- What nothing needs: executions (0), nodes without any (1), nodes with some of those (2). Needed is what is younger or
+-- was asked for since, effects, what is being computed, and what all that came of: for an execution its node, what it
 -- called and the success that came after it under its widest key (an older one must not answer in its place); for a node
--- its parents and the execution that answers there.
-WITH RECURSIVE kept (what, id) AS (
+-- its parents and the execution that answers there. A recursive query of PostgreSQL may name itself once only, so what
+-- each thing needs is put together first.
+WITH RECURSIVE needs (what, id, needed, other) AS (
+  SELECT 0, id, 1, node FROM _executions
+  UNION ALL SELECT 0, execution, 0, called FROM _uses
+  UNION ALL SELECT 0, execution, 1, node FROM _uses
+  UNION ALL SELECT 0, e.id, 0, (
+      SELECT min(l.id) FROM _executions l
+      WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id AND l.invalid = 0 AND l.outcome = 1
+    ) FROM _executions e WHERE e.invalid = 0 AND e.outcome = 1
+  UNION ALL SELECT 0, e.id, 0, (
+      SELECT min(l.id) FROM _executions l
+      WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
+        AND l.invalid = 0 AND l.outcome = 1
+    ) FROM _executions e WHERE e.invalid = 0 AND e.outcome = 1
+  UNION ALL SELECT 1, child, 1, parent FROM _edges
+  UNION ALL SELECT 1, id, 0, execution FROM _nodes
+), first (what, id) AS (
   SELECT 0, id FROM _executions WHERE started_at >= :before OR holds & 8 <> 0
   UNION SELECT 0, max(id) FROM _executions
   UNION SELECT 0, execution FROM _effects
@@ -534,20 +550,10 @@ WITH RECURSIVE kept (what, id) AS (
   UNION SELECT 1, n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.at >= :before
   UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now
   UNION SELECT 1, id FROM _nodes WHERE coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
-  UNION SELECT 1, e.node FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0
-  UNION SELECT 0, u.called FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
-  UNION SELECT 1, u.node FROM kept k JOIN _uses u ON u.execution = k.id WHERE k.what = 0
-  UNION SELECT 0, (
-      SELECT min(l.id) FROM _executions l
-      WHERE l.cross_key = coalesce(e.cross_key, e.reuse_key) AND l.id > e.id AND l.invalid = 0 AND l.outcome = 1
-    ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
-  UNION SELECT 0, (
-      SELECT min(l.id) FROM _executions l
-      WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
-        AND l.invalid = 0 AND l.outcome = 1
-    ) FROM kept k JOIN _executions e ON e.id = k.id WHERE k.what = 0 AND e.invalid = 0 AND e.outcome = 1
-  UNION SELECT 1, g.parent FROM kept k JOIN _edges g ON g.child = k.id WHERE k.what = 1
-  UNION SELECT 0, n.execution FROM kept k JOIN _nodes n ON n.id = k.id WHERE k.what = 1
+), kept (what, id) AS (
+  SELECT what, id FROM first
+  UNION
+  SELECT x.needed, x.other FROM kept k JOIN needs x ON x.what = k.what AND x.id = k.id WHERE x.other IS NOT NULL
 )
 SELECT CASE WHEN n.id IN (SELECT node FROM _executions) THEN 2 ELSE f.what END, f.id, n.node_id FROM (
   SELECT 0 AS what, id FROM _executions
