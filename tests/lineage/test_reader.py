@@ -135,6 +135,17 @@ def test_a_node_with_all_that_led_to_it_and_came_of_it(engine: MusubitoEngine):
     assert [each.node.operation for each in lineage.ancestors(this.node_id, deepest=0)] == []
 
 
+def test_a_node_that_was_consumed_and_called_at_the_same_distance_counts_as_called(engine: MusubitoEngine):
+    @musubito_step(name="outer")
+    def outer() -> int:
+        return len(fetch("a").value)
+
+    with musubito_merge(fetch("a")):
+        above = outer()
+    (relative,) = Lineage(engine).ancestors(above.node_id)
+    assert (relative.node.operation, relative.depth, relative.kind) == ("fetch", 1, "call")
+
+
 def test_the_state_of_nodes(engine: MusubitoEngine):
     lineage = Lineage(engine)
     first = fetch("a")

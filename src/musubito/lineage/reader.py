@@ -6,6 +6,7 @@ No function of this module runs a step or changes a recorded result.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -293,7 +294,7 @@ class Lineage:
         The kind of an ancestor is "data" if its result was consumed, and "call" if it was called inside. `deepest` is
         the largest number of edges between the two nodes.
         """
-        return self._relatives("ancestors", node, deepest)
+        return self._relatives("links_above", node, deepest)
 
     @reports_damage
     def descendants(self, node: str, deepest: int = 1000) -> list[Relative]:
@@ -302,12 +303,22 @@ class Lineage:
         The kind of a descendant is "data" if it consumed a result, and "call" if it called the other node. `deepest` is
         the largest number of edges between the two nodes.
         """
-        return self._relatives("descendants", node, deepest)
+        return self._relatives("links_below", node, deepest)
 
     def _relatives(self, query: str, node: str, deepest: int) -> list[Relative]:
-        rows = self.rows(query, id=self.number(node), deepest=deepest)
-        nodes = self.nodes(row[0] for row in rows)
-        return [Relative(depth, kind, relative) for (_, depth, kind), relative in zip(rows, nodes, strict=True)]
+        number = self.number(node)
+        beyond: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+        for near, far, kind in self.rows(query, id=number):
+            beyond[near].append((kind, far))
+        kinds, ways = {number: ""}, dict[int, tuple[int, str]]()
+        for depth in range(1, deepest + 1):
+            # Sorted backwards: of two links to one node, that of the kind "call" stays.
+            links = sorted((link for near in kinds for link in beyond[near]), reverse=True)
+            kinds = {far: kind for kind, far in links if far not in ways}
+            if not kinds:
+                break
+            ways |= {far: (depth, kinds[far]) for far in sorted(kinds)}
+        return [Relative(*way, node) for way, node in zip(ways.values(), self.nodes(ways), strict=True)]
 
     # -- contents ------------------------------------------------------------------------------------------------------
     @reports_damage
