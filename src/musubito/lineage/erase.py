@@ -25,7 +25,7 @@ from musubito.lineage.prune import (
     remove_unused_contents,
     unused_parts,
 )
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import EVER, Lineage
 from musubito.lineage.reports import LineageError
 from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
@@ -76,9 +76,9 @@ def changes_for(lineage: Lineage, what: str) -> list[Forget]:
     `what` is the name of an operation, or the id of a node or a run. Raises `LineageError` if nothing or several things
     are called so.
     """
-    namespaces = lineage.rows("namespaces_of", operation=what)
-    if namespaces:
-        return [Forget(namespace, operation=what) for (namespace,) in namespaces]
+    named = [Forget(namespace, operation=what) for _, namespace, name in lineage.rows("all_operations") if name == what]
+    if named:
+        return named
     try:
         node = bytes.fromhex(lineage.node(what).node_id)
     except LineageError as error:
@@ -104,10 +104,10 @@ def changes_for_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
 
     Raises `LineageError` if the namespace has none.
     """
-    operations = lineage.rows("operations_in", namespace=namespace)
+    operations = [name for _, space, name in lineage.rows("all_operations") if space == namespace]
     if not operations:
         raise LineageError(f"nothing was recorded in a namespace {namespace!r}; 'musubito stats' lists the steps")
-    return [Forget(namespace, operation=operation) for (operation,) in operations]
+    return [Forget(namespace, operation=operation) for operation in operations]
 
 
 def changes_for_nodes(nodes: Iterable[bytes]) -> list[Forget]:
@@ -258,7 +258,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> ForgetCounts:
     forgotten = forget(lineage, changes_for_namespace(lineage, namespace))
     writer = Writer(lineage)
     # If the row of a run in progress were removed, the run would write it again when it ends, with its tags.
-    in_progress = {binary(run) for (run,) in lineage.rows("runs_in_progress")}
+    in_progress = {binary(run) for run, *_ in lineage.rows("runs_without_end", before=EVER)}
     own = _runs_of(lineage, namespace)
     for run in own:
         if run in in_progress:

@@ -120,7 +120,7 @@ def _before_and_after(
 def _reads(
     lineage: Lineage, namespace: str, execution: int, wanted: Callable[[str], bool] = _is_of_file
 ) -> list[ExternalRead]:
-    rows = lineage.rows("reads_of", execution=execution)
+    rows = lineage.rows("reads", execution=execution)
     reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if wanted(kind)]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)

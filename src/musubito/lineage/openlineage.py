@@ -203,7 +203,7 @@ def _artifacts(lineage: Lineage, job_run: _JobRun) -> tuple[list[bytes], list[by
     """Return the artifacts of a call's data parents, and its own artifact."""
     numbers = lineage.rows("numbers_of_node", node=bytes.fromhex(job_run.node_id))
     consumed = [row[1] for row in lineage.rows("data_edges", id=numbers[0][0])] if numbers else []
-    produced = [row[0] for row in lineage.rows("artifact_of", execution=job_run.execution)]
+    produced = [row[0] for row in lineage.rows("artifact_of_execution", execution=job_run.execution)]
     return list(dict.fromkeys(map(bytes, consumed))), [
         binary(artifact) for artifact in produced if artifact is not None
     ]

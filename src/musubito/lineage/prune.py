@@ -344,6 +344,6 @@ def _abandoned_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:
     now = time.time()
     return [
         (binary(key), binary(owner))
-        for key, owner, host, pid, process in lineage.rows("leases_left", now=now)
+        for key, owner, _, host, pid, process, _ in lineage.rows("expired_leases", now=now)
         if is_dead(LeaseOwner(binary(owner), host, pid, process, now))
     ]

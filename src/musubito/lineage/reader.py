@@ -132,7 +132,7 @@ class Lineage:
             if not newest:
                 raise LineageError("nothing has run yet, or it ran in another database")
             return bytes.fromhex(newest[0].run_id)
-        named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls_named", name=text, limit=1)
+        named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls", named=text, before=EVER, limit=1)
         if named:
             return binary(named[0][0])
         return self._by_number(text) or self._unique("run", text, "runs_like")

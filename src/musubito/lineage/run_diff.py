@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from musubito.engine.nearest import changed_names, difference
-from musubito.lineage.corruption import reports_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, LineageError, RunSummary
 from musubito.model import ReplayReason
@@ -172,10 +172,9 @@ def _difference(
 def _identity(lineage: Lineage, call: CallReport) -> SimilarNode:
     number = lineage.number(call.node_id)
     ((code, input_hash, digests, sample),), parents = lineage.ask(
-        ("identity_of_node", {"id": number}), ("data_parents", {"id": number})
+        ("identity_of_node", {"id": number}), ("parents", {"child": number})
     )
-    # Numbers of nodes tell parents apart as well as their ids do.
-    consumed = frozenset(int(parent).to_bytes(8, "big") for (parent,) in parents)
+    consumed = frozenset(binary(parent) for (parent,) in parents)
     return SimilarNode(
         bytes.fromhex(call.node_id), code, input_hash, json.loads(digests or "{}"), consumed, sample, None
     )

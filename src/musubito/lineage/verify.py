@@ -204,7 +204,7 @@ def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = 
     except (ArtifactUnreadable, TypeError) as error:
         return f"its stored input does not decode: {error}"
     digests += [before] if before else []
-    there = lineage.ask(*(("part_there", {"namespace": namespace, "digest": digest}) for digest in digests))
+    there = lineage.ask(*(("part", {"namespace": namespace, "digest": digest}) for digest in digests))
     gone = sum(not rows for rows in there)
     return f"of its stored input {gone} {'piece is' if gone == 1 else 'pieces are'} missing" if gone else None
 

@@ -133,7 +133,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
     now = time.time()
     leases = [
         f"{operation} (pid {pid} on {host.partition(' ')[0]}, {ago(until, now)})"
-        for operation, host, pid, until in lineage.rows("expired_leases", now=now)
+        for _, _, operation, host, pid, _, until in lineage.rows("expired_leases", now=now)
     ]
     yield _none_of(
         "leases",

@@ -38,8 +38,8 @@ def _read(file: str) -> dict[str, str]:
 
 QUERIES: Final = _parse("".join(topic.read_text(encoding="utf-8") for topic in (_SQL / "steps").iterdir()))
 """The queries of steps, by name."""
-READING: Final = _read("reading.sql")
-"""The queries of readers, by name."""
+READING: Final = {**QUERIES, **_read("reading.sql")}
+"""The queries that readers may ask, by name: their own, and those of steps."""
 
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _REPLACEMENTS: Final = tuple(

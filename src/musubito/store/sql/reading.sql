@@ -19,12 +19,6 @@ WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named)
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
 
--- name: lone_calls_named
--- The newest call outside of runs of an operation.
-SELECT c.run_id FROM _operations o JOIN _calls c ON c.operation = o.id
-WHERE o.name = :name AND c.parent IS NULL AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
-ORDER BY c.at DESC LIMIT :limit;
-
 -- name: run
 -- One run, whatever it is a part of.
 SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
@@ -90,10 +84,6 @@ LEFT JOIN _executions e ON e.id = n.execution
 LEFT JOIN _nodes p ON p.id = e.node
 WHERE n.id = :id;
 
--- name: data_parents
--- What a node consumed.
-SELECT p.id FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = :id AND g.kind = 0 ORDER BY p.id;
-
 -- name: inner_calls
 -- What the execution that answers at a node called.
 SELECT DISTINCT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution WHERE n.id = :id ORDER BY u.node;
@@ -136,11 +126,6 @@ SELECT min(c.at - c.duration_ms / 1000), max(c.at),
   (SELECT o.name FROM _calls f JOIN _operations o ON o.id = f.operation WHERE f.run_id = :run ORDER BY f.call LIMIT 1)
 FROM _calls c WHERE c.run_id = :run;
 
--- name: usage
--- What an execution took, by model.
-SELECT model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage WHERE execution = :execution
-ORDER BY model;
-
 -- name: input
 -- The input of an operation's calls with this hash, and the number of its namespace.
 SELECT s.id, i.body FROM _namespaces s
@@ -154,10 +139,6 @@ SELECT s.id, i.body FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id
 JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND i.input_hash = :digest LIMIT 1;
-
--- name: reads_of
--- What an execution read besides its input; an empty digest: it was not there.
-SELECT kind, key, digest FROM _reads WHERE execution = :execution ORDER BY key, kind;
 
 -- name: execution_before
 -- The execution before this one of a call that depended on the same, and has an answer.
@@ -299,7 +280,7 @@ SELECT count(*) FROM below b JOIN _stale t ON t.node = b.id;
 
 -- name: expired_leases
 -- Leases that nobody has renewed in time, but for those of effects that may have taken place (see open_effects).
-SELECT l.operation, l.host, l.pid, l.expires_at FROM _leases l
+SELECT l.key, l.owner, l.operation, l.host, l.pid, l.process, l.expires_at FROM _leases l
 WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL)
 ORDER BY l.expires_at;
 
@@ -649,21 +630,9 @@ UNION ALL
 SELECT r.run_id, CASE WHEN s.name = :namespace THEN 1 ELSE 0 END FROM _runs r JOIN _namespaces s ON s.id = r.namespace
 WHERE NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.run_id);
 
--- name: runs_in_progress
--- Runs that are not over as far as is known, and that say so themselves when they are.
-SELECT run_id FROM _runs WHERE status = 'running';
-
--- name: operations_in
--- The operations of a namespace.
-SELECT o.name FROM _namespaces s JOIN _operations o ON o.namespace = s.id WHERE s.name = :namespace ORDER BY o.name;
-
 -- name: namespaces
 -- All namespaces by their numbers, each with whether it is encrypted.
 SELECT id, name, CASE WHEN key_check = x'' THEN 0 ELSE 1 END FROM _namespaces;
-
--- name: namespaces_of
--- The namespaces that have an operation of this name.
-SELECT s.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE o.name = :operation ORDER BY s.name;
 
 -- name: nodes_named
 -- The nodes of an operation, a node of this id, or those that answered the calls of a run.
@@ -805,17 +774,9 @@ LEFT JOIN _operations o ON o.id = f.operation
 LEFT JOIN _executions e ON e.id = f.execution
 WHERE f.effect_key > :after ORDER BY f.effect_key LIMIT :limit;
 
--- name: part_there
--- Whether a piece of stored inputs is there.
-SELECT 1 FROM _parts WHERE namespace = :namespace AND digest = :digest;
-
 -- name: data_edges
 -- What a node consumed, and which artifact it saw of it.
 SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORDER BY g.parent;
-
--- name: artifact_of
--- What an execution gave.
-SELECT artifact FROM _executions WHERE id = :execution AND outcome = 1;
 
 -- name: newest_code_in
 -- A part of the code of the newest node of an operation whose name begins so.
@@ -878,11 +839,6 @@ JOIN _namespaces s ON s.id = o.namespace;
 -- name: error_of_execution
 -- With what an execution failed.
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
-
--- name: leases_left
--- Leases that nobody has renewed in time, but for those of effects that may have taken place, with their holders.
-SELECT l.key, l.owner, l.host, l.pid, l.process FROM _leases l
-WHERE l.expires_at < :now AND NOT EXISTS (SELECT 1 FROM _effects f WHERE f.effect_key = l.key AND f.outcome IS NULL);
 
 -- name: asked_by_execution
 -- What an execution asked for that is another each time.
