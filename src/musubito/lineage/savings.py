@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,6 +65,12 @@ class _Sums:
     spent: Cost = field(default_factory=Cost)
     saved: Cost = field(default_factory=Cost)
 
+    def add(self, replayed: int, ran: int, spent: Cost, saved: Cost) -> None:
+        self.replayed += replayed
+        self.ran += ran
+        self.spent += spent
+        self.saved += saved
+
     def row(self, key: str) -> SavingsRow:
         return SavingsRow(
             key,
@@ -87,66 +94,38 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     """
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
-    start = 0.0 if since is None else since
-    calls, usage, used, all_calls, all_usage, all_used = lineage.ask(
-        ("savings_calls", {"by": by, "since": start}),
-        ("savings_usage", {"by": by, "since": start}),
-        ("savings_used", {"by": by, "since": start}),
-        ("savings_calls", {"by": "", "since": start}),
-        ("savings_usage", {"by": "", "since": start}),
-        ("savings_used", {"by": "", "since": start}),
-    )
-    usage, all_usage = [*usage, *_token_rows(used)], [*all_usage, *_token_rows(all_used)]
-    total = _summed("", all_calls, all_usage).get("", _Sums())
-    sums_by_key = _by_model(all_usage) if by == "model" else _summed(by, calls, usage)
+    params = {"by": by, "since": 0.0 if since is None else since}
+    calls, usage = lineage.ask(("savings_calls", params), ("savings_usage", params))
+    total, sums_by_key = _Sums(), defaultdict[str, _Sums](_Sums)
+    for *keys, count, replayed, all_ms, top_ms, saved_ms, newest, name in calls:
+        total.add(replayed, count - replayed, Cost(top_ms), Cost(saved_ms))
+        if by != "model":
+            sums = sums_by_key[_key(by, keys)]
+            sums.add(replayed, count - replayed, Cost(all_ms if by == "operation" else top_ms), Cost(saved_ms))
+            sums.newest, sums.name = max(sums.newest, newest), name and scrubbed(name)
+    for *keys, was_replayed, model, tokens, count in _by_model(usage):
+        cost = Cost(tokens={model: tokens})
+        spent, saved = (Cost(), cost) if was_replayed else (cost, Cost())
+        total.add(0, 0, spent, saved)
+        if by == "model":
+            sums_by_key[model].add(count * was_replayed, count * (1 - was_replayed), spent, saved)
+        else:
+            sums_by_key[_key(by, keys)].add(0, 0, spent, saved)
     if by in ("day", "run"):
         ordered = sorted(sums_by_key.items(), key=lambda entry: (entry[1].newest, entry[0]), reverse=True)
     else:
         ordered = sorted(sums_by_key.items(), key=_by_worth)
-    rows = tuple(sums.row(key) for key, sums in ordered)
-    return Savings(by, since, rows, total.row("total"))
+    return Savings(by, since, tuple(sums.row(key) for key, sums in ordered), total.row("total"))
 
 
-def _token_rows(used: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the tokens of calls without an execution, as rows like those of `savings_usage`."""
-    for *keys, used_by_call in used:
-        for model, tokens in tokens_of_call(used_by_call).items():
-            yield (*keys, 0, model, *tokens, 1)
-
-
-def _summed(by: str, calls: Sequence[tuple[Any, ...]], usage: Sequence[tuple[Any, ...]]) -> dict[str, _Sums]:
-    sums_by_key: dict[str, _Sums] = {}
-    for *keys, count, replayed, spent_ms, saved_ms, newest, name in calls:
-        sums = sums_by_key.setdefault(_key(by, keys), _Sums())
-        sums.newest = max(sums.newest, newest)
-        sums.name = name and scrubbed(name)
-        sums.replayed += replayed
-        sums.ran += count - replayed
-        sums.spent += Cost(spent_ms)
-        sums.saved += Cost(saved_ms)
-    for *keys, was_replayed, model, tokens_in, tokens_out, _ in usage:
-        _add_tokens(sums_by_key[_key(by, keys)], was_replayed, model, Tokens(tokens_in, tokens_out))
-    return sums_by_key
-
-
-def _by_model(usage: Sequence[tuple[Any, ...]]) -> dict[str, _Sums]:
-    sums_by_model: dict[str, _Sums] = {}
-    for *_, was_replayed, model, tokens_in, tokens_out, count in usage:
-        sums = sums_by_model.setdefault(model, _Sums())
-        _add_tokens(sums, was_replayed, model, Tokens(tokens_in, tokens_out))
-        if was_replayed:
-            sums.replayed += count
+def _by_model(usage: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of `savings_usage`, those of calls without an execution as one for each model."""
+    for *keys, was_replayed, model, tokens_in, tokens_out, count, used in usage:
+        if used is None:
+            yield (*keys, was_replayed, model, Tokens(tokens_in, tokens_out), count)
         else:
-            sums.ran += count
-    return sums_by_model
-
-
-def _add_tokens(sums: _Sums, was_replayed: bool, model: str, tokens: Tokens) -> None:
-    cost = Cost(tokens={model: tokens})
-    if was_replayed:
-        sums.saved += cost
-    else:
-        sums.spent += cost
+            for model_of_call, tokens in tokens_of_call(used).items():
+                yield (*keys, 0, model_of_call, Tokens(tokens.input * count, tokens.output * count), count)
 
 
 def _by_worth(entry: tuple[str, _Sums]) -> tuple[float, int, float, str]:
