@@ -152,7 +152,7 @@ def _text(lineage: Lineage, namespace: str, digests: frozenset[bytes]) -> str | 
     """Return the kept text of a file: empty if the file was absent, None if no text was kept."""
     if not digests:
         return ""
-    rows = lineage.rows("text_of_file", namespace=namespace, digest=next(iter(digests)))
+    rows = lineage.rows("input", namespace=namespace, operation=None, input_hash=next(iter(digests)))
     if not rows:
         return None
     number, body = rows[0]

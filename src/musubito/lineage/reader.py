@@ -165,7 +165,6 @@ class Lineage:
         parts = self._parts(run)
         totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
         used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
-        used_without_execution = self.ask(*(("used_in_run", {"run": part}) for part, *_ in parts))
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
         for (*_, inside), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
@@ -173,13 +172,12 @@ class Lineage:
             # The time of a run that began inside a call is part of that call's time, and would count twice.
             spent += Cost(0.0 if inside else row[4])
             saved += Cost(row[5])
-            for was_replayed, model, tokens_in, tokens_out in usage:
-                if not tokens_in and not tokens_out:  # only calls inside these calls used the model
-                    continue
-                cost = Cost(tokens={model: Tokens(tokens_in, tokens_out)})
-                spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
-        for (used_by_call,) in (row for rows in used_without_execution for row in rows):
-            spent += Cost(tokens=tokens_of_call(used_by_call))
+            for was_replayed, model, tokens_in, tokens_out, used_by_call in usage:
+                tokens = tokens_of_call(used_by_call) if used_by_call else {model: Tokens(tokens_in, tokens_out)}
+                cost = Cost(tokens=tokens)
+                # Without tokens, only calls inside these calls used the model.
+                if cost.total_tokens:
+                    spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
         first, last, ended, operation = self.rows("span_of_run", run=run)[0]
         if recorded:
             _, name, tags, started_at, finished_at, status, _, *process = recorded[0]

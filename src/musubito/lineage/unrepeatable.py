@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.code.world.unrepeatable import KINDS, Unrepeatable
 from musubito.errors import ArtifactUnreadable, WrongKey
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
@@ -31,8 +31,8 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
     """Return the unrepeatable things that the execution at a node asked for."""
     if node.execution is None:
         return []
-    rows = lineage.rows("asked_by_execution", execution=node.execution.number)
-    return [_opened(lineage, node.namespace, kind, key) for kind, key in rows]
+    reads = sorted((kind, key) for kind, key, _ in lineage.rows("reads", execution=node.execution.number))
+    return [_opened(lineage, node.namespace, kind, key) for kind, key in reads if kind in KINDS]
 
 
 @reports_damage

@@ -100,24 +100,24 @@ FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
 WHERE c.run_id = :run;
 
 -- name: usage_of_run
--- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken.
+-- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken. Of a
+-- call that has no execution, the text with its tokens.
 SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, u.model,
   sum(CASE c.outcome WHEN 'replayed' THEN u.total_input_tokens ELSE u.input_tokens END),
-  sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END)
+  sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END), CAST(NULL AS TEXT)
 FROM _calls c JOIN _usage u ON u.execution = c.execution
 WHERE c.run_id = :run GROUP BY 1, 2
 UNION ALL
 -- The execution of others may be gone; of which model it was is not known. What never had one says it itself.
 SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, '',
-  sum(CASE c.outcome WHEN 'replayed' THEN c.saved_tokens ELSE c.tokens END), 0
+  sum(CASE c.outcome WHEN 'replayed' THEN c.saved_tokens ELSE c.tokens END), 0, NULL
 FROM _calls c
 WHERE c.run_id = :run AND c.tokens + c.saved_tokens > 0 AND c.used IS NULL
   AND NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = c.execution)
-GROUP BY 1;
-
--- name: used_in_run
--- Tokens by model of those calls of a run that have no execution.
-SELECT used FROM _calls WHERE run_id = :run AND used IS NOT NULL;
+GROUP BY 1
+UNION ALL
+-- Calls without an execution.
+SELECT 0, '', 0, 0, used FROM _calls WHERE run_id = :run AND used IS NOT NULL;
 
 -- name: span_of_run
 -- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
@@ -127,18 +127,13 @@ SELECT min(c.at - c.duration_ms / 1000), max(c.at),
 FROM _calls c WHERE c.run_id = :run;
 
 -- name: input
--- The input of an operation's calls with this hash, and the number of its namespace.
+-- The input of an operation's calls with this hash, or the text of a file with this digest that calls of any operation
+-- have read; and the number of the namespace.
 SELECT s.id, i.body FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id
 JOIN _inputs i ON i.operation = o.id
-WHERE s.name = :namespace AND o.name = :operation AND i.input_hash = :input_hash;
-
--- name: text_of_file
--- The text that calls in a namespace read from a file, by its digest, and the number of the namespace.
-SELECT s.id, i.body FROM _namespaces s
-JOIN _operations o ON o.namespace = s.id
-JOIN _inputs i ON i.operation = o.id
-WHERE s.name = :namespace AND i.input_hash = :digest LIMIT 1;
+WHERE s.name = :namespace AND (CAST(:operation AS TEXT) IS NULL OR o.name = :operation) AND i.input_hash = :input_hash
+LIMIT 1;
 
 -- name: execution_before
 -- The execution before this one of a call that depended on the same, and has an answer.
@@ -824,13 +819,9 @@ JOIN _namespaces s ON s.id = o.namespace;
 -- With what an execution failed.
 SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
 
--- name: asked_by_execution
--- What an execution asked for that is another each time.
-SELECT kind, key FROM _reads
-WHERE execution = :execution AND kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY kind, key;
-
 -- name: asked_by_operation
--- The same of an operation's executions, as far as they answer at one of so many newest nodes.
+-- What an operation's executions asked for that is another each time, as far as they answer at one of so many newest
+-- nodes.
 SELECT DISTINCT r.kind, r.key
 FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
