@@ -96,12 +96,12 @@ class Lineage:
         return self._store.damage()
 
     def ask(self, *questions: NamedQuery) -> list[list[Row]]:
-        """Return the rows of several queries of `reading.sql`, all as of one moment."""
+        """Return the rows of several named queries, all as of one moment."""
         self.engine.flush()
         return self._store.read(questions)
 
     def rows(self, query: str, /, **parameters: Any) -> list[Row]:
-        """Return the rows of one query of `reading.sql`."""
+        """Return the rows of one named query."""
         return self.ask((query, parameters))[0]
 
     # -- runs ----------------------------------------------------------------------------------------------------------

@@ -286,7 +286,7 @@ class Prune:
     2. Executions that are INVALID and that no other execution called, callers first, with all that belongs to them
        alone. The newest execution of all stays, since numbers must not come again. One that an effect names stays, too.
     3. Runs of the history with their calls, and single calls by run and number.
-    4. Artifacts, inputs and parts, by the names that the store gives them (`reading.sql`).
+    4. Artifacts, inputs and parts, by the names that the store gives them (`sql/reading/`).
 
     `since` is the newest execution at the time when the caller found that nothing needs these rows. Uses by younger
     executions are checked once more.

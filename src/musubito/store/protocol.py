@@ -66,11 +66,11 @@ class SupportsFetchOrClaim(Protocol):
 
 
 NamedQuery: TypeAlias = tuple[str, Mapping[str, Any]]
-"""The name of a query in `reading.sql`, and its parameters."""
+"""The name of a query in `sql/reading/` or `sql/steps/`, and its parameters."""
 
 
 class Readable(Protocol):
-    """A store that answers readers, and not only steps. `reading.sql` describes each query and its rows."""
+    """A store that answers readers, and not only steps. Comments in `sql/reading/` say what each query returns."""
 
     def read(self, questions: Sequence[NamedQuery]) -> list[list[tuple[Any, ...]]]:
         """Return the rows for each question, all as of one moment. Raise `StoreError` if they cannot be read."""

@@ -72,7 +72,7 @@ except ImportError as missing:
 
 from musubito.store.postgres import sessions
 from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, options, prepare
-from musubito.store.postgres.sessions import READING, ConnectionLost, Session, configure
+from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
 __all__ = ["PostgreSQLStorage"]
 
@@ -315,7 +315,7 @@ class PostgreSQLStorage:
 
         def ask() -> list[list[tuple[Any, ...]]]:
             with self._snapshot() as session:
-                cursors = [session.execute(READING[name], params) for name, params in questions]
+                cursors = [session.execute(QUERIES[name], params) for name, params in questions]
                 return [cursor.fetchall() for cursor in cursors]
 
         return self._persistently(ask)

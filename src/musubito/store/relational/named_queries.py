@@ -1,8 +1,8 @@
 """Read the named queries of `store/sql`, and the schema as a sequence of numbered steps.
 
-All relational stores share the queries of steps (`steps/`, a file for each topic) and those of readers
-(`reading.sql`). All are written for SQLite, and some of their words are replaced for PostgreSQL. Queries that must
-differ lie in a folder of each database.
+All relational stores share the queries of steps (`steps/`) and those of readers (`reading/`), a file for each topic.
+All are written for SQLite, and some of their words are replaced for PostgreSQL. Its own queries lie in a file of its
+folder.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ def _parse(text: str) -> dict[str, str]:
     }
 
 
-def _read(file: str) -> dict[str, str]:
-    return _parse((_SQL / file).read_text(encoding="utf-8"))
+def _topics(*folders: str) -> dict[str, str]:
+    topics = (topic for folder in folders for topic in (_SQL / folder).iterdir())
+    return _parse("".join(topic.read_text(encoding="utf-8") for topic in topics))
 
 
-QUERIES: Final = _parse("".join(topic.read_text(encoding="utf-8") for topic in (_SQL / "steps").iterdir()))
+QUERIES: Final = _topics("steps")
 """The queries of steps, by name."""
-READING: Final = {**QUERIES, **_read("reading.sql")}
-"""The queries that readers may ask, by name: their own, and those of steps."""
+READING: Final = _topics("steps", "reading")
+"""The queries that readers may ask, by name: their own, which no lookup of a step depends on, and those of steps."""
 
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _REPLACEMENTS: Final = tuple(
@@ -62,17 +63,15 @@ _REPLACEMENTS: Final = tuple(
 )
 
 
-def for_postgres() -> tuple[dict[str, str], dict[str, str]]:
-    """Return `QUERIES` and `READING` as PostgreSQL and psycopg spell them.
+def for_postgres() -> dict[str, str]:
+    """Return all queries as PostgreSQL and psycopg spell them.
 
     Queries of PostgreSQL's own replace others of their name. Leases use the server's clock: `:now` becomes the
     time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
     """
-    queries = {**QUERIES, **_read("postgres/queries.sql")}
+    queries = READING | _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
-    return {name: _in_postgres(text) for name, text in queries.items()}, {
-        n: _in_postgres(text) for n, text in READING.items()
-    }
+    return {name: _in_postgres(text) for name, text in queries.items()}
 
 
 def _in_postgres(text: str) -> str:

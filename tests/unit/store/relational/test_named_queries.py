@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import musubito
 from musubito.store.relational import leases, named_queries, prune, reads, sql_session, writes
 from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
 from musubito.store.sqlite import storage
@@ -110,13 +111,18 @@ def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
     assert named <= set(QUERIES)
 
 
+def test_each_query_of_readers_is_asked_somewhere():
+    text = "".join(module.read_text() for module in Path(musubito.__file__).parent.rglob("*.py"))
+    assert set(READING) <= set(re.findall(r'"([a-z_]+)"', text))
+
+
 def test_each_query_has_a_line_that_says_what_it_answers():
-    folder = Path(named_queries.__file__).parents[1] / "sql" / "steps"
-    text = "".join(topic.read_text() for topic in folder.iterdir())
+    folder = Path(named_queries.__file__).parents[1] / "sql"
+    text = "".join(topic.read_text() for name in ("steps", "reading") for topic in (folder / name).iterdir())
     headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
-    assert [name for name, _ in headers] == list(QUERIES)
-    assert len(set(QUERIES)) == text.count("-- name:")
-    assert all(not query.endswith(";") and query for query in QUERIES.values())
+    assert [name for name, _ in headers] == list(READING)
+    assert len(set(READING)) == text.count("-- name:")
+    assert all(not query.endswith(";") and query for query in READING.values())
 
 
 def test_the_steps_of_the_schema_are_numbered_without_a_gap():

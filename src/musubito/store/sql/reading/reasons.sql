@@ -1,0 +1,101 @@
+-- Why calls ran, and why results are never replayed.
+
+-- name: identity_of_node
+-- What tells a node from others of its operation.
+SELECT c.fingerprint, n.input_hash, n.arguments, n.sample FROM _nodes n LEFT JOIN _codes c ON c.id = n.code
+WHERE n.id = :id;
+
+-- name: earlier_nodes
+-- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
+SELECT e.id, e.node_id, c.fingerprint, e.input_hash, e.arguments, e.sample,
+  -- When it first ran: what answers there now may be younger.
+  coalesce((SELECT min(f.started_at) FROM _executions f WHERE f.node = e.id), x.started_at)
+FROM _nodes n
+JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+JOIN _executions x ON x.id = e.execution
+LEFT JOIN _codes c ON c.id = e.code
+WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
+ORDER BY e.id DESC LIMIT :limit;
+
+-- name: parents_of_earlier_nodes
+-- What these consumed, and what the node itself did.
+SELECT g.child, g.parent, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
+WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
+  SELECT e.id FROM _nodes n JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+  WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
+  ORDER BY e.id DESC LIMIT :limit
+));
+
+-- name: reason_of_run
+-- Why a node ran last, as its call said, and when the run began in which it did.
+SELECT c.reason, coalesce((SELECT r.started_at FROM _runs r WHERE r.run_id = c.run_id), c.at - c.duration_ms / 1000)
+FROM _calls c WHERE c.node = :node AND c.outcome <> 'replayed' ORDER BY c.at DESC LIMIT 1;
+
+-- name: execution_before
+-- The execution before this one of a call that depended on the same, and has an answer.
+SELECT max(e.id) FROM _executions x JOIN _executions e ON e.reuse_key = x.reuse_key AND e.id < x.id AND e.outcome = x.outcome
+WHERE x.id = :execution;
+
+-- name: why_not_replayable
+-- Why the newest execution that may not be replayed may not, of those that could answer at a node.
+SELECT e.not_replayable FROM _executions e
+WHERE e.reuse_key = (SELECT x.reuse_key FROM _nodes n JOIN _executions x ON x.id = n.execution WHERE n.id = :id)
+  AND e.not_replayable IS NOT NULL
+ORDER BY e.id DESC LIMIT 1;
+
+-- name: never_replayed
+-- What executions that succeeded say of why they are never replayed, by operation, the newest first: how many say so,
+-- and how long they took.
+SELECT s.name, o.name, e.not_replayable, count(*), sum(e.duration_ms)
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+GROUP BY s.name, o.name, e.not_replayable ORDER BY max(e.id) DESC;
+
+-- name: usage_of_never_replayed
+-- The tokens that these used themselves, by model.
+SELECT s.name, o.name, e.not_replayable, u.model, sum(u.input_tokens), sum(u.output_tokens)
+FROM _executions e
+JOIN _usage u ON u.execution = e.id
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+GROUP BY s.name, o.name, e.not_replayable, u.model;
+
+-- name: without_replays
+-- Operations that were called in so many runs and never replayed, with the newest node that has an answer.
+SELECT o.id, s.name, o.name, n.node_id, x.executions, x.took
+FROM (
+  SELECT c.operation FROM _calls c WHERE c.operation IS NOT NULL
+  GROUP BY c.operation HAVING count(DISTINCT c.run_id) >= :runs AND sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END) = 0
+) c
+JOIN (
+  SELECT m.operation, max(m.id) AS newest, count(*) AS executions, sum(e.duration_ms) AS took
+  FROM _executions e JOIN _nodes m ON m.id = e.node WHERE e.outcome = 1 AND m.execution IS NOT NULL GROUP BY m.operation
+) x ON x.operation = c.operation
+JOIN _nodes n ON n.id = x.newest
+JOIN _operations o ON o.id = c.operation
+JOIN _namespaces s ON s.id = o.namespace;
+
+-- name: asked_by_operation
+-- What an operation's executions asked for that is another each time, as far as they answer at one of so many newest
+-- nodes.
+SELECT DISTINCT r.kind, r.key
+FROM _namespaces s
+JOIN _operations o ON o.namespace = s.id AND o.name = :operation
+JOIN _nodes n ON n.id >= (SELECT max(id) FROM _nodes) - :looked_at AND n.operation = o.id
+JOIN _reads r ON r.execution = n.execution
+WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY r.kind, r.key;
+
+-- name: asked_by_operations
+-- The same of all executions.
+SELECT DISTINCT s.name, o.name, n.step_type, r.kind, r.key
+FROM _reads r
+JOIN _executions e ON e.id = r.execution
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY s.name, o.name, n.step_type, r.kind, r.key;

@@ -1,0 +1,113 @@
+-- Runs and their calls.
+
+-- name: runs
+-- The newest runs that are no part of another one, or of one that is gone, newest first.
+SELECT r.run_id, r.name, r.tags, r.started_at, r.finished_at, r.status FROM _runs r
+WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (r.parent IS NULL OR (
+  NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
+  AND NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent)
+))
+ORDER BY r.started_at DESC LIMIT :limit;
+
+-- name: lone_calls
+-- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
+SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
+LEFT JOIN _operations o ON o.id = c.operation
+WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named)
+  AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
+  AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+ORDER BY c.at DESC LIMIT :limit;
+
+-- name: run
+-- One run, whatever it is a part of.
+SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
+
+-- name: parts_of_run
+-- A run and all that are parts of it, each with the call of the one around it in which it began, and whether a call
+-- that has a line is around it: that one has its time. The line of a call is written when it ends.
+WITH RECURSIVE tree (id, call, inside) AS (
+  VALUES (:run, CAST(NULL AS BIGINT), 0)
+  UNION
+  SELECT r.run_id, r.parent_call, CASE
+      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
+    END
+  FROM tree t JOIN _runs r ON r.parent = t.id
+)
+SELECT id, call, inside FROM tree;
+
+-- name: calls_of_run
+-- The calls of one run, in the order in which they began.
+SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms,
+  c.saved_tokens, c.tokens
+FROM _calls c
+LEFT JOIN _operations o ON o.id = c.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
+WHERE c.run_id = :run ORDER BY c.call;
+
+-- name: runs_like
+-- Runs whose ids lie in a range: those that begin with the same digits.
+SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last
+UNION
+SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last
+LIMIT 10;
+
+-- name: runs_numbered
+-- Runs whose ids lie in a range and end with a number: a process counts its runs.
+SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
+UNION
+SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
+LIMIT 10;
+
+-- name: runs_named
+-- The newest runs of a name.
+SELECT run_id FROM _runs WHERE name = :name ORDER BY started_at DESC LIMIT :limit;
+
+-- name: totals_of_run
+-- How many calls a run has, and what those took: time of what ran at the top, and saved time. A call is at the top, too,
+-- whose outer one has no line: that is still running, or its process died.
+SELECT count(*), coalesce(sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'ran' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END), 0),
+  coalesce(sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0 END), 0.0),
+  coalesce(sum(c.saved_ms), 0.0)
+FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+WHERE c.run_id = :run;
+
+-- name: usage_of_run
+-- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken. Of a
+-- call that has no execution, the text with its tokens.
+SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, u.model,
+  sum(CASE c.outcome WHEN 'replayed' THEN u.total_input_tokens ELSE u.input_tokens END),
+  sum(CASE c.outcome WHEN 'replayed' THEN u.total_output_tokens ELSE u.output_tokens END), CAST(NULL AS TEXT)
+FROM _calls c JOIN _usage u ON u.execution = c.execution
+WHERE c.run_id = :run GROUP BY 1, 2
+UNION ALL
+-- The execution of others may be gone; of which model it was is not known. What never had one says it itself.
+SELECT CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END, '',
+  sum(CASE c.outcome WHEN 'replayed' THEN c.saved_tokens ELSE c.tokens END), 0, NULL
+FROM _calls c
+WHERE c.run_id = :run AND c.tokens + c.saved_tokens > 0 AND c.used IS NULL
+  AND NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = c.execution)
+GROUP BY 1
+UNION ALL
+-- Calls without an execution.
+SELECT 0, '', 0, 0, used FROM _calls WHERE run_id = :run AND used IS NOT NULL;
+
+-- name: span_of_run
+-- When the first call of a run began and the last one ended, how that one ended, and what its first one was.
+SELECT min(c.at - c.duration_ms / 1000), max(c.at),
+  (SELECT l.outcome FROM _calls l WHERE l.run_id = :run AND l.parent IS NULL ORDER BY l.at DESC, l.call DESC LIMIT 1),
+  (SELECT o.name FROM _calls f JOIN _operations o ON o.id = f.operation WHERE f.run_id = :run ORDER BY f.call LIMIT 1)
+FROM _calls c WHERE c.run_id = :run;
+
+-- name: error_of_execution
+-- With what an execution failed.
+SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
+
+-- name: open_leases
+-- What the engine of a run is computing now, the oldest first. Ids of runs begin with the engine's own.
+SELECT operation, started_at, expires_at FROM _leases WHERE owner = :owner ORDER BY started_at;
+
+-- name: runs_without_end
+-- Runs that began before a time, and have not ended.
+SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_at < :before ORDER BY started_at;

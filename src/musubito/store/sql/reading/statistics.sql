@@ -1,0 +1,49 @@
+-- How much there is, and how each operation did.
+
+-- name: how_many
+-- How many of each thing there are, and the bytes of those that have contents.
+SELECT 'nodes', count(*), CAST(NULL AS BIGINT) FROM _nodes WHERE operation IS NOT NULL
+UNION ALL SELECT 'executions', count(*), NULL FROM _executions
+UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
+UNION ALL SELECT 'artifacts', count(*), coalesce(sum(length(payload)), 0) FROM _artifacts
+UNION ALL SELECT 'small artifacts', count(*), coalesce(sum(size), 0) FROM (
+  SELECT max(length(e.payload)) AS size FROM _executions e
+  JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+  WHERE e.payload IS NOT NULL GROUP BY o.namespace, e.artifact
+) small
+UNION ALL SELECT 'inputs', count(*), coalesce(sum(length(body)), 0) FROM _inputs
+UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
+UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
+UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
+UNION ALL SELECT 'lone calls', count(DISTINCT c.run_id), NULL FROM _calls c
+  WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
+
+-- name: operations
+-- All operations of which something ran, each with its namespace.
+SELECT s.name, o.name, o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace
+WHERE o.id IN (SELECT n.operation FROM _nodes n) ORDER BY o.name, s.name;
+
+-- name: all_operations
+-- All operations of all namespaces.
+SELECT o.id, s.name, o.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace ORDER BY s.name, o.name;
+
+-- name: executions_of_operations
+-- How often each operation was executed, how often that failed, and how long it took when it did not: on average, and
+-- the last time.
+SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms FROM (
+  SELECT n.operation, count(*) AS number, sum(CASE e.outcome WHEN 1 THEN 0 ELSE 1 END) AS failed,
+    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last
+  FROM _executions e JOIN _nodes n ON n.id = e.node WHERE n.operation IS NOT NULL GROUP BY n.operation
+) x LEFT JOIN _executions l ON l.id = x.last;
+
+-- name: calls_of_operations
+-- How often each operation was called, and how often it was replayed.
+SELECT operation, count(*), sum(CASE outcome WHEN 'replayed' THEN 1 ELSE 0 END)
+FROM _calls WHERE operation IS NOT NULL GROUP BY operation;
+
+-- name: usage_of_operations
+-- The tokens that the executions of each operation used themselves, by model.
+SELECT n.operation, u.model, sum(u.input_tokens), sum(u.output_tokens)
+FROM _usage u JOIN _executions e ON e.id = u.execution JOIN _nodes n ON n.id = e.node
+WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;

@@ -1,0 +1,86 @@
+-- Step results, and what is upstream and downstream of them.
+
+-- name: nodes_like
+-- Nodes whose ids lie in a range.
+SELECT node_id FROM _nodes WHERE listed = 1 AND node_id >= :first AND node_id <= :last
+UNION
+SELECT n.node_id FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE e.reuse_key >= :first AND e.reuse_key <= :last AND n.node_id = e.reuse_key
+LIMIT 10;
+
+-- name: numbers_of_node
+-- The number of a node, listed or not.
+SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
+UNION
+SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node;
+
+-- name: node_record
+-- A node: what it is, and the execution that answers there.
+SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
+  e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
+  CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
+  e.not_replayable, e.saved_ms
+FROM _nodes n
+LEFT JOIN _operations o ON o.id = n.operation
+LEFT JOIN _namespaces s ON s.id = o.namespace
+LEFT JOIN _codes c ON c.id = n.code
+LEFT JOIN _executions e ON e.id = n.execution
+LEFT JOIN _nodes p ON p.id = e.node
+WHERE n.id = :id;
+
+-- name: newest_call_of
+-- The node of the newest call of an operation.
+SELECT c.node FROM _operations o JOIN _calls c ON c.operation = o.id WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
+
+-- name: newest_node_of
+-- The newest node of an operation.
+SELECT n.node_id FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.name = :operation ORDER BY n.id DESC LIMIT 1;
+
+-- name: last_attempt
+-- The newest execution at a node, whatever became of it.
+SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
+
+-- name: inner_calls
+-- What the execution that answers at a node called.
+SELECT DISTINCT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution WHERE n.id = :id ORDER BY u.node;
+
+-- name: data_edges
+-- What a node consumed, and which artifact it saw of it.
+SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORDER BY g.parent;
+
+-- name: links_above
+-- What hangs together above a node: each pair of it once.
+WITH RECURSIVE above (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM above a JOIN (
+    SELECT g.child AS below, g.parent AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
+  ) x ON x.below = a.id
+)
+SELECT g.child, g.parent, 'data' FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
+UNION
+SELECT n.id, u.node, 'call' FROM above a JOIN _nodes n ON n.id = a.id JOIN _uses u ON u.execution = n.execution
+ORDER BY 1, 2;
+
+-- name: links_below
+-- What hangs together below a node: each pair of it once.
+WITH RECURSIVE below (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM below b JOIN (
+    SELECT g.parent AS above, g.child AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
+  ) x ON x.above = b.id
+)
+SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+UNION
+SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
+ORDER BY 1, 2;
+
+-- name: artifact_of_execution
+-- What an execution gave.
+SELECT artifact FROM _executions WHERE id = :execution;
