@@ -7,19 +7,19 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cached_property, wraps
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, Final, NoReturn, Self
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from musubito import MusubitoEngine, MusubitoError, SQLiteStorage
+from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.formatting import CONTROLS
 from musubito.cli.table_layout import broken
@@ -35,13 +35,10 @@ __all__ = [
     "json_text",
     "no_inputs_option",
     "no_runs_text",
-    "prints_errors",
     "reader_gone",
     "without_error_texts",
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
 LEAST: Final = 20
@@ -249,24 +246,6 @@ def confirm(question: str, refusal: str) -> None:
         raise CommandError(f"{refusal}; --yes skips the question.") from None
     if not agreed:
         raise CommandError(f"{refusal}.")
-
-
-def prints_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a command: its errors become one line and exit status 2.
-
-    A reader that is gone (`| head`) is no error.
-    """
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except MusubitoError as error:
-            raise CommandError(str(error)) from error
-        except BrokenPipeError:
-            reader_gone()
-
-    return guarded
 
 
 def reader_gone() -> NoReturn:

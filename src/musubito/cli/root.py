@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 import musubito
-from musubito.cli.context import CommandContext
+from musubito.cli.context import CommandContext, CommandError, reader_gone
 from musubito.cli.formatting import one_line
 
 __all__ = ["root"]
@@ -96,6 +96,18 @@ class Commands(click.Group):
                 raise
             text = f"{error.message.rstrip('.')}; did you mean {similar[0]!r}?"
             raise click.UsageError(text, error.ctx) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke a command as Click does; errors of Musubito become errors of Click.
+
+        A reader that is gone (`| head`) is no error.
+        """
+        try:
+            return super().invoke(ctx)
+        except musubito.MusubitoError as error:
+            raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            reader_gone()
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command as Click does, but print errors as `musubito: text` and nothing else."""

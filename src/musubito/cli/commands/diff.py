@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import worth
 from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.cli.number_tables import print_table
@@ -31,7 +31,6 @@ MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-
 @click.argument("after", metavar="RUN")
 @json_option
 @click.pass_context
-@prints_errors
 def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
     """Show what differs between two runs: calls that changed (~), came (+) or went (-).
 

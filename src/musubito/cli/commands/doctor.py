@@ -10,7 +10,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import worth
 from musubito.cli.formatting import ago, clean, counted, duration, short, size, times
 from musubito.errors import StoreError
@@ -44,7 +44,6 @@ class Check:
 @click.command("doctor", short_help="Whether the store is sound.", epilog="Example: musubito doctor")
 @json_option
 @click.pass_context
-@prints_errors
 def command(ctx: click.Context, json_: bool) -> None:
     """Tell whether the store is sound: schema, integrity, size, permissions, what was left behind.
 

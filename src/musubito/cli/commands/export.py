@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from musubito.cli.context import CommandContext, CommandError, json_option, json_text, no_inputs_option, prints_errors
+from musubito.cli.context import CommandContext, CommandError, json_option, json_text, no_inputs_option
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
@@ -36,7 +36,6 @@ FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
 @json_option
 @no_inputs_option
 @click.pass_obj
-@prints_errors
 def command(
     context: CommandContext, what: str, format_: str, output: Path | None, json_: bool, no_inputs: bool
 ) -> None:

@@ -7,7 +7,7 @@ import shlex
 import click
 
 from musubito.cli.blob_option import not_found
-from musubito.cli.context import CommandContext, CommandError, confirm, json_option, prints_errors
+from musubito.cli.context import CommandContext, CommandError, confirm, json_option
 from musubito.cli.formatting import clean, short, size, times
 from musubito.lineage.erase import (
     ForgetCounts,
@@ -59,7 +59,6 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(
     context: CommandContext,
     what: str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.number_tables import print_table
@@ -23,7 +23,6 @@ __all__ = ["command"]
 @click.argument("operation", metavar="STEP|PART")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, operation: str, json_: bool) -> None:
     """Show what would go stale if a step or a part of code changed, with the recorded cost of running it again.
 

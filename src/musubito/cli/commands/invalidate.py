@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
+from musubito.cli.context import CommandContext, confirm, json_option
 from musubito.cli.formatting import clean, short, times
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.suggestions import suggestion
@@ -33,7 +33,6 @@ class Target(NamedTuple):
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, what: str, yes: bool, json_: bool) -> None:
     """Never again replay the results of a step, or of one call.
 

@@ -17,7 +17,6 @@ from musubito.cli.context import (
     as_json,
     json_option,
     no_inputs_option,
-    prints_errors,
     without_error_texts,
 )
 from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
@@ -66,7 +65,6 @@ class Line(NamedTuple):
 @json_option
 @no_inputs_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, what: str, up: bool, depth: int, json_: bool, no_inputs: bool) -> None:
     """Show what is upstream of a call, or with --down what is downstream of it.
 

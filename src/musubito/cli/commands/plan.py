@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito import MusubitoError, use_musubito_engine
-from musubito.cli.context import CommandContext, CommandError, as_json, json_option, prints_errors
+from musubito.cli.context import CommandContext, CommandError, as_json, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line
 from musubito.cli.number_tables import print_table
@@ -51,7 +51,6 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 @click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
     """Show what calling TARGET would replay and what it would run.
 

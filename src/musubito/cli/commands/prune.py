@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.blob_option import not_found
-from musubito.cli.context import CommandContext, confirm, json_option, prints_errors
+from musubito.cli.context import CommandContext, confirm, json_option
 from musubito.cli.formatting import counted, size, times, when
 from musubito.lineage.blobs import blobs
 from musubito.lineage.prune import (
@@ -72,7 +72,6 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(
     context: CommandContext,
     older_than: float | None,

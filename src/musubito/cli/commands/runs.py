@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from musubito.cli.context import CommandContext, json_option, no_runs_text, prints_errors
+from musubito.cli.context import CommandContext, json_option, no_runs_text
 from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.cli.table_layout import GAP, fitted
 from musubito.lineage import RunSummary
@@ -18,7 +18,6 @@ __all__ = ["command"]
 @click.option("--name", help="Only those of this name.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, limit: int, name: str | None, json_: bool) -> None:
     """List the newest runs, newest first.
 

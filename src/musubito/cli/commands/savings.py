@@ -9,7 +9,7 @@ from typing import Final, get_args
 import click
 from rich.console import Console
 
-from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text, prints_errors
+from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line, short, times
 from musubito.cli.number_tables import print_table
@@ -43,7 +43,6 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | 
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, by: By, since: float | None, limit: int, json_: bool) -> None:
     """Show what was spent, and what replays saved.
 

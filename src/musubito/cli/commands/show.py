@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from musubito.cli.call_tree import calls_table, lines, without_routers
-from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option, prints_errors
+from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option
 from musubito.cli.follow import follow
 from musubito.cli.formatting import (
     clean,
@@ -65,7 +65,6 @@ ERASED_BY: Final = "it was erased with 'musubito forget'"
 @json_option
 @no_inputs_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, what: str, live: bool, all_: bool, json_: bool, no_inputs: bool) -> None:
     """Show one run with its calls, or one call with its input and output.
 

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, size, times
 from musubito.cli.number_tables import print_table
@@ -21,7 +21,6 @@ __all__ = ["command"]
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many steps are shown.")
 @json_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, limit: int, json_: bool) -> None:
     """Show what the store contains, and how each step did.
 

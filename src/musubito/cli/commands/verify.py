@@ -8,7 +8,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from musubito.cli.context import CommandContext, json_option, prints_errors
+from musubito.cli.context import CommandContext, json_option
 from musubito.cli.formatting import clean, counted, short, times
 from musubito.errors import StoreError
 from musubito.lineage.verify import Finding, verify
@@ -19,7 +19,6 @@ __all__ = ["command"]
 @click.command("verify", short_help="Check stored data against its checksums.", epilog="Example: musubito verify")
 @json_option
 @click.pass_context
-@prints_errors
 def command(ctx: click.Context, json_: bool) -> None:
     """Check every artifact, every stored input and every reference in the store.
 

@@ -15,7 +15,6 @@ from musubito.cli.context import (
     as_json,
     json_option,
     no_inputs_option,
-    prints_errors,
     without_error_texts,
 )
 from musubito.cli.formatting import clean, count, one_line, short, times, when
@@ -46,7 +45,6 @@ EXPLAINED: Final = 20
 @json_option
 @no_inputs_option
 @click.pass_obj
-@prints_errors
 def command(context: CommandContext, what: str, json_: bool, no_inputs: bool) -> None:
     """Show why a call ran, and what changed since the nearest earlier call of its step.
 
