@@ -46,11 +46,7 @@ def _is_time(value: float) -> bool:
     return 0 <= value <= _LATEST
 
 
-def _is_duration(value: float) -> bool:
-    return 0 <= value <= _MOST
-
-
-def _is_number(value: int) -> bool:
+def _is_number(value: float) -> bool:
     return 0 <= value <= _MOST
 
 
@@ -75,55 +71,25 @@ def _parsed(text: str) -> Any:
         return None
 
 
-_OUTCOMES: Final = ("ran", "replayed", "failed", "suspended", "cancelled")
 _HOLDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "_nodes.node_id": _is_id,
     "_nodes.reuse_key": _is_id,
     "_nodes.input_hash": _is_id,
     "_nodes.arguments": _holds_digests,
     "_nodes.step_type": _one_of(*(kind.value for kind in StepType)),
-    "_nodes.sample": _is_number,
     "_executions.reuse_key": _is_id,
     "_executions.cross_key": _is_id,
-    "_executions.sample": _is_number,
     "_executions.outcome": _one_of(0, 1),
     "_executions.invalid": _one_of(0, 1),
     "_executions.holds": lambda value: 0 <= value < 16,
-    "_executions.tokens": _is_number,
-    "_executions.duration_ms": _is_duration,
-    "_executions.saved_ms": _is_duration,
-    "_attempts.sample": _is_number,
     "_codes.untracked": _is_list_of_texts,
     "_codes.state": _is_list_of_texts,
-    "_runs.started_at": _is_time,
-    "_runs.finished_at": _is_time,
-    "_runs.pid": _is_number,
     "_calls.node": _is_id,
-    "_calls.call": _is_number,
-    "_calls.outcome": _one_of(*_OUTCOMES),
+    "_calls.outcome": _one_of("ran", "replayed", "failed", "suspended", "cancelled"),
     "_calls.reason": _one_of(*(reason.name for reason in ReplayReason)),
-    "_calls.at": _is_time,
-    "_calls.duration_ms": _is_duration,
-    "_calls.saved_ms": _is_duration,
-    "_calls.saved_tokens": _is_number,
-    "_calls.tokens": _is_number,
-    "_executions.started_at": _is_time,
-    "_artifacts.size": _is_number,
-    "_artifacts.created_at": _is_time,
-    "_usage.input_tokens": _is_number,
-    "_usage.output_tokens": _is_number,
-    "_usage.total_input_tokens": _is_number,
-    "_usage.total_output_tokens": _is_number,
-    "_parts.items": _is_number,
-    "_effects.attempt": _is_number,
-    "_effects.settled": _is_number,
     "_effects.outcome": _one_of("done", "failed", "unknown", "withdrawn"),
-    "_effects.intent_at": _is_time,
-    "_effects.outcome_at": _is_time,
-    "_leases.pid": _is_number,
-    "_leases.started_at": _is_time,
 }
-"""The check that the values of a column have to pass, besides their type."""
+"""The check that the values of a column have to pass, besides their type. See `_check_of` for all other columns."""
 
 
 class _Column(NamedTuple):
@@ -183,4 +149,11 @@ def _tables() -> dict[str, list[_Column]]:
 def _columns(connection: sqlite3.Connection, table: str) -> Iterable[_Column]:
     for _, name, kind, not_null, _, key in connection.execute(f"PRAGMA table_info({table})"):
         if name not in _BODIES:
-            yield _Column(name, _TYPES[kind], not not_null and not key, _HOLDS.get(f"{table}.{name}"))
+            holds = _HOLDS.get(f"{table}.{name}", _check_of(kind, name))
+            yield _Column(name, _TYPES[kind], not not_null and not key, holds)
+
+
+def _check_of(kind: str, name: str) -> Callable[[Any], bool] | None:
+    if kind == "INTEGER" or name.endswith("_ms"):
+        return _is_number
+    return _is_time if kind == "REAL" and name.endswith("at") else None
