@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from rich.table import Table
 from rich.text import Text
 
 from musubito.cli.formatting import MARKS, clean, count, duration, short_ids, token_count
-from musubito.cli.table_layout import GAP, Fitted, Name, fitted
+from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
 
@@ -77,13 +76,7 @@ def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:
 
     If there is no room, only the name of the operation is shortened.
     """
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    for justify in ("right", "left", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    for line in tree_lines:
-        table.add_row(*_cells(line))
-    return fitted(table, width)
+    return table_of([""] * 6, [_cells(line) for line in tree_lines], width, texts=(2, 4, 5))
 
 
 def _cells(line: Line) -> tuple[Name | Text | str, ...]:

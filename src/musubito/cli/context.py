@@ -72,7 +72,7 @@ class Screen(Console):
     """A console that cuts no wide line, and whose reader may be gone."""
 
     def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
-        """Print without cropping; see `columns.fitted`."""
+        """Print without cropping; see `table_layout.table_of`."""
         super().print(*objects, crop=crop, **options)
 
     def on_broken_pipe(self) -> NoReturn:

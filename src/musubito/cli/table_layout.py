@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["GAP", "Fitted", "Name", "broken", "fitted"]
+__all__ = ["Fitted", "Name", "broken", "table_of"]
 
 GAP = 2
 """Blanks between two columns of a table."""
@@ -80,7 +80,30 @@ class Fitted:
             yield Segment.line()
 
 
-def fitted(table: Table, width: int, cut: int = 0) -> Fitted:
+def table_of(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str | Text | Name]],
+    width: int,
+    *,
+    name: int = 0,
+    texts: Collection[int] = (),
+    total: bool = False,
+) -> Fitted:
+    """Return rows of short texts as a table. Titles that are all empty are not shown.
+
+    If there is no room, only column `name` is shortened. Column `name` and the columns `texts` are aligned to the left,
+    all others to the right. With `total`, the last row is the sum of the others.
+    """
+    table = Table(box=None, pad_edge=False, show_header=any(titles), padding=(0, GAP, 0, 0))
+    for place, title in enumerate(titles):
+        left = place == name or place in texts
+        table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+    for place, row in enumerate(rows, 1):
+        table.add_row(*row, style="bold" if total and place == len(rows) else None)
+    return _fitted(table, width, name)
+
+
+def _fitted(table: Table, width: int, cut: int) -> Fitted:
     """Shorten the texts of column `cut` so that all others are whole, and return the table.
 
     If too little of them would be left, columns are one blank apart. If that is not enough, the table becomes wider

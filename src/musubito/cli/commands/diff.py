@@ -12,8 +12,7 @@ from rich.text import Text
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import worth
 from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, short, times, when
-from musubito.cli.number_tables import print_table
-from musubito.cli.table_layout import Name
+from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.model import ReplayReason
@@ -77,7 +76,7 @@ def _print_runs(console: Console, *runs: RunSummary) -> None:
         columns += ["cost", "cost saved"]
         for row, run in zip(rows, runs, strict=True):
             row += [worth(run.spent), worth(run.saved)]
-    print_table(console, columns, rows, name=1, texts=(0, 2))
+    console.print(table_of(columns, rows, console.width, name=1, texts=(0, 2)))
 
 
 def _print_calls(console: Console, comparison: RunDiff) -> None:
@@ -94,7 +93,7 @@ def _print_calls(console: Console, comparison: RunDiff) -> None:
         many = f"× {number:,}" if number > 1 else ""
         rows.append((Text(mark, style=colour), Name(operation), many, before, after, output, shown_reason))
     columns = ("", "step", "", "before", "after", "output", "why")
-    print_table(console, columns, rows, name=1, texts=(0, 2, 3, 4, 5, 6))
+    console.print(table_of(columns, rows, console.width, name=1, texts=(0, 2, 3, 4, 5, 6)))
 
 
 def _why(call: CallDiff) -> str:

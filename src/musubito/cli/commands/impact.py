@@ -8,8 +8,7 @@ from rich.console import Console
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, times
-from musubito.cli.number_tables import print_table
-from musubito.cli.table_layout import Name
+from musubito.cli.table_layout import Name, table_of
 from musubito.lineage.impact import Impact, impact
 
 __all__ = ["command"]
@@ -57,4 +56,4 @@ def _print(console: Console, report: Impact) -> None:
         name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
         time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
         rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))
-    print_table(console, ("step", "results", "time", "cost"), rows, total=True)
+    console.print(table_of(("step", "results", "time", "cost"), rows, console.width, total=True))

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from musubito.cli.context import (
@@ -20,7 +19,7 @@ from musubito.cli.context import (
     without_error_texts,
 )
 from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
-from musubito.cli.table_layout import GAP, Name, fitted
+from musubito.cli.table_layout import Name, table_of
 from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import NodeReport, RunReport
@@ -89,8 +88,8 @@ def command(context: CommandContext, what: str, up: bool, depth: int, json_: boo
     links = lineage.rows("links_above" if up else "links_below", id=number)
     numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    table = _table(context, list(_lines(number, links, nodes, depth)), up=up)
-    context.console.print(fitted(table, context.console.width))
+    rows = [_cells(context, line, up=up) for line in _lines(number, links, nodes, depth)]
+    context.console.print(table_of([""] * 5, rows, context.console.width, texts=(1, 4)))
     others = len(nodes) - 1
     click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
     if origins is not None:
@@ -131,33 +130,25 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
     return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
 
 
-def _table(context: CommandContext, lines: list[Line], *, up: bool) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    for justify in ("left", "right", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    for line in lines:
-        first = line.nodes[0]
-        many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
-        operation = clean(first.operation or "(of another store)")
-        executions = [
-            done for node in line.nodes if (done := node.execution or context.lineage.attempt(node)) is not None
-        ]
-        used = sum(done.cost.total_tokens for done in executions)
-        fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
-        marks = [
-            ("called" if up else "caller") if line.kind == "call" else "",
-            "" if fine else first.status.value.lower(),
-            line.note,
-        ]
-        table.add_row(
-            Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
-            Text(", ".join(filter(None, marks)), style="cyan"),
-            duration(sum(execution.duration_ms for execution in executions)) if executions else "",
-            f"{token_count(used)} tok" if used else "",
-            Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
-        )
-    return table
+def _cells(context: CommandContext, line: Line, *, up: bool) -> tuple[Name | Text | str, ...]:
+    first = line.nodes[0]
+    many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
+    operation = clean(first.operation or "(of another store)")
+    executions = [done for node in line.nodes if (done := node.execution or context.lineage.attempt(node)) is not None]
+    used = sum(done.cost.total_tokens for done in executions)
+    fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
+    marks = [
+        ("called" if up else "caller") if line.kind == "call" else "",
+        "" if fine else first.status.value.lower(),
+        line.note,
+    ]
+    return (
+        Name(operation, before=Text(line.lead, style="dim", end=""), after=many, style="not dim"),
+        Text(", ".join(filter(None, marks)), style="cyan"),
+        duration(sum(execution.duration_ms for execution in executions)) if executions else "",
+        f"{token_count(used)} tok" if used else "",
+        Text(short_ids([node.node_id for node in line.nodes]), style="dim"),
+    )
 
 
 def _print_origins(context: CommandContext, origins: Provenance, *, contents: bool) -> None:

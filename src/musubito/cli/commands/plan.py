@@ -23,8 +23,7 @@ from musubito import MusubitoError, use_musubito_engine
 from musubito.cli.context import CommandContext, CommandError, as_json, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line
-from musubito.cli.number_tables import print_table
-from musubito.cli.table_layout import Name
+from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import Cost, Plan, PlanLine, plan
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
@@ -243,7 +242,7 @@ def _print(console: Console, target: str, result: Plan) -> None:
     click.echo()
     rows = [_row(line, number, console.width) for line, number in _together(result.lines)]
     if rows:
-        print_table(console, ("", "step", "takes", "cost", "why"), rows, name=4, texts=(0, 1))
+        console.print(table_of(("", "step", "takes", "cost", "why"), rows, console.width, name=4, texts=(0, 1)))
         click.echo()
     unknown = [line for line in top if line.outcome == UNKNOWN]
     # The cost of an outer step includes inner ones, which may be replayed. Unknown calls may add to it.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import click
-from rich.table import Table
 
 from musubito.cli.context import CommandContext, json_option, no_runs_text
 from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
-from musubito.cli.table_layout import GAP, fitted
+from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
 
 __all__ = ["command"]
@@ -30,22 +29,17 @@ def command(context: CommandContext, limit: int, name: str | None, json_: bool) 
     elif not runs:
         context.print_text(no_runs_text(context) if name is None else f"No run is called {name!r}.")
     else:
-        context.console.print(fitted(_table(runs, wide=context.console.width >= WIDE), context.console.width, cut=1))
+        context.console.print(_table(runs, context.console.width))
 
 
-def _table(runs: list[RunSummary], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-    table.add_column("run", no_wrap=True)
-    # Only the name may be cut: other cells would be wrong without their ends.
-    table.add_column("name", no_wrap=True, overflow="ellipsis")
-    table.add_column("started", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    for title in (
+def _table(runs: list[RunSummary], width: int) -> Fitted:
+    wide = width >= WIDE
+    titles = (
         ("ran", "hits", "failed", "spent", "tokens", "time saved", "tokens saved")
         if wide
         else ("hits", "spent", "tokens", "time saved")
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
+    )
+    rows = []
     for run in runs:
         numbers = (
             (
@@ -66,5 +60,5 @@ def _table(runs: list[RunSummary], *, wide: bool) -> Table:
             )
         )
         started = when(run.started_at) if wide else lately(run.started_at)
-        table.add_row(short(run.run_id), one_line(run.name or ""), started, run.status, *numbers)
-    return table
+        rows.append((short(run.run_id), one_line(run.name or ""), started, run.status, *numbers))
+    return table_of(("run", "name", "started", "status", *titles), rows, width, name=1, texts=(0, 2, 3))

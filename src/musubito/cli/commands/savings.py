@@ -12,8 +12,7 @@ from rich.console import Console
 from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, duration, one_line, short, times
-from musubito.cli.number_tables import print_table
-from musubito.cli.table_layout import Name
+from musubito.cli.table_layout import Name, table_of
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 __all__ = ["command"]
@@ -102,7 +101,7 @@ def _print(console: Console, report: Savings, limit: int) -> None:
         costs = (worth(row.spent), worth(row.saved)) if priced else ()
         # A `Name` is cut at its beginning, where a run has its id.
         rows.append((key if report.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
-    print_table(console, columns, rows, total=True)
+    console.print(table_of(columns, rows, console.width, total=True))
 
 
 def _key(by: By, row: SavingsRow) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.cost_format import unpriced_note, worth
 from musubito.cli.formatting import clean, count, duration, size, times
-from musubito.cli.number_tables import print_table
-from musubito.cli.table_layout import Name
+from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.lineage import Cost
 from musubito.lineage.store_stats import StepStatistics, StoreStatistics, statistics
 
@@ -31,7 +29,7 @@ def command(context: CommandContext, limit: int, json_: bool) -> None:
     if json_:
         context.json(report)
         return
-    context.console.print(_counts(report))
+    context.console.print(_counts(report, context.console.width))
     if not report.operations:
         return
     click.echo()
@@ -43,12 +41,8 @@ def command(context: CommandContext, limit: int, json_: bool) -> None:
         context.console.print(note)
 
 
-def _counts(report: StoreStatistics) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
-    for name, number, more in (
+def _counts(report: StoreStatistics, width: int) -> Fitted:
+    counts = (
         ("runs", report.runs, ""),
         ("calls", report.calls, ""),
         ("step results", report.nodes, ""),
@@ -58,9 +52,8 @@ def _counts(report: StoreStatistics) -> Table:
         ("inputs", report.inputs.count, size(report.inputs.bytes)),
         ("shared parts of inputs", report.parts.count, size(report.parts.bytes)),
         ("texts of code", report.code.count, size(report.code.bytes)),
-    ):
-        table.add_row(name, count(number), more)
-    return table
+    )
+    return table_of([""] * 3, [(name, count(number), more) for name, number, more in counts], width, texts=(2,))
 
 
 def _print(console: Console, operations: tuple[StepStatistics, ...]) -> None:
@@ -78,4 +71,5 @@ def _print(console: Console, operations: tuple[StepStatistics, ...]) -> None:
         )
         for operation in operations
     ]
-    print_table(console, ("step", "ran", "failed", "replayed", "hits", "mean", "last", "used"), rows)
+    titles = ("step", "ran", "failed", "replayed", "hits", "mean", "last", "used")
+    console.print(table_of(titles, rows, console.width))
