@@ -25,7 +25,7 @@ from musubito.store.changes import (
 from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "tidy", "without_contents"]
+__all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "set_invalid", "tidy", "without_contents"]
 
 AT_ONCE: Final = 10_000
 """Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
@@ -59,8 +59,9 @@ def forget(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[Forgott
             yield None
         size += db.rows("size_of_executions", batch)[0][0]
         db.rows("forget_executions", {"forgotten": FORGOTTEN, **batch})
-        for query in ("forget_reads", "set_callers_invalid", "set_replaced_invalid"):
-            db.rows(query, batch)
+        db.rows("forget_reads", batch)
+        for query in ("callers", "replaced"):
+            set_invalid(db, db.rows(query, batch))
     if piece:
         yield None
     db.rows("mark_stale_below_invalid", {})
@@ -73,6 +74,12 @@ def forget(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[Forgott
     erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
     gone = [(name, digest) for _, name, digest in artifacts]
     yield Forgotten(len(set(named)), len(erased), size + _sum(artifacts) + _sum(erased), gone)
+
+
+def set_invalid(db: SqlSession, executions: Sequence[tuple[int]]) -> None:
+    """Set INVALID on executions and on all that called them."""
+    if executions:
+        db.rows("set_invalid", {"executions": json.dumps([execution for (execution,) in executions])})
 
 
 def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:

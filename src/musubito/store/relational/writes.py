@@ -144,35 +144,21 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
                 "created_at": change.started_at,
             },
         )
-    db.rows(
-        "add_execution",
-        {
-            "execution": execution,
-            "node": number,
-            "reuse": place.keys.reuse,
-            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
-            "pool": change.pool,
-            "sample": place.sample,
-            "outcome": Outcome.SUCCEEDED,
-            "started_at": change.started_at,
-            "duration_ms": change.duration_ms,
-            "artifact": artifact,
-            "payload": change.payload if inline else None,
-            "error": None,
-            "valid_from": change.valid_from,
-            "valid_until": change.valid_until,
-            "not_replayable": change.not_replayable,
-            "invalid": int(invalid),
-            "holds": change.holds,
-            "tokens": tokens_of(change.usage),
-            "saved_ms": change.saved_ms,
-            "codec": change.codec,
-        },
-    )
-    called = _add_uses(db, execution, change.uses)
-    if retired:
-        prune.revive(db, called)
-    _add_usage(db, execution, change.usage)
+    row = {
+        "execution": execution,
+        "node": number,
+        "outcome": Outcome.SUCCEEDED,
+        "artifact": artifact,
+        "payload": change.payload if inline else None,
+        "error": None,
+        "valid_from": change.valid_from,
+        "valid_until": change.valid_until,
+        "not_replayable": change.not_replayable,
+        "invalid": int(invalid),
+        "holds": change.holds,
+        "codec": change.codec,
+    }
+    _add_execution(db, change, row, retired=retired)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
     for attempt in change.attempts:
@@ -212,43 +198,45 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
     numbers.code(db, place.code)
-    db.rows(
-        "add_execution",
-        {
-            "execution": execution,
-            "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
-            "reuse": place.keys.reuse,
-            "cross": _none_if_same(place.keys.cross, place.keys.reuse),
-            "pool": change.pool,
-            "sample": place.sample,
-            "outcome": Outcome.FAILED,
-            "started_at": change.started_at,
-            "duration_ms": change.duration_ms,
-            "artifact": None,
-            "payload": None,
-            "error": change.error,
-            "valid_from": None,
-            "valid_until": None,
-            "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else ReplayReason.FAILED.sentence,
-            "invalid": int(by_hand == FORGOTTEN),
-            "holds": ExecutionFlags.NOTHING,
-            "tokens": tokens_of(change.usage),
-            "saved_ms": change.saved_ms,
-            "codec": "msgpack",
-        },
-    )
-    called = _add_uses(db, execution, change.uses)
-    if retired:
-        prune.revive(db, called)
-    _add_usage(db, execution, change.usage)
+    row = {
+        "execution": execution,
+        "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
+        "outcome": Outcome.FAILED,
+        "artifact": None,
+        "payload": None,
+        "error": change.error,
+        "valid_from": None,
+        "valid_until": None,
+        "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else ReplayReason.FAILED.sentence,
+        "invalid": int(by_hand == FORGOTTEN),
+        "holds": ExecutionFlags.NOTHING,
+        "codec": "msgpack",
+    }
+    _add_execution(db, change, row, retired=retired)
     _end(db, numbers, change, execution)
     forgotten = _is_forgotten(numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
 
 
-def _add_usage(db: SqlSession, execution: int, usage: Sequence[Used]) -> None:
-    for used in usage:
-        db.rows("add_usage", {"execution": execution, **used._asdict()})
+def _add_execution(db: SqlSession, change: Commit | CommitFailure, row: dict[str, Any], *, retired: int) -> None:
+    """Add an execution, with the executions and the tokens that it used. `retired`: any of these may be retired."""
+    keys = change.place.keys
+    row |= {
+        "reuse": keys.reuse,
+        "cross": _none_if_same(keys.cross, keys.reuse),
+        "pool": change.pool,
+        "sample": change.place.sample,
+        "started_at": change.started_at,
+        "duration_ms": change.duration_ms,
+        "tokens": tokens_of(change.usage),
+        "saved_ms": change.saved_ms,
+    }
+    db.rows("add_execution", row)
+    called = _add_uses(db, row["execution"], change.uses)
+    if retired:
+        prune.revive(db, called)
+    for used in change.usage:
+        db.rows("add_usage", {"execution": row["execution"], **used._asdict()})
 
 
 def tokens_of(usage: Sequence[Used]) -> int | None:
@@ -470,8 +458,7 @@ def _invalidate_callers_of_others(
 ) -> None:
     """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
     params = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
-    for (caller,) in db.rows("callers_of_others", params):
-        db.rows("set_invalid", {"execution": caller})
+    prune.set_invalid(db, db.rows("callers_of_others", params))
 
 
 def _answer_at(db: SqlSession, place: NodeSpec, node: _Node, execution: int, artifact: bytes | None) -> None:
@@ -530,8 +517,9 @@ def _invalidate(db: SqlSession, numbers: IdCache, change: Invalidate) -> Iterato
     for piece, batch in enumerate(prune.in_pieces(named)):
         if piece:
             yield None
-        for query in ("set_invalid_by_hand", "effects_may_run_again", "set_callers_invalid"):
+        for query in ("set_invalid_by_hand", "effects_may_run_again"):
             db.rows(query, batch)
+        prune.set_invalid(db, db.rows("callers", batch))
     db.rows("mark_stale_below_invalid", {})
     yield len(named)
 

@@ -20,9 +20,9 @@ SELECT u.execution FROM _uses u JOIN _executions x ON x.id = u.called
 WHERE u.asked = :reuse AND u.asked <> x'' AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
 
 -- name: set_invalid
--- An execution and all that called it, directly or through others, become INVALID; external effects stand.
+-- These executions and all that called them, directly or through others, become INVALID; external effects stand.
 WITH RECURSIVE outward (id) AS (
-  SELECT id FROM _executions WHERE id = :execution AND holds & 8 = 0
+  SELECT id FROM _executions WHERE id IN (SELECT value FROM json_each(:executions)) AND holds & 8 = 0
   UNION
   SELECT u.execution FROM outward o
   JOIN _uses u ON u.called = o.id
@@ -35,18 +35,9 @@ UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND inva
 -- These executions become INVALID, whatever they are.
 UPDATE _executions SET invalid = 1 WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0;
 
--- name: set_callers_invalid
--- All that called one of these executions, directly or through others, becomes INVALID; external effects stand.
-WITH RECURSIVE outward (id) AS (
-  SELECT u.execution FROM _uses u JOIN _executions e ON e.id = u.execution
-  WHERE u.called IN (SELECT value FROM json_each(:executions)) AND e.holds & 8 = 0
-  UNION
-  SELECT u.execution FROM outward o
-  JOIN _uses u ON u.called = o.id
-  JOIN _executions e ON e.id = u.execution
-  WHERE e.holds & 8 = 0
-)
-UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+-- name: callers
+-- The executions that called one of these.
+SELECT DISTINCT execution FROM _uses WHERE called IN (SELECT value FROM json_each(:executions));
 
 -- name: mark_stale
 -- All nodes below a node along data edges become STALE.
@@ -98,20 +89,11 @@ WHERE :across OR EXISTS (
 SELECT 1 FROM _invalidations
 WHERE id > :since AND asked = :asked AND (artifact IS NULL OR artifact IS NOT :artifact) LIMIT 1;
 
--- name: set_replaced_invalid
--- What one of these executions, which are gone, had replaced becomes INVALID, and all that called it: it would answer in
--- their place.
-WITH RECURSIVE outward (id) AS (
-  SELECT x.id FROM _executions f JOIN _executions x ON x.reuse_key = f.reuse_key AND x.id < f.id
-  WHERE f.id IN (SELECT value FROM json_each(:executions)) AND x.invalid = 0 AND x.holds & 8 = 0
-    AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact)
-  UNION
-  SELECT u.execution FROM outward o
-  JOIN _uses u ON u.called = o.id
-  JOIN _executions e ON e.id = u.execution
-  WHERE e.holds & 8 = 0
-)
-UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
+-- name: replaced
+-- What one of these executions, which are gone, had replaced: it would answer in their place.
+SELECT DISTINCT x.id FROM _executions f JOIN _executions x ON x.reuse_key = f.reuse_key AND x.id < f.id
+WHERE f.id IN (SELECT value FROM json_each(:executions)) AND x.invalid = 0
+  AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact);
 
 -- name: invalidated_nodes
 -- Those nodes that were invalidated by hand: what runs there just now goes by that.
