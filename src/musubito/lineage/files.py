@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-__all__ = ["ChangedFile", "FileRead", "changed_files", "changed_reads", "files_read"]
+__all__ = ["ChangedFile", "FileRead", "changed_reads", "files_read"]
 
 KINDS: Final = (FILE, FOLDER)
 """The kinds of reads that are returned.
@@ -61,67 +61,41 @@ class ChangedFile:
 
 def files_read(lineage: Lineage, nodes: Iterable[NodeReport]) -> tuple[FileRead, ...]:
     """Return the files and folders that the executions at these nodes read, each once."""
-    files: dict[FileRead, None] = {}
+    files: set[FileRead] = set()
     for node in nodes:
         if node.execution is not None:
             reads = _reads(lineage, node.namespace, node.execution.number)
-            files.update(dict.fromkeys(FileRead(read.kind, read.key, read.digest is None) for read in reads))
+            files |= {FileRead(read.kind, read.key, read.digest is None) for read in reads if read.kind in KINDS}
     return tuple(sorted(files, key=lambda file: (file.path, file.kind, file.absent)))
 
 
-def changed_files(lineage: Lineage, node: NodeReport) -> tuple[ChangedFile, ...]:
-    """Return the files and folders that a node's execution found changed.
+def changed_reads(lineage: Lineage, node: NodeReport) -> tuple[tuple[ChangedFile, ...], tuple[str, ...]]:
+    """Return the files and folders that a node's execution found changed, and the names of its other changed reads.
 
-    The reads are compared with those of the newest earlier execution that had the same reuse key and outcome.
+    The reads are compared with those of the newest earlier execution that had the same reuse key and outcome. A name is
+    the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable (`$.store`).
     """
-    before, after = (_by_path(reads) for reads in _before_and_after(lineage, node, _is_of_file))
-    changed: list[ChangedFile] = []
+    own = node.execution
+    ((earlier,),) = ((None,),) if own is None else lineage.rows("execution_before", execution=own.number)
+    if own is None or earlier is None:
+        return (), ()
+    before, after = (_by_path(_reads(lineage, node.namespace, execution)) for execution in (earlier, own.number))
+    files: list[ChangedFile] = []
+    names: set[str] = set()
     for kind, path in sorted(before.keys() | after.keys(), key=lambda kind_and_path: kind_and_path[::-1]):
-        was, now = before[kind, path], after[kind, path]
-        if was == now or not (was or now):
-            continue
-        change = "added" if not was else "gone" if not now else "changed"
-        diff = "" if kind == FOLDER else _diff(lineage, node.namespace, path, was, now)
-        changed.append(ChangedFile(kind, path, change, diff))
-    return tuple(changed)
+        was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
+        if kind in KINDS and was != now:
+            change = "added" if not was else "gone" if not now else "changed"
+            diff = "" if kind == FOLDER else _diff(lineage, node.namespace, path, was, now)
+            files.append(ChangedFile(kind, path, change, diff))
+        elif kind not in KINDS_OF_FILES and was != now and (kind, path) in before and (kind, path) in after:
+            names.add(f"$.{path if NAME.fullmatch(path) else kind}")
+    return tuple(files), tuple(sorted(names))
 
 
-def changed_reads(lineage: Lineage, node: NodeReport) -> tuple[str, ...]:
-    """Return the names of other reads that a node's execution found changed, compared as `changed_files` does.
-
-    A name is the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable (`$.store`).
-    """
-    before, after = (_by_path(reads) for reads in _before_and_after(lineage, node, _is_named))
-    changed = (name for name in before.keys() & after.keys() if before[name] != after[name])
-    return tuple(sorted({f"$.{key if NAME.fullmatch(key) else kind}" for kind, key in changed}))
-
-
-def _is_of_file(kind: str) -> bool:
-    return kind in KINDS
-
-
-def _is_named(kind: str) -> bool:
-    return kind not in KINDS_OF_FILES and kind not in UNREPEATABLE
-
-
-def _before_and_after(
-    lineage: Lineage, node: NodeReport, wanted: Callable[[str], bool]
-) -> tuple[list[ExternalRead], list[ExternalRead]]:
-    """Return the reads of the execution before the node's own, and of its own; none without an earlier one."""
-    if node.execution is None:
-        return [], []
-    ((earlier,),) = lineage.rows("execution_before", execution=node.execution.number) or ((None,),)
-    if earlier is None:
-        return [], []
-    number = node.execution.number
-    return _reads(lineage, node.namespace, earlier, wanted), _reads(lineage, node.namespace, number, wanted)
-
-
-def _reads(
-    lineage: Lineage, namespace: str, execution: int, wanted: Callable[[str], bool] = _is_of_file
-) -> list[ExternalRead]:
+def _reads(lineage: Lineage, namespace: str, execution: int) -> list[ExternalRead]:
     rows = lineage.rows("reads", execution=execution)
-    reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if wanted(kind)]
+    reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if kind not in UNREPEATABLE]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
     except ArtifactUnreadable:

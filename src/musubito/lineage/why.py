@@ -12,7 +12,7 @@ from typing import Any, Final
 from musubito.engine.explain import why_missing
 from musubito.engine.nearest import COMPARED, Earlier, changed_names, reasons
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.files import ChangedFile, changed_files, changed_reads
+from musubito.lineage.files import ChangedFile, changed_reads
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
@@ -103,7 +103,7 @@ def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None
     reason, began = recorded or _recorded_reason(lineage, this)
     stored = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
     never = None if stored is None else never_replayed(stored)
-    files, reads = changed_files(lineage, this), changed_reads(lineage, this)
+    files, reads = changed_reads(lineage, this)
     numbers, calls = _calls(lineage, number, bytes.fromhex(this.node_id))
     call, *earlier = calls
     if never is not None and never.reason in UNIDENTIFIED:
