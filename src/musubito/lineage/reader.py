@@ -152,17 +152,9 @@ class Lineage:
             raise LineageError(f"several runs begin with {first} and have this number; give the whole id")
         return runs[0] if runs else None
 
-    def _parts(self, run: bytes) -> list[tuple[bytes, int | None, bool]]:
-        """Return a run and the runs inside it, each with its place.
-
-        The place is the call of the outer run in which the inner run began. A flag tells whether the time of a call
-        around the inner run includes the time of that run.
-        """
-        return [(binary(part), call, bool(inside)) for part, call, inside in self.rows("parts_of_run", run=run)]
-
     def _summary(self, run: bytes) -> RunSummary:
         recorded = self.rows("run", run=run)
-        parts = self._parts(run)
+        parts = self.rows("parts_of_run", run=run)
         totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
         used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
         calls = replayed = ran = failed = 0
@@ -209,23 +201,21 @@ class Lineage:
 
     def _calls(self, run: bytes) -> tuple[CallReport, ...]:
         """Return the calls of a run and of the runs inside it, numbered from 1 through all of them."""
-        parts = self._parts(run)
+        parts = self.rows("parts_of_run", run=run)
         rows = self.ask(*(("calls_of_run", {"run": part}) for part, *_ in parts))
-        began = {part: self.rows("run", run=part)[0][6] if part != run else None for part, *_ in parts}
-        numbers: dict[tuple[bytes, int], int] = {}
-        placed_rows: list[tuple[bytes, int | None, Row]] = []
-        for (part, within, _), lines in zip(parts, rows, strict=True):
+        numbers: dict[tuple[bytes, int | None], int] = {}
+        placed_rows: list[tuple[bytes, tuple[bytes, int | None], Row]] = []
+        for (part, outer_run, outer_call, _), lines in zip(parts, rows, strict=True):
             for row in lines:
-                numbers[part, row[1]] = len(numbers) + 1
-                placed_rows.append((part, within, row))
+                numbers[binary(part), row[1]] = len(numbers) + 1
+                placed_rows.append((binary(part), (binary(outer_run), outer_call), row))
         calls: list[CallReport] = []
-        for part, within, row in placed_rows:
+        for part, outer, row in placed_rows:
             _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row
-            outer = began[part]
             # An outer call has a lower number. A damaged row might put a call inside itself: readers would never end.
             above = numbers.get((part, parent)) if parent is not None and parent < call else None
-            if above is None and within is not None and outer is not None:
-                above = numbers.get((outer, within))
+            if above is None:
+                above = numbers.get(outer)
             duration_ms, saved_ms, saved_tokens, tokens = costs
             calls.append(
                 CallReport(

@@ -23,17 +23,17 @@ ORDER BY c.at DESC LIMIT :limit;
 SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
 
 -- name: parts_of_run
--- A run and all that are parts of it, each with the call of the one around it in which it began, and whether a call
--- that has a line is around it: that one has its time. The line of a call is written when it ends.
-WITH RECURSIVE tree (id, call, inside) AS (
-  VALUES (:run, CAST(NULL AS BIGINT), 0)
+-- A run and all that are parts of it, each with the run around it and the call of that one in which it began, and whether
+-- a call that has a line is around it: that one has its time. The line of a call is written when it ends.
+WITH RECURSIVE tree (id, outer_run, call, inside) AS (
+  VALUES (:run, x'', CAST(NULL AS BIGINT), 0)
   UNION
-  SELECT r.run_id, r.parent_call, CASE
+  SELECT r.run_id, r.parent, r.parent_call, CASE
       WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
     END
   FROM tree t JOIN _runs r ON r.parent = t.id
 )
-SELECT id, call, inside FROM tree;
+SELECT id, outer_run, call, inside FROM tree;
 
 -- name: calls_of_run
 -- The calls of one run, in the order in which they began.
