@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from musubito.lineage import blobs
@@ -280,15 +280,14 @@ def forget_namespace(lineage: Lineage, namespace: str) -> ForgetCounts:
     blobs.collect(lineage, namespace)
     pruned = writer.removed
     store: Any = lineage.engine.storage
-    return ForgetCounts(
-        forgotten.executions,
-        forgotten.inputs + pruned.inputs,
-        forgotten.parts + pruned.parts,
-        forgotten.size + pruned.size,
-        store.empty_log(),
-        pruned.nodes,
-        pruned.runs,
-        forgotten.elsewhere,
+    return replace(
+        forgotten,
+        inputs=forgotten.inputs + pruned.inputs,
+        parts=forgotten.parts + pruned.parts,
+        size=forgotten.size + pruned.size,
+        erased=store.empty_log(),
+        nodes=pruned.nodes,
+        runs=pruned.runs,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
@@ -42,16 +42,11 @@ class Unreplayed:
     cost: Cost
 
 
-class _OperationName(NamedTuple):
-    namespace: str
-    operation: str
-
-
 @reports_damage
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions that are never replayed, the most expensive first."""
     refused = _refused(lineage)
-    names = {_OperationName(entry.namespace, entry.operation) for entry in refused}
+    names = {(entry.namespace, entry.operation) for entry in refused}
     entries = [*refused, *_with_changing_input(lineage, names)]
     return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.milliseconds, entry.operation))
 
@@ -64,28 +59,30 @@ def _refused(lineage: Lineage) -> list[Unreplayed]:
     tokens: defaultdict[tuple[str, str, str], dict[str, Tokens]] = defaultdict(dict)
     for namespace, operation, says, model, tokens_in, tokens_out in usage:
         tokens[namespace, operation, says][model] = Tokens(tokens_in, tokens_out)
-    groups: defaultdict[tuple[_OperationName, str], list[tuple[NeverReplayed, int, Cost]]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, str], list[tuple[NeverReplayed, int, Cost]]] = defaultdict(list)
     for namespace, operation, says, count, milliseconds in rows:
         never = never_replayed(says)
         cost = Cost(milliseconds, tokens[namespace, operation, says])
-        groups[_OperationName(namespace, operation), never.group].append((never, count, cost))
+        groups[namespace, operation, never.group].append((never, count, cost))
     entries = []
-    for (name, _), members in groups.items():
+    for (namespace, operation, _), members in groups.items():
         newest = members[0][0]
         parts = tuple(dict.fromkeys(never.part for never, _, _ in members if never.part))
         executions, cost = sum(count for _, count, _ in members), sum((cost for _, _, cost in members), Cost())
-        entries.append(Unreplayed(*name, newest.reason, parts, newest.says, newest.remedy, executions, cost))
+        entries.append(
+            Unreplayed(namespace, operation, newest.reason, parts, newest.says, newest.remedy, executions, cost)
+        )
     return entries
 
 
-def _with_changing_input(lineage: Lineage, reported: set[_OperationName]) -> list[Unreplayed]:
+def _with_changing_input(lineage: Lineage, reported: set[tuple[str, str]]) -> list[Unreplayed]:
     """Return the operations that several runs called and never replayed, since each call differed."""
     rows, usage = lineage.ask(("without_replays", {"runs": RUNS}), ("usage_of_operations", {}))
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for number, model, tokens_in, tokens_out in usage:
         tokens[number][model] = Tokens(tokens_in, tokens_out)
     candidates = [
-        (Cost(milliseconds, tokens[number]), _OperationName(namespace, operation), node.hex(), count)
+        (Cost(milliseconds, tokens[number]), (namespace, operation), node.hex(), count)
         for number, namespace, operation, node, count, milliseconds in rows
         if (namespace, operation) not in reported
     ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -81,17 +81,8 @@ class PruneCounts:
 
     def plus(self, more: Pruned | PruneCounts) -> PruneCounts:
         """Return the sums of all counts."""
-        return PruneCounts(
-            self.executions + more.executions,
-            self.nodes + more.nodes,
-            self.runs + more.runs,
-            self.artifacts + more.artifacts,
-            self.inputs + more.inputs,
-            self.parts + more.parts,
-            self.size + more.size,
-            self.blobs + (more.blobs if isinstance(more, PruneCounts) else 0),
-            self.elsewhere + (more.elsewhere if isinstance(more, PruneCounts) else 0),
-        )
+        added = {field.name: getattr(more, field.name, 0) for field in fields(self)}
+        return PruneCounts(**{name: getattr(self, name) + number for name, number in added.items()})
 
 
 Watch = Callable[[PruneCounts], None]
