@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from musubito.lineage import Cost
-from musubito.lineage.reader import short_id
+from musubito.lineage.reader import short_id as short
 
 __all__ = [
     "MARKS",
@@ -37,11 +37,6 @@ WIDE: Final = 110
 """Columns of a terminal with room for whole dates and for all counts."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Matches characters that a terminal would obey."""
-
-
-def short(identity: str) -> str:
-    """Return an id in its short form, as commands accept it."""
-    return short_id(identity)
 
 
 def short_ids(identities: Collection[str]) -> str:

@@ -27,13 +27,12 @@ def grouped(things: Sequence[T], kind: Callable[[T], Hashable]) -> list[list[T]]
 
     If more than `ALIKE` are of one kind, they are one group in the place of the first.
     """
-    kinds = [kind(thing) for thing in things]
     alike: defaultdict[Hashable, list[T]] = defaultdict(list)
-    for thing, thing_kind in zip(things, kinds, strict=True):
-        alike[thing_kind].append(thing)
+    for thing in things:
+        alike[kind(thing)].append(thing)
     groups: list[list[T]] = []
-    for thing, thing_kind in zip(things, kinds, strict=True):
-        same = alike[thing_kind]
+    for thing in things:
+        same = alike[kind(thing)]
         if len(same) <= ALIKE:
             groups.append([thing])
         elif same[0] is thing:

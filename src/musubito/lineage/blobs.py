@@ -56,9 +56,13 @@ def _files(lineage: Lineage) -> tuple[tuple[BlobFile, ...], tuple[BlobFile, ...]
     store = lineage.engine.contents.blobs
     # Rows are read last: a blob that is written meanwhile has its row by then, or is young and is not removed.
     files = () if store is None else tuple(file for file in store.files() if is_named_as_blobs_are(file.name))
-    rows = lineage.rows("artifacts_elsewhere") if files else []
-    named = {blob_name(*row) for row in rows}
+    named = _named(lineage) if files else ()
     return files, tuple(file for file in files if file.name not in named)
+
+
+def _named(lineage: Lineage) -> set[str]:
+    """Return the names of the blobs that rows name."""
+    return {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
 
 
 def _is_old(file: BlobFile) -> bool:
@@ -71,7 +75,7 @@ def missing(lineage: Lineage) -> set[str]:
     A missing blob is lost, or lies in another place of blobs.
     """
     store = lineage.engine.contents.blobs
-    named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
+    named = _named(lineage)
     return named - {file.name for file in store.files()} if named and store is not None else named
 
 
@@ -81,7 +85,7 @@ def used(lineage: Lineage) -> int:
     All other blobs are removed when they are old enough.
     """
     store = lineage.engine.contents.blobs
-    named = {blob_name(*row) for row in lineage.rows("artifacts_elsewhere")}
+    named = _named(lineage)
     return 0 if store is None else sum(file.size for file in store.files() if file.name in named)
 
 

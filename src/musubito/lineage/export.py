@@ -147,7 +147,7 @@ _PLAIN: Final = re.compile(r"(?<=[A-Za-z0-9])[_.-]+(?=[A-Za-z0-9])|[A-Za-z0-9 /:
 def mermaid(graph: Graph) -> str:
     """Return a graph as a flowchart of Mermaid."""
     names = {node.node_id: f"n{number}" for number, node in enumerate(graph.nodes)}
-    lines = ["---", f"title: {_yaml(graph.title)}", "---", "flowchart TD"]
+    lines = ["---", f"title: {_quoted(graph.title)}", "---", "flowchart TD"]
     for node in graph.nodes:
         opening, closing = _SHAPES.get(node.outcome, ('["', '"]'))
         label = "<br/>".join(map(_mermaid, (node.operation or "external", node.says, short_id(node.node_id))))
@@ -173,17 +173,12 @@ def _entity(character: str) -> str:
     return f"#{ord(character)};" if character.isascii() else character
 
 
-def _yaml(text: str) -> str:
-    escaped = _one_line(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def dot(graph: Graph) -> str:
     """Return a graph in DOT, the language of Graphviz."""
     names = {node.node_id: f"n{number}" for number, node in enumerate(graph.nodes)}
-    lines = [f"digraph {_dot(graph.title)} {{", "  node [shape=box];"]
+    lines = [f"digraph {_quoted(graph.title)} {{", "  node [shape=box];"]
     for node in graph.nodes:
-        label = _dot(node.operation or "external", node.says, short_id(node.node_id))
+        label = _quoted(node.operation or "external", node.says, short_id(node.node_id))
         shape = {"replayed": "shape=box, style=rounded", "failed": "shape=hexagon"}.get(node.outcome, "shape=box")
         lines.append(f"  {names[node.node_id]} [label={label}, {shape}];")
     for edge in graph.edges:
@@ -192,7 +187,8 @@ def dot(graph: Graph) -> str:
     return "\n".join((*lines, "}")) + "\n"
 
 
-def _dot(*lines: str) -> str:
+def _quoted(*lines: str) -> str:
+    """Return lines as one text in quotation marks, as YAML and DOT write it."""
     escaped = (_one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
     return '"' + "\\n".join(escaped) + '"'
 

@@ -25,13 +25,12 @@ from musubito.store.changes import (
 )
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment, EffectQuery, PayloadOf
-from musubito.store.rows import CallDependency, EffectOutcome, ExecutionFlags, Ledger, NodeSpec, RunLine, Stored
-from musubito.testing.changes import claim, commit, digest, fail, found, holder, intent, parent, place, steady
+from musubito.store.rows import CallDependency, EffectOutcome, ExecutionFlags, NodeSpec, Stored
+from musubito.testing.changes import claim, commit, digest, found, holder, parent, place, steady
 
 __all__ = [
     "AN_EFFECT",
     "A_CALL",
-    "BEGINNING",
     "BELOW_ONE",
     "BELOW_TWO",
     "EFFECT",
@@ -63,14 +62,6 @@ BELOW_TWO = place("child", [parent(TWO, "same")])
 ELSEWHERE = place("child", [parent(ONE, "other")])
 """The node of BELOW_ONE, asked under another reuse key."""
 EFFECT = place("send")
-BEGINNING = [
-    commit(F, "x"),
-    fail(F),
-    intent("send", "me"),
-    Invalidate("default", "f", None),
-    Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished")], []),
-]
-"""Changes each of which may be the first in its namespace."""
 SAMPLES, A_CALL, AN_EFFECT = ExecutionFlags.SAMPLES, ExecutionFlags.CALLS, ExecutionFlags.EFFECT
 OWNERS = {"f": "me", "g": "you", "h": "she"}
 """The owner of the lease of an operation, unless a test names another one."""
