@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
+from musubito.lineage.reader import DIGITS, SHORTEST
 from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
 __all__ = ["run_or_node", "run_or_node_or_effect"]
-
-DIGITS: Final = frozenset("0123456789abcdef")
-"""The digits of an id."""
-SHORTEST: Final = 4
-"""Digits that a shortened id has at least."""
 
 
 def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:

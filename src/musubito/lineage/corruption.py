@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, ParamSpec, TypeVar
 
 from musubito.errors import MusubitoError
 from musubito.lineage.reports import LineageError
@@ -19,14 +19,6 @@ __all__ = ["binary", "reports_damage"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@runtime_checkable
-class _ReportsDamage(Protocol):
-    """A reader that can describe damaged rows, such as a `Lineage`."""
-
-    def damage(self) -> str | None:
-        """Return a description of damaged rows, or None; see `Readable.damage`."""
 
 
 def binary(value: object) -> bytes:
@@ -40,7 +32,7 @@ def binary(value: object) -> bytes:
 
 
 def reports_damage(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function that takes a `Lineage`: its errors from damaged rows become `LineageError`."""
+    """Wrap a function that takes a `Lineage` first: its errors from damaged rows become `LineageError`."""
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,7 +41,8 @@ def reports_damage(function: Callable[P, T]) -> Callable[P, T]:
         except MusubitoError:
             raise
         except STUMBLES as error:
-            problem = next(reader.damage() for reader in args if isinstance(reader, _ReportsDamage))
+            lineage: Any = args[0]
+            problem = lineage.damage()
             if problem is None:
                 raise
             raise LineageError(f"what is stored cannot be read ({problem}); see 'musubito verify'") from error

@@ -43,6 +43,8 @@ __all__ = ["Lineage", "short_id", "tokens_of_call"]
 
 EVER: Final = 1e18
 """Seconds since the epoch, later than any run."""
+DIGITS: Final = frozenset("0123456789abcdef")
+"""The digits of an id."""
 SHORTEST: Final = 4
 """Hexadecimal digits that a shortened id has at least."""
 LONGEST: Final = {"call": 32, "run": 17}
@@ -143,7 +145,7 @@ class Lineage:
         Ids of one process differ only in the number at their end, which the short form has after a dash.
         """
         first, dash, number = text.lower().strip().rpartition("-")
-        if not dash or not number.isdecimal() or not set(first) <= set("0123456789abcdef") or len(first) < SHORTEST:
+        if not dash or not number.isdecimal() or not DIGITS.issuperset(first) or len(first) < SHORTEST:
             return None
         low, high = (bytes.fromhex(first.ljust(24, digit)[:24]) for digit in "0f")
         end = (int(number) % 256**5).to_bytes(5, "big")
@@ -358,9 +360,9 @@ class Lineage:
     def _unique(self, kind: str, text: str, query: str) -> bytes:
         """Return the one id of this kind that begins with these digits."""
         short, size = text.lower().strip(), LONGEST[kind]
-        if kind == "run" and not set(short) <= set("0123456789abcdef"):
+        if kind == "run" and not DIGITS.issuperset(short):
             raise LineageError(f"no run is called {text!r}, see {LISTED_BY[kind]!r}")
-        if len(short) < SHORTEST or len(short) > 2 * size or not set(short) <= set("0123456789abcdef"):
+        if len(short) < SHORTEST or len(short) > 2 * size or not DIGITS.issuperset(short):
             raise LineageError(
                 f"{text!r} is no {kind}: give at least {SHORTEST} digits of its id, see {LISTED_BY[kind]!r}"
             )

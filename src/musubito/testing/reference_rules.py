@@ -211,14 +211,7 @@ class Rules(Tables):
         For a node, all executions that ran there and the one that it points at are concerned. Effects are, too.
         """
         self.invalidations[len(self.invalidations) + 1] = change
-        pointed = self.nodes.get(change.node, Node()).execution if change.node else None
-        named = [
-            e.number
-            for e in self.executions.values()
-            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
-            or e.keys.node == change.node
-            or e.number == pointed
-        ]
+        named = self.named(change, [change.node] if change.node else [])
         for number in named:
             self.executions[number] = replace(self.executions[number], invalid=True)
             for caller in self.callers(number):
@@ -226,10 +219,21 @@ class Rules(Tables):
         for key, effect in self.effects.items():
             if effect.execution in named and effect.outcome == "done":
                 self.effects[key] = effect._replace(outcome="failed")
-        for node_id, node in list(self.nodes.items()):
-            if node.execution in self.executions and self.executions[node.execution].invalid:
-                self.mark_stale(node_id)
+        self.mark_stale_below_invalid()
         return len(named)
+
+    def named(
+        self, change: Invalidate | Forget, nodes: Sequence[bytes], answered: Iterable[int | None] = ()
+    ) -> list[int]:
+        """Return the executions of an operation, those at nodes and those that these point at, and those `answered`."""
+        numbers = {*answered, *(self.nodes[node].execution for node in nodes if node in self.nodes)}
+        return [
+            e.number
+            for e in self.executions.values()
+            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
+            or e.keys.node in nodes
+            or e.number in numbers
+        ]
 
     def forget(self, change: Forget) -> Forgotten:
         """Erase by hand. In contrast to `invalidate`, contents go, too, and effects stay done."""
@@ -239,14 +243,7 @@ class Rules(Tables):
                     change.namespace, change.operation, named_node
                 )
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
-        pointed = {self.nodes[named_node].execution for named_node in change.nodes if named_node in self.nodes}
-        named = [
-            e
-            for e in self.executions.values()
-            if (e.change.place.operation == change.operation and e.change.place.namespace == change.namespace)
-            or e.keys.node in change.nodes
-            or e.number in pointed | answered
-        ]
+        named = [self.executions[number] for number in self.named(change, change.nodes, answered)]
         size = 0
         for e in named:
             size += self.erase(e)
@@ -256,9 +253,7 @@ class Rules(Tables):
             for x in list(self.executions.values()):
                 if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
-        for node_id, node in list(self.nodes.items()):
-            if node.execution in self.executions and self.executions[node.execution].invalid:
-                self.mark_stale(node_id)
+        self.mark_stale_below_invalid()
         if change.run in self.runs:
             self.runs[change.run] = self.runs[change.run]._replace(tags=None)
         self.forget_code()
@@ -379,6 +374,11 @@ class Rules(Tables):
             below |= children
         for child in below:
             self.nodes[child] = self.nodes[child]._replace(stale=True)
+
+    def mark_stale_below_invalid(self) -> None:
+        for node_id, node in list(self.nodes.items()):
+            if node.execution in self.executions and self.executions[node.execution].invalid:
+                self.mark_stale(node_id)
 
     # -- leases, waits, effects ----------------------------------------------------------------------------------------
     def claim(self, change: Claim) -> Moment | LeaseHeld | Superseded:

@@ -186,5 +186,5 @@ def test_a_row_that_fails_its_check_is_a_fault(tmp_path: Path) -> None:
         connection.execute("UPDATE _executions SET invalid = 'x'")
         connection.commit()
     with MusubitoEngine(SQLiteStorage(path), strict=True) as engine, use_musubito_engine(engine):
-        with pytest.raises(StoreError, match="an execution holds 'x'"):
+        with pytest.raises(StoreError, match="a row holds 'x'"):
             plain(1)

@@ -105,9 +105,7 @@ def found_of(row: Row) -> Candidate:
     """Return the `Candidate` of a row. Raise `StoreError` if the row holds a type that Musubito never writes there."""
     types = tuple(map(type, row))
     if types not in _KNOWN_TYPES:
-        for value, allowed in zip(row, _FOUND_TYPES, strict=True):
-            if not isinstance(value, allowed):
-                raise StoreError(f"an execution holds {value!r:.50} where {allowed} belongs")
+        _check_types([row], *_FOUND_TYPES)
         _KNOWN_TYPES.add(types)
     return Candidate(*row)
 

@@ -535,5 +535,5 @@ def _intend(db: SqlSession, numbers: IdCache, intent: BeginEffect) -> Moment | L
     operation = numbers.operation(db, intent.namespace, intent.operation)
     params = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
     db.rows("intend", params)
-    db.rows("take", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
+    db.rows("renew", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
     return Moment(*db.rows("began", {})[0])

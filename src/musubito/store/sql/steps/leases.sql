@@ -15,13 +15,6 @@ ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, operation = excluded.ope
 WHERE _leases.expires_at < :now OR _leases.owner = :over
 RETURNING coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
 
--- name: take
--- Take a lease that the caller knows to be free.
-INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
-VALUES (:key, :owner, :operation, :host, :pid, :process, :now, :expires_at)
-ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, host = excluded.host, pid = excluded.pid,
-  process = excluded.process, started_at = excluded.started_at, expires_at = excluded.expires_at;
-
 -- name: newer_across
 -- Whether there is something newer to look at under a cross key.
 SELECT 1 FROM _executions WHERE id > :seen AND cross_key = :cross
@@ -43,7 +36,7 @@ WHERE key = :key AND owner <> :owner AND expires_at >= :now;
 DELETE FROM _leases WHERE key = :key AND owner = :owner;
 
 -- name: renew
--- A key goes on being held: its lease is extended, or shown if it was held by other means so far.
+-- A key goes on being held: its lease is extended, or shown if it was held by other means so far. A free one is taken.
 INSERT INTO _leases (key, owner, operation, host, pid, process, started_at, expires_at)
 VALUES (:key, :owner, :operation, :host, :pid, :process, :now, :expires_at)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, operation = excluded.operation, host = excluded.host,
