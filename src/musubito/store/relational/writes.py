@@ -175,7 +175,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, numbers, change, execution)
-    return Committed(execution, invalid, _is_forgotten(numbers, by_hand, place))
+    return Committed(execution, invalid, _is_forgotten(db, numbers, by_hand, place))
 
 
 def is_inline(change: Commit) -> bool:
@@ -214,7 +214,7 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
     }
     _add_execution(db, change, row, retired=retired)
     _end(db, numbers, change, execution)
-    forgotten = _is_forgotten(numbers, by_hand, place)
+    forgotten = _is_forgotten(db, numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
 
 
@@ -428,11 +428,13 @@ def _by_hand_since(
     return None if forgotten is None else FORGOTTEN if forgotten else "invalidated"
 
 
-def _is_forgotten(numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
-    """Return whether a commit was of something forgotten; if so, drop the number of its code."""
+def _is_forgotten(db: SqlSession, numbers: IdCache, by_hand: str | None, place: NodeSpec) -> bool:
+    """Return whether a commit was of something forgotten; if so, its code goes as after `Forget`."""
     if by_hand != FORGOTTEN:
         return False
-    # The texts of the code were not stored: the next commit with this code has to store them.
+    # Texts of this code may be left of an execution that is gone.
+    db.rows("forget_code", {"forgotten": FORGOTTEN})
+    # The next commit with this code has to store its texts.
     numbers.codes.pop(place.code.fingerprint, None)
     return True
 

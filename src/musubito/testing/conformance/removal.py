@@ -176,6 +176,16 @@ class RemovalRules(Rules):
         ran(store, BELOW_TWO, "y")
         assert dict(store.find(CodeOf(code))) == {"child": digest("part", "child")}
 
+    def test_code_that_a_pruned_execution_left_goes_with_what_is_forgotten_while_it_runs(self, store: Store) -> None:
+        ran(store, BELOW_ONE, "x")
+        ran(store, H, "z")
+        retired(store, [1])
+        began = store.find(CurrentMoment())
+        assert dict(store.find(CodeOf(BELOW_ONE.code.fingerprint))) == {"child": digest("part", "child")}
+        forget(store, node=BELOW_TWO)
+        assert one(store.write([commit(BELOW_TWO, "y", began=began)])).forgotten
+        assert dict(store.find(CodeOf(BELOW_ONE.code.fingerprint))) == {}
+
     # -- pruning -------------------------------------------------------------------------------------------------------
     def test_what_is_retired_and_dismissed_is_invalid_but_for_effects(self, store: Store) -> None:
         ran(store, F, "x")
