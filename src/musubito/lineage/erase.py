@@ -129,12 +129,8 @@ def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     numbers = below | links.called_only_by(below)
     # A run names only the executions that answered its calls, so its nodes are named as well.
     numbers = numbers.difference(*(nodes for change, nodes in named if change.run is None))
-    node_ids: list[bytes] = []
-    after = 0
-    while rows := lineage.rows("identities_after", after=after, limit=SLICE):
-        node_ids += [binary(node) for number, node, *_ in rows if number in numbers]
-        after = rows[-1][0]
-    return [*wanted, *changes_for_nodes(node_ids)]
+    nodes = lineage.slices("identities_after", SLICE, after=0)
+    return [*wanted, *changes_for_nodes(binary(node) for number, node, *_ in nodes if number in numbers)]
 
 
 def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:

@@ -109,26 +109,21 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
     for number, name, sealed in lineage.rows("namespaces"):
         own = lineage.contents(name)
         contents[number] = None if sealed and own.keys is None else own
-    last: tuple[int, bytes] = (0, b"")
-    while rows := lineage.rows("inputs_after", operation=last[0], input_hash=last[1], limit=SLICE):
-        for operation, input_hash, namespace, body in rows:
-            looked_at += 1
-            if contents.get(namespace) is None:
-                encrypted += 1
-                continue
-            try:
-                if wanted.is_in(opened_in(store, namespace, body, contents[namespace])):
-                    matching.add((operation, binary(input_hash)))
-            except ArtifactUnreadable:
-                unreadable += 1
-        last = rows[-1][0], rows[-1][1]
-    nodes, named, after = [], set(), 0
-    while rows := lineage.rows("identities_after", after=after, limit=NODES):
-        for _, node, operation, input_hash in rows:
-            if (operation, input_hash) in matching:
-                nodes.append(binary(node))
-                named.add((operation, input_hash))
-        after = rows[-1][0]
+    for operation, input_hash, namespace, body in lineage.slices("inputs_after", SLICE, operation=0, input_hash=b""):
+        looked_at += 1
+        if contents.get(namespace) is None:
+            encrypted += 1
+            continue
+        try:
+            if wanted.is_in(opened_in(store, namespace, body, contents[namespace])):
+                matching.add((operation, binary(input_hash)))
+        except ArtifactUnreadable:
+            unreadable += 1
+    nodes, named = [], set()
+    for _, node, operation, input_hash in lineage.slices("identities_after", NODES, after=0):
+        if (operation, input_hash) in matching:
+            nodes.append(binary(node))
+            named.add((operation, input_hash))
     return InputMatches(nodes, sorted(matching - named), looked_at, unreadable, encrypted)
 
 

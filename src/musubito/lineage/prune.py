@@ -303,20 +303,14 @@ def unused_parts(lineage: Lineage) -> list[int]:
     """Return the numbers of the pieces of stored inputs that no stored input refers to."""
     numbers: dict[tuple[int, bytes], int] = {}
     needs: dict[tuple[int, bytes], list[bytes]] = {}
-    after = 0
-    while rows := lineage.rows("parts_after", after=after, limit=SLICE):
-        for number, namespace, digest, before, _, body in rows:
-            numbers[namespace, digest] = number
-            needs[namespace, digest] = _digests(body) + ([before] if before else [])
-        after = rows[-1][0]
-    last: tuple[int, bytes] = (0, b"")
-    while rows := lineage.rows("inputs_after", operation=last[0], input_hash=last[1], limit=SLICE):
-        for _, _, namespace, body in rows:
-            ahead = [(namespace, digest) for digest in _digests(body)]
-            while ahead:
-                part = ahead.pop()
-                ahead += [(part[0], digest) for digest in needs.pop(part, ())]
-        last = rows[-1][0], rows[-1][1]
+    for number, namespace, digest, before, _, body in lineage.slices("parts_after", SLICE, after=0):
+        numbers[namespace, digest] = number
+        needs[namespace, digest] = _digests(body) + ([before] if before else [])
+    for _, _, namespace, body in lineage.slices("inputs_after", SLICE, operation=0, input_hash=b""):
+        ahead = [(namespace, digest) for digest in _digests(body)]
+        while ahead:
+            part = ahead.pop()
+            ahead += [(part[0], digest) for digest in needs.pop(part, ())]
     return [numbers[part] for part in needs]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -106,6 +106,12 @@ class Lineage:
         """Return the rows of one named query."""
         return self.ask((query, parameters))[0]
 
+    def slices(self, query: str, size: int, /, **begin: Any) -> Iterator[Row]:
+        """Yield the rows of a query that returns `size` rows at a time. Its first columns tell where the next begin."""
+        while rows := self.rows(query, **begin, limit=size):
+            yield from rows
+            begin = dict(zip(begin, rows[-1], strict=False))
+
     # -- runs ----------------------------------------------------------------------------------------------------------
     @reports_damage
     def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
@@ -116,8 +122,7 @@ class Lineage:
         """
         rows = self.rows("runs", limit=limit, before=before, named=name)
         lone = self.rows("lone_calls", limit=limit, before=before, named=name)
-        newest = sorted([(row[3], row[0]) for row in rows] + [(row[2], row[0]) for row in lone], reverse=True)
-        return [self._summary(run) for _, run in newest[:limit]]
+        return [self._summary(run) for _, run in sorted(rows + lone, reverse=True)[:limit]]
 
     @reports_damage
     def run(self, run: str) -> RunReport:
@@ -136,7 +141,7 @@ class Lineage:
             return bytes.fromhex(newest[0].run_id)
         named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls", named=text, before=EVER, limit=1)
         if named:
-            return binary(named[0][0])
+            return binary(named[0][-1])
         return self._by_number(text) or self._unique("run", text, "runs_like")
 
     def _by_number(self, text: str) -> bytes | None:

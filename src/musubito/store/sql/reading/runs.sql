@@ -2,7 +2,7 @@
 
 -- name: runs
 -- The newest runs that are no part of another one, or of one that is gone, newest first.
-SELECT r.run_id, r.name, r.tags, r.started_at, r.finished_at, r.status FROM _runs r
+SELECT r.started_at, r.run_id FROM _runs r
 WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (r.parent IS NULL OR (
   NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
   AND NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent)
@@ -11,7 +11,7 @@ ORDER BY r.started_at DESC LIMIT :limit;
 
 -- name: lone_calls
 -- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
-SELECT c.run_id, o.name, c.at, c.duration_ms, c.outcome FROM _calls c
+SELECT c.at, c.run_id FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
 WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named)
   AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
