@@ -219,7 +219,7 @@ def as_json(value: Any) -> Any:
 
 def no_runs_text(context: CommandContext) -> str:
     """Return the sentence that says why there is no run to show."""
-    if context.lineage.rows("newest_execution")[0][0]:
+    if context.lineage.rows("began")[0][0]:
         return "The history has no run any more; results of earlier runs are still stored, see 'musubito stats'."
     return "Nothing has run yet."
 

@@ -168,7 +168,7 @@ class RecentUses:
 
     def refresh(self) -> None:
         """Read the uses up to the present moment."""
-        touched, ((newest,),) = self._ask(("touched_since", {"since": self.since}), ("newest_execution", {}))
+        touched, ((newest, _),) = self._ask(("touched_since", {"since": self.since}), ("began", {}))
         for node, artifact, operation, input_hash in touched:
             self.nodes.add(binary(node))
             if artifact is not None:
@@ -288,7 +288,7 @@ def release_space(lineage: Lineage) -> int:
 
 def newest_execution(lineage: Lineage) -> int:
     """Return the number of the newest execution; younger executions have higher numbers."""
-    return int(lineage.rows("newest_execution")[0][0])
+    return int(lineage.rows("began")[0][0])
 
 
 def batches(items: Sequence[T], size: int = BATCH) -> Iterator[list[T]]:

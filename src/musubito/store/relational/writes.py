@@ -115,14 +115,13 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         change = prune.without_contents(change)
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
+    uses, began = change.uses, change.began
     # An effect stays done, whatever became of the steps inside it.
-    effect = change.holds & EFFECT
     invalid = by_hand is not None or (
-        not effect
+        not change.holds & EFFECT
         and (
-            invalidations < change.began.invalidations
-            or bool(change.uses and execution <= change.began.executions)
-            or any(_is_outdated(db, change.began, use) for use in change.uses)
+            invalidations < began.invalidations
+            or bool(uses and (execution <= began.executions or any(_is_outdated(db, began, use) for use in uses)))
         )
     )
     if node is None:
@@ -164,7 +163,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
     for attempt in change.attempts:
         db.rows("add_attempt", {"execution": execution, **attempt._asdict()})
     if not invalid:
-        if before or asked or any(use.asked == place.keys.reuse for use in change.uses):
+        if before or asked or (uses and any(use.asked == place.keys.reuse for use in uses)):
             _invalidate_callers_of_others(db, place.keys.reuse, execution, artifact, own=True)
             # The new execution may have called an execution that it replaces.
             invalid = bool(db.rows("used", {"execution": execution})[0][2])

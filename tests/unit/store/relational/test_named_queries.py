@@ -12,6 +12,7 @@ import pytest
 import musubito
 from musubito.store.relational import leases, named_queries, prune, reads, sql_session, writes
 from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
+from musubito.store.rows import FORGOTTEN
 from musubito.store.sqlite import storage
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
@@ -123,6 +124,11 @@ def test_each_query_has_a_line_that_says_what_it_answers():
     assert [name for name, _ in headers] == list(READING)
     assert len(set(READING)) == text.count("-- name:")
     assert all(not query.endswith(";") and query for query in READING.values())
+
+
+def test_the_text_that_tells_forgotten_executions_is_the_one_that_databases_hold():
+    # Queries compare it (`:forgotten`): with another text, what was forgotten before would count as kept.
+    assert FORGOTTEN == "it was forgotten"
 
 
 def test_the_steps_of_the_schema_are_numbered_without_a_gap():

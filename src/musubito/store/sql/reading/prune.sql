@@ -45,10 +45,6 @@ WHERE f.what = 0 OR f.id NOT IN (SELECT node FROM _invalidations WHERE node IS N
   OR EXISTS (SELECT 1 FROM _edges g WHERE g.child = f.id)
 ORDER BY f.what, f.id;
 
--- name: newest_execution
--- The newest execution of all.
-SELECT coalesce(max(id), 0) FROM _executions;
-
 -- name: starts
 -- Times that divide all executions by age into so many parts, the oldest first: when the youngest of each part began.
 SELECT max(t.started_at) FROM (
