@@ -7,6 +7,8 @@ CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many hundred processes, and without it each of them compiles Musubito again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
