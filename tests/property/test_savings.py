@@ -114,7 +114,7 @@ def counted(*costs: Cost) -> Counter[tuple[str, str]]:
     return counts
 
 
-@settings(max_examples=40)
+@settings(max_examples=3 * settings().max_examples // 10)
 @given(operations(), rounds)
 def test_spent_and_saved_are_what_it_would_have_cost(operations: list[Operation], rounds: list[Round]) -> None:
     with (
