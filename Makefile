@@ -35,8 +35,9 @@ demo: $(VENV)/installed-demo
 quick: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "quick and not soak and not harness" $(or $(TESTS),$(CORE))
 
+# Three for two cores: a fifth of the time a test waits, for processes, servers and times of expiry.
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
