@@ -7,6 +7,8 @@ CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many hundred processes, and without it each of them compiles Musubito again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
@@ -33,8 +35,9 @@ demo: $(VENV)/installed-demo
 quick: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "quick and not soak and not harness" $(or $(TESTS),$(CORE))
 
+# Three for two cores: a fifth of the time a test waits, for processes, servers and times of expiry.
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test

@@ -35,7 +35,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.stores import BaseStore as KeyValueStore
 from langchain_core.stores import InMemoryBaseStore
 from langchain_core.tools import BaseTool
-from langchain_core.vectorstores import InMemoryVectorStore, VectorStore, VectorStoreRetriever
+from langchain_core.vectorstores.base import VectorStore, VectorStoreRetriever
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
@@ -92,6 +92,8 @@ RUNS: Final = frozenset(
     | {"batch", "abatch", "stream", "astream", "transform", "atransform"}
 )
 """Attributes with which code runs a tool."""
+IN_MEMORY: Final = ("langchain_core.vectorstores.in_memory", "InMemoryVectorStore")
+"""The module and name of the vector store in memory. The module imports numpy, if that is installed."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
@@ -278,6 +280,6 @@ for memory in (BaseCheckpointSaver, BaseStore):
     register_policy(memory, all_fields, remembers=lambda _value: True)
 for source in (VectorStore, BaseRetriever, KeyValueStore):
     register_source(source)
-for holder in (InMemoryVectorStore, InMemoryBaseStore, VectorStoreRetriever):
+for holder in (IN_MEMORY, InMemoryBaseStore, VectorStoreRetriever):
     # A retriever of a vector store is a source of outside data if its store is one.
     register_source(holder, is_source=False)

@@ -223,7 +223,7 @@ say("open")
 
 
 @pytest.mark.parametrize("schema", OLDER)
-@pytest.mark.parametrize("processes", [2, 20])
+@pytest.mark.parametrize("processes", [2, 8])
 def test_processes_that_open_it_at_once_migrate_it_once(tmp_path, schema, processes):
     path = database(tmp_path, schema)
     worker = program(tmp_path, AT_ONCE)

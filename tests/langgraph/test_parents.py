@@ -1557,7 +1557,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=3 * settings().max_examples // 10)
 @given(plans, st.booleans())
 def test_any_graph(plan, stops):
     memory = InMemorySaver()

@@ -18,7 +18,7 @@ from musubito_langgraph.settings import Settings
 
 KEYS: Final = ("a", "b", "c", "d")
 NUMBERS: Final = count()
-MANY: Final = 4 * settings().max_examples
+MANY: Final = 2 * settings().max_examples
 PRELUDE: Final = """
 import copy
 import functools

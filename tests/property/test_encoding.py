@@ -27,6 +27,8 @@ from musubito.values.digest import digest_input
 if TYPE_CHECKING:
     import random
 
+MANY = settings().max_examples
+
 
 class Colour(Enum):
     RED = 1
@@ -249,20 +251,19 @@ def shuffled(value: Any, chance: random.Random) -> Any:
     return value
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=3 * MANY)
 @given(close_values, close_values)
 def test_different_values_never_share_an_encoding(a: Any, b: Any) -> None:
     assert (canonical(a) == canonical(b)) == strictly_equal(a, b)
     assert (encode_value(a) == encode_value(b)) == strictly_equal(a, b, ordered=True)
 
 
-@settings(max_examples=200, deadline=None)
 @given(close, close, st.sampled_from([list, tuple, deque, lambda v: Box(v[0]), lambda v: {"k": v[0]}]))
 def test_different_leaves_differ_in_any_container(a: Any, b: Any, wrap: Any) -> None:
     assert (canonical(wrap([a])) == canonical(wrap([b]))) == strictly_equal(a, b)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2 * MANY)
 @given(all_values)
 def test_an_artifact_comes_back_exactly(value: Any) -> None:
     payload = encode_value(value)
@@ -271,19 +272,17 @@ def test_an_artifact_comes_back_exactly(value: Any) -> None:
     assert encode_value(again) == payload
 
 
-@settings(max_examples=300, deadline=None)
 @given(all_values, st.randoms(use_true_random=False))
 def test_the_order_of_dicts_and_sets_does_not_count(value: Any, chance: random.Random) -> None:
     assert canonical(shuffled(value, chance)) == canonical(value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2 * MANY)
 @given(all_values)
 def test_both_writers_give_the_same_bytes(value: Any) -> None:
     assert IDENTITY_FORMAT + IdentityPacker().pack_slowly(value) == canonical(value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(st.text(max_size=4), close_values, max_size=3),
     st.dictionaries(st.text(max_size=4), close, max_size=3),
@@ -299,7 +298,7 @@ def decodes_or_is_unreadable(payload: bytes) -> None:
         pass
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2 * MANY)
 @given(st.binary(max_size=60))
 def test_random_bytes_decode_or_are_unreadable(data: bytes) -> None:
     before = set(sys.modules)
@@ -308,7 +307,7 @@ def test_random_bytes_decode_or_are_unreadable(data: bytes) -> None:
     assert set(sys.modules) == before
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2 * MANY)
 @given(all_values, st.data())
 def test_mutated_bytes_decode_or_are_unreadable(value: Any, data: st.DataObject) -> None:
     payload = bytearray(encode_value(value))

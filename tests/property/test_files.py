@@ -205,7 +205,9 @@ class Life:
                     self.check(self.rng.randrange(3))
 
 
-@pytest.mark.parametrize("seeds", [range(20), range(20, 40)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", [range(20), *(pytest.param(range(n, n + 20), marks=pytest.mark.soak) for n in range(20, 400, 20))], ids=str
+)
 def test_a_step_runs_when_what_it_reads_has_changed_and_only_then(
     seeds: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,17 +263,17 @@ def chunks(first: int, count: int, size: int) -> Any:
     return pytest.mark.parametrize("seeds", [range(n, n + size) for n in range(first, first + count, size)], ids=str)
 
 
-@chunks(0, 300, 150)
+@chunks(0, 150, 150)
 def test_one_worker_does_call_by_call_what_the_rules_say(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False)
 
 
-@chunks(0, 100, 100)
+@chunks(0, 50, 50)
 def test_a_first_run_of_stochastic_steps_is_as_without_musubito(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False, stochastic=1.0)
 
 
-@chunks(0, 240, 120)
+@chunks(0, 120, 120)
 def test_workers_at_once_are_given_nothing_wrong_and_run_nothing_needless(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=True)
 
@@ -288,6 +288,12 @@ def test_what_soaks_have_found(seed: int, tmp_path: Path) -> None:
 @chunks(100_000, 20_000, 1_000)
 def test_many_more_with_one_worker(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False)
+
+
+@pytest.mark.soak
+@chunks(100_000, 4_000, 1_000)
+def test_many_more_first_runs_of_stochastic_steps(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, parallel=False, stochastic=1.0)
 
 
 @pytest.mark.soak

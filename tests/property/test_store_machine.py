@@ -380,7 +380,7 @@ class Stores(RuleBasedStateMachine):
 
 TestStores = Stores.TestCase
 TestStores.settings = settings(
-    max_examples=80,
+    max_examples=4 * settings().max_examples // 10,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,

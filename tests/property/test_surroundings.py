@@ -304,13 +304,22 @@ def hold_all(seeds: range, kinds: tuple[str, ...]) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore::musubito.errors.MusubitoWarning")
 
 
-@pytest.mark.parametrize(
+of_kinds = pytest.mark.parametrize(
     "kinds",
     [("files",), ("environment",), ("foreign",), ("own",), ("foreign", "own"), ("files", "scratch"), KINDS],
     ids=" and ".join,
 )
+
+
+@of_kinds
 def test_no_replay_is_wrong_and_no_run_is_needless(kinds: tuple[str, ...]) -> None:
-    hold_all(range(60), kinds)
+    hold_all(range(30), kinds)
+
+
+@pytest.mark.soak
+@of_kinds
+def test_many_more_of_each_kind(kinds: tuple[str, ...]) -> None:
+    hold_all(range(30, 500), kinds)
 
 
 @pytest.mark.soak

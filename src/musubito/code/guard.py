@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from operator import is_
-from types import FunctionType, MappingProxyType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
@@ -28,6 +29,12 @@ MAPPINGS = (OrderedDict, dict, MappingProxyType)
 def base_of(mapping: Any) -> Any:
     """Return the builtin class whose methods tell what a mapping holds, in its order."""
     return next(base for base in MAPPINGS if isinstance(mapping, base))
+
+
+@lru_cache(maxsize=32)
+def _compiled(text: str) -> CodeType:
+    """Return the code of a check; graphs that are built anew of the same functions have the same text."""
+    return compile(text, "<musubito: what a step reaches>", "exec")
 
 
 class Guard:
@@ -151,6 +158,6 @@ class Guard:
             "    except Exception:",
             "        return False",
         ]
-        exec(compile("\n".join(lines), "<musubito: what a step reaches>", "exec"), self._bound)  # noqa: S102 - of our own text only
+        exec(_compiled("\n".join(lines)), self._bound)  # noqa: S102 - of our own text only
         check: Callable[[], bool] = self._bound["check"]
         return check

@@ -192,8 +192,12 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
     for annotation in annotations_of(function).values() if isinstance(function, FunctionType) else ():
         pending += _classes_in(annotation, names, local)
     pending += reached
+    entered: dict[int, type] = {}
     while pending:
         cls = pending.pop()
+        if id(cls) in entered:
+            continue  # most classes share bases
+        entered[id(cls)] = cls
         key = qualified_name(cls)
         if key[0] in ("builtins", "typing"):
             continue
@@ -202,13 +206,12 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
                 result[key] = Ambiguous
             continue
         result[key] = cls
+        pending += cls.__mro__[1:]
         module = find_module(key[0])
-        for base in cls.__mro__[1:]:
-            pending.append(base)
+        scope, inner = vars(module) if module is not None else names, {**local, cls.__name__: cls}
         for annotation in annotations_of(cls).values():
-            pending += _classes_in(
-                annotation, vars(module) if module is not None else names, {**local, cls.__name__: cls}
-            )
+            if id(annotation) not in entered:
+                pending += _classes_in(annotation, scope, inner)
     return result
 
 

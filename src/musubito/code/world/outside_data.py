@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from musubito.values.class_names import qualified_name
+
 __all__ = ["is_source", "register_source"]
 
-_SOURCES: Final[dict[type, bool]] = {}
-"""The registered sources: classes, each with whether its objects stand for outside data."""
+_SOURCES: Final[dict[type | tuple[str, str], bool]] = {}
+"""The registered sources: classes, or their modules and names, each with whether its objects stand for outside data."""
 SOURCES: Final = (("commit", "rollback"), ("connect", "dispose"), ("collect", "explain"))
 """Methods by which sources are known: connections and sessions of databases, engines that make them, lazy queries."""
 
 
-def register_source(cls: type, *, is_source: bool = True) -> None:
+def register_source(cls: type | tuple[str, str], *, is_source: bool = True) -> None:
     """Register whether objects of `cls` stand for data that is kept outside.
 
-    If an object itself holds its data and counts by that, `is_source` is false.
+    If an object itself holds its data and counts by that, `is_source` is false. A class whose module takes long to
+    import can be told by the names of its module and of itself.
     """
     _SOURCES[cls] = is_source
 
@@ -23,7 +26,8 @@ def register_source(cls: type, *, is_source: bool = True) -> None:
 def is_source(value: object) -> bool:
     """Return whether an object stands for data that is kept outside, which may change unseen."""
     cls = type(value)
-    registered = next((_SOURCES[base] for base in cls.__mro__ if base in _SOURCES), None)
-    if registered is not None:
-        return registered
+    for base in cls.__mro__:
+        registered = _SOURCES.get(base, _SOURCES.get(qualified_name(base)))
+        if registered is not None:
+            return registered
     return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in SOURCES)
