@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from musubito.engine.engine import _ENGINES
 from musubito.lineage import prune
 from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
@@ -26,6 +27,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests that are quick."""
     if isinstance(item, pytest.Function) and is_quick(item):
         item.add_marker("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Let engines that a test left open write what they have to, before the test's files are removed."""
+    for engine in tuple(_ENGINES):
+        if len(engine.journal):
+            engine.flush()
 
 
 def pytest_collection_finish() -> None:
