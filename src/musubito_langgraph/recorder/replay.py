@@ -112,7 +112,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
 def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, tags: list[str]) -> None:
     metadata = dict(begun.metadata)
     if isinstance(handler, EventRecorder):
-        handler.begins(begun.kind, run_id, parent_run_id, tags, metadata, begun.what)
+        handler.begins(begun.kind, begun.what, run_id, parent_run_id, tags, metadata)
     elif begun.kind == TOOL:
         given, more = _given(begun.what)
         handler.on_tool_start(*given, run_id=run_id, tags=tags, metadata=metadata, **more)
