@@ -168,8 +168,8 @@ BEGIN_CONFIGS: Final = frozenset(
     | {"langchain_core.tools.base", "langgraph._internal._runnable", "langgraph.pregel.main"}
 )
 """Names of the modules whose functions call the handlers of `on_chain_start` and `on_tool_start`."""
-FRAMES: Final = 8
-"""The largest number of stack frames between a handler and the function that calls it."""
+FRAMES: Final = 9
+"""The largest number of stack frames from a handler to the function that calls it, with both."""
 
 Config = Mapping[str, Any]
 
@@ -327,12 +327,7 @@ def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
 
 def is_pushing() -> bool:
     """Tell whether `push_message` asks for the class of a handler; the handler calls this function."""
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(FRAMES):
-        if frame is None or frame.f_code is push_message.__code__:
-            break
-        frame = frame.f_back
-    return frame is not None and frame.f_code is push_message.__code__
+    return any(frame.f_code is push_message.__code__ for frame in _around(sys._getframe(1)))
 
 
 def error_in(config: Config) -> Any:
@@ -442,15 +437,7 @@ def graph_that_begins() -> Pregel[Any] | None:
     LangGraph does not hand the graph to the handler. The graph's own method has called the handler, so the graph is
     found on the stack.
     """
-    frame = sys._getframe(1)
-    for _ in range(FRAMES):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-        if frame.f_code in BEGINS:
-            graph: Pregel[Any] = frame.f_locals["self"]
-            return graph
-    return None
+    return next((frame.f_locals["self"] for frame in _around(sys._getframe(1)) if frame.f_code in BEGINS), None)
 
 
 def config_that_begins() -> Any:
@@ -459,16 +446,18 @@ def config_that_begins() -> Any:
     A handler of `on_chain_start` or `on_tool_start` calls this function. The config was made for this Runnable or tool
     alone, and its function will be given the same config.
     """
-    frame = sys._getframe(1)
+    frames = (frame for frame in _around(sys._getframe(1)) if frame.f_globals.get("__name__") in BEGIN_CONFIGS)
+    configs = (frame.f_locals.get("config") for frame in frames)
+    return next((config for config in configs if isinstance(config, dict)), None)
+
+
+def _around(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frame of a handler and the frames around it, as far as the function that calls the handler."""
     for _ in range(FRAMES):
-        if frame.f_back is None:
-            break
+        if frame is None:
+            return
+        yield frame
         frame = frame.f_back
-        if frame.f_globals.get("__name__") in BEGIN_CONFIGS and isinstance(
-            config := frame.f_locals.get("config"), dict
-        ):
-            return config
-    return None
 
 
 def nothing(_config: Config) -> None:

@@ -26,7 +26,6 @@ from musubito_langgraph._compat import (
     Config,
     Pregel,
     PregelProtocol,
-    Runnable,
     RunnableCallable,
     RunnableSerializable,
     Send,
@@ -34,10 +33,8 @@ from musubito_langgraph._compat import (
     read_in,
     run_in_executor,
 )
-from musubito_langgraph.stand_in import StandIn
 
 __all__ = [
-    "answering",
     "branch_of",
     "copied",
     "declared_ends",
@@ -45,11 +42,9 @@ __all__ = [
     "drawn_as",
     "functions_of",
     "has_no_tables",
-    "is_asked",
     "is_functional",
     "is_tool_node",
     "only_writes",
-    "raising",
     "recorded_parts",
     "runs_tools_alone",
     "tools_of",
@@ -124,19 +119,6 @@ def functions_of(function: Any) -> Iterator[Any]:
         yield coroutine
 
 
-def answering(function: Any) -> Any:
-    """Return a stand-in for a `RunnableCallable` that does not invoke a Runnable which its function returns.
-
-    The stand-in returns such a Runnable.
-    """
-    return StandIn(function, recurse=False)
-
-
-def is_asked(answer: Any, function: Any) -> bool:
-    """Tell whether LangGraph invokes the Runnable that a `RunnableCallable` returned, with the same input."""
-    return function.recurse and isinstance(answer, Runnable)
-
-
 def is_tool_node(runnable: Any) -> bool:
     """Tell whether this is LangGraph's `ToolNode`, or a tool node that LangChain has had.
 
@@ -149,11 +131,6 @@ def runs_tools_alone(node: Any) -> bool:
     """Tell whether a tool node runs each tool in a method that is handed the tool call and fills in the rest itself."""
     execute = getattr(type(node), "_execute_tool_sync", None)
     return execute is not None and "_inject_tool_args" in execute.__code__.co_names
-
-
-def raising(node: Any) -> Any:
-    """Return a stand-in for this tool node that raises the errors of its tools."""
-    return StandIn(node, _handle_tool_errors=False)
 
 
 def tools_of(node: Any) -> Mapping[str, Any]:
@@ -180,11 +157,6 @@ def tool_sees_state(node: Any, name: str) -> bool:
     """Tell whether a tool is handed the state, or a runtime that holds the state."""
     injected = getattr(node, "_injected_args", {}).get(name)
     return injected is None or bool(injected.state) or bool(injected.runtime)
-
-
-def state_told(request: Any) -> Any:
-    """Return the state that the tool of a request is handed."""
-    return getattr(request.runtime, "state", request.state)
 
 
 def state_of_tools(node: Any, value: Any, config: Config) -> Any:

@@ -51,16 +51,17 @@ class Answering(StandIn):
     """
 
     musubito_behind: Any
-    musubito_answering: Any
-    """The function, without what it does to a Runnable that it returns."""
 
     def __init__(self, function: Any) -> None:
-        super().__init__(function, musubito_answering=_graph_parts.answering(function))
+        super().__init__(function, recurse=False)  # then LangGraph does not invoke the Runnable itself
+
+    def _asks(self, answer: Any) -> bool:
+        return self.musubito_behind.recurse and isinstance(answer, Runnable)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
         """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
-        answer = self.musubito_answering.invoke(input, config, **kwargs)
-        if not _graph_parts.is_asked(answer, self.musubito_behind):
+        answer = type(self.musubito_behind).invoke(self, input, config, **kwargs)
+        if not self._asks(answer):
             return answer
         with given_whole():
             return answer.invoke(input, config)
@@ -72,8 +73,8 @@ class Answering(StandIn):
         **kwargs: Any,
     ) -> Any:
         """Do as `invoke` does, with an async function."""
-        answer = await self.musubito_answering.ainvoke(input, config, **kwargs)
-        if not _graph_parts.is_asked(answer, self.musubito_behind):
+        answer = await type(self.musubito_behind).ainvoke(self, input, config, **kwargs)
+        if not self._asks(answer):
             return answer
         with given_whole():
             return await answer.ainvoke(input, config)

@@ -38,7 +38,7 @@ class _Tools:
 
     def __init__(self, tools: Any, node: Node) -> None:
         self._tools = tools
-        self._raising = _graph_parts.raising(tools)
+        self._raising = StandIn(tools, _handle_tool_errors=False)
         self._node = node
         self._steps: dict[int, tuple[Any, GraphStep]] = {}
 
@@ -92,7 +92,7 @@ class _Tools:
         others: dict[str, object] = {}
         step = self._step(request.tool)
         if _graph_parts.tool_sees_state(self._tools, call["name"]):
-            others["state"] = _graph_parts.state_told(request)
+            others["state"] = getattr(request.runtime, "state", request.state)
             around, runtime = _compat.runtime_in(config), request.runtime
             if around is not None and runtime.context is not around.context:
                 # A wrapper of tool calls has replaced the context.
