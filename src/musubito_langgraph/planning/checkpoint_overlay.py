@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -58,8 +59,8 @@ class OverlaySaver(InMemorySaver):
         return super().put(config, checkpoint, metadata, dict(checkpoint["channel_versions"]))
 
 
-class OnlyRead(BaseCache[Any]):
-    """A view of LangGraph's cache that adds nothing to it."""
+class OnlyRead(InMemoryCache[Any]):
+    """A view of LangGraph's cache: what the plan adds stays in the view, and is never found."""
 
     def __init__(self, behind: BaseCache[Any]) -> None:
         super().__init__(serde=behind.serde)
@@ -68,19 +69,3 @@ class OnlyRead(BaseCache[Any]):
     def get(self, keys: Sequence[Any]) -> dict[Any, Any]:
         """Return what the cache holds for these keys."""
         return self._behind.get(keys)
-
-    async def aget(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        """Return what the cache holds for these keys."""
-        return await self._behind.aget(keys)
-
-    def set(self, pairs: Mapping[Any, Any]) -> None:
-        """Do nothing."""
-
-    async def aset(self, pairs: Mapping[Any, Any]) -> None:
-        """Do nothing."""
-
-    def clear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Do nothing."""
-
-    async def aclear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Do nothing."""
