@@ -1,24 +1,24 @@
 """Define the kinds of things in a graph, and for each kind how it becomes steps.
 
-To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has four methods:
+To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has three methods:
 
 - `step_names` yields the names by which `musubito_graph(steps=...)` can configure its steps.
 - `wrap` returns what stands in its place in a wrapped graph. LangGraph cannot distinguish the two: a function keeps its
   type, name and signature, and the parts of a sequence are replaced one by one, so that tracers see no other runs.
 - `plan` returns what stands in its place in a graph that is only planned.
-- `user_code` returns what it runs that may be the user's code.
+
+The modules of the code that it runs are found by `musubito_langgraph.user_modules`.
 
 Tasks of the functional API are known only when they are called: `musubito_langgraph.tasks` makes steps of them then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
-from langchain_core.tools import BaseTool
+from langchain_core.runnables import Runnable, RunnableSequence
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph import _compat, _graph_parts
@@ -31,7 +31,6 @@ from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
-from musubito_langgraph.user_modules import register_user_code
 
 __all__ = ["EDGE", "KINDS", "ConditionalEdge", "NodeKind", "kind_of", "replaced", "step_names"]
 
@@ -68,15 +67,6 @@ class NodeKind:
         planned._step = planned_step(recorded._step, site, is_last=recorded._node.is_last)
         return planned
 
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return objects that the Runnable runs and that may be the user's code, or hold such code."""
-        match bound:
-            case RunnableLambda():
-                return [getattr(bound, "func", None), getattr(bound, "afunc", None)]
-            case BaseTool():
-                return [getattr(bound, "func", None) or getattr(bound, "coroutine", None) or type(bound)]
-        return ()
-
 
 class Function(NodeKind):
     """A function, or another `RunnableCallable`."""
@@ -109,10 +99,6 @@ class Function(NodeKind):
         """Return the tool node if it is one."""
         return None
 
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the functions."""
-        return [getattr(bound, "func", None), getattr(bound, "afunc", None)]
-
 
 class ToolNode(Function):
     """A `ToolNode`: each tool is a step inside the step of the node."""
@@ -134,10 +120,6 @@ class ToolNode(Function):
     def tools(self, recorded: Any) -> Any:
         """Return the tool node, whose tools are told of in a plan."""
         return recorded
-
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the functions and the tools."""
-        return [*super().user_code(bound), *_graph_parts.tools_of(bound).values()]
 
 
 class Sequence(NodeKind):
@@ -179,10 +161,6 @@ class Sequence(NodeKind):
         sequence = _graph_parts.copied(bound)
         sequence.steps = parts
         return sequence
-
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the parts."""
-        return list(bound.steps)
 
 
 class Graph(NodeKind):
@@ -345,6 +323,3 @@ def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
     anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
     calls = recorded_calls(node)
     return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
-
-
-register_user_code(Runnable, lambda bound: kind_of(bound).user_code(bound))
