@@ -9,10 +9,10 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -68,15 +68,9 @@ from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
 
-__all__ = [
-    "ANYWHERE",
-    "CallSite",
-    "NodeCall",
-    "added",
-    "in_scope",
-    "within",
-    "without_identity",
-]
+__all__ = ["ANYWHERE", "CallSite", "NodeCall", "in_scope", "within", "without_identity"]
+
+T = TypeVar("T")
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
@@ -153,7 +147,8 @@ class NodeCall:
             return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
         if story is None:
-            return self._run_unrecorded(go)
+            with self._unrecorded() as config:
+                return go(config)
         self.identify(story)
         try:
             result = run_story(story)
@@ -169,7 +164,8 @@ class NodeCall:
         """Make the call as `run` does, with an async function."""
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
-            return await self._arun_unrecorded(go)
+            with self._unrecorded() as config:
+                return await go(config)
         self.identify(story)
         try:
             result = await run_story_async(story)
@@ -183,20 +179,23 @@ class NodeCall:
 
     def story(self, function: Callable[[], Any]) -> CallProtocol | None:
         """Return the call in the form that the core performs, None if the call is not recorded."""
-        if not self.is_recorded:
+
+        def protocol() -> CallProtocol:
+            engine, scope = self.engine_and_scope()
+            return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+
+        return self.if_recorded(protocol)
+
+    def if_recorded(self, make: Callable[[], T]) -> T | None:
+        """Return what `make` makes of the call, None if the call is not to be recorded or cannot be recorded."""
+        if self.invocation.mode is Mode.OFF:
             return None
-        engine, scope = self.engine_and_scope()
         while True:
             try:
-                return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+                return make()
             except InputError as error:
-                if not self.record_without_identity(error):
+                if not self._record_without_identity(error):
                     return None
-
-    @property
-    def is_recorded(self) -> bool:
-        """Tell whether the call is to be recorded."""
-        return self.invocation.mode is not Mode.OFF
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """Return the identity of the call, and the function that runs if the call is not replayed."""
@@ -299,7 +298,7 @@ class NodeCall:
         self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
         return engine, self._scope
 
-    def record_without_identity(self, error: InputError) -> bool:
+    def _record_without_identity(self, error: InputError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
@@ -318,10 +317,6 @@ class NodeCall:
             return False
         self._unidentified = error
         return True
-
-    def ran(self, output: Any) -> None:
-        """Note that the call ran, and returned this output."""
-        self._ran = [output]
 
     def identify(self, story: CallProtocol) -> None:
         """Take over the identity that the core found for the call."""
@@ -352,42 +347,42 @@ class NodeCall:
         return answered or (self._place.is_released and not asked)
 
     # -- running it ----------------------------------------------------------------------------------------------------
-    def begin(self) -> tuple[RunnableConfig, EventRecorder]:
-        """Begin to run; return the config to run with, and the recorder of what the call emits."""
+    def begin(self) -> RunnableConfig:
+        """Begin to run; return the config to run with, which records what the call emits."""
         if self._code is not None and not self._is_same(self._code):
             # The input changed while it was identified: what its objects are now tells nothing of its digest.
             self._same = None
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()
-        config, events = watched(self.config, self.step.calls)
-        self._events = events
+        config, self._events = watched(self.config, self.step.calls)
         if self._given is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._given, "callbacks": callbacks, "configurable": configurable}
         around = self._scope.ambient
         if isinstance(around, NodeAmbient):
-            events.observe = around.note_reads(config, events.found)
-        return config, events
+            self._events.observe = around.note_reads(config, self._events.found)
+        return config
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
-        config, events = self.begin()
+        config = self.begin()
         with within(config):
             output = unobserved(go(config))
-        self._ran = [output]
-        return self.packed([output], events)
+        return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        config, events = self.begin()
+        config = self.begin()
         with within(config):
             output = unobserved(await go(config))
-        self._ran = [output]
-        return self.packed([output], events)
+        return self.packed(output)
 
-    def packed(self, chunks: Sequence[Any], events: EventRecorder) -> Any:
-        """Return what is stored of an output, which may have come in chunks."""
-        messages = [*messages_in(chunks)]
+    def packed(self, output: Any) -> Any:
+        """Note that the call ran and returned this output; return what is stored of the output."""
+        self._ran = [output]
+        events = self._events
+        assert events is not None  # noqa: S101 - it has begun
+        messages = [*messages_in(output)]
         failed = failed_tools(messages)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
         if failed:
@@ -412,8 +407,8 @@ class NodeCall:
         told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
         try:
             assert self._naming is not None  # noqa: S101 - it was identified
-            told_again = events.as_stored(chunks, self._arguments_as_stored)
-            return pack((list(chunks), told_again), self._naming, events.found, told)
+            told_again = events.as_stored(output, self._arguments_as_stored)
+            return pack(([output], told_again), self._naming, events.found, told)
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
@@ -425,32 +420,23 @@ class NodeCall:
             return {}
         return arguments_as_stored(engine.redact, definition.name, arguments)
 
-    def _run_unrecorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+    @contextmanager
+    def _unrecorded(self) -> Iterator[RunnableConfig]:
+        """Run without a record of the call; yield the config to run with."""
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
-            return go(self.config)
+            yield self.config
+            return
         with in_scope(self._scope._replace(parents=None)):
-            config, _ = self.begin()
+            config = self.begin()
             with within(config):
-                return go(config)
-
-    async def _arun_unrecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        if self.invocation.mode is Mode.OFF:
-            ran_unrecorded()
-            return await go(self.config)
-        with in_scope(self._scope._replace(parents=None)):
-            config, _ = self.begin()
-            with within(config):
-                return await go(config)
+                yield config
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
     def outcome(self, result: MusubitoResult[Any]) -> Any:
         """Return the output: the very object if the call ran here, else the stored output with new ids."""
         self.ended(result)
-        if self._ran:
-            return self._ran[0]
-        chunks = self.unpacked(result.value)
-        return chunks[0] if len(chunks) == 1 else added(chunks)
+        return self._ran[0] if self._ran else self.unpacked(result.value)
 
     def ended(self, result: MusubitoResult[Any]) -> None:
         """Note the origin of the call in the lineage."""
@@ -472,14 +458,14 @@ class NodeCall:
             if run is not None:
                 run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
 
-    def unpacked(self, value: Any) -> list[Any]:
-        """Return the stored output in its chunks, and emit again what was emitted."""
+    def unpacked(self, value: Any) -> Any:
+        """Return the stored output, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
         contents: Any = unpack(value, self._naming)
-        chunks, events = contents
+        (output,), events = contents
         self._asked_before = any(kind == MODEL for kind, *_ in events)
-        self._to_tell += emit(self.config, events, chunks)
-        return list(chunks)
+        self._to_tell += emit(self.config, events, output)
+        return output
 
     def dispatch(self) -> None:
         """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
@@ -539,20 +525,3 @@ def _where(before: InputDigest, now: InputDigest) -> str:
     except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
     return ", ".join(each.path for each in paths)
-
-
-def added(chunks: Sequence[Any]) -> Any:
-    """Return the sum of all chunks, as LangChain adds them.
-
-    A chunk that cannot be added replaces the sum of the chunks before it.
-    """
-    output: Any = None
-    for number, chunk in enumerate(chunks):
-        if number == 0:
-            output = chunk
-            continue
-        try:
-            output = output + chunk
-        except TypeError:
-            output = chunk
-    return output

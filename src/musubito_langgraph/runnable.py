@@ -27,15 +27,14 @@ from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
-from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
+from musubito import MusubitoEngine, MusubitoStream, StepConfiguration, StepType
 from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
 from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
-from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, added, in_scope, within
-from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, in_scope, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
@@ -260,6 +259,20 @@ def _plain(value: Any) -> Any:
     return {key: _plain(each) for key, each in value.items()} if type(value) is AddableDict else value
 
 
+def added(chunks: list[Any]) -> Any:
+    """Return the sum of all chunks, as LangChain adds them.
+
+    A chunk that cannot be added replaces the sum of the chunks before it.
+    """
+    output, *others = chunks or [None]
+    for chunk in others:
+        try:
+            output = output + chunk
+        except TypeError:
+            output = chunk
+    return output
+
+
 def _as_input(chunks: list[Any]) -> Any:
     """Return the sum of the chunks that came in, as `invoke` would be given it: both are then the same input."""
     return _plain(added(chunks))
@@ -340,7 +353,6 @@ class _Stream(MusubitoStream[Any]):
         self._attempt = attempt
         self._runnable = runnable
         self._go = go
-        self._events: EventRecorder | None = None
         self._engine_of, scope = attempt.engine_and_scope()
         mode = attempt.invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
@@ -352,25 +364,22 @@ class _Stream(MusubitoStream[Any]):
         return _Recording(self._engine, self._make, self._scope, self._kept, self._mode)
 
     def _run(self) -> Iterator[Any]:
-        config, self._events = self._attempt.begin()
+        config = self._attempt.begin()
         with within(config):
             yield from self._go(config)
 
     async def _arun(self) -> AsyncIterator[Any]:
-        config, self._events = self._attempt.begin()
+        config = self._attempt.begin()
         with within(config):
             async with aclosing(self._go(config)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     def _kept(self, chunks: list[Any]) -> Any:
-        assert self._events is not None  # noqa: S101 - it has begun
-        output = Streamed(chunks)
-        self._attempt.ran(output)
-        return self._attempt.packed([output], self._events)
+        return self._attempt.packed(Streamed(chunks))
 
     def _given(self, value: Any) -> Iterable[Any]:
-        (output,) = self._attempt.unpacked(value)
+        output = self._attempt.unpacked(value)
         if type(output) is Streamed:
             return output.chunks
         return [_as_chunk(output, self._runnable)]
@@ -380,61 +389,49 @@ def _stream_of(
     attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
 ) -> Generator[Any]:
     """Yield the chunks of a call, and record them unless the call is not to be recorded or cannot be recorded."""
-    if not attempt.is_recorded:
+    stream = attempt.if_recorded(lambda: _Stream(attempt, runnable, go, is_async=False))
+    if stream is not None:
+        yield from stream
+        attempt.ended(stream.result)
+        attempt.dispatch()
+    elif attempt.invocation.mode is Mode.OFF:
         ran_unrecorded()
         yield from go(attempt.config)
-        return
-    try:
-        stream = _Stream(attempt, runnable, go, is_async=False)
-    except InputError as error:
-        if attempt.record_without_identity(error):
-            yield from _stream_of(attempt, runnable, go)
-            return
+    else:
         # In a context of its own: otherwise the scope of the steps inside would also hold for the code that iterates.
         context = copy_context()
         context.run(SCOPE.set, attempt.engine_and_scope()[1])
-        chunks = go(attempt.begin()[0])
+        chunks = go(attempt.begin())
         ended: Any = object()
         while (chunk := context.run(next, chunks, ended)) is not ended:
             yield chunk
-        return
-    yield from stream
-    attempt.ended(stream.result)
-    attempt.dispatch()
 
 
 async def _astream_of(
     attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
 ) -> AsyncIterator[Any]:
     """Yield the chunks of a call, as `_stream_of` does."""
-    if not attempt.is_recorded:
+    stream = await off_loop(lambda: attempt.if_recorded(lambda: _Stream(attempt, runnable, go, is_async=True)))
+    if stream is not None:
+        async with aclosing(aiter(stream)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        attempt.ended(stream.result)
+        await attempt.adispatch()
+    elif attempt.invocation.mode is Mode.OFF:
         ran_unrecorded()
         async with aclosing(go(attempt.config)) as chunks:
             async for chunk in chunks:
                 yield chunk
-        return
-    try:
-        stream = await off_loop(lambda: _Stream(attempt, runnable, go, is_async=True))
-    except InputError as error:
-        if attempt.record_without_identity(error):
-            async with aclosing(_astream_of(attempt, runnable, go)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
+    else:
         scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
-        async with aclosing(go(attempt.begin()[0])) as chunks:
+        async with aclosing(go(attempt.begin())) as chunks:
             while True:
                 with in_scope(scope):
                     chunk = await anext(chunks, ended)
                 if chunk is ended:
                     break
                 yield chunk
-        return
-    async with aclosing(aiter(stream)) as chunks:
-        async for chunk in chunks:
-            yield chunk
-    attempt.ended(stream.result)
-    await attempt.adispatch()
 
 
 # -- for everyone ------------------------------------------------------------------------------------------------------
