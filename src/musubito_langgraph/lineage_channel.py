@@ -489,12 +489,12 @@ class LineageWrite(_compat.ChannelWrite):
         self.is_all = dict(triggers) == {node: ("__start__",)}
         """True for the only node of an entrypoint: when that node writes, the run is over."""
 
-    def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+    def _write(self, input: Any, config: RunnableConfig) -> Any:
         super()._write(input, config)
         self._say(config)
         return input
 
-    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:
         await super()._awrite(input, config)
         self._say(config)
         return input

@@ -71,7 +71,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         return self._step.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
 
     # -- what it does --------------------------------------------------------------------------------------------------
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
@@ -79,12 +79,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         self._ended(attempt, output)
         return output
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
@@ -92,12 +87,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         self._ended(attempt, output)
         return output
 
-    def stream(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
         if self._is_effect:
             yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
@@ -112,12 +102,7 @@ class RecordedRunnable(Runnable[Any, Any]):
                 yield chunk
         self._ended(attempt, added(chunks))
 
-    async def astream(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
         if self._is_effect:
             yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
@@ -132,12 +117,7 @@ class RecordedRunnable(Runnable[Any, Any]):
                 yield chunk
         self._ended(attempt, added(chunks))
 
-    def transform(
-        self,
-        input: Iterator[Any],  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks that the Runnable makes of the whole input."""
         chunks = list(input)
         if chunks:
@@ -147,7 +127,7 @@ class RecordedRunnable(Runnable[Any, Any]):
 
     async def atransform(
         self,
-        input: AsyncIterator[Any],  # noqa: A002 - LangChain's
+        input: AsyncIterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:

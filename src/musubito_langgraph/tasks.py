@@ -172,18 +172,13 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         run = node.run(task_context(config))(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the body returns."""
         config, scope = self._config_and_scope(ensure_config() if config is None else config)
         with in_scope(scope), within(config):
             return super().invoke(input, config, **kwargs)
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the body returns."""
         whole = ensure_config() if config is None else config
         config, scope = await off_loop(lambda: self._config_and_scope(whole))

@@ -154,7 +154,7 @@ class PlannedGraph(StandIn):
     musubito_outline: GraphOutline
     musubito_is_last: bool
 
-    def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Invoke the graph."""
         visit = self.musubito_site.visit(config)
         visit.asked.add(self.musubito_outline.name)
@@ -182,7 +182,7 @@ class OpaqueNode(Runnable[Any, Any]):
         self._settings = settings
         site.add(self)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Stop the graph."""
         config = ensure_config() if config is None else config
         visit = self._site.visit(config)

@@ -28,7 +28,7 @@ Part = PlannedPart | str
 """A step of a node, or a router by its name."""
 
 
-def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:  # noqa: A002
+def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:
     """Return what `graph.invoke(input, config, context=context)` would do now.
 
     No node, router, model or tool runs. Nothing is written to the store of results, or to what the graph itself keeps:
