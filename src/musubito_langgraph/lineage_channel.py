@@ -135,21 +135,17 @@ class GraphInvocation:
 
         `config` and `operation` are those of one of the invocation's tasks.
         """
-        run = scope.run if scope.engine is engine else None
-        if run is None:
-            run = self._runs.get(engine)
+        run = (scope.run if scope.engine is engine else None) or self._runs.get(engine)
         if run is None or run not in self._marks:
             with self._lock:
+                run = run or self._runs.get(engine)
                 if run is None:
-                    run = self._runs.get(engine)
-                    if run is None:
-                        only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
-                        run = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
-                        self._runs[engine] = run
-                        if config is not None and len(self._runs) == 1:
-                            _compat.when_left(config, self._left_by)
-                        # If nothing else ends the run, it ends when nobody holds this object any more.
-                        self._left.append(weakref.finalize(self, engine._end_run, run))
+                    only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
+                    run = self._runs[engine] = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
+                    if config is not None and len(self._runs) == 1:
+                        _compat.when_left(config, self._left_by)
+                    # If nothing else ends the run, it ends when nobody holds this object any more.
+                    self._left.append(weakref.finalize(self, engine._end_run, run))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))
