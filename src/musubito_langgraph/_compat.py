@@ -18,6 +18,9 @@ from typing import Any, Final
 
 __all__ = [
     "CONF",
+    "CONFIG_KEY_CALL",
+    "CONFIG_KEY_CHECKPOINT_NS",
+    "CONFIG_KEY_RUNTIME",
     "DEFAULT_BOUND",
     "END",
     "MISSING",
@@ -53,7 +56,6 @@ __all__ = [
     "channels_in",
     "checkpoint_ns_in",
     "config_that_begins",
-    "control_in",
     "equal_sends_before",
     "error_in",
     "graph_that_begins",
@@ -85,9 +87,6 @@ __all__ = [
     "task_in",
     "unseen",
     "when_left",
-    "with_caller",
-    "with_checkpoint_ns",
-    "with_runtime",
     "with_scratchpad",
     "with_send",
     "without_callbacks",
@@ -426,11 +425,6 @@ def runtime_in(config: Config) -> Any:
     return _conf(config).get(CONFIG_KEY_RUNTIME)
 
 
-def control_in(runtime: Any) -> Any:
-    """Return the object with which a run is asked to end, None before LangGraph 1.2."""
-    return getattr(runtime, "control", None)
-
-
 def graph_that_begins() -> Pregel[Any] | None:
     """Return the graph that begins, None if another Runnable begins; a handler of `on_chain_start` calls this function.
 
@@ -491,19 +485,9 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
 # -- what a node is told instead ---------------------------------------------------------------------------------------
 
 
-def with_runtime(conf: dict[str, Any], runtime: Any) -> None:
-    """Put this runtime into `conf`."""
-    conf[CONFIG_KEY_RUNTIME] = runtime
-
-
 def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
     """Put a copy of its scratchpad with these changes into `conf`."""
     conf[CONFIG_KEY_SCRATCHPAD] = replace(conf[CONFIG_KEY_SCRATCHPAD], **changes)
-
-
-def with_checkpoint_ns(conf: dict[str, Any], checkpoint_ns: str) -> None:
-    """Put this namespace of checkpoints into `conf`."""
-    conf[CONFIG_KEY_CHECKPOINT_NS] = checkpoint_ns
 
 
 def with_send(conf: dict[str, Any], wrap: Any) -> None:
@@ -527,11 +511,6 @@ def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None])
         return read.func(scratchpad, channels, managed, task, select, fresh)
 
     conf[CONFIG_KEY_READ] = partial(noting, *read.args)
-
-
-def with_caller(conf: dict[str, Any], caller: Any) -> None:
-    """Put this function that calls `@task`s into `conf`."""
-    conf[CONFIG_KEY_CALL] = caller
 
 
 # -- without a trace ---------------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ class NodeAmbient:
 
         runtime, conf = _compat.runtime_in(config), config.get("configurable")
         if conf is not None and runtime is not None:
-            _compat.with_runtime(conf, observed_runtime(runtime, note))
+            conf[_compat.CONFIG_KEY_RUNTIME] = observed_runtime(runtime, note)
         if conf is not None:
             observe_state(conf, note)
         observe(config, note)

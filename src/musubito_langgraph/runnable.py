@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessageChunk, message_chunk_to_message
 from langchain_core.runnables import (
     Runnable,
     RunnableConfig,
@@ -34,6 +35,7 @@ from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
 from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
+from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, in_scope, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
@@ -181,32 +183,15 @@ class RecordedRunnable(Runnable[Any, Any]):
         """Return the name of the Runnable that this one stands for."""
         return _name_of(self._runnable, suffix, name)
 
-    @property
-    def InputType(self) -> Any:  # noqa: N802 - LangChain's
-        """Return the input type of the Runnable that this one stands for."""
-        return self._runnable.InputType
 
-    @property
-    def OutputType(self) -> Any:  # noqa: N802 - LangChain's
-        """Return the output type of the Runnable that this one stands for."""
-        return self._runnable.OutputType
+def _asked_behind(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: getattr(self._runnable, name)(*args, **kwargs)
 
-    @property
-    def config_specs(self) -> list[Any]:
-        """Return the config specs of the Runnable that this one stands for."""
-        return self._runnable.config_specs
 
-    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
-        """Return the input schema of the Runnable that this one stands for."""
-        return self._runnable.get_input_schema(config)
-
-    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
-        """Return the output schema of the Runnable that this one stands for."""
-        return self._runnable.get_output_schema(config)
-
-    def get_graph(self, config: RunnableConfig | None = None) -> Any:
-        """Return the graph of the Runnable that this one stands for."""
-        return self._runnable.get_graph(config)
+for _name in ("InputType", "OutputType", "config_specs"):
+    setattr(RecordedRunnable, _name, property(attrgetter(f"_runnable.{_name}")))
+for _name in ("get_input_schema", "get_output_schema", "get_graph"):
+    setattr(RecordedRunnable, _name, _asked_behind(_name))
 
 
 def _name_of(runnable: Runnable[Any, Any], suffix: str | None = None, name: str | None = None) -> str:
@@ -305,8 +290,7 @@ def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
     if isinstance(end, _FUNCTIONS):
         return output
     if type(output) is AIMessage:
-        fields = {name: getattr(output, name) for name in AIMessage.model_fields if name != "type"}
-        return AIMessageChunk(**fields)
+        return chunk_of(output)
     steps: Any = None
     if isinstance(end, RunnableAssign):
         steps = end.mapper.steps__

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
@@ -17,6 +17,7 @@ from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
 from musubito_langgraph import _compat
+from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder.config import _handlers, inherited_tags, metadata_in, parent_in
 from musubito_langgraph.recorder.event_kinds import CHUNK, DISPATCHED, DONE, END, FAILED, MODEL, NESTED, TEXT, TOOL
 from musubito_langgraph.recorder.events import EventRecorder, by_call
@@ -160,7 +161,7 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
         elif kind == END:
             message = _unpaid(what)
             if number not in streamed:
-                piece = _as_piece(message)
+                piece = chunk_of(message) if isinstance(message, AIMessage) else message
                 yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
             yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
         elif kind == DONE:
@@ -195,12 +196,6 @@ def _unpaid(message: BaseMessage) -> Any:
     return message.model_copy(update={"response_metadata": said, **used})
 
 
-def _as_piece(message: BaseMessage) -> Any:
-    if not isinstance(message, AIMessage):
-        return message
-    return AIMessageChunk(**{name: getattr(message, name) for name in AIMessage.model_fields if name != "type"})
-
-
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:
     runtime = _compat.runtime_in(config)
     if runtime is None:
@@ -210,7 +205,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
     elif _compat.streams_subgraphs(config):
         # LangGraph's writer takes the namespace from the config of the context.
         conf = dict(config.get("configurable") or {})
-        _compat.with_checkpoint_ns(conf, f"{_compat.checkpoint_ns_in(config)}|{inside}")
+        conf[_compat.CONFIG_KEY_CHECKPOINT_NS] = f"{_compat.checkpoint_ns_in(config)}|{inside}"
         token = var_child_runnable_config.set({**config, "configurable": conf})
         try:
             runtime.stream_writer(value)
