@@ -111,10 +111,8 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
             setattr(copied, name, copy.copy(value))
     # Compiling fills in fields of the nodes; without copies, it would change the nodes of the user's builder.
     copied.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
-    copied.branches = type(builder.branches)(
-        getattr(builder.branches, "default_factory", None),
-        {start: dict(branches) for start, branches in builder.branches.items()},
-    )
+    for start, branches in builder.branches.items():
+        copied.branches[start] = dict(branches)
 
     @functools.wraps(builder.compile)
     def compile_(*args: Any, **kwargs: Any) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from operator import attrgetter
@@ -28,7 +28,7 @@ from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
-from musubito import MusubitoEngine, MusubitoStream, StepConfiguration, StepType
+from musubito import MusubitoEngine, MusubitoStream, StepConfiguration
 from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
@@ -67,11 +67,6 @@ class RecordedRunnable(Runnable[Any, Any]):
         whole = ensure_config(config)
         return NodeCall(self._step, value, whole, self._place(whole), others, config or {})
 
-    @property
-    def _is_effect(self) -> bool:
-        """Tell whether the step is an effect: an effect is done or not, and is not streamed."""
-        return self._step.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-
     # -- what it does --------------------------------------------------------------------------------------------------
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
@@ -91,33 +86,67 @@ class RecordedRunnable(Runnable[Any, Any]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
-        if self._is_effect:
+        if self._step.is_effect:  # an effect is done or not, and is not streamed
             yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
             return
+
+        def go(config: RunnableConfig) -> Iterator[Any]:
+            return self._runnable.stream(input, config, **kwargs)
+
         attempt = self._attempt(input, config, kwargs)
-        chunks: list[Any] = []
-        with closing(
-            _stream_of(attempt, self._runnable, lambda config: self._runnable.stream(input, config, **kwargs))
-        ) as stream:
-            for chunk in stream:
-                chunks.append(chunk)
+        stream = attempt.if_recorded(lambda: _Stream(attempt, self._runnable, go, is_async=False))
+        if stream is not None:
+            yield from stream
+            attempt.ended(stream.result)
+            attempt.dispatch()
+        elif attempt.invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            yield from go(attempt.config)
+        else:
+            # In a context of its own: otherwise the scope of the steps inside would also hold for the code that
+            # iterates.
+            context = copy_context()
+            context.run(SCOPE.set, attempt.engine_and_scope()[1])
+            chunks = go(attempt.begin())
+            ended: Any = object()
+            while (chunk := context.run(next, chunks, ended)) is not ended:
                 yield chunk
-        self._ended(attempt, added(chunks))
+        self._ended(attempt, None if stream is None else _as_whole(stream.output, self._runnable))
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
-        if self._is_effect:
+        if self._step.is_effect:
             yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
             return
+
+        def go(config: RunnableConfig) -> AsyncIterator[Any]:
+            return self._runnable.astream(input, config, **kwargs)
+
         attempt = self._attempt(input, config, kwargs)
-        chunks: list[Any] = []
-        async with aclosing(
-            _astream_of(attempt, self._runnable, lambda config: self._runnable.astream(input, config, **kwargs))
-        ) as stream:
-            async for chunk in stream:
-                chunks.append(chunk)
-                yield chunk
-        self._ended(attempt, added(chunks))
+        stream = await off_loop(
+            lambda: attempt.if_recorded(lambda: _Stream(attempt, self._runnable, go, is_async=True))
+        )
+        if stream is not None:
+            async with aclosing(aiter(stream)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            attempt.ended(stream.result)
+            await attempt.adispatch()
+        elif attempt.invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            async with aclosing(go(attempt.config)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        else:
+            scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
+            async with aclosing(go(attempt.begin())) as chunks:
+                while True:
+                    with in_scope(scope):
+                        chunk = await anext(chunks, ended)
+                    if chunk is ended:
+                        break
+                    yield chunk
+        self._ended(attempt, None if stream is None else _as_whole(stream.output, self._runnable))
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks that the Runnable makes of the whole input."""
@@ -317,6 +346,8 @@ class _Stream(MusubitoStream[Any]):
         self._attempt = attempt
         self._runnable = runnable
         self._go = go
+        self.output: Any = None
+        """The output as it is stored, once the stream has ended."""
         self._engine_of, scope = attempt.engine_and_scope()
         mode = attempt.invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
@@ -340,62 +371,12 @@ class _Stream(MusubitoStream[Any]):
                     yield chunk
 
     def _kept(self, chunks: list[Any]) -> Any:
-        return self._attempt.packed(Streamed(chunks))
+        self.output = Streamed(chunks)
+        return self._attempt.packed(self.output)
 
     def _given(self, value: Any) -> Iterable[Any]:
-        output = self._attempt.unpacked(value)
-        if type(output) is Streamed:
-            return output.chunks
-        return [_as_chunk(output, self._runnable)]
-
-
-def _stream_of(
-    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
-) -> Generator[Any]:
-    """Yield the chunks of a call, and record them unless the call is not to be recorded or cannot be recorded."""
-    stream = attempt.if_recorded(lambda: _Stream(attempt, runnable, go, is_async=False))
-    if stream is not None:
-        yield from stream
-        attempt.ended(stream.result)
-        attempt.dispatch()
-    elif attempt.invocation.mode is Mode.OFF:
-        ran_unrecorded()
-        yield from go(attempt.config)
-    else:
-        # In a context of its own: otherwise the scope of the steps inside would also hold for the code that iterates.
-        context = copy_context()
-        context.run(SCOPE.set, attempt.engine_and_scope()[1])
-        chunks = go(attempt.begin())
-        ended: Any = object()
-        while (chunk := context.run(next, chunks, ended)) is not ended:
-            yield chunk
-
-
-async def _astream_of(
-    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
-) -> AsyncIterator[Any]:
-    """Yield the chunks of a call, as `_stream_of` does."""
-    stream = await off_loop(lambda: attempt.if_recorded(lambda: _Stream(attempt, runnable, go, is_async=True)))
-    if stream is not None:
-        async with aclosing(aiter(stream)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-        attempt.ended(stream.result)
-        await attempt.adispatch()
-    elif attempt.invocation.mode is Mode.OFF:
-        ran_unrecorded()
-        async with aclosing(go(attempt.config)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    else:
-        scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
-        async with aclosing(go(attempt.begin())) as chunks:
-            while True:
-                with in_scope(scope):
-                    chunk = await anext(chunks, ended)
-                if chunk is ended:
-                    break
-                yield chunk
+        output = self.output = self._attempt.unpacked(value)
+        return output.chunks if type(output) is Streamed else [_as_chunk(output, self._runnable)]
 
 
 # -- for everyone ------------------------------------------------------------------------------------------------------
