@@ -120,6 +120,9 @@ class NodeCall:
         self._given = config if given is None else given
         self._place = place
         self._scope = Scope()
+        self._around = NodeAmbient(
+            config, step.settings.ignore_config, self.all_given, may_ask_models=step.look_up is None
+        )
         self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
         self._code: Fingerprint | None = None
@@ -234,13 +237,10 @@ class NodeCall:
         return {**self._all_inputs(), "input": self._counted(self.value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
-        around = self._scope.ambient
-        return self.step.counted(value, code, around.code() if isinstance(around, NodeAmbient) else ())
+        return self.step.counted(value, code, self._around.code())
 
-    def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
-        around = self._scope.ambient
-        values = around.values(code) if isinstance(around, NodeAmbient) else None
-        return rename(given, values, handling_of(code), reports_read(code))
+    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))
 
     def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}
@@ -251,20 +251,20 @@ class NodeCall:
             return self._digest_of_all()  # its function can still reach the inputs that were said not to count
         if self._before is not None and self._code is not None and self._is_same(self._code):
             return self._before
-        return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
+        return self._digest_of(self._all_counted)
 
     def _digest_of_all(self) -> InputDigest | None:
-        return self._digest_of(lambda code: self._renamed(self._all_inputs(), code))
+        return self._digest_of(lambda _: self._all_inputs())
 
     def all_given(self) -> bytes | None:
         """Return the digest of all that the call is given, None if it has no identity."""
         digest = self._digest_of_all()
         return digest and digest.digest
 
-    def _digest_of(self, arguments: Callable[[Fingerprint], tuple[Any, IdMap]]) -> InputDigest | None:
+    def _digest_of(self, inputs: Callable[[Fingerprint], dict[str, object]]) -> InputDigest | None:
         try:
-            named, _ = arguments(self.step.operation.fingerprint())
-            return digest_input(self.step.operation.name, named)
+            code = self.step.operation.fingerprint()
+            return digest_input(self.step.operation.name, self._renamed(inputs(code), code)[0])
         except InputError:
             return None
 
@@ -276,10 +276,7 @@ class NodeCall:
         return "what is around it" if self._around_now() != self._around_before else None
 
     def _around_now(self) -> bytes | None:
-        around = self._scope.ambient
-        if not isinstance(around, NodeAmbient) or self._code is None:
-            return None
-        return around.digest_now(self._code)
+        return None if self._code is None else self._around.digest_now(self._code)
 
     def engine_and_scope(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
@@ -288,14 +285,8 @@ class NodeCall:
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = NodeAmbient(
-            self.config,
-            self.step.settings.ignore_config,
-            self.all_given,
-            may_ask_models=self.step.look_up is None,
-        )
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
+        self._scope = Scope(engine, run, scope.frame, results, self._around, self.invocation.said or scope.mode)
         return engine, self._scope
 
     def _record_without_identity(self, error: InputError) -> bool:
@@ -359,9 +350,7 @@ class NodeCall:
         if self._given is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._given, "callbacks": callbacks, "configurable": configurable}
-        around = self._scope.ambient
-        if isinstance(around, NodeAmbient):
-            self._events.observe = around.note_reads(config, self._events.found)
+        self._events.observe = self._around.note_reads(config, self._events.found)
         return config
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
@@ -400,15 +389,15 @@ class NodeCall:
             events.uses(new_in(messages, self._all_inputs()))
         if self._unidentified is not None:
             return None
-        messages_of_code = held_messages(self._code) if self._code is not None else ()
+        code, naming = self._code, self._naming
+        assert code is not None  # noqa: S101 - it was identified
+        assert naming is not None  # noqa: S101 - likewise
+        messages_of_code = held_messages(code)
         if messages_of_code and any(id(message) in messages_of_code for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
-        around, code = self._scope.ambient, self._code
-        told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
         try:
-            assert self._naming is not None  # noqa: S101 - it was identified
-            told_again = events.as_stored(output, self._arguments_as_stored)
-            return pack(([output], told_again), self._naming, events.found, told)
+            records = events.as_stored(output, self._arguments_as_stored)
+            return pack(([output], records), naming, events.found, partial(self._around.note_told, code))
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
