@@ -22,83 +22,31 @@ __all__ = [
     "CONFIG_KEY_CHECKPOINT_NS",
     "CONFIG_KEY_RUNTIME",
     "DEFAULT_BOUND",
-    "END",
     "MISSING",
     "PASSTHROUGH",
-    "READS_STATE",
     "SKIP_WRITE",
     "BaseChannel",
-    "BaseTransformOutputParser",
     "BranchSpec",
     "ChannelWrite",
     "ChannelWriteEntry",
     "ChannelWriteTupleEntry",
-    "Command",
-    "Config",
     "EmptyChannelError",
     "EphemeralValue",
     "GraphBubbleUp",
-    "NamedBarrierValue",
     "ParentCommand",
     "Pregel",
     "PregelNode",
     "PregelProtocol",
-    "Runnable",
     "RunnableCallable",
     "RunnableSeq",
-    "RunnableSequence",
-    "RunnableSerializable",
-    "Runtime",
-    "Send",
     "StreamMessagesHandler",
-    "available_in",
-    "caller_in",
-    "channels_in",
-    "checkpoint_ns_in",
-    "config_that_begins",
-    "equal_sends_before",
-    "error_in",
-    "graph_that_begins",
-    "has_answer",
-    "has_questions",
-    "holds_anything",
-    "is_answer",
-    "is_of_state",
-    "is_pushing",
-    "is_resuming",
-    "is_update",
-    "keeps_checkpoints",
-    "later_than",
-    "may_stop",
-    "nothing",
-    "place_of_task",
-    "position_of_send",
-    "read_in",
-    "run_in_executor",
-    "runtime_in",
-    "scratchpad_in",
-    "send",
-    "sends_in",
-    "sends_in_channels",
-    "sent_by_others",
-    "state_in",
-    "step_in",
-    "streams_subgraphs",
-    "task_in",
-    "unseen",
-    "when_left",
-    "with_scratchpad",
-    "with_send",
-    "without_callbacks",
-    "writes_in",
 ]
+"""The names that are handed on from LangGraph; everything else is defined here."""
 
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
-    from langchain_core.output_parsers import BaseTransformOutputParser
-    from langchain_core.runnables import Runnable, RunnableSequence, RunnableSerializable
-    from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
+    from langchain_core.runnables.config import var_child_runnable_config
     from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
         CONF,
@@ -124,7 +72,6 @@ try:
     from langgraph.channels.base import BaseChannel
     from langgraph.channels.ephemeral_value import EphemeralValue
     from langgraph.channels.named_barrier_value import NamedBarrierValue
-    from langgraph.constants import END
     from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
     from langgraph.graph.message import push_message
@@ -140,7 +87,6 @@ try:
     )
     from langgraph.pregel.protocol import PregelProtocol
     from langgraph.runtime import Runtime
-    from langgraph.types import Command, Send
     from langsmith.run_helpers import tracing_context
 except ImportError as error:
     raise ImportError(f"musubito_langgraph needs {FITS} (pip install 'musubito[langgraph]'): {error}") from error

@@ -11,46 +11,28 @@ from inspect import iscoroutinefunction, signature
 from types import FunctionType
 from typing import Any, Final
 
+from langchain_core.output_parsers import BaseTransformOutputParser
+from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables.config import run_in_executor
+from langgraph.constants import END
+from langgraph.types import Command, Send
+
 from musubito_langgraph._compat import (
     DEFAULT_BOUND,
-    END,
     MISSING,
     PASSTHROUGH,
     SKIP_WRITE,
-    BaseTransformOutputParser,
     BranchSpec,
     ChannelWrite,
     ChannelWriteEntry,
     ChannelWriteTupleEntry,
-    Command,
     Config,
     Pregel,
     PregelProtocol,
     RunnableCallable,
-    RunnableSerializable,
-    Send,
     channels_in,
     read_in,
-    run_in_executor,
 )
-
-__all__ = [
-    "branch_of",
-    "copied",
-    "declared_ends",
-    "destinations",
-    "drawn_as",
-    "functions_of",
-    "has_no_tables",
-    "is_functional",
-    "is_tool_node",
-    "only_writes",
-    "recorded_parts",
-    "runs_tools_alone",
-    "tools_of",
-    "writer_of",
-]
-
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
