@@ -16,7 +16,7 @@ from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.node import Node
-from musubito_langgraph.node_kinds import EDGE, kind_of, replaced, step_names
+from musubito_langgraph.node_kinds import kind_of, recorded_writer, replaced, step_names
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 
@@ -168,7 +168,7 @@ def _wrapped_node(
 
 
 def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
-    writers: list[Any] = [EDGE.wrap(writer, node) if EDGE.matches(writer) else writer for writer in spec.flat_writers]
+    writers: list[Any] = [recorded_writer(writer, node) for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     return [*writers, LineageWrite(last, node.name, triggers)]
