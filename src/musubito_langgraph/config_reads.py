@@ -400,18 +400,14 @@ def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
     """Return a runtime that calls `note` with the name of each read value that differs from run to run."""
     about = {
         name: _observed(info, "execution", keys, note, {})
-        for name, keys in OF_EXECUTION.items()
+        for name, keys in ABOUT.items()
         if (info := getattr(runtime, name, None)) is not None
     }
-    return _observed(runtime, "runtime", OF_RUNTIME, note, about)
-
-
-OF_EXECUTION: Final = {name: frozenset(keys) for name, keys in ABOUT.items()}
-OF_RUNTIME: Final = frozenset({"previous"})
+    return _observed(runtime, "runtime", ("previous",), note, about)
 
 
 def _observed(
-    thing: Any, name: str, differ: frozenset[str], note: Callable[[str], None], changed: Mapping[str, Any]
+    thing: Any, name: str, differ: tuple[str, ...], note: Callable[[str], None], changed: Mapping[str, Any]
 ) -> Any:
     kind: Any = type(thing)
     cls, names = _observed_class(kind, name, differ)
@@ -419,7 +415,7 @@ def _observed(
 
 
 @cache
-def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any, tuple[str, ...]]:
+def _observed_class(cls: Hashable, of: str, differ: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     """Return a class derived from this class, which notes reads, and the names of its fields."""
 
     def read(self: Any, name: str) -> Any:
