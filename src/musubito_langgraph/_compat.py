@@ -190,9 +190,9 @@ def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
     """
     if isinstance(channel, NamedBarrierValue):
         return bool(channel.seen)
-    held = channel.checkpoint()
-    seen = held[0] if isinstance(held, tuple) and held else held
-    return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(held, tuple)
+    contents = channel.checkpoint()
+    seen = contents[0] if isinstance(contents, tuple) and contents else contents
+    return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(contents, tuple)
 
 
 def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
 def available_in(config: Config, select: Sequence[str]) -> list[str]:
     """Return the selected channels that held something at the beginning of the superstep."""
     channels = channels_in(config)
-    return [each for each in select if each in channels and channels[each].is_available()]
+    return [name for name in select if name in channels and channels[name].is_available()]
 
 
 def place_of_task(config: Config) -> tuple[Any, ...]:
@@ -293,7 +293,7 @@ def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
     checkpoint = getattr(_loop_of(config), "checkpoint", None)
     versions = checkpoint.get("channel_versions", {}) if isinstance(checkpoint, dict) else {}
     last = versions.get(key)
-    return [each for each in channels if each in versions and (last is None or versions[each] > last)]
+    return [name for name in channels if name in versions and (last is None or versions[name] > last)]
 
 
 def _loop_of(config: Config) -> Any:
@@ -318,8 +318,8 @@ def equal_sends_before(config: Config, begun: Collection[str], counted: Callable
         return 0
     # The tasks of `Send`s come first in the loop's mapping, in the order of the `Send`s.
     *others, this = islice(tasks.values(), position + 1)
-    alike = (each for each in others if each.name == this.name and (not each.writes or each.id in begun))
-    return sum(_are_equal(counted(each.input), counted(this.input)) for each in alike)
+    alike = (task for task in others if task.name == this.name and (not task.writes or task.id in begun))
+    return sum(_are_equal(counted(task.input), counted(this.input)) for task in alike)
 
 
 def _are_equal(one: Any, other: Any) -> bool:

@@ -183,8 +183,8 @@ def is_functional(graph: Any) -> bool:
 def leaves_graph(output: Any) -> bool:
     """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
     return any(
-        isinstance(each, Command) and each.graph is not None
-        for each in (output if isinstance(output, list | tuple) else (output,))
+        isinstance(command, Command) and command.graph is not None
+        for command in (output if isinstance(output, list | tuple) else (output,))
     )
 
 
@@ -193,8 +193,8 @@ def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
 
     The second list holds what was declared of the node.
     """
-    always = [each.channel for each in writer.writes if isinstance(each, ChannelWriteEntry)]
-    tuples = [each.static or () for each in writer.writes if isinstance(each, ChannelWriteTupleEntry)]
+    always = [write.channel for write in writer.writes if isinstance(write, ChannelWriteEntry)]
+    tuples = [write.static or () for write in writer.writes if isinstance(write, ChannelWriteTupleEntry)]
     return always, [channel for static in tuples for channel, *_ in static]
 
 
@@ -203,7 +203,7 @@ def destinations(target: Any) -> list[str]:
     if isinstance(target, Command):
         return destinations(target.goto)
     if isinstance(target, list | tuple):
-        return [node for each in target for node in destinations(each)]
+        return [node for part in target for node in destinations(part)]
     if isinstance(target, Send):
         return [target.node]
     return [target] if isinstance(target, str) and target else []

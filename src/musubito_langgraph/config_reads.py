@@ -170,14 +170,14 @@ def binds(code: Fingerprint) -> bool:
     """Tell whether code binds a Runnable to something, or holds a bound Runnable: LangChain then merges configs."""
     if not BINDING.isdisjoint(code.words):
         return True
-    return bool(code.met) and any(isinstance(each, RunnableBindingBase) for each in code.met)
+    return bool(code.met) and any(isinstance(thing, RunnableBindingBase) for thing in code.met)
 
 
 @cache
 def takes_config(cls: type) -> bool:
     """Tell whether a class is a Runnable whose own methods are handed configs by LangChain."""
-    others = (each for each in cls.__mro__ if each.__module__.partition(".")[0] not in FRAMEWORKS)
-    return issubclass(cls, Runnable) and any(not vars(each).keys().isdisjoint(CALLED) for each in others)
+    others = (base for base in cls.__mro__ if base.__module__.partition(".")[0] not in FRAMEWORKS)
+    return issubclass(cls, Runnable) and any(not vars(base).keys().isdisjoint(CALLED) for base in others)
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ def _unobserved(value: Any) -> Any:
         case _Wanted():
             return str.__str__(value)
     if type(value) is dict:
-        pairs = [(_unobserved(key), _unobserved(each)) for key, each in value.items()]
+        pairs = [(_unobserved(key), _unobserved(item)) for key, item in value.items()]
         same = all(key is was and new is old for (key, new), (was, old) in zip(pairs, value.items(), strict=True))
         return value if same else dict(pairs)
     if type(value) in (list, tuple):

@@ -131,8 +131,8 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
     lasting = frozenset(
         channel
-        for each in triggers.values()
-        for channel in each
+        for names in triggers.values()
+        for channel in names
         if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
@@ -143,7 +143,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     if graph.stream_channels is None:
         # Otherwise streams would show the hidden channel.
         wrapped.stream_channels = [
-            channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
+            channel for channel, value in graph.channels.items() if isinstance(value, _compat.BaseChannel)
         ]
     wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
     return wrapped

@@ -20,14 +20,14 @@ def messages_in(value: object) -> Iterator[BaseMessage]:
     """Yield each message in a value once, as the very object, in no order."""
     open_ends, seen = [value], set[int]()
     while open_ends:
-        each = open_ends.pop()
-        if id(each) in seen:
+        thing = open_ends.pop()
+        if id(thing) in seen:
             continue
-        seen.add(id(each))
-        if isinstance(each, BaseMessage):
-            yield each
+        seen.add(id(thing))
+        if isinstance(thing, BaseMessage):
+            yield thing
         else:
-            open_ends += [part for part in _parts(each) if type(part) not in _ATOMS]
+            open_ends += [part for part in _parts(thing) if type(part) not in _ATOMS]
 
 
 def chunk_of(message: AIMessage) -> AIMessageChunk:

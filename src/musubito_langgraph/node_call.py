@@ -104,12 +104,13 @@ class NodeCall:
         config: RunnableConfig,
         place: CallSite = ANYWHERE,
         others: Mapping[str, object] | None = None,
-        given: RunnableConfig | None = None,
+        callers_config: RunnableConfig | None = None,
     ) -> None:
         """Make a call of `step` with the input `value`.
 
-        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
-        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        `others` are further inputs. `callers_config` is the config as the caller gave it, by default `config`; the
+        step's function inherits the rest itself. Raise `ValueError` if the config asks for something that does not
+        exist.
         """
         self.step = step
         self._node: bytes | None = None
@@ -117,7 +118,7 @@ class NodeCall:
         self.config = config
         self.value = value
         self._others = others or {}
-        self._given = config if given is None else given
+        self._callers_config = config if callers_config is None else callers_config
         self._place = place
         self._scope = Scope()
         self._around = NodeAmbient(
@@ -347,9 +348,9 @@ class NodeCall:
             self._before = self._digest()
         self._around_before = self._around_now()
         config, self._events = watched(self.config, self.step.calls)
-        if self._given is not self.config:
+        if self._callers_config is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
-            config = {**self._given, "callbacks": callbacks, "configurable": configurable}
+            config = {**self._callers_config, "callbacks": callbacks, "configurable": configurable}
         self._events.observe = self._around.note_reads(config, self._events.found)
         return config
 
@@ -513,4 +514,4 @@ def _where(before: InputDigest, now: InputDigest) -> str:
         paths = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
     except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
-    return ", ".join(each.path for each in paths)
+    return ", ".join(difference.path for difference in paths)

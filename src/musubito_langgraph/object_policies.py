@@ -118,13 +118,13 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
 
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
     """
-    held: dict[str, Any] = getattr(value, "__dict__", {})
+    fields: dict[str, Any] = getattr(value, "__dict__", {})
     others, excluded, never = _of_class(walk.origins, type(value))
-    left_out = never | {name for name in excluded if not _is_data(held.get(name))}
+    left_out = never | {name for name in excluded if not _is_data(fields.get(name))}
     if type(value) in others:
-        left_out |= {name for name in held if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
+        left_out |= {name for name in fields if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
         # The arguments of a model that is chosen for each call.
-        left_out |= {f"_default_config.{name}" for name in held.get("_default_config") or () if is_credential(name)}
+        left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
         left_out.add("_repr")  # LangChain sets it when it is first printed
     return left_out
@@ -133,12 +133,12 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
 @kept_for_a_round
 def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str]]:
     """Return the classes of packages in the MRO of `cls`, the fields that they exclude, and those that never count."""
-    others = [each for each in reversed(cls.__mro__) if origins.of_class(each) is not Owner.USER]
-    declared = {name: field for each in others for name, field in vars(each).get("__pydantic_fields__", {}).items()}
+    others = [base for base in reversed(cls.__mro__) if origins.of_class(base) is not Owner.USER]
+    declared = {name: field for base in others for name, field in vars(base).get("__pydantic_fields__", {}).items()}
     excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
     never = {name for name in declared if name in WATCHED_BY or is_credential(name)}
     # A property that LangChain's own classes compute when it is first read says no more than the other fields.
-    never |= {name for each in others for name, member in vars(each).items() if isinstance(member, cached_property)}
+    never |= {name for base in others for name, member in vars(base).items() if isinstance(member, cached_property)}
     return others, excluded, never
 
 
@@ -188,7 +188,7 @@ def _of_message(value: Any, _walk: Walk) -> set[str]:
 
 def _is_chosen_by_run(value: Any) -> bool:
     ids = {spec.id for spec in value.config_specs}
-    return any(each in VOLATILE or each.startswith("__") for each in ids)
+    return any(name in VOLATILE or name.startswith("__") for name in ids)
 
 
 def held_messages(code: Fingerprint) -> Collection[int]:
@@ -196,9 +196,9 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
     The answers of LangChain's fake models are left out, since each stands for a new message.
     """
-    ids = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
+    ids = {id(thing) for thing in code.met if isinstance(thing, BaseMessage) and (not thing.id or is_random(thing.id))}
     if ids:
-        fakes = (vars(each) for each in code.met if isinstance(each, BaseLanguageModel) and _is_fake(each))
+        fakes = (vars(thing) for thing in code.met if isinstance(thing, BaseLanguageModel) and _is_fake(thing))
         ids -= {id(message) for fields in fakes for message in messages_in(fields)}
     return ids
 

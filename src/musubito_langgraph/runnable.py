@@ -250,7 +250,7 @@ class Streamed:
 
 
 def _plain(value: Any) -> Any:
-    return {key: _plain(each) for key, each in value.items()} if type(value) is AddableDict else value
+    return {key: _plain(part) for key, part in value.items()} if type(value) is AddableDict else value
 
 
 def added(chunks: list[Any]) -> Any:
@@ -291,7 +291,7 @@ def _end_of(runnable: Any) -> Any:
         elif isinstance(runnable, RunnableBindingBase):
             runnable = runnable.bound
         elif isinstance(runnable, RunnableWithFallbacks):
-            ends = [_end_of(each) for each in runnable.runnables]
+            ends = [_end_of(choice) for choice in runnable.runnables]
             return next((end for end in ends if not isinstance(end, _FUNCTIONS)), ends[0])
         elif isinstance(runnable, RecordedRunnable):
             runnable = runnable._runnable
@@ -310,7 +310,7 @@ def _as_whole(output: Any, runnable: Runnable[Any, Any]) -> Any:
 def _messages(value: Any) -> Any:
     if isinstance(value, BaseMessageChunk):
         return message_chunk_to_message(value)
-    return {key: _messages(each) for key, each in value.items()} if type(value) is dict else value
+    return {key: _messages(part) for key, part in value.items()} if type(value) is dict else value
 
 
 def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
@@ -326,7 +326,7 @@ def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
     elif isinstance(end, RunnableParallel):
         steps = end.steps__
     if steps is not None and type(output) is dict:
-        return AddableDict({key: _as_chunk(each, steps[key]) if key in steps else each for key, each in output.items()})
+        return AddableDict({key: _as_chunk(part, steps[key]) if key in steps else part for key, part in output.items()})
     return output
 
 

@@ -57,23 +57,23 @@ class SameObjects:
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
 
     @classmethod
-    def of(cls, given: Mapping[str, object]) -> Self | None:
+    def of(cls, inputs: Mapping[str, object]) -> Self | None:
         """Return what an input holds, None if it cannot be compared so.
 
         Call this before the input is identified: what changes in between is then noticed.
         """
-        same = cls(*_tops(given))
+        same = cls(*_tops(inputs))
         return same if same._is_flat or same._takes_in() else None
 
     @classmethod
-    def of_flat(cls, given: Mapping[str, object]) -> Self | None:
+    def of_flat(cls, inputs: Mapping[str, object]) -> Self | None:
         """Do as `of` does for an input in which nothing may change but its outer dicts; return None for any other."""
-        same = cls(*_tops(given))
+        same = cls(*_tops(inputs))
         return same if same._is_flat else None
 
-    def are_in(self, given: Mapping[str, object]) -> bool:
+    def are_in(self, inputs: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects."""
-        keys, values = _tops(given)
+        keys, values = _tops(inputs)
         if len(keys) != len(self._keys):
             return False
         if not all(map(is_, keys, self._keys)) or not all(map(is_, values, self._values)):
@@ -84,12 +84,12 @@ class SameObjects:
             return (
                 not any(self._empty)
                 and all(
-                    len(each) == len(keys) and all(map(is_, each, keys)) and all(map(is_, each.values(), values))
-                    for each, keys, values in self._dicts
+                    len(now) == len(keys) and all(map(is_, now, keys)) and all(map(is_, now.values(), values))
+                    for now, keys, values in self._dicts
                 )
-                and all(len(each) == len(items) and all(map(is_, each, items)) for each, items in self._lists)
-                and all(type(each) is cls and all(map(is_, _state(each), state)) for each, cls, state in self._models)
-                and all(each == names for each, names in self._sets)
+                and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._lists)
+                and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
+                and all(now == names for now, names in self._sets)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
             return False
@@ -124,25 +124,25 @@ class SameObjects:
             elif kind in MODELS:
                 state = _state(value)
                 self._models.append((value, kind, state))
-                held, names, *others = state
+                fields, names, *others = state
                 if type(names) is not set:
                     return False
                 self._sets.append((names, frozenset(names)))
-                ahead.append(held)
+                ahead.append(fields)
                 ahead += others
             else:
                 return False
         return True
 
 
-def _tops(given: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _tops(inputs: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the keys and values of the outer dicts of an input: of all arguments, and of the state among them."""
-    state = given["input"]
+    state = inputs["input"]
     if type(state) is not dict:
-        return tuple(given), tuple(given.values())
-    if len(given) == 1:
+        return tuple(inputs), tuple(inputs.values())
+    if len(inputs) == 1:
         return (None, *state), (*state.values(),)
-    others = {key: value for key, value in given.items() if key != "input"}
+    others = {key: value for key, value in inputs.items() if key != "input"}
     return (*others, None, *state), (*others.values(), *state.values())
 
 

@@ -59,10 +59,10 @@ def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller], C
     return recorded
 
 
-def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
+def _recorded_task(function: Callable[..., Any], node: Node, place: str, filled: Collection[str]) -> Callable[..., Any]:
     if hasattr(function, "__musubito_task__"):
         return function
-    key = id(function), id(node), INJECTED.intersection(given)
+    key = id(function), id(node), INJECTED.intersection(filled)
     cached = _TASKS.get(key)
     if cached is None:
         while len(_TASKS) >= MOST:
@@ -78,10 +78,10 @@ def _name_of(function: Any) -> str:
     return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
 
 
-def _task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
+def _task(function: Callable[..., Any], node: Node, place: str, filled: Collection[str]) -> Callable[..., Any]:
     """Return a function that makes a step of each call of `function`.
 
-    `given` are the arguments that LangGraph would fill in and that the caller has filled in; they count like others.
+    `filled` are the arguments that LangGraph would fill in and that the caller has filled in; they count like others.
     """
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
@@ -94,7 +94,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
     step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
-    injected = _graph_parts.injected_into(function).difference(given)
+    injected = _graph_parts.injected_into(function).difference(filled)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         config = get_config()
@@ -151,7 +151,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         register_source_text(state["statements"])
-        vars(self).update({name: each for name, each in state.items() if name != "statements"})
+        vars(self).update({name: value for name, value in state.items() if name != "statements"})
 
     @property
     def place(self) -> str:

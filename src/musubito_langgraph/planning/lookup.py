@@ -109,16 +109,16 @@ class StepLookup:
         self._site.record.note(visit, line, *self.may_call(self._estimates(call), call.value))
         raise GraphInterrupt(())
 
-    def may_call(self, estimates: Estimates, *given: Any) -> list[PlanLine]:
+    def may_call(self, estimates: Estimates, *inputs: Any) -> list[PlanLine]:
         """Return lines for the calls that the step may make, as far as they can be told.
 
-        Of tools, only those are in the result that the `given` input calls.
+        Of tools, only those are in the result that one of the `inputs` calls.
         """
         calls = sorted(self._step.operation.fingerprint().steps)
         if self._tools is None:
             calls += estimates.called_by(self.name)
         else:
-            called = _graph_parts.tools_called(self._tools, *given) if given else None
+            called = _graph_parts.tools_called(self._tools, *inputs) if inputs else None
             calls += [f"{self.name}.{tool}" for tool in called or _graph_parts.tools_of(self._tools)]
         return inside(self.name, calls, estimates)
 

@@ -193,7 +193,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None = None, **_: Any) -> None:
         # The recorder of the innermost watching step is called last, and its step pays for the tokens.
         frame = SCOPE.get().frame
-        if frame is None or not any(each is self.frame for each in frame.enclosing()):
+        if frame is None or not any(open_frame is self.frame for open_frame in frame.enclosing()):
             frame = self.frame
         # A step of the core may run inside the node. Such a step has no handler, but the tokens count for it.
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame
@@ -284,9 +284,9 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         stored = []
         for kind, *rest in self.recorded:
             if kind == TOOL:
-                given = rest[2]["args"]
+                value = rest[2]["args"]
                 # A tool may be called with a text alone.
-                args = arguments(given) if isinstance(given, Mapping) else arguments({"input": given}).get("input", "")
+                args = arguments(value) if isinstance(value, Mapping) else arguments({"input": value}).get("input", "")
                 rest[2] = {**rest[2], "args": args}
             elif kind == DONE:
                 number, output, _ = rest
@@ -299,8 +299,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Count these tokens for the given frame, else for the step that is watched."""
         frame = frame or self.frame
         if frame is not None:
-            for each in used:
-                frame.uses_tokens(*each)
+            for usage in used:
+                frame.uses_tokens(*usage)
 
 
 class ModelCall:
@@ -372,7 +372,7 @@ def unless_large(output: Any) -> Any:
 
 def by_call(chunks: Any) -> dict[str, ToolMessage]:
     """Return the messages of tools in an output, by the id of the tool call."""
-    return {each.tool_call_id: each for each in messages_in(chunks) if isinstance(each, ToolMessage)}
+    return {message.tool_call_id: message for message in messages_in(chunks) if isinstance(message, ToolMessage)}
 
 
 def differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:

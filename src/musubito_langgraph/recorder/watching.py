@@ -41,7 +41,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     if runtime is not None:
         conf[_compat.CONFIG_KEY_RUNTIME] = _watched_runtime(runtime, events)
     changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
-    around = [each for each in _handlers(changed) if isinstance(each, EventRecorder)]
+    around = [handler for handler in _handlers(changed) if isinstance(handler, EventRecorder)]
     if _compat.scratchpad_in(config) is not None:
         _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
     _compat.with_send(conf, partial(_WatchedSend, around, events))
