@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 
@@ -152,25 +152,6 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
     return replace(request, runtime=replace(runtime_of_tool, **changes))
 
 
-class _Failing:
-    """Stands for a tool whose error is already known."""
-
-    def __init__(self, tool: Any, error: BaseException) -> None:
-        self._tool = tool
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
-
-    def invoke(self, *_: Any) -> Any:
-        """Raise the known error."""
-        raise self._error
-
-    async def ainvoke(self, *_: Any) -> Any:
-        """Raise the known error."""
-        raise self._error
-
-
 def _failing(request: Any, error: Exception, go: Any) -> Any:
     """Return the request for a tool that fails with this error, so that the tool node handles the error as usual.
 
@@ -179,7 +160,11 @@ def _failing(request: Any, error: Exception, go: Any) -> Any:
     if not any(frame.f_code is go.__code__ for frame, _ in walk_tb(error.__traceback__)):
         raise error
     failed = error.__cause__ if isinstance(error, NotCalled) and error.__cause__ else error
-    return replace(request, tool=_Failing(request.tool, failed))
+
+    def fail(*_: Any) -> NoReturn:
+        raise failed
+
+    return replace(request, tool=StandIn(request.tool, invoke=fail, ainvoke=fail))
 
 
 @contextmanager
