@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -491,11 +491,8 @@ def within(config: RunnableConfig) -> Iterator[None]:
     `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config.
     """
     around = var_child_runnable_config.get()
-    if around is None:
-        with inside(None):
-            yield
-        return
-    token = var_child_runnable_config.set(cast("RunnableConfig", ObservedConfig(watched_likewise(around, config))))
+    watching: Any = None if around is None else ObservedConfig(watched_likewise(around, config))
+    token = var_child_runnable_config.set(watching)
     try:
         with inside(None):
             yield

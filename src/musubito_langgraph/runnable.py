@@ -411,8 +411,7 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
     return ("_step",)
 
 
-for cls in (RecordedRunnable, MusubitoRunnable):
-    register_policy(cls, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
+register_policy(RecordedRunnable, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
 
 
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
