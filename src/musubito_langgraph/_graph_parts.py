@@ -115,12 +115,6 @@ def runs_tools_alone(node: Any) -> bool:
     return execute is not None and "_inject_tool_args" in execute.__code__.co_names
 
 
-def tools_of(node: Any) -> Mapping[str, Any]:
-    """Return the tools of a tool node by name."""
-    tools: Mapping[str, Any] = node.tools_by_name
-    return tools
-
-
 def tools_called(node: Any, value: Any) -> list[str] | None:
     """Return the names of the tools that this input of a tool node calls, None if the names cannot be found."""
     try:

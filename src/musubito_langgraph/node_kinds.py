@@ -79,7 +79,7 @@ class Function(NodeKind):
         """Yield the name of the node, and `<node>.<tool>` for each tool."""
         yield path, True
         if _graph_parts.runs_tools_alone(bound):
-            yield from ((f"{path}.{tool}", False) for tool in _graph_parts.tools_of(bound))
+            yield from ((f"{path}.{tool}", False) for tool in bound.tools_by_name)
 
     def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return a stand-in for the function, which counts only the keys of the state that the function reads."""

@@ -254,7 +254,7 @@ def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
 
 
 def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
-    return Shown(None, _graph_parts.tools_of(node)) if _graph_parts.is_tool_node(node) else None
+    return Shown(None, node.tools_by_name) if _graph_parts.is_tool_node(node) else None
 
 
 def _remembers(graph: Any) -> bool:

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from operator import attrgetter
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 from langchain_core.messages import AIMessage, BaseMessageChunk, message_chunk_to_message
 from langchain_core.runnables import (
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
 __all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
-
-T = TypeVar("T")
 
 
 class RecordedRunnable(Runnable[Any, Any]):

@@ -34,8 +34,6 @@ MODELS: Final = frozenset(
     | {Document}
 )
 """Classes of pydantic models whose instances count by their state alone. Derived classes may count otherwise."""
-SLOTS: Final = "__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"
-"""The parts of the state of a pydantic model."""
 
 
 class SameObjects:

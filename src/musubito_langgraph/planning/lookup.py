@@ -119,7 +119,7 @@ class StepLookup:
             calls += estimates.called_by(self.name)
         else:
             called = _graph_parts.tools_called(self._tools, *inputs) if inputs else None
-            calls += [f"{self.name}.{tool}" for tool in called or _graph_parts.tools_of(self._tools)]
+            calls += [f"{self.name}.{tool}" for tool in called or self._tools.tools_by_name]
         return inside(self.name, calls, estimates)
 
     def may_go_anywhere(self) -> bool:
