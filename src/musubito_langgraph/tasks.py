@@ -96,10 +96,12 @@ def _task(function: Callable[..., Any], node: Node, place: str, filled: Collecti
     step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
     injected = _graph_parts.injected_into(function).difference(filled)
 
-    def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[NodeCall, Callable[[RunnableConfig], Any]]:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return NodeCall(step, {"args": args, "kwargs": counts}, config, CallSite(None, node.run(task_context(config))))
+        site = CallSite(None, node.run(task_context(config)))
+        call = NodeCall(step, {"args": args, "kwargs": counts}, config, site)
+        return call, lambda config: function(*args, **injections(config, kwargs))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -113,24 +115,18 @@ def _task(function: Callable[..., Any], node: Node, place: str, filled: Collecti
 
         @functools.wraps(function)
         async def task(*args: Any, **kwargs: Any) -> Any:
-            async def go(config: RunnableConfig) -> Any:
-                return await function(*args, **injections(config, kwargs))
-
-            this = attempt(args, kwargs)
-            output = await this.arun(go)
-            this.tell_tracers()
+            call, go = attempt(args, kwargs)
+            output = await call.arun(go)
+            call.tell_tracers()
             return output
 
     else:
 
         @functools.wraps(function)
         def task(*args: Any, **kwargs: Any) -> Any:
-            def go(config: RunnableConfig) -> Any:
-                return function(*args, **injections(config, kwargs))
-
-            this = attempt(args, kwargs)
-            output = this.run(go)
-            this.tell_tracers()
+            call, go = attempt(args, kwargs)
+            output = call.run(go)
+            call.tell_tracers()
             return output
 
     task.__name__ = name

@@ -70,13 +70,10 @@ class _Tools:
         if request.tool is None:
             return await self._tools._execute_tool_async(request, input_type, config)
         attempt, around = self._attempt(request, config), config
-
         if not attempt.step.is_effect:
-
-            async def leniently(config: RunnableConfig) -> Any:
-                return await self._tools._execute_tool_async(_told(request, around, config), input_type, config)
-
-            return await attempt.arun(leniently)
+            return await attempt.arun(
+                lambda config: self._tools._execute_tool_async(_told(request, around, config), input_type, config)
+            )
 
         async def go(config: RunnableConfig) -> Any:
             with _as_it_failed():
