@@ -52,7 +52,7 @@ from musubito_langgraph.settings import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-__all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
+__all__ = ["all_fields", "held_messages", "is_credential", "is_data", "of_runnable"]
 
 MOST_NAMES: Final = 4096
 """Number of names of fields for which it is kept whether they are credentials."""
@@ -120,7 +120,8 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
     """
     fields: dict[str, Any] = getattr(value, "__dict__", {})
     others, excluded, never = _of_class(walk.origins, type(value))
-    left_out = never | {name for name in excluded if not _is_data(fields.get(name))}
+    # A field that is excluded and empty is a place for a client.
+    left_out = never | {name for name in excluded if fields.get(name) is None or not is_data(fields[name])}
     if type(value) in others:
         left_out |= {name for name in fields if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
         # The arguments of a model that is chosen for each call.
@@ -147,13 +148,13 @@ def _of_watcher(value: Any, walk: Walk) -> set[str]:
     return walk.facts.mentioned.lacks(all_fields(value, walk))
 
 
-def _is_data(value: Any) -> bool:
-    """Tell whether a field that is excluded holds data, and not a client or an empty place for a client."""
+def is_data(value: object) -> bool:
+    """Tell whether a value is data, and not an object such as a client."""
     try:
         canonical(value)
     except EncodingError:
         return False
-    return value is not None
+    return True
 
 
 @lru_cache(MOST_NAMES)
@@ -218,7 +219,7 @@ def _bound_tools(value: Any) -> object:
     The order in which tools are bound is often the order of a set, which differs between processes.
     """
     tools = value.kwargs.get("tools")
-    return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
+    return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:

@@ -104,18 +104,14 @@ class SameObjects:
             seen.add(id(value))
             if kind is tuple:
                 ahead += value
+            elif (kind is dict or kind is list) and not value:
+                self._empty.append(value)
             elif kind is dict:
-                if not value:
-                    self._empty.append(value)
-                    continue
                 keys, values = tuple(value), tuple(value.values())
                 self._dicts.append((value, keys, values))
                 ahead += keys
                 ahead += values
             elif kind is list:
-                if not value:
-                    self._empty.append(value)
-                    continue
                 items = tuple(value)
                 self._lists.append((value, items))
                 ahead += items
