@@ -39,7 +39,7 @@ MODELS: Final = frozenset(
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_dicts", "_empty", "_is_flat", "_keys", "_lists", "_models", "_sets", "_values")
+    __slots__ = ("_empty", "_filled", "_is_flat", "_keys", "_models", "_values")
 
     def __init__(self, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         self._keys = keys
@@ -49,9 +49,8 @@ class SameObjects:
         if self._is_flat:
             return
         self._empty: list[Collection[Any]] = []
-        self._dicts: list[tuple[dict[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
-        self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
-        self._sets: list[tuple[set[Any], frozenset[Any]]] = []
+        self._filled: list[tuple[Collection[Any], tuple[Any, ...]]] = []
+        """Lists, sets, and the keys and values of dicts, each with its items as they were."""
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
 
     @classmethod
@@ -81,13 +80,8 @@ class SameObjects:
         try:
             return (
                 not any(self._empty)
-                and all(
-                    len(now) == len(keys) and all(map(is_, now, keys)) and all(map(is_, now.values(), values))
-                    for now, keys, values in self._dicts
-                )
-                and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._lists)
+                and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._filled)
                 and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
-                and all(now == names for now, names in self._sets)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
             return False
@@ -107,26 +101,27 @@ class SameObjects:
             elif (kind is dict or kind is list) and not value:
                 self._empty.append(value)
             elif kind is dict:
-                keys, values = tuple(value), tuple(value.values())
-                self._dicts.append((value, keys, values))
-                ahead += keys
-                ahead += values
+                ahead += self._noted(value.keys())
+                ahead += self._noted(value.values())
             elif kind is list:
-                items = tuple(value)
-                self._lists.append((value, items))
-                ahead += items
+                ahead += self._noted(value)
             elif kind in MODELS:
                 state = _state(value)
                 self._models.append((value, kind, state))
                 fields, names, *others = state
                 if type(names) is not set:
                     return False
-                self._sets.append((names, frozenset(names)))
+                self._noted(names)
                 ahead.append(fields)
                 ahead += others
             else:
                 return False
         return True
+
+    def _noted(self, collection: Collection[Any]) -> tuple[Any, ...]:
+        items = tuple(collection)
+        self._filled.append((collection, items))
+        return items
 
 
 def _tops(inputs: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
