@@ -137,7 +137,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
     wrapped.nodes = {
-        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec, triggers)
+        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec)
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
@@ -149,9 +149,7 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     return wrapped
 
 
-def _wrapped_node(
-    graph: Any, bare: Node, spec: _compat.PregelNode, triggers: Mapping[str, tuple[str, ...]]
-) -> _compat.PregelNode:
+def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
     metadata = dict(spec.metadata or {})
     own = metadata.pop(KEY, None)
     if own is not None and not isinstance(own, StepConfiguration):
@@ -161,14 +159,14 @@ def _wrapped_node(
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
-    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
+    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node)}
     if own is not None:
         changes["metadata"] = metadata or None
     return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
 
 
-def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
+def _wrapped_writers(spec: _compat.PregelNode, node: Node) -> list[Any]:
     writers: list[Any] = [recorded_writer(writer, node) for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
-    return [*writers, LineageWrite(last, node.name, triggers)]
+    return [*writers, LineageWrite(last, node.name, node.triggers)]
