@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -28,11 +28,6 @@ class OverlaySaver(InMemorySaver):
         self._behind = behind
         self._pending = pending
 
-    @property
-    def config_specs(self) -> list[Any]:
-        """Return the config specs of the other saver."""
-        return self._behind.config_specs
-
     def get_next_version(self, current: Any, channel: None) -> Any:
         """Return the next version as the other saver makes it."""
         return self._behind.get_next_version(current, channel)
@@ -47,12 +42,6 @@ class OverlaySaver(InMemorySaver):
                 writes = [(channel, value) for _, channel, value in checkpoint.pending_writes or ()]
                 self._pending[place] = [channel for channel, _ in writes] + _compat.sends_in(writes)
         return checkpoint
-
-    def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Yield its own checkpoints, and the other saver's."""
-        yield from super().list(*args, **kwargs)
-        if not _graph_parts.has_no_tables(self._behind):
-            yield from self._behind.list(*args, **kwargs)
 
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:
         """Store a whole checkpoint, since the other saver's older parts are not stored here."""
