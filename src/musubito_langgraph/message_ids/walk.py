@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -55,37 +55,17 @@ class _Walk:
     def at_id(self, value: str, role: str) -> Any:
         return value
 
-    def at_text(self, value: str) -> Any:
+    def as_it_is(self, value: Any) -> Any:
+        """Return a part of the value to which this walk does nothing."""
         return value
 
-    def at_name(self, value: IdPlaceholder) -> Any:
-        return value
-
-    def at_send(self, value: Send) -> Any:
-        return value
-
-    def at_sent(self, value: SendPlaceholder) -> Any:
-        return value
-
-    def at_reported(self, value: Reported) -> Any:
-        return value
-
-    def at_derivable(self, value: Any) -> Any:
-        """Return what becomes of a `TextAccessor` or an `AddableDict`."""
-        return value
-
-    def at_derived(self, value: Derived) -> Any:
-        return value
-
-    def at_bytes(self, value: bytes) -> Any:
-        return value
-
-    def sealed(self, value: Any) -> Any:
-        """Return what becomes of an object that is not entered, but only searched."""
-        return value
-
-    def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
-        return mapping
+    at_text = at_bytes = at_name = at_send = at_sent = at_reported = at_derived = as_it_is
+    at_derivable = as_it_is
+    """Returns what becomes of a `TextAccessor` or an `AddableDict`."""
+    sealed = as_it_is
+    """Returns what becomes of an object that is not entered, but only searched."""
+    order = as_it_is
+    """Returns the keys of a mapping in the order of the walk."""
 
     def part(self, value: Any) -> Any:
         kind = type(value)
