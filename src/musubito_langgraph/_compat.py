@@ -18,88 +18,35 @@ from typing import Any, Final
 
 __all__ = [
     "CONF",
+    "CONFIG_KEY_CALL",
+    "CONFIG_KEY_CHECKPOINT_NS",
+    "CONFIG_KEY_RUNTIME",
     "DEFAULT_BOUND",
-    "END",
     "MISSING",
     "PASSTHROUGH",
-    "READS_STATE",
     "SKIP_WRITE",
     "BaseChannel",
-    "BaseTransformOutputParser",
     "BranchSpec",
     "ChannelWrite",
     "ChannelWriteEntry",
     "ChannelWriteTupleEntry",
-    "Command",
-    "Config",
     "EmptyChannelError",
     "EphemeralValue",
     "GraphBubbleUp",
-    "NamedBarrierValue",
     "ParentCommand",
     "Pregel",
     "PregelNode",
     "PregelProtocol",
-    "Runnable",
     "RunnableCallable",
     "RunnableSeq",
-    "RunnableSequence",
-    "RunnableSerializable",
-    "Runtime",
-    "Send",
     "StreamMessagesHandler",
-    "available_in",
-    "caller_in",
-    "channels_in",
-    "checkpoint_ns_in",
-    "config_that_begins",
-    "control_in",
-    "equal_sends_before",
-    "error_in",
-    "graph_that_begins",
-    "has_answer",
-    "has_questions",
-    "holds_anything",
-    "is_answer",
-    "is_of_state",
-    "is_pushing",
-    "is_resuming",
-    "is_update",
-    "keeps_checkpoints",
-    "later_than",
-    "may_stop",
-    "nothing",
-    "place_of_task",
-    "position_of_send",
-    "read_in",
-    "run_in_executor",
-    "runtime_in",
-    "scratchpad_in",
-    "send",
-    "sends_in",
-    "sends_in_channels",
-    "sent_by_others",
-    "state_in",
-    "step_in",
-    "streams_subgraphs",
-    "task_in",
-    "unseen",
-    "when_left",
-    "with_caller",
-    "with_checkpoint_ns",
-    "with_runtime",
-    "with_scratchpad",
-    "with_send",
-    "without_callbacks",
-    "writes_in",
 ]
+"""The names that are handed on from LangGraph; everything else is defined here."""
 
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
-    from langchain_core.output_parsers import BaseTransformOutputParser
-    from langchain_core.runnables import Runnable, RunnableSequence, RunnableSerializable
-    from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
+    from langchain_core.runnables.config import var_child_runnable_config
     from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
         CONF,
@@ -125,7 +72,6 @@ try:
     from langgraph.channels.base import BaseChannel
     from langgraph.channels.ephemeral_value import EphemeralValue
     from langgraph.channels.named_barrier_value import NamedBarrierValue
-    from langgraph.constants import END
     from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
     from langgraph.graph.message import push_message
@@ -141,7 +87,6 @@ try:
     )
     from langgraph.pregel.protocol import PregelProtocol
     from langgraph.runtime import Runtime
-    from langgraph.types import Command, Send
     from langsmith.run_helpers import tracing_context
 except ImportError as error:
     raise ImportError(f"musubito_langgraph needs {FITS} (pip install 'musubito[langgraph]'): {error}") from error
@@ -168,8 +113,8 @@ BEGIN_CONFIGS: Final = frozenset(
     | {"langchain_core.tools.base", "langgraph._internal._runnable", "langgraph.pregel.main"}
 )
 """Names of the modules whose functions call the handlers of `on_chain_start` and `on_tool_start`."""
-FRAMES: Final = 8
-"""The largest number of stack frames between a handler and the function that calls it."""
+FRAMES: Final = 9
+"""The largest number of stack frames from a handler to the function that calls it, with both."""
 
 Config = Mapping[str, Any]
 
@@ -245,9 +190,9 @@ def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
     """
     if isinstance(channel, NamedBarrierValue):
         return bool(channel.seen)
-    held = channel.checkpoint()
-    seen = held[0] if isinstance(held, tuple) and held else held
-    return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(held, tuple)
+    contents = channel.checkpoint()
+    seen = contents[0] if isinstance(contents, tuple) and contents else contents
+    return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(contents, tuple)
 
 
 def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
@@ -259,7 +204,7 @@ def read_in(config: Config, select: Sequence[str]) -> dict[str, Any]:
 def available_in(config: Config, select: Sequence[str]) -> list[str]:
     """Return the selected channels that held something at the beginning of the superstep."""
     channels = channels_in(config)
-    return [each for each in select if each in channels and channels[each].is_available()]
+    return [name for name in select if name in channels and channels[name].is_available()]
 
 
 def place_of_task(config: Config) -> tuple[Any, ...]:
@@ -327,12 +272,7 @@ def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
 
 def is_pushing() -> bool:
     """Tell whether `push_message` asks for the class of a handler; the handler calls this function."""
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(FRAMES):
-        if frame is None or frame.f_code is push_message.__code__:
-            break
-        frame = frame.f_back
-    return frame is not None and frame.f_code is push_message.__code__
+    return any(frame.f_code is push_message.__code__ for frame in _around(sys._getframe(1)))
 
 
 def error_in(config: Config) -> Any:
@@ -353,7 +293,7 @@ def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
     checkpoint = getattr(_loop_of(config), "checkpoint", None)
     versions = checkpoint.get("channel_versions", {}) if isinstance(checkpoint, dict) else {}
     last = versions.get(key)
-    return [each for each in channels if each in versions and (last is None or versions[each] > last)]
+    return [name for name in channels if name in versions and (last is None or versions[name] > last)]
 
 
 def _loop_of(config: Config) -> Any:
@@ -378,8 +318,8 @@ def equal_sends_before(config: Config, begun: Collection[str], counted: Callable
         return 0
     # The tasks of `Send`s come first in the loop's mapping, in the order of the `Send`s.
     *others, this = islice(tasks.values(), position + 1)
-    alike = (each for each in others if each.name == this.name and (not each.writes or each.id in begun))
-    return sum(_are_equal(counted(each.input), counted(this.input)) for each in alike)
+    alike = (task for task in others if task.name == this.name and (not task.writes or task.id in begun))
+    return sum(_are_equal(counted(task.input), counted(this.input)) for task in alike)
 
 
 def _are_equal(one: Any, other: Any) -> bool:
@@ -431,26 +371,13 @@ def runtime_in(config: Config) -> Any:
     return _conf(config).get(CONFIG_KEY_RUNTIME)
 
 
-def control_in(runtime: Any) -> Any:
-    """Return the object with which a run is asked to end, None before LangGraph 1.2."""
-    return getattr(runtime, "control", None)
-
-
 def graph_that_begins() -> Pregel[Any] | None:
     """Return the graph that begins, None if another Runnable begins; a handler of `on_chain_start` calls this function.
 
     LangGraph does not hand the graph to the handler. The graph's own method has called the handler, so the graph is
     found on the stack.
     """
-    frame = sys._getframe(1)
-    for _ in range(FRAMES):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-        if frame.f_code in BEGINS:
-            graph: Pregel[Any] = frame.f_locals["self"]
-            return graph
-    return None
+    return next((frame.f_locals["self"] for frame in _around(sys._getframe(1)) if frame.f_code in BEGINS), None)
 
 
 def config_that_begins() -> Any:
@@ -459,16 +386,18 @@ def config_that_begins() -> Any:
     A handler of `on_chain_start` or `on_tool_start` calls this function. The config was made for this Runnable or tool
     alone, and its function will be given the same config.
     """
-    frame = sys._getframe(1)
+    frames = (frame for frame in _around(sys._getframe(1)) if frame.f_globals.get("__name__") in BEGIN_CONFIGS)
+    configs = (frame.f_locals.get("config") for frame in frames)
+    return next((config for config in configs if isinstance(config, dict)), None)
+
+
+def _around(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frame of a handler and the frames around it, as far as the function that calls the handler."""
     for _ in range(FRAMES):
-        if frame.f_back is None:
-            break
+        if frame is None:
+            return
+        yield frame
         frame = frame.f_back
-        if frame.f_globals.get("__name__") in BEGIN_CONFIGS and isinstance(
-            config := frame.f_locals.get("config"), dict
-        ):
-            return config
-    return None
 
 
 def nothing(_config: Config) -> None:
@@ -502,19 +431,9 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
 # -- what a node is told instead ---------------------------------------------------------------------------------------
 
 
-def with_runtime(conf: dict[str, Any], runtime: Any) -> None:
-    """Put this runtime into `conf`."""
-    conf[CONFIG_KEY_RUNTIME] = runtime
-
-
 def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
     """Put a copy of its scratchpad with these changes into `conf`."""
     conf[CONFIG_KEY_SCRATCHPAD] = replace(conf[CONFIG_KEY_SCRATCHPAD], **changes)
-
-
-def with_checkpoint_ns(conf: dict[str, Any], checkpoint_ns: str) -> None:
-    """Put this namespace of checkpoints into `conf`."""
-    conf[CONFIG_KEY_CHECKPOINT_NS] = checkpoint_ns
 
 
 def with_send(conf: dict[str, Any], wrap: Any) -> None:
@@ -538,11 +457,6 @@ def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None])
         return read.func(scratchpad, channels, managed, task, select, fresh)
 
     conf[CONFIG_KEY_READ] = partial(noting, *read.args)
-
-
-def with_caller(conf: dict[str, Any], caller: Any) -> None:
-    """Put this function that calls `@task`s into `conf`."""
-    conf[CONFIG_KEY_CALL] = caller
 
 
 # -- without a trace ---------------------------------------------------------------------------------------------------

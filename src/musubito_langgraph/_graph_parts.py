@@ -11,51 +11,28 @@ from inspect import iscoroutinefunction, signature
 from types import FunctionType
 from typing import Any, Final
 
+from langchain_core.output_parsers import BaseTransformOutputParser
+from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables.config import run_in_executor
+from langgraph.constants import END
+from langgraph.types import Command, Send
+
 from musubito_langgraph._compat import (
     DEFAULT_BOUND,
-    END,
     MISSING,
     PASSTHROUGH,
     SKIP_WRITE,
-    BaseTransformOutputParser,
     BranchSpec,
     ChannelWrite,
     ChannelWriteEntry,
     ChannelWriteTupleEntry,
-    Command,
     Config,
     Pregel,
     PregelProtocol,
-    Runnable,
     RunnableCallable,
-    RunnableSerializable,
-    Send,
     channels_in,
     read_in,
-    run_in_executor,
 )
-from musubito_langgraph.stand_in import StandIn
-
-__all__ = [
-    "answering",
-    "branch_of",
-    "copied",
-    "declared_ends",
-    "destinations",
-    "drawn_as",
-    "functions_of",
-    "has_no_tables",
-    "is_asked",
-    "is_functional",
-    "is_tool_node",
-    "only_writes",
-    "raising",
-    "recorded_parts",
-    "runs_tools_alone",
-    "tools_of",
-    "writer_of",
-]
-
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
@@ -124,19 +101,6 @@ def functions_of(function: Any) -> Iterator[Any]:
         yield coroutine
 
 
-def answering(function: Any) -> Any:
-    """Return a stand-in for a `RunnableCallable` that does not invoke a Runnable which its function returns.
-
-    The stand-in returns such a Runnable.
-    """
-    return StandIn(function, recurse=False)
-
-
-def is_asked(answer: Any, function: Any) -> bool:
-    """Tell whether LangGraph invokes the Runnable that a `RunnableCallable` returned, with the same input."""
-    return function.recurse and isinstance(answer, Runnable)
-
-
 def is_tool_node(runnable: Any) -> bool:
     """Tell whether this is LangGraph's `ToolNode`, or a tool node that LangChain has had.
 
@@ -149,17 +113,6 @@ def runs_tools_alone(node: Any) -> bool:
     """Tell whether a tool node runs each tool in a method that is handed the tool call and fills in the rest itself."""
     execute = getattr(type(node), "_execute_tool_sync", None)
     return execute is not None and "_inject_tool_args" in execute.__code__.co_names
-
-
-def raising(node: Any) -> Any:
-    """Return a stand-in for this tool node that raises the errors of its tools."""
-    return StandIn(node, _handle_tool_errors=False)
-
-
-def tools_of(node: Any) -> Mapping[str, Any]:
-    """Return the tools of a tool node by name."""
-    tools: Mapping[str, Any] = node.tools_by_name
-    return tools
 
 
 def tools_called(node: Any, value: Any) -> list[str] | None:
@@ -180,11 +133,6 @@ def tool_sees_state(node: Any, name: str) -> bool:
     """Tell whether a tool is handed the state, or a runtime that holds the state."""
     injected = getattr(node, "_injected_args", {}).get(name)
     return injected is None or bool(injected.state) or bool(injected.runtime)
-
-
-def state_told(request: Any) -> Any:
-    """Return the state that the tool of a request is handed."""
-    return getattr(request.runtime, "state", request.state)
 
 
 def state_of_tools(node: Any, value: Any, config: Config) -> Any:
@@ -229,8 +177,8 @@ def is_functional(graph: Any) -> bool:
 def leaves_graph(output: Any) -> bool:
     """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
     return any(
-        isinstance(each, Command) and each.graph is not None
-        for each in (output if isinstance(output, list | tuple) else (output,))
+        isinstance(command, Command) and command.graph is not None
+        for command in (output if isinstance(output, list | tuple) else (output,))
     )
 
 
@@ -239,8 +187,8 @@ def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:
 
     The second list holds what was declared of the node.
     """
-    always = [each.channel for each in writer.writes if isinstance(each, ChannelWriteEntry)]
-    tuples = [each.static or () for each in writer.writes if isinstance(each, ChannelWriteTupleEntry)]
+    always = [write.channel for write in writer.writes if isinstance(write, ChannelWriteEntry)]
+    tuples = [write.static or () for write in writer.writes if isinstance(write, ChannelWriteTupleEntry)]
     return always, [channel for static in tuples for channel, *_ in static]
 
 
@@ -249,7 +197,7 @@ def destinations(target: Any) -> list[str]:
     if isinstance(target, Command):
         return destinations(target.goto)
     if isinstance(target, list | tuple):
-        return [node for each in target for node in destinations(each)]
+        return [node for part in target for node in destinations(part)]
     if isinstance(target, Send):
         return [target.node]
     return [target] if isinstance(target, str) and target else []

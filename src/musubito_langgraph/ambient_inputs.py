@@ -64,16 +64,16 @@ class NodeAmbient:
         self,
         config: RunnableConfig,
         ignored: frozenset[str],
-        given: Callable[[], bytes | None] = lambda: None,
+        all_given: Callable[[], bytes | None] = lambda: None,
         *,
         may_ask_models: bool = True,
     ) -> None:
         """Keep what surrounds the call.
 
-        `ignored` are the keys that do not count. `given` returns the digest of all that the call was given, None if it
-        has no identity. `may_ask_models` tells whether reads are checked for which a model is asked.
+        `ignored` are the keys that do not count. `all_given` returns the digest of all that the call was given, None if
+        it has no identity. `may_ask_models` tells whether reads are checked for which a model is asked.
         """
-        self.given = given
+        self.given = all_given
         self._may_ask_models = may_ask_models
         self._config = config
         self._ignored = ignored
@@ -94,14 +94,14 @@ class NodeAmbient:
         base, seen = self._parts(code)
         return {**base, **seen} if seen else base
 
-    def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:
+    def inputs(self, code: Fingerprint, arguments: Sequence[Fingerprint]) -> Mapping[str, object]:
         """Return the surrounding values that count for a step of this code, as its identity holds them."""
-        base, seen = self._parts(code, given)
-        if self._remembering and _asks_for_what_is_around((code, *given)):
+        base, seen = self._parts(code, arguments)
+        if self._remembering and _asks_for_what_is_around((code, *arguments)):
             _warn_of_memory(self._remembering[0])
             # An object with a memory may answer the same call otherwise now.
             base = {**base, "remembers": uuid4().hex}
-        if self._classes and (which := told_apart(self._classes, "", (code, *given, *self._met.values()))):
+        if self._classes and (which := told_apart(self._classes, "", (code, *arguments, *self._met.values()))):
             base = {**base, "classes": which}
         for key, value in seen.items():
             # The enclosing steps depend on the value as well, though their own code may not read it.
@@ -122,18 +122,18 @@ class NodeAmbient:
             first, *inner = FIELD.findall(name) or [name]
             mine = _words(code)
             if first in mine and all(
-                each in mine or any(each in _words(met) for met in self._met.values()) for each in inner
+                field in mine or any(field in _words(met) for met in self._met.values()) for field in inner
             ):
                 return ReplayReason.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
         return None
 
     def _parts(
-        self, code: Fingerprint, given: Sequence[Fingerprint] = ()
+        self, code: Fingerprint, arguments: Sequence[Fingerprint] = ()
     ) -> tuple[dict[str, object], dict[str, object]]:
         base = self._base
         if base is None:
             base = self._base = self._always()
-        codes = (code, *given)
+        codes = (code, *arguments)
         key = tuple(map(id, codes))
         looked = self._looked.get(key)
         if looked is None:
@@ -196,8 +196,8 @@ class NodeAmbient:
     def _seen(self, names: Iterable[str]) -> dict[str, object]:
         return {name: value for name in sorted(names) if (value := self._value_of(name)) is not None}
 
-    def note_reads(self, config: RunnableConfig, found: list[Any]) -> Callable[[RunnableConfig], None]:
-        """Note what is read of this config from now on; `found` collects the values that were read.
+    def note_reads(self, config: RunnableConfig, values: list[Any]) -> Callable[[RunnableConfig], None]:
+        """Note what is read of this config from now on; `values` collects the values that were read.
 
         Return a function that does the same with another config that was made of this one.
         """
@@ -205,12 +205,12 @@ class NodeAmbient:
 
         def note(name: str) -> None:
             value = self._value_of(name)
-            found.append(value)
+            values.append(value)
             note_read(SEEN, name, _digest(value), frame)
 
         runtime, conf = _compat.runtime_in(config), config.get("configurable")
         if conf is not None and runtime is not None:
-            _compat.with_runtime(conf, observed_runtime(runtime, note))
+            conf[_compat.CONFIG_KEY_RUNTIME] = observed_runtime(runtime, note)
         if conf is not None:
             observe_state(conf, note)
         observe(config, note)
@@ -235,8 +235,8 @@ class NodeAmbient:
             case "configurable" | "metadata":
                 value = (self._config.get(source) or {}).get(key)
             case "execution":
-                values = (getattr(getattr(self._runtime, each, None), key, None) for each in ABOUT)
-                value = next((each for each in values if each is not None), None)
+                values = (getattr(getattr(self._runtime, about, None), key, None) for about in ABOUT)
+                value = next((value for value in values if value is not None), None)
             case "state":
                 value = _compat.read_in(self._config, [key]).get(key)
             case "runtime":
@@ -294,7 +294,7 @@ def _words(code: Fingerprint) -> Container[str]:
 
 def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
     """Tell whether the code of a step mentions its context or its configuration, so that the step may read them."""
-    return any(word in each.lower() for code in codes for each in code.words for word in AROUND)
+    return any(word in text.lower() for code in codes for text in code.words for word in AROUND)
 
 
 def _warn_of_memory(name: str) -> None:

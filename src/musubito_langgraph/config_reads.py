@@ -153,11 +153,11 @@ def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
     infos = [(getattr(runtime, about, None), keys) for about, keys in ABOUT.items()]
     values += [(f"execution.{key}", getattr(info, key, None)) for info, keys in infos for key in keys]
     values += [("run_id", config.get("run_id")), *(("tags", tag) for tag in config.get("tags") or ())]
-    told = set[str]()
+    seen = set[str]()
     for name, value in values:
         text = str(value) if type(value) in (str, UUID) else ""
-        if len(text) >= SHORTEST_TOLD and not text.isalpha() and text not in told:
-            told.add(text)
+        if len(text) >= SHORTEST_TOLD and not text.isalpha() and text not in seen:
+            seen.add(text)
             yield name, text
 
 
@@ -170,14 +170,14 @@ def binds(code: Fingerprint) -> bool:
     """Tell whether code binds a Runnable to something, or holds a bound Runnable: LangChain then merges configs."""
     if not BINDING.isdisjoint(code.words):
         return True
-    return bool(code.met) and any(isinstance(each, RunnableBindingBase) for each in code.met)
+    return bool(code.met) and any(isinstance(thing, RunnableBindingBase) for thing in code.met)
 
 
 @cache
 def takes_config(cls: type) -> bool:
     """Tell whether a class is a Runnable whose own methods are handed configs by LangChain."""
-    others = (each for each in cls.__mro__ if each.__module__.partition(".")[0] not in FRAMEWORKS)
-    return issubclass(cls, Runnable) and any(not vars(each).keys().isdisjoint(CALLED) for each in others)
+    others = (base for base in cls.__mro__ if base.__module__.partition(".")[0] not in FRAMEWORKS)
+    return issubclass(cls, Runnable) and any(not vars(base).keys().isdisjoint(CALLED) for base in others)
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------
@@ -190,7 +190,11 @@ HAND_ON: Final = re.compile(
 )
 """Pattern of the modules that take configs apart only to hand them on."""
 
-TAGS: Final = (
+READ_KEYS: Final = ("__getitem__", "__contains__", "get", "pop", "setdefault")
+"""Methods of a dict that read the key that they are given first."""
+SHOW_PARTS: Final = ("values", "popitem", "__repr__", "__eq__", "__ne__")
+"""Further methods of a dict that show what is in it."""
+SHOW_TAGS: Final = (
     *("__iter__", "__contains__", "__getitem__", "__len__", "__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__"),
     *("__add__", "__mul__", "__rmul__", "__repr__", "__reversed__", "index", "count", "pop", "remove"),
 )
@@ -212,14 +216,14 @@ class _Wanted(str):
     __hash__ = str.__hash__
 
 
-class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
+class ObservedPart(dict[str, Any]):
     """The `configurable` or `metadata` of a config; it notes what is read by code that does not only hand it on."""
 
     __slots__ = ("_name", "_note")
 
-    def __init__(self, held: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
+    def __init__(self, contents: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
         """Make a part with these contents; `note` is called with the names of the values that are read."""
-        super().__init__(held)
+        super().__init__(contents)
         self._name = name
         self._note = note
 
@@ -233,49 +237,15 @@ class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
         if not _handed_on():
             self._note(EVERYTHING)
 
-    def __getitem__(self, key: str) -> Any:
-        self._reads(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self._reads(key)
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._reads(key)
-        return super().get(key, default)
-
-    def pop(self, key: str, *default: Any) -> Any:
-        self._reads(key)
-        return super().pop(key, *default)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        self._reads(key)
-        return super().setdefault(key, default)
-
-    def copy(self) -> ObservedPart:
-        return ObservedPart(dict(dict.items(self)), self._name, self._note)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def keys(self) -> Any:
+    def _is_filtered(self) -> bool:
+        """Tell whether an iteration begins that asks of each key whether the key is wanted."""
         reader = _reader()
         if _hands_on(reader):
-            return super().keys()
+            return False
         if filters(reader):
-            return [self._wanted(key) for key in dict.__iter__(self)]
+            return True
         self._note(EVERYTHING)
-        return super().keys()
-
-    def items(self) -> Any:
-        reader = _reader()
-        if _hands_on(reader):
-            return super().items()
-        if filters(reader):
-            return [(self._wanted(key), value) for key, value in super().items()]
-        self._note(EVERYTHING)
-        return super().items()
+        return False
 
     def _wanted(self, key: str) -> str:
         if self._name == "configurable" and not _differs(key):
@@ -284,24 +254,18 @@ class ObservedPart(dict[str, Any]):  # noqa: PLW1641 - nor has a dict one
         wanted.note = lambda: self._note(f"{self._name}.{key}")
         return wanted
 
-    def values(self) -> Any:
-        self._looks()
-        return super().values()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
-    def popitem(self) -> tuple[str, Any]:
-        self._looks()
-        return super().popitem()
+    def keys(self) -> Any:
+        return [*map(self._wanted, dict.__iter__(self))] if self._is_filtered() else super().keys()
 
-    def __repr__(self) -> str:
-        self._looks()
-        return super().__repr__()
+    def items(self) -> Any:
+        pairs = super().items()
+        return [(self._wanted(key), value) for key, value in pairs] if self._is_filtered() else pairs
 
-    def __eq__(self, other: object) -> bool:
-        self._looks()
-        return super().__eq__(other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
+    def copy(self) -> ObservedPart:
+        return ObservedPart(dict(dict.items(self)), self._name, self._note)
 
     def __or__(self, other: Any) -> Any:
         self._looks()
@@ -321,9 +285,13 @@ class ObservedTags(list[str]):
 
     note: Callable[[], None]
 
-    def __init__(self, held: list[str], note: Callable[[], None]) -> None:
-        super().__init__(held)
+    def __init__(self, tags: list[str], note: Callable[[], None]) -> None:
+        super().__init__(tags)
         self.note = note
+
+    def _looks(self) -> None:
+        if not _handed_on():
+            self.note()
 
     def copy(self) -> ObservedTags:
         """Return a copy of the tags that is observed as well."""
@@ -333,24 +301,32 @@ class ObservedTags(list[str]):
         return other + list(self)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
-        if not _handed_on():
-            self.note()
+        self._looks()
         return list, (list.copy(self),)
 
 
-def _looking(name: str) -> Callable[..., Any]:
-    plain = getattr(list, name)
+def _reading(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def read(self: ObservedPart, key: object, *args: Any) -> Any:
+        self._reads(key)
+        return plain(self, key, *args)
 
-    def look(self: ObservedTags, *args: Any) -> Any:
-        if not _handed_on():
-            self.note()
+    return read
+
+
+def _showing(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def show(self: ObservedPart | ObservedTags, *args: Any) -> Any:
+        self._looks()
         return plain(self, *args)
 
-    return look
+    return show
 
 
-for _each in TAGS:
-    setattr(ObservedTags, _each, _looking(_each))
+for _name in READ_KEYS:
+    setattr(ObservedPart, _name, _reading(getattr(dict, _name)))
+for _name in SHOW_PARTS:
+    setattr(ObservedPart, _name, _showing(getattr(dict, _name)))
+for _name in SHOW_TAGS:
+    setattr(ObservedTags, _name, _showing(getattr(list, _name)))
 
 
 class ObservedConfig(dict[str, Any]):
@@ -370,9 +346,9 @@ class ObservedConfig(dict[str, Any]):
 
 def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
     """Put observed parts into a config; `note` is called with the names of the values that are read."""
-    for each in OBSERVED:
-        if each in config and not isinstance(config[each], ObservedPart):
-            config[each] = ObservedPart(config[each], each, note)
+    for part in OBSERVED:
+        if part in config and not isinstance(config[part], ObservedPart):
+            config[part] = ObservedPart(config[part], part, note)
     tags = config.get("tags")
     if type(tags) is list:
         config["tags"] = ObservedTags(tags, lambda: note("tags"))
@@ -411,8 +387,8 @@ def _unobserved(value: Any) -> Any:
         case _Wanted():
             return str.__str__(value)
     if type(value) is dict:
-        pairs = [(_unobserved(key), _unobserved(each)) for key, each in value.items()]
-        same = all(key is was and each is held for (key, each), (was, held) in zip(pairs, value.items(), strict=True))
+        pairs = [(_unobserved(key), _unobserved(item)) for key, item in value.items()]
+        same = all(key is was and new is old for (key, new), (was, old) in zip(pairs, value.items(), strict=True))
         return value if same else dict(pairs)
     if type(value) in (list, tuple):
         parts = [*map(_unobserved, value)]
@@ -424,26 +400,22 @@ def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
     """Return a runtime that calls `note` with the name of each read value that differs from run to run."""
     about = {
         name: _observed(info, "execution", keys, note, {})
-        for name, keys in OF_EXECUTION.items()
+        for name, keys in ABOUT.items()
         if (info := getattr(runtime, name, None)) is not None
     }
-    return _observed(runtime, "runtime", OF_RUNTIME, note, about)
-
-
-OF_EXECUTION: Final = {name: frozenset(keys) for name, keys in ABOUT.items()}
-OF_RUNTIME: Final = frozenset({"previous"})
+    return _observed(runtime, "runtime", ("previous",), note, about)
 
 
 def _observed(
-    thing: Any, name: str, differ: frozenset[str], note: Callable[[str], None], changed: Mapping[str, Any]
+    thing: Any, name: str, differ: tuple[str, ...], note: Callable[[str], None], changed: Mapping[str, Any]
 ) -> Any:
     kind: Any = type(thing)
     cls, names = _observed_class(kind, name, differ)
-    return _made(cls, {each: changed[each] if each in changed else getattr(thing, each) for each in names}, note)
+    return _made(cls, {field: changed[field] if field in changed else getattr(thing, field) for field in names}, note)
 
 
 @cache
-def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any, tuple[str, ...]]:
+def _observed_class(cls: Hashable, of: str, differ: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     """Return a class derived from this class, which notes reads, and the names of its fields."""
 
     def read(self: Any, name: str) -> Any:
@@ -457,31 +429,31 @@ def _observed_class(cls: Hashable, of: str, differ: frozenset[str]) -> tuple[Any
         return str(plain.__repr__(self))
 
     def copied(self: Any, memo: dict[int, Any] | None = None) -> Any:
-        held = {each: object.__getattribute__(self, each) for each in names}
+        values = {name: object.__getattribute__(self, name) for name in names}
         if memo is not None:
-            held = {each: deepcopy(value, memo) for each, value in held.items()}
-        return _made(type(self), held, self.note)
+            values = {name: deepcopy(value, memo) for name, value in values.items()}
+        return _made(type(self), values, self.note)
 
     def reduced(self: Any, _protocol: Any) -> Any:
         self.note(EVERYTHING)
-        return copy, (_made(plain, {each: object.__getattribute__(self, each) for each in names}),)
+        return copy, (_made(plain, {name: object.__getattribute__(self, name) for name in names}),)
 
     plain: Any = cls
-    names = tuple(each.name for each in fields(plain))
+    names = tuple(field.name for field in fields(plain))
     # An object that `dataclasses.replace` makes of the copy has no `note` of its own, so nobody observes it.
     named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
     copies = {"__copy__": copied, "__deepcopy__": copied, "__reduce_ex__": reduced}
     return type(plain.__name__, (plain,), {**named, **copies}), names
 
 
-def _made(cls: Any, held: Mapping[str, Any], note: Callable[[str], None] | None = None) -> Any:
+def _made(cls: Any, values: Mapping[str, Any], note: Callable[[str], None] | None = None) -> Any:
     """Return an object of this dataclass with these values in its fields; an observed one has a `note`."""
-    made = object.__new__(cls)
-    for name, value in held.items():
-        object.__setattr__(made, name, value)
+    instance = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
     if note is not None:
-        object.__setattr__(made, "note", note)
-    return made
+        object.__setattr__(instance, "note", note)
+    return instance
 
 
 def _reader() -> FrameType | None:

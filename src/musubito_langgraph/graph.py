@@ -16,7 +16,7 @@ from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.node import Node
-from musubito_langgraph.node_kinds import EDGE, kind_of, replaced, step_names
+from musubito_langgraph.node_kinds import kind_of, recorded_writer, replaced, step_names
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 
@@ -111,10 +111,8 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
             setattr(copied, name, copy.copy(value))
     # Compiling fills in fields of the nodes; without copies, it would change the nodes of the user's builder.
     copied.nodes = {name: replace(spec) for name, spec in builder.nodes.items()}
-    copied.branches = type(builder.branches)(
-        getattr(builder.branches, "default_factory", None),
-        {start: dict(branches) for start, branches in builder.branches.items()},
-    )
+    for start, branches in builder.branches.items():
+        copied.branches[start] = dict(branches)
 
     @functools.wraps(builder.compile)
     def compile_(*args: Any, **kwargs: Any) -> Any:
@@ -133,27 +131,25 @@ def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
     lasting = frozenset(
         channel
-        for each in triggers.values()
-        for channel in each
+        for names in triggers.values()
+        for channel in names
         if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
     )
     inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
     wrapped.nodes = {
-        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec, triggers)
+        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec)
         for node, spec in graph.nodes.items()
     }
     if graph.stream_channels is None:
         # Otherwise streams would show the hidden channel.
         wrapped.stream_channels = [
-            channel for channel, each in graph.channels.items() if isinstance(each, _compat.BaseChannel)
+            channel for channel, value in graph.channels.items() if isinstance(value, _compat.BaseChannel)
         ]
     wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
     return wrapped
 
 
-def _wrapped_node(
-    graph: Any, bare: Node, spec: _compat.PregelNode, triggers: Mapping[str, tuple[str, ...]]
-) -> _compat.PregelNode:
+def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
     metadata = dict(spec.metadata or {})
     own = metadata.pop(KEY, None)
     if own is not None and not isinstance(own, StepConfiguration):
@@ -163,14 +159,14 @@ def _wrapped_node(
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
-    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node, triggers)}
+    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node)}
     if own is not None:
         changes["metadata"] = metadata or None
     return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
 
 
-def _wrapped_writers(spec: _compat.PregelNode, node: Node, triggers: Mapping[str, tuple[str, ...]]) -> list[Any]:
-    writers: list[Any] = [EDGE.wrap(writer, node) if EDGE.matches(writer) else writer for writer in spec.flat_writers]
+def _wrapped_writers(spec: _compat.PregelNode, node: Node) -> list[Any]:
+    writers: list[Any] = [recorded_writer(writer, node) for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
-    return [*writers, LineageWrite(last, node.name, triggers)]
+    return [*writers, LineageWrite(last, node.name, node.triggers)]

@@ -62,9 +62,6 @@ class GraphStep:
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
 
-    def __repr__(self) -> str:
-        return f"<RecordedStep {self.operation.name}>"
-
     def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
         """Return the part of an input that counts for this code, which may call what is `around` it."""
         inputs = self.operation.definition.semantics.inputs

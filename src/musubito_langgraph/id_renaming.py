@@ -69,12 +69,12 @@ def pack(
     outputs: object,
     naming: IdMap,
     read: Sequence[object] = (),
-    told: Callable[[Callable[[str], bool]], None] | None = None,
+    note_told: Callable[[Callable[[str], bool]], None] | None = None,
 ) -> object:
     """Return what is stored of `outputs`, with names in place of ids.
 
-    Raise `NotRepeatable` if no replay could return the like. `read` is what the call has read besides its input. `told`
-    is called with a function that tells whether a text occurs in the outputs, if there are any texts in them.
+    Raise `NotRepeatable` if no replay could return the like. `read` is what the call has read besides its input.
+    `note_told` is called with a function that tells whether a text occurs in the outputs, if they hold any texts.
 
     Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
@@ -82,8 +82,8 @@ def pack(
     search = _SearchOutput(naming)
     try:
         search.part(outputs)
-        if told is not None and search.may_say:
-            told(search.says)
+        if note_told is not None and search.may_say:
+            note_told(search.says)
         if naming.search is None:
             raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("input"))
         names, new = _names(search, naming, read)
@@ -99,14 +99,16 @@ def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict
     """Return the names of all ids that an output may have, and the forms of the ids that are new in it."""
     if not naming.forms and not search.forms and not naming.reported:
         return {}, []
-    found = Haystack(texts_in(list(read), _nothing)) if read else None
+    texts_read = Haystack(texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
-        if found is not None and found.mentions(form):
+        if texts_read is not None and texts_read.mentions(form):
             raise NotRepeatable(ReplayReason.READ_ID_OF_INPUT.of(form.core))
     # Ids by which only the server knows parts of the answer are kept, because the server knows no other ids.
     new = {i: form for i, form in search.forms.items() if i not in naming.ids and search.is_minted(i)}
     data = naming.data(new.values())
-    new = {i: form for i, form in new.items() if form.core not in data and not (found and found.mentions(form))}
+    new = {
+        i: form for i, form in new.items() if form.core not in data and not (texts_read and texts_read.mentions(form))
+    }
     for i, form in new.items():
         if form.core in naming.forms:
             raise NotRepeatable(ReplayReason.ID_OF_ANOTHER.of(i))

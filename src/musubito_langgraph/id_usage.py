@@ -89,14 +89,14 @@ _HANDLING: Final[dict[bytes, IdSensitivity]] = {}
 
 def handling_of(code: Fingerprint) -> IdSensitivity:
     """Return how the code of a step treats ids."""
-    found = _HANDLING.get(code.digest)
-    if found is None:
+    cached = _HANDLING.get(code.digest)
+    if cached is None:
         inside, makes = what_is_dissected(part.source for part in code.parts if part.is_function)
         texts = (part.source for part in code.parts if part.source is not None)
         if len(_HANDLING) >= MOST_KEPT:
             _HANDLING.clear()
-        found = _HANDLING[code.digest] = handling(texts, inside=inside, makes=makes, names_ids="id" in code.words)
-    return found
+        cached = _HANDLING[code.digest] = handling(texts, inside=inside, makes=makes, names_ids="id" in code.words)
+    return cached
 
 
 def what_is_dissected(sources: Iterable[str | None]) -> IdUsage:
@@ -182,11 +182,11 @@ class _Reader:
             case ast.BinOp(op=ast.Add() | ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor()):
                 return self._of(node.left) | self._of(node.right)
             case ast.BinOp(op=ast.Mod()) | ast.JoinedStr():
-                return ID if any(self._of(each) for each in _inner(node)) else NONE
-            case ast.List(elts=each) | ast.Tuple(elts=each) | ast.Set(elts=each):
-                return _in_group(self._any(each))
-            case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each):
-                return _in_group(self._of(each))
+                return ID if any(self._of(part) for part in _inner(node)) else NONE
+            case ast.List(elts=part) | ast.Tuple(elts=part) | ast.Set(elts=part):
+                return _in_group(self._any(part))
+            case ast.ListComp(elt=part) | ast.SetComp(elt=part) | ast.GeneratorExp(elt=part):
+                return _in_group(self._of(part))
             case ast.DictComp():
                 return (KEYED if self._of(node.key) else NONE) | _in_group(self._of(node.value))
             case ast.Dict():
@@ -203,18 +203,18 @@ class _Reader:
 
     def _of_call(self, call: ast.Call) -> _Kind:
         name = _name(call.func)
-        given = self._any((*call.args, *(keyword.value for keyword in call.keywords)))
-        key = next((each.value for each in call.args if isinstance(each, ast.Constant) and each.value in IDS), None)
+        arguments = self._any((*call.args, *(keyword.value for keyword in call.keywords)))
+        key = next((part.value for part in call.args if isinstance(part, ast.Constant) and part.value in IDS), None)
         owner = self._of(call.func.value) if isinstance(call.func, ast.Attribute) else NONE
         if (key is not None and name in {"getattr", "get", "pop"}) or (owner & GROUP and name in {"pop", "popleft"}):
             return ID
-        if any(self._gives_ids(each) for each in call.args):
+        if any(self._gives_ids(argument) for argument in call.args):
             return GROUP
-        if name in {"join", "format"} and given:
+        if name in {"join", "format"} and arguments:
             return ID
-        if name in AS_TEXT and given:
+        if name in AS_TEXT and arguments:
             return ID
-        if name in AS_GROUP and given & (GROUP | KEYED):
+        if name in AS_GROUP and arguments & (GROUP | KEYED):
             return GROUP
         if name in {"keys", "items"} and owner & KEYED:
             return GROUP
@@ -228,7 +228,7 @@ class _Reader:
             case ast.Lambda():
                 return any(self._of(node) for node in ast.walk(function.body) if isinstance(node, ast.expr))
             case ast.Call() if _name(function.func) in GETTERS:
-                return any(isinstance(each, ast.Constant) and each.value in IDS for each in function.args)
+                return any(isinstance(argument, ast.Constant) and argument.value in IDS for argument in function.args)
             case ast.Name() | ast.Attribute():
                 return bool(self._given_back.get(_name(function), NONE))
         return False
@@ -265,21 +265,21 @@ class _Reader:
                 self._bind(inner, kind, value)
             case ast.Tuple(elts) | ast.List(elts):
                 if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(elts):
-                    for each, part in zip(elts, value.elts, strict=True):
-                        self._bind(each, self._of(part), part)
+                    for place, part in zip(elts, value.elts, strict=True):
+                        self._bind(place, self._of(part), part)
                 elif kind:
-                    for each in elts:
-                        self._bind(each, ID, None)
+                    for place in elts:
+                        self._bind(place, ID, None)
 
     def _bind_each(self, target: ast.expr, group: ast.expr) -> None:
         """Bind the target of a loop."""
         places = target.elts if isinstance(target, ast.Tuple) else []
         match group:
             case ast.Call(ast.Name("zip"), args) if len(args) == len(places):
-                for place, each in zip(places, args, strict=True):
-                    self._bind_each(place, each)
-            case ast.Call(ast.Name("enumerate"), [each, *_]) if len(places) == 2:
-                self._bind_each(places[1], each)
+                for place, part in zip(places, args, strict=True):
+                    self._bind_each(place, part)
+            case ast.Call(ast.Name("enumerate"), [part, *_]) if len(places) == 2:
+                self._bind_each(places[1], part)
             case ast.Call(ast.Attribute(keyed, "items")) if len(places) == 2 and KEYED in self._of(keyed):
                 self._bind(places[0], ID, None)
             case _ if self._of(group) & (GROUP | KEYED):
@@ -290,11 +290,11 @@ class _Reader:
         if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and name in TAKES_IN:
             self._learn(self._here, call.func.value.id, _in_group(self._any(call.args)))
         for names, arguments in self._defined.get(name, ()):
-            places = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+            places = [parameter.arg for parameter in (*arguments.posonlyargs, *arguments.args)]
             if isinstance(call.func, ast.Attribute) and places and places[0] in {"self", "cls"}:
                 places = places[1:]
-            for place, given in zip(places, call.args, strict=False):
-                self._learn(names, place, self._of(given))
+            for place, argument in zip(places, call.args, strict=False):
+                self._learn(names, place, self._of(argument))
             for keyword in call.keywords:
                 if keyword.arg is not None:
                     self._learn(names, keyword.arg, self._of(keyword.value))
@@ -331,22 +331,22 @@ class _Reader:
             owner = self._of(call.func.value)
             if ID in owner or (name == "sort" and owner):
                 return True
-        key = next((each.value for each in call.keywords if each.arg == "key"), None)
+        key = next((keyword.value for keyword in call.keywords if keyword.arg == "key"), None)
         if key is not None and name in BY_KEY and self._gives_ids(key):
             return True
-        given = self._any((*call.args, *(keyword.value for keyword in call.keywords)))
+        arguments = self._any((*call.args, *(keyword.value for keyword in call.keywords)))
         if name in HASHES or _module(call.func) in MODULES_OF_HASHES:
             return any(self._of(node) for node in ast.walk(call) if isinstance(node, ast.expr))
         if name in ORDER:
-            return bool(given)
-        return ID in given and (name in INSIDE or _module(call.func) in MODULES)
+            return bool(arguments)
+        return ID in arguments and (name in INSIDE or _module(call.func) in MODULES)
 
 
 def _inner(node: ast.expr) -> Iterator[ast.expr]:
     """Yield the parts of an expression for a text that may be ids."""
-    for each in ast.walk(node):
-        if isinstance(each, ast.Attribute | ast.Name | ast.Subscript | ast.Call):
-            yield each
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute | ast.Name | ast.Subscript | ast.Call):
+            yield part
 
 
 def _in_group(kind: _Kind) -> _Kind:

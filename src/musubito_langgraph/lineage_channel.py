@@ -135,21 +135,17 @@ class GraphInvocation:
 
         `config` and `operation` are those of one of the invocation's tasks.
         """
-        run = scope.run if scope.engine is engine else None
-        if run is None:
-            run = self._runs.get(engine)
+        run = (scope.run if scope.engine is engine else None) or self._runs.get(engine)
         if run is None or run not in self._marks:
             with self._lock:
+                run = run or self._runs.get(engine)
                 if run is None:
-                    run = self._runs.get(engine)
-                    if run is None:
-                        only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
-                        run = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
-                        self._runs[engine] = run
-                        if config is not None and len(self._runs) == 1:
-                            _compat.when_left(config, self._left_by)
-                        # If nothing else ends the run, it ends when nobody holds this object any more.
-                        self._left.append(weakref.finalize(self, engine._end_run, run))
+                    only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
+                    run = self._runs[engine] = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
+                    if config is not None and len(self._runs) == 1:
+                        _compat.when_left(config, self._left_by)
+                    # If nothing else ends the run, it ends when nobody holds this object any more.
+                    self._left.append(weakref.finalize(self, engine._end_run, run))
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))
@@ -177,16 +173,16 @@ class GraphInvocation:
 
     def given(self) -> list[GivenSample]:
         """Return the samples that were given in this superstep."""
-        return [each for run, mark in tuple(self._marks.items()) for each in run.samples.since(mark)]
+        return [sample for run, mark in tuple(self._marks.items()) for sample in run.samples.since(mark)]
 
-    def superstep(self, given: Collection[GivenSample]) -> None:
+    def superstep(self, samples: Collection[GivenSample]) -> None:
         """End a superstep in which these samples were given, perhaps in another process, and begin another."""
         self.turns = {}
-        if given:
-            self.known.update(dict.fromkeys(given))
+        if samples:
+            self.known.update(dict.fromkeys(samples))
         for run in self._marks:
-            if given:
-                run.samples.go_on(given)
+            if samples:
+                run.samples.go_on(samples)
             self._marks[run] = len(run.samples.journal)
 
 
@@ -282,18 +278,18 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
 
     def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
         """Return the channel of an invocation that begins at this checkpoint."""
-        made = LineageChannel(self.lasting, self.inputs, self.key)
+        restored = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends, given, *stops = unpackb(checkpoint)
-            made.may_have_stopped = any(stops)  # earlier versions did not record whether it was told to stop
-            made._pull = {channel: [UpstreamRef(*each) for each in origins] for channel, origins in pull.items()}
-            made._push = [([UpstreamRef(*each) for each in origins], node) for origins, node in push]
-            made._terminal = [UpstreamRef(*each) for each in ends]
-            made.loop.known.update(dict.fromkeys(map(_given, given)))
+            pull, push, ends, samples, *stops = unpackb(checkpoint)
+            restored.may_have_stopped = any(stops)  # earlier versions did not record whether it was told to stop
+            restored._pull = {channel: [UpstreamRef(*ref) for ref in refs] for channel, refs in pull.items()}
+            restored._push = [([UpstreamRef(*ref) for ref in refs], node) for refs, node in push]
+            restored._terminal = [UpstreamRef(*ref) for ref in ends]
+            restored.loop.known.update(dict.fromkeys(map(_given, samples)))
         around = _INSIDE.get()
         if around is not None and around.channel is None:
-            around.channel = made
-        return made
+            around.channel = restored
+        return restored
 
     def checkpoint(self) -> Any:
         """Return all that the channel holds, as bytes."""
@@ -330,9 +326,9 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         if any(begins for *_, begins, _, _ in writes):
             self._terminal = []
             self.loop.known.clear()
-        self.loop.superstep([_given(each) for *_, given, _ in writes for each in given])
+        self.loop.superstep([_given(sample) for *_, samples, _ in writes for sample in samples])
         for ids, _, _, wrote, sends, *_ in writes:
-            origins = [UpstreamRef(*each) for each in ids]
+            origins = [UpstreamRef(*origin) for origin in ids]
             for channel in wrote:
                 writers = self._pull.setdefault(channel, [])
                 writers += [origin for origin in origins if origin not in writers]
@@ -410,9 +406,9 @@ def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[Upst
         origins = channel.of_triggers(fired)
         return origins if origins or channel.knows(fired) else (external("the trigger of", node),)
     if channel.inputs.issuperset(by_others):
-        others = channel.of_triggers([each for each in fired if each not in by_others])
+        others = channel.of_triggers([name for name in fired if name not in by_others])
         return tuple(dict.fromkeys((*others, *_beginning())))
-    origins = channel.of_triggers([each for each in fired if each not in by_others or each in channel.lasting])
+    origins = channel.of_triggers([name for name in fired if name not in by_others or name in channel.lasting])
     return (*origins, external("the trigger of", node))
 
 
@@ -485,16 +481,16 @@ class LineageWrite(_compat.ChannelWrite):
         super().__init__(writes)
         self.node = node
         self.triggers = triggers
-        self.known = frozenset(channel for each in triggers.values() for channel in each)
+        self.known = frozenset(channel for channels in triggers.values() for channel in channels)
         self.is_all = dict(triggers) == {node: ("__start__",)}
         """True for the only node of an entrypoint: when that node writes, the run is over."""
 
-    def _write(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+    def _write(self, input: Any, config: RunnableConfig) -> Any:
         super()._write(input, config)
         self._say(config)
         return input
 
-    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:  # noqa: A002 - LangGraph's name
+    async def _awrite(self, input: Any, config: RunnableConfig) -> Any:
         await super()._awrite(input, config)
         self._say(config)
         return input
@@ -525,9 +521,9 @@ class LineageWrite(_compat.ChannelWrite):
         if not task.channel.lasting:
             return []
         channels = _compat.channels_in(task.config)
-        lasting = [each for each in task.channel.lasting if each in channels]
+        lasting = [name for name in task.channel.lasting if name in channels]
         later = _compat.later_than(task.config, LINEAGE, lasting)
-        return [each for each in later if _compat.holds_anything(channels[each])]
+        return [name for name in later if _compat.holds_anything(channels[name])]
 
     def _fired(self, task: TaskContext | None, config: RunnableConfig) -> list[str]:
         """Return the triggers that this task has used up."""
@@ -540,7 +536,7 @@ class LineageWrite(_compat.ChannelWrite):
             # New input finds joins that are half done, and nodes that were ready to run. LangGraph keeps the former and
             # forgets the latter.
             channels = _compat.channels_in(config)
-            return [each for each in self.known if each in channels and not _compat.holds_anything(channels[each])]
+            return [name for name in self.known if name in channels and not _compat.holds_anything(channels[name])]
         if _compat.position_of_send(config) is not None:
             return []
         # An error handler writes for the task that failed, which writes nothing any more.

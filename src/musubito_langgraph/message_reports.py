@@ -63,7 +63,7 @@ class Reports:
         keys = self._keys[field]
         if EVERY in keys or type(value) is not dict:
             return value
-        chosen = {key: each for key, each in value.items() if key in keys}
+        chosen = {key: part for key, part in value.items() if key in keys}
         return value if len(chosen) == len(value) else chosen or REPORTS[field]
 
 
@@ -116,8 +116,8 @@ def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
 
 def _makes_models(module: ModuleType) -> bool:
     return any(
-        isinstance(each, type) and each.__module__ == module.__name__ and issubclass(each, BaseLanguageModel)
-        for each in list(vars(module).values())
+        isinstance(member, type) and member.__module__ == module.__name__ and issubclass(member, BaseLanguageModel)
+        for member in list(vars(module).values())
     )
 
 
@@ -160,9 +160,9 @@ def _named_in(tree: ast.AST, lines: Sequence[int]) -> Iterator[tuple[str, str]]:
         for name in _names_of(node):
             if not any(field in name for field in REPORTS):
                 continue
-            found = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
-            if found is not None:
-                yield found[1], literal.get(id(node), EVERY) if name == found[1] else EVERY
+            match = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
+            if match is not None:
+                yield match[1], literal.get(id(node), EVERY) if name == match[1] else EVERY
 
 
 def _spans(lines: Sequence[int], node: ast.AST) -> bool:
@@ -173,7 +173,7 @@ def _spans(lines: Sequence[int], node: ast.AST) -> bool:
     if not isinstance(node, ast.stmt) or node.end_lineno is None:
         return True
     # The decorators of a function or class stand above its first line.
-    first = min((node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))))
+    first = min((node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))))
     place = bisect_left(lines, first)
     return place < len(lines) and lines[place] <= node.end_lineno
 
@@ -181,12 +181,12 @@ def _spans(lines: Sequence[int], node: ast.AST) -> bool:
 def _constants(tree: ast.AST) -> dict[str, str]:
     """Return the texts of a module's constants, for names that the module binds once."""
     bound = Counter(name for node in nodes_in(tree) for name in _bound_by(node))
-    assigned = (each for each in getattr(tree, "body", ()) if isinstance(each, ast.Assign))
+    assigned = (statement for statement in getattr(tree, "body", ()) if isinstance(statement, ast.Assign))
     return {
         name: text
-        for each in assigned
-        if isinstance(each.value, ast.Constant) and isinstance(text := each.value.value, str)
-        for target in each.targets
+        for statement in assigned
+        if isinstance(statement.value, ast.Constant) and isinstance(text := statement.value.value, str)
+        for target in statement.targets
         if isinstance(target, ast.Name) and bound[name := target.id] == 1
     }
 

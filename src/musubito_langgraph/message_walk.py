@@ -1,4 +1,4 @@
-"""Find the messages in the input or output of a node, wherever they are in it."""
+"""Find the messages in the input or output of a node, and make chunks of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langgraph.types import Send
 from pydantic import BaseModel
 
-__all__ = ["messages_in"]
+__all__ = ["chunk_of", "messages_in"]
 
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
@@ -20,14 +20,19 @@ def messages_in(value: object) -> Iterator[BaseMessage]:
     """Yield each message in a value once, as the very object, in no order."""
     open_ends, seen = [value], set[int]()
     while open_ends:
-        each = open_ends.pop()
-        if id(each) in seen:
+        thing = open_ends.pop()
+        if id(thing) in seen:
             continue
-        seen.add(id(each))
-        if isinstance(each, BaseMessage):
-            yield each
+        seen.add(id(thing))
+        if isinstance(thing, BaseMessage):
+            yield thing
         else:
-            open_ends += [part for part in _parts(each) if type(part) not in _ATOMS]
+            open_ends += [part for part in _parts(thing) if type(part) not in _ATOMS]
+
+
+def chunk_of(message: AIMessage) -> AIMessageChunk:
+    """Return the only chunk of a message that does not come in chunks."""
+    return AIMessageChunk(**{name: getattr(message, name) for name in AIMessage.model_fields if name != "type"})
 
 
 def _parts(value: Any) -> Iterable[Any]:

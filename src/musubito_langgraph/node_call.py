@@ -9,10 +9,10 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
@@ -68,15 +68,9 @@ from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
 
-__all__ = [
-    "ANYWHERE",
-    "CallSite",
-    "NodeCall",
-    "added",
-    "in_scope",
-    "within",
-    "without_identity",
-]
+__all__ = ["ANYWHERE", "CallSite", "NodeCall", "in_scope", "within", "without_identity"]
+
+T = TypeVar("T")
 
 _WARNED: Final[set[tuple[str, str]]] = set()
 OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
@@ -110,12 +104,13 @@ class NodeCall:
         config: RunnableConfig,
         place: CallSite = ANYWHERE,
         others: Mapping[str, object] | None = None,
-        given: RunnableConfig | None = None,
+        callers_config: RunnableConfig | None = None,
     ) -> None:
         """Make a call of `step` with the input `value`.
 
-        `others` are further inputs. `given` is the config as the caller gave it, by default `config`; the step's
-        function inherits the rest itself. Raise `ValueError` if the config asks for something that does not exist.
+        `others` are further inputs. `callers_config` is the config as the caller gave it, by default `config`; the
+        step's function inherits the rest itself. Raise `ValueError` if the config asks for something that does not
+        exist.
         """
         self.step = step
         self._node: bytes | None = None
@@ -123,9 +118,12 @@ class NodeCall:
         self.config = config
         self.value = value
         self._others = others or {}
-        self._given = config if given is None else given
+        self._callers_config = config if callers_config is None else callers_config
         self._place = place
         self._scope = Scope()
+        self._around = NodeAmbient(
+            config, step.settings.ignore_config, self.all_given, may_ask_models=step.look_up is None
+        )
         self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
         self._code: Fingerprint | None = None
@@ -153,7 +151,8 @@ class NodeCall:
             return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
         if story is None:
-            return self._run_unrecorded(go)
+            with self._unrecorded() as config:
+                return go(config)
         self.identify(story)
         try:
             result = run_story(story)
@@ -169,7 +168,8 @@ class NodeCall:
         """Make the call as `run` does, with an async function."""
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
-            return await self._arun_unrecorded(go)
+            with self._unrecorded() as config:
+                return await go(config)
         self.identify(story)
         try:
             result = await run_story_async(story)
@@ -183,20 +183,23 @@ class NodeCall:
 
     def story(self, function: Callable[[], Any]) -> CallProtocol | None:
         """Return the call in the form that the core performs, None if the call is not recorded."""
-        if not self.is_recorded:
+
+        def protocol() -> CallProtocol:
+            engine, scope = self.engine_and_scope()
+            return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+
+        return self.if_recorded(protocol)
+
+    def if_recorded(self, make: Callable[[], T]) -> T | None:
+        """Return what `make` makes of the call, None if the call is not to be recorded or cannot be recorded."""
+        if self.invocation.mode is Mode.OFF:
             return None
-        engine, scope = self.engine_and_scope()
         while True:
             try:
-                return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+                return make()
             except InputError as error:
-                if not self.record_without_identity(error):
+                if not self._record_without_identity(error):
                     return None
-
-    @property
-    def is_recorded(self) -> bool:
-        """Tell whether the call is to be recorded."""
-        return self.invocation.mode is not Mode.OFF
 
     def call(self, engine: MusubitoEngine, function: Callable[[], Any]) -> Call:
         """Return the identity of the call, and the function that runs if the call is not replayed."""
@@ -235,13 +238,10 @@ class NodeCall:
         return {**self._all_inputs(), "input": self._counted(self.value, code)}
 
     def _counted(self, value: Any, code: Fingerprint) -> Any:
-        around = self._scope.ambient
-        return self.step.counted(value, code, around.code() if isinstance(around, NodeAmbient) else ())
+        return self.step.counted(value, code, self._around.code())
 
-    def _renamed(self, given: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
-        around = self._scope.ambient
-        values = around.values(code) if isinstance(around, NodeAmbient) else None
-        return rename(given, values, handling_of(code), reports_read(code))
+    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))
 
     def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}
@@ -252,20 +252,20 @@ class NodeCall:
             return self._digest_of_all()  # its function can still reach the inputs that were said not to count
         if self._before is not None and self._code is not None and self._is_same(self._code):
             return self._before
-        return self._digest_of(lambda code: self._renamed(self._all_counted(code), code))
+        return self._digest_of(self._all_counted)
 
     def _digest_of_all(self) -> InputDigest | None:
-        return self._digest_of(lambda code: self._renamed(self._all_inputs(), code))
+        return self._digest_of(lambda _: self._all_inputs())
 
     def all_given(self) -> bytes | None:
         """Return the digest of all that the call is given, None if it has no identity."""
         digest = self._digest_of_all()
         return digest and digest.digest
 
-    def _digest_of(self, arguments: Callable[[Fingerprint], tuple[Any, IdMap]]) -> InputDigest | None:
+    def _digest_of(self, inputs: Callable[[Fingerprint], dict[str, object]]) -> InputDigest | None:
         try:
-            named, _ = arguments(self.step.operation.fingerprint())
-            return digest_input(self.step.operation.name, named)
+            code = self.step.operation.fingerprint()
+            return digest_input(self.step.operation.name, self._renamed(inputs(code), code)[0])
         except InputError:
             return None
 
@@ -277,10 +277,7 @@ class NodeCall:
         return "what is around it" if self._around_now() != self._around_before else None
 
     def _around_now(self) -> bytes | None:
-        around = self._scope.ambient
-        if not isinstance(around, NodeAmbient) or self._code is None:
-            return None
-        return around.digest_now(self._code)
+        return None if self._code is None else self._around.digest_now(self._code)
 
     def engine_and_scope(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
@@ -289,17 +286,11 @@ class NodeCall:
         run = scope.run if scope.engine is engine else None
         if self._place.run is not None:
             run = self._place.run(engine, scope)
-        around = NodeAmbient(
-            self.config,
-            self.step.settings.ignore_config,
-            self.all_given,
-            may_ask_models=self.step.look_up is None,
-        )
         results = None if parents is None else tuple(origin.as_result() for origin in parents)
-        self._scope = Scope(engine, run, scope.frame, results, around, self.invocation.said or scope.mode)
+        self._scope = Scope(engine, run, scope.frame, results, self._around, self.invocation.said or scope.mode)
         return engine, self._scope
 
-    def record_without_identity(self, error: InputError) -> bool:
+    def _record_without_identity(self, error: InputError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
@@ -318,10 +309,6 @@ class NodeCall:
             return False
         self._unidentified = error
         return True
-
-    def ran(self, output: Any) -> None:
-        """Note that the call ran, and returned this output."""
-        self._ran = [output]
 
     def identify(self, story: CallProtocol) -> None:
         """Take over the identity that the core found for the call."""
@@ -352,42 +339,40 @@ class NodeCall:
         return answered or (self._place.is_released and not asked)
 
     # -- running it ----------------------------------------------------------------------------------------------------
-    def begin(self) -> tuple[RunnableConfig, EventRecorder]:
-        """Begin to run; return the config to run with, and the recorder of what the call emits."""
+    def begin(self) -> RunnableConfig:
+        """Begin to run; return the config to run with, which records what the call emits."""
         if self._code is not None and not self._is_same(self._code):
             # The input changed while it was identified: what its objects are now tells nothing of its digest.
             self._same = None
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()
-        config, events = watched(self.config, self.step.calls)
-        self._events = events
-        if self._given is not self.config:
+        config, self._events = watched(self.config, self.step.calls)
+        if self._callers_config is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
-            config = {**self._given, "callbacks": callbacks, "configurable": configurable}
-        around = self._scope.ambient
-        if isinstance(around, NodeAmbient):
-            events.observe = around.note_reads(config, events.found)
-        return config, events
+            config = {**self._callers_config, "callbacks": callbacks, "configurable": configurable}
+        self._events.observe = self._around.note_reads(config, self._events.found)
+        return config
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
-        config, events = self.begin()
+        config = self.begin()
         with within(config):
             output = unobserved(go(config))
-        self._ran = [output]
-        return self.packed([output], events)
+        return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        config, events = self.begin()
+        config = self.begin()
         with within(config):
             output = unobserved(await go(config))
-        self._ran = [output]
-        return self.packed([output], events)
+        return self.packed(output)
 
-    def packed(self, chunks: Sequence[Any], events: EventRecorder) -> Any:
-        """Return what is stored of an output, which may have come in chunks."""
-        messages = [*messages_in(chunks)]
+    def packed(self, output: Any) -> Any:
+        """Note that the call ran and returned this output; return what is stored of the output."""
+        self._ran = [output]
+        events = self._events
+        assert events is not None  # noqa: S101 - it has begun
+        messages = [*messages_in(output)]
         failed = failed_tools(messages)
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
         if failed:
@@ -405,15 +390,15 @@ class NodeCall:
             events.uses(new_in(messages, self._all_inputs()))
         if self._unidentified is not None:
             return None
-        messages_of_code = held_messages(self._code) if self._code is not None else ()
+        code, naming = self._code, self._naming
+        assert code is not None  # noqa: S101 - it was identified
+        assert naming is not None  # noqa: S101 - likewise
+        messages_of_code = held_messages(code)
         if messages_of_code and any(id(message) in messages_of_code for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
-        around, code = self._scope.ambient, self._code
-        told = partial(around.note_told, code) if isinstance(around, NodeAmbient) and code is not None else None
         try:
-            assert self._naming is not None  # noqa: S101 - it was identified
-            told_again = events.as_stored(chunks, self._arguments_as_stored)
-            return pack((list(chunks), told_again), self._naming, events.found, told)
+            records = events.as_stored(output, self._arguments_as_stored)
+            return pack(([output], records), naming, events.found, partial(self._around.note_told, code))
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
@@ -425,32 +410,23 @@ class NodeCall:
             return {}
         return arguments_as_stored(engine.redact, definition.name, arguments)
 
-    def _run_unrecorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+    @contextmanager
+    def _unrecorded(self) -> Iterator[RunnableConfig]:
+        """Run without a record of the call; yield the config to run with."""
         if self.invocation.mode is Mode.OFF:
             ran_unrecorded()
-            return go(self.config)
+            yield self.config
+            return
         with in_scope(self._scope._replace(parents=None)):
-            config, _ = self.begin()
+            config = self.begin()
             with within(config):
-                return go(config)
-
-    async def _arun_unrecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        if self.invocation.mode is Mode.OFF:
-            ran_unrecorded()
-            return await go(self.config)
-        with in_scope(self._scope._replace(parents=None)):
-            config, _ = self.begin()
-            with within(config):
-                return await go(config)
+                yield config
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
     def outcome(self, result: MusubitoResult[Any]) -> Any:
         """Return the output: the very object if the call ran here, else the stored output with new ids."""
         self.ended(result)
-        if self._ran:
-            return self._ran[0]
-        chunks = self.unpacked(result.value)
-        return chunks[0] if len(chunks) == 1 else added(chunks)
+        return self._ran[0] if self._ran else self.unpacked(result.value)
 
     def ended(self, result: MusubitoResult[Any]) -> None:
         """Note the origin of the call in the lineage."""
@@ -472,14 +448,14 @@ class NodeCall:
             if run is not None:
                 run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
 
-    def unpacked(self, value: Any) -> list[Any]:
-        """Return the stored output in its chunks, and emit again what was emitted."""
+    def unpacked(self, value: Any) -> Any:
+        """Return the stored output, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
         contents: Any = unpack(value, self._naming)
-        chunks, events = contents
+        (output,), events = contents
         self._asked_before = any(kind == MODEL for kind, *_ in events)
-        self._to_tell += emit(self.config, events, chunks)
-        return list(chunks)
+        self._to_tell += emit(self.config, events, output)
+        return output
 
     def dispatch(self) -> None:
         """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
@@ -515,11 +491,8 @@ def within(config: RunnableConfig) -> Iterator[None]:
     `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config.
     """
     around = var_child_runnable_config.get()
-    if around is None:
-        with inside(None):
-            yield
-        return
-    token = var_child_runnable_config.set(cast("RunnableConfig", ObservedConfig(watched_likewise(around, config))))
+    watching: Any = None if around is None else ObservedConfig(watched_likewise(around, config))
+    token = var_child_runnable_config.set(watching)
     try:
         with inside(None):
             yield
@@ -538,21 +511,4 @@ def _where(before: InputDigest, now: InputDigest) -> str:
         paths = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
     except ArtifactUnreadable:  # the input is nested too deeply to be shown
         return ""
-    return ", ".join(each.path for each in paths)
-
-
-def added(chunks: Sequence[Any]) -> Any:
-    """Return the sum of all chunks, as LangChain adds them.
-
-    A chunk that cannot be added replaces the sum of the chunks before it.
-    """
-    output: Any = None
-    for number, chunk in enumerate(chunks):
-        if number == 0:
-            output = chunk
-            continue
-        try:
-            output = output + chunk
-        except TypeError:
-            output = chunk
-    return output
+    return ", ".join(difference.path for difference in paths)

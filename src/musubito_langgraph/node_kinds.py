@@ -1,24 +1,24 @@
 """Define the kinds of things in a graph, and for each kind how it becomes steps.
 
-To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has four methods:
+To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has three methods:
 
 - `step_names` yields the names by which `musubito_graph(steps=...)` can configure its steps.
 - `wrap` returns what stands in its place in a wrapped graph. LangGraph cannot distinguish the two: a function keeps its
   type, name and signature, and the parts of a sequence are replaced one by one, so that tracers see no other runs.
 - `plan` returns what stands in its place in a graph that is only planned.
-- `user_code` returns what it runs that may be the user's code.
+
+The modules of the code that it runs are found by `musubito_langgraph.user_modules`.
 
 Tasks of the functional API are known only when they are called: `musubito_langgraph.tasks` makes steps of them then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
-from langchain_core.tools import BaseTool
+from langchain_core.runnables import Runnable, RunnableSequence
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph import _compat, _graph_parts
@@ -31,9 +31,8 @@ from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
-from musubito_langgraph.user_modules import register_user_code
 
-__all__ = ["EDGE", "KINDS", "ConditionalEdge", "NodeKind", "kind_of", "replaced", "step_names"]
+__all__ = ["KINDS", "NodeKind", "kind_of", "planned_writer", "recorded_writer", "replaced", "step_names"]
 
 WrapGraph = Callable[[Any, str, str, Settings], Any]
 """Wraps a graph: the graph, the name of the outermost graph, the path of its nodes with a slash, its settings."""
@@ -68,32 +67,24 @@ class NodeKind:
         planned._step = planned_step(recorded._step, site, is_last=recorded._node.is_last)
         return planned
 
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return objects that the Runnable runs and that may be the user's code, or hold such code."""
-        match bound:
-            case RunnableLambda():
-                return [getattr(bound, "func", None), getattr(bound, "afunc", None)]
-            case BaseTool():
-                return [getattr(bound, "func", None) or getattr(bound, "coroutine", None) or type(bound)]
-        return ()
-
 
 class Function(NodeKind):
-    """A function, or another `RunnableCallable`."""
+    """A function, or another `RunnableCallable`: each tool of a `ToolNode` is a step inside the step of the node."""
 
     def matches(self, bound: Any, graph: Any) -> bool:
         """Recognise the class in which LangGraph puts functions."""
         return isinstance(bound, _compat.RunnableCallable)
 
+    def step_names(self, bound: Any, path: str) -> Iterator[tuple[str, bool]]:
+        """Yield the name of the node, and `<node>.<tool>` for each tool."""
+        yield path, True
+        if _graph_parts.runs_tools_alone(bound):
+            yield from ((f"{path}.{tool}", False) for tool in bound.tools_by_name)
+
     def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return a stand-in for the function, which counts only the keys of the state that the function reads."""
-        return RecordedCallable(
-            self.inner(bound, node), musubito_node=node, musubito_step=_step(bound, node, state_of=bound)
-        )
-
-    def inner(self, bound: Any, node: Node) -> Any:
-        """Return what runs if the function is not replayed."""
-        return Answering(bound)
+        inner = recorded_tools(bound, node) if _graph_parts.runs_tools_alone(bound) else Answering(bound)
+        return RecordedCallable(inner, musubito_node=node, musubito_step=_step(bound, node, state_of=bound))
 
     def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
         """Return a Runnable, which counts its whole input: a part of a sequence need not be given a state."""
@@ -101,43 +92,9 @@ class Function(NodeKind):
 
     def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
         """Return a copy of the stand-in that is looked up."""
-        planned = _graph_parts.copied(recorded)
-        planned.musubito_step = planned_step(recorded.musubito_step, site, tools=self.tools(recorded))
+        planned, step = _graph_parts.copied(recorded), recorded.musubito_step
+        planned.musubito_step = planned_step(step, site, tools=recorded if step.is_tool_node else None)
         return planned
-
-    def tools(self, recorded: Any) -> Any:
-        """Return the tool node if it is one."""
-        return None
-
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the functions."""
-        return [getattr(bound, "func", None), getattr(bound, "afunc", None)]
-
-
-class ToolNode(Function):
-    """A `ToolNode`: each tool is a step inside the step of the node."""
-
-    def matches(self, bound: Any, graph: Any) -> bool:
-        """Recognise a tool node by its shape."""
-        return _graph_parts.is_tool_node(bound)
-
-    def step_names(self, bound: Any, path: str) -> Iterator[tuple[str, bool]]:
-        """Yield the name of the node and of each tool: `<node>.<tool>`."""
-        yield path, True
-        if _graph_parts.runs_tools_alone(bound):
-            yield from ((f"{path}.{tool}", False) for tool in _graph_parts.tools_of(bound))
-
-    def inner(self, bound: Any, node: Node) -> Any:
-        """Return a tool node whose tools are steps."""
-        return recorded_tools(bound, node) if _graph_parts.runs_tools_alone(bound) else super().inner(bound, node)
-
-    def tools(self, recorded: Any) -> Any:
-        """Return the tool node, whose tools are told of in a plan."""
-        return recorded
-
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the functions and the tools."""
-        return [*super().user_code(bound), *_graph_parts.tools_of(bound).values()]
 
 
 class Sequence(NodeKind):
@@ -179,10 +136,6 @@ class Sequence(NodeKind):
         sequence = _graph_parts.copied(bound)
         sequence.steps = parts
         return sequence
-
-    def user_code(self, bound: Any) -> Iterable[Any]:
-        """Return the parts."""
-        return list(bound.steps)
 
 
 class Graph(NodeKind):
@@ -269,7 +222,6 @@ class NoRunnable(NodeKind):
 KINDS: Final = (
     NoRunnable(),
     EntrypointBody(),
-    ToolNode(),
     Function(),
     Sequence(),
     Graph(),
@@ -279,46 +231,34 @@ KINDS: Final = (
 """All kinds of nodes. The first one that matches is the kind of a node."""
 
 
-class ConditionalEdge:
-    """A conditional edge: its router is a step."""
-
-    def matches(self, writer: Any) -> bool:
-        """Recognise a writer that publishes where an edge leads."""
-        return _graph_parts.branch_of(writer) is not None
-
-    def step_name(self, writer: Any) -> str:
-        """Return the name of the router, which follows the name of its node: `<node>:<router>`."""
-        return getattr(self._branch(writer).path, "name", None) or "condition"
-
-    def wrap(self, writer: Any, node: Node) -> Any:
-        """Return a writer that decides as this one does, as a step."""
-        branch, name = self._branch(writer), self.step_name(writer)
-        # The `inputs` of a node do not hold for the router that decides after the node.
-        semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
-        path: Any = branch.path
-        step = GraphStep(f"{node.operation}:{name}", path, semantics, node.settings, state_of=path)
-        if isinstance(path, _compat.RunnableCallable):
-            path = Answering(path)
-        router = Router(path, replace(node, semantics=semantics), step)
-        return _graph_parts.writer_of(writer, branch._replace(path=router))
-
-    def plan(self, writer: Any, site: Site) -> Any:
-        """Return a writer whose decision is looked up."""
-        branch = self._branch(writer)
-        recorded: Any = branch.path
-        router = _graph_parts.copied(recorded)
-        router._step = planned_step(recorded._step, site, router=branch)
-        site.successors.routers[router._step.operation.name] = None if branch.ends is None else [*branch.ends.values()]
-        return _graph_parts.writer_of(writer, branch._replace(path=router))
-
-    @staticmethod
-    def _branch(writer: Any) -> _compat.BranchSpec:
-        branch = _graph_parts.branch_of(writer)
-        assert branch is not None  # noqa: S101 - the writer matches
-        return branch
+def recorded_writer(writer: Any, node: Node) -> Any:
+    """Return a writer that does the same; if it is one of a conditional edge, its router is a step."""
+    branch = _graph_parts.branch_of(writer)
+    if branch is None:
+        return writer
+    path, name = branch.path, _router_name(branch)
+    # The `inputs` of a node do not hold for the router that decides after the node.
+    semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
+    step = GraphStep(f"{node.operation}:{name}", path, semantics, node.settings, state_of=path)
+    decides: Any = Answering(path) if isinstance(path, _compat.RunnableCallable) else path
+    router = Router(decides, replace(node, semantics=semantics), step)
+    return _graph_parts.writer_of(writer, branch._replace(path=router))
 
 
-EDGE: Final = ConditionalEdge()
+def planned_writer(writer: Any, site: Site) -> Any:
+    """Return a writer that does what a recorded writer does; the decision of its router is looked up."""
+    branch = _graph_parts.branch_of(writer)
+    if branch is None:
+        return writer
+    recorded: Any = branch.path
+    router = _graph_parts.copied(recorded)
+    router._step = planned_step(recorded._step, site, router=branch)
+    site.successors.routers[router._step.operation.name] = None if branch.ends is None else [*branch.ends.values()]
+    return _graph_parts.writer_of(writer, branch._replace(path=router))
+
+
+def _router_name(branch: _compat.BranchSpec) -> str:
+    return getattr(branch.path, "name", None) or "condition"
 
 
 def kind_of(bound: Any, graph: Any = None) -> NodeKind:
@@ -331,7 +271,8 @@ def step_names(graph: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
     for name, node in graph.nodes.items():
         path = prefix + name
         yield from kind_of(node.bound, graph).step_names(node.bound, path)
-        yield from ((f"{path}:{EDGE.step_name(each)}", False) for each in node.flat_writers if EDGE.matches(each))
+        branches = filter(None, map(_graph_parts.branch_of, node.flat_writers))
+        yield from ((f"{path}:{_router_name(branch)}", False) for branch in branches)
 
 
 def replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.PregelNode:
@@ -345,6 +286,3 @@ def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
     anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
     calls = recorded_calls(node)
     return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
-
-
-register_user_code(Runnable, lambda bound: kind_of(bound).user_code(bound))

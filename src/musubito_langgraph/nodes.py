@@ -51,29 +51,25 @@ class Answering(StandIn):
     """
 
     musubito_behind: Any
-    musubito_answering: Any
-    """The function, without what it does to a Runnable that it returns."""
 
     def __init__(self, function: Any) -> None:
-        super().__init__(function, musubito_answering=_graph_parts.answering(function))
+        super().__init__(function, recurse=False)  # then LangGraph does not invoke the Runnable itself
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def _asks(self, answer: Any) -> bool:
+        return self.musubito_behind.recurse and isinstance(answer, Runnable)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
-        answer = self.musubito_answering.invoke(input, config, **kwargs)
-        if not _graph_parts.is_asked(answer, self.musubito_behind):
+        answer = type(self.musubito_behind).invoke(self, input, config, **kwargs)
+        if not self._asks(answer):
             return answer
         with given_whole():
             return answer.invoke(input, config)
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Do as `invoke` does, with an async function."""
-        answer = await self.musubito_answering.ainvoke(input, config, **kwargs)
-        if not _graph_parts.is_asked(answer, self.musubito_behind):
+        answer = await type(self.musubito_behind).ainvoke(self, input, config, **kwargs)
+        if not self._asks(answer):
             return answer
         with given_whole():
             return await answer.ainvoke(input, config)
@@ -86,19 +82,14 @@ class RecordedCallable(StandIn):
     musubito_node: Node
     musubito_step: GraphStep
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the function returns, or what it returned earlier."""
         call, task = self._begin_call(input, config, kwargs)
         output = call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
         _note_origins(self.musubito_node, task, call, output)
         return output
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Make the call as `invoke` does, with an async function."""
         call, task = self._begin_call(input, config, kwargs)
         output = await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
@@ -230,7 +221,7 @@ class Subgraph(Runnable[Any, Any]):
         if within is not None:
             self._node.note_origins(task_context(config), within.ends())
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Invoke the graph."""
         config = ensure_config() if config is None else config
         within, scope = self._around(config)
@@ -240,12 +231,7 @@ class Subgraph(Runnable[Any, Any]):
         finally:
             self._left(config, within)
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Invoke the graph, as `invoke` does."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
@@ -255,12 +241,7 @@ class Subgraph(Runnable[Any, Any]):
         finally:
             self._left(config, within)
 
-    async def astream(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Stream what the graph streams, which may differ from its output."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))

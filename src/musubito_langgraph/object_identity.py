@@ -133,7 +133,8 @@ class Identity:
         kind = type(value)
         if isinstance(value, FunctionType | type | ModuleType):
             called = [
-                canonical_module(str(getattr(value, each, ""))) for each in ("__module__", "__qualname__", "__name__")
+                canonical_module(str(getattr(value, name_of, "")))
+                for name_of in ("__module__", "__qualname__", "__name__")
             ]
             if isinstance(value, type):
                 called[1] = qualified_name(value)[1]
@@ -161,7 +162,7 @@ class Identity:
             self._cannot_identify(of, name)
         if opaque:
             return ["type", of]
-        contents = [self.of(each, f"{name}{at}", depth + 1) for at, each in holds or ()]
+        contents = [self.of(part, f"{name}{at}", depth + 1) for at, part in holds or ()]
         if isinstance(value, set | frozenset):
             contents.sort(key=canonical)
         fields = sorted(_fields(value).items())
@@ -170,7 +171,7 @@ class Identity:
             of,
             self._meet(fingerprints_of_classes([kind], "")),
             contents,
-            [[key, self.of(each, f"{name}.{key}", depth + 1)] for key, each in fields],
+            [[key, self.of(field, f"{name}.{key}", depth + 1)] for key, field in fields],
         ]
 
 
@@ -178,11 +179,11 @@ def _held_by(value: Any) -> list[tuple[str, Any]] | None:
     """Return what a container holds besides its attributes, each with its place; None for other objects."""
     match value:
         case dict():
-            return [pair for key, each in value.items() for pair in ((" key", key), (f".{key}", each))]
+            return [pair for key, part in value.items() for pair in ((" key", key), (f".{key}", part))]
         case list() | tuple():
-            return [(f"[{number}]", each) for number, each in enumerate(value)]
+            return [(f"[{number}]", part) for number, part in enumerate(value)]
         case set() | frozenset():
-            return [("", each) for each in value]
+            return [("", part) for part in value]
         case partial():
             return [("", value.func), (" arguments", value.args), (" keywords", value.keywords)]
         case MethodType():
@@ -204,10 +205,10 @@ def _is_open(cls: type) -> bool:
 def _fields(value: Any) -> dict[str, Any]:
     """Return the attributes of an object, whoever set them, without those that are computed from others."""
     kind = type(value)
-    found = {slot: getattr(value, slot) for each in kind.__mro__ for slot in _slots(each) if hasattr(value, slot)}
+    attributes = {slot: getattr(value, slot) for cls in kind.__mro__ for slot in _slots(cls) if hasattr(value, slot)}
     for more in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
-        found.update(getattr(value, more, None) or {})
-    return {key: each for key, each in found.items() if not isinstance(getattr(kind, key, None), cached_property)}
+        attributes.update(getattr(value, more, None) or {})
+    return {key: item for key, item in attributes.items() if not isinstance(getattr(kind, key, None), cached_property)}
 
 
 def _slots(cls: type) -> Iterator[str]:

@@ -52,7 +52,7 @@ from musubito_langgraph.settings import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-__all__ = ["all_fields", "held_messages", "is_credential", "of_runnable"]
+__all__ = ["all_fields", "held_messages", "is_credential", "is_data", "of_runnable"]
 
 MOST_NAMES: Final = 4096
 """Number of names of fields for which it is kept whether they are credentials."""
@@ -118,13 +118,14 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
 
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
     """
-    held: dict[str, Any] = getattr(value, "__dict__", {})
+    fields: dict[str, Any] = getattr(value, "__dict__", {})
     others, excluded, never = _of_class(walk.origins, type(value))
-    left_out = never | {name for name in excluded if not _is_data(held.get(name))}
+    # A field that is excluded and empty is a place for a client.
+    left_out = never | {name for name in excluded if fields.get(name) is None or not is_data(fields[name])}
     if type(value) in others:
-        left_out |= {name for name in held if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
+        left_out |= {name for name in fields if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
         # The arguments of a model that is chosen for each call.
-        left_out |= {f"_default_config.{name}" for name in held.get("_default_config") or () if is_credential(name)}
+        left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
         left_out.add("_repr")  # LangChain sets it when it is first printed
     return left_out
@@ -133,12 +134,12 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
 @kept_for_a_round
 def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str]]:
     """Return the classes of packages in the MRO of `cls`, the fields that they exclude, and those that never count."""
-    others = [each for each in reversed(cls.__mro__) if origins.of_class(each) is not Owner.USER]
-    declared = {name: field for each in others for name, field in vars(each).get("__pydantic_fields__", {}).items()}
+    others = [base for base in reversed(cls.__mro__) if origins.of_class(base) is not Owner.USER]
+    declared = {name: field for base in others for name, field in vars(base).get("__pydantic_fields__", {}).items()}
     excluded = {name for name, field in declared.items() if field.exclude} - READ_BY_OTHERS - IF_READ
     never = {name for name in declared if name in WATCHED_BY or is_credential(name)}
     # A property that LangChain's own classes compute when it is first read says no more than the other fields.
-    never |= {name for each in others for name, member in vars(each).items() if isinstance(member, cached_property)}
+    never |= {name for base in others for name, member in vars(base).items() if isinstance(member, cached_property)}
     return others, excluded, never
 
 
@@ -147,13 +148,13 @@ def _of_watcher(value: Any, walk: Walk) -> set[str]:
     return walk.facts.mentioned.lacks(all_fields(value, walk))
 
 
-def _is_data(value: Any) -> bool:
-    """Tell whether a field that is excluded holds data, and not a client or an empty place for a client."""
+def is_data(value: object) -> bool:
+    """Tell whether a value is data, and not an object such as a client."""
     try:
         canonical(value)
     except EncodingError:
         return False
-    return value is not None
+    return True
 
 
 @lru_cache(MOST_NAMES)
@@ -188,7 +189,7 @@ def _of_message(value: Any, _walk: Walk) -> set[str]:
 
 def _is_chosen_by_run(value: Any) -> bool:
     ids = {spec.id for spec in value.config_specs}
-    return any(each in VOLATILE or each.startswith("__") for each in ids)
+    return any(name in VOLATILE or name.startswith("__") for name in ids)
 
 
 def held_messages(code: Fingerprint) -> Collection[int]:
@@ -196,9 +197,9 @@ def held_messages(code: Fingerprint) -> Collection[int]:
 
     The answers of LangChain's fake models are left out, since each stands for a new message.
     """
-    ids = {id(each) for each in code.met if isinstance(each, BaseMessage) and (not each.id or is_random(each.id))}
+    ids = {id(thing) for thing in code.met if isinstance(thing, BaseMessage) and (not thing.id or is_random(thing.id))}
     if ids:
-        fakes = (vars(each) for each in code.met if isinstance(each, BaseLanguageModel) and _is_fake(each))
+        fakes = (vars(thing) for thing in code.met if isinstance(thing, BaseLanguageModel) and _is_fake(thing))
         ids -= {id(message) for fields in fakes for message in messages_in(fields)}
     return ids
 
@@ -218,7 +219,7 @@ def _bound_tools(value: Any) -> object:
     The order in which tools are bound is often the order of a set, which differs between processes.
     """
     tools = value.kwargs.get("tools")
-    return sorted(tools, key=canonical) if isinstance(tools, list) and _is_data(tools) else None
+    return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 
 def _of_dynamic(value: Any, walk: Walk) -> set[str]:
@@ -254,7 +255,7 @@ def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
 
 
 def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
-    return Shown(None, _graph_parts.tools_of(node)) if _graph_parts.is_tool_node(node) else None
+    return Shown(None, node.tools_by_name) if _graph_parts.is_tool_node(node) else None
 
 
 def _remembers(graph: Any) -> bool:

@@ -68,7 +68,7 @@ def _decided(test: ast.expr, frame: FrameType, set_here: set[str]) -> bool | Non
     """Return the result of a test of a type; None for any other test, and if the function sets a name in it."""
     match test:
         case ast.Call(ast.Name("isinstance" as asks), [ast.Name(name), ast.Name(of)], []):
-            thing, cls, function = (_bound(each, frame, set_here) for each in (name, of, asks))
+            thing, cls, function = (_bound(word, frame, set_here) for word in (name, of, asks))
             if function is isinstance and thing is not None and isinstance(cls, type):
                 return isinstance(thing, cls)
     return None

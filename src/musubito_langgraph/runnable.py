@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessageChunk, message_chunk_to_message
 from langchain_core.runnables import (
     Runnable,
     RunnableConfig,
@@ -27,23 +28,21 @@ from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
-from musubito import InputError, MusubitoEngine, MusubitoStream, StepConfiguration, StepType
+from musubito import MusubitoEngine, MusubitoStream, StepConfiguration
 from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
 from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
-from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, added, in_scope, within
-from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.message_walk import chunk_of
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, in_scope, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
 __all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
-
-T = TypeVar("T")
 
 
 class RecordedRunnable(Runnable[Any, Any]):
@@ -66,13 +65,8 @@ class RecordedRunnable(Runnable[Any, Any]):
         whole = ensure_config(config)
         return NodeCall(self._step, value, whole, self._place(whole), others, config or {})
 
-    @property
-    def _is_effect(self) -> bool:
-        """Tell whether the step is an effect: an effect is done or not, and is not streamed."""
-        return self._step.operation.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-
     # -- what it does --------------------------------------------------------------------------------------------------
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
@@ -80,12 +74,7 @@ class RecordedRunnable(Runnable[Any, Any]):
         self._ended(attempt, output)
         return output
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
         output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
@@ -93,52 +82,71 @@ class RecordedRunnable(Runnable[Any, Any]):
         self._ended(attempt, output)
         return output
 
-    def stream(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
-        if self._is_effect:
+        if self._step.is_effect:  # an effect is done or not, and is not streamed
             yield _as_chunk(self.invoke(input, config, **kwargs), self._runnable)
             return
-        attempt = self._attempt(input, config, kwargs)
-        chunks: list[Any] = []
-        with closing(
-            _stream_of(attempt, self._runnable, lambda config: self._runnable.stream(input, config, **kwargs))
-        ) as stream:
-            for chunk in stream:
-                chunks.append(chunk)
-                yield chunk
-        self._ended(attempt, added(chunks))
 
-    async def astream(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+        def go(config: RunnableConfig) -> Iterator[Any]:
+            return self._runnable.stream(input, config, **kwargs)
+
+        attempt = self._attempt(input, config, kwargs)
+        stream = attempt.if_recorded(lambda: _Stream(attempt, self._runnable, go, is_async=False))
+        if stream is not None:
+            yield from stream
+            attempt.ended(stream.result)
+            attempt.dispatch()
+        elif attempt.invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            yield from go(attempt.config)
+        else:
+            # In a context of its own: otherwise the scope of the steps inside would also hold for the code that
+            # iterates.
+            context = copy_context()
+            context.run(SCOPE.set, attempt.engine_and_scope()[1])
+            chunks = go(attempt.begin())
+            ended: Any = object()
+            while (chunk := context.run(next, chunks, ended)) is not ended:
+                yield chunk
+        self._ended(attempt, None if stream is None else _as_whole(stream.output, self._runnable))
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""
-        if self._is_effect:
+        if self._step.is_effect:
             yield _as_chunk(await self.ainvoke(input, config, **kwargs), self._runnable)
             return
-        attempt = self._attempt(input, config, kwargs)
-        chunks: list[Any] = []
-        async with aclosing(
-            _astream_of(attempt, self._runnable, lambda config: self._runnable.astream(input, config, **kwargs))
-        ) as stream:
-            async for chunk in stream:
-                chunks.append(chunk)
-                yield chunk
-        self._ended(attempt, added(chunks))
 
-    def transform(
-        self,
-        input: Iterator[Any],  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
+        def go(config: RunnableConfig) -> AsyncIterator[Any]:
+            return self._runnable.astream(input, config, **kwargs)
+
+        attempt = self._attempt(input, config, kwargs)
+        stream = await off_loop(
+            lambda: attempt.if_recorded(lambda: _Stream(attempt, self._runnable, go, is_async=True))
+        )
+        if stream is not None:
+            async with aclosing(aiter(stream)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            attempt.ended(stream.result)
+            await attempt.adispatch()
+        elif attempt.invocation.mode is Mode.OFF:
+            ran_unrecorded()
+            async with aclosing(go(attempt.config)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        else:
+            scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
+            async with aclosing(go(attempt.begin())) as chunks:
+                while True:
+                    with in_scope(scope):
+                        chunk = await anext(chunks, ended)
+                    if chunk is ended:
+                        break
+                    yield chunk
+        self._ended(attempt, None if stream is None else _as_whole(stream.output, self._runnable))
+
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks that the Runnable makes of the whole input."""
         chunks = list(input)
         if chunks:
@@ -148,7 +156,7 @@ class RecordedRunnable(Runnable[Any, Any]):
 
     async def atransform(
         self,
-        input: AsyncIterator[Any],  # noqa: A002 - LangChain's
+        input: AsyncIterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
@@ -202,32 +210,15 @@ class RecordedRunnable(Runnable[Any, Any]):
         """Return the name of the Runnable that this one stands for."""
         return _name_of(self._runnable, suffix, name)
 
-    @property
-    def InputType(self) -> Any:  # noqa: N802 - LangChain's
-        """Return the input type of the Runnable that this one stands for."""
-        return self._runnable.InputType
 
-    @property
-    def OutputType(self) -> Any:  # noqa: N802 - LangChain's
-        """Return the output type of the Runnable that this one stands for."""
-        return self._runnable.OutputType
+def _asked_behind(name: str) -> Callable[..., Any]:
+    return lambda self, *args, **kwargs: getattr(self._runnable, name)(*args, **kwargs)
 
-    @property
-    def config_specs(self) -> list[Any]:
-        """Return the config specs of the Runnable that this one stands for."""
-        return self._runnable.config_specs
 
-    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
-        """Return the input schema of the Runnable that this one stands for."""
-        return self._runnable.get_input_schema(config)
-
-    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
-        """Return the output schema of the Runnable that this one stands for."""
-        return self._runnable.get_output_schema(config)
-
-    def get_graph(self, config: RunnableConfig | None = None) -> Any:
-        """Return the graph of the Runnable that this one stands for."""
-        return self._runnable.get_graph(config)
+for _name in ("InputType", "OutputType", "config_specs"):
+    setattr(RecordedRunnable, _name, property(attrgetter(f"_runnable.{_name}")))
+for _name in ("get_input_schema", "get_output_schema", "get_graph"):
+    setattr(RecordedRunnable, _name, _asked_behind(_name))
 
 
 def _name_of(runnable: Runnable[Any, Any], suffix: str | None = None, name: str | None = None) -> str:
@@ -257,7 +248,21 @@ class Streamed:
 
 
 def _plain(value: Any) -> Any:
-    return {key: _plain(each) for key, each in value.items()} if type(value) is AddableDict else value
+    return {key: _plain(part) for key, part in value.items()} if type(value) is AddableDict else value
+
+
+def added(chunks: list[Any]) -> Any:
+    """Return the sum of all chunks, as LangChain adds them.
+
+    A chunk that cannot be added replaces the sum of the chunks before it.
+    """
+    output, *others = chunks or [None]
+    for chunk in others:
+        try:
+            output = output + chunk
+        except TypeError:
+            output = chunk
+    return output
 
 
 def _as_input(chunks: list[Any]) -> Any:
@@ -284,7 +289,7 @@ def _end_of(runnable: Any) -> Any:
         elif isinstance(runnable, RunnableBindingBase):
             runnable = runnable.bound
         elif isinstance(runnable, RunnableWithFallbacks):
-            ends = [_end_of(each) for each in runnable.runnables]
+            ends = [_end_of(choice) for choice in runnable.runnables]
             return next((end for end in ends if not isinstance(end, _FUNCTIONS)), ends[0])
         elif isinstance(runnable, RecordedRunnable):
             runnable = runnable._runnable
@@ -303,7 +308,7 @@ def _as_whole(output: Any, runnable: Runnable[Any, Any]) -> Any:
 def _messages(value: Any) -> Any:
     if isinstance(value, BaseMessageChunk):
         return message_chunk_to_message(value)
-    return {key: _messages(each) for key, each in value.items()} if type(value) is dict else value
+    return {key: _messages(part) for key, part in value.items()} if type(value) is dict else value
 
 
 def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
@@ -312,15 +317,14 @@ def _as_chunk(output: Any, runnable: Runnable[Any, Any]) -> Any:
     if isinstance(end, _FUNCTIONS):
         return output
     if type(output) is AIMessage:
-        fields = {name: getattr(output, name) for name in AIMessage.model_fields if name != "type"}
-        return AIMessageChunk(**fields)
+        return chunk_of(output)
     steps: Any = None
     if isinstance(end, RunnableAssign):
         steps = end.mapper.steps__
     elif isinstance(end, RunnableParallel):
         steps = end.steps__
     if steps is not None and type(output) is dict:
-        return AddableDict({key: _as_chunk(each, steps[key]) if key in steps else each for key, each in output.items()})
+        return AddableDict({key: _as_chunk(part, steps[key]) if key in steps else part for key, part in output.items()})
     return output
 
 
@@ -340,7 +344,8 @@ class _Stream(MusubitoStream[Any]):
         self._attempt = attempt
         self._runnable = runnable
         self._go = go
-        self._events: EventRecorder | None = None
+        self.output: Any = None
+        """The output as it is stored, once the stream has ended."""
         self._engine_of, scope = attempt.engine_and_scope()
         mode = attempt.invocation.mode
         super().__init__(self._engine_of, self._call, attempt.step.operation.name, scope, mode, is_async=is_async)
@@ -352,89 +357,24 @@ class _Stream(MusubitoStream[Any]):
         return _Recording(self._engine, self._make, self._scope, self._kept, self._mode)
 
     def _run(self) -> Iterator[Any]:
-        config, self._events = self._attempt.begin()
+        config = self._attempt.begin()
         with within(config):
             yield from self._go(config)
 
     async def _arun(self) -> AsyncIterator[Any]:
-        config, self._events = self._attempt.begin()
+        config = self._attempt.begin()
         with within(config):
             async with aclosing(self._go(config)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     def _kept(self, chunks: list[Any]) -> Any:
-        assert self._events is not None  # noqa: S101 - it has begun
-        output = Streamed(chunks)
-        self._attempt.ran(output)
-        return self._attempt.packed([output], self._events)
+        self.output = Streamed(chunks)
+        return self._attempt.packed(self.output)
 
     def _given(self, value: Any) -> Iterable[Any]:
-        (output,) = self._attempt.unpacked(value)
-        if type(output) is Streamed:
-            return output.chunks
-        return [_as_chunk(output, self._runnable)]
-
-
-def _stream_of(
-    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], Iterator[Any]]
-) -> Generator[Any]:
-    """Yield the chunks of a call, and record them unless the call is not to be recorded or cannot be recorded."""
-    if not attempt.is_recorded:
-        ran_unrecorded()
-        yield from go(attempt.config)
-        return
-    try:
-        stream = _Stream(attempt, runnable, go, is_async=False)
-    except InputError as error:
-        if attempt.record_without_identity(error):
-            yield from _stream_of(attempt, runnable, go)
-            return
-        # In a context of its own: otherwise the scope of the steps inside would also hold for the code that iterates.
-        context = copy_context()
-        context.run(SCOPE.set, attempt.engine_and_scope()[1])
-        chunks = go(attempt.begin()[0])
-        ended: Any = object()
-        while (chunk := context.run(next, chunks, ended)) is not ended:
-            yield chunk
-        return
-    yield from stream
-    attempt.ended(stream.result)
-    attempt.dispatch()
-
-
-async def _astream_of(
-    attempt: NodeCall, runnable: Runnable[Any, Any], go: Callable[[RunnableConfig], AsyncIterator[Any]]
-) -> AsyncIterator[Any]:
-    """Yield the chunks of a call, as `_stream_of` does."""
-    if not attempt.is_recorded:
-        ran_unrecorded()
-        async with aclosing(go(attempt.config)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-        return
-    try:
-        stream = await off_loop(lambda: _Stream(attempt, runnable, go, is_async=True))
-    except InputError as error:
-        if attempt.record_without_identity(error):
-            async with aclosing(_astream_of(attempt, runnable, go)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
-        scope, ended = attempt.engine_and_scope()[1], cast("Any", object())
-        async with aclosing(go(attempt.begin()[0])) as chunks:
-            while True:
-                with in_scope(scope):
-                    chunk = await anext(chunks, ended)
-                if chunk is ended:
-                    break
-                yield chunk
-        return
-    async with aclosing(aiter(stream)) as chunks:
-        async for chunk in chunks:
-            yield chunk
-    attempt.ended(stream.result)
-    await attempt.adispatch()
+        output = self.output = self._attempt.unpacked(value)
+        return output.chunks if type(output) is Streamed else [_as_chunk(output, self._runnable)]
 
 
 # -- for everyone ------------------------------------------------------------------------------------------------------
@@ -469,8 +409,7 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
     return ("_step",)
 
 
-for cls in (RecordedRunnable, MusubitoRunnable):
-    register_policy(cls, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
+register_policy(RecordedRunnable, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
 
 
 def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:

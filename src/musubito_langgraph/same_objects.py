@@ -34,14 +34,12 @@ MODELS: Final = frozenset(
     | {Document}
 )
 """Classes of pydantic models whose instances count by their state alone. Derived classes may count otherwise."""
-SLOTS: Final = "__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"
-"""The parts of the state of a pydantic model."""
 
 
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_dicts", "_empty", "_is_flat", "_keys", "_lists", "_models", "_sets", "_values")
+    __slots__ = ("_empty", "_filled", "_is_flat", "_keys", "_models", "_values")
 
     def __init__(self, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         self._keys = keys
@@ -51,29 +49,28 @@ class SameObjects:
         if self._is_flat:
             return
         self._empty: list[Collection[Any]] = []
-        self._dicts: list[tuple[dict[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
-        self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
-        self._sets: list[tuple[set[Any], frozenset[Any]]] = []
+        self._filled: list[tuple[Collection[Any], tuple[Any, ...]]] = []
+        """Lists, sets, and the keys and values of dicts, each with its items as they were."""
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
 
     @classmethod
-    def of(cls, given: Mapping[str, object]) -> Self | None:
+    def of(cls, inputs: Mapping[str, object]) -> Self | None:
         """Return what an input holds, None if it cannot be compared so.
 
         Call this before the input is identified: what changes in between is then noticed.
         """
-        same = cls(*_tops(given))
+        same = cls(*_tops(inputs))
         return same if same._is_flat or same._takes_in() else None
 
     @classmethod
-    def of_flat(cls, given: Mapping[str, object]) -> Self | None:
+    def of_flat(cls, inputs: Mapping[str, object]) -> Self | None:
         """Do as `of` does for an input in which nothing may change but its outer dicts; return None for any other."""
-        same = cls(*_tops(given))
+        same = cls(*_tops(inputs))
         return same if same._is_flat else None
 
-    def are_in(self, given: Mapping[str, object]) -> bool:
+    def are_in(self, inputs: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects."""
-        keys, values = _tops(given)
+        keys, values = _tops(inputs)
         if len(keys) != len(self._keys):
             return False
         if not all(map(is_, keys, self._keys)) or not all(map(is_, values, self._values)):
@@ -83,13 +80,8 @@ class SameObjects:
         try:
             return (
                 not any(self._empty)
-                and all(
-                    len(each) == len(keys) and all(map(is_, each, keys)) and all(map(is_, each.values(), values))
-                    for each, keys, values in self._dicts
-                )
-                and all(len(each) == len(items) and all(map(is_, each, items)) for each, items in self._lists)
-                and all(type(each) is cls and all(map(is_, _state(each), state)) for each, cls, state in self._models)
-                and all(each == names for each, names in self._sets)
+                and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._filled)
+                and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
             return False
@@ -106,43 +98,40 @@ class SameObjects:
             seen.add(id(value))
             if kind is tuple:
                 ahead += value
+            elif (kind is dict or kind is list) and not value:
+                self._empty.append(value)
             elif kind is dict:
-                if not value:
-                    self._empty.append(value)
-                    continue
-                keys, values = tuple(value), tuple(value.values())
-                self._dicts.append((value, keys, values))
-                ahead += keys
-                ahead += values
+                ahead += self._noted(value.keys())
+                ahead += self._noted(value.values())
             elif kind is list:
-                if not value:
-                    self._empty.append(value)
-                    continue
-                items = tuple(value)
-                self._lists.append((value, items))
-                ahead += items
+                ahead += self._noted(value)
             elif kind in MODELS:
                 state = _state(value)
                 self._models.append((value, kind, state))
-                held, names, *others = state
+                fields, names, *others = state
                 if type(names) is not set:
                     return False
-                self._sets.append((names, frozenset(names)))
-                ahead.append(held)
+                self._noted(names)
+                ahead.append(fields)
                 ahead += others
             else:
                 return False
         return True
 
+    def _noted(self, collection: Collection[Any]) -> tuple[Any, ...]:
+        items = tuple(collection)
+        self._filled.append((collection, items))
+        return items
 
-def _tops(given: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+
+def _tops(inputs: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the keys and values of the outer dicts of an input: of all arguments, and of the state among them."""
-    state = given["input"]
+    state = inputs["input"]
     if type(state) is not dict:
-        return tuple(given), tuple(given.values())
-    if len(given) == 1:
+        return tuple(inputs), tuple(inputs.values())
+    if len(inputs) == 1:
         return (None, *state), (*state.values(),)
-    others = {key: value for key, value in given.items() if key != "input"}
+    others = {key: value for key, value in inputs.items() if key != "input"}
     return (*others, None, *state), (*others.values(), *state.values())
 
 

@@ -116,7 +116,7 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> 
             raise TypeError(f"steps[{name!r}] must be a StepConfiguration, not {semantics!r}")
     if default is not None and not isinstance(default, StepConfiguration):
         raise TypeError(f"default must be a StepConfiguration, not {default!r}")
-    if any(each is not None and each.code == "version" for each in (default, *(steps or {}).values())):
+    if any(semantics is not None and semantics.code == "version" for semantics in (default, *(steps or {}).values())):
         raise ValueError('code="version" needs an operation_version, which only functions under @musubito_step have')
     if isinstance(ignore_config, str):
         raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")

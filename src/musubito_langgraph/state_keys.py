@@ -73,9 +73,9 @@ class Keys(NamedTuple):
             return state if len(chosen) == len(state) else chosen
         if self.items or not (isinstance(state, BaseModel) or is_dataclass(state)):
             return state
-        held = getattr(state, "__dict__", {})
-        if self.fields <= held.keys() and all(map(functools.partial(_is_kept, type(state)), self.fields)):
-            return {key: held[key] for key in self.fields}
+        attributes = getattr(state, "__dict__", {})
+        if self.fields <= attributes.keys() and all(map(functools.partial(_is_kept, type(state)), self.fields)):
+            return {key: attributes[key] for key in self.fields}
         return state
 
 
@@ -94,26 +94,26 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     """
     if type(step) is not _compat.RunnableCallable:
         return None
-    for each in around:
-        if not UNNAMED.isdisjoint(each.words):
+    for fingerprint in around:
+        if not UNNAMED.isdisjoint(fingerprint.words):
             return None
     try:
         return _KEPT[code.digest]
     except KeyError:
         if len(_KEPT) >= MOST_KEPT:
             _KEPT.clear()
-        reads = [_uses_of(each, 0, code, Owners(home)) for each in _graph_parts.functions_of(step)]
+        reads = [_uses_of(function, 0, code, Owners(home)) for function in _graph_parts.functions_of(step)]
         keys = _KEPT[code.digest] = _together(reads)
         return keys
 
 
 def _together(reads: list[_Uses | None]) -> Keys | None:
-    if any(each is None or not each.understood for each in reads):
+    if any(uses is None or not uses.understood for uses in reads):
         return None
-    known = [each for each in reads if each is not None]
+    readable = [uses for uses in reads if uses is not None]
     return Keys(
-        frozenset[str]().union(*(each.items for each in known)),
-        frozenset[str]().union(*(each.fields for each in known)),
+        frozenset[str]().union(*(uses.items for uses in readable)),
+        frozenset[str]().union(*(uses.fields for uses in readable)),
     )
 
 
@@ -121,7 +121,7 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> _
     """Return the uses of the positional argument at `place`; None if the function is not the user's or has no text."""
     kind = type(function)
     if kind is functools.partial:
-        left_open = any(each is PLACEHOLDER for each in function.args)
+        left_open = any(argument is PLACEHOLDER for argument in function.args)
         return None if left_open else _uses_of(function.func, place + len(function.args), code, origins)
     if kind is not FunctionType:
         called = function.__func__ if kind is MethodType else static(kind, "__call__")
@@ -141,19 +141,19 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> _
 class _Uses:
     """The uses of one parameter in the text of its function."""
 
-    def __init__(self, name: str, found: Occurrences) -> None:
+    def __init__(self, name: str, occurrences: Occurrences) -> None:
         self._name = name
-        self._found = found
+        self._occurrences = occurrences
         self.items: set[str] = set()
         self.fields: set[str] = set()
-        self.understood = self._is_bound_once() and all(map(self._is_key, found.loads(name)))
+        self.understood = self._is_bound_once() and all(map(self._is_key, occurrences.loads(name)))
 
     def _is_bound_once(self) -> bool:
         """Tell whether the name stands for the parameter wherever it occurs, and in no scope that may outlive it."""
         count = 0
-        for node in list(ast.walk(self._found.node))[1:]:  # the function's own name is bound outside
+        for node in list(ast.walk(self._occurrences.node))[1:]:  # the function's own name is bound outside
             if isinstance(node, NESTED) and any(
-                isinstance(each, ast.Name) and each.id == self._name for each in ast.walk(node)
+                isinstance(inner, ast.Name) and inner.id == self._name for inner in ast.walk(node)
             ):
                 return False
             if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
@@ -164,13 +164,13 @@ class _Uses:
 
     def _is_key(self, state: ast.Name) -> bool:
         """Tell whether the state is read by a literal key here, and collect the key."""
-        around = self._found.parent(state)
+        around = self._occurrences.parent(state)
         match around:
             case ast.Subscript(value=value, slice=ast.Constant(str(key)), ctx=ast.Load()) if value is state:
                 self.items.add(key)
                 return True
             case ast.Attribute(attr="get", ctx=ast.Load()):
-                match self._found.parent(around):
+                match self._occurrences.parent(around):
                     case ast.Call(func=func, args=[ast.Constant(str(key))] | [ast.Constant(str(key)), _], keywords=[]):
                         self.items.add(key)
                         return func is around
@@ -183,7 +183,7 @@ class _Uses:
                 self.items.add(key)
                 return only is state
             case ast.Match(subject=subject, cases=cases) if subject is state:
-                return all(self._is_of_keys(each.pattern) for each in cases)
+                return all(self._is_of_keys(case.pattern) for case in cases)
         return False
 
     def _is_of_keys(self, pattern: ast.pattern) -> bool:

@@ -59,10 +59,10 @@ def recorded_calls(node: Node, place: str | None = None) -> Callable[[Caller], C
     return recorded
 
 
-def _recorded_task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
+def _recorded_task(function: Callable[..., Any], node: Node, place: str, filled: Collection[str]) -> Callable[..., Any]:
     if hasattr(function, "__musubito_task__"):
         return function
-    key = id(function), id(node), INJECTED.intersection(given)
+    key = id(function), id(node), INJECTED.intersection(filled)
     cached = _TASKS.get(key)
     if cached is None:
         while len(_TASKS) >= MOST:
@@ -78,10 +78,10 @@ def _name_of(function: Any) -> str:
     return str(function.func.__name__ if hasattr(function, "func") else type(function).__name__)
 
 
-def _task(function: Callable[..., Any], node: Node, place: str, given: Collection[str]) -> Callable[..., Any]:
+def _task(function: Callable[..., Any], node: Node, place: str, filled: Collection[str]) -> Callable[..., Any]:
     """Return a function that makes a step of each call of `function`.
 
-    `given` are the arguments that LangGraph would fill in and that the caller has filled in; they count like others.
+    `filled` are the arguments that LangGraph would fill in and that the caller has filled in; they count like others.
     """
     name = _name_of(function)
     semantics = node.settings.semantics(f"{node.path}/{name}")
@@ -94,12 +94,14 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
     step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
-    injected = _graph_parts.injected_into(function).difference(given)
+    injected = _graph_parts.injected_into(function).difference(filled)
 
-    def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[NodeCall, Callable[[RunnableConfig], Any]]:
         config = get_config()
         counts = {key: value for key, value in kwargs.items() if key == "previous" or key not in injected}
-        return NodeCall(step, {"args": args, "kwargs": counts}, config, CallSite(None, node.run(task_context(config))))
+        site = CallSite(None, node.run(task_context(config)))
+        call = NodeCall(step, {"args": args, "kwargs": counts}, config, site)
+        return call, lambda config: function(*args, **injections(config, kwargs))
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
@@ -113,24 +115,18 @@ def _task(function: Callable[..., Any], node: Node, place: str, given: Collectio
 
         @functools.wraps(function)
         async def task(*args: Any, **kwargs: Any) -> Any:
-            async def go(config: RunnableConfig) -> Any:
-                return await function(*args, **injections(config, kwargs))
-
-            this = attempt(args, kwargs)
-            output = await this.arun(go)
-            this.tell_tracers()
+            call, go = attempt(args, kwargs)
+            output = await call.arun(go)
+            call.tell_tracers()
             return output
 
     else:
 
         @functools.wraps(function)
         def task(*args: Any, **kwargs: Any) -> Any:
-            def go(config: RunnableConfig) -> Any:
-                return function(*args, **injections(config, kwargs))
-
-            this = attempt(args, kwargs)
-            output = this.run(go)
-            this.tell_tracers()
+            call, go = attempt(args, kwargs)
+            output = call.run(go)
+            call.tell_tracers()
             return output
 
     task.__name__ = name
@@ -151,7 +147,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         register_source_text(state["statements"])
-        vars(self).update({name: each for name, each in state.items() if name != "statements"})
+        vars(self).update({name: value for name, value in state.items() if name != "statements"})
 
     @property
     def place(self) -> str:
@@ -172,18 +168,13 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         run = node.run(task_context(config))(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the body returns."""
         config, scope = self._config_and_scope(ensure_config() if config is None else config)
         with in_scope(scope), within(config):
             return super().invoke(input, config, **kwargs)
 
-    async def ainvoke(
-        self,
-        input: Any,  # noqa: A002 - LangChain's
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the body returns."""
         whole = ensure_config() if config is None else config
         config, scope = await off_loop(lambda: self._config_and_scope(whole))

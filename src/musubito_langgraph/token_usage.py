@@ -27,19 +27,19 @@ class ModelUsage(NamedTuple):
 
 def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
     """Yield the tokens that one call of a model used; `model` is its name if the answer does not tell it."""
-    said: dict[str, Any] = response.llm_output or {}
-    model = str(said.get("model_name") or said.get("model") or model)
-    told = False
+    output: dict[str, Any] = response.llm_output or {}
+    model = str(output.get("model_name") or output.get("model") or model)
+    is_reported = False
     for generations in response.generations:
         # If one question has several answers, each answer reports the tokens of all of them.
         generation = generations[0] if generations else None
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             usage = _of_message(generation.message, model)
             if usage is not None:
-                told = True
+                is_reported = True
                 yield usage
-    usage = said.get("token_usage") or said.get("usage")
-    if not told and isinstance(usage, dict):
+    usage = output.get("token_usage") or output.get("usage")
+    if not is_reported and isinstance(usage, dict):
         tokens_in = usage.get("prompt_tokens", usage.get("input_tokens"))
         tokens_out = usage.get("completion_tokens", usage.get("output_tokens"))
         used = _checked(model, tokens_in, tokens_out)
@@ -47,12 +47,12 @@ def used_in(response: LLMResult, model: str) -> Iterator[ModelUsage]:
             yield used
 
 
-def new_in(output: object, given: object) -> Iterator[ModelUsage]:
+def new_in(output: object, inputs: object) -> Iterator[ModelUsage]:
     """Yield the tokens that messages in an output report, without messages that the step was given."""
-    asked = [each for each in messages_in(output) if isinstance(each, AIMessage) and each.usage_metadata]
+    asked = [message for message in messages_in(output) if isinstance(message, AIMessage) and message.usage_metadata]
     if not asked:
         return
-    before = list(messages_in(given))
+    before = list(messages_in(inputs))
     seen = {id(message) for message in before}
     ids = {message.id for message in before if message.id}
     for message in asked:
@@ -66,8 +66,8 @@ def _of_message(message: AIMessage, model: str) -> ModelUsage | None:
     usage: Any = message.usage_metadata
     if not isinstance(usage, dict) or usage.get("total_cost") == 0:  # LangChain sets 0 for an answer from its own cache
         return None
-    said = message.response_metadata
-    named = str(said.get("model_name") or said.get("model") or model)
+    metadata = message.response_metadata
+    named = str(metadata.get("model_name") or metadata.get("model") or model)
     return _checked(named, usage.get("input_tokens"), usage.get("output_tokens"))
 
 

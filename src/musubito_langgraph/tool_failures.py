@@ -41,7 +41,7 @@ def was_called(error: BaseException) -> bool:
     return any(frame.f_code.co_name in ("_run", "_arun") for frame, _ in walk_tb(refused.__traceback__))
 
 
-def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> object:
+def identity_of_error(error: object, around: tuple[BaseException, ...] = ()) -> object:
     """Return a value that identifies an error.
 
     An exception is identified by its class, its text, what it holds, and its cause and context. Of an error in another
@@ -49,17 +49,19 @@ def identity_of_error(error: object, held: tuple[BaseException, ...] = ()) -> ob
     """
     if not isinstance(error, BaseException):
         return Identity({}).of(error, "error")
-    if any(error is each for each in held):
+    if any(error is outer for outer in around):
         return "again"
-    held = (*held, error)
+    around = (*around, error)
     kind = type(error)
-    came_of = [None if each is None else identity_of_error(each, held) for each in (error.__cause__, error.__context__)]
+    came_of = [
+        None if cause is None else identity_of_error(cause, around) for cause in (error.__cause__, error.__context__)
+    ]
     return [
         f"{canonical_module(kind.__module__)}.{qualified_name(kind)[1]}",
         code_of_classes([kind], ""),
         str(error),
-        [identity_of_error(each, held) for each in error.args],
+        [identity_of_error(part, around) for part in error.args],
         # Notes name the task, which differs from run to run.
-        [[key, identity_of_error(each, held)] for key, each in sorted(vars(error).items()) if key != "__notes__"],
+        [[key, identity_of_error(value, around)] for key, value in sorted(vars(error).items()) if key != "__notes__"],
         came_of,
     ]

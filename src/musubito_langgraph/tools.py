@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 
@@ -38,7 +38,7 @@ class _Tools:
 
     def __init__(self, tools: Any, node: Node) -> None:
         self._tools = tools
-        self._raising = _graph_parts.raising(tools)
+        self._raising = StandIn(tools, _handle_tool_errors=False)
         self._node = node
         self._steps: dict[int, tuple[Any, GraphStep]] = {}
 
@@ -70,13 +70,10 @@ class _Tools:
         if request.tool is None:
             return await self._tools._execute_tool_async(request, input_type, config)
         attempt, around = self._attempt(request, config), config
-
         if not attempt.step.is_effect:
-
-            async def leniently(config: RunnableConfig) -> Any:
-                return await self._tools._execute_tool_async(_told(request, around, config), input_type, config)
-
-            return await attempt.arun(leniently)
+            return await attempt.arun(
+                lambda config: self._tools._execute_tool_async(_told(request, around, config), input_type, config)
+            )
 
         async def go(config: RunnableConfig) -> Any:
             with _as_it_failed():
@@ -92,7 +89,7 @@ class _Tools:
         others: dict[str, object] = {}
         step = self._step(request.tool)
         if _graph_parts.tool_sees_state(self._tools, call["name"]):
-            others["state"] = _graph_parts.state_told(request)
+            others["state"] = getattr(request.runtime, "state", request.state)
             around, runtime = _compat.runtime_in(config), request.runtime
             if around is not None and runtime.context is not around.context:
                 # A wrapper of tool calls has replaced the context.
@@ -152,25 +149,6 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
     return replace(request, runtime=replace(runtime_of_tool, **changes))
 
 
-class _Failing:
-    """Stands for a tool whose error is already known."""
-
-    def __init__(self, tool: Any, error: BaseException) -> None:
-        self._tool = tool
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
-
-    def invoke(self, *_: Any) -> Any:
-        """Raise the known error."""
-        raise self._error
-
-    async def ainvoke(self, *_: Any) -> Any:
-        """Raise the known error."""
-        raise self._error
-
-
 def _failing(request: Any, error: Exception, go: Any) -> Any:
     """Return the request for a tool that fails with this error, so that the tool node handles the error as usual.
 
@@ -179,7 +157,11 @@ def _failing(request: Any, error: Exception, go: Any) -> Any:
     if not any(frame.f_code is go.__code__ for frame, _ in walk_tb(error.__traceback__)):
         raise error
     failed = error.__cause__ if isinstance(error, NotCalled) and error.__cause__ else error
-    return replace(request, tool=_Failing(request.tool, failed))
+
+    def fail(*_: Any) -> NoReturn:
+        raise failed
+
+    return replace(request, tool=StandIn(request.tool, invoke=fail, ainvoke=fail))
 
 
 @contextmanager

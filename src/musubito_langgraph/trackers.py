@@ -27,9 +27,7 @@ ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
 def tracker_of(step: str, code: Any, home: str, packages: str | None, released: tuple[str, ...]) -> CodeTracker:
     """Return a tracker of a step's code; `CodeTracker` explains the arguments."""
     function = _function_of(code)
-    if function is None:
-        return CodeTracker(code, module=home, step=step, packages=packages, released=released)
-    kept = _kept(function, step, home, packages, released)
+    kept = [] if function is None else _kept(function, step, home, packages, released)
     if kept and _are_alike(code, kept[0].function):
         return _Shared(kept[0], code, module=home, step=step, packages=packages, released=released)
     # Only the latest is kept, so a function that is wrapped in several ways in turn is walked each time.
@@ -57,9 +55,9 @@ class _Shared(CodeTracker):
         if not shared():
             return super()._renew()
         other.current()
-        held = other._held
-        assert held is not None  # noqa: S101 - `current` sets it, or raises
-        _, fingerprint, reached = held
+        current = other._held
+        assert current is not None  # noqa: S101 - `current` sets it, or raises
+        _, fingerprint, reached = current
 
         def unchanged() -> bool:
             return shared() and reached.unchanged()

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.tools import BaseTool
 
 from musubito.code.graph_record import fields_of
 from musubito.code.installed_packages import is_released
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
+from musubito_langgraph import _compat
 
-__all__ = ["Homes", "homes_of", "register_user_code"]
+__all__ = ["Homes", "homes_of"]
 
 CHAINS: Final = frozenset({"langchain", "langchain_core", "langchain_classic", "langgraph"})
 """Top-level packages of frameworks whose objects hold functions of the user's."""
@@ -38,15 +40,6 @@ class Homes(NamedTuple):
     """Modules of the user, separated by blanks."""
     released: tuple[str, ...]
     """Modules of packages that come from a package index."""
-
-
-_REGISTERED: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {}
-"""For each class of objects that run the user's code: a function that returns that code, or what holds it."""
-
-
-def register_user_code(cls: type, user_code: Callable[[Any], Iterable[Any]]) -> None:
-    """Tell how to find the user's code in instances of a class."""
-    _REGISTERED[cls] = user_code
 
 
 def homes_of(code: Any) -> Homes:
@@ -91,10 +84,16 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
 
     `runs` tells whether the object belongs to a package that comes from a package index.
     """
-    for cls, user_code in _REGISTERED.items():
-        if isinstance(thing, cls):
-            return user_code(thing)
     match thing:
+        case _compat.RunnableCallable() | RunnableLambda():
+            tools = getattr(thing, "tools_by_name", {})  # of a tool node
+            return [getattr(thing, "func", None), getattr(thing, "afunc", None), *tools.values()]
+        case BaseTool():
+            return [getattr(thing, "func", None) or getattr(thing, "coroutine", None) or type(thing)]
+        case RunnableSequence() | _compat.RunnableSeq():
+            return list(thing.steps)
+        case Runnable():
+            return ()
         case functools.partial():
             return [thing.func]
         case MethodType():

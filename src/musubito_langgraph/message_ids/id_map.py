@@ -90,4 +90,4 @@ class IdMap:
         for place in equal:
             if place == (message, field) or self.reported[place] is value:
                 return place
-        return equal[0] if equal and any(is_random(each) for each in texts_in([value], _nothing)) else None
+        return equal[0] if equal and any(is_random(text) for text in texts_in([value], _nothing)) else None

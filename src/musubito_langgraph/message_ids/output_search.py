@@ -41,9 +41,9 @@ class _SearchOutput(_Search):
         if self._within is None:
             self._within = [*texts_in(self._sealed, self.opaque)]
         packed = value.encode("utf-8", "surrogatepass")
-        found = [text for texts in (self.texts, self.keys, self._within) for text in texts if value in text]
-        found += [each.decode("utf-8", "replace") for each in self._bytes if packed in each]
-        return bool(found) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", "\n".join(found)) is not None
+        matches = [text for texts in (self.texts, self.keys, self._within) for text in texts if value in text]
+        matches += [data.decode("utf-8", "replace") for data in self._bytes if packed in data]
+        return bool(matches) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", "\n".join(matches)) is not None
 
     def report(self, value: Any, field: str) -> Any:
         place = self._naming.reported_as(self._own, field, value)

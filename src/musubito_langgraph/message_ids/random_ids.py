@@ -66,8 +66,8 @@ class IdForm(NamedTuple):
 def form_of(value: str) -> IdForm | None:
     """Return the parts of a random id, None for any other text."""
     for form in _FORMS:
-        if found := form(value):
-            return IdForm(*found.groups())
+        if match := form(value):
+            return IdForm(*match.groups())
     return None
 
 
@@ -122,7 +122,7 @@ class Haystack:
         A random id in the report is enough. Any other part of the report must occur together with the name of the
         field.
         """
-        leaves = [str(each).lower() for each in leaves_of(reported)]
+        leaves = [str(leaf).lower() for leaf in leaves_of(reported)]
         if any(is_random(leaf) and leaf in self._text for leaf in leaves):
             return True
         return field in self._text and any(leaf in self._text for leaf in leaves)
@@ -146,11 +146,11 @@ class Haystack:
 def leaves_of(value: object) -> Iterator[str | int]:
     """Yield the texts and numbers in plain data, without those of one character, which occur anywhere."""
     if isinstance(value, Mapping):
-        for each in value.values():
-            yield from leaves_of(each)
+        for part in value.values():
+            yield from leaves_of(part)
     elif isinstance(value, list):
-        for each in value:
-            yield from leaves_of(each)
+        for part in value:
+            yield from leaves_of(part)
     elif isinstance(value, str | int) and len(str(value)) > 1:
         yield value
 

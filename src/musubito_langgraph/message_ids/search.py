@@ -130,12 +130,12 @@ class _Search(_Walk):
         """Tell whether an id is also at a position that is not of a server's or a store's own ids."""
         return any(value in ids for role, ids in self.roles.items() if role not in KEPT_ROLES)
 
-    def haystack(self, known: Collection[str], more: Iterable[str] = ()) -> Haystack:
+    def haystack(self, ids: Collection[str], more: Iterable[str] = ()) -> Haystack:
         """Return all that is not at a typed position, and `more` texts.
 
-        Texts that are just one of the `known` ids are left out.
+        Texts that are just one of the `ids` are left out.
         """
-        texts = [text for text in self.texts if text not in known]
+        texts = [text for text in self.texts if text not in ids]
         return Haystack((*texts, *more, *self.keys, *texts_in(self._sealed, self.opaque)))
 
 

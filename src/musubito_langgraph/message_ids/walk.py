@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -55,37 +55,17 @@ class _Walk:
     def at_id(self, value: str, role: str) -> Any:
         return value
 
-    def at_text(self, value: str) -> Any:
+    def as_it_is(self, value: Any) -> Any:
+        """Return a part of the value to which this walk does nothing."""
         return value
 
-    def at_name(self, value: IdPlaceholder) -> Any:
-        return value
-
-    def at_send(self, value: Send) -> Any:
-        return value
-
-    def at_sent(self, value: SendPlaceholder) -> Any:
-        return value
-
-    def at_reported(self, value: Reported) -> Any:
-        return value
-
-    def at_derivable(self, value: Any) -> Any:
-        """Return what becomes of a `TextAccessor` or an `AddableDict`."""
-        return value
-
-    def at_derived(self, value: Derived) -> Any:
-        return value
-
-    def at_bytes(self, value: bytes) -> Any:
-        return value
-
-    def sealed(self, value: Any) -> Any:
-        """Return what becomes of an object that is not entered, but only searched."""
-        return value
-
-    def order(self, mapping: Mapping[Any, Any]) -> Iterable[Any]:
-        return mapping
+    at_text = at_bytes = at_name = at_send = at_sent = at_reported = at_derived = as_it_is
+    at_derivable = as_it_is
+    """Returns what becomes of a `TextAccessor` or an `AddableDict`."""
+    sealed = as_it_is
+    """Returns what becomes of an object that is not entered, but only searched."""
+    order = as_it_is
+    """Returns the keys of a mapping in the order of the walk."""
 
     def part(self, value: Any) -> Any:
         kind = type(value)
@@ -111,10 +91,10 @@ class _Walk:
         changed = self.changes(value, ways)
         if not changed:
             return value
-        made = copy(value)
+        changed_copy = copy(value)
         for key, part in changed.items():  # not `update`: a Counter would add the values
-            made[key] = part
-        return made
+            changed_copy[key] = part
+        return changed_copy
 
     def changes(self, mapping: Mapping[Any, Any], ways: Ways) -> dict[Any, Any]:
         """Return the values of a mapping that the walk changes."""
@@ -156,20 +136,20 @@ class _Walk:
             return value
         parts = self.looked_at(value, as_they_are)
         # The state comes last, after names and fields. A class that is derived from a list or a dict has no fields.
-        held = {Code.PYDANTIC: 4, Code.DERIVED: 2}.get(code, 3)
-        made: list[Any] = [*parts[:held], *map(self.part, parts[held:-1])]
+        count = {Code.PYDANTIC: 4, Code.DERIVED: 2}.get(code, 3)
+        changed_parts: list[Any] = [*parts[:count], *map(self.part, parts[count:-1])]
         state: Any = parts[-1]
         if code == Code.NAMEDTUPLE:
-            made.append(self.items(state, _Walk.part))
+            changed_parts.append(self.items(state, _Walk.part))
         else:
             fields = fields_of_message(cls) if code == Code.PYDANTIC else NOWHERE
             around, self._own = self._own, state.get("id") if fields else None
             changed = self.changes(state, fields)
             self._own = around
-            made.append({**state, **changed} if changed else state)
-        if all(map(is_, made, as_they_are)):
+            changed_parts.append({**state, **changed} if changed else state)
+        if all(map(is_, changed_parts, as_they_are)):
             return value
-        return rebuild(code, made, {qualified_name(cls): cls})
+        return rebuild(code, changed_parts, {qualified_name(cls): cls})
 
     def message(self, value: Any) -> Any:
         """Walk through a message of LangChain's own."""
@@ -219,10 +199,10 @@ class _Walk:
         """Walk through a dict whose keys are ids of tool calls."""
         if type(value) is not dict:
             return self.part(value)
-        made = {key: (self.place(key, "answer"), self.place(value[key], "served")) for key in self.order(value)}
-        if all(made[key][0] is key and made[key][1] is value[key] for key in value):
+        pairs = {key: (self.place(key, "answer"), self.place(value[key], "served")) for key in self.order(value)}
+        if all(pairs[key][0] is key and pairs[key][1] is value[key] for key in value):
             return value
-        return dict(made[key] for key in value)
+        return dict(pairs[key] for key in value)
 
 
 Way = Callable[[_Walk, Any], Any]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -27,11 +28,6 @@ class OverlaySaver(InMemorySaver):
         self._behind = behind
         self._pending = pending
 
-    @property
-    def config_specs(self) -> list[Any]:
-        """Return the config specs of the other saver."""
-        return self._behind.config_specs
-
     def get_next_version(self, current: Any, channel: None) -> Any:
         """Return the next version as the other saver makes it."""
         return self._behind.get_next_version(current, channel)
@@ -47,19 +43,13 @@ class OverlaySaver(InMemorySaver):
                 self._pending[place] = [channel for channel, _ in writes] + _compat.sends_in(writes)
         return checkpoint
 
-    def list(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Yield its own checkpoints, and the other saver's."""
-        yield from super().list(*args, **kwargs)
-        if not _graph_parts.has_no_tables(self._behind):
-            yield from self._behind.list(*args, **kwargs)
-
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:
         """Store a whole checkpoint, since the other saver's older parts are not stored here."""
         return super().put(config, checkpoint, metadata, dict(checkpoint["channel_versions"]))
 
 
-class OnlyRead(BaseCache[Any]):
-    """A view of LangGraph's cache that adds nothing to it."""
+class OnlyRead(InMemoryCache[Any]):
+    """A view of LangGraph's cache: what the plan adds stays in the view, and is never found."""
 
     def __init__(self, behind: BaseCache[Any]) -> None:
         super().__init__(serde=behind.serde)
@@ -68,19 +58,3 @@ class OnlyRead(BaseCache[Any]):
     def get(self, keys: Sequence[Any]) -> dict[Any, Any]:
         """Return what the cache holds for these keys."""
         return self._behind.get(keys)
-
-    async def aget(self, keys: Sequence[Any]) -> dict[Any, Any]:
-        """Return what the cache holds for these keys."""
-        return await self._behind.aget(keys)
-
-    def set(self, pairs: Mapping[Any, Any]) -> None:
-        """Do nothing."""
-
-    async def aset(self, pairs: Mapping[Any, Any]) -> None:
-        """Do nothing."""
-
-    def clear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Do nothing."""
-
-    async def aclear(self, namespaces: Sequence[Any] | None = None) -> None:
-        """Do nothing."""

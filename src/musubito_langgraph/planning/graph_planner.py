@@ -16,7 +16,7 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.node_kinds import EDGE, kind_of, replaced
+from musubito_langgraph.node_kinds import kind_of, planned_writer, replaced
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
 
@@ -53,7 +53,7 @@ def _planned_node(graph: Any, spec: _compat.PregelNode, site: Site) -> _compat.P
             always, declared = _graph_parts.declared_ends(writer)
             successors.edges += always
             successors.commands += declared
-        writers.append(EDGE.plan(writer, site) if EDGE.matches(writer) else writer)
+        writers.append(planned_writer(writer, site))
     changes: dict[str, Any] = {"writers": writers}
     if getattr(spec, "timeout", None) is not None:
         # Timeouts are for async invocations alone, and the copy is invoked synchronously.

@@ -109,17 +109,17 @@ class StepLookup:
         self._site.record.note(visit, line, *self.may_call(self._estimates(call), call.value))
         raise GraphInterrupt(())
 
-    def may_call(self, estimates: Estimates, *given: Any) -> list[PlanLine]:
+    def may_call(self, estimates: Estimates, *inputs: Any) -> list[PlanLine]:
         """Return lines for the calls that the step may make, as far as they can be told.
 
-        Of tools, only those are in the result that the `given` input calls.
+        Of tools, only those are in the result that one of the `inputs` calls.
         """
         calls = sorted(self._step.operation.fingerprint().steps)
         if self._tools is None:
             calls += estimates.called_by(self.name)
         else:
-            called = _graph_parts.tools_called(self._tools, *given) if given else None
-            calls += [f"{self.name}.{tool}" for tool in called or _graph_parts.tools_of(self._tools)]
+            called = _graph_parts.tools_called(self._tools, *inputs) if inputs else None
+            calls += [f"{self.name}.{tool}" for tool in called or self._tools.tools_by_name]
         return inside(self.name, calls, estimates)
 
     def may_go_anywhere(self) -> bool:
@@ -154,7 +154,7 @@ class PlannedGraph(StandIn):
     musubito_outline: GraphOutline
     musubito_is_last: bool
 
-    def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Invoke the graph."""
         visit = self.musubito_site.visit(config)
         visit.asked.add(self.musubito_outline.name)
@@ -182,7 +182,7 @@ class OpaqueNode(Runnable[Any, Any]):
         self._settings = settings
         site.add(self)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Stop the graph."""
         config = ensure_config() if config is None else config
         visit = self._site.visit(config)

@@ -28,7 +28,7 @@ Part = PlannedPart | str
 """A step of a node, or a router by its name."""
 
 
-def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:  # noqa: A002
+def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:
     """Return what `graph.invoke(input, config, context=context)` would do now.
 
     No node, router, model or tool runs. Nothing is written to the store of results, or to what the graph itself keeps:
@@ -106,7 +106,7 @@ def _further(record: PlanRecord, config: dict[str, Any], unknown: list[str]) -> 
     named = set[str]()
     # Tasks run side by side, and are looked up in any order.
     places = {place: sorted(visits, key=lambda visit: visit.order) for place, visits in record.visits.items() if visits}
-    for place, visits in sorted(places.items(), key=lambda each: each[1][0].order):
+    for place, visits in sorted(places.items(), key=lambda entry: entry[1][0].order):
         stopped = [visit for visit in visits if visit.stopped]
         if not stopped:
             continue

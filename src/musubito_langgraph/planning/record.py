@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from musubito import MusubitoEngine
@@ -102,8 +103,8 @@ class PlanRecord:
         self._lines: list[tuple[tuple[Any, ...], int, PlanLine]] = []
         self._tasks: dict[tuple[str, str], TaskVisit] = {}
         self._orders: dict[str, tuple[Any, ...]] = {}
-        self._engines: dict[MusubitoEngine, ReadOnlyEngine] = {}
-        self._estimates: dict[MusubitoEngine, Estimates] = {}
+        self._read_only = cache(ReadOnlyEngine)
+        self._estimates = cache(Estimates)
         self._savers: dict[int, OverlaySaver] = {}
         self._lock = threading.Lock()
 
@@ -118,11 +119,7 @@ class PlanRecord:
 
     def estimates(self, engine: MusubitoEngine) -> Estimates:
         """Return the estimates that come from the records of an engine."""
-        engine = engine.behind if isinstance(engine, ReadOnlyEngine) else engine
-        with self._lock:
-            if engine not in self._estimates:
-                self._estimates[engine] = Estimates(engine)
-            return self._estimates[engine]
+        return self._estimates(engine.behind if isinstance(engine, ReadOnlyEngine) else engine)
 
     def visit(self, config: RunnableConfig, site: Site) -> TaskVisit:
         """Return the task that runs with this config."""
@@ -145,11 +142,7 @@ class PlanRecord:
     def reading(self, settings: Settings) -> Settings:
         """Return the same settings with an engine that only reads."""
         engine = settings.engine or current_engine()
-        if isinstance(engine, ReadOnlyEngine):
-            return settings
-        if engine not in self._engines:
-            self._engines[engine] = ReadOnlyEngine(engine)
-        return replace(settings, engine=self._engines[engine])
+        return settings if isinstance(engine, ReadOnlyEngine) else replace(settings, engine=self._read_only(engine))
 
 
 class Site(NamedTuple):

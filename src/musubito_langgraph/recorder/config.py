@@ -9,10 +9,8 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig, ensure_config
 
-from musubito import EncodingError
-from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
-from musubito_langgraph.object_policies import is_credential
+from musubito_langgraph.object_policies import is_credential, is_data
 from musubito_langgraph.recorder.event_kinds import NESTED
 
 __all__ = ["inherited_tags", "metadata_besides", "metadata_in", "parent_in"]
@@ -40,7 +38,7 @@ def metadata_besides(
         if key in NESTED:
             if here and str(value).startswith(here):
                 yield key, value.removeprefix(here)
-        elif _is_plain(value):
+        elif is_data(value):
             yield key, value
 
 
@@ -55,14 +53,6 @@ def inherited_tags(config: RunnableConfig) -> list[str]:
     callbacks = config.get("callbacks")
     inherited = callbacks.inheritable_tags if isinstance(callbacks, BaseCallbackManager) else []
     return list(dict.fromkeys((*inherited, *(config.get("tags") or ()))))
-
-
-def _is_plain(value: object) -> bool:
-    try:
-        canonical(value)
-    except EncodingError:
-        return False
-    return True
 
 
 def _handlers(config: RunnableConfig) -> Sequence[BaseCallbackHandler]:

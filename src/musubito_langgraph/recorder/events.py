@@ -140,13 +140,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         self.recorded.append([DISPATCHED, name, as_it_is(data)])
 
     def on_chain_start(
-        self,
-        serialized: dict[str, Any],
-        inputs: dict[str, Any],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        **kwargs: Any,
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """Note that a Runnable begins, and whether it is a graph with a memory of its own.
 
@@ -159,37 +153,23 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
 
-    def on_tool_start(
-        self,
-        serialized: dict[str, Any],
-        input_str: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        inputs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_tool_start(self, serialized: Any, input_str: str, *, inputs: Any = None, **kwargs: Any) -> None:
         """Record that a tool begins."""
         self._observe_inside()
-        name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
         # In the shape of a tool call: otherwise its id would not be recognised as an id.
         args = input_str if inputs is None else {key: kept_value(value, type_name) for key, value in inputs.items()}
-        call = {"type": "tool_call", "name": name, "args": args}
-        self.begins(TOOL, run_id, parent_run_id, tags, metadata, {**call, "id": kwargs.get("tool_call_id")})
+        call = {"type": "tool_call", "name": _name_of(serialized, kwargs), "args": args}
+        self.begins(TOOL, {**call, "id": kwargs.get("tool_call_id")}, **kwargs)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has ended."""
-        number = self._tools.pop(run_id, None)
-        if number is not None:
+        if (number := self._tools.pop(run_id, None)) is not None:
             keywords = {key: kwargs[key] for key in KEYWORDS if isinstance(kwargs.get(key), str)}
             self.recorded.append([DONE, number, kept_value(output), keywords])
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has failed."""
-        number = self._tools.pop(run_id, None)
-        if number is not None:
+        if (number := self._tools.pop(run_id, None)) is not None:
             self.recorded.append([FAILED, number, error_as_stored(str(error))])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
@@ -201,40 +181,19 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         if config is not None:
             self.observe(config)
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
         """Record that a chat model begins to answer."""
-        self._asked(run_id, metadata)
-        name = str(kwargs.get("name") or (serialized or {}).get("name") or "")
-        self.begins(MODEL, run_id, parent_run_id, tags, metadata, name)
+        self._asked(**kwargs)
+        self.begins(MODEL, _name_of(serialized, kwargs), **kwargs)
 
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_start(self, serialized: Any, prompts: list[str], **kwargs: Any) -> None:
         """Note that a model begins to answer with plain text; its tokens are not streamed as messages."""
-        self._asked(run_id, metadata)
+        self._asked(**kwargs)
 
-    def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
-        # The handler of the innermost watching step is called last, and its step pays for the tokens.
+    def _asked(self, run_id: UUID, metadata: Mapping[str, Any] | None = None, **_: Any) -> None:
+        # The recorder of the innermost watching step is called last, and its step pays for the tokens.
         frame = SCOPE.get().frame
-        if frame is None or not any(each is self.frame for each in frame.enclosing()):
+        if frame is None or not any(open_frame is self.frame for open_frame in frame.enclosing()):
             frame = self.frame
         # A step of the core may run inside the node. Such a step has no handler, but the tokens count for it.
         _ASKED[run_id] = self, str((metadata or {}).get("ls_model_name") or ""), frame
@@ -252,54 +211,41 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def begins(
         self,
         kind: str,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        tags: list[str] | None,
-        metadata: dict[str, Any] | None,
         what: Any,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         """Record that a model or a tool begins, or is emitted again.
 
-        `what` is the model's name, or the tool call.
+        `what` is the model's name, or the tool call. The others are what LangChain hands to a handler.
         """
-        said = dict(metadata_besides(metadata or {}, self.config, metadata_in(self.config)))
-        if all(tag in (tags or ()) for tag in said.get("tags") or ()):
+        own = dict(metadata_besides(metadata or {}, self.config, metadata_in(self.config)))
+        if all(tag in (tags or ()) for tag in own.get("tags") or ()):
             # LangGraph's handler of the stream writes the tags of whoever asks into the metadata of everyone.
-            said.pop("tags", None)
+            own.pop("tags", None)
         around = inherited_tags(self.config)
+        own_tags = [tag for tag in tags or () if tag not in around]
         with self._lock:
             number, self._count = self._count, self._count + 1
-            own = [tag for tag in tags or () if tag not in around]
-            self.recorded.append([kind, said, own, what, self._around(parent_run_id)])
+            self.recorded.append([kind, own, own_tags, what, self._around(parent_run_id)])
         if kind == MODEL:
             self.asked_a_model = True
             self._models[run_id] = ModelCall(number)
         else:
             self._tools[run_id] = self._inside[run_id] = number
 
-    def on_llm_new_token(
-        self,
-        token: Any,
-        *,
-        chunk: Any = None,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Record a chunk of a model's answer."""
         model = self._models.get(run_id)
         if model is not None and isinstance(chunk, ChatGenerationChunk):
             self.recorded.append(model.piece(chunk.message))
 
-    def on_llm_end(
-        self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
-    ) -> None:
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record the whole answer of a model, and count its tokens."""
-        asked = _ASKED.get(run_id)
-        if asked is not None and asked[0] is self:
-            del _ASKED[run_id]
-            self.uses(used_in(response, asked[1]), asked[2])
+        self._answered(run_id, response)
         model = self._models.pop(run_id, None)
         if model is None or not response.generations or not response.generations[0]:
             return
@@ -308,22 +254,22 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
             message = generation.message
             self.recorded.append([END, model.number, None if message.id in model.ids else as_it_is(message)])
 
-    def on_llm_error(
-        self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
-    ) -> None:
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model failed or that nobody read the rest of its answer.
 
         The chunks that came before are recorded as well, and the tokens that a partial response reports are counted.
         """
-        asked = _ASKED.get(run_id)
-        if asked is not None and asked[0] is self:
-            del _ASKED[run_id]
-            response = kwargs.get("response")
-            if isinstance(response, LLMResult):
-                self.uses(used_in(response, asked[1]), asked[2])
-        model = self._models.pop(run_id, None)
-        if model is not None:
+        self._answered(run_id, kwargs.get("response"))
+        if (model := self._models.pop(run_id, None)) is not None:
             self.recorded.append([FAILED, model.number, error_as_stored(str(error))])
+
+    def _answered(self, run_id: UUID, response: Any) -> None:
+        """Count the tokens of a model's answer, for the step that asked the model."""
+        recorder, model, frame = _ASKED.get(run_id, (None, "", None))
+        if recorder is self:
+            del _ASKED[run_id]
+            if isinstance(response, LLMResult):
+                self.uses(used_in(response, model), frame)
 
     def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
         """Return the records of a node whose output has these chunks, as they are stored.
@@ -338,9 +284,9 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         stored = []
         for kind, *rest in self.recorded:
             if kind == TOOL:
-                given = rest[2]["args"]
+                value = rest[2]["args"]
                 # A tool may be called with a text alone.
-                args = arguments(given) if isinstance(given, Mapping) else arguments({"input": given}).get("input", "")
+                args = arguments(value) if isinstance(value, Mapping) else arguments({"input": value}).get("input", "")
                 rest[2] = {**rest[2], "args": args}
             elif kind == DONE:
                 number, output, _ = rest
@@ -353,8 +299,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Count these tokens for the given frame, else for the step that is watched."""
         frame = frame or self.frame
         if frame is not None:
-            for each in used:
-                frame.uses_tokens(*each)
+            for usage in used:
+                frame.uses_tokens(*usage)
 
 
 class ModelCall:
@@ -382,12 +328,16 @@ def as_it_is(value: Any) -> Any:
     original's. Then the execution is never replayed.
     """
     try:
-        canonical(encodable(value))
-        return copy.deepcopy(value)
+        return _copied(value)
     except Exception as error:
         # The error names what has no encoding, or what could not be copied.
         not_replayable(ReplayReason.EVENT_NOT_STORABLE.of(error))
         return value
+
+
+def _name_of(serialized: Any, kwargs: Mapping[str, Any]) -> str:
+    """Return the name of the model or tool for which LangChain calls a handler."""
+    return str(kwargs.get("name") or (serialized or {}).get("name") or "")
 
 
 def type_name(value: object) -> str:
@@ -401,10 +351,14 @@ def kept_value(value: Any, as_text: Callable[[Any], str] = str) -> Any:
     The text is enough: callbacks are told of it, and it is no part of the output.
     """
     try:
-        canonical(encodable(value))
-        return copy.deepcopy(value)
+        return _copied(value)
     except Exception:  # an object that is not data may raise any error here
         return as_text(value)
+
+
+def _copied(value: Any) -> Any:
+    canonical(encodable(value))  # raises an error for an object that is not data
+    return copy.deepcopy(value)
 
 
 def unless_large(output: Any) -> Any:
@@ -418,7 +372,7 @@ def unless_large(output: Any) -> Any:
 
 def by_call(chunks: Any) -> dict[str, ToolMessage]:
     """Return the messages of tools in an output, by the id of the tool call."""
-    return {each.tool_call_id: each for each in messages_in(chunks) if isinstance(each, ToolMessage)}
+    return {message.tool_call_id: message for message in messages_in(chunks) if isinstance(message, ToolMessage)}
 
 
 def differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
@@ -17,6 +17,7 @@ from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
 from musubito_langgraph import _compat
+from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder.config import _handlers, inherited_tags, metadata_in, parent_in
 from musubito_langgraph.recorder.event_kinds import CHUNK, DISPATCHED, DONE, END, FAILED, MODEL, NESTED, TEXT, TOOL
 from musubito_langgraph.recorder.events import EventRecorder, by_call
@@ -48,39 +49,40 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     """
     if not events:
         return []
-    listening = [each for each in _handlers(config) if isinstance(each, (EventRecorder, *_compat.STREAM_HANDLERS))]
+    kinds = EventRecorder, *_compat.STREAM_HANDLERS
+    listening = [handler for handler in _handlers(config) if isinstance(handler, kinds)]
     around, tags = parent_in(config), inherited_tags(config)
     runs: list[UUID] = []
     begins: list[Told] = []
     pieces: list[list[Any]] = []
-    told: list[Told] = []
+    reports: list[Told] = []
     for kind, *rest in events:
         match kind:
             case "custom":
                 _write(config, *rest)
             case "dispatched":
                 name, data = rest
-                told.append(Told(kind, -1, (name, data)))
+                reports.append(Told(kind, -1, (name, data)))
             case "pushed":
-                message, said = rest
+                message, own_metadata = rest
                 if listening:
-                    _push(config, message, said)
+                    _push(config, message, own_metadata)
             case "written":
                 _compat.send(config, [(rest[0], rest[1])])
             case "model" | "tool":
-                said, own, what, *inside = rest  # earlier versions did not record the tool around it
-                begun = Told(kind, len(runs), what, _metadata(config, said), own, *inside)
+                own_metadata, own, what, *inside = rest  # earlier versions did not record the tool around it
+                begun = Told(kind, len(runs), what, _metadata(config, own_metadata), own, *inside)
                 runs.append(uuid4())
                 begins.append(begun)
                 pieces.append([])
-                told.append(begun)
+                reports.append(begun)
                 parent = around if begun.inside is None else runs[begun.inside]
                 for handler in listening:
                     _begin(handler, begun, runs[-1], parent, [*tags, *own])
             case "end":
                 number, message = rest
                 message = message or message_chunk_to_message(reduce(add, pieces[number]))
-                told.append(Told(kind, number, message))
+                reports.append(Told(kind, number, message))
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
             case "done":
@@ -89,33 +91,33 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 if output is None:
                     # A copy: LangGraph sets the id of the message in place
                     output = by_call(chunks)[begins[number].what["id"]].model_copy()
-                told.append(Told(kind, number, (output, more)))
+                reports.append(Told(kind, number, (output, more)))
                 for handler in listening:
                     handler.on_tool_end(output, run_id=runs[number], **more)
             case "failed":
                 number, error = rest[0], ToolException(rest[1])
-                told.append(Told(kind, number, error))
+                reports.append(Told(kind, number, error))
                 for handler in listening:
                     fails = handler.on_llm_error if begins[number].kind == MODEL else handler.on_tool_error
                     fails(error, run_id=runs[number])
             case _:
-                number, said = rest
+                number, content = rest
                 before = pieces[number]
-                piece = before[-1].model_copy(update={"content": said}, deep=True) if kind == TEXT else said
+                piece = before[-1].model_copy(update={"content": content}, deep=True) if kind == TEXT else content
                 before.append(piece)
-                told.append(Told(CHUNK, number, piece))
+                reports.append(Told(CHUNK, number, piece))
                 for handler in listening:
                     handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
-    return told
+    return reports
 
 
 def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, tags: list[str]) -> None:
     metadata = dict(begun.metadata)
     if isinstance(handler, EventRecorder):
-        handler.begins(begun.kind, run_id, parent_run_id, tags, metadata, begun.what)
+        handler.begins(begun.kind, begun.what, run_id, parent_run_id, tags, metadata)
     elif begun.kind == TOOL:
-        given, more = _given(begun.what)
-        handler.on_tool_start(*given, run_id=run_id, tags=tags, metadata=metadata, **more)
+        args, more = _given(begun.what)
+        handler.on_tool_start(*args, run_id=run_id, tags=tags, metadata=metadata, **more)
     elif isinstance(handler, _compat.StreamMessagesHandler):
         handler.on_chat_model_start({}, [], run_id=run_id, tags=tags, metadata=metadata)
 
@@ -127,7 +129,7 @@ def _given(call: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], str], dict[st
     return ({"name": call["name"]}, str(args)), more
 
 
-def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
+def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
     """Tell the callbacks of a manager what happened when the step ran; yield what may have to be awaited.
 
     Handlers that `emit` has told of models and tools are left out. The metadata say that this is a replay. The usage of
@@ -135,10 +137,10 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
     """
     others = _without(manager, EventRecorder, *_compat.STREAM_HANDLERS)
     others.tags = list(others.inheritable_tags)  # each record holds its own tags
-    ended = {each.number for each in told if each.kind in (END, DONE, FAILED)}
+    ended = {report.number for report in reports if report.kind in (END, DONE, FAILED)}
     running: dict[int, Any] = {}
     streamed: set[int] = set()
-    for kind, number, what, metadata, tags, inside in told:
+    for kind, number, what, metadata, tags, inside in reports:
         if kind == DISPATCHED:
             name, data = what
             yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
@@ -151,8 +153,8 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
             if kind == MODEL:
                 (running[number],) = yield asked.on_chat_model_start({"name": what}, [[]], name=what)
             else:
-                given, more = _given(what)
-                running[number] = yield asked.on_tool_start(*given, **more)
+                args, more = _given(what)
+                running[number] = yield asked.on_tool_start(*args, **more)
         elif kind == CHUNK:
             streamed.add(number)
             piece = _unpaid(what)
@@ -160,7 +162,7 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
         elif kind == END:
             message = _unpaid(what)
             if number not in streamed:
-                piece = _as_piece(message)
+                piece = chunk_of(message) if isinstance(message, AIMessage) else message
                 yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
             yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
         elif kind == DONE:
@@ -172,8 +174,8 @@ def retold(manager: Any, told: Sequence[Told]) -> Generator[Any, Any]:
             yield running[number].on_tool_error(what)
 
 
-def _push(config: RunnableConfig, message: BaseMessage, said: Mapping[str, Any]) -> None:
-    metadata = {**(config.get("metadata") or {}), **_said_here(config, said)}
+def _push(config: RunnableConfig, message: BaseMessage, own: Mapping[str, Any]) -> None:
+    metadata = {**(config.get("metadata") or {}), **_said_here(config, own)}
     token = var_child_runnable_config.set({**config, "metadata": metadata})
     try:
         push_message(message, state_key=None)
@@ -183,22 +185,18 @@ def _push(config: RunnableConfig, message: BaseMessage, said: Mapping[str, Any])
 
 def _without(manager: Any, *kinds: type) -> Any:
     others = manager.copy()
-    others.handlers = [each for each in manager.handlers if not isinstance(each, kinds)]
-    others.inheritable_handlers = [each for each in manager.inheritable_handlers if not isinstance(each, kinds)]
+    others.handlers = [handler for handler in manager.handlers if not isinstance(handler, kinds)]
+    others.inheritable_handlers = [
+        handler for handler in manager.inheritable_handlers if not isinstance(handler, kinds)
+    ]
     return others
 
 
 def _unpaid(message: BaseMessage) -> Any:
     """Return a copy of a message without the tokens that its answer has used."""
-    said = {key: each for key, each in message.response_metadata.items() if key not in ("token_usage", "usage")}
+    metadata = {key: value for key, value in message.response_metadata.items() if key not in ("token_usage", "usage")}
     used = {"usage_metadata": None} if isinstance(message, AIMessage) else {}
-    return message.model_copy(update={"response_metadata": said, **used})
-
-
-def _as_piece(message: BaseMessage) -> Any:
-    if not isinstance(message, AIMessage):
-        return message
-    return AIMessageChunk(**{name: getattr(message, name) for name in AIMessage.model_fields if name != "type"})
+    return message.model_copy(update={"response_metadata": metadata, **used})
 
 
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:
@@ -210,7 +208,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
     elif _compat.streams_subgraphs(config):
         # LangGraph's writer takes the namespace from the config of the context.
         conf = dict(config.get("configurable") or {})
-        _compat.with_checkpoint_ns(conf, f"{_compat.checkpoint_ns_in(config)}|{inside}")
+        conf[_compat.CONFIG_KEY_CHECKPOINT_NS] = f"{_compat.checkpoint_ns_in(config)}|{inside}"
         token = var_child_runnable_config.set({**config, "configurable": conf})
         try:
             runtime.stream_writer(value)
@@ -218,11 +216,11 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
             var_child_runnable_config.reset(token)
 
 
-def _metadata(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata that the messages of a model have when it is emitted with this config."""
-    return {**metadata_in(config), **_said_here(config, said)}
+    return {**metadata_in(config), **_said_here(config, own)}
 
 
-def _said_here(config: RunnableConfig, said: Mapping[str, Any]) -> dict[str, Any]:
+def _said_here(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
     here = _compat.checkpoint_ns_in(config)
-    return {key: f"{here}{value}" if key in NESTED else value for key, value in said.items()}
+    return {key: f"{here}{value}" if key in NESTED else value for key, value in own.items()}

@@ -78,17 +78,17 @@ class RecordingStore(BaseStore):
         return store_behind(self).__reduce_ex__(protocol)
 
 
-def noting(store: BaseStore, frame: Frame | None, found: list[Any]) -> RecordingStore:
+def noting(store: BaseStore, frame: Frame | None, values: list[Any]) -> RecordingStore:
     """Return a stand-in for this store, for a step whose body is `frame`.
 
-    The values that are read are put into `found`, and into the lists of the steps around the step.
+    The values that are read are put into `values`, and into the lists of the steps around the step.
     """
     around = object.__getattribute__(store, "_found") if isinstance(store, RecordingStore) else ()
     store = store_behind(store)
     instance: RecordingStore = object.__new__(_class_before(type(store)))
     object.__setattr__(instance, "_store", store)
     object.__setattr__(instance, "_frame", frame)
-    object.__setattr__(instance, "_found", (*around, found))
+    object.__setattr__(instance, "_found", (*around, values))
     return instance
 
 
@@ -135,11 +135,11 @@ def _read(name: str) -> Any:
     def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         key = _key(self, name, args, kwargs)
         try:
-            found = getattr(store_behind(self), name)(*args, **kwargs)
+            value = getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
             _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
-        return _note(self, key, found)
+        return _note(self, key, value)
 
     return read
 
@@ -148,11 +148,11 @@ def _aread(name: str) -> Any:
     async def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         key = _key(self, name, args, kwargs)
         try:
-            found = await getattr(store_behind(self), name)(*args, **kwargs)
+            value = await getattr(store_behind(self), name)(*args, **kwargs)
         except BaseException:
             _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
-        return _note(self, key, found)
+        return _note(self, key, value)
 
     return read
 
@@ -169,7 +169,7 @@ def _write(name: str) -> Any:
 _METHODS: Final[Mapping[str, Any]] = {
     **{name: _read(name) for name in READS},
     **{f"a{name}": _aread(f"a{name}") for name in READS},
-    **{name: _write(name) for each in WRITES for name in (each, f"a{each}")},
+    **{name: _write(name) for write in WRITES for name in (write, f"a{write}")},
 }
 
 
@@ -203,8 +203,8 @@ def _note(store: RecordingStore, key: str | None, value: Any) -> Any:
     except EncodingError as error:
         _cannot_repeat(store, f"it read from the store what cannot be compared: {error}")
         return value
-    for each in object.__getattribute__(store, "_found"):
-        each.append(_plain(value, dated=False))
+    for values in object.__getattribute__(store, "_found"):
+        values.append(_plain(value, dated=False))
     return _noting_items(value, looked)
 
 
@@ -225,11 +225,11 @@ def _digest(value: Any, *, dated: bool) -> bytes | None:
     return None if value is None else sha256(canonical(_plain(value, dated=dated))).digest()
 
 
-def _plain(found: Any, *, dated: bool) -> Any:
-    if type(found) in (Item, SearchItem):
-        times = [found.created_at, found.updated_at] if dated else []
-        return [list(found.namespace), found.key, found.value, *times, getattr(found, "score", None)]
-    return [_plain(each, dated=dated) for each in found] if type(found) is list else found
+def _plain(value: Any, *, dated: bool) -> Any:
+    if type(value) in (Item, SearchItem):
+        times = [value.created_at, value.updated_at] if dated else []
+        return [list(value.namespace), value.key, value.value, *times, getattr(value, "score", None)]
+    return [_plain(item, dated=dated) for item in value] if type(value) is list else value
 
 
 class NotingItem:
@@ -276,7 +276,7 @@ def _noting_items(value: Any, looked: Callable[[], None]) -> Any:
     """Return what was found, with a stand-in for each item that tells of looks at its times."""
     if type(value) in (Item, SearchItem):
         return NotingItem(value, looked)
-    return [_noting_items(each, looked) for each in value] if type(value) is list else value
+    return [_noting_items(item, looked) for item in value] if type(value) is list else value
 
 
 # -- what would be found now -------------------------------------------------------------------------------------------
@@ -306,14 +306,14 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
 def shown(key: str) -> str:
     """Return a read in the form for readers: `store.get(('users',), 'ann')`."""
     name, args, kwargs = _asked(key)
-    given = [repr(each) for each in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
-    return f"store.{name}({', '.join(given)})"
+    arguments = [repr(argument) for argument in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
+    return f"store.{name}({', '.join(arguments)})"
 
 
 def asks_a_model(store: BaseStore, key: str) -> bool:
     """Tell whether a read searches by meaning: then a model embeds the query."""
     _, args, kwargs = _asked(key)
-    ops = [op for each in args if type(each) is list for op in each]
+    ops = [op for argument in args if type(argument) is list for op in argument]
     queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
     return any(query is not None for query in queries) and getattr(store, "embeddings", store) is not None
 
@@ -329,7 +329,7 @@ async def _awaited(ask: Callable[[], Awaitable[Any]], *, dated: bool) -> bytes |
 def _is_langgraphs(store: BaseStore, name: str) -> bool:
     """Tell whether neither the sync nor the async form of this method is the user's own."""
     plain = name.removeprefix("a")
-    methods = (getattr(store, each) for each in (plain, f"a{plain}", *BATCHES))
+    methods = (getattr(store, form) for form in (plain, f"a{plain}", *BATCHES))
     return all(str(getattr(method, "__module__", None)).startswith("langgraph.") for method in methods)
 
 
@@ -337,10 +337,10 @@ def _looked(value: Any) -> Any:
     """Return an argument for a read that is repeated, which must not refresh the time to live of anything."""
     if isinstance(value, GetOp | SearchOp):
         return value._replace(refresh_ttl=False)
-    return [_looked(each) for each in value] if type(value) is list else value
+    return [_looked(part) for part in value] if type(value) is list else value
 
 
 @lru_cache(maxsize=128)
 def _takes(function: Callable[..., Any], name: str) -> bool:
     parameters = inspect.signature(function).parameters.values()
-    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in parameters)
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -39,15 +39,15 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     conf = dict(config.get("configurable") or {})
     runtime = _compat.runtime_in(config)
     if runtime is not None:
-        _compat.with_runtime(conf, _watched_runtime(runtime, events))
+        conf[_compat.CONFIG_KEY_RUNTIME] = _watched_runtime(runtime, events)
     changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
-    around = [each for each in _handlers(changed) if isinstance(each, EventRecorder)]
+    around = [handler for handler in _handlers(changed) if isinstance(handler, EventRecorder)]
     if _compat.scratchpad_in(config) is not None:
         _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
     _compat.with_send(conf, partial(_WatchedSend, around, events))
     caller = _compat.caller_in(config)
     if caller is not None and calls is not None:
-        _compat.with_caller(conf, calls(caller))
+        conf[_compat.CONFIG_KEY_CALL] = calls(caller)
     return changed, events
 
 
@@ -71,7 +71,7 @@ def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
     changes: dict[str, Any] = {"stream_writer": _WatchedWriter(events, runtime.stream_writer)}
     if runtime.store is not None:
         changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
-    if _compat.control_in(runtime) is not None:
+    if getattr(runtime, "control", None) is not None:  # since LangGraph 1.2
         changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
     return runtime.override(**changes)
 
