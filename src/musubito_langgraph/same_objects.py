@@ -25,6 +25,8 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from musubito_langgraph.message_ids.known_messages import CLASSES, Content, content_of, holds_bytes
+
 __all__ = ["SameObjects"]
 
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
@@ -39,7 +41,7 @@ MODELS: Final = frozenset(
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_empty", "_filled", "_is_flat", "_keys", "_models", "_values")
+    __slots__ = ("_empty", "_filled", "_is_flat", "_keys", "_messages", "_models", "_values")
 
     def __init__(self, keys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
         self._keys = keys
@@ -51,6 +53,7 @@ class SameObjects:
         self._empty: list[Collection[Any]] = []
         self._filled: list[tuple[Collection[Any], tuple[Any, ...]]] = []
         """Lists, sets, and the keys and values of dicts, each with its items as they were."""
+        self._messages: list[tuple[Any, Content]] = []
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
 
     @classmethod
@@ -81,6 +84,7 @@ class SameObjects:
             return (
                 not any(self._empty)
                 and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._filled)
+                and all(content_of(now) == content for now, content in self._messages)
                 and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
@@ -105,6 +109,8 @@ class SameObjects:
                 ahead += self._noted(value.values())
             elif kind is list:
                 ahead += self._noted(value)
+            elif kind in CLASSES and (content := content_of(value)) is not None and not holds_bytes(content[2]):
+                self._messages.append((value, content))
             elif kind in MODELS:
                 state = _state(value)
                 self._models.append((value, kind, state))

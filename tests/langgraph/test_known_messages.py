@@ -111,7 +111,7 @@ def test_classes_derived_from_a_message_count_as_themselves() -> None:
         pass
 
     assert counted([Mine("a", id="1")]) != counted([HumanMessage("a", id="1")])
-    assert not known_messages._new or all(key[0] is HumanMessage for key in known_messages._new)
+    assert not known_messages._new or all(key[1][0] is HumanMessage for key in known_messages._new)
 
 
 def test_fields_that_a_checkpoint_sets_do_not_count() -> None:
@@ -127,4 +127,4 @@ def test_what_was_not_used_since_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
         conversation = [HumanMessage("x" * 100, id="first"), HumanMessage(f"{number}" * 30, id=str(number))]
         assert counted(conversation) == without(conversation)
         assert len(known_messages._new) + len(known_messages._old) < 50
-    assert any(b"first" in key[3] for key in (*known_messages._new, *known_messages._old))
+    assert any(b"first" in key[1][2] for key in (*known_messages._new, *known_messages._old))

@@ -21,7 +21,7 @@ from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
 from musubito_langgraph.message_reports import Reports
 
-__all__ = ["CLASSES", "KnownMessage", "known_message"]
+__all__ = ["CLASSES", "Content", "KnownMessage", "content_of", "holds_bytes", "known_message"]
 
 CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 """The classes whose messages are kept. Classes derived from them may count otherwise."""
@@ -62,7 +62,9 @@ class KnownMessage:
         return encoding
 
 
-Key = tuple[type, Reports, frozenset[str], bytes]
+Content = tuple[type, frozenset[str], bytes]
+"""The content of a message: its class, the names of the fields that were set, and all fields, packed."""
+Key = tuple[Reports, Content]
 _new: dict[Key, KnownMessage] = {}
 _old: dict[Key, KnownMessage] = {}
 _size = 0
@@ -73,14 +75,10 @@ def known_message(message: Any, reports: Reports, look_into: Any) -> KnownMessag
 
     `look_into` fills in a `KnownMessage` that is new.
     """
-    content = object.__getattribute__(message, "__dict__"), message.__pydantic_extra__
-    if message.__pydantic_private__ is not None:
+    content = content_of(message)
+    if content is None:
         return None
-    try:
-        packed = packb([*content], None, IN_ORDER)
-    except TypeError:
-        return None
-    key = type(message), reports, frozenset(message.__pydantic_fields_set__), packed
+    key = reports, content
     known = _new.get(key)
     if known is None:
         known = _old.get(key) or _looked_into(key, look_into)
@@ -89,13 +87,26 @@ def known_message(message: Any, reports: Reports, look_into: Any) -> KnownMessag
     return known
 
 
+def content_of(message: Any) -> Content | None:
+    """Return the content of a message of one of `CLASSES`; None if it is not plain data.
+
+    The content of a message for which `holds_bytes` is false has one meaning.
+    """
+    if message.__pydantic_private__ is not None:
+        return None
+    fields = object.__getattribute__(message, "__dict__")
+    try:
+        packed = packb([fields, message.__pydantic_extra__], None, IN_ORDER)
+    except TypeError:
+        return None
+    return type(message), frozenset(message.__pydantic_fields_set__), packed
+
+
 def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
-    cls, _, names, packed = key
-    if len(packed) > LARGEST:
+    cls, names, packed = key[1]
+    if len(packed) > LARGEST or holds_bytes(packed):
         return None
     fields, extra = unpackb(packed)
-    if _holds_bytes(packed, [fields, extra]):
-        return None  # packed, a bytearray looks like bytes
     message: Any = object.__new__(cls)
     object.__setattr__(message, "__dict__", fields)
     object.__setattr__(message, "__pydantic_fields_set__", set(names))
@@ -108,16 +119,18 @@ def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
 
 def _keep(key: Key, known: KnownMessage) -> None:
     global _new, _old, _size
-    _size += len(key[3])
+    size = len(key[1][2])
+    _size += size
     if _size > MOST:
-        _old, _new, _size = _new, {}, len(key[3])
+        _old, _new, _size = _new, {}, size
     _new[key] = known
 
 
-def _holds_bytes(packed: bytes, value: Any) -> bool:
+def holds_bytes(packed: bytes) -> bool:
+    """Tell whether packed data holds bytes: a bytearray is packed alike."""
     if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
         return False
-    ahead = [value]
+    ahead = [unpackb(packed)]
     for each in ahead:
         if isinstance(each, dict):
             ahead += each.values()

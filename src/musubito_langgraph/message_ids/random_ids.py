@@ -35,6 +35,7 @@ _MADE_ELSEWHERE = frozenset(
 _USUAL = _MADE_ELSEWHERE | {""}
 _HEX = re.compile("[0-9a-f]{8,}")
 MAY_BE_ONE = re.compile("[0-9a-f]{8}|(?=[a-z_-]*[0-9])[0-9a-z_-]{16}").search
+_IS_HEXADECIMAL = re.compile("[0-9a-f]+").fullmatch
 TOKEN = re.compile("[0-9a-z]{6,}")
 ANY_UUID = re.compile(f"{_UUID}|[0-9a-f]{{32}}")
 _SHORTEST = 6
@@ -79,7 +80,7 @@ def is_random(value: str) -> bool:
 class Haystack:
     """Texts in which mentions of ids are looked for."""
 
-    __slots__ = ("_hexes", "_parts", "_prefixes", "_tokens", "_whole")
+    __slots__ = ("_hexadecimal", "_hexes", "_parts", "_prefixes", "_tokens", "_whole")
 
     def __init__(self, texts: Iterable[str], parts: Iterable[Haystack] = ()) -> None:
         """Take in texts, and those of other haystacks."""
@@ -90,6 +91,8 @@ class Haystack:
         self._hexes: str = "\n".join(hexes)
         self._prefixes: dict[str, bool] = {}
         self._tokens: frozenset[str] | None = None
+        self._hexadecimal: frozenset[str] = frozenset()
+        """The tokens that may be a part of a UUID."""
 
     @property
     def _text(self) -> str:
@@ -133,13 +136,20 @@ class Haystack:
             return True
         if self._tokens is None:
             self._tokens = frozenset(TOKEN.findall(ANY_UUID.sub(" ", self._text)))
+            self._hexadecimal = frozenset(filter(_IS_HEXADECIMAL, self._tokens))
         core = form.core.lower()
+        if _IS_UUID(form.core):
+            tokens = self._hexadecimal
+        elif core in self._text:
+            return True
+        else:
+            tokens = self._tokens
+        if not tokens:
+            return False
         parts = core.replace("_", "-").split("-")
         first, last = parts[0], parts[-1]
-        return (
-            core in self._text
-            or any(first[:length] in self._tokens for length in range(_SHORTEST, len(first) + 1))
-            or any(last[-length:] in self._tokens for length in range(_SHORTEST, len(last) + 1))
+        return any(first[:length] in tokens for length in range(_SHORTEST, len(first) + 1)) or any(
+            last[-length:] in tokens for length in range(_SHORTEST, len(last) + 1)
         )
 
 
