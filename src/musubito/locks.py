@@ -6,8 +6,6 @@ import os
 from threading import Lock, RLock
 from typing import TypeVar
 
-__all__ = ["fork_safe"]
-
 L = TypeVar("L", Lock, RLock)
 
 

@@ -6,8 +6,6 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["nodes_in", "parsed"]
-
 TRIES: Final = 20
 """Attempts to parse a text when CPython fails with `SystemError`."""
 

@@ -8,8 +8,6 @@ from typing import Final
 
 from musubito.reasons import ReplayReason
 
-__all__ = ["remedy_of"]
-
 CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
 

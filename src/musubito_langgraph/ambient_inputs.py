@@ -39,8 +39,6 @@ from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_
 from musubito_langgraph.recorder.store import observed as found_in_store
 from musubito_langgraph.settings import VOLATILE
 
-__all__ = ["NodeAmbient", "given_whole"]
-
 _SKIPPED: Final = set(VOLATILE)
 """Keys of `configurable` that are left out. LangGraph's own keys are added when they are first met."""
 SEEN: Final = "seen"

@@ -62,21 +62,6 @@ from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_r
 from musubito_langgraph.read_syntax import drops, filters
 from musubito_langgraph.settings import KEY, VOLATILE
 
-__all__ = [
-    "ABOUT",
-    "OBSERVED",
-    "ObservedConfig",
-    "binds",
-    "counted",
-    "everything",
-    "observe",
-    "observe_state",
-    "observed_runtime",
-    "takes_config",
-    "telling",
-    "unobserved",
-]
-
 EVERYTHING: Final = "config"
 """The name that stands for all values that differ from run to run."""
 EXECUTION: Final = ("checkpoint_id", "checkpoint_ns", "task_id", "thread_id", "run_id", "node_first_attempt_time")
@@ -258,13 +243,16 @@ class ObservedPart(dict[str, Any]):
         return iter(self.keys())
 
     def keys(self) -> Any:
+        """Return the keys; if they are filtered, each is noted when it is compared."""
         return [*map(self._wanted, dict.__iter__(self))] if self._is_filtered() else super().keys()
 
     def items(self) -> Any:
+        """Return the pairs; if they are filtered, each key is noted when it is compared."""
         pairs = super().items()
         return [(self._wanted(key), value) for key, value in pairs] if self._is_filtered() else pairs
 
     def copy(self) -> ObservedPart:
+        """Return a copy whose reads are noted, too."""
         return ObservedPart(dict(dict.items(self)), self._name, self._note)
 
     def __or__(self, other: Any) -> Any:

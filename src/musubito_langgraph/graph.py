@@ -20,8 +20,6 @@ from musubito_langgraph.node_kinds import kind_of, recorded_writer, replaced, st
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
 
-__all__ = ["musubito_graph", "plan_of", "wrapped_compiled"]
-
 G = TypeVar("G")
 
 

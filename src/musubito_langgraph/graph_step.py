@@ -22,8 +22,6 @@ from musubito_langgraph.user_modules import homes_of
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-__all__ = ["GraphStep", "counted_keys", "reaches"]
-
 
 class GraphStep:
     """An operation of an adapter, with its settings."""

@@ -41,8 +41,6 @@ from musubito_langgraph.message_ids.search import _Search, _SearchInput, texts_i
 from musubito_langgraph.message_ids.walk import _nothing
 from musubito_langgraph.message_reports import ALL, Reports
 
-__all__ = ["encodable", "pack", "rename", "restored", "unpack"]
-
 
 def rename(
     value: object, around: Mapping[str, object] | None = None, code: IdSensitivity = _FREE, reports: Reports = ALL

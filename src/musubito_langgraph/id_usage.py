@@ -30,8 +30,6 @@ from musubito.code.syntax.source import tree_of
 from musubito.parsing import nodes_in
 from musubito_langgraph.message_ids.id_map import IdSensitivity, handling
 
-__all__ = ["IdUsage", "handling_of", "what_is_dissected"]
-
 IDS: Final = frozenset({"id", "tool_call_id", "call_id", "tool_use_id"})
 """Names of attributes and keys that hold ids."""
 GETTERS: Final = frozenset({"attrgetter", "itemgetter"})

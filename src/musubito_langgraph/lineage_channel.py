@@ -37,25 +37,6 @@ from musubito_langgraph import _compat
 from musubito_langgraph.id_renaming import rename
 from musubito_langgraph.settings import invocation_of
 
-__all__ = [
-    "LINEAGE",
-    "RELEASED",
-    "GraphInvocation",
-    "LineageChannel",
-    "LineageWrite",
-    "SubgraphContext",
-    "TaskContext",
-    "UpstreamRef",
-    "external",
-    "inside",
-    "is_resumed_after_stop",
-    "origins_of",
-    "parents_of",
-    "surrounding",
-    "task_context",
-    "turn_of",
-]
-
 LINEAGE: Final = "__musubito_lineage__"
 """Name of the hidden channel."""
 WRITTEN: Final = 8

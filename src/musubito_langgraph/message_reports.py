@@ -26,8 +26,6 @@ from musubito.adapter import Fingerprint
 from musubito.code.describers.classes import fields_declared
 from musubito.parsing import nodes_in, parsed
 
-__all__ = ["ALL", "REPORTS", "Reports", "reports_read"]
-
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
 """The fields of reports, each with the value that it has if nothing was reported."""
 NAMED: Final = re.compile(r"\S*(response_metadata|usage_metadata)\S*")

@@ -11,8 +11,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langgraph.types import Send
 from pydantic import BaseModel
 
-__all__ = ["chunk_of", "messages_in"]
-
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 

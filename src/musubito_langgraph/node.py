@@ -20,8 +20,6 @@ from musubito_langgraph.lineage_channel import (
 from musubito_langgraph.node_call import CallSite
 from musubito_langgraph.settings import Settings
 
-__all__ = ["Node"]
-
 
 @dataclass(frozen=True, slots=True)
 class Node:

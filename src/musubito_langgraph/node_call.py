@@ -68,8 +68,6 @@ from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
 
-__all__ = ["ANYWHERE", "CallSite", "NodeCall", "in_scope", "within", "without_identity"]
-
 T = TypeVar("T")
 
 _WARNED: Final[set[tuple[str, str]]] = set()

@@ -32,8 +32,6 @@ from musubito_langgraph.settings import Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
 
-__all__ = ["KINDS", "NodeKind", "kind_of", "planned_writer", "recorded_writer", "replaced", "step_names"]
-
 WrapGraph = Callable[[Any, str, str, Settings], Any]
 """Wraps a graph: the graph, the name of the outermost graph, the path of its nodes with a slash, its settings."""
 

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from musubito.code.walk import Walk
     from musubito_langgraph.node import Node
 
-__all__ = ["Answering", "NodeRunnable", "RecordedCallable", "Router", "Subgraph"]
-
-
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 

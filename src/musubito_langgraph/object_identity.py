@@ -28,8 +28,6 @@ from musubito.errors import LOGGER
 from musubito.values.canonical import IdentityPacker, canonical
 from musubito.values.class_names import canonical_module, qualified_name
 
-__all__ = ["Identity"]
-
 ORIGINS: Final = Owners("")
 _WARNED: Final[set[str]] = set()
 DEEPEST: Final = 50

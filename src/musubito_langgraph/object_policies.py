@@ -52,8 +52,6 @@ from musubito_langgraph.settings import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-__all__ = ["all_fields", "held_messages", "is_credential", "is_data", "of_runnable"]
-
 MOST_NAMES: Final = 4096
 """Number of names of fields for which it is kept whether they are credentials."""
 CREDENTIALS: Final = (

@@ -11,8 +11,6 @@ from typing import Final
 from musubito.code.syntax.expressions import COMPREHENSIONS, literal_key
 from musubito.code.syntax.source import source_of
 
-__all__ = ["drops", "filters"]
-
 SEES_VARIABLES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})
 """Functions with which code reads variables that it does not name."""
 
@@ -101,6 +99,7 @@ def _key(target: ast.expr) -> str:
 
 
 def asks_for(test: ast.expr, key: str) -> bool:
+    """Tell whether a condition asks first whether a mapping has a key."""
     match test:
         case ast.Compare(ast.Name(name), [ast.In()], [_]):
             return name == key

@@ -42,8 +42,6 @@ from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checke
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-__all__ = ["RecordedRunnable", "musubito_runnable", "of_recorded"]
-
 
 class RecordedRunnable(Runnable[Any, Any]):
     """A Runnable that does what another Runnable does, as a step. It needs its whole input before it begins."""

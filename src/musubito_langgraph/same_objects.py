@@ -27,8 +27,6 @@ from langchain_core.messages import (
 
 from musubito_langgraph.message_ids.known_messages import CLASSES, Content, content_of, holds_bytes
 
-__all__ = ["SameObjects"]
-
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
 """Types whose values never change."""
 MODELS: Final = frozenset(

@@ -11,19 +11,6 @@ from musubito import MusubitoEngine, StepConfiguration, StepType
 from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
 from musubito_langgraph import _compat
 
-__all__ = [
-    "KEY",
-    "SAMPLE",
-    "VOLATILE",
-    "Invocation",
-    "Settings",
-    "calling_module",
-    "checked_engine",
-    "checked_names",
-    "checked_types",
-    "invocation_of",
-]
-
 KEY: Final = "musubito"
 """Key in the `metadata` of a node, and in the `configurable` of an invocation."""
 VOLATILE: Final = frozenset(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import MethodType
 from typing import Any, Final
 
-__all__ = ["BEHIND", "StandIn"]
-
 BEHIND: Final = "musubito_behind"
 
 

@@ -34,8 +34,6 @@ from musubito.code.syntax.occurrences import Occurrences
 from musubito.values.class_instances import MISSING, static
 from musubito_langgraph import _compat, _graph_parts
 
-__all__ = ["Keys", "keys_read"]
-
 UNNAMED: Final = frozenset(
     {"locals", "vars", "eval", "exec", "f_locals", "tb_frame", "currentframe", "_getframe", "_current_frames"}
     | {"getargvalues", "getgeneratorlocals", "getcoroutinelocals", "getasyncgenlocals", "getclosurevars"}

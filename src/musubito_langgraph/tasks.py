@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from musubito.code.walk import Walk
     from musubito_langgraph.node import Node
 
-__all__ = ["recorded_calls", "recorded_entrypoint"]
-
 Caller = Callable[..., Any]
 _TASKS: Final[dict[tuple[int, int, frozenset[str]], tuple[Callable[..., Any], Node, Callable[..., Any]]]] = {}
 """The step that was made of each task's function, so that its code need not be looked through again. The key is the

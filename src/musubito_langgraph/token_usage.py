@@ -10,9 +10,6 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from musubito_langgraph.message_walk import messages_in
 
-__all__ = ["ModelUsage", "new_in", "used_in"]
-
-
 MOST: Final = 10**12
 """Largest plausible number of tokens for one answer; a larger number is a mistake."""
 

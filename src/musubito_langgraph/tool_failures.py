@@ -13,8 +13,6 @@ from musubito.values.class_names import canonical_module, qualified_name
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_identity import Identity
 
-__all__ = ["NotCalled", "ToolFailed", "failed_tools", "identity_of_error", "was_called"]
-
 
 class ToolFailed(ToolException):
     """Raised when an effect returned, and its result says that a tool failed."""

@@ -21,8 +21,6 @@ from musubito_langgraph.tool_failures import NotCalled, was_called
 if TYPE_CHECKING:
     from musubito_langgraph.node import Node
 
-__all__ = ["recorded_tools", "seen_by_tools"]
-
 MOST_TOOLS: Final = 256
 """Number of tools that are kept as steps; middleware may make tools anew for each request."""
 

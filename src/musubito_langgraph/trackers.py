@@ -16,8 +16,6 @@ from musubito.code.graph_record import fields_of
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
 
-__all__ = ["tracker_of"]
-
 MOST_KEPT: Final = 1024
 """Number of steps whose trackers are kept."""
 ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})

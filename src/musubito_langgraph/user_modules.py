@@ -23,8 +23,6 @@ from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
 from musubito_langgraph import _compat
 
-__all__ = ["Homes", "homes_of"]
-
 CHAINS: Final = frozenset({"langchain", "langchain_core", "langchain_classic", "langgraph"})
 """Top-level packages of frameworks whose objects hold functions of the user's."""
 FRAMEWORKS: Final = CHAINS | {"langchain_protocol", "langgraph_sdk", "langsmith", "pydantic", "pydantic_core"}

@@ -31,7 +31,8 @@ from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 from musubito.values.artifact_codec import decode_value, encode_value
-from musubito.values.canonical import Encoded, canonical
+from musubito.values.canonical import canonical
+from musubito.values.msgpack_writer import Encoded
 from musubito_langgraph.id_renaming import pack, rename, unpack
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none

@@ -21,8 +21,6 @@ from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.source import FunctionNode
 from musubito.model import StepDefinition
 
-__all__ = ["Answer", "answer_of", "declared_answer"]
-
 DEEPEST: Final = 10
 """The number of functions and expressions that are followed, one inside the other."""
 MOST_NAMES: Final = 2

@@ -17,8 +17,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from musubito.code.graph_record import ABSENT, below, contents, static
 from musubito.code.syntax.function_text import text_of
 
-__all__ = ["Binding", "binding_of", "counted", "function_in"]
-
 BY_KEYWORD: Final = "by keyword"
 """The key of the names that a wrapper got by keyword and could have got by position, since it can tell the two."""
 AS_GIVEN: Final = "as given"

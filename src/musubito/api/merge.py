@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from musubito.engine.scope import SCOPE
 from musubito.model import MusubitoResult
 
-__all__ = ["musubito_merge"]
-
 
 @contextmanager
 def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:

@@ -21,8 +21,6 @@ from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 from musubito.store.rows import CallLine
 
-__all__ = ["CallRecord", "RunRecord", "record_usage", "run"]
-
 NOT_FOUND: Final = ReplayReason.NODE_NOT_FOUND.name
 MOST_TOKENS: Final = 10**12
 """Tokens that one call of `record_usage` may report. More are a mistake."""

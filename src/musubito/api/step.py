@@ -44,8 +44,6 @@ from musubito.model import (
 from musubito.store.rows import CodeRecord
 from musubito.values.class_names import SCRIPT, canonical_module, find_module, qualified_name
 
-__all__ = ["musubito_step"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -36,8 +36,6 @@ from musubito.store.queries import CurrentMoment
 from musubito.values.artifact_codec import FORMAT, ArtifactPacker, decode_value
 from musubito.values.class_names import qualified_name
 
-__all__ = ["MusubitoStream", "UnrecordedStream"]
-
 T = TypeVar("T")
 
 UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))

@@ -12,8 +12,6 @@ from musubito.lineage.blobs import blob_location, blobs, missing, used
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
 
-__all__ = ["blobs_at", "check_owner", "not_found"]
-
 
 def blobs_at(location: str) -> BlobStore:
     """Return the blobs at a URL of obstore, or in a folder of `FolderBlobs`.

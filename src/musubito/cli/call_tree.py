@@ -13,8 +13,6 @@ from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
 
-__all__ = ["Line", "calls_table", "lines", "without_routers"]
-
 Kind: TypeAlias = tuple[Any, ...]
 """The operation, outcome and reason of a call, and the kinds of its inner calls."""
 

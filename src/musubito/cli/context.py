@@ -26,19 +26,6 @@ from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
 from musubito.payloads.blobs import BlobStore
 
-__all__ = [
-    "CommandContext",
-    "CommandError",
-    "as_json",
-    "confirm",
-    "json_option",
-    "json_text",
-    "no_inputs_option",
-    "no_runs_text",
-    "reader_gone",
-    "without_error_texts",
-]
-
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
 LEAST: Final = 20

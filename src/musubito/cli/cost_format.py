@@ -6,8 +6,6 @@ from musubito.cli.formatting import clean, tokens
 from musubito.lineage import Cost
 from musubito.lineage.prices import dollars, unpriced
 
-__all__ = ["money", "unpriced_note", "worth"]
-
 
 def money(amount: float) -> str:
     """Return an amount in dollars, with more digits if it is small."""

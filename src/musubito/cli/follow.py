@@ -18,8 +18,6 @@ from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
 from musubito.lineage.why import with_reasons
 
-__all__ = ["follow"]
-
 EVERY: Final = 0.25
 """Seconds between two looks at the run."""
 STOPPED: Final = "stopped"

@@ -15,8 +15,6 @@ import musubito
 from musubito.cli.context import CommandContext, CommandError, reader_gone
 from musubito.cli.formatting import one_line
 
-__all__ = ["root"]
-
 COMMANDS = (
     "runs",
     "show",

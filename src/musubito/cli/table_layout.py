@@ -12,8 +12,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Fitted", "Name", "broken", "table_of"]
-
 GAP = 2
 """Blanks between two columns of a table."""
 LEAST = 8

@@ -11,8 +11,6 @@ from musubito.lineage.reader import DIGITS, SHORTEST
 from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
-__all__ = ["run_or_node", "run_or_node_or_effect"]
-
 
 def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
     """Return the run or the node that a text names.

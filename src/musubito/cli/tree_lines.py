@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, TypeVar
 
-__all__ = ["branches", "grouped"]
-
 T = TypeVar("T")
 ALIKE: Final = 3
 """Things of one kind that are drawn one by one; more become one line."""

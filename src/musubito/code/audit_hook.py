@@ -13,8 +13,6 @@ from typing import Any, Final, TypeAlias
 
 from musubito.errors import LOGGER
 
-__all__ = ["Handler", "listen"]
-
 Handler: TypeAlias = Callable[[tuple[Any, ...]], None]
 """A function that is called with the arguments of an event."""
 

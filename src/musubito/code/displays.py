@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-__all__ = ["displays", "is_showing_method", "register_display"]
-
 _DISPLAYS: Final[set[str]] = set()
 """The modules whose functions and objects only show what they hold or are given."""
 _SHOWING: Final[set[str]] = set()

@@ -34,18 +34,6 @@ from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, qualified_name
 from musubito.values.redaction import without_secrets_in
 
-__all__ = [
-    "CodePart",
-    "CodeTracker",
-    "Fingerprint",
-    "classes_at_hand",
-    "code_of_classes",
-    "fingerprints_of_classes",
-    "parts_that_differ",
-    "shown_source",
-    "told_apart",
-]
-
 ATTEMPTS = 5
 """Number of further walks while other threads change what was walked."""
 MOST_CLASSES = 1024

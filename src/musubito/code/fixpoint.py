@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self
 
-__all__ = ["Discoveries"]
-
 
 class Discoveries:
     """A set of names, or of things by their ids, that only grows and remembers each question answered with no."""

@@ -9,8 +9,6 @@ from typing import Any
 from musubito.code.fixpoint import Discoveries
 from musubito.code.state.write_limits import WriteLimits
 
-__all__ = ["FixpointFacts"]
-
 FLAGS = 6
 """Number of flags at the beginning of `FixpointFacts._size()`.
 

@@ -10,21 +10,6 @@ from typing import Any, NamedTuple
 
 from musubito.model import StepDefinition
 
-__all__ = [
-    "ABSENT",
-    "ATOMS",
-    "Emptied",
-    "GraphRecord",
-    "Namespace",
-    "below",
-    "contents",
-    "fields_of",
-    "function_below",
-    "slot_of",
-    "static",
-    "step_of",
-]
-
 ABSENT: Any = object()
 """Stands for a value that is not there."""
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})

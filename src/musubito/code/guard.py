@@ -16,8 +16,6 @@ from typing import Any
 
 from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
 
-__all__ = ["Guard", "base_of"]
-
 CHUNK = 200
 """Number of terms in one generated function."""
 EXACT = (dict, MappingProxyType)

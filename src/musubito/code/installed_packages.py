@@ -28,8 +28,6 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
 
-__all__ = ["is_released", "parts_of_packages"]
-
 WHOLE: Final = 1_000_000
 """Bytes up to which a file that no RECORD describes counts by its contents; a larger one counts by size and mtime."""
 SYSTEMS: Final = ("conda",)

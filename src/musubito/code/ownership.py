@@ -25,8 +25,6 @@ from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 from musubito.values.own_names import is_own, recorded_as
 
-__all__ = ["Owner", "Owners", "counted_name", "home_of", "module_name", "module_of"]
-
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
 

@@ -7,8 +7,6 @@ from typing import Any
 from musubito.code.graph_record import ATOMS, fields_of
 from musubito.values.redaction import is_secret
 
-__all__ = ["constant_text", "fields_text", "prompt_text", "storable"]
-
 LONGEST_SHOWN = 1_000_000
 """Characters of a text above which it is not stored with a part."""
 LONGEST_FIELD = 500

@@ -24,8 +24,6 @@ from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker
 from musubito.values.class_names import canonical_module
 
-__all__ = ["is_copy", "may_be_copies"]
-
 NAMING = GLOBALS | {"LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL"}
 """Instructions that name a global."""
 CONTAINERS = (list, tuple)

@@ -51,8 +51,6 @@ from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.errors import MusubitoError
 from musubito.values.class_names import canonical_module, qualified_name, the_one_of
 
-__all__ = ["ReachabilityWalk", "reach", "thing_name"]
-
 VERSION = b"musubito code 1"
 """The beginning of every digest: it names this way of describing code."""
 ROUNDS = 100

@@ -13,8 +13,6 @@ from musubito.code.state.write_limits import WriteLimits
 from musubito.code.world.compiled_readers import PathsNamed
 from musubito.code.world.unrepeatable import Unrepeatable
 
-__all__ = ["CodePart", "ReachableCode"]
-
 
 @dataclass(frozen=True, slots=True)
 class CodePart:

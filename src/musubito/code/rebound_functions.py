@@ -14,8 +14,6 @@ from weakref import WeakSet
 
 from musubito.code.audit_hook import listen
 
-__all__ = ["ATTRIBUTES", "LATEST", "TOLD", "Unchanged"]
-
 ATTRIBUTES: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
 """Attributes of a function that a check watches by audit events."""
 LATEST: Final = [object()]

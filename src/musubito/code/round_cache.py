@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["kept_for_a_round", "one_round"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -13,8 +13,6 @@ from musubito.code.ownership import Owners
 from musubito.code.state.access_reader import PlaceReader
 from musubito.code.state.write_limits import WriteLimits
 
-__all__ = ["Walk"]
-
 
 class Walk(Protocol):
     """One walk over all that a function reaches, as the functions see it that describe what is reached."""

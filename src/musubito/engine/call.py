@@ -38,8 +38,6 @@ from musubito.store.queries import CurrentMoment, KeyCheckOf
 from musubito.store.rows import Candidate
 from musubito.values.digest import is_unchangeable
 
-__all__ = ["CallProtocol"]
-
 
 class CallProtocol(CallCommit):
     """One call of a step, from its arguments to its result."""

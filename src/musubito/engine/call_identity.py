@@ -21,8 +21,6 @@ from musubito.store.rows import CodeRecord
 from musubito.values.call_keys import Identity, parents_of
 from musubito.values.digest import InputDigest, digest_input
 
-__all__ = ["Call", "GivenNow", "ambient_paths", "forced", "identify", "input_of"]
-
 
 class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.

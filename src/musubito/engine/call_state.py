@@ -19,8 +19,6 @@ from musubito.store.changes import Moment
 from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
 from musubito.values.digest import argument_digests
 
-__all__ = ["CALLS", "EFFECT", "READS", "SAMPLES", "UNRECORDED", "CallState", "StartedExecution"]
-
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
 READS: Final = int(ExecutionFlags.READS)
 SAMPLES: Final = int(ExecutionFlags.SAMPLES)

@@ -18,8 +18,6 @@ from musubito.store.changes import Claim, LeaseHeld, Moment, RegisterWait, Relea
 from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.rows import Candidate
 
-__all__ = ["CallClaim"]
-
 FIRST_PAUSE: Final = 0.002
 """Seconds of the first pause while another process computes the result."""
 LONGEST_PAUSE: Final = 0.1

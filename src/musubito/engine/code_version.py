@@ -11,8 +11,6 @@ from typing import Final
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.model import StepDefinition
 
-__all__ = ["CodeVersion"]
-
 UNCOUNTED: Final = sha256(b"musubito: the code is its version").digest()
 """The digest of every code that counts by its version alone."""
 CHANGED: Final = b""

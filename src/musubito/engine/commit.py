@@ -37,8 +37,6 @@ from musubito.values.artifact_codec import encode_output
 from musubito.values.class_instances import not_found_again
 from musubito.values.redaction import scrubbed
 
-__all__ = ["CANCELLATIONS", "CallCommit", "error_text"]
-
 CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
     asyncio.CancelledError,
     KeyboardInterrupt,

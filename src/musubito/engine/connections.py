@@ -29,8 +29,6 @@ from musubito.errors import warn
 from musubito.model import StepDefinition, StepType
 from musubito.store.rows import ExternalRead
 
-__all__ = ["HANDLERS", "reads_of", "warn_of"]
-
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "payloads"))
 """The folders of the code that opens connections of Musubito's own."""

@@ -24,8 +24,6 @@ from musubito.store.queries import Query
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.storage import SQLiteStorage
 
-__all__ = ["default_engine", "engine_of_nothing"]
-
 MOST_OPENED: Final = 16
 """Default engines that stay open at most, besides engines in which something runs."""
 AGAIN: Final = 5.0

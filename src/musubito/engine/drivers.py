@@ -39,8 +39,6 @@ from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import MusubitoError
 from musubito.store.changes import Claim
 
-__all__ = ["drive", "drive_async", "perform"]
-
 T = TypeVar("T")
 
 

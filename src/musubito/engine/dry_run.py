@@ -15,8 +15,6 @@ from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode
 from musubito.store.rows import Candidate, EffectRow, ExternalRead
 
-__all__ = ["DRY_RUNS", "DryRun", "EffectDryRun", "neighbour_of"]
-
 
 def neighbour_of(call: CallProtocol) -> SimilarNode:
     """Return the node of a call, to be compared with others."""

@@ -38,8 +38,6 @@ from musubito.store.queries import EffectQuery, SampleTree
 from musubito.store.rows import EffectRow, ExecutionFlags, ExternalRead
 from musubito.values.call_keys import effect_key, idempotency_key
 
-__all__ = ["ANSWER", "EffectCall"]
-
 ANSWER: Final = "answer"
 """The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
 PAUSE: Final = 0.02

@@ -52,8 +52,6 @@ from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
 from musubito.store.urls import open_store
 from musubito.values.call_keys import head
 
-__all__ = ["MusubitoEngine"]
-
 RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
 REPLAYS: Final = (ReplayOnlyStepCall, ReplayOnlyEffectCall)

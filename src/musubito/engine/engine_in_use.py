@@ -14,8 +14,6 @@ from musubito.engine.modes import Mode
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 
-__all__ = ["current_engine", "engine_without_store", "recording_engine", "use_musubito_engine"]
-
 E = TypeVar("E", bound=MusubitoEngine | None)
 
 

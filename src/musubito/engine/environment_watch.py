@@ -11,8 +11,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["ENVIRON", "Variable", "working_directory"]
-
 ENVIRON: Final = os.environ
 
 

@@ -31,8 +31,6 @@ from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNod
 from musubito.store.rows import ExternalRead, LeaseOwner
 from musubito.values.value_diff import text_diff
 
-__all__ = ["Explanation", "explain", "explained", "why_missing"]
-
 LOOKED_AT: Final = 5000
 """Newest nodes among which executions of an operation are looked for."""
 BY_CODE: Final = frozenset({"clock", "random", "ids", "source"})

@@ -13,8 +13,6 @@ from typing import Final
 
 from musubito.errors import LOGGER
 
-__all__ = ["FAULT", "FaultLog"]
-
 FAULT: Final = "the store failed"
 """The consequence of a fault that concerns no step."""
 QUIET: Final = 60.0

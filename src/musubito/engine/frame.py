@@ -23,9 +23,6 @@ from musubito.reasons import ReplayReason
 from musubito.store.protocol import Store
 from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
 
-__all__ = ["ANY", "BodyHost", "BodyKeeper", "Dependencies", "Frame", "Run", "Usage", "earliest", "latest"]
-
-
 Usage: TypeAlias = Mapping[str, Sequence[int]]
 """Tokens by model: the number of input tokens and the number of output tokens."""
 NO_USAGE: Final[Usage] = MappingProxyType({})

@@ -15,9 +15,6 @@ from musubito.payloads.codec import Contents
 from musubito.payloads.encrypted_tags import sealed_tags
 from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
 
-__all__ = ["HistoryBuffer"]
-
-
 Entry: TypeAlias = "CallLine | CallInputs | FileText | Run"
 
 

@@ -21,8 +21,6 @@ from musubito.payloads.codec import Contents
 from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.rows import ExternalRead, LeaseOwner
 
-__all__ = ["EngineHost", "Keeper"]
-
 
 class Keeper(BodyKeeper, Protocol):
     """The part of the background thread that a call uses."""

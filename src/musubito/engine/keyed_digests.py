@@ -12,8 +12,6 @@ from typing import Any, Self
 from musubito.payloads.key_derivation import Keys
 from musubito.store.rows import CodeRecord
 
-__all__ = ["Keyed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Keyed:

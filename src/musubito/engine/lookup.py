@@ -23,8 +23,6 @@ from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, Re
 from musubito.store.rows import BLOB, CallDependency, Candidate, ExternalRead, SampleRef, Stored
 from musubito.values.artifact_codec import decode_value
 
-__all__ = ["AT_ONCE", "CallLookup"]
-
 AT_ONCE: Final = 65_536
 """Bytes of the largest payload that is decoded or sealed without a thread, in less than a millisecond."""
 _AGAIN: Final = MusubitoResult(None, "", "", "")

@@ -9,8 +9,6 @@ from typing import Final
 
 from musubito.errors import warn
 
-__all__ = ["warn_of_class"]
-
 MOST_WARNED: Final = 10_000
 """Pairs of a step and a class that are remembered at most."""
 _warned: set[tuple[str, str]] = set()

@@ -21,8 +21,6 @@ from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
 from musubito.store.changes import Change, Invalidate, OpenNamespace, Release, Renew
 from musubito.store.rows import Ledger
 
-__all__ = ["LEASE_SECONDS", "MaintenanceThread"]
-
 TICK: Final = 0.5
 """Seconds between two rounds of the thread."""
 LEASE_SECONDS: Final = 30.0

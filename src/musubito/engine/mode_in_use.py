@@ -14,7 +14,6 @@ from musubito.engine.modes import REPLAY, Mode, mode_named
 from musubito.engine.scope import SCOPE
 from musubito.locks import fork_safe
 
-__all__ = ["IN_USE", "LOCK", "Setting", "current_mode", "mode_for_threads"]
 VARIABLE: Final = Variable("MUSUBITO_MODE")
 _BEHIND, _KEY = VARIABLE.behind, VARIABLE.key
 _last: tuple[str, Mode] = "", Mode.REPLAY

@@ -10,8 +10,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["OFF", "REFRESH", "REPLAY", "Mode", "mode_named"]
-
 
 class Mode(Enum):
     """The ways of making a call."""

@@ -10,8 +10,6 @@ from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.values.value_diff import Difference, differences, how_many
 
-__all__ = ["COMPARED", "Earlier", "Nearest", "changed_names", "difference", "reasons"]
-
 COMPARED: Final = 500
 """Earlier calls of a step that are compared at most."""
 READ: Final = 20

@@ -8,8 +8,6 @@ from musubito.errors import LOGGER
 from musubito.model import ReplayReason
 from musubito.reasons import never_replayed
 
-__all__ = ["say_why"]
-
 REFUSED: Final = frozenset(
     {
         ReplayReason.NODE_INVALID,

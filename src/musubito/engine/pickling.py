@@ -17,8 +17,6 @@ from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import KeySource
 from musubito.values.class_names import SCRIPT, canonical_module, find_module
 
-__all__ = ["EngineSpec", "is_of_a_module", "reopened"]
-
 
 class Reopened(Protocol):
     """The part of an engine that unpickling uses."""

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from musubito.store.rows import LeaseOwner
 
-__all__ = ["is_dead", "is_of_this_host", "this_host", "this_process"]
-
 
 @cache
 def this_host() -> str:

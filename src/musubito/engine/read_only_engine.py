@@ -13,8 +13,6 @@ from musubito.store.protocol import Store
 from musubito.store.queries import Query
 from musubito.store.rows import CallKeys, Candidate
 
-__all__ = ["ReadOnlyEngine"]
-
 
 class ReadOnlyEngine(MusubitoEngine):
     """Reads the data of another engine, in the same namespace.

@@ -30,22 +30,6 @@ from musubito.values.digest import digest_input
 from musubito.values.display import TYPE, plain, with_secrets
 from musubito.values.redaction import scrubbed
 
-__all__ = [
-    "CONTENT",
-    "MISSING",
-    "PATH",
-    "CallInputs",
-    "FileText",
-    "Redact",
-    "arguments_as_stored",
-    "digests_in",
-    "in_pieces",
-    "opened",
-    "opened_in",
-    "stored",
-    "stored_input",
-]
-
 Redact: TypeAlias = Callable[[str, Any], Any]
 """A function of an operation's name and a call's arguments as plain data. It returns the data to store of them."""
 

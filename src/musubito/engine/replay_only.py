@@ -19,8 +19,6 @@ from musubito.model import MusubitoResult, ReplayReason
 from musubito.policy import no
 from musubito.store.rows import EffectRow
 
-__all__ = ["ReplayOnlyEffectCall", "ReplayOnlyStepCall"]
-
 MOST: Final = 3
 """Differing places that are named at most."""
 _MISSING: Final = (

@@ -20,22 +20,6 @@ from musubito.store.protocol import SupportsFetchOrClaim
 from musubito.store.queries import Query
 from musubito.store.rows import CallKeys
 
-__all__ = [
-    "CallSteps",
-    "CheckDependency",
-    "FetchLatest",
-    "FetchOrClaim",
-    "Invoke",
-    "Join",
-    "Offload",
-    "Raised",
-    "Request",
-    "Returned",
-    "RunQuery",
-    "Sleep",
-    "Write",
-]
-
 T = TypeVar("T")
 
 

@@ -12,9 +12,6 @@ from musubito.locks import fork_safe
 from musubito.store.queries import SampleNode
 from musubito.store.rows import SampleRef
 
-__all__ = ["LOCK", "Samples"]
-
-
 LOCK: Final = fork_safe(threading.RLock())
 """Guards the samples of all runs. It is held for microseconds at a time."""
 

@@ -17,8 +17,6 @@ from musubito.engine.modes import Mode
 from musubito.engine.samples import Samples
 from musubito.model import MusubitoResult
 
-__all__ = ["SCOPE", "AmbientContext", "OpenScopes", "Scope", "add_control_flow", "control_flow", "suspends"]
-
 
 class AmbientContext(Protocol):
     """The surroundings of steps that count as input without being arguments. An adapter for a framework fills them.

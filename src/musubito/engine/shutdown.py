@@ -17,8 +17,6 @@ from typing import Any, Final
 from musubito.engine.maintenance import LAST_SECONDS
 from musubito.errors import LOGGER
 
-__all__ = ["at_end"]
-
 PRIORITY: Final = -1000
 """The priority of our finalizer: it runs after all others, which may call steps."""
 

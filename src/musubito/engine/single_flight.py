@@ -34,8 +34,6 @@ from musubito.code.fingerprint import Fingerprint
 from musubito.code.graph_record import ATOMS
 from musubito.engine.frame import Dependencies, Frame, Run
 
-__all__ = ["FlightOutcome", "FlightResult", "JoinResult", "SharedFailure", "SingleFlight"]
-
 DEEPEST: Final = 20
 """Levels of plain data that are compared; deeper data is taken to differ."""
 

@@ -16,8 +16,6 @@ from musubito.engine.frame import Dependencies
 from musubito.engine.scope import SCOPE
 from musubito.model import UNSTORABLE, MusubitoResult
 
-__all__ = ["ran_unrecorded", "result_of", "run_unrecorded", "run_unrecorded_async"]
-
 T = TypeVar("T")
 
 

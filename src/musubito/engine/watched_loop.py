@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 from types import MethodDescriptorType
 
-__all__ = ["loop_is_watched"]
-
 
 def loop_is_watched() -> bool:
     """Tell whether a detector of blocking calls is active: such a detector replaces SQLite's method by a function."""

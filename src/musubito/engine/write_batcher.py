@@ -15,8 +15,6 @@ from musubito.errors import StoreBusy
 from musubito.store.changes import Change
 from musubito.store.protocol import Store
 
-__all__ = ["Writer"]
-
 
 class _Submitted(NamedTuple):
     change: Change

@@ -16,8 +16,6 @@ from musubito.payloads.blobs import BlobFile, BlobStore, FolderBlobs
 from musubito.payloads.codec import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["Blobs", "blob_location", "blobs", "collect", "missing", "remove", "used"]
-
 GRACE: Final = 3600.0
 """Seconds for which a blob needs no row."""
 

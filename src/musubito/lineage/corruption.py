@@ -15,8 +15,6 @@ from musubito.errors import MusubitoError
 from musubito.lineage.reports import LineageError
 from musubito.store.corruption import STUMBLES
 
-__all__ = ["binary", "reports_damage"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

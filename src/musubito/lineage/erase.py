@@ -31,16 +31,6 @@ from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
 from musubito.store.rows import FORGOTTEN
 
-__all__ = [
-    "ForgetCounts",
-    "changes_for",
-    "changes_for_namespace",
-    "changes_for_nodes",
-    "forget",
-    "forget_namespace",
-    "with_downstream",
-]
-
 AT_ONCE: Final = 2000
 """Nodes that are forgotten in one transaction. Each transaction reads the tables once."""
 SLICE: Final = 5000

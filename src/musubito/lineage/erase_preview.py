@@ -11,8 +11,6 @@ from musubito.lineage.reader import Lineage
 from musubito.store.changes import Forget
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["ForgetPreview", "preview_forget"]
-
 
 class ForgetPreview(NamedTuple):
     """The counts of executions and stored inputs that would be erased, and of their bytes.

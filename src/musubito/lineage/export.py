@@ -16,8 +16,6 @@ from musubito.lineage.reader import Lineage, short_id
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
 
-__all__ = ["Edge", "Graph", "Vertex", "document", "dot", "graph_of_node", "graph_of_run", "mermaid"]
-
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
 """The mark of each outcome."""
 

@@ -20,8 +20,6 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-__all__ = ["ChangedFile", "FileRead", "changed_reads", "files_read"]
-
 KINDS: Final = (FILE, FOLDER)
 """The kinds of reads that are returned.
 

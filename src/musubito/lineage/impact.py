@@ -19,8 +19,6 @@ from musubito.lineage.reports import Cost, LineageError, Tokens
 from musubito.lineage.suggestions import similar_names
 from musubito.model import StepType
 
-__all__ = ["Impact", "ImpactRow", "impact"]
-
 
 @dataclass(frozen=True, slots=True)
 class ImpactRow:

@@ -19,8 +19,6 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.values.display import TYPE
 
-__all__ = ["InputMatches", "InputQuery", "search_deeper", "search_inputs"]
-
 SLICE: Final = 100
 """Inputs that are read at a time; one may be large."""
 NODES: Final = 5000

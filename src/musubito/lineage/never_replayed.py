@@ -13,8 +13,6 @@ from musubito.lineage.why import why
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["Unreplayed", "unreplayed"]
-
 RUNS: Final = 3
 """Runs that called an operation without a replay, before the operation is reported."""
 COMPARED: Final = 20

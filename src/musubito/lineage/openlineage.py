@@ -19,8 +19,6 @@ from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 
-__all__ = ["events_of_nodes", "events_of_run"]
-
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 PARENT: Final = "https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet"
 REPLAY: Final = "https://pypi.org/project/musubito/#musubito_replay-1"

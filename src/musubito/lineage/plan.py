@@ -19,20 +19,6 @@ from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens
 from musubito.model import ReplayReason, StepType
 
-__all__ = [
-    "REPLAY",
-    "RUN",
-    "UNKNOWN",
-    "Estimates",
-    "Plan",
-    "PlanLine",
-    "inside",
-    "line_of",
-    "never_ran",
-    "plan",
-    "planned",
-]
-
 REPLAY: Final = "would replay"
 RUN: Final = "would run"
 UNKNOWN: Final = "unknown"

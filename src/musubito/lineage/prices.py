@@ -13,8 +13,6 @@ from typing import Final
 
 from musubito.lineage.reports import Cost
 
-__all__ = ["dollars", "unpriced"]
-
 PROBE: Final = 1000
 """Tokens that are priced to find a rate: few enough for the lowest tier of every list."""
 BEDROCK: Final = re.compile(r"([a-z-]+\.){1,2}[a-z]")

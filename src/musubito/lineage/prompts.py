@@ -10,8 +10,6 @@ from typing import Any, Final
 from musubito.parsing import parsed
 from musubito.values.redaction import without_secrets_in
 
-__all__ = ["prompts_in"]
-
 WORDS: Final = 4
 """The fewest words of a prompt: a shorter text is a label or a separator."""
 _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

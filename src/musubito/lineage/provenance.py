@@ -13,8 +13,6 @@ from musubito.lineage.prompts import prompts_in
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, Tokens
 
-__all__ = ["Prompt", "Provenance", "RootInput", "provenance"]
-
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

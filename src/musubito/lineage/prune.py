@@ -27,25 +27,6 @@ from musubito.lineage.reader import Lineage
 from musubito.store.changes import Change, CleanUp, InvalidateMarked, MarkForPruning, Prune, Pruned, Release
 from musubito.store.rows import FORGOTTEN, LeaseOwner
 
-__all__ = [
-    "Prunable",
-    "PruneCounts",
-    "RecentUses",
-    "Watch",
-    "Writer",
-    "batches",
-    "newest_execution",
-    "old_runs",
-    "prunable",
-    "prune",
-    "prune_to_size",
-    "release_space",
-    "remove_nodes",
-    "remove_unused_contents",
-    "unused_parts",
-    "used_bytes",
-]
-
 BATCH: Final = 100
 """Things that are removed in one transaction."""
 SLICE: Final = 1000

@@ -39,8 +39,6 @@ from musubito.store.rows import LeaseOwner, Stored
 from musubito.values.display import plain, without_secrets
 from musubito.values.redaction import scrubbed
 
-__all__ = ["Lineage", "short_id", "tokens_of_call"]
-
 EVER: Final = 1e18
 """Seconds since the epoch, later than any run."""
 DIGITS: Final = frozenset("0123456789abcdef")

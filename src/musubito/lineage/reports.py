@@ -14,19 +14,6 @@ from musubito.model import NodeStatus, ReplayReason
 from musubito.reasons import NeverReplayed
 from musubito.store.rows import FORGOTTEN
 
-__all__ = [
-    "Attempt",
-    "CallReport",
-    "Cost",
-    "Execution",
-    "LineageError",
-    "NodeReport",
-    "Relative",
-    "RunReport",
-    "RunSummary",
-    "Tokens",
-]
-
 
 class LineageError(MusubitoError):
     """A question without an answer, and a text that says why.

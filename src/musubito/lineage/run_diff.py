@@ -15,8 +15,6 @@ from musubito.lineage.reports import CallReport, LineageError, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 
-__all__ = ["CallDiff", "RunDiff", "compare_runs"]
-
 ANSWERED: Final = ("ran", "replayed")
 """Outcomes of calls that returned a result."""
 

@@ -14,8 +14,6 @@ from musubito.lineage.reader import Lineage, tokens_of_call
 from musubito.lineage.reports import Cost, LineageError, Tokens
 from musubito.values.redaction import scrubbed
 
-__all__ = ["By", "Savings", "SavingsRow", "savings"]
-
 By: TypeAlias = Literal["day", "model", "operation", "run"]
 QUARTER: Final = 900
 """Seconds in a quarter of an hour: the offset of each time zone is a number of whole quarters."""

@@ -13,8 +13,6 @@ from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 
-__all__ = ["StepStatistics", "StoreStatistics", "StoredSize", "sizes", "statistics"]
-
 KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
 

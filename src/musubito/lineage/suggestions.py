@@ -7,8 +7,6 @@ from collections.abc import Collection
 
 from musubito.lineage.reader import Lineage
 
-__all__ = ["similar_names", "suggestion"]
-
 
 def similar_names(name: str, names: Collection[str]) -> list[str]:
     """Return the operations that a name may have meant, nearest first.

@@ -11,8 +11,6 @@ from musubito.lineage.reader import Lineage
 from musubito.store.rows import LeaseOwner
 from musubito.values.call_keys import idempotency_key
 
-__all__ = ["REMEDY", "UnknownEffect", "unknown_effects"]
-
 REMEDY: Final = (
     "Find out whether it took place, then call it again with on_unknown in its StepConfiguration: "
     '"rerun" if not, else a callable that returns the outcome. That settles its lease, too.'

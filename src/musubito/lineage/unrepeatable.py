@@ -14,8 +14,6 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.payloads.codec import READ
 
-__all__ = ["UnrepeatableOfStep", "unrepeatable_of", "unrepeatable_of_operations"]
-
 
 class UnrepeatableOfStep(NamedTuple):
     """One unrepeatable thing that executions of an operation asked for."""

@@ -18,8 +18,6 @@ from musubito.payloads.blobs import BlobUnreachable
 from musubito.store.rows import Stored
 from musubito.values.display import plain
 
-__all__ = ["Finding", "VerifyProgress", "verify"]
-
 SLICE: Final = 200
 """Rows that are read at a time; a payload may be large."""
 RUNS_AGAIN: Final = "It runs again when it is called; 'musubito invalidate {node}' makes its callers run again, too."

@@ -21,8 +21,6 @@ from musubito.store.queries import SimilarNode
 from musubito.values.redaction import HIDDEN, is_secret, without_secrets_in
 from musubito.values.value_diff import Difference, text_diff
 
-__all__ = ["UNIDENTIFIED", "ChangedCode", "Why", "why", "with_reasons"]
-
 LOOKED_AT: Final = 50_000
 """Nodes before the explained node that are searched for earlier calls."""
 UNIDENTIFIED: Final = (

@@ -19,8 +19,6 @@ from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 from musubito.errors import ArtifactMissing, ArtifactUnreadable, StoreError
 from musubito.payloads.compression import Source
 
-__all__ = ["UNFINISHED", "Blob", "BlobFile", "BlobStore", "BlobUnreachable", "FolderBlobs"]
-
 UNFINISHED: Final = "unfinished"
 """The first part of a name, in place of a namespace, while a blob is being written."""
 

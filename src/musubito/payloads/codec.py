@@ -30,18 +30,6 @@ from musubito.store.rows import BLOB, ExternalRead
 from musubito.values.canonical import artifacts_are_named_by
 from musubito.values.digest import content_digest
 
-__all__ = [
-    "ERROR",
-    "PLAIN",
-    "SEALED_TEXT",
-    "Contents",
-    "Sealed",
-    "blob_name",
-    "blob_of",
-    "is_blob_in",
-    "is_named_as_blobs_are",
-]
-
 PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
 AES_GCM: Final = "aesgcm"

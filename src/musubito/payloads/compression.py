@@ -13,8 +13,6 @@ from typing import Any, Final, Protocol
 
 from musubito.errors import ArtifactCorrupt, ArtifactUnreadable, warn
 
-__all__ = ["CHUNK", "METHODS", "Source", "best_method", "compressed", "decompressed", "drained", "smaller"]
-
 METHODS: Final = ("zstd", "zlib")
 """The methods of compression, as a codec names them."""
 CHUNK: Final = 1 << 20

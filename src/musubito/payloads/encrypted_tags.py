@@ -8,8 +8,6 @@ from typing import Final
 from musubito.errors import ArtifactUnreadable
 from musubito.payloads.codec import Contents
 
-__all__ = ["opened_tags", "sealed_tags"]
-
 TAGS: Final = b"tags"
 """The label of sealed tags."""
 

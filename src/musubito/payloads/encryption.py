@@ -16,8 +16,6 @@ from typing import Any, Final
 from musubito.errors import ArtifactCorrupt, MusubitoError
 from musubito.payloads.compression import CHUNK, Source
 
-__all__ = ["Opening", "require_cryptography", "sealed"]
-
 SALT: Final = 24
 """Bytes of the salt of a body."""
 TAG: Final = 16

@@ -17,8 +17,6 @@ from musubito.errors import WrongKey
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["KeySource", "Keys", "check_the_key", "key_for"]
-
 KeySource: TypeAlias = bytes | Mapping[str, bytes | None] | Callable[[str], bytes | None]
 """One key for all namespaces, a mapping with a key for each, or a callable that returns the key of a namespace.
 

@@ -10,8 +10,6 @@ from musubito.errors import ArtifactMissing, MusubitoError, StoreError
 from musubito.payloads.blobs import Blob, BlobFile, BlobUnreachable
 from musubito.payloads.compression import CHUNK
 
-__all__ = ["ObjectBlobs"]
-
 AT_ONCE: Final = 2
 """Parts of 5 MB that are sent at a time. No more of a blob is held in memory."""
 

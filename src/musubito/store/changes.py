@@ -18,33 +18,6 @@ from musubito.store.rows import (
     Used,
 )
 
-__all__ = [
-    "Answer",
-    "BeginEffect",
-    "Change",
-    "Claim",
-    "CleanUp",
-    "Commit",
-    "CommitFailure",
-    "Committed",
-    "Forget",
-    "Forgotten",
-    "Invalidate",
-    "InvalidateMarked",
-    "LeaseHeld",
-    "MarkForPruning",
-    "Moment",
-    "OpenNamespace",
-    "Prune",
-    "Pruned",
-    "RecordReplay",
-    "RegisterWait",
-    "Release",
-    "Renew",
-    "Superseded",
-    "needs_fsync",
-]
-
 
 class Claim(NamedTuple):
     """Take the lease of a missing result. Answer: `Moment`, `LeaseHeld` or `Superseded`.

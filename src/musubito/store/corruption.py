@@ -17,8 +17,6 @@ from typing import Any, Final, NamedTuple
 from musubito.model import ReplayReason, StepType
 from musubito.store.relational.named_queries import schema_steps
 
-__all__ = ["STUMBLES", "first_damage"]
-
 STUMBLES: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
 """The errors of code that reads values of unexpected types or sizes. Dates beyond any calendar raise OSError."""
 Ask = Callable[[str], Iterable[tuple[Any, ...]]]

@@ -9,8 +9,6 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["MOST", "inflated", "joined"]
-
 WORTH_IT: Final = 256
 """Bytes below which a piece is never deflated."""
 LARGE: Final = 65_536

@@ -32,8 +32,6 @@ from musubito.store.changes import Change, Claim, Moment
 from musubito.store.queries import Query
 from musubito.store.rows import CallKeys, Candidate
 
-__all__ = ["Compactable", "NamedQuery", "Readable", "ServerCondition", "Store", "SupportsFetchOrClaim"]
-
 
 class Store(Protocol):
     """The protocol of a store: see the docstring of this module."""

@@ -8,23 +8,6 @@ from typing import NamedTuple, TypeAlias
 
 from musubito.store.rows import CallKeys, SampleRef
 
-__all__ = [
-    "CodeOf",
-    "CurrentMoment",
-    "EffectQuery",
-    "KeyCheckOf",
-    "LeaseOwnerOf",
-    "OlderCandidates",
-    "PayloadOf",
-    "Query",
-    "ReadsOf",
-    "SampleNode",
-    "SampleTree",
-    "SimilarNode",
-    "SimilarNodes",
-    "UsageOf",
-]
-
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 # Each docstring says what is asked for, and the type of the answer.

@@ -9,33 +9,6 @@ from typing import Final, NamedTuple
 
 from musubito.reasons import ReplayReason
 
-__all__ = [
-    "BLOB",
-    "FORGOTTEN",
-    "CallDependency",
-    "CallKeys",
-    "CallLine",
-    "Candidate",
-    "CodeRecord",
-    "EdgeKind",
-    "EffectOutcome",
-    "EffectRow",
-    "ExecutionFlags",
-    "ExternalRead",
-    "InputLine",
-    "LeaseOwner",
-    "Ledger",
-    "NodeSpec",
-    "Outcome",
-    "ParentRef",
-    "Part",
-    "RunLine",
-    "SampleRef",
-    "Stored",
-    "Used",
-]
-
-
 FORGOTTEN: Final = ReplayReason.FORGOTTEN.sentence
 """The reason why an execution with erased contents is not replayed. It also replaces the text of a failure's error."""
 

@@ -9,8 +9,6 @@ from musubito.errors import StoreError
 from musubito.store.protocol import Store
 from musubito.store.sqlite.storage import SQLiteStorage
 
-__all__ = ["open_store"]
-
 _POSTGRES: Final = ("postgresql", "postgres")
 EXAMPLES: Final = (
     "sqlite:///path/from/here.db, sqlite:////path/from/root.db or postgresql://user:password@host/database"

@@ -25,17 +25,6 @@ from musubito.values.msgpack_writer import IN_ORDER, Code, Packer, UnsupportedEr
 from musubito.values.std_types import JOINERS, KINDS
 from musubito.values.third_party_types import EXTRA_JOINERS, split_extra
 
-__all__ = [
-    "FORMAT",
-    "RECORDS",
-    "ArtifactPacker",
-    "decode_value",
-    "encode_output",
-    "encode_value",
-    "nesting",
-    "take_apart",
-]
-
 FORMAT = b"\xa1"
 """The first byte of every artifact; it names this encoding."""
 RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.DERIVED, Code.PYDANTIC, Code.RESULT))

@@ -20,8 +20,6 @@ from musubito.model import UNSTORABLE, MusubitoResult
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["Identity", "Parent", "effect_key", "head", "idempotency_key", "parents_of"]
-
 VERSION: Final = 1
 """The version of this way of computing keys; it is a part of every key."""
 ID_LENGTH: Final = 32

@@ -30,17 +30,6 @@ from musubito.values.std_types import KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = [
-    "IDENTITY_FORMAT",
-    "Encoded",
-    "IdentityPacker",
-    "TextDigest",
-    "artifacts_are_named_by",
-    "canonical",
-    "encoded",
-    "warn_of_changes",
-]
-
 IDENTITY_FORMAT = b"\x11"
 """The first byte of every identity; it names this encoding."""
 

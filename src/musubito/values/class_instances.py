@@ -30,19 +30,6 @@ from musubito.values.own_names import now_called
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = [
-    "HEAP_TYPE",
-    "MISSING",
-    "find_class",
-    "is_derived",
-    "lies_in_its_module",
-    "not_found_again",
-    "rebuild",
-    "split_record",
-    "static",
-    "unfit",
-]
-
 _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 """Returns the bases of a class, without asking its metaclass."""
 HEAP_TYPE = 1 << 9

@@ -16,19 +16,6 @@ from typing import Any, Final
 
 from musubito.values.own_names import is_own, recorded_as
 
-__all__ = [
-    "NAMESPACE",
-    "SCRIPT",
-    "Ambiguous",
-    "canonical_module",
-    "find_module",
-    "functions_in",
-    "functions_of",
-    "qualified_name",
-    "the_one_of",
-    "was_sent",
-]
-
 SCRIPT: Final = "__main__"
 """The module of the script, in any process."""
 _SPAWNED: Final = "__mp_main__"

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from musubito.model import MusubitoResult
 
-__all__ = ["InputDigest", "argument_digests", "content_digest", "digest_input", "is_unchangeable"]
-
 REMEDY_OF_METHODS = (
     "The object of a method is an argument: make its class a dataclass or a pydantic model, give it a "
     "`__musubito_identity__()` that says which object it is, leave it out with StepConfiguration(inputs=(...)), "

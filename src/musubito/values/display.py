@@ -19,8 +19,6 @@ from musubito.values.msgpack_writer import Code
 from musubito.values.redaction import HIDDEN, is_secret, scrubbed
 from musubito.values.std_types import JOINERS
 
-__all__ = ["TYPE", "plain", "with_secrets", "without_secrets"]
-
 TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from musubito.model import MusubitoResult
 
-__all__ = ["IN_ORDER", "SORTED", "Code", "Encoded", "Packer", "UnsupportedError", "holds_buffer"]
-
 
 class Code:
     """The ext codes. Stored bytes hold them: numbers are only ever added, never changed or used again."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["OWN", "is_own", "now_called", "recorded_as"]
-
 OWN: Final = frozenset({"musubito", "musubito_langgraph"})
 """The top-level packages of Musubito."""
 

@@ -16,8 +16,6 @@ from typing import Final
 
 from musubito.parsing import parsed
 
-__all__ = ["HIDDEN", "SECRETS", "is_secret", "looks_like_a_key", "scrubbed", "without_secrets_in"]
-
 MOST_NAMES: Final = 4096
 """Names that are kept, each with whether it is a secret's."""
 MOST_TEXTS: Final = 4096

@@ -20,8 +20,6 @@ from uuid import UUID, SafeUUID
 
 from musubito.values.msgpack_writer import Code, UnsupportedError
 
-__all__ = ["JOINERS", "KINDS", "Joiner", "TypeCodec"]
-
 
 class TypeCodec(NamedTuple):
     """The encoding of one type."""

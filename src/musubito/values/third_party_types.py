@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from musubito.values.std_types import Joiner
 
-__all__ = ["EXTRA_JOINERS", "split_extra"]
-
 _DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\d*[A-Za-z]+\])?")
 """Matches the code of a plain dtype."""
 _BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGBX": 32, "CMYK": 32} | {

@@ -9,8 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from musubito.values.display import TYPE
 
-__all__ = ["ABSENT", "MOST", "Difference", "differences", "how_many", "shown", "text_diff"]
-
 ABSENT: Final = "(absent)"
 """Stands for a value that only the other side has."""
 LONGEST: Final = 60

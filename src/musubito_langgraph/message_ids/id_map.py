@@ -11,8 +11,6 @@ from musubito_langgraph.message_ids.random_ids import _USUAL, MAY_BE_ONE, Haysta
 from musubito_langgraph.message_ids.search import _Search, texts_in
 from musubito_langgraph.message_ids.walk import _nothing
 
-__all__ = ["IdMap", "IdSensitivity", "handling"]
-
 
 # -- the contract ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,13 +15,11 @@ from typing import Any, Final
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from ormsgpack import packb, unpackb
 
-from musubito.values.canonical import Encoded, encoded
-from musubito.values.msgpack_writer import IN_ORDER
+from musubito.values.canonical import encoded
+from musubito.values.msgpack_writer import IN_ORDER, Encoded
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
 from musubito_langgraph.message_reports import Reports
-
-__all__ = ["CLASSES", "Content", "KnownMessage", "content_of", "holds_bytes", "known_message"]
 
 CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 """The classes whose messages are kept. Classes derived from them may count otherwise."""

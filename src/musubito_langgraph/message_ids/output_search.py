@@ -9,8 +9,6 @@ from musubito_langgraph.message_ids.id_map import IdMap
 from musubito_langgraph.message_ids.search import _Search, texts_in
 from musubito_langgraph.message_ids.walk import ATOMS, _nothing
 
-__all__ = []
-
 
 class _SearchOutput(_Search):
     """A walk that collects the ids, texts and bytes of an output.

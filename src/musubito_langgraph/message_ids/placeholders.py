@@ -5,17 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "KEPT_ROLES",
-    "Derived",
-    "IdPlaceholder",
-    "New",
-    "NotRepeatable",
-    "RenamedOutput",
-    "Reported",
-    "SendPlaceholder",
-]
-
 
 class NotRepeatable(Exception):
     """Raised for an output that must not be replayed; the text says why, in a sentence."""

@@ -9,9 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from uuid import uuid4
 
-__all__ = ["MAY_BE_ONE", "Haystack", "IdForm", "alphabet_of", "form_of", "is_random", "new_core"]
-
-
 # -- ids ---------------------------------------------------------------------------------------------------------------
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _REST_OF_UUID = "-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{24}"

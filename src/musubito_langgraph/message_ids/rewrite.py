@@ -24,8 +24,6 @@ from musubito_langgraph.message_ids.walk import (
 )
 from musubito_langgraph.message_reports import REPORTS, Reports
 
-__all__ = []
-
 
 class _Rewrite(_Walk):
     """A walk that puts names in place of ids, and of texts that are just an id."""

@@ -26,8 +26,6 @@ from musubito_langgraph.message_ids.walk import (
 )
 from musubito_langgraph.message_reports import ALL, Reports
 
-__all__ = ["texts_in"]
-
 
 class _Search(_Walk):
     """A walk that collects the ids at typed positions, and all other texts.
@@ -175,6 +173,7 @@ class _SearchInput(_Search):
 
 
 def rank(key: Any) -> tuple[str, bytes]:
+    """Return a sort key of a dict's key that is the same in each process."""
     try:
         return type(key).__qualname__, canonical(key)
     except EncodingError:  # the encoder will name the key when it encodes the mapping
@@ -203,6 +202,7 @@ def texts_in(sealed: list[Any], opaque: Callable[[type], bool]) -> Iterator[str]
 
 
 def opened(value: Any, opaque: Callable[[type], bool]) -> Any:
+    """Return the parts of an object as the encoder sees them; None if it has no encoding."""
     try:
         return value.__musubito_identity__() if opaque(type(value)) else take_apart(value)[1]
     except RecursionError:

@@ -24,9 +24,6 @@ from musubito_langgraph.message_ids.known_messages import CLASSES
 from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
 from musubito_langgraph.message_reports import REPORTS
 
-__all__ = ["ATOMS", "ATOMS_AND_TEXTS", "SORTABLE", "Ways", "speaks_for_itself"]
-
-
 # -- the way through a value -------------------------------------------------------------------------------------------
 NUMBERS = (int, float, bool, complex, Decimal)
 ATOMS = frozenset[type]((*NUMBERS, type(None), bytes, bytearray, memoryview, range, date, datetime, time, timedelta))
@@ -210,10 +207,12 @@ Ways = Mapping[str, Way]
 
 
 def at_field(role: str) -> Way:
+    """Return the way through an id of this role."""
     return lambda walk, value: walk.place(value, role)
 
 
 def report_at(field: str) -> Way:
+    """Return the way through what a server reported in this field."""
     return lambda walk, value: walk.report(value, field)
 
 
@@ -266,6 +265,7 @@ _DOCUMENT: Ways = {"id": at_field("document")}
 
 
 def fields_of_message(cls: type) -> Ways:
+    """Return the typed positions of a class of messages or documents; none for any other class."""
     mro = cls.__mro__
     if BaseMessage not in mro:
         return _DOCUMENT if Document in mro else NOWHERE
@@ -287,10 +287,12 @@ def shape_of(value: Mapping[Any, Any]) -> Ways:
 
 
 def through(walk: _Walk, value: Any) -> Any:
+    """Walk through the items of a collection."""
     return walk.items(value, _Walk.part)
 
 
 def by_shape(walk: _Walk, value: Any) -> Any:
+    """Walk through a dict, which may have the shape of a tool call."""
     return walk.mapping(value, shape_of(value))
 
 

@@ -13,8 +13,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from musubito_langgraph import _compat, _graph_parts
 
-__all__ = ["OnlyRead", "OverlaySaver"]
-
 
 class OverlaySaver(InMemorySaver):
     """A saver that goes on from another saver's checkpoints, and keeps its own apart."""

@@ -20,8 +20,6 @@ from musubito_langgraph.node_kinds import kind_of, planned_writer, replaced
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
 
-__all__ = ["planned_graph"]
-
 
 def planned_graph(graph: Any, name: str, record: PlanRecord) -> tuple[Any, GraphOutline]:
     """Return the copy of a graph, which notes in `record` what it looks up, and the outline of the graph."""

@@ -23,8 +23,6 @@ from musubito_langgraph.planning.record import GraphOutline, Site, TaskVisit
 from musubito_langgraph.settings import Settings, invocation_of
 from musubito_langgraph.stand_in import StandIn
 
-__all__ = ["OpaqueNode", "PlannedGraph", "StepLookup", "planned_step"]
-
 
 def planned_step(
     step: GraphStep,

@@ -22,8 +22,6 @@ from musubito_langgraph.planning.lookup import OpaqueNode, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlannedPart, PlanRecord, TaskVisit
 from musubito_langgraph.settings import invocation_of
 
-__all__ = ["musubito_plan"]
-
 Part = PlannedPart | str
 """A step of a node, or a router by its name."""
 

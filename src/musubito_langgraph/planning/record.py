@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
-__all__ = ["GraphOutline", "PlanRecord", "PlannedPart", "Site", "Successors", "TaskVisit"]
-
 
 class PlannedPart(Protocol):
     """A step of a node, or something in its place that cannot be looked up."""

@@ -13,8 +13,6 @@ from musubito_langgraph import _compat
 from musubito_langgraph.object_policies import is_credential, is_data
 from musubito_langgraph.recorder.event_kinds import NESTED
 
-__all__ = ["inherited_tags", "metadata_besides", "metadata_in", "parent_in"]
-
 
 def metadata_in(config: RunnableConfig) -> dict[str, Any]:
     """Return the metadata that a model reports when it is invoked with this config.

@@ -4,24 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "CHUNK",
-    "CUSTOM",
-    "DISPATCHED",
-    "DONE",
-    "END",
-    "FAILED",
-    "KEYWORDS",
-    "LARGEST",
-    "MODEL",
-    "NESTED",
-    "OMITTED",
-    "PUSHED",
-    "TEXT",
-    "TOOL",
-    "WRITTEN",
-]
-
 CUSTOM: Final = "custom"
 """Kind of record: a custom event, and the graph inside the node that emitted it."""
 DISPATCHED: Final = "dispatched"

@@ -55,7 +55,6 @@ from musubito_langgraph.recorder.event_kinds import (
 )
 from musubito_langgraph.token_usage import ModelUsage, used_in
 
-__all__ = ["CopiedAsItself", "EventRecorder", "by_call"]
 _ASKED: Final[dict[UUID, tuple[EventRecorder, str, Frame | None]]] = {}
 """For each run of a model: the handler that watches it, the model's name, and the frame that its tokens count for."""
 
@@ -376,6 +375,7 @@ def by_call(chunks: Any) -> dict[str, ToolMessage]:
 
 
 def differ_in_text_alone(a: BaseMessage, b: BaseMessage) -> bool:
+    """Tell whether two messages are equal but for their texts."""
     if type(a) is not type(b) or not isinstance(a.content, str) or not isinstance(b.content, str):
         return False
     return {**vars(a), "content": ""} == {**vars(b), "content": ""} and a.model_extra == b.model_extra

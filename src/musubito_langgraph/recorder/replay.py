@@ -22,9 +22,6 @@ from musubito_langgraph.recorder.config import _handlers, inherited_tags, metada
 from musubito_langgraph.recorder.event_kinds import CHUNK, DISPATCHED, DONE, END, FAILED, MODEL, NESTED, TEXT, TOOL
 from musubito_langgraph.recorder.events import EventRecorder, by_call
 
-__all__ = ["Told", "emit", "retold"]
-
-
 # -- again -------------------------------------------------------------------------------------------------------------
 
 

@@ -24,8 +24,6 @@ from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
 from musubito_langgraph.object_policies import all_fields
 
-__all__ = ["STORE", "RecordingStore", "asks_a_model", "noting", "observed", "shown", "store_behind"]
-
 STORE = "store"
 """Kind of the reads of a store."""
 READS: Final = ("get", "search", "list_namespaces", "batch")

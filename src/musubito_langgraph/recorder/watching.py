@@ -23,9 +23,6 @@ from musubito_langgraph.recorder.config import _handlers, _with
 from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
 from musubito_langgraph.recorder.store import noting
 
-__all__ = ["watched", "watched_likewise"]
-
-
 # -- a config that watches ---------------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,6 @@ from musubito.lineage import RunSummary
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.model import ReplayReason
 
-__all__ = ["command"]
-
 REASON: Final = 32
 """Characters of a reason that are shown; a reason may name many arguments."""
 MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-", "red")}

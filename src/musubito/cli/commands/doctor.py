@@ -23,8 +23,6 @@ from musubito.lineage.unrepeatable import unrepeatable_of_operations
 from musubito.store.protocol import ServerCondition
 from musubito.store.sqlite.storage import Condition
 
-__all__ = ["command"]
-
 DAY: Final = 86_400.0
 """Seconds of a day."""
 SHOWN: Final = 5

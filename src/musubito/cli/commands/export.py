@@ -13,8 +13,6 @@ from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
 
-__all__ = ["command"]
-
 FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
 
 

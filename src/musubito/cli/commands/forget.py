@@ -22,8 +22,6 @@ from musubito.lineage.erase_preview import ForgetPreview, preview_forget
 from musubito.lineage.input_search import InputQuery, search_deeper, search_inputs
 from musubito.store.changes import Forget
 
-__all__ = ["command"]
-
 
 def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     """Return the one value of an option, or None.

@@ -11,8 +11,6 @@ from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage.impact import Impact, impact
 
-__all__ = ["command"]
-
 
 @click.command(
     "impact",

@@ -12,8 +12,6 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Invalidate
 
-__all__ = ["command"]
-
 
 class Target(NamedTuple):
     """A thing to invalidate in one namespace.

@@ -28,8 +28,6 @@ from musubito.model import NodeStatus
 from musubito.values.display import TYPE
 from musubito.values.value_diff import shown
 
-__all__ = ["command"]
-
 PROMPT_LINES: Final = 6
 """Lines of a prompt that are shown."""
 FILES: Final = 20

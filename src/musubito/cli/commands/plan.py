@@ -29,8 +29,6 @@ from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
 from musubito.model import ReplayReason
 
-__all__ = ["command"]
-
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
 WITHIN = "·"

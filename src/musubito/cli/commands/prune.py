@@ -29,8 +29,6 @@ from musubito.payloads.blobs import BlobFile
 from musubito.store.protocol import Compactable
 from musubito.store.sqlite.storage import SQLiteStorage
 
-__all__ = ["command"]
-
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 """Seconds in each unit of an age."""
 BYTES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

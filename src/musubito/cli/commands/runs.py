@@ -9,8 +9,6 @@ from musubito.cli.formatting import WIDE, count, duration, lately, one_line, sho
 from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
 
-__all__ = ["command"]
-
 
 @click.command("runs", epilog="Example: musubito runs --limit 5 --name nightly")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many.")

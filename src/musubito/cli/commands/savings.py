@@ -15,8 +15,6 @@ from musubito.cli.formatting import clean, duration, one_line, short, times
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
-__all__ = ["command"]
-
 BY_MODEL: Final = "A call is in the row of each model that it asked; only the total has the calls that asked none."
 UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 """The unit of time for each letter."""

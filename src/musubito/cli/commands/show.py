@@ -37,8 +37,6 @@ from musubito.lineage.why import with_reasons
 from musubito.payloads.codec import SEALED_TEXT
 from musubito.values.redaction import scrubbed
 
-__all__ = ["command"]
-
 LINES: Final = 40
 """Lines that are shown of an input or an output at most."""
 ERRORS: Final = 5

@@ -12,8 +12,6 @@ from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.lineage import Cost
 from musubito.lineage.store_stats import StepStatistics, StoreStatistics, statistics
 
-__all__ = ["command"]
-
 
 @click.command("stats", epilog="Example: musubito stats --limit 5")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many steps are shown.")

@@ -13,8 +13,6 @@ from musubito.cli.formatting import clean, counted, short, times
 from musubito.errors import StoreError
 from musubito.lineage.verify import Finding, verify
 
-__all__ = ["command"]
-
 
 @click.command("verify", short_help="Check stored data against its checksums.", epilog="Example: musubito verify")
 @json_option

@@ -25,9 +25,6 @@ from musubito.lineage.why import UNIDENTIFIED, Why, why, with_reasons
 from musubito.model import NodeStatus, ReplayReason
 from musubito.values.value_diff import MOST
 
-__all__ = ["command"]
-
-
 ALIKE: Final = (
     "Where they differ cannot be shown: what is stored of both is equal. Random ids, secrets and the code of "
     "classes are not stored as they are."

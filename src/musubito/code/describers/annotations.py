@@ -23,8 +23,6 @@ from musubito.parsing import parsed
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import Ambiguous, canonical_module, find_module, functions_in, qualified_name, was_sent
 
-__all__ = ["annotated_classes", "annotation_links", "annotations_of", "text_links"]
-
 DEPTH = 20
 """Levels of nested annotations that are entered."""
 

@@ -15,8 +15,6 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 
-__all__ = ["table_parts"]
-
 
 def table_parts(value: Any) -> Parts | None:
     """Return the parts of an array, a series, an index or a frame; None for anything else."""

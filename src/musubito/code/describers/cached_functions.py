@@ -14,8 +14,6 @@ from weakref import WeakKeyDictionary
 
 from musubito.code.graph_record import function_below
 
-__all__ = ["KNOWN_CODE", "cached_functions", "code_below", "know"]
-
 KNOWN_CODE: Final[set[CodeType]] = set()
 """The code below every cached function that was ever known."""
 _known: Final[WeakKeyDictionary[_lru_cache_wrapper[Any], CodeType]] = WeakKeyDictionary()

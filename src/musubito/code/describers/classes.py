@@ -21,8 +21,6 @@ from musubito.code.walk import Walk
 from musubito.code.world.environment import settings_links
 from musubito.values.class_names import qualified_name
 
-__all__ = ["CONSTRUCTORS", "describe_class", "fields_declared"]
-
 CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
 """Methods that set up an object."""
 NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})

@@ -38,8 +38,6 @@ from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module, find_module
 from musubito.values.own_names import recorded_as
 
-__all__ = ["builtin_base", "describe", "is_atom", "plain"]
-
 PLAIN = frozenset({dict, OrderedDict, bytearray, list, tuple, set, frozenset, deque})
 """Builtin containers whose content is all that they hold."""
 ELSEWHERE = frozenset({"run_in_executor", "to_thread"})

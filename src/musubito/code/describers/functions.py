@@ -36,8 +36,6 @@ from musubito.code.world.loaded_modules import module_links, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
-__all__ = ["describe_function", "describe_names"]
-
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where the module lies: a checkout elsewhere is the same code."""
 

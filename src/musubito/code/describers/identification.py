@@ -40,8 +40,6 @@ from musubito.code.state.access_reader import members_of_slots
 from musubito.code.walk import Walk
 from musubito.values.own_names import is_own
 
-__all__ = ["DESCRIPTORS", "GETTERS", "IN_C", "VIEWS", "WRAPPERS", "counts"]
-
 DEPTH = 100
 """Levels of nesting below which nothing is entered."""
 MOST_OBJECTS = 1000

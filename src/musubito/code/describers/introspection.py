@@ -16,17 +16,6 @@ from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS, 
 from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
-__all__ = [
-    "SUBCLASSES",
-    "function_names",
-    "mark_introspectable",
-    "note_introspecting_function",
-    "note_introspection",
-    "order_links",
-    "subclass_links",
-    "written_text",
-]
-
 NAMES: Final = frozenset({"__name__", "__qualname__"})
 """Attributes in which a function states its name."""
 SUBCLASSES: Final = "__subclasses__"

@@ -17,8 +17,6 @@ from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["describe_mock", "is_mock", "mock_of"]
-
 LISTS: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 """Types of iterators over a list or a tuple of answers."""
 MOST_KEPT: Final = 1024

@@ -8,8 +8,6 @@ from typing import Any, Final
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["is_struct", "struct_links"]
-
 KEPT: Final = ("__struct_fields__", "__struct_encode_fields__", "__struct_defaults__")
 """Attributes in which a struct keeps its fields."""
 

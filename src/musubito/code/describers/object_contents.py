@@ -22,20 +22,6 @@ from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module
 
-__all__ = [
-    "array_encoding",
-    "base_value",
-    "cached_property_names",
-    "declares_fields",
-    "described_parts",
-    "encoded",
-    "identity_of",
-    "is_masked",
-    "is_secret_type",
-    "parts_in",
-    "stated_names",
-]
-
 LARGE = 4096
 """Bytes of an encoding above which its digest takes its place."""
 

@@ -21,8 +21,6 @@ from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 
-__all__ = ["declared_field_links", "defaults_held", "field_links", "held_value_links"]
-
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
 """Types of constants that are no secret and hold none."""
 

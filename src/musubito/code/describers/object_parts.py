@@ -34,8 +34,6 @@ from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import HEAP_TYPE
 
-__all__ = ["SHOWN", "Parts", "comparable_parts", "hides_content", "is_active", "is_machinery", "parts_of"]
-
 RESOURCES: Final = frozenset(
     (
         *("_thread", "threading", "_socket", "socket", "select", "selectors", "_ssl", "ssl", "_asyncio", "asyncio"),

@@ -13,15 +13,6 @@ from typing import Any, Final, NamedTuple
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.walk import Walk
 
-__all__ = [
-    "ObjectPolicy",
-    "Shown",
-    "may_remember",
-    "policy_of",
-    "register_policy",
-    "remembers",
-]
-
 
 class Shown(NamedTuple):
     """The part of an object that a reader sees if the object is only shown."""

@@ -19,18 +19,6 @@ from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
 from musubito.values.redaction import HIDDEN, SECRETS, looks_like_a_key
 
-__all__ = [
-    "FIXED_URLS",
-    "is_hash_of_its_name",
-    "is_secret_field",
-    "is_setting",
-    "is_type_adapter",
-    "meaningless_fields",
-    "type_adapter_parts",
-    "url_text",
-    "without_secrets",
-]
-
 _WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 """Matches a word within a name."""
 _MARKS: Final = frozenset(

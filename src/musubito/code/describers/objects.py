@@ -50,8 +50,6 @@ from musubito.values.canonical import canonical
 from musubito.values.class_instances import is_derived
 from musubito.values.own_names import is_own
 
-__all__ = ["describe_object", "describe_untracked"]
-
 UNCHANGING = frozenset(
     {"builtins", "datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid", "zoneinfo"}
 )

@@ -17,8 +17,6 @@ from musubito.code.walk import Walk
 from musubito.values.class_instances import HEAP_TYPE
 from musubito.values.class_names import canonical_module, find_module, functions_of
 
-__all__ = ["module_patch_links", "patch_links"]
-
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
 """Modules whose classes are never patched: they make classes, or are bases of them."""
 

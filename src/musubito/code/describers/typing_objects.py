@@ -13,8 +13,6 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, find_module
 
-__all__ = ["describe_typing", "is_of_typing"]
-
 PARTS: Final = ("__supertype__", "__bound__", "__constraints__", "__default__", "__value__", "__type_params__")
 """Attributes in which such an object keeps its definition."""
 LIBRARIES: Final = ("typing", "typing_extensions")

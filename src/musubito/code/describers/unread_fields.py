@@ -23,8 +23,6 @@ from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.walk import Walk
 from musubito.values.class_names import canonical_module, qualified_name
 
-__all__ = ["note_fields", "note_whole", "unread_fields"]
-
 BASES: Final = ("abc", "typing", "typing_extensions")
 """Modules with base classes that read no fields of an object."""
 SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")

@@ -12,21 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from musubito.code.graph_record import ABSENT, ATOMS
 
-__all__ = [
-    "CONTENT",
-    "ELEMENTS",
-    "NAMES",
-    "ORDER",
-    "Described",
-    "Entries",
-    "EntryKey",
-    "Observation",
-    "PlaceKind",
-    "hashed",
-    "may_change",
-    "same",
-]
-
 
 class EntryKey(Enum):
     """Stands for a part of a container that is no entry: its elements, its order, its content or its names."""

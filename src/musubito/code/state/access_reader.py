@@ -35,8 +35,6 @@ from musubito.code.state.access_paths import (
 from musubito.code.state.own_changes import Changes, OwnChange, changes_of
 from musubito.code.state.write_limits import WriteLimits
 
-__all__ = ["Members", "PlaceReader", "members_of_slots", "value_of"]
-
 Members: TypeAlias = tuple[tuple[str, Any], ...]
 """The slots of a class by name, each with its descriptor.
 

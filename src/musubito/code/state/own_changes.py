@@ -25,8 +25,6 @@ from musubito.code.state.access_paths import ORDER, Entries, Observation, PlaceK
 from musubito.code.state.write_limits import Manner, WriteLimits
 from musubito.locks import fork_safe
 
-__all__ = ["Changes", "ObservedRun", "OwnChange", "changes_of", "remember_left", "settle_open_runs"]
-
 KEPT: Final = 512
 """Number of containers whose changes are kept though no fingerprint holds them."""
 UNKNOWN: Final[Any] = object()

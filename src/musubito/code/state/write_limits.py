@@ -22,8 +22,6 @@ from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.state.access_paths import NAMES, PlaceKind, hashed
 from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep
 
-__all__ = ["ANYHOW", "CACHED", "CONTAINERS", "Manner", "WriteLimits", "is_sink", "step_into"]
-
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 """Types of containers that code can change in place."""
 SINKS: Final = frozenset({list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict})

@@ -24,8 +24,6 @@ from typing import Any
 
 from musubito.code.syntax.source import FunctionNode, codes
 
-__all__ = ["handed_on", "normalised", "normalised_bytecode", "tokens"]
-
 MOST_KEPT = 4096
 """Number of functions whose bytecode is kept in its normal form."""
 SKIPPED = frozenset(

@@ -17,8 +17,6 @@ from musubito.code.syntax.source import codes
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, MUTATORS
 
-__all__ = ["GLOBALS", "keys_of", "scan_bytecode", "words_in", "words_of"]
-
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 """Instructions that get an attribute."""
 GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})

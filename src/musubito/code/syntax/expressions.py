@@ -7,8 +7,6 @@ from typing import Final
 
 from musubito.code.syntax.source import FunctionNode
 
-__all__ = ["COMPREHENSIONS", "attribute_chain", "body_of", "literal_key", "parameters_of"]
-
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 """Comprehensions, each with a scope of its own."""
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["field_names", "gets_at_fields"]
-
 GETTERS: Final = frozenset(
     [
         *("vars", "attrgetter", "getmembers", "__dict__", "__getattribute__", "__getstate__", "__slots__"),

@@ -12,8 +12,6 @@ from musubito.code.syntax.name_scan import scan
 from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.syntax.source import Source, source_of
 
-__all__ = ["FunctionText", "script_of", "text_of"]
-
 
 class FunctionText(NamedTuple):
     """The code of a function in source form, if there is one, and what the code names."""

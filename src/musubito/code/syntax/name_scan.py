@@ -34,8 +34,6 @@ from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, ADDS, MUTATORS, makes_new_value, names_checked, only_looked_at
 from musubito.parsing import parsed
 
-__all__ = ["NameVisitor", "scan"]
-
 LEADING = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
 """Expressions that may lead to a value from outside the function."""
 IMPORTERS: Final = frozenset({"import_module", "__import__"})

@@ -11,20 +11,6 @@ from enum import Enum
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-__all__ = [
-    "ANNOTATION_READERS",
-    "ANY_FIELD",
-    "DYNAMIC",
-    "ORDER_READERS",
-    "SOURCE_READERS",
-    "AccessPath",
-    "NameRead",
-    "NameUsage",
-    "NameWrite",
-    "PathStep",
-    "Root",
-]
-
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
 ANNOTATION_READERS: Final = frozenset(

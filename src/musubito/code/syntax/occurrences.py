@@ -19,8 +19,6 @@ from musubito.code.syntax.name_scan import NameVisitor
 from musubito.code.syntax.name_usage import NameRead, Root
 from musubito.code.syntax.source import FunctionNode
 
-__all__ = ["Occurrence", "Occurrences", "Resolved", "absolute", "defaults_of", "resolve"]
-
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 """Modules that are imported to look into them: their import does nothing else."""
 

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from musubito.code.syntax.expressions import body_of, parameters_of
 from musubito.code.syntax.name_usage import NameRead, Root
 
-__all__ = ["Scope", "mangled", "names_bound_by", "private_class"]
-
 
 def private_class(qualname: str) -> str | None:
     """Return the class with which Python mangles private names in a function of this qualified name."""

@@ -27,18 +27,6 @@ from weakref import WeakKeyDictionary
 from musubito.locks import fork_safe
 from musubito.parsing import nodes_in, parsed
 
-__all__ = [
-    "SENT",
-    "FunctionNode",
-    "Source",
-    "codes",
-    "register_source_text",
-    "same_code",
-    "source_of",
-    "statement_of",
-    "tree_of",
-]
-
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 LAMBDA = "<lambda>"
 """The name that Python gives the code of a lambda."""

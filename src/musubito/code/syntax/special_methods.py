@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["special_methods"]
-
 ARITHMETIC: Final = (
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul"),
     *("lshift", "rshift", "and", "or", "xor", "neg", "pos", "invert", "index"),

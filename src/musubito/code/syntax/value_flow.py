@@ -15,8 +15,6 @@ from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.occurrences import Occurrences, Resolved
 
-__all__ = ["Escapes", "definition_of", "receiver_of"]
-
 LOGS: Final = frozenset(
     "trace debug info success warning warn error exception critical fatal log write_log".split()  # noqa: SIM905
 )

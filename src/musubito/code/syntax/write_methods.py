@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["ADDERS", "ADDS", "MUTATORS", "makes_new_value", "names_checked", "only_looked_at"]
-
 ADDERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 """Methods that change one item of a container, at the key in their first argument."""
 MUTATORS: Final = ADDERS | frozenset(

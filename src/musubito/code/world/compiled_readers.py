@@ -15,8 +15,6 @@ from typing import Any, Final, NamedTuple
 from musubito.code.graph_record import fields_of
 from musubito.code.syntax.source import codes
 
-__all__ = ["PathsNamed", "opens_unseen", "paths_in", "paths_named"]
-
 PACKAGES: Final = frozenset(
     {
         *("polars", "pyarrow", "duckdb", "_duckdb", "datafusion", "lance", "deltalake", "fastexcel", "python_calamine"),

@@ -25,17 +25,6 @@ from musubito.code.syntax.source import codes
 from musubito.code.walk import Walk
 from musubito.values.redaction import is_secret
 
-__all__ = [
-    "COMPUTED",
-    "KeysUsed",
-    "Variable",
-    "describe_variable",
-    "environment_links",
-    "is_environment",
-    "keys_in_bytecode",
-    "settings_links",
-]
-
 COMPUTED: Final = "the environment, by a name that is computed or as a whole"
 """How a read by a computed name is listed."""
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})

@@ -15,8 +15,6 @@ from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import resolve
 from musubito.code.walk import Walk
 
-__all__ = ["note_file_checks"]
-
 OF_PATHS: Final = ("exists", "lexists", "isfile", "isdir", "islink", "getmtime", "getctime", "getatime", "getsize")
 """Functions of `os.path` that check files."""
 LOOKS: Final = {id(getattr(os.path, name)): f"os.path.{name}" for name in OF_PATHS} | {

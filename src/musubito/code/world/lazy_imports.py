@@ -16,8 +16,6 @@ from musubito.code.graph_record import ABSENT
 from musubito.code.ownership import Owner
 from musubito.code.walk import Walk
 
-__all__ = ["import_user_module", "lazy_attribute"]
-
 
 def import_user_module(walk: Walk, name: str) -> ModuleType | None:
     """Return the module, and import it now if it is the user's.

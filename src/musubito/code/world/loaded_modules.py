@@ -17,8 +17,6 @@ from musubito.code.walk import Walk
 from musubito.code.world.environment import COMPUTED, KeysUsed, is_environment, keys_in_bytecode
 from musubito.values.class_names import canonical_module
 
-__all__ = ["module_links", "shared_by_all"]
-
 ANY: Final = "the loaded modules, by a name that is computed or as a whole"
 """How a read by a computed name is listed."""
 

@@ -6,8 +6,6 @@ from typing import Final
 
 from musubito.values.class_names import qualified_name
 
-__all__ = ["is_source", "register_source"]
-
 _SOURCES: Final[dict[type | tuple[str, str], bool]] = {}
 """The registered sources: classes, or their modules and names, each with whether its objects stand for outside data."""
 SOURCES: Final = (("commit", "rollback"), ("connect", "dispose"), ("collect", "explain"))

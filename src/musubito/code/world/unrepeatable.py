@@ -24,8 +24,6 @@ from musubito.code.walk import Walk
 from musubito.code.world.compiled_readers import opens_unseen
 from musubito.code.world.outside_data import is_source
 
-__all__ = ["KINDS", "UNSEEN_FILE", "Unrepeatable", "note_unrepeatable", "unrepeatable_in"]
-
 UNSEEN_FILE: Final = "unseen file"
 """The kind of a request that opens a file where no audit event tells its path."""
 KINDS: Final[Mapping[str, str]] = {

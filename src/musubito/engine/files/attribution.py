@@ -16,8 +16,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.cached_functions import know
 
-__all__ = ["BODIES", "SITE", "Cache", "Reader", "Site", "code_of", "reader_of"]
-
 Cache: TypeAlias = "CodeType | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
 Site: TypeAlias = tuple[CodeType, int]

@@ -15,8 +15,6 @@ from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
 from musubito.store.rows import ExternalRead
 
-__all__ = ["NO_CONTENT", "READ_WRITE", "BodyFiles", "seen_at"]
-
 SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not read while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
@@ -224,4 +222,5 @@ def seen_at(
 
 
 def empties(flags: int) -> bool:
+    """Tell whether a file is empty after it was opened with these flags."""
     return bool(flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL))

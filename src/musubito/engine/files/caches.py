@@ -23,8 +23,6 @@ from musubito.engine.files.attribution import Cache, Reader, Site
 from musubito.engine.files.digests import Signature
 from musubito.store.rows import ExternalRead
 
-__all__ = ["Files", "Hits", "Seen", "hits", "inherited", "is_any_kept", "keep", "remember"]
-
 MOST: Final = 1000
 """Files that are remembered of one cache at most, the newest ones."""
 Hits = Mapping["_lru_cache_wrapper[Any]", int]

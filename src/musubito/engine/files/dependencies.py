@@ -18,8 +18,6 @@ from musubito.engine.requests import CallSteps, Offload
 from musubito.engine.watched_loop import loop_is_watched
 from musubito.store.rows import ExternalRead
 
-__all__ = ["counting", "first_changed", "take_files", "without_files"]
-
 T = TypeVar("T")
 
 

@@ -20,29 +20,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from musubito.store.rows import ExternalRead
 
-__all__ = [
-    "FILE",
-    "FILE_AT",
-    "FOLDER",
-    "FOLDER_AT",
-    "KINDS",
-    "NO_ENTRIES",
-    "PLACE",
-    "Reads",
-    "Signature",
-    "TooMuch",
-    "byte_limit",
-    "changed",
-    "digest_of",
-    "getcwd",
-    "is_ignored",
-    "is_settled",
-    "place_in",
-    "reads_of",
-    "scandir",
-    "signature",
-]
-
 FILE: Final = "file"
 FOLDER: Final = "folder"
 FILE_AT: Final = "file at"

@@ -30,8 +30,6 @@ from musubito.engine.files.digests import getcwd, signature
 from musubito.engine.files.named_files import note_command
 from musubito.engine.scope import SCOPE
 
-__all__ = ["DATABASES", "HANDLERS", "begin", "end", "listen", "tracks_files"]
-
 DATABASES: Final[set[str]] = set()
 """The files that SQLite was told to open, such as lineage and checkpoints."""
 _INHERITS: Final = ContextVar("_INHERITS", default=False)

@@ -23,8 +23,6 @@ from musubito.engine.files.caches import Seen
 from musubito.engine.files.digests import TooMuch, byte_limit, digest_of, getcwd, scandir, signature
 from musubito.engine.watched_loop import loop_is_watched
 
-__all__ = ["count_named", "note_command", "note_paths"]
-
 MOST_PATHS: Final = 5_000
 """Paths that are looked at for one call at most."""
 MOST_FILES: Final = 1_000

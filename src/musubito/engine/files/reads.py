@@ -25,8 +25,6 @@ from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
 
-__all__ = ["FilesRead", "read_by", "read_from_caches", "told_from_caches"]
-
 LONGEST_TEXT: Final = 65_536
 """Bytes of the longest file whose text is kept."""
 SECRET: Final = (

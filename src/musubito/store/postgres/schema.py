@@ -14,8 +14,6 @@ from musubito.store.postgres import sessions
 from musubito.store.postgres.sessions import Session
 from musubito.store.relational.named_queries import schema_steps
 
-__all__ = ["GRANTS", "SCHEMA", "STEPS", "WRITES", "check_url", "options", "prepare"]
-
 SCHEMA: Final = "musubito"
 """The name of the schema that holds all tables."""
 STEPS: Final = schema_steps("postgres")

@@ -16,8 +16,6 @@ from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
 
 from musubito.store.relational.named_queries import for_postgres
 
-__all__ = ["BY_HAND", "PATIENCE", "QUERIES", "STANDSTILL", "WHOLE", "ConnectionLost", "Session", "configure"]
-
 QUERIES = for_postgres()
 PATIENCE: Final = 30.0
 """Seconds to wait for a server that is away, before steps go on without it."""

@@ -74,8 +74,6 @@ from musubito.store.postgres import sessions
 from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, options, prepare
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
-__all__ = ["PostgreSQLStorage"]
-
 IMPATIENCE: Final = 0.5
 """Seconds to wait for a server that was away already, and has not come back since."""
 _BY_HAND: Final = (InvalidateMarked, Forget, Invalidate, Prune, MarkForPruning, CleanUp)

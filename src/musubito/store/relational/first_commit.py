@@ -14,8 +14,6 @@ from musubito.store.changes import Change, Commit
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.relational.writes import is_inline, size_of, tokens_of
 
-__all__ = ["first_of"]
-
 
 def first_of(changes: Sequence[Change], numbers: IdCache) -> Mapping[str, Any] | None:
     """Return the parameters of the query `first_commit`; None if that query does not fit the changes.

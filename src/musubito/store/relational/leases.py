@@ -23,8 +23,6 @@ from musubito.store.relational.reads import holder_of
 from musubito.store.relational.sql_session import SqlSession
 from musubito.store.rows import LeaseOwner
 
-__all__ = ["begin_to_wait", "claim_of", "claimed", "keeping", "lease_of", "leases_of", "moment_unless_newer"]
-
 
 def claim_of(db: SqlSession, claim: Claim) -> Moment | LeaseHeld | Superseded:
     """Take the lease, unless the store has something newer to look at."""

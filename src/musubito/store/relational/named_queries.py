@@ -11,8 +11,6 @@ import re
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["QUERIES", "READING", "for_postgres", "schema_steps"]
-
 _SQL: Final = files("musubito.store") / "sql"
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 

@@ -25,8 +25,6 @@ from musubito.store.changes import (
 from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import FORGOTTEN
 
-__all__ = ["dismiss", "forget", "in_pieces", "prune", "retire", "revive", "set_invalid", "tidy", "without_contents"]
-
 AT_ONCE: Final = 10_000
 """Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
 

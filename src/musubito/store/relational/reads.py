@@ -27,8 +27,6 @@ from musubito.store.queries import (
 from musubito.store.relational.sql_session import IdCache, Row, SqlSession
 from musubito.store.rows import CallKeys, Candidate, EffectRow, ExternalRead, LeaseOwner, SampleRef, Stored, Used
 
-__all__ = ["answer", "found_newest", "found_of", "holder_of", "newest"]
-
 LOOKED_AT: Final = 20_000
 """Number of the newest nodes among which the neighbours of a node are looked for."""
 # The types that the columns of a `Candidate` may have. A payload may have any: its digest is checked later.

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 from musubito.store.rows import CodeRecord
 
-__all__ = ["IdCache", "Row", "SqlSession"]
-
 Row = tuple[Any, ...]
 
 

@@ -53,8 +53,6 @@ from musubito.store.rows import (
     Used,
 )
 
-__all__ = ["by_hand", "is_inline", "perform", "size_of", "tokens_of"]
-
 INLINE: Final = 1000
 """Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
 # A plain integer: an operator of an IntFlag costs a microsecond.

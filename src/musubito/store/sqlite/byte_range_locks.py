@@ -22,8 +22,6 @@ try:
 except ImportError:  # On Windows the store keeps its claims in a table.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ByteLocks", "locks_beside"]
-
 BUSY: Final = (errno.EAGAIN, errno.EACCES)
 """Error numbers that say that another process has the lock."""
 _OPEN: Final[dict[tuple[int, int], ByteLocks]] = {}

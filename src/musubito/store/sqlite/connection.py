@@ -17,8 +17,6 @@ from musubito.store.relational.named_queries import QUERIES
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.wal_index import HEADER
 
-__all__ = ["READER", "WRITER", "Connection"]
-
 KEPT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the rows that a connection keeps at most."""
 ROW_BYTES: Final = 1200

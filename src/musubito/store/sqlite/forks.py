@@ -13,8 +13,6 @@ import threading
 import weakref
 from typing import Final, Protocol
 
-__all__ = ["OPEN", "OPENING"]
-
 
 class Forkable(Protocol):
     """A store that a fork closes for its moment."""

@@ -13,8 +13,6 @@ from urllib.parse import quote
 from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store.relational.named_queries import schema_steps
 
-__all__ = ["DEFAULT_PATH", "INCREMENTAL", "REPORTED", "STEPS", "absolute", "fault_of", "migrate", "prepare"]
-
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 INCREMENTAL: Final = 2
 """The mode of `auto_vacuum` in which free pages go back to the disk on request."""

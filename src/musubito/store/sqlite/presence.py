@@ -12,8 +12,6 @@ from typing import Final
 
 from musubito.errors import StoreError
 
-__all__ = ["Presence"]
-
 # Bound at import: a detector of blocking calls would refuse it on an event loop, where replays are looked up.
 _stat: Final = os.stat
 INTERVAL: Final = 1.0

@@ -72,8 +72,6 @@ from musubito.store.sqlite.opening import (
 from musubito.store.sqlite.presence import Presence
 from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
-__all__ = ["Condition", "SQLiteStorage"]
-
 IN_MEMORY: Final = ":memory:"
 PAUSE: Final = 0.02
 """Seconds for which others may write between the steps of a long change."""

@@ -19,8 +19,6 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
 
-__all__ = ["HEADER", "commits_between", "index_of"]
-
 HEADER: Final = 96
 """Bytes of the header and its copy."""
 COUNT: Final = slice(8, 12)
