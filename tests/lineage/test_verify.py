@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path):
         for number in range(300):
             fetch(f"{number}", 30)
     raw = bytearray(path.read_bytes())
-    for page in range(40, len(raw) // 4096, 2):
+    for page in range(60, len(raw) // 4096, 2):
         raw[page * 4096 : page * 4096 + 64] = b"\xff" * 64
     path.write_bytes(raw)
     with MusubitoEngine(SQLiteStorage(path)) as engine:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from musubito.lineage.reader import Lineage
 from musubito.payloads.blobs import BlobFile, BlobStore, FolderBlobs
 from musubito.payloads.codec import blob_name, blob_of, is_blob_in, is_named_as_blobs_are
-from musubito.store.rows import FORGOTTEN
+from musubito.store.rows import ExecutionFlags
 
 GRACE: Final = 3600.0
 """Seconds for which a blob needs no row."""
@@ -97,7 +97,7 @@ def collect(lineage: Lineage, namespace: str | None = None) -> int:
     store = lineage.engine.contents.blobs
     if store is None:
         return 0
-    forgotten_blobs = {blob_of(*row) for row in lineage.rows("forgotten_artifacts", forgotten=FORGOTTEN)}
+    forgotten_blobs = {blob_of(*row) for row in lineage.rows("forgotten_artifacts", erased=ExecutionFlags.ERASED)}
 
     def is_left(file: BlobFile) -> bool:
         was_forgotten = _artifact(file) in forgotten_blobs or (

@@ -29,7 +29,7 @@ from musubito.lineage.reader import EVER, Lineage
 from musubito.lineage.reports import LineageError
 from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
-from musubito.store.rows import FORGOTTEN
+from musubito.store.rows import ExecutionFlags
 
 AT_ONCE: Final = 2000
 """Nodes that are forgotten in one transaction. Each transaction reads the tables once."""
@@ -139,7 +139,7 @@ class _Links:
         edges, uses, executions, answers, on_top = lineage.ask(
             ("all_data_edges", {}),
             ("all_uses", {}),
-            ("all_executions", {"forgotten": FORGOTTEN}),
+            ("all_executions", {"erased": ExecutionFlags.ERASED}),
             ("all_answers", {}),
             ("answers_on_top", {}),
         )
@@ -257,7 +257,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> ForgetCounts:
     while True:
         recent = RecentUses(lineage)
         nodes = [binary(row[0]) for row in lineage.rows("bare_in", namespace=namespace)]
-        executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, forgotten=FORGOTTEN)]
+        executions = [row[0] for row in lineage.rows("forgotten_in", namespace=namespace, erased=ExecutionFlags.ERASED)]
         removed = remove_nodes(writer, recent, nodes)
         removed += sum(writer.write(Prune(0, executions=batch)).executions for batch in batches(executions))
         if not removed:

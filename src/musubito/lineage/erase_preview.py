@@ -9,7 +9,7 @@ from typing import NamedTuple
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.changes import Forget
-from musubito.store.rows import FORGOTTEN
+from musubito.store.rows import ExecutionFlags
 
 
 class ForgetPreview(NamedTuple):
@@ -40,7 +40,7 @@ def preview_forget(
         if change.operation is not None:
             rows = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
             erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
-    params = {"executions": json.dumps(sorted(executions)), "forgotten": FORGOTTEN}
+    params = {"executions": json.dumps(sorted(executions)), "erased": ExecutionFlags.ERASED}
     ((own, artifacts),), rows = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
     erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
     return ForgetPreview(len(executions), len(erased), own + artifacts + sum(erased.values()))

@@ -11,7 +11,7 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.why import why
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
-from musubito.store.rows import FORGOTTEN
+from musubito.store.rows import ExecutionFlags
 
 RUNS: Final = 3
 """Runs that called an operation without a replay, before the operation is reported."""
@@ -52,7 +52,8 @@ def unreplayed(lineage: Lineage) -> list[Unreplayed]:
 def _refused(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions for which a reason is stored why they are never replayed."""
     rows, usage = lineage.ask(
-        ("never_replayed", {"forgotten": FORGOTTEN}), ("usage_of_never_replayed", {"forgotten": FORGOTTEN})
+        ("never_replayed", {"erased": ExecutionFlags.ERASED}),
+        ("usage_of_never_replayed", {"erased": ExecutionFlags.ERASED}),
     )
     tokens: defaultdict[tuple[str, str, str], dict[str, Tokens]] = defaultdict(dict)
     for namespace, operation, says, model, tokens_in, tokens_out in usage:

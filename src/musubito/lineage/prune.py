@@ -25,7 +25,7 @@ from musubito.lineage import blobs
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.store.changes import Change, CleanUp, InvalidateMarked, MarkForPruning, Prune, Pruned, Release
-from musubito.store.rows import FORGOTTEN, LeaseOwner
+from musubito.store.rows import ExecutionFlags, LeaseOwner
 
 BATCH: Final = 100
 """Things that are removed in one transaction."""
@@ -208,7 +208,7 @@ def remove_nodes(writer: Writer, recent: RecentUses, nodes: Sequence[bytes]) -> 
 def remove_unused_contents(lineage: Lineage, writer: Writer) -> None:
     """Remove the contents that only removed executions and nodes had."""
     recent = RecentUses(lineage)
-    for artifacts in batches(lineage.rows("unused_artifacts", forgotten=FORGOTTEN)):
+    for artifacts in batches(lineage.rows("unused_artifacts", erased=ExecutionFlags.ERASED)):
         recent.refresh()
         writer.write(
             Prune(recent.since, artifacts=[name for name in artifacts if binary(name[1]) not in recent.artifacts])

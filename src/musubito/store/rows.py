@@ -25,13 +25,14 @@ class Outcome(IntEnum):
 
 
 class ExecutionFlags(IntFlag):
-    """The parts of an execution that a replay has to check, as flags; 0 for nearly all executions."""
+    """The parts of an execution that a replay has to check, and whether it was erased; 0 for nearly all executions."""
 
     NOTHING = 0
     SAMPLES = 1
     READS = 2
     CALLS = 4
     EFFECT = 8
+    ERASED = 16
 
 
 class EdgeKind(IntEnum):

@@ -63,7 +63,8 @@ class Execution:
 
     @property
     def holds(self) -> int:
-        return self.change.holds if isinstance(self.change, Commit) else ExecutionFlags.NOTHING
+        flags = self.change.holds if isinstance(self.change, Commit) else ExecutionFlags.NOTHING
+        return flags | ExecutionFlags.ERASED if self.forgotten else flags
 
     @property
     def is_sampled(self) -> bool:

@@ -23,8 +23,9 @@ from musubito.store.changes import (
     Pruned,
 )
 from musubito.store.relational.sql_session import IdCache, SqlSession
-from musubito.store.rows import FORGOTTEN
+from musubito.store.rows import FORGOTTEN, ExecutionFlags
 
+ERASED: Final = ExecutionFlags.ERASED
 AT_ONCE: Final = 10_000
 """Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
 
@@ -56,20 +57,20 @@ def forget(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[Forgott
         if piece:
             yield None
         size += db.rows("size_of_executions", batch)[0][0]
-        db.rows("forget_executions", {"forgotten": FORGOTTEN, **batch})
+        db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **batch})
         db.rows("forget_reads", batch)
         for query in ("callers", "replaced"):
             set_invalid(db, db.rows(query, batch))
     if piece:
         yield None
     db.rows("mark_stale_below_invalid", {})
-    db.rows("forget_code", {"forgotten": FORGOTTEN})
+    db.rows("forget_code", {"erased": ERASED})
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
     if piece:
         yield None
-    artifacts = db.rows("forget_artifacts", {"forgotten": FORGOTTEN})
-    erased += db.rows("forget_inputs", {"forgotten": FORGOTTEN})
+    artifacts = db.rows("forget_artifacts", {"erased": ERASED})
+    erased += db.rows("forget_inputs", {"erased": ERASED})
     gone = [(name, digest) for _, name, digest in artifacts]
     yield Forgotten(len(set(named)), len(erased), size + _sum(artifacts) + _sum(erased), gone)
 
@@ -95,7 +96,9 @@ def without_contents(change: Record) -> Record:
     place = change.place._replace(code=change.place.code._replace(parts=()))
     if isinstance(change, Commit):
         answers = [read for read in change.reads if read.kind == "answer"]
-        return change._replace(place=place, payload=None, reads=answers, not_replayable=FORGOTTEN)
+        return change._replace(
+            place=place, payload=None, reads=answers, not_replayable=FORGOTTEN, holds=change.holds | ERASED
+        )
     return replace(change, place=place, error=FORGOTTEN)
 
 

@@ -206,7 +206,7 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
         "valid_until": None,
         "not_replayable": FORGOTTEN if by_hand == FORGOTTEN else ReplayReason.FAILED.sentence,
         "invalid": int(by_hand == FORGOTTEN),
-        "holds": ExecutionFlags.NOTHING,
+        "holds": ExecutionFlags.ERASED if by_hand == FORGOTTEN else ExecutionFlags.NOTHING,
         "codec": "msgpack",
     }
     _add_execution(db, change, row, retired=retired)
@@ -245,7 +245,7 @@ def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Seque
     if not inputs:
         return
     numbered = [line.execution for line in inputs]
-    params = {"first": min(numbered), "last": max(numbered), "forgotten": FORGOTTEN}
+    params = {"first": min(numbered), "last": max(numbered), "erased": ExecutionFlags.ERASED}
     there = {row[0] for row in db.rows("not_forgotten_among", params)}
     inputs = [line for line in inputs if line.execution in there]
     whole = [line for line in inputs if line.body]
@@ -430,7 +430,7 @@ def _is_forgotten(db: SqlSession, numbers: IdCache, by_hand: str | None, place: 
     if by_hand != FORGOTTEN:
         return False
     # Texts of this code may be left of an execution that is gone.
-    db.rows("forget_code", {"forgotten": FORGOTTEN})
+    db.rows("forget_code", {"erased": ExecutionFlags.ERASED})
     # The next commit with this code has to store its texts.
     numbers.codes.pop(place.code.fingerprint, None)
     return True

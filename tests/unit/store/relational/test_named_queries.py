@@ -17,8 +17,7 @@ from musubito.store.sqlite import storage
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
 SCANS = {
-    "invalidate_operation": {"n", "_nodes", "e", "_executions"},
-    "invalidate_node": {"e", "_executions"},
+    "invalidate_operation": {"n", "_nodes"},
     "mark_stale_below_invalid": {"g"},
     "effects_may_run_again": {"_effects"},
     "forget_artifacts": {"_artifacts", "e", "_executions"},
@@ -38,6 +37,8 @@ OWN = re.compile(
 )
 
 INDEXES = {
+    "invalidate_operation": {"_executions_by_node"},
+    "invalidate_node": {"_executions_by_node"},
     "dismiss": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "newest": {"_executions_by_reuse_key"},
     "others": {"_executions_by_reuse_key"},
@@ -127,7 +128,7 @@ def test_each_query_has_a_line_that_says_what_it_answers():
 
 
 def test_the_text_that_tells_forgotten_executions_is_the_one_that_databases_hold():
-    # Queries compare it (`:forgotten`): with another text, what was forgotten before would count as kept.
+    # The step to schema 4 compares it: with another text, what was forgotten before would count as kept.
     assert FORGOTTEN == "it was forgotten"
 
 

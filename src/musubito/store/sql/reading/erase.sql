@@ -36,7 +36,7 @@ SELECT id, node_id, operation, input_hash FROM _nodes WHERE id > :after ORDER BY
 
 -- name: all_executions
 -- Where each execution ran, and whether it was forgotten.
-SELECT id, node, CASE WHEN not_replayable = :forgotten THEN 1 ELSE 0 END FROM _executions;
+SELECT id, node, CASE WHEN holds & :erased <> 0 THEN 1 ELSE 0 END FROM _executions;
 
 -- name: all_answers
 -- Which execution answers at each node.
@@ -52,7 +52,7 @@ SELECT DISTINCT s.name, e.artifact FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL;
+WHERE e.holds & :erased <> 0 AND e.artifact IS NOT NULL;
 
 -- name: contents_of_executions
 -- How many bytes of contents lie in the rows of these executions, and in artifacts that none but these or forgotten ones
@@ -65,7 +65,7 @@ SELECT
     WHERE e.artifact IS NOT NULL AND e.id IN (SELECT value FROM json_each(:executions))
     EXCEPT
     SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-    WHERE coalesce(e.not_replayable, '') <> :forgotten AND e.payload IS NULL AND e.artifact IS NOT NULL
+    WHERE e.holds & :erased = 0 AND e.payload IS NULL AND e.artifact IS NOT NULL
       AND e.id NOT IN (SELECT value FROM json_each(:executions))));
 
 -- name: inputs_of_executions
@@ -82,9 +82,9 @@ SELECT i.operation, i.input_hash, length(i.body) FROM _inputs i WHERE (i.operati
   WHERE r.execution NOT IN (SELECT value FROM json_each(:executions))
   EXCEPT
   SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE coalesce(not_replayable, '') <> :forgotten
+  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased = 0
       AND id NOT IN (SELECT value FROM json_each(:executions)))
-    OR n.execution IN (SELECT id FROM _executions WHERE coalesce(not_replayable, '') <> :forgotten
+    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased = 0
       AND id NOT IN (SELECT value FROM json_each(:executions)))
 );
 
@@ -101,7 +101,7 @@ SELECT e.id FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id
 JOIN _nodes n ON n.operation = o.id
 JOIN _executions e ON e.node = n.id
-WHERE s.name = :namespace AND e.not_replayable = :forgotten AND NOT EXISTS (
+WHERE s.name = :namespace AND e.holds & :erased <> 0 AND NOT EXISTS (
   SELECT 1 FROM _edges g JOIN _nodes c ON c.id = g.child LEFT JOIN _operations p ON p.id = c.operation
   WHERE g.parent = n.id AND (p.namespace IS NULL OR p.namespace <> s.id)
 )

@@ -66,7 +66,7 @@ SELECT min(started_at) FROM _leases WHERE expires_at >= :now;
 SELECT a.namespace, a.digest FROM _artifacts a
 EXCEPT
 SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-WHERE e.payload IS NULL AND e.not_replayable IS NOT :forgotten;
+WHERE e.payload IS NULL AND e.holds & :erased = 0;
 
 -- name: artifacts_elsewhere
 -- Artifacts that lie in blobs, and how.

@@ -51,7 +51,7 @@ FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :erased = 0
 GROUP BY s.name, o.name, e.not_replayable ORDER BY max(e.id) DESC;
 
 -- name: usage_of_never_replayed
@@ -62,7 +62,7 @@ JOIN _usage u ON u.execution = e.id
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE e.outcome = 1 AND e.not_replayable <> :forgotten
+WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :erased = 0
 GROUP BY s.name, o.name, e.not_replayable, u.model;
 
 -- name: without_replays

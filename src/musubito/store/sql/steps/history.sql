@@ -20,7 +20,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: not_forgotten_among
 -- Those executions in a range that are there and were not forgotten.
-SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND (not_replayable IS NULL OR not_replayable <> :forgotten);
+SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND holds & :erased = 0;
 
 -- name: part
 -- Whether a piece of stored inputs is there.

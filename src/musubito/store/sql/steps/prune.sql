@@ -3,7 +3,7 @@
 -- name: forget_executions
 -- These executions without their contents.
 UPDATE _executions SET payload = NULL, error = CASE WHEN error IS NULL THEN NULL ELSE :forgotten END,
-  not_replayable = :forgotten, invalid = 1
+  not_replayable = :forgotten, holds = holds | :erased, invalid = 1
 WHERE id IN (SELECT value FROM json_each(:executions));
 
 -- name: size_of_executions
@@ -19,10 +19,10 @@ DELETE FROM _reads WHERE execution IN (SELECT value FROM json_each(:executions))
 -- Remove the artifacts that none but forgotten executions gave.
 DELETE FROM _artifacts WHERE (namespace, digest) IN (
   SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-  WHERE e.not_replayable = :forgotten AND e.artifact IS NOT NULL
+  WHERE e.holds & :erased <> 0 AND e.artifact IS NOT NULL
   EXCEPT
   SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-  WHERE e.not_replayable IS NOT :forgotten AND e.payload IS NULL
+  WHERE e.holds & :erased = 0 AND e.payload IS NULL
 )
 RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
 
@@ -30,12 +30,12 @@ RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namesp
 -- Remove the inputs of nodes that none but forgotten executions ran at or answer, and what is left of files.
 DELETE FROM _inputs WHERE (operation, input_hash) IN (
   SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable = :forgotten)
-    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable = :forgotten)
+  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased <> 0)
+    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased <> 0)
   EXCEPT
   SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE not_replayable IS NOT :forgotten)
-    OR n.execution IN (SELECT id FROM _executions WHERE not_replayable IS NOT :forgotten)
+  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased = 0)
+    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased = 0)
 ) OR (operation, input_hash) IN (
   -- Texts of files that no execution has read.
   SELECT operation, input_hash FROM _inputs
@@ -51,15 +51,15 @@ DELETE FROM _inputs WHERE operation = :operation RETURNING length(body);
 -- name: forget_code
 -- Remove the texts of code that none but forgotten executions had, be it that they ran at a node or answer there.
 DELETE FROM _code_parts WHERE code IN (
-  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.not_replayable = :forgotten
+  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.holds & :erased <> 0
   UNION
-  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.not_replayable = :forgotten
+  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.holds & :erased <> 0
   EXCEPT
   SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node
-  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+  WHERE e.holds & :erased = 0
   EXCEPT
   SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution
-  WHERE e.not_replayable IS NULL OR e.not_replayable <> :forgotten
+  WHERE e.holds & :erased = 0
 );
 
 -- name: forget_tags
