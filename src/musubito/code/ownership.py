@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from musubito.code.graph_record import below
 from musubito.code.round_cache import kept_for_a_round
@@ -211,7 +211,6 @@ def _editable_roots() -> tuple[str, ...]:
             ):
                 url = urlsplit(content["url"])
                 if url.scheme == "file":
-                    from urllib.request import url2pathname  # noqa: PLC0415 - it imports HTTP, TLS and e-mail
-
-                    roots.add(_root(url2pathname(url.path)))
+                    # Not by `urllib.request`, which imports HTTP, TLS and e-mail.
+                    roots.add(_root(unquote(url.path).lstrip("/" if os.name == "nt" else "")))
     return tuple(roots)

@@ -148,13 +148,16 @@ def _neighbours(db: SqlSession, query: SimilarNodes) -> list[SimilarNode]:
             "looked_at": LOOKED_AT,
         },
     )
+    parents: defaultdict[int, set[bytes]] = defaultdict(set)
+    for child, parent in db.rows("parents", {"children": json.dumps([row[0] for row in rows])}) if rows else ():
+        parents[child].add(parent)
     return [
         SimilarNode(
             node,
             code,
             input_hash,
             {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
-            frozenset(parent for (parent,) in db.rows("parents", {"child": number})),
+            frozenset(parents[number]),
             sample,
             started_at,
         )

@@ -105,8 +105,9 @@ WHERE s.name = :namespace
 ORDER BY n.id DESC LIMIT :limit;
 
 -- name: parents
--- The data parents of a node.
-SELECT p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = :child AND g.kind = 0;
+-- The data parents of these nodes.
+SELECT g.child, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
+WHERE g.child IN (SELECT value FROM json_each(:children)) AND g.kind = 0;
 
 -- name: usage
 -- What an execution has used, by model.
