@@ -20,7 +20,7 @@ from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
-from musubito.engine.recorded_inputs import CallInputs, stored_input
+from musubito.engine.recorded_inputs import CallInputs, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 from musubito.model import ReplayDecision, ReplayReason, StepType
@@ -205,7 +205,9 @@ def _nearest(question: CallProtocol) -> Nearest | None:
     rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, this.node, COMPARED))
     storage: Any = engine.storage
     return Earlier(row for row in rows if row.node != this.node).nearest(
-        this, _given(question), lambda call: stored_input(storage, engine.contents, operation, call.input_hash)
+        this,
+        _given(question),
+        lambda calls: stored_inputs(storage, engine.contents, operation, [call.input_hash for call in calls]),
     )
 
 

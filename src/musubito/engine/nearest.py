@@ -91,12 +91,14 @@ class Earlier:
         near = self._candidates(this)
         return difference(this, near[0]) if near else ReplayReason.NODE_NOT_FOUND
 
-    def nearest(self, this: SimilarNode, given: Any, input_of: Callable[[SimilarNode], Any]) -> Nearest | None:
+    def nearest(
+        self, this: SimilarNode, given: Any, inputs_of: Callable[[Sequence[SimilarNode]], Sequence[Any]]
+    ) -> Nearest | None:
         """Return the newest of the nearest calls, or None if there is no earlier one.
 
         The nearest calls share the most of code, input and parents, then of arguments. Of these, the input differs at
-        the fewest places. `given` is the call's input as a reader sees it, None if it is not stored. `input_of` returns
-        the input of an earlier call.
+        the fewest places. `given` is the call's input as a reader sees it, None if it is not stored. `inputs_of`
+        returns the inputs of earlier calls.
         """
         near = self._candidates(this)
         if not near:
@@ -106,7 +108,7 @@ class Earlier:
         if near[0].input_hash != this.input_hash and given is not None:
             same = [_count_same(this, call) for call in near]
             near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
-            inputs = [(call, value) for call in near if (value := input_of(call)) is not None]
+            inputs = [pair for pair in zip(near, inputs_of(near), strict=True) if pair[1] is not None]
         if not inputs:
             return Nearest(near[0], reason, (), varies=False)
         call, value = min(inputs, key=lambda pair: how_many(pair[1], given))

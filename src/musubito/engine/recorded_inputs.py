@@ -235,18 +235,19 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
         yield Ledger(ledger.namespace, (), (), lines)
 
 
-def stored_input(store: Readable, contents: Contents, operation: str, input_hash: bytes) -> Any:
-    """Return the arguments of an operation's calls as plain data; None if they are not stored.
+def stored_inputs(store: Readable, contents: Contents, operation: str, input_hashes: Sequence[bytes]) -> list[Any]:
+    """Return the arguments of an operation's calls as plain data; None for each that is not stored.
 
     Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for.
     """
-    params = {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
-    (rows,) = store.read([("input", params)])
-    if not rows:
-        return None
-    number, body = rows[0]
+    of = {"namespace": contents.namespace, "operation": operation}
+    answers = store.read([("input", {**of, "input_hash": input_hash}) for input_hash in input_hashes])
+    return [_opened_input(store, contents, *rows[0]) if rows else None for rows in answers]
+
+
+def _opened_input(store: Readable, contents: Contents, namespace: int, body: bytes) -> Any:
     try:
-        return opened_in(store, number, body, contents)
+        return opened_in(store, namespace, body, contents)
     except ArtifactUnreadable as error:
         return {TYPE: MISSING, "value": str(error)}
 

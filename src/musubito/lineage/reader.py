@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.process_identity import is_dead
-from musubito.engine.recorded_inputs import stored_input
+from musubito.engine.recorded_inputs import stored_inputs
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reports import (
@@ -321,10 +321,13 @@ class Lineage:
         Plain data are dicts, lists, texts and numbers. A value of another type is a dict with its type's name under
         "$type".
         """
+        return self.inputs(node.namespace, node.operation, [bytes.fromhex(node.input_hash)])[0]
+
+    def inputs(self, namespace: str, operation: str, input_hashes: Sequence[bytes]) -> list[Any]:
+        """Return the arguments of calls of one operation, each as `input` does."""
         self.engine.flush()
-        contents = self.contents(node.namespace)
-        value = stored_input(self._store, contents, node.operation, bytes.fromhex(node.input_hash))
-        return without_secrets(value)  # earlier versions may have stored secrets
+        values = stored_inputs(self._store, self.contents(namespace), operation, input_hashes)
+        return [without_secrets(value) for value in values]  # earlier versions may have stored secrets
 
     @reports_damage
     def output(self, node: NodeReport) -> Any:

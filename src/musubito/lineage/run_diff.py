@@ -170,9 +170,9 @@ def _difference(
 def _identity(lineage: Lineage, call: CallReport) -> SimilarNode:
     number = lineage.number(call.node_id)
     ((code, input_hash, digests, sample),), parents = lineage.ask(
-        ("identity_of_node", {"id": number}), ("parents", {"child": number})
+        ("identity_of_node", {"id": number}), ("parents", {"children": json.dumps([number])})
     )
-    consumed = frozenset(binary(parent) for (parent,) in parents)
+    consumed = frozenset(binary(parent) for _, parent in parents)
     return SimilarNode(
         bytes.fromhex(call.node_id), code, input_hash, json.loads(digests or "{}"), consumed, sample, None
     )

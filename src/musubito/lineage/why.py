@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -108,15 +108,15 @@ def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None
         reason = never.reason
     arguments = lineage.input(this)
 
-    def input_of(other: SimilarNode) -> Any:
-        return lineage.input(lineage.nodes([numbers[other.node]])[0])
+    def inputs_of(others: Sequence[SimilarNode]) -> list[Any]:
+        return lineage.inputs(this.namespace, this.operation, [other.input_hash for other in others])
 
     if reason is ReplayReason.NODE_NOT_FOUND:
         reason = reasons(calls, {call.node}, began)[call.node]
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
-    near = Earlier([] if is_unlike else before or earlier).nearest(call, arguments, input_of)
+    near = Earlier([] if is_unlike else before or earlier).nearest(call, arguments, inputs_of)
     if near is None:
         return Why(this, reason, None, (), (), (), (), stored, files, never, reads)
     other = near.call
@@ -135,7 +135,7 @@ def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None
         never,
         reads,
         near.varies,
-        arguments is not None and input_of(other) is not None,
+        arguments is not None and inputs_of([other])[0] is not None,
     )
 
 

@@ -69,7 +69,7 @@ def test_the_nearest_shares_the_most() -> None:
 def test_a_place_that_differs_each_time(given: Any, inputs: list[Any], *, varies: bool) -> None:
     earlier = [call(given=str(number)) for number in range(len(inputs))]
     stored = dict(zip((each.node for each in earlier), inputs, strict=True))
-    near = Earlier(earlier).nearest(THIS, given, lambda other: stored[other.node])
+    near = Earlier(earlier).nearest(THIS, given, lambda others: [stored[other.node] for other in others])
     assert near is not None and near.varies is varies
 
 
