@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from musubito.lineage import Lineage
 from tests.cli.conftest import Musubito, World
 
 
@@ -93,3 +94,54 @@ def test_no_number_is_cut(musubito: Musubito, tmp_path, columns: int) -> None:
     assert "74,074.1M" in line
     assert ("600/1200" in line) if columns == 80 else (line.count("74,074.1M") == 2)
     assert line.count("…") == (1 if columns == 80 else 0)
+
+
+@musubito_step
+def halve(n: int) -> float:
+    return 1 / n
+
+
+def test_filters_and_pages(musubito: Musubito, tmp_path: Path) -> None:
+    now = 1e9
+    with (
+        MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=lambda: now) as engine,
+        use_musubito_engine(engine),
+    ):
+        for number in range(6):
+            with contextlib.suppress(ZeroDivisionError), run(f"r{number}", tags={"team": "ab"[number % 2]}):
+                halve(number % 3)
+            now += 10
+        with run("caught"), contextlib.suppress(ZeroDivisionError):
+            halve(0)
+        engine.execute("alone", {}, lambda: 0)
+
+    def names(*arguments: str) -> list[str]:
+        shown = musubito("--db", "m.db", "runs", "--json", *arguments)
+        assert shown.exit_code == 0, shown.stderr
+        return [each["name"] for each in json.loads(shown.stdout)["runs"]]
+
+    every = names()
+    assert set(every) == {"alone", "caught", *(f"r{number}" for number in range(6))}
+    assert names("--status", "failed") == ["r3", "r0"]
+    assert names("--failed") == ["caught", "r3", "r0"]
+    assert names("--tag", "team=b") == ["r5", "r3", "r1"]
+    assert names("--tag", "team=b", "--status", "finished") == ["r5", "r1"]
+    assert names("--operation", "alone") == ["alone"]
+    assert sorted(names("--operation", f"{__name__}.halve")) == sorted(set(every) - {"alone"})
+    assert names("--name", "r2", "--operation", "alone") == []
+    # Page by page, each after the last run of the one before.
+    pages, before = [], ()
+    while page := names("--limit", "3", *before):
+        pages += page
+        before = ("--before", page[-1])
+    assert pages == every
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db"), now_provider=lambda: now) as engine:
+        assert [each.name for each in Lineage(engine).runs(since=now - 25)] == every[:4]
+
+
+def test_filters_say_what_is_wrong(musubito: Musubito, world: World) -> None:
+    assert "is no tag; say KEY=VALUE" in musubito("--db", str(world.path), "runs", "--tag", "team").stderr
+    assert "is no age; say 30d" in musubito("--db", str(world.path), "runs", "--since", "yesterday").stderr
+    assert musubito("--db", str(world.path), "runs", "--status", "failed").stdout == (
+        "No run is like that; 'musubito runs' lists all.\n"
+    )

@@ -6,8 +6,9 @@ No function of this module runs a step or changes a recorded result.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -112,15 +113,42 @@ class Lineage:
 
     # -- runs ----------------------------------------------------------------------------------------------------------
     @reports_damage
-    def runs(self, limit: int = 20, *, name: str | None = None, before: float = EVER) -> list[RunSummary]:
+    def runs(
+        self,
+        limit: int = 20,
+        *,
+        name: str | None = None,
+        operation: str | None = None,
+        since: float = 0.0,
+        before: float = EVER,
+        matching: Callable[[RunSummary], bool] = lambda _: True,
+    ) -> list[RunSummary]:
         """Return the newest runs, newest first.
 
-        A call outside of any run is a run of its own, named by its operation. With `name`, only runs of that name are
-        returned. With `before`, in seconds since the epoch, only earlier runs are returned.
+        A call outside of any run is a run of its own, named by its operation. Only runs are returned to which all of
+        this applies:
+
+        - `name`: the run has this name.
+        - `operation`: a call of this operation was made in the run, outside of runs inside it.
+        - `since`, `before`: the run began in this time, in seconds since the epoch.
+        - `matching`: the function returns true for the run.
         """
-        rows = self.rows("runs", limit=limit, before=before, named=name)
-        lone = self.rows("lone_calls", limit=limit, before=before, named=name)
-        return [self._summary(run) for _, run in sorted(rows + lone, reverse=True)[:limit]]
+        result: list[RunSummary] = []
+        seen: set[bytes] = set()
+        while True:
+            of = {"limit": limit, "before": before, "named": name, "operation": operation}
+            page = sorted(self.rows("runs", **of) + self.rows("lone_calls", **of), reverse=True)[:limit]
+            for at, run in page:
+                if at < since:
+                    return result
+                if run not in seen and matching(summary := self._summary(run)):
+                    result.append(summary)
+                    if len(result) == limit:
+                        return result
+                seen.add(run)
+            if len(page) < limit or math.nextafter(page[-1][0], EVER) == before:
+                return result
+            before = math.nextafter(page[-1][0], EVER)  # others may have begun at the same time
 
     @reports_damage
     def run(self, run: str) -> RunReport:
@@ -137,7 +165,9 @@ class Lineage:
             if not newest:
                 raise LineageError("nothing has run yet, or it ran in another database")
             return bytes.fromhex(newest[0].run_id)
-        named = self.rows("runs_named", name=text, limit=1) or self.rows("lone_calls", named=text, before=EVER, limit=1)
+        named = self.rows("runs_named", name=text, limit=1) or self.rows(
+            "lone_calls", named=text, operation=None, before=EVER, limit=1
+        )
         if named:
             return binary(named[0][-1])
         return self._by_number(text) or self._unique("run", text, "runs_like")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -13,6 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, confirm, json_option
 from musubito.cli.formatting import counted, size, times, when
+from musubito.cli.quantities import to_bytes, to_seconds
 from musubito.lineage.blobs import blobs
 from musubito.lineage.prune import (
     PruneCounts,
@@ -29,36 +29,11 @@ from musubito.payloads.blobs import BlobFile
 from musubito.store.protocol import Compactable
 from musubito.store.sqlite.storage import SQLiteStorage
 
-SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
-"""Seconds in each unit of an age."""
-BYTES: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-"""Bytes in each unit of a size."""
-
-
-def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """Return the bytes of a size, which is a number with a unit."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s?([kmgt]?)b?", value.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no size; say 500MB or 2GB")
-    return int(float(match[1]) * BYTES[match[2]])
-
-
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Return the seconds of an age, which is a number with a unit."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no age; say 30d, 12h or 2w")
-    return float(match[1]) * SECONDS[match[2]]
-
 
 @click.command("prune", epilog="Example: musubito prune --older-than 30d --keep-size 2GB")
-@click.option("--older-than", callback=_seconds, metavar="AGE", help="Such as 30d, 12h or 2w.")
+@click.option("--older-than", callback=to_seconds, metavar="AGE", help="Such as 30d, 12h or 2w.")
 @click.option(
-    "--keep-size", callback=_bytes, metavar="SIZE", help="Then the oldest, until no more is left: 500MB, 2GB."
+    "--keep-size", callback=to_bytes, metavar="SIZE", help="Then the oldest, until no more is left: 500MB, 2GB."
 )
 @click.option(
     "--vacuum",

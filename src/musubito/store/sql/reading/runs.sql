@@ -3,7 +3,11 @@
 -- name: runs
 -- The newest runs that are no part of another one, or of one that is gone, newest first.
 SELECT r.started_at, r.run_id FROM _runs r
-WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (r.parent IS NULL OR (
+WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (
+  CAST(:operation AS TEXT) IS NULL OR EXISTS (
+    SELECT 1 FROM _calls c JOIN _operations o ON o.id = c.operation WHERE c.run_id = r.run_id AND o.name = :operation
+  )
+) AND (r.parent IS NULL OR (
   NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
   AND NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent)
 ))
@@ -13,7 +17,11 @@ ORDER BY r.started_at DESC LIMIT :limit;
 -- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
 SELECT c.at, c.run_id FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named)
+WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named) AND (
+  CAST(:operation AS TEXT) IS NULL OR EXISTS (
+    SELECT 1 FROM _calls i JOIN _operations p ON p.id = i.operation WHERE i.run_id = c.run_id AND p.name = :operation
+  )
+)
   AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
