@@ -74,3 +74,19 @@ def test_it_is_used_again_when_it_is_back(tmp_path: Path) -> None:
         (tmp_path / "away").rename(path.parent)
         assert [square(3).value, pay(2).value] == [9, 2]
     assert RAN == {3: 1, ("pay", 2): 1}
+
+
+@pytest.mark.parametrize(("value", "raises"), [("1", True), ("off", False), ("", False)])
+def test_the_environment_makes_engines_strict(
+    value: str, raises: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSUBITO_STRICT", value)
+    path = tmp_path / "m.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        path.unlink()
+        engine.storage._presence.due = 0.0
+        if raises:
+            with pytest.raises(StoreError, match="was removed or replaced"):
+                square(3)
+        else:
+            assert square(3).value == 9

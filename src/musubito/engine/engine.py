@@ -23,7 +23,6 @@ from musubito.engine.effects import EffectCall
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
-from musubito.engine.files.events import tracks_files
 from musubito.engine.frame import BodyHost, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
@@ -37,6 +36,7 @@ from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.shutdown import at_end
 from musubito.engine.single_flight import SingleFlight
+from musubito.engine.switches import is_on
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.watched_loop import loop_is_watched
 from musubito.engine.write_batcher import Writer
@@ -74,8 +74,8 @@ class MusubitoEngine:
     - `namespace`: the name of the namespace, of at most 500 characters.
     - `now_provider`: a function that returns the time for ages and times to live, as seconds since the epoch or as an
       aware datetime. By default it is this machine's clock, or the server's on PostgreSQL. Leases use the real clock.
-    - `strict`: raise a fault of the store. Otherwise the step runs unrecorded. The fault is then counted in `faults`,
-      and logged once to the logger `musubito`.
+    - `strict`: raise a fault of the store, as MUSUBITO_STRICT=1 tells every engine. Otherwise the step runs unrecorded.
+      The fault is then counted in `faults`, and logged once to the logger `musubito`.
     - `redact`: a function that changes what is stored of inputs, as described below.
     - `blobs`: the store of large outputs. By default it is a folder beside a SQLite database.
     - `key`: 32 bytes. All stored data is then encrypted, and every digest is keyed. Once the key is thrown away,
@@ -120,12 +120,12 @@ class MusubitoEngine:
             raise ValueError(f"namespace has {len(namespace)} characters, and {LONGEST_NAMESPACE} at most are kept")
         self.storage = storage
         self.namespace = namespace
-        self.strict = strict
+        self.strict = strict or is_on("MUSUBITO_STRICT", default=False)
         self.redact = redact
         if not isinstance(track_files, bool):
             raise TypeError(f"track_files must be True or False, not {track_files!r}")
         self._track_files = track_files
-        self.track_files = track_files and tracks_files()
+        self.track_files = track_files and is_on("MUSUBITO_TRACK_FILES", default=True)
         self.reads_of: dict[tuple[int, float], Reads] = {}
         """The reads of an execution, by its number and the time when it began (see `_keep_reads`)."""
         self.texts_kept: set[tuple[str, bytes]] = set()

@@ -204,18 +204,6 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
 """By event, the function that handles its arguments in the thread that raises it."""
 
 
-def tracks_files() -> bool:
-    """Return whether the files that steps read are tracked. MUSUBITO_TRACK_FILES can switch that off."""
-    value = os.environ.get("MUSUBITO_TRACK_FILES", "")
-    if value.lower() in ("", "1", "true", "yes", "on"):
-        return True
-    if value.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError(
-        f"the environment variable MUSUBITO_TRACK_FILES is {value!r}: say 1, true, yes or on, or 0, false, no or off"
-    )
-
-
 @cache
 def listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
