@@ -69,6 +69,9 @@ def without_secrets(value: Any) -> Any:
     if type(value) is dict:
         if value.get(TYPE) in SECRET_TYPES:
             return {TYPE: value[TYPE], "value": HIDDEN}
+        name = value.get("name", value.get("key"))
+        if "value" in value and type(name) is str and is_secret(name):  # such as a variable of an environment
+            value = {**value, "value": _hidden(value["value"])}
         return {
             key: _shown_field(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)
         }

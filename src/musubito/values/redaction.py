@@ -28,6 +28,7 @@ SECRETS: Final = re.compile(
     r"passw(?:or)?d|passphrase|credential|authorization"
     r"|\b(?:pwd|pass|passcode|auth|bearer|cookies?|secrets?|token|jwt|sig|session ?id|apikeys?|auth tokens?)\b"
     r"|\b(?:api|access|secret|private|signing|encryption|master|openai|anthropic) ?keys?\b"
+    r"|\b(?:amz|goog) (?:signature|credential)\b"
 )
 """Matches a secret's name whose words are separated by blanks.
 
@@ -35,7 +36,12 @@ The name of a count of tokens, or of a key to sort by, does not match.
 """
 _LOOKS: Final = re.compile(
     r"\b(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
-    r"|\b(?:AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}"
+    r"|\b(?:AKIA|ASIA|AIza|GOCSPX-|npm_)[A-Za-z0-9_-]{16,}"
+    r"|(?<=\bAccountKey=)[\w+/=]{12,}"
+    r"|(?<=\bclient-key-data: )[\w+/=]{12,}"
+    r"|(?<=hooks\.slack\.com/services/)[\w/-]{16,}"
+    r"|(?<=/api/webhooks/)\d{6,}/[\w-]{16,}"
+    r"|(?<=/bot)\d{6,}:[\w-]{16,}"
     r"|\bSG\.[\w-]{16,}\.[\w-]{16,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
     r"|\bBearer [\w.~+/=-]{12,}"
@@ -50,13 +56,15 @@ _SCHEME: Final = re.compile(
     re.IGNORECASE,
 )
 """Matches the credentials after a scheme of authorization."""
+_USER: Final = re.compile(r"""(?<![\w-])((?:-u|--user)[ =]["']?[^\s:'"]{1,64}:)([^\s"']{3,}|[^"'\n]{3,}(?=["']))""")
+"""Matches the password after a user's name, in an option of a command."""
 _OPTION: Final = re.compile(
     r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
 )
 """Matches an option of a command and its value."""
 _SAID: Final = re.compile(
     r"""(?:pass|pwd|secret|token|key|auth|cookie|credential|jwt|sig|session|bearer)"""
-    r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: ))\s{0,3}\\{0,3}"""
+    r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: |\w{0,8} is ))\s{0,3}\\{0,3}"""
 )
 """Matches, in lower case, the end of a name that may be a secret's, up to where the value begins."""
 _VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
@@ -102,6 +110,7 @@ def scrubbed(text: str) -> str:
 def _scrubbed(text: str) -> str:
     text = _without_keys(text)
     if "-" in text:
+        text = _USER.sub(rf"\1{HIDDEN}", text)
         text = _OPTION.sub(_of_option, text)
     # This text is as long as the original, which `lower` does not ensure.
     low = text.translate(_LOWER)

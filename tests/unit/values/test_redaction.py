@@ -31,6 +31,21 @@ TEXTS = [
     *(f"{start}HUSHhushHUSHhush0123" for start in ("gsk_", "xai-", "pplx-", "nvapi-", "tvly-", "sk-", "ghp_", "ASIA")),
     "SG.HUSHhushHUSHhush.0123456789abcdef",
     "postgresql://user:HU@SH@HUSH@host/database",
+    "post to https://hooks.slack.com/services/T0HUSH12/B0HUSH34/HUSHhushHUSHhush01234567 now",
+    "https://discord.com/api/webhooks/1234567890/HUSHhushHUSHhush-0123456789",
+    "https://api.telegram.org/bot1234567890:HUSHhushHUSHhushHUSHhush0123456789/sendMessage",
+    "https://store.example/blob?sv=2024&sig=HUSH%2Bhush%3D&se=2030",
+    "https://bucket.example/key?X-Amz-Credential=HUSH&X-Amz-Signature=HUSH0123456789",
+    "https://bucket.example/key?GoogleAccessId=a&X-Goog-Signature=HUSH0123456789",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=HUSHhush0123==;EndpointSuffix=x",
+    "client_secret GOCSPX-HUSHhushHUSHhush0123",
+    "//registry.example/:_authToken=npm_HUSHhushHUSHhushHUSHhush0123456789",
+    "publish with npm_HUSHhushHUSHhushHUSHhush0123456789",
+    "curl -u user:HUSH-pw https://host/path",
+    "curl --user 'user:HUSH pw' https://host/path",
+    "client-key-data: HUSHhush0123==",
+    "the password is HUSH123, and the user is ann",
+    "my api key is HUSH-0123",
 ]
 PROSE = [
     "the token count is 5, max_tokens=500, token_count=5",
@@ -39,6 +54,10 @@ PROSE = [
     "He signed: the key to it all, as in sort_key=name, was lost",
     "https://example.org:8080/a@b?q=1 and mailto:me@example.org",
     "session: 12:30, author: A. Uthor, tokens: [1, 2]",
+    "the password is required, and a token is what a sentence is made of",
+    "ls -u a:b and sort -u file",
+    "the signature: def f(x) -> int, with a key=name",
+    "the key is sorted, the secret is out",
 ]
 
 
@@ -57,6 +76,8 @@ def test_what_is_no_secret_stays(text: str):
 @pytest.mark.parametrize(
     "value",
     [
+        {"name": "api_token", "value": "HUSH"},
+        [{"key": "DB_PASSWORD", "value": ["HUSH"]}],
         {"DB_PASS": "HUSH", "pass": "HUSH", "passcode": "HUSH", "sig": "HUSH", "session_id": "HUSH", "jwt": "HUSH"},
         ["tool", "--password", "HUSH", "-v"],
         ["DB_PASSWORD", "HUSH", "x"],
