@@ -96,6 +96,7 @@ def older(path):
         connection.execute("ALTER TABLE _calls DROP COLUMN used")
         connection.execute("DROP TABLE _retired")
         connection.execute("DROP TRIGGER _waits_end")
+        connection.execute("DROP INDEX _executions_by_node")
         connection.execute("PRAGMA user_version = 2")
         connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])
         connection.commit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import duckdb
 import lxml.etree
@@ -15,7 +15,9 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import tokenizers
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito_langgraph import musubito_graph
@@ -140,3 +142,25 @@ def test_a_node_depends_on_the_file_that_its_state_names() -> None:
         csv(value)
         answers.append(graph.invoke({"path": "data.csv"})["rows"])
     assert (answers, len(RAN)) == ([1, 1, 2], 2)
+
+
+class Chat(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+def test_a_path_in_a_message_counts() -> None:
+    def load(state: Chat) -> dict[str, Any]:
+        RAN.append("load")
+        path = state["messages"][-1].content
+        return {"messages": [AIMessage(str(duckdb.sql(f"select sum(a) from read_csv('{path}')").fetchall()))]}
+
+    builder = StateGraph(Chat)
+    builder.add_node("load", load)
+    builder.add_edge(START, "load")
+    builder.add_edge("load", END)
+    graph = musubito_graph(builder.compile())
+    answers = []
+    for value in (1, 1, 2):
+        csv(value)
+        answers.append(graph.invoke({"messages": [HumanMessage("data.csv")]})["messages"][-1].content)
+    assert (answers, len(RAN)) == (["[(1,)]", "[(1,)]", "[(2,)]"], 2)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -362,3 +365,89 @@ def test_temporary_files_of_a_command_do_not_count() -> None:
             return subprocess.run(["cat", path], capture_output=True, text=True, check=True).stdout
 
     assert ([of_temporary("a").value for _ in range(3)], ran()) == (["a"] * 3, 1)
+
+
+# -- what must not be touched ------------------------------------------------------------------------------------------
+def of_folder(folder: str) -> int:
+    RAN.append(folder)
+    return len(folder) and pl.read_csv("numbers.csv")["a"].sum()
+
+
+@pytest.mark.parametrize("name", ["app.db", "data", "./data/../data", "data/*.db"])
+def test_an_open_database_keeps_its_locks(name: str) -> None:
+    Path("data").mkdir()
+    path = "app.db" if name == "app.db" else "data/app.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (n)")
+        connection.execute("BEGIN IMMEDIATE")
+        musubito_step(QUIET)(of_folder)(name)
+        ls = musubito_step(QUIET)(lambda named: subprocess.run(["ls", "-l", named], check=False).returncode)
+        ls(name)
+        writes = f"import sqlite3; sqlite3.connect({path!r}, timeout=0).execute('INSERT INTO t VALUES (1)')"
+        other = subprocess.run([sys.executable, "-c", writes], capture_output=True, text=True, check=False)
+        assert "database is locked" in other.stderr
+        connection.execute("COMMIT")
+
+
+@pytest.mark.parametrize("text", ["How many rows?", "what *is* this", "[0-9]+", "*", "?", "a[0]", "**/*.csv"])
+def test_a_text_that_is_no_path_depends_on_no_folder(text: str) -> None:
+    step = musubito_step(QUIET)(of_folder)
+    for number in range(3):
+        Path("made").mkdir(exist_ok=True)
+        Path("made", f"{number}.txt").touch()
+        Path(f"{number}.txt").touch()
+        step(text)
+    assert ran() == 1
+
+
+def test_the_store_in_a_named_folder_costs_no_run(tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage("data/m.db")) as engine, use_musubito_engine(engine):
+        step = musubito_step(QUIET)(of_folder)
+        for folder in ("data", "./data", f"../{Path.cwd().name}/data"):
+            step(folder)
+            step(folder)
+        assert ran() == 3
+
+
+def test_a_folder_that_a_command_writes_to_costs_no_run() -> None:
+    @musubito_step(QUIET)
+    def converted(number: int) -> int:
+        RAN.append("cp")
+        Path("out").mkdir(exist_ok=True)
+        return subprocess.run(["cp", "numbers.csv", "-t", "out"], check=True).returncode + number
+
+    for _ in range(2):
+        converted(1)
+        converted(2)
+    assert ran() == 2
+
+
+@pytest.mark.parametrize("name", ["/proc/self", "/dev", "/sys", "/dev/stdin", "pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(name: str) -> None:
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    os.mkfifo("folder/pipe")
+    step = musubito_step(QUIET)(of_folder)
+    step(name)
+    step(name)
+    assert ran() == 1
+
+
+def test_a_command_in_one_text_may_begin_with_a_path() -> None:
+    @musubito_step(QUIET)
+    def ask() -> int:
+        RAN.append("test")
+        return os.system("/usr/bin/env test $(tail -n 1 numbers.csv) -eq 1")
+
+    assert (ask().value, ask().value, ran()) == (0, 0, 1)
+    write(2)
+    assert (ask().value != 0, ran()) == (True, 1)
+
+
+def test_a_named_folder_alone_does_not_hide_that_another_file_is_not_known() -> None:
+    def computed(name: str, folder: str) -> int:
+        return len(folder) and pl.read_csv(name + ".csv")["a"].sum()
+
+    Path("logs").mkdir()
+    with pytest.warns(MusubitoWarning, match="opens a file whose path is not known"):
+        musubito_step(computed)("numbers", "logs")

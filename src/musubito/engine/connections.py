@@ -194,7 +194,7 @@ audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.item
 def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
     answers = fingerprint.unrepeatable[:MOST]
     files = frame.files
-    if files is not None and files.named and not files.names_too_many:
+    if files is not None and any(not folder for _, folder in files.named) and not files.names_too_many:
         answers = tuple(answer for answer in answers if answer.kind != UNSEEN_FILE)
     return [*answers, *frame.asked]
 

@@ -129,8 +129,6 @@ _SCALARS = frozenset((str, int, float, bool, type(None), bytes))
 class Encoded:
     """A value whose ext is known; it is written in place of the value."""
 
-    __slots__ = ("classes", "ext", "value")
-
     def __init__(self, value: object, ext: Ext, classes: frozenset[type]) -> None:
         self.value = value
         self.ext = ext

@@ -90,21 +90,24 @@ def content_of(message: Any) -> Content | None:
 
     The content of a message for which `holds_bytes` is false has one meaning.
     """
-    if message.__pydantic_private__ is not None:
-        return None
-    fields = object.__getattribute__(message, "__dict__")
     try:
+        if message.__pydantic_private__ is not None:
+            return None
+        fields = object.__getattribute__(message, "__dict__")
         packed = packb([fields, message.__pydantic_extra__], None, IN_ORDER)
-    except TypeError:
+        return type(message), frozenset(message.__pydantic_fields_set__), packed
+    except (TypeError, AttributeError):  # it holds something else, or was never initialised
         return None
-    return type(message), frozenset(message.__pydantic_fields_set__), packed
 
 
 def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
     cls, names, packed = key[1]
-    if len(packed) > LARGEST or holds_bytes(packed):
-        return None
-    fields, extra = unpackb(packed)
+    try:
+        if len(packed) > LARGEST or holds_bytes(packed):
+            return None
+        fields, extra = unpackb(packed)
+    except ValueError:
+        return None  # a part of it is msgpack already
     message: Any = object.__new__(cls)
     object.__setattr__(message, "__dict__", fields)
     object.__setattr__(message, "__pydantic_fields_set__", set(names))

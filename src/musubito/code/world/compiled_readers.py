@@ -50,7 +50,7 @@ class PathsNamed(NamedTuple):
     texts: frozenset[str]
     """Texts that may be paths. A relative one may be joined to a folder."""
     folders: frozenset[str]
-    """The folders of the user's modules, and the folders above these."""
+    """The folders of the user's modules."""
     writes: bool
     """Whether the code names a function that writes files."""
 
@@ -68,7 +68,7 @@ def paths_named(
             texts.update(paths_in(code.co_consts))
         file = function.__globals__.get("__file__")
         if type(file) is str and file:
-            folders.update(map(str, Path(file).absolute().parents[:2]))
+            folders.add(str(Path(file).absolute().parent))
     return PathsNamed(frozenset(texts), frozenset(folders), any(map(WRITERS.fullmatch, words)))
 
 

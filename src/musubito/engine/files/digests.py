@@ -54,6 +54,9 @@ COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
 """Entries of a folder that come and go by themselves."""
 
+DATABASES: Final[set[str]] = set()
+"""The files that SQLite was told to open in this process, such as lineage and checkpoints."""
+
 Signature: TypeAlias = tuple[int, ...]
 """The signature of a path. For a path that cannot be looked at, it is the number of the error alone."""
 
@@ -83,6 +86,19 @@ def signature(path: str) -> Signature | None:
     except (OSError, ValueError) as error:
         return (getattr(error, "errno", None) or errno.EINVAL,)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_mode
+
+
+def is_open_database(path: str, seen: Signature) -> bool:
+    """Tell whether a path is a database that may be open in this process, or a file beside one.
+
+    Such a file must not be opened and closed: all POSIX locks of this process on it would be lost.
+    """
+    if len(seen) == 1 or not DATABASES:
+        return False
+    base = next((path.removesuffix(suffix) for suffix in COMPANIONS if path.endswith(suffix)), path)
+    own = seen if base == path else signature(base)
+    inodes = {state[3:5] for state in map(signature, tuple(DATABASES)) if state is not None and len(state) > 1}
+    return own is not None and own[3:5] in inodes
 
 
 def is_settled(seen: Signature | None, at: int) -> bool:
@@ -123,6 +139,8 @@ def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
             return sha256("\0".join(_entries(path)).encode("utf-8", "surrogateescape")).digest()
         if not stat.S_ISREG(seen[5]):
             return sha256(b"no file: %d" % stat.S_IFMT(seen[5])).digest()
+        if is_open_database(path, seen):
+            return sha256(b"database").digest()
         if seen[0] > LARGE:
             return sha256(b"large: %d %d" % seen[:2]).digest()
         hasher = sha256()

@@ -26,12 +26,10 @@ from musubito.code.describers.cached_functions import KNOWN_CODE
 from musubito.engine.files.attribution import BODIES, code_of, reader_of
 from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.engine.files.caches import remember
-from musubito.engine.files.digests import getcwd, signature
+from musubito.engine.files.digests import DATABASES, getcwd, signature
 from musubito.engine.files.named_files import note_command
 from musubito.engine.scope import SCOPE
 
-DATABASES: Final[set[str]] = set()
-"""The files that SQLite was told to open, such as lineage and checkpoints."""
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
 """Whether a context is the main thread's, or a copy of that."""
 if threading.current_thread() is threading.main_thread():
@@ -184,6 +182,10 @@ def _starts(files: BodyFiles, args: Any) -> None:
     note_command(files, args[1], args[2])
 
 
+def _starts_a_shell(files: BodyFiles, args: Any) -> None:
+    note_command(files, args[0], None)
+
+
 def _listed(files: BodyFiles, args: Any) -> None:
     files.listed(*args)
 
@@ -199,7 +201,7 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
-    "os.system": _for_body(lambda files, args: note_command(files, args[0], None), _nothing),
+    "os.system": _for_body(_starts_a_shell, _starts_a_shell),
 }
 """By event, the function that handles its arguments in the thread that raises it."""
 

@@ -19,8 +19,7 @@ from musubito.code.fingerprint import Fingerprint
 from musubito.engine.files.attribution import SITE
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
-from musubito.engine.files.digests import NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
-from musubito.engine.files.events import DATABASES
+from musubito.engine.files.digests import DATABASES, NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
@@ -219,6 +218,7 @@ def _own_package(module: str) -> str | None:
 
 
 def _is_database(path: str, database: str | None) -> bool:
+    path = os.path.normpath(path)
     files = DATABASES if database is None else {*DATABASES, database}
     if path in files or any(path.endswith(suffix) and path.removesuffix(suffix) in files for suffix in BESIDE):
         return True

@@ -135,3 +135,9 @@ SELECT 1 FROM _executions WHERE id = :execution AND reuse_key = :reuse AND start
 -- Whether it is this owner who has begun this attempt at an effect.
 SELECT 1 FROM _effects f JOIN _leases l ON l.key = f.effect_key
 WHERE f.effect_key = :effect_key AND f.attempt = :attempt AND l.owner = :owner;
+
+-- name: wait_for
+-- A key that is held by this owner waits for a key in another process. The lease cannot end in between.
+INSERT INTO _waits (held, owner, awaited)
+SELECT key, owner, :awaited FROM _leases WHERE key = :held AND owner = :owner FOR KEY SHARE
+ON CONFLICT (held) DO UPDATE SET owner = excluded.owner, awaited = excluded.awaited;
