@@ -4,6 +4,8 @@ processes, and that no engine uses the database of whoever runs them."""
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -38,7 +40,13 @@ def pytest_runtest_teardown() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from visiting the collected tests, and the modules, again and again."""
+    """Keep the garbage collector from visiting the collected tests, and the modules, again and again.
+
+    From now on no bytecode is written, in no child either: a program that is edited within a second, to the same size,
+    would run as it was. Nearly all of Musubito has its bytecode by now.
+    """
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     gc.collect()
     gc.freeze()
 
