@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 import duckdb
 import lxml.etree
 import lxml.html
+import pandas as pd
 import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.feather
@@ -92,6 +93,16 @@ def by_file_of_columns(folder: str = "table") -> str:
     return str(pyarrow.parquet.ParquetFile(Path(folder) / "part.parquet").read().to_pylist())
 
 
+def by_frame(folder: str = "table") -> str:
+    RAN.append("frame")
+    return str(pd.read_parquet(f"{folder}/part.parquet")["a"].to_list())
+
+
+def by_frame_of_a_name(path: str = "table/part.parquet") -> str:
+    RAN.append("frame")
+    return str(pd.read_parquet(path)["a"].to_list())
+
+
 def by_dataset() -> str:
     RAN.append("dataset")
     return str(pyarrow.dataset.dataset("table", format="parquet").to_table().to_pylist())
@@ -108,6 +119,8 @@ def by_dataset() -> str:
         (by_tokenizer, vocabulary),
         (by_columns, columns),
         (by_file_of_columns, columns),
+        (by_frame, columns),
+        (by_frame_of_a_name, columns),
         (by_dataset, columns),
     ],
     ids=lambda value: value.__name__,

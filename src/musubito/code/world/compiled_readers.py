@@ -26,6 +26,16 @@ PACKAGES: Final = frozenset(
     }
 )
 """Packages whose compiled code opens files by their paths."""
+THROUGH_OTHERS: Final = frozenset(
+    {
+        *("pandas", "geopandas", "xarray", "dask", "modin", "datasets", "transformers", "sentence_transformers"),
+        *("langchain_community", "llama_index", "unstructured", "docling", "torchvision", "torchaudio", "librosa"),
+        *("skimage", "imageio"),
+    }
+)
+"""Packages that hand a path on to one of these for some of their files, and open others in Python."""
+OF_PANDAS: Final = frozenset({"read_parquet", "read_orc", "read_hdf"})
+"""The functions of pandas that hand a path on."""
 OPENERS: Final = re.compile(
     "(?:read|scan|load|open|parse|imread)(?:_.*)?|from_(?:file|pretrained|path)|dataset|ParquetFile|ParquetDataset|"
     "memory_map|safe_open|sql|query|execute|connect|InferenceSession|Llama|SentencePieceProcessor|Booster|File|"
@@ -59,7 +69,7 @@ def paths_named(
     functions: Collection[FunctionType], constants: Iterable[Any], packages: Collection[str], words: Collection[str]
 ) -> PathsNamed | None:
     """Return the paths that functions and their constants name; None if no package of these opens files unseen."""
-    if PACKAGES.isdisjoint(packages):
+    if (PACKAGES | THROUGH_OTHERS).isdisjoint(packages):
         return None
     texts = set(paths_in(constants))
     folders: set[str] = set()
@@ -75,6 +85,8 @@ def paths_named(
 def opens_unseen(definition: str) -> bool:
     """Return whether a function or class, by the full name of its definition, opens files where no event tells."""
     package, _, rest = definition.partition(".")
+    if package == "pandas":
+        return rest.rpartition(".")[2] in OF_PANDAS
     return package in PACKAGES and any(map(OPENERS.fullmatch, rest.split(".")[-2:]))
 
 
