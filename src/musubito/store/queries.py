@@ -17,9 +17,8 @@ class OlderCandidates:
 
     Answer: `Sequence[Candidate]` without payloads.
 
-    First come the executions that succeeded under the same reuse key, newest first. If `across`, those that succeeded
-    under the same cross key and another reuse key follow, newest first. Executions that started before `oldest`
-    (seconds since the epoch) are left out.
+    They succeeded under the same reuse key or, if `across`, under the same cross key and another reuse key. The newest
+    comes first. Executions that started before `oldest` (seconds since the epoch) are left out.
     """
 
     keys: CallKeys

@@ -205,8 +205,9 @@ def found(store: Store, at: NodeSpec) -> Candidate:
 
 
 def others(store: Store, at: NodeSpec, *, across: bool = False, oldest: float = float("-inf")) -> list[Candidate]:
-    """Return the answer to `OlderCandidates` for a call."""
-    return list(store.find(OlderCandidates(at.keys, at.namespace, across, oldest)))
+    """Return what a call finds: the executions under its reuse key and then, if `across`, those under its cross key."""
+    ways = (False, True) if across else (False,)
+    return [each for way in ways for each in store.find(OlderCandidates(at.keys, at.namespace, way, oldest))]
 
 
 def is_invalid(store: Store, at: NodeSpec, execution: int) -> bool:

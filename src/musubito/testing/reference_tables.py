@@ -143,9 +143,11 @@ class Tables:
             return e.succeeded and e.change.started_at >= query.oldest
 
         keys = query.keys
-        same = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
-        wide = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
-        return [self.candidate(e, keys, None) for e in (*same, *(wide if query.across else ()))]
+        if query.across:
+            older = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
+        else:
+            older = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
+        return [self.candidate(e, keys, None) for e in older]
 
     def stored(self, execution: int) -> Stored | None:
         e = self.executions.get(execution)

@@ -44,12 +44,8 @@ def answer(db: SqlSession, numbers: IdCache, query: Query) -> Any:
     match query:
         case OlderCandidates(keys, _, across, oldest):
             params = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
-            alike, wider = (
-                db.run_pair(("others", params), ("others_across", params))
-                if across
-                else (db.rows("others", params), [])
-            )
-            return _with_settled(db, keys, [found_of(row) for row in alike + wider])
+            rows = db.rows("others_across" if across else "others", params)
+            return _with_settled(db, keys, [found_of(row) for row in rows])
         case PayloadOf(execution):
             rows = db.rows("payload", {"execution": execution})
             return _stored(rows[0]) if rows and rows[0][0] is not None else None

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from musubito.store.changes import Moment
+from musubito.store.queries import CurrentMoment
 from musubito.store.relational.named_queries import QUERIES
+from musubito.store.relational.reads import answer
+from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.wal_index import HEADER
 
@@ -55,6 +58,7 @@ class Connection:
     def __init__(self, path: Path | str, busy_timeout: float, pragmas: Sequence[str]) -> None:
         self.lock = threading.Lock()
         self._path, self._busy_timeout, self._pragmas = path, busy_timeout, pragmas
+        self.numbers = IdCache()
         self.kept: dict[CallKeys, Candidate] = {}
         """The newest rows that the connection found, valid until another connection commits."""
         self._room = KEPT_BYTES
@@ -122,6 +126,18 @@ class Connection:
         if version != self.kept_version:
             self.drop()
             self.kept_version = version
+
+    def known_moment(self) -> Moment | None:
+        """Return the present moment, if it is known."""
+        self.drop_if_changed()
+        return self.moment
+
+    def present_moment(self) -> Moment:
+        """Return the present moment, and keep it as long as it is valid."""
+        moment = self.known_moment()
+        if moment is None:
+            moment = self.moment = answer(self, self.numbers, CurrentMoment())
+        return moment
 
     def data_version(self) -> Any:
         """Return a value that changes when another connection commits."""

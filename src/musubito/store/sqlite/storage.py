@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
@@ -49,12 +49,20 @@ from musubito.store.changes import (
 )
 from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
-from musubito.store.queries import CodeOf, CurrentMoment, KeyCheckOf, LeaseOwnerOf, PayloadOf, Query, ReadsOf
+from musubito.store.queries import (
+    CodeOf,
+    CurrentMoment,
+    KeyCheckOf,
+    LeaseOwnerOf,
+    OlderCandidates,
+    PayloadOf,
+    Query,
+    ReadsOf,
+)
 from musubito.store.relational import writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import READING
 from musubito.store.relational.reads import answer, newest
-from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
 from musubito.store.sqlite.connection import READER, WRITER, Connection
@@ -75,6 +83,7 @@ from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 IN_MEMORY: Final = ":memory:"
 PAUSE: Final = 0.02
 """Seconds for which others may write between the steps of a long change."""
+T = TypeVar("T")
 Perform = Callable[[], list[Any]]
 """The work and the answers of a transaction that does more than perform its changes."""
 _CLAIMS: Final = {Claim}
@@ -91,7 +100,7 @@ _STANDING: Final = (Ledger, Release, Renew)
 """Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
-_ONE_STATEMENT: Final = frozenset({CurrentMoment, CodeOf, LeaseOwnerOf, KeyCheckOf, PayloadOf, ReadsOf})
+_ONE_STATEMENT: Final = frozenset({CodeOf, LeaseOwnerOf, KeyCheckOf, PayloadOf, ReadsOf})
 """Queries whose answers come from one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, *STUMBLES)
 """Errors that a damaged database or a bug of Musubito may raise, besides those that SQLite reports (see `damage`)."""
@@ -160,7 +169,6 @@ class SQLiteStorage:
         self._locks: ByteLocks | None = None
         self._index, self._has_looked_for_index = None, True
         self._writing: set[int] = set()
-        self._read_numbers = self._numbers = IdCache()
         self._writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         migrate(self.db_path, self._writer.connection)
 
@@ -182,8 +190,6 @@ class SQLiteStorage:
         The writer's lock looks free until the thread whose turn it is goes on. A reader that tried to take the lock
         then would wait for all that this thread writes.
         """
-        self._read_numbers = IdCache()
-        self._numbers = IdCache()
 
     def _fault(self, error: Exception) -> StoreError:
         """Return the error to raise. Raise the given error itself where the database has no part in it."""
@@ -219,17 +225,18 @@ class SQLiteStorage:
             # ever.
             if not self._writing and not writer.lock.locked():
                 with writer.lock:
-                    return self._newest(writer, self._numbers, keys, namespace)
+                    return self._newest(writer, keys, namespace)
             with self._reader.lock:
                 self._take_back(self._reader)
-                return self._newest(self._reader, self._read_numbers, keys, namespace)
+                return self._newest(self._reader, keys, namespace)
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _newest(self, connection: Connection, numbers: IdCache, keys: CallKeys, namespace: str) -> Candidate | None:
+    def _newest(self, connection: Connection, keys: CallKeys, namespace: str) -> Candidate | None:
         connection.drop_if_changed()
         candidate = connection.kept.get(keys)
         if candidate is None:
+            numbers = connection.numbers
             number = numbers.namespaces.get(namespace) or numbers.known_namespace(connection, namespace)
             candidate = newest(connection, keys, number)
             connection.keep(keys, candidate)
@@ -241,14 +248,20 @@ class SQLiteStorage:
         if type(query) is LeaseOwnerOf and self._locks is not None and self._locks.is_held(query.key):
             return UNNAMED
         try:
+            if type(query) is CurrentMoment:
+                return self._where_idle(Connection.present_moment)
+            if type(query) is OlderCandidates:
+                # It may be two statements. An execution that is committed between them is newer than what the caller
+                # has seen, so the caller's claim is refused.
+                return self._where_idle(lambda connection: answer(connection, connection.numbers, query))
             with reader.lock:
                 self._take_back(reader)
                 if type(query) in _ONE_STATEMENT:
-                    return answer(reader, self._read_numbers, query)
+                    return answer(reader, reader.numbers, query)
                 # One snapshot for all statements of the answer.
                 try:
                     reader.begin("BEGIN")
-                    return answer(reader, self._read_numbers, query)
+                    return answer(reader, reader.numbers, query)
                 finally:
                     reader.take_back()
         except _FAULTS as error:
@@ -333,7 +346,7 @@ class SQLiteStorage:
 
         If a step fails, the earlier steps stay done, and the whole change has to be made again.
         """
-        steps = writes.by_hand(writer, self._numbers, change)
+        steps = writes.by_hand(writer, writer.numbers, change)
         while True:
             self._writing.add(threading.get_ident())
             try:
@@ -371,7 +384,7 @@ class SQLiteStorage:
     def _take_back(self, connection: Connection) -> None:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
-            self._numbers.forget()
+            connection.numbers.forget()
             connection.drop()
 
     def empty_log(self) -> bool:
@@ -465,35 +478,45 @@ class SQLiteStorage:
         return moment
 
     def _moment(self, claim: Claim) -> Moment | None:
-        """Return `moment_unless_newer`, on the connection that need not wait.
+        """Return the present moment; None if there is something newer to look at than the claim has seen."""
 
-        Most claims follow a commit of this process. Then the writer knows the moment, and its page cache is warm.
+        def look(connection: Connection) -> Moment | None:
+            known = connection.known_moment()
+            if known is not None:
+                is_absent = connection.absent == claim.keys.reuse and not claim.across
+                if is_absent or known.executions <= claim.seen:
+                    return known
+            moment = moment_unless_newer(connection, claim)
+            connection.moment = moment or known
+            return moment
+
+        return self._where_idle(look)
+
+    def _where_idle(self, look: Callable[[Connection], T]) -> T:
+        """Look at the database on a connection that need not wait: on the writer's while nothing is being written.
+
+        Most looks follow a commit of this process. Then the writer's page cache is warm, and it may know the moment.
         """
         writer, reader = self._writer, self._reader
         if self._writing or writer.lock.locked():
             with reader.lock:
                 self._take_back(reader)
-                return moment_unless_newer(reader, claim)
+                return look(reader)
         with writer.lock:
             self._take_back(writer)
-            writer.drop_if_changed()
-            if writer.moment is None or writer.absent != claim.keys.reuse or claim.across:
-                moment = moment_unless_newer(writer, claim)
-                writer.moment = moment or writer.moment
-                return moment
-            return writer.moment
+            return look(writer)
 
     def _perform(self, writer: Connection, change: Change) -> Any:
         if self._locks is not None and type(change) is Claim:
             return self._claim(self._locks, change, partial(moment_unless_newer, writer))
         if writer.shown is not None and isinstance(change, _SHOWING):
             writer.shown.update(leases_of(change))
-        return writes.perform(writer, self._numbers, change)
+        return writes.perform(writer, writer.numbers, change)
 
     def _transaction(self, writer: Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
-                self._numbers.forget()
+                writer.numbers.forget()
                 writer.drop()
             before = self._header()
             # Any other change may find all as it is, and write nothing.
@@ -502,7 +525,7 @@ class SQLiteStorage:
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
-            self._numbers.forget()
+            writer.numbers.forget()
             writer.drop()
             if self._locks is not None:
                 for change in changes:
