@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -90,8 +91,9 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
             f"{location}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
         )
     session = Session(connection)
-    if _version(session, location) == max(STEPS):
-        return
+    with suppress(psycopg.errors.UndefinedTable):
+        if session.rows("version", {})[0][0] == max(STEPS):
+            return
     try:
         with connection.transaction():
             session.ask("lock", {"lock": _MIGRATION})

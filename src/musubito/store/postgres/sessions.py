@@ -69,8 +69,11 @@ class _SumLoader(NumericBinaryLoader):
         return int(number) if number == number.to_integral_value() else float(number)
 
 
-def configure(connection: psycopg.Connection[Any]) -> None:
-    """Set up a connection, so that both sides agree on values, and notice when the other side is gone."""
+def configure(connection: psycopg.Connection[Any]) -> float:
+    """Set up a connection, so that both sides agree on values, and notice when the other side is gone.
+
+    Return the server's time, in seconds since the epoch.
+    """
     # There are many statements, and each is prepared anew for other types of parameters.
     connection.prepared_max = 2000
     # All integers travel as the widest type: a recursive query takes its types from its first row.
@@ -78,7 +81,8 @@ def configure(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_dumper(str, _TextDumper)
     connection.adapters.register_loader("text", _TextLoader)
     connection.adapters.register_loader("numeric", _SumLoader)
-    Session(connection).ask("keepalives", {})
+    now: float = Session(connection).rows("keepalives", {})[0][0]
+    return now
 
 
 class Session:

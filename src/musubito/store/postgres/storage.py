@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
@@ -128,11 +129,13 @@ class PostgreSQLStorage:
         self._closed = False
         self._begin_process()
         try:
-            with psycopg.connect(url, **options(url)) as connection:
-                prepare(connection, str(self))
-                self._read_clock(connection)
-        except psycopg.Error as error:
-            raise self._fault(error) from error
+            self._opened.append(self._configured(url, **options(url)))
+            prepare(self._opened[0], str(self))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, psycopg.Error):
+                raise self._fault(error) from error
+            raise
         _OPEN.add(self)
 
     def __repr__(self) -> str:
@@ -148,15 +151,24 @@ class PostgreSQLStorage:
         """Return the server's time, in seconds since the epoch, as far ahead as it was at the newest connection."""
         return time.time() + self._ahead
 
-    def _read_clock(self, connection: psycopg.Connection[Any]) -> None:
-        before = time.time()
-        ((server,),) = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
-        self._ahead: float = server - (before + time.time()) / 2
-        """Seconds by which the server's clock is ahead of this machine's."""
+    def _configured(self, url: str, **options: Any) -> psycopg.Connection[Any]:
+        """Return a new connection."""
+        connection: psycopg.Connection[Any] = psycopg.connect(url, **options)
+        try:
+            before = time.time()
+            self._ahead = configure(connection) - (before + time.time()) / 2
+            """Seconds by which the server's clock is ahead of this machine's."""
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _configure(self, connection: psycopg.Connection[Any]) -> None:
-        configure(connection)
-        self._read_clock(connection)
+    def _connect(self, url: str, **options: Any) -> psycopg.Connection[Any]:
+        """Return a connection for the pool: first the one with which the store was opened, then new ones."""
+        try:
+            return self._opened.pop()
+        except IndexError:
+            return self._configured(url, **options)
 
     def _begin_process(self) -> None:
         """Set up what belongs to this process alone, at construction and in the child of a fork."""
@@ -166,6 +178,8 @@ class PostgreSQLStorage:
         self._patience = sessions.PATIENCE
         self._numbers = IdCache()
         self._read_numbers = IdCache()
+        self._opened: list[psycopg.Connection[Any]] = []
+        """The connection with which the store was opened, until the pool takes it."""
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -175,6 +189,8 @@ class PostgreSQLStorage:
         _OPEN.discard(self)
         if pool is not None:
             pool.close()
+        while self._opened:
+            self._opened.pop().close()
 
     # -- connections ---------------------------------------------------------------------------------------------------
     def _pool_of_connections(self) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -183,16 +199,20 @@ class PostgreSQLStorage:
             if self._closed:
                 raise StoreClosed(f"{self} was closed")
             if self._pool is None:
-                self._pool = ConnectionPool(
+                connections: Any = SimpleNamespace(connect=self._connect)
+                pool = ConnectionPool[psycopg.Connection[Any]](
                     self._url,
                     min_size=1,
                     max_size=self._connections,
                     reconnect_timeout=sessions.PATIENCE,
+                    connection_class=connections,
                     kwargs=options(self._url),
-                    configure=self._configure,
                     name=SCHEMA,
-                    open=True,
+                    open=False,
                 )
+                # If nobody waited for the first connection, the first request would open a second one.
+                pool.open(wait=True, timeout=self._patience)
+                self._pool = pool
             return self._pool
 
     @contextmanager
@@ -314,7 +334,7 @@ class PostgreSQLStorage:
         def ask() -> list[list[tuple[Any, ...]]]:
             with self._snapshot() as session:
                 cursors = [session.execute(QUERIES[name], params) for name, params in questions]
-                return [cursor.fetchall() for cursor in cursors]
+            return [cursor.fetchall() for cursor in cursors]
 
         return self._persistently(ask)
 
@@ -573,12 +593,12 @@ _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowErr
 # -- fork --------------------------------------------------------------------------------------------------------------
 _OPEN: Final[weakref.WeakSet[PostgreSQLStorage]] = weakref.WeakSet()
 _PARENTS: Final[list[Any]] = []
-"""Pools of the process that this one was forked from. They are kept, since closing them would end its sessions."""
+"""Connections of the process that this one was forked from. They are kept, since closing them would end its sessions."""
 
 
 def _after_fork() -> None:
     for store in list(_OPEN):
-        _PARENTS.append(store._pool)
+        _PARENTS.append((store._pool, store._opened))
         store._begin_process()
 
 

@@ -38,8 +38,8 @@ SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_c
   CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_config('transaction_timeout', :whole, true) END;
 
 -- name: keepalives
--- This session ends within half a minute of its client's machine or network: what it holds is waited for.
-SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+-- This session ends within half a minute of its client's machine or network: what it holds is waited for. And the time.
+SELECT :now, set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
   set_config('tcp_keepalives_count', '3', false);
 
 -- name: lasting
