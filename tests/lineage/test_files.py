@@ -15,7 +15,7 @@ from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage,
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.files import ChangedFile, FileRead, changed_reads, files_read
+from musubito.lineage.files import ChangedFile, FileRead, files_read
 from musubito.lineage.provenance import provenance
 from musubito.lineage.prune import prune_to_size
 from musubito.lineage.why import why
@@ -46,7 +46,7 @@ class World:
 
     def changed(self, result: MusubitoResult[Any]) -> tuple[ChangedFile, ...]:
         lineage = Lineage(self.engine)
-        return changed_reads(lineage, lineage.node(result.node_id))[0]
+        return why(lineage, result.node_id).files
 
     def says(self, *args: str) -> str:
         self.engine.flush()
@@ -219,7 +219,7 @@ def test_files_in_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (tmp_path / "a.txt").write_text("third text\n")
         result = engine.execute("read", {"name": "a.txt"}, read)
         lineage = Lineage(engine)
-        (changed,) = changed_reads(lineage, lineage.node(result.node_id))[0]
+        (changed,) = why(lineage, result.node_id).files
         assert changed.diff.splitlines()[-2:] == ["-second text", "+third text"]
         assert [each.path for each in files_read(lineage, [lineage.node(result.node_id)])] == ["a.txt", "docs"]
         foretold = CliRunner().invoke(root, ["--url", url, "forget", "read", "--dry-run", "--json"])

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musubito import ArtifactUnreadable
-from musubito.engine.recorded_inputs import LIST, TEXT, WHOLE, digests_in, opened, stored
+from musubito.engine import recorded_inputs
+from musubito.engine.recorded_inputs import LIST, TEXT, WHOLE, StoredBody, digests_in, stored
 from musubito.values.artifact_codec import FORMAT, decode_value, encode_value
 from musubito.values.display import plain
 from musubito.values.msgpack_writer import Code
@@ -146,14 +147,22 @@ def test_damaged_pieces_of_inputs_end_somewhere(data):
     pieces = {digest: body_of(digest) for digest in others}
     body = data.draw(damaged([BODY]) | st.just(BODY))
     reads(digests_in, body)
-    reads(lambda content: opened(content, lambda digests: {d: [pieces[d]] for d in digests if d in pieces}), body)
+    reads(lambda content: opened(content, pieces), body)
+
+
+def opened(body, pieces):
+    def chains(names):
+        return {(1, digest): [pieces[digest]] for _, digest in names if digest in pieces}
+
+    (value,) = recorded_inputs.opened([StoredBody(None, 1, body)], chains)
+    return value()
 
 
 EVIL = '''
 import re, sys, zlib
 from ormsgpack import Ext, packb
 from musubito import ArtifactUnreadable
-from musubito.engine.recorded_inputs import digests_in, opened
+from musubito.engine.recorded_inputs import StoredBody, digests_in, opened
 from musubito.values.artifact_codec import FORMAT, decode_value
 from musubito.values.display import plain
 
@@ -177,6 +186,10 @@ itself = {b"a": packb(ref("a"))}
 ring = {b"a": packb([[Ext(2, b"b")]]), b"b": packb([Ext(2, b"a"), Ext(1, b"b")])}
 nested = {f"{n}".encode(): deep(900, packb(Ext(1, f"{n + 1}".encode()))) for n in range(100)} | {b"100": packb([1])}
 
+def one(body, parts):
+    (value,) = opened([StoredBody(None, 1, body)], parts)
+    return value()
+
 def said(read, *args):
     try:
         value = read(*args)
@@ -194,10 +207,10 @@ if what == "inputs":
     for name, parts, first in (
         ("laughs", laughs, "0"), ("itself", itself, "a"), ("ring", ring, "a"), ("nested", nested, "0"),
     ):
-        print(name, said(opened, packb(ref(first)), lambda digests: {d: [parts[d]] for d in digests if d in parts}))
+        print(name, said(one, packb(ref(first)), lambda names: {(1, d): [parts[d]] for _, d in names if d in parts}))
     print("peak", peak())
     large = bomb(60_000_000, b"\\x91\\xdb" + (60_000_000).to_bytes(4, "big"))
-    print("chain", said(opened, packb(ref("0")), lambda digests: {d: [large] * 6 for d in digests}))
+    print("chain", said(one, packb(ref("0")), lambda names: {name: [large] * 6 for name in names}))
     # More than a piece may amount to.
     print("bomb", said(digests_in, bomb(300_000_000, b"\\x91\\xdb" + (300_000_000).to_bytes(4, "big"))))
 else:

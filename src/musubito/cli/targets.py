@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain
 
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
@@ -20,13 +21,18 @@ def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
     """
     lineage = context.lineage
     if what == "last":
-        if not lineage.runs(1):
+        if not lineage.has_runs():
             raise LineageError(no_runs_text(context))
         return lineage.run(what)
-    if lineage.rows("runs_named", name=what, limit=1):
+    named, *nodes = lineage.ask(
+        ("runs_named", {"name": what, "limit": 1}),
+        ("newest_call_of", {"operation": what}),
+        ("newest_node_of", {"operation": what}),
+    )
+    if named:
         return lineage.run(what)
     # A call that failed before anything was recorded has no result: the newest that has one stands for its step.
-    for (node,) in (*lineage.rows("newest_call_of", operation=what), *lineage.rows("newest_node_of", operation=what)):
+    for (node,) in chain(*nodes):
         with suppress(LineageError):
             return lineage.node(binary(node).hex())
     try:

@@ -6,9 +6,9 @@ Nothing is run or written.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from musubito.code.fingerprint import shown_source
 from musubito.code.world.unrepeatable import Unrepeatable
@@ -19,15 +19,16 @@ from musubito.engine.dry_run import DRY_RUNS, neighbour_of
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
-from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, reasons
-from musubito.engine.recorded_inputs import CallInputs, stored_inputs
+from musubito.engine.nearest import COMPARED, Earlier, changed_names, nearest, reasons
+from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
 from musubito.reasons import NeverReplayed, never_replayed
 from musubito.remedies import remedy_of
-from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes
+from musubito.store.protocol import Readable, Store, SupportsFindTogether
+from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes, SimpleQuery
 from musubito.store.rows import ExternalRead, LeaseOwner
 from musubito.values.value_diff import text_diff
 
@@ -132,30 +133,40 @@ def explain(engine: EngineHost, call: Call, run: Run | None = None) -> Explanati
 def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     """Explain a decision about a call, with the differences from earlier calls. Raises `StoreError`."""
     engine, call = question.engine, question.call
-    nearest: str | None = None
+    nearest_id: str | None = None
     arguments: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     diffs: tuple[str, ...] = ()
     varies = False
     differs = question.part_that_differs()
+    this = neighbour_of(question)
+    alike: list[SimilarNode] = []
     if not decision.replay:
-        if decision.reason is ReplayReason.NODE_NOT_FOUND and _is_running(engine, question):
+        queries: list[SimpleQuery] = [SimilarNodes(engine.namespace, call.definition.name, this.node, COMPARED)]
+        if decision.reason is ReplayReason.NODE_NOT_FOUND:
+            queries.append(LeaseOwnerOf(question.flight_key()))
+        rows, *owners = _found(engine.storage, queries)
+        if any(map(_is_running, owners)):
             decision = no(ReplayReason.NODE_RUNNING)
-        near = _nearest(question)
-        if near is not None:
-            nearest, varies = near.call.node.hex(), near.varies
-            arguments = changed_names(neighbour_of(question).arguments, near.call.arguments)
-            parts = {part: digest for part, digest, _ in call.code.parts}
-            code = changed_names(engine.storage.find(CodeOf(near.call.code)), parts)
-            fields, diffs = tuple(map(str, near.fields)), _diffs(question, near.call)
-            if decision.reason is ReplayReason.NODE_NOT_FOUND:
-                decision = no(near.reason)
+        alike = Earlier(row for row in rows if row.node != this.node).alike(this)
+    stored = _stored(question, this, alike)
+    near = nearest(this, stored.given, alike, stored.inputs)
+    if near is not None:
+        nearest_id, varies = near.call.node.hex(), near.varies
+        arguments = changed_names(this.arguments, near.call.arguments)
+        before = stored.codes[near.call.code]
+        code = changed_names(
+            {part: digest for part, digest, _ in before}, {part: digest for part, digest, _ in call.code.parts}
+        )
+        fields, diffs = tuple(map(str, near.fields)), _diffs(question, before)
+        if decision.reason is ReplayReason.NODE_NOT_FOUND:
+            decision = no(near.reason)
     return Explanation(
         call.definition.name,
         question.keys.node.hex(),
         decision,
-        nearest,
+        nearest_id,
         arguments,
         code,
         fields,
@@ -163,22 +174,64 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         (*call.fingerprint.untracked, *call.fingerprint.unseen),
         call.fingerprint.state,
         (differs,) if differs and question.differs_in_a_file else (),
-        _unrepeatable(engine, call),
+        _unrepeatable(engine, call, stored.asked),
         () if not differs or question.differs_in_a_file else (differs,),
         None if decision.replay or question.refused is None else never_replayed(question.refused),
         varies,
     )
 
 
-def _unrepeatable(engine: EngineHost, call: Call) -> tuple[str, ...]:
+class _Stored(NamedTuple):
+    """What is stored of a call's operation and of the calls that it is compared with.
+
+    - `given`: the input of the call itself as a reader would see it.
+    - `inputs`: those of the others, None for each that is not stored.
+    - `codes`: the parts of their code, each with its digest and its text.
+    - `asked`: the kinds and keys of what the operation's executions asked for that is another each time.
+    """
+
+    given: Any
+    inputs: Iterable[Any]
+    codes: Mapping[bytes, Sequence[tuple[str, bytes, str | None]]]
+    asked: Sequence[tuple[str, str]]
+
+
+def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNode]) -> _Stored:
+    engine, call, storage = question.engine, question.call, question.engine.storage
+    operation, codes = call.definition.name, list(dict.fromkeys(other.code for other in alike))
+    if not isinstance(storage, Readable):
+        parts = (storage.find(CodeOf(code)).items() for code in codes)
+        texts = {code: [(*part, None) for part in own] for code, own in zip(codes, parts, strict=True)}
+        return _Stored(None, [None] * len(alike), texts, ())
+    given: Any = None
+    names: list[InputName] = []
+    if alike and alike[0].input_hash != this.input_hash:
+        engine.flush()
+        arguments = question.given
+        given = CallInputs(0, operation, this.input_hash, arguments.packed, arguments.texts).as_stored(engine.redact)
+        names = [InputName(engine.contents, operation, other.input_hash) for other in alike]
+    asked, *answers = storage.read(
+        [
+            ("asked_by_operation", {"operation": operation, "namespace": engine.namespace, "looked_at": LOOKED_AT}),
+            *(("code_of", {"fingerprint": code}) for code in codes),
+            *map(input_query, names),
+        ]
+    )
+    parts_of_codes = dict(zip(codes, answers, strict=False))
+    return _Stored(given, stored_inputs(storage, names, answers[len(codes) :]), parts_of_codes, asked)
+
+
+def _found(storage: Store, queries: Sequence[SimpleQuery]) -> list[Any]:
+    if isinstance(storage, SupportsFindTogether):
+        return storage.find_together(queries)
+    return list(map(storage.find, queries))
+
+
+def _unrepeatable(engine: EngineHost, call: Call, rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Return the unrepeatable answers that the code asks for and that its newest executions got."""
-    storage: Any = engine.storage
     asked = dict.fromkeys(answer for answer in call.fingerprint.unrepeatable if answer.kind in BY_CODE)
-    if callable(getattr(storage, "read", None)):
-        of = {"operation": call.definition.name, "namespace": engine.namespace, "looked_at": LOOKED_AT}
-        (rows,) = storage.read([("asked_by_operation", of)])
-        reads = engine.contents.opened_reads([ExternalRead(kind, key, None) for kind, key in rows])
-        asked |= dict.fromkeys(Unrepeatable(read.kind, read.key) for read in reads if read.kind not in BY_CODE)
+    reads = engine.contents.opened_reads([ExternalRead(kind, key, None) for kind, key in rows])
+    asked |= dict.fromkeys(Unrepeatable(read.kind, read.key) for read in reads if read.kind not in BY_CODE)
     return tuple(map(str, asked))
 
 
@@ -199,42 +252,15 @@ def why_missing(
     return reasons(rows, nodes, before)
 
 
-def _nearest(question: CallProtocol) -> Nearest | None:
-    """Return the earlier call that is most like a call."""
-    engine, this, operation = question.engine, neighbour_of(question), question.call.definition.name
-    rows: Sequence[SimilarNode] = engine.storage.find(SimilarNodes(engine.namespace, operation, this.node, COMPARED))
-    storage: Any = engine.storage
-    return Earlier(row for row in rows if row.node != this.node).nearest(
-        this,
-        _given(question),
-        lambda calls: stored_inputs(storage, engine.contents, operation, [call.input_hash for call in calls]),
-    )
-
-
-def _given(question: CallProtocol) -> Any:
-    """Return the arguments as a reader would see them; None in a store that has no readers."""
-    engine, arguments = question.engine, question.given
-    if not callable(getattr(engine.storage, "read", None)):
-        return None
-    engine.flush()
-    name, hashed = question.call.definition.name, neighbour_of(question).input_hash
-    return CallInputs(0, name, hashed, arguments.packed, arguments.texts).as_stored(engine.redact)
-
-
-def _diffs(question: CallProtocol, other: SimilarNode) -> tuple[str, ...]:
-    storage: Any = question.engine.storage
-    if question.engine.keyed is not None:  # no texts of code are kept
+def _diffs(question: CallProtocol, code: Sequence[tuple[str, bytes, str | None]]) -> tuple[str, ...]:
+    before = {part: source for part, _, source in code if source is not None}
+    if not before:  # no texts of code are kept
         return ()
-    if not callable(getattr(storage, "read", None)):
-        return ()
-    (rows,) = storage.read([("code_of", {"fingerprint": other.code})])
-    before = {part: source for part, _, source in rows}
     now = {part.name: shown_source(part) for part in question.call.fingerprint.parts}
     names = sorted(before.keys() | now.keys())
     diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
     return tuple(filter(None, diffs))
 
 
-def _is_running(engine: EngineHost, question: CallProtocol) -> bool:
-    holder: LeaseOwner | None = engine.storage.find(LeaseOwnerOf(question.flight_key()))
-    return holder is not None and holder.expires_at >= time.time() and not process_identity.is_dead(holder)
+def _is_running(owner: LeaseOwner | None) -> bool:
+    return owner is not None and owner.expires_at >= time.time() and not process_identity.is_dead(owner)

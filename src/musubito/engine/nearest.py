@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from musubito.reasons import ReplayReason
@@ -91,30 +91,17 @@ class Earlier:
         near = self._candidates(this)
         return difference(this, near[0]) if near else ReplayReason.NODE_NOT_FOUND
 
-    def nearest(
-        self, this: SimilarNode, given: Any, inputs_of: Callable[[Sequence[SimilarNode]], Sequence[Any]]
-    ) -> Nearest | None:
-        """Return the newest of the nearest calls, or None if there is no earlier one.
+    def alike(self, this: SimilarNode) -> list[SimilarNode]:
+        """Return the calls that are most like a call, newest first, to be compared by their inputs.
 
-        The nearest calls share the most of code, input and parents, then of arguments. Of these, the input differs at
-        the fewest places. `given` is the call's input as a reader sees it, None if it is not stored. `inputs_of`
-        returns the inputs of earlier calls.
+        They share the most of code, input and parents, then of arguments. If they share the input, the newest is
+        enough.
         """
         near = self._candidates(this)
-        if not near:
-            return None
-        reason = difference(this, near[0])
-        inputs: list[tuple[SimilarNode, Any]] = []
-        if near[0].input_hash != this.input_hash and given is not None:
-            same = [_count_same(this, call) for call in near]
-            near = [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
-            inputs = [pair for pair in zip(near, inputs_of(near), strict=True) if pair[1] is not None]
-        if not inputs:
-            return Nearest(near[0], reason, (), varies=False)
-        call, value = min(inputs, key=lambda pair: how_many(pair[1], given))
-        fields = tuple(differences(value, given))
-        varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in inputs])
-        return Nearest(call, reason, fields, varies)
+        if not near or near[0].input_hash == this.input_hash:
+            return near[:1]
+        same = [_count_same(this, call) for call in near]
+        return [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
 
     def _candidates(self, this: SimilarNode) -> list[SimilarNode]:
         # The clock of a short run may begin after its call did, so the call itself may be among these.
@@ -125,6 +112,25 @@ class Earlier:
         # Of calls that share everything, one of the same sample differs in its version alone.
         every = (*ORDER[0], "sample")
         return [call for call in near if _shared(call, every) == _shared(this, every)] or near
+
+
+def nearest(this: SimilarNode, given: Any, alike: Sequence[SimilarNode], inputs: Iterable[Any]) -> Nearest | None:
+    """Return the first of the calls in `alike` whose input differs at the fewest places; None if there is none.
+
+    `given` is the input of `this` as a reader sees it, and `inputs` are those of the others. An input that is not
+    stored is None.
+    """
+    if not alike:
+        return None
+    reason = difference(this, alike[0])
+    differ = given is not None and alike[0].input_hash != this.input_hash
+    pairs = [pair for pair in zip(alike, inputs, strict=True) if pair[1] is not None] if differ else []
+    if not pairs:
+        return Nearest(alike[0], reason, (), varies=False)
+    call, value = min(pairs, key=lambda pair: how_many(pair[1], given))
+    fields = tuple(differences(value, given))
+    varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in pairs])
+    return Nearest(call, reason, fields, varies)
 
 
 def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:

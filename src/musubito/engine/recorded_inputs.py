@@ -13,8 +13,10 @@ No replay needs anything of this. It is made when the history is written, and sl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -23,7 +25,7 @@ from ormsgpack import Ext, packb, unpackb
 from musubito.errors import ArtifactUnreadable, InputError
 from musubito.payloads.codec import Contents, Sealed
 from musubito.store.part_codec import MOST, inflated, joined
-from musubito.store.protocol import Readable
+from musubito.store.protocol import NamedQuery, Readable, Row
 from musubito.store.rows import InputLine, Ledger, Part
 from musubito.values.artifact_codec import nesting
 from musubito.values.digest import digest_input
@@ -235,39 +237,83 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
         yield Ledger(ledger.namespace, (), (), lines)
 
 
-def stored_inputs(store: Readable, contents: Contents, operation: str, input_hashes: Sequence[bytes]) -> list[Any]:
-    """Return the arguments of an operation's calls as plain data; None for each that is not stored.
+class InputName(NamedTuple):
+    """The name of a stored input.
 
-    Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for.
+    With `operation` None, it is the text of a file under this digest, which any operation has read.
     """
-    of = {"namespace": contents.namespace, "operation": operation}
-    answers = store.read([("input", {**of, "input_hash": input_hash}) for input_hash in input_hashes])
-    return [_opened_input(store, contents, *rows[0]) if rows else None for rows in answers]
+
+    contents: Contents
+    operation: str | None
+    input_hash: bytes
 
 
-def _opened_input(store: Readable, contents: Contents, namespace: int, body: bytes) -> Any:
-    try:
-        return opened_in(store, namespace, body, contents)
-    except ArtifactUnreadable as error:
-        return {TYPE: MISSING, "value": str(error)}
+def input_query(name: InputName) -> NamedQuery:
+    """Return the query for the body of a stored input, and the number of its namespace."""
+    contents, operation, input_hash = name
+    return "input", {"namespace": contents.namespace, "operation": operation, "input_hash": input_hash}
 
 
-def opened_in(store: Readable, namespace: int, body: bytes, contents: Contents | None = None) -> Any:
-    """Return the plain data that was stored, from the parts that a store has in this namespace (see `opened`)."""
+def stored_inputs(store: Readable, names: Sequence[InputName], answers: Sequence[list[Row]]) -> Iterator[Any]:
+    """Yield the arguments of calls as plain data, from the answers to `input_query`; None for each that is not stored.
 
-    def parts(digests: Collection[bytes]) -> Mapping[bytes, Sequence[bytes]]:
-        wanted = list(digests)
-        params = {"namespace": namespace, "most": MOST, "least": LONG}
-        rows = store.read([("chain", {**params, "digest": digest}) for digest in wanted])
-        chains = zip(wanted, rows, strict=True)
-        # A chain without its beginning would come out as a shorter list.
-        return {
-            digest: [piece for piece, _ in reversed(chain)]
-            for digest, chain in chains
-            if chain and (chain[-1][1] is None or sum(len(piece) + LONG for piece, _ in chain) >= MOST)
-        }
+    Damaged arguments are replaced by a text that says so. So a reader gets the rest of the data that it asked for. The
+    parts of all inputs are read together, and each is made into plain data when it is asked for.
+    """
+    found = [(name, rows[0]) for name, rows in zip(names, answers, strict=True) if rows]
+    data = iter(opened_in(store, [StoredBody(name.contents, *row) for name, row in found]))
+    for rows in answers:
+        try:
+            yield next(data)() if rows else None
+        except ArtifactUnreadable as error:
+            yield {TYPE: MISSING, "value": str(error)}
 
-    return opened(body, parts, contents)
+
+class StoredBody(NamedTuple):
+    """The body of a stored input, and what its parts are found and read with."""
+
+    contents: Contents | None
+    namespace: int
+    body: bytes
+
+
+PartName: TypeAlias = tuple[int, bytes]
+"""The number of a namespace, and the digest of a part in it."""
+
+
+def opened_in(store: Readable, bodies: Sequence[StoredBody]) -> list[Callable[[], Any]]:
+    """Return functions for the plain data that was stored, from the parts that a store has (see `opened`)."""
+    known: dict[PartName, tuple[bytes | None, bytes]] = {}
+
+    def parts(names: set[PartName]) -> Mapping[PartName, Sequence[bytes]]:
+        wanted: defaultdict[int, list[bytes]] = defaultdict(list)
+        for namespace, digest in names - known.keys():
+            wanted[namespace].append(digest)
+        answers = store.read(
+            [("chains", {"namespace": number, "digests": b"".join(digests)}) for number, digests in wanted.items()]
+        )
+        for namespace, rows in zip(wanted, answers, strict=True):
+            known.update(((namespace, digest), (before, body)) for digest, before, body in rows)
+        chains = {name: _chain(known, name) for name in names}
+        return {name: chain for name, chain in chains.items() if chain}
+
+    return opened(bodies, parts)
+
+
+def _chain(known: Mapping[PartName, tuple[bytes | None, bytes]], last: PartName) -> list[bytes]:
+    """Return the pieces of a chain; nothing if its beginning is gone, since it would come out as a shorter list."""
+    pieces: list[bytes] = []
+    before: bytes | None
+    namespace, before = last
+    left = MOST
+    while before is not None and left > 0:
+        # A damaged chain may come back to itself.
+        if (namespace, before) not in known or len(pieces) == len(known):
+            return []
+        before, body = known[namespace, before]
+        pieces.append(body)
+        left -= len(body) + LONG
+    return pieces[::-1]
 
 
 def digests_in(body: bytes) -> list[bytes]:
@@ -283,23 +329,38 @@ def digests_in(body: bytes) -> list[bytes]:
 
 
 def opened(
-    body: bytes,
-    parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]],
-    contents: Contents | None = None,
-) -> Any:
-    """Return the plain data that was stored.
+    bodies: Sequence[StoredBody], parts: Callable[[set[PartName]], Mapping[PartName, Sequence[bytes]]]
+) -> list[Callable[[], Any]]:
+    """Return functions, one for each body, that return the plain data that was stored.
 
-    `parts` returns the pieces of each digest, in their order, and nothing for a digest that is gone. Raises
-    `ArtifactUnreadable` if the bytes are no such data.
+    Such a function raises `ArtifactUnreadable` if the bytes are no such data. `parts` returns the pieces of each
+    digest, in their order, and nothing for a digest that is gone. It is asked for those of all bodies together, from
+    the outside in.
     """
-    chains: dict[bytes, Sequence[bytes]] = {}
-    ahead = set(digests_in(body))
+    chains: defaultdict[int, dict[bytes, Sequence[bytes]]] = defaultdict(dict)
+    ahead = {(body.namespace, digest) for body in bodies for digest in _digests_if_any(body.body)}
+    seen: set[tuple[int, bytes]] = set()
     while ahead:
         more = parts(ahead)
-        chains |= more
-        ahead = {digest for chain in more.values() for piece in chain for digest in digests_in(piece)} - chains.keys()
+        for (namespace, digest), chain in more.items():
+            chains[namespace][digest] = chain
+        pieces = {(namespace, piece) for (namespace, _), chain in more.items() for piece in chain} - seen
+        seen |= pieces
+        inner = {(namespace, digest) for namespace, piece in pieces for digest in _digests_if_any(piece)}
+        ahead = {name for name in inner if name[1] not in chains[name[0]]}
+    return [partial(_opened, chains[body.namespace], body) for body in bodies]
 
-    return _values(body, _Joiner(chains, contents).join)[0]
+
+def _opened(chains: Mapping[bytes, Sequence[bytes]], body: StoredBody) -> Any:
+    return _values(body.body, _Joiner(chains, body.contents).join)[0]
+
+
+def _digests_if_any(body: bytes) -> list[bytes]:
+    """Return the digests in a body; none if it is damaged, since that is told when the body is opened."""
+    try:
+        return digests_in(body)
+    except ArtifactUnreadable:
+        return []
 
 
 @dataclass(slots=True, eq=False, repr=False)

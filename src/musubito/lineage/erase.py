@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 from musubito.lineage import blobs
@@ -125,7 +126,8 @@ def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
 
 def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:
     params = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-    return [row for node in change.nodes or (None,) for row in lineage.rows("nodes_named", node=node, **params)]
+    rows = lineage.ask(*(("nodes_named", {**params, "node": node}) for node in change.nodes or (None,)))
+    return list(chain(*rows))
 
 
 class _Links:

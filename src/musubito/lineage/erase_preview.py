@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
@@ -35,12 +36,12 @@ def preview_forget(
     erased = dict.fromkeys(inputs, 0)
     for change in wanted:
         named = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-        for node in change.nodes or (None,):
-            executions.update(row[0] for row in lineage.rows("executions_named", node=node, **named))
+        rows = lineage.ask(*(("executions_named", {**named, "node": node}) for node in change.nodes or (None,)))
+        executions.update(number for (number,) in chain(*rows))
         if change.operation is not None:
-            rows = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
-            erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
+            inputs_of_it = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
+            erased |= {(operation, binary(digest)): size for operation, digest, size in inputs_of_it}
     params = {"executions": json.dumps(sorted(executions)), "erased": ExecutionFlags.ERASED}
-    ((own, artifacts),), rows = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
-    erased |= {(operation, binary(digest)): size for operation, digest, size in rows}
+    ((own, artifacts),), given = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
+    erased |= {(operation, binary(digest)): size for operation, digest, size in given}
     return ForgetPreview(len(executions), len(erased), own + artifacts + sum(erased.values()))

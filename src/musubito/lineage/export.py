@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from musubito.lineage.corruption import reports_damage
+from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage, short_id
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
 
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
 """The mark of each outcome."""
+AT_ONCE: Final = 200
+"""Nodes whose inputs and outputs are read together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,7 @@ def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     calls = [Edge(of_call[call.parent], call.node_id, "call") for call in report.calls if call.parent is not None]
     run = report.summary
     title = f"run {short_id(run.run_id)} {run.name or ''}".strip()
-    rows_of_nodes = lineage.ask(*(("numbers_of_node", {"node": bytes.fromhex(node)}) for node in nodes))
-    numbers = {rows[0][0]: node for node, rows in zip(nodes, rows_of_nodes, strict=True) if rows}
+    numbers = {number: node for node, number in lineage.numbers(nodes).items()}
     return Graph(title, tuple(nodes.values()), _edges((*_data(lineage, numbers), *calls)), report.calls)
 
 
@@ -103,7 +105,7 @@ def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
         report.node_id: report
         for report in (*(relative.node for relative in above), node, *(relative.node for relative in below))
     }
-    numbers = {lineage.number(node_id): node_id for node_id in reports}
+    numbers = {number: node_id for node_id, number in lineage.numbers(reports).items()}
     inner = lineage.ask(*(("inner_calls", {"id": number}) for number in numbers))
     calls = [
         Edge(outer, numbers[called], "call")
@@ -202,6 +204,7 @@ def document(lineage: Lineage, graph: Graph, *, contents: bool) -> dict[str, Any
 
     With `contents`, each node has its input and its output.
     """
+    read = _contents(lineage, [vertex.node_id for vertex in graph.nodes]) if contents else {}
     nodes = []
     for vertex in graph.nodes:
         node: dict[str, Any] = {
@@ -211,13 +214,17 @@ def document(lineage: Lineage, graph: Graph, *, contents: bool) -> dict[str, Any
             "outcomes": dict(vertex.outcomes),
         }
         if contents:
-            report = _report(lineage, vertex.node_id)
-            node["input"] = None if report is None else lineage.input(report)
-            node["output"] = None if report is None else lineage.output(report)
+            node["input"], node["output"] = read.get(vertex.node_id, (None, None))
         nodes.append(node)
     return {"title": graph.title, "nodes": nodes, "edges": graph.edges, "calls": graph.calls}
 
 
-def _report(lineage: Lineage, node: str) -> NodeReport | None:
-    rows = lineage.rows("numbers_of_node", node=bytes.fromhex(node))
-    return lineage.nodes([rows[0][0]])[0] if rows else None
+def _contents(lineage: Lineage, nodes: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Return the inputs and outputs of nodes, by their ids."""
+    read: dict[str, tuple[Any, Any]] = {}
+    for numbers in batches(list(lineage.numbers(nodes).values()), AT_ONCE):
+        reports = lineage.nodes(numbers)
+        inputs = lineage.inputs((node.namespace, node.operation, bytes.fromhex(node.input_hash)) for node in reports)
+        outputs = lineage.outputs(reports)
+        read |= {node.node_id: (given, output) for node, given, output in zip(reports, inputs, outputs, strict=True)}
+    return read

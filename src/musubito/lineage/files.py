@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
 from musubito.engine.files.digests import FILE, FOLDER
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
-from musubito.engine.recorded_inputs import CONTENT, opened_in
+from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.payloads.codec import SEALED_TEXT
+from musubito.store.protocol import Row
 from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
@@ -59,40 +61,94 @@ class ChangedFile:
 
 def files_read(lineage: Lineage, nodes: Iterable[NodeReport]) -> tuple[FileRead, ...]:
     """Return the files and folders that the executions at these nodes read, each once."""
-    files: set[FileRead] = set()
-    for node in nodes:
-        if node.execution is not None:
-            reads = _reads(lineage, node.namespace, node.execution.number)
-            files |= {FileRead(read.kind, read.key, read.digest is None) for read in reads if read.kind in KINDS}
+    reads = _reads(lineage, [(node.namespace, node.execution.number) for node in nodes if node.execution is not None])
+    files = {
+        FileRead(read.kind, read.key, read.digest is None)
+        for read in chain.from_iterable(reads.values())
+        if read.kind in KINDS
+    }
     return tuple(sorted(files, key=lambda file: (file.path, file.kind, file.absent)))
 
 
-def changed_reads(lineage: Lineage, node: NodeReport) -> tuple[tuple[ChangedFile, ...], tuple[str, ...]]:
-    """Return the files and folders that a node's execution found changed, and the names of its other changed reads.
+TextName: TypeAlias = tuple[str, None, bytes]
+"""The name under which the text of a file is stored, as `Lineage.inputs` takes it."""
 
-    The reads are compared with those of the newest earlier execution that had the same reuse key and outcome. A name is
-    the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable (`$.store`).
+
+class ChangedRead(NamedTuple):
+    """A file or a folder that was read with other digests than before."""
+
+    namespace: str
+    kind: str
+    path: str
+    was: frozenset[bytes]
+    now: frozenset[bytes]
+
+    @property
+    def texts(self) -> list[TextName]:
+        """Return the names of the texts to compare; none if they cannot be compared."""
+        if self.kind == FOLDER or len(self.was) > 1 or len(self.now) > 1:
+            return []
+        return [(self.namespace, None, digest) for digest in (*self.was, *self.now)]
+
+    def reported(self, stored: Mapping[TextName, Any]) -> ChangedFile:
+        """Return the change, with the diff of these stored texts."""
+        change = "added" if not self.was else "gone" if not self.now else "changed"
+        kept = {name[-1]: _text(stored[name]) for name in self.texts}
+        # Nothing is compared with the text of a file that was absent.
+        before, after = ("" if not digests else kept.get(next(iter(digests))) for digests in (self.was, self.now))
+        diff = "" if before is None or after is None else text_diff(self.path, before, after)
+        return ChangedFile(self.kind, self.path, change, diff)
+
+
+class ChangedReads(NamedTuple):
+    """What an execution found changed: files and folders, and the names of its other reads."""
+
+    files: tuple[ChangedRead, ...]
+    names: tuple[str, ...]
+
+
+def changed_reads(lineage: Lineage, executions: Mapping[int, tuple[str, int]]) -> dict[int, ChangedReads]:
+    """Return what executions found changed, by their numbers.
+
+    `executions` has the namespace of each, and the number of the earlier execution with whose reads its own are
+    compared. A name is the key of the read (`$.configurable.thread_id`), or its kind if the key is not readable
+    (`$.store`).
     """
-    own = node.execution
-    ((earlier,),) = ((None,),) if own is None else lineage.rows("execution_before", execution=own.number)
-    if own is None or earlier is None:
-        return (), ()
-    before, after = (_by_path(_reads(lineage, node.namespace, execution)) for execution in (earlier, own.number))
-    files: list[ChangedFile] = []
+    reads = _reads(
+        lineage, [(space, number) for own, (space, earlier) in executions.items() for number in (own, earlier)]
+    )
+    return {
+        own: _compared(namespace, _by_path(reads[earlier]), _by_path(reads[own]))
+        for own, (namespace, earlier) in executions.items()
+    }
+
+
+Digests: TypeAlias = Mapping[tuple[str, str], frozenset[bytes]]
+"""The digests that were read, by the kind and the path."""
+
+
+def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
+    files: list[ChangedRead] = []
     names: set[str] = set()
     for kind, path in sorted(before.keys() | after.keys(), key=lambda kind_and_path: kind_and_path[::-1]):
         was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
         if kind in KINDS and was != now:
-            change = "added" if not was else "gone" if not now else "changed"
-            diff = "" if kind == FOLDER else _diff(lineage, node.namespace, path, was, now)
-            files.append(ChangedFile(kind, path, change, diff))
+            files.append(ChangedRead(namespace, kind, path, was, now))
         elif kind not in KINDS_OF_FILES and was != now and (kind, path) in before and (kind, path) in after:
             names.add(f"$.{path if NAME.fullmatch(path) else kind}")
-    return tuple(files), tuple(sorted(names))
+    return ChangedReads(tuple(files), tuple(sorted(names)))
 
 
-def _reads(lineage: Lineage, namespace: str, execution: int) -> list[ExternalRead]:
-    rows = lineage.rows("reads", execution=execution)
+def _reads(lineage: Lineage, executions: Sequence[tuple[str, int]]) -> dict[int, list[ExternalRead]]:
+    """Return the reads of executions, each given with its namespace, by their numbers."""
+    answers = lineage.ask(*(("reads", {"execution": execution}) for _, execution in executions))
+    return {
+        execution: _opened_reads(lineage, namespace, rows)
+        for (namespace, execution), rows in zip(executions, answers, strict=True)
+    }
+
+
+def _opened_reads(lineage: Lineage, namespace: str, rows: list[Row]) -> list[ExternalRead]:
     reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if kind not in UNREPEATABLE]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
@@ -102,7 +158,7 @@ def _reads(lineage: Lineage, namespace: str, execution: int) -> list[ExternalRea
     return [read for read in opened if not read.key.startswith(SEALED_TEXT)]
 
 
-def _by_path(reads: list[ExternalRead]) -> defaultdict[tuple[str, str], frozenset[bytes]]:
+def _by_path(reads: list[ExternalRead]) -> Digests:
     """Return the digests that were read at each path.
 
     An absent file has no digest. A file that was read in several states has several.
@@ -113,25 +169,7 @@ def _by_path(reads: list[ExternalRead]) -> defaultdict[tuple[str, str], frozense
     return digests
 
 
-def _diff(lineage: Lineage, namespace: str, path: str, was: frozenset[bytes], now: frozenset[bytes]) -> str:
-    if len(was) > 1 or len(now) > 1:
-        return ""
-    before, after = (_text(lineage, namespace, digests) for digests in (was, now))
-    return "" if before is None or after is None else text_diff(path, before, after)
-
-
-def _text(lineage: Lineage, namespace: str, digests: frozenset[bytes]) -> str | None:
-    """Return the kept text of a file: empty if the file was absent, None if no text was kept."""
-    if not digests:
-        return ""
-    rows = lineage.rows("input", namespace=namespace, operation=None, input_hash=next(iter(digests)))
-    if not rows:
-        return None
-    number, body = rows[0]
-    store: Any = lineage.engine.storage
-    try:
-        value = opened_in(store, number, body, lineage.contents(namespace))
-    except ArtifactUnreadable:
-        return None
-    text = value.get(CONTENT) if isinstance(value, dict) else None
+def _text(stored: Any) -> str | None:
+    """Return the text of a file from what is stored of it, None if no text was kept."""
+    text = stored.get(CONTENT) if isinstance(stored, dict) else None
     return scrubbed(text) if isinstance(text, str) else None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple, Self
 
-from musubito.engine.recorded_inputs import MISSING, opened_in
+from musubito.engine.recorded_inputs import MISSING, StoredBody, opened_in
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
@@ -107,16 +108,18 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
     for number, name, sealed in lineage.rows("namespaces"):
         own = lineage.contents(name)
         contents[number] = None if sealed and own.keys is None else own
-    for operation, input_hash, namespace, body in lineage.slices("inputs_after", SLICE, operation=0, input_hash=b""):
-        looked_at += 1
-        if contents.get(namespace) is None:
-            encrypted += 1
-            continue
-        try:
-            if wanted.is_in(opened_in(store, namespace, body, contents[namespace])):
-                matching.add((operation, binary(input_hash)))
-        except ArtifactUnreadable:
-            unreadable += 1
+    inputs = lineage.slices("inputs_after", SLICE, operation=0, input_hash=b"")
+    while rows := list(islice(inputs, SLICE)):
+        looked_at += len(rows)
+        readable = [row for row in rows if contents.get(row[2]) is not None]
+        encrypted += len(rows) - len(readable)
+        bodies = [StoredBody(contents[namespace], namespace, body) for *_, namespace, body in readable]
+        for (operation, input_hash, *_), value in zip(readable, opened_in(store, bodies), strict=True):
+            try:
+                if wanted.is_in(value()):
+                    matching.add((operation, binary(input_hash)))
+            except ArtifactUnreadable:
+                unreadable += 1
     nodes, named = [], set()
     for _, node, operation, input_hash in lineage.slices("identities_after", NODES, after=0):
         if (operation, input_hash) in matching:

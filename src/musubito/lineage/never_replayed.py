@@ -9,7 +9,7 @@ from typing import Final
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
-from musubito.lineage.why import why
+from musubito.lineage.why import whys
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.store.rows import ExecutionFlags
 
@@ -87,8 +87,10 @@ def _with_changing_input(lineage: Lineage, reported: set[tuple[str, str]]) -> li
     ]
     candidates.sort(key=lambda candidate: (candidate[0].total_tokens, candidate[0].milliseconds), reverse=True)
     entries = []
-    for cost, name, node, count in candidates[:COMPARED]:
-        report = why(lineage, node)
+    del candidates[COMPARED:]
+    numbers = lineage.numbers(node for _, _, node, _ in candidates)
+    reports = whys(lineage, [(numbers[node], None) for _, _, node, _ in candidates])
+    for (cost, name, _, count), report in zip(candidates, reports, strict=True):
         if report.remedy:
             reason = report.reason
             entries.append(Unreplayed(*name, reason, report.parts, reason.sentence, report.remedy, count, cost))

@@ -9,7 +9,7 @@ replayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
@@ -133,12 +133,13 @@ def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[
 
 def _events(lineage: Lineage, job_runs: list[_JobRun]) -> list[dict[str, Any]]:
     by_name = _with_all_inside(job_runs)
+    consumed, produced = _artifacts(lineage, job_runs)
     ranked: list[tuple[float, int, int, dict[str, Any]]] = []
     for number, job_run in enumerate(by_name.values()):
         common = _common(job_run, by_name.get(job_run.parent or ""))
-        consumed, produced = _artifacts(lineage, job_run) if job_run.node_id else ([], [])
         inputs, outputs = (
-            [_dataset(job_run.namespace, artifact) for artifact in artifacts] for artifacts in (consumed, produced)
+            [_dataset(job_run.namespace, artifact) for artifact in artifacts]
+            for artifacts in (consumed.get(job_run.node_id, ()), produced[job_run.execution])
         )
         # An inner call begins after its outer one and ends before it, also where the clock shows no difference.
         for rank, kind, at, out in (
@@ -197,14 +198,23 @@ def _job(job_run: _JobRun) -> dict[str, str]:
     return {"namespace": job_run.namespace or "default", "name": job_run.operation or "unknown"}
 
 
-def _artifacts(lineage: Lineage, job_run: _JobRun) -> tuple[list[bytes], list[bytes]]:
-    """Return the artifacts of a call's data parents, and its own artifact."""
-    numbers = lineage.rows("numbers_of_node", node=bytes.fromhex(job_run.node_id))
-    consumed = [row[1] for row in lineage.rows("data_edges", id=numbers[0][0])] if numbers else []
-    produced = [row[0] for row in lineage.rows("artifact_of_execution", execution=job_run.execution)]
-    return list(dict.fromkeys(map(bytes, consumed))), [
-        binary(artifact) for artifact in produced if artifact is not None
-    ]
+def _artifacts(
+    lineage: Lineage, job_runs: Sequence[_JobRun]
+) -> tuple[dict[str, list[bytes]], dict[int | None, list[bytes]]]:
+    """Return the artifacts that nodes consumed, by their ids, and those that executions gave, by their numbers."""
+    numbers = lineage.numbers(job_run.node_id for job_run in job_runs if job_run.node_id)
+    edges = lineage.ask(*(("data_edges", {"id": number}) for number in numbers.values()))
+    consumed = {
+        node: list(dict.fromkeys(bytes(artifact) for _, artifact in rows))
+        for node, rows in zip(numbers, edges, strict=True)
+    }
+    executions = list(dict.fromkeys(job_run.execution for job_run in job_runs))
+    given = lineage.ask(*(("artifact_of_execution", {"execution": number}) for number in executions))
+    produced = {
+        number: [binary(artifact) for (artifact,) in rows if artifact is not None]
+        for number, rows in zip(executions, given, strict=True)
+    }
+    return consumed, produced
 
 
 def _dataset(namespace: str, artifact: bytes) -> dict[str, Any]:

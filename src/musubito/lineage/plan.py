@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import median
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from musubito.engine.frame import ANY, Run
 from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens
 from musubito.model import ReplayReason, StepType
+from musubito.store.protocol import NamedQuery, Row
 
 REPLAY: Final = "would replay"
 RUN: Final = "would run"
@@ -83,13 +83,21 @@ class Estimates:
     def __init__(self, engine: MusubitoEngine) -> None:
         read: Any = getattr(engine.storage, "read", None)
         # A `Lineage` would first write the buffered history, and not every store can be asked by readers.
-        self._read: Callable[[Sequence[Any]], list[list[tuple[Any, ...]]]] | None = read if callable(read) else None
+        self._read: Callable[[Sequence[NamedQuery]], list[list[Row]]] | None = read if callable(read) else None
         self._namespace = engine.namespace
-        self._newest = cache(self._newest_successes)
+        self._newest: dict[str, list[Row]] = {}
+
+    def learn(self, operations: Iterable[str]) -> None:
+        """Read the costs of several operations together."""
+        of = {"namespace": self._namespace, "limit": LOOKED_AT}
+        new = [name for name in dict.fromkeys(operations) if name not in self._newest]
+        if new and self._read is not None:
+            rows = self._read([("newest_successes", {**of, "operation": name}) for name in new])
+            self._newest.update(zip(new, rows, strict=True))
 
     def of(self, operation: str) -> Cost | None:
         """Return the usual cost of an operation, or None if it never succeeded."""
-        rows = self._newest(operation)
+        rows = self._newest_successes(operation)
         durations = {execution: milliseconds for execution, milliseconds, *_ in rows}
         if not durations:
             return None
@@ -103,7 +111,7 @@ class Estimates:
 
     def called_by(self, operation: str) -> list[str]:
         """Return the operations that the newest successful execution of an operation called."""
-        rows = self._newest(operation)
+        rows = self._newest_successes(operation)
         if not rows:
             return []
         return [name for (name,) in self._rows("operations_called", execution=rows[0][0])]
@@ -112,10 +120,11 @@ class Estimates:
         """Return the recorded operations whose names begin with a prefix."""
         return [name for (name,) in self._rows("operations_under", namespace=self._namespace, prefix=prefix)]
 
-    def _newest_successes(self, operation: str) -> list[tuple[Any, ...]]:
-        return self._rows("newest_successes", namespace=self._namespace, operation=operation, limit=LOOKED_AT)
+    def _newest_successes(self, operation: str) -> list[Row]:
+        self.learn([operation])
+        return self._newest.get(operation, [])
 
-    def _rows(self, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, **parameters: Any) -> list[Row]:
         return [] if self._read is None else self._read([(query, parameters)])[0]
 
 
@@ -184,6 +193,7 @@ def inside(operation: str, called: Iterable[str], estimates: Estimates) -> list[
     """Return lines for the operations that an operation may call if it runs."""
     reason = ReplayReason.CALLED_PERHAPS
     names = dict.fromkeys(name for name in called if name != operation and not name.endswith(f"/{ANY}"))
+    estimates.learn(names)
     return [PlanLine(name, None, UNKNOWN, reason, estimates.of(name), operation, (operation,)) for name in names]
 
 

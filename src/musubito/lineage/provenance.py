@@ -65,17 +65,18 @@ def provenance(lineage: Lineage, node: str) -> Provenance:
     consumed = {below for below, _, kind in links if kind == "data"}
     called = {above for _, above, kind in links if kind == "call"}
     roots = [root for at, root in nodes.items() if at not in consumed and at not in called and root.input_hash]
+    inputs = lineage.inputs((root.namespace, root.operation, bytes.fromhex(root.input_hash)) for root in roots)
     return Provenance(
         _models(lineage, nodes.values()),
         _prompts(lineage, nodes.values()),
-        tuple(RootInput(root, lineage.input(root)) for root in roots),
+        tuple(RootInput(root, value) for root, value in zip(roots, inputs, strict=True)),
         files_read(lineage, nodes.values()),
     )
 
 
 def _models(lineage: Lineage, nodes: Any) -> dict[str, Tokens]:
-    executions = [node.execution or lineage.attempt(node) for node in nodes]
-    numbers = sorted({execution.number for execution in executions if execution is not None})
+    executions = [*(node.execution for node in nodes if node.execution), *lineage.attempts(nodes).values()]
+    numbers = sorted({execution.number for execution in executions})
     models: defaultdict[str, Tokens] = defaultdict(Tokens)
     for rows in lineage.ask(*(("usage", {"execution": number}) for number in numbers)):
         # The totals would count calls inside twice: they have executions of their own here.

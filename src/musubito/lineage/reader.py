@@ -10,12 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.process_identity import is_dead
-from musubito.engine.recorded_inputs import stored_inputs
+from musubito.engine.recorded_inputs import InputName, input_query, stored_inputs
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reports import (
@@ -34,8 +35,8 @@ from musubito.model import NodeStatus, ReplayReason
 from musubito.payloads.codec import ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
 from musubito.reasons import never_replayed
-from musubito.store.protocol import NamedQuery, Readable
-from musubito.store.queries import KeyCheckOf, PayloadOf
+from musubito.store.protocol import NamedQuery, Readable, Row
+from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import LeaseOwner, Stored
 from musubito.values.display import plain, without_secrets
 from musubito.values.redaction import scrubbed
@@ -50,7 +51,17 @@ LONGEST: Final = {"call": 32, "run": 17}
 """Bytes of a whole id, by the kind of thing that has it."""
 LISTED_BY: Final = {"call": "musubito show last", "run": "musubito runs"}
 """The command that lists the ids of a kind."""
-Row = tuple[Any, ...]
+PAGE: Final = 500
+"""Runs that are looked at together, once a few have not been enough."""
+
+
+class _RunRows(NamedTuple):
+    """The rows of one run: its own, those of its parts, and that of its span."""
+
+    run: bytes
+    recorded: list[Row]
+    parts: list[Row]
+    spans: list[Row]
 
 
 class Lineage:
@@ -99,7 +110,7 @@ class Lineage:
     def ask(self, *questions: NamedQuery) -> list[list[Row]]:
         """Return the rows of several named queries, all as of one moment."""
         self.engine.flush()
-        return self._store.read(questions)
+        return self._store.read(questions) if questions else []
 
     def rows(self, query: str, /, **parameters: Any) -> list[Row]:
         """Return the rows of one named query."""
@@ -135,20 +146,29 @@ class Lineage:
         """
         result: list[RunSummary] = []
         seen: set[bytes] = set()
+        size = limit
         while True:
-            of = {"limit": limit, "before": before, "named": name, "operation": operation}
-            page = sorted(self.rows("runs", **of) + self.rows("lone_calls", **of), reverse=True)[:limit]
-            for at, run in page:
-                if at < since:
-                    return result
-                if run not in seen and matching(summary := self._summary(run)):
-                    result.append(summary)
-                    if len(result) == limit:
-                        return result
-                seen.add(run)
-            if len(page) < limit or math.nextafter(page[-1][0], EVER) == before:
+            page = self._newest_runs(size, before, name, operation)
+            new = [run for at, run in page if at >= since and run not in seen]
+            result += filter(matching, self._summaries(self._rows_of_runs(new)))
+            if len(result) >= limit or len(page) < size or page[-1][0] < since:
+                return result[:limit]
+            if math.nextafter(page[-1][0], EVER) == before:
                 return result
+            seen.update(new)
             before = math.nextafter(page[-1][0], EVER)  # others may have begun at the same time
+            size = max(limit, min(2 * size, PAGE))
+
+    def _newest_runs(
+        self, limit: int, before: float = EVER, name: str | None = None, operation: str | None = None
+    ) -> list[tuple[float, bytes]]:
+        """Return when the newest runs began, and their ids; see `runs`."""
+        of = {"limit": limit, "before": before, "named": name, "operation": operation}
+        return sorted(chain(*self.ask(("runs", of), ("lone_calls", of))), reverse=True)[:limit]
+
+    def has_runs(self) -> bool:
+        """Tell whether there is any run."""
+        return bool(self._newest_runs(1))
 
     @reports_damage
     def run(self, run: str) -> RunReport:
@@ -156,21 +176,22 @@ class Lineage:
 
         `run` is an id, a name, or "last". A name stands for its newest run, "last" for the newest of all.
         """
-        number = self._run_id(run)
-        return RunReport(self._summary(number), self._calls(number))
+        rows = self._rows_of_runs([self._run_id(run)])
+        return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts))
 
     def _run_id(self, text: str) -> bytes:
         if text == "last":
-            newest = self.runs(1)
+            newest = self._newest_runs(1)
             if not newest:
                 raise LineageError("nothing has run yet, or it ran in another database")
-            return bytes.fromhex(newest[0].run_id)
-        named = self.rows("runs_named", name=text, limit=1) or self.rows(
-            "lone_calls", named=text, operation=None, before=EVER, limit=1
+            return binary(newest[0][1])
+        runs, calls = self.ask(
+            ("runs_named", {"name": text, "limit": 1}),
+            ("lone_calls", {"named": text, "operation": None, "before": EVER, "limit": 1}),
         )
-        if named:
-            return binary(named[0][-1])
-        return self._by_number(text) or self._unique("run", text, "runs_like")
+        if runs or calls:
+            return binary((runs or calls)[0][-1])
+        return self._by_number(text) or binary(self._unique("run", text, "runs_like")[0])
 
     def _by_number(self, text: str) -> bytes | None:
         """Return the id of the run that a short form names, or None.
@@ -187,14 +208,25 @@ class Lineage:
             raise LineageError(f"several runs begin with {first} and have this number; give the whole id")
         return runs[0] if runs else None
 
-    def _summary(self, run: bytes) -> RunSummary:
-        recorded = self.rows("run", run=run)
-        parts = self.rows("parts_of_run", run=run)
-        totals = self.ask(*(("totals_of_run", {"run": part}) for part, *_ in parts))
-        used = self.ask(*(("usage_of_run", {"run": part}) for part, *_ in parts))
+    def _rows_of_runs(self, runs: Sequence[bytes]) -> list[_RunRows]:
+        rows = iter(
+            self.ask(*((query, {"run": run}) for run in runs for query in ("run", "parts_of_run", "span_of_run")))
+        )
+        return [_RunRows(run, *row) for run, row in zip(runs, zip(rows, rows, rows, strict=True), strict=True)]
+
+    def _summaries(self, runs: Sequence[_RunRows]) -> list[RunSummary]:
+        parts = [part for run in runs for part, *_ in run.parts]
+        rows = iter(
+            self.ask(*((query, {"run": part}) for part in parts for query in ("totals_of_run", "usage_of_run")))
+        )
+        return [self._summary(run, [(next(rows)[0], next(rows)) for _ in run.parts]) for run in runs]
+
+    def _summary(self, rows: _RunRows, costs: list[tuple[Row, list[Row]]]) -> RunSummary:
+        """Return the summary of a run, from the totals and the tokens of each of its parts."""
+        run, recorded, parts, spans = rows
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
-        for (*_, inside), ((row,), usage) in zip(parts, zip(totals, used, strict=True), strict=True):
+        for (*_, inside), (row, usage) in zip(parts, costs, strict=True):
             calls, replayed, ran, failed = calls + row[0], replayed + row[1], ran + row[2], failed + row[3]
             # The time of a run that began inside a call is part of that call's time, and would count twice.
             spent += Cost(0.0 if inside else row[4])
@@ -205,7 +237,7 @@ class Lineage:
                 # Without tokens, only calls inside these calls used the model.
                 if cost.total_tokens:
                     spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
-        first, last, ended, operation = self.rows("span_of_run", run=run)[0]
+        first, last, ended, operation = spans[0]
         if recorded:
             _, name, tags, started_at, finished_at, status, _, *process = recorded[0]
         else:
@@ -234,9 +266,8 @@ class Lineage:
             saved,
         )
 
-    def _calls(self, run: bytes) -> tuple[CallReport, ...]:
+    def _calls(self, parts: list[Row]) -> tuple[CallReport, ...]:
         """Return the calls of a run and of the runs inside it, numbered from 1 through all of them."""
-        parts = self.rows("parts_of_run", run=run)
         rows = self.ask(*(("calls_of_run", {"run": part}) for part, *_ in parts))
         numbers: dict[tuple[bytes, int | None], int] = {}
         placed_rows: list[tuple[bytes, tuple[bytes, int | None], Row]] = []
@@ -281,10 +312,15 @@ class Lineage:
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
-        rows = self.ask(*(("node_record", {"id": number}) for number in numbers))
-        executions = [row[0][9] for row in rows]
-        used = self.ask(*(("usage", {"execution": execution}) for execution in executions))
-        reports = [_node(row[0], usage) for row, usage in zip(rows, used, strict=True)]
+        if not numbers:
+            return []
+        ids = {"ids": json.dumps(numbers)}
+        records, used = self.ask(("node_records", ids), ("usage_of_nodes", ids))
+        usage: defaultdict[int, list[Row]] = defaultdict(list)
+        for number, *row in used:
+            usage[number].append(tuple(row))
+        nodes = {row[0]: _node(row, usage[row[0]]) for row in records}
+        reports = [nodes[number] for number in numbers]
         return [node if node.error is None else self._with_error(node, node.error) for node in reports]
 
     def _with_error(self, node: NodeReport, error: str) -> NodeReport:
@@ -295,20 +331,30 @@ class Lineage:
 
     def attempt(self, node: NodeReport) -> Attempt | None:
         """Return the last attempt at a node whose status is FAILED, else None."""
-        if node.status is not NodeStatus.FAILED:
-            return None
-        attempts = self.rows("last_attempt", node=bytes.fromhex(node.node_id))
-        if not attempts:
-            return None
-        number, started_at, duration_ms, saved_ms = attempts[0]
-        used = self.rows("usage", execution=number)
-        return Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(used)))
+        return self.attempts([node]).get(node.node_id)
+
+    def attempts(self, nodes: Iterable[NodeReport]) -> dict[str, Attempt]:
+        """Return the last attempts at those nodes whose status is FAILED, by the ids of the nodes."""
+        failed = [node.node_id for node in nodes if node.status is NodeStatus.FAILED]
+        rows = self.ask(*(("last_attempt", {"node": bytes.fromhex(node)}) for node in failed))
+        found = {node: attempts[0] for node, attempts in zip(failed, rows, strict=True) if attempts}
+        used = self.ask(*(("usage", {"execution": attempt[0]}) for attempt in found.values()))
+        return {
+            node: Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(usage)))
+            for (node, (number, started_at, duration_ms, saved_ms)), usage in zip(found.items(), used, strict=True)
+        }
 
     @reports_damage
     def number(self, node: str) -> int:
         """Return the number that a node has in the store."""
-        numbers = self.rows("numbers_of_node", node=self._unique("call", node, "nodes_like"))
-        return int(numbers[0][0])
+        return int(self._unique("call", node, "nodes_like")[1])
+
+    @reports_damage
+    def numbers(self, nodes: Iterable[str]) -> dict[str, int]:
+        """Return the numbers that nodes have in the store, by their whole ids; nothing for nodes that are not there."""
+        ids = list(dict.fromkeys(nodes))
+        rows = self.ask(*(("numbers_of_node", {"node": bytes.fromhex(node)}) for node in ids))
+        return {node: int(numbers[0][0]) for node, numbers in zip(ids, rows, strict=True) if numbers}
 
     @reports_damage
     def ancestors(self, node: str, deepest: int = 1000) -> list[Relative]:
@@ -351,13 +397,16 @@ class Lineage:
         Plain data are dicts, lists, texts and numbers. A value of another type is a dict with its type's name under
         "$type".
         """
-        return self.inputs(node.namespace, node.operation, [bytes.fromhex(node.input_hash)])[0]
+        return next(self.inputs([(node.namespace, node.operation, bytes.fromhex(node.input_hash))]))
 
-    def inputs(self, namespace: str, operation: str, input_hashes: Sequence[bytes]) -> list[Any]:
-        """Return the arguments of calls of one operation, each as `input` does."""
-        self.engine.flush()
-        values = stored_inputs(self._store, self.contents(namespace), operation, input_hashes)
-        return [without_secrets(value) for value in values]  # earlier versions may have stored secrets
+    def inputs(self, names: Iterable[tuple[str, str | None, bytes]]) -> Iterator[Any]:
+        """Yield the arguments of calls, each as `input` does, by their namespaces, operations and input hashes.
+
+        Without an operation, the hash is that of a file's text.
+        """
+        wanted = [InputName(self.contents(namespace), operation, digest) for namespace, operation, digest in names]
+        for value in stored_inputs(self._store, wanted, self.ask(*map(input_query, wanted))):
+            yield without_secrets(value)  # earlier versions may have stored secrets
 
     @reports_damage
     def output(self, node: NodeReport) -> Any:
@@ -365,14 +414,23 @@ class Lineage:
 
         An output that cannot be read is a dict of the type "..." whose "value" says why.
         """
-        if node.execution is None:
+        return self.outputs([node])[0]
+
+    @reports_damage
+    def outputs(self, nodes: Sequence[NodeReport]) -> list[Any]:
+        """Return the outputs of nodes, each as `output` does."""
+        numbers = [node.execution.number for node in nodes if node.execution is not None]
+        rows = iter(self.ask(*(("payload", {"execution": number}) for number in numbers)))
+        return [None if node.execution is None else self._output(node, next(rows)) for node in nodes]
+
+    def _output(self, node: NodeReport, rows: list[Row]) -> Any:
+        artifact = None if node.execution is None else node.execution.artifact_id
+        if not rows or rows[0][0] is None or artifact is None:
             return None
-        stored: Stored | None = self.engine.storage.find(PayloadOf(node.execution.number))
-        if stored is None or node.execution.artifact_id is None:
-            return None
+        stored = Stored(*rows[0])
         contents = self.contents(node.namespace)
         try:
-            payload = contents.open(stored.codec, stored.payload, bytes.fromhex(node.execution.artifact_id))
+            payload = contents.open(stored.codec, stored.payload, bytes.fromhex(artifact))
             return _without_events(plain(memoryview(payload)[1:]))
         except ArtifactMissing as error:
             return {"$type": "...", "value": f"{error}; 'musubito --blobs URL' looks elsewhere"}
@@ -393,8 +451,8 @@ class Lineage:
             contents.verify_key(self.engine.storage.find(KeyCheckOf(namespace)))
         return contents
 
-    def _unique(self, kind: str, text: str, query: str) -> bytes:
-        """Return the one id of this kind that begins with these digits."""
+    def _unique(self, kind: str, text: str, query: str) -> Row:
+        """Return the row of the one id of this kind that begins with these digits."""
         short, size = text.lower().strip(), LONGEST[kind]
         if kind == "run" and not DIGITS.issuperset(short):
             raise LineageError(f"no run is called {text!r}, see {LISTED_BY[kind]!r}")
@@ -404,13 +462,13 @@ class Lineage:
             )
         first = bytes.fromhex(short.ljust(2 * size, "0"))
         last = bytes.fromhex(short.ljust(2 * size, "f"))
-        ids = [binary(row[0]) for row in self.rows(query, first=first, last=last)]
-        if not ids:
+        rows = self.rows(query, first=first, last=last)
+        if not rows:
             raise LineageError(f"no {kind} begins with {text}, see {LISTED_BY[kind]!r}")
-        if len(ids) > 1:
-            first_ids = ", ".join(short_id(identity.hex(), len(short) + 4) for identity in ids[:3])
+        if len(rows) > 1:
+            first_ids = ", ".join(short_id(binary(row[0]).hex(), len(short) + 4) for row in rows[:3])
             raise LineageError(f"several {kind}s begin with {text}: {first_ids} ...; give more digits")
-        return ids[0]
+        return rows[0]
 
 
 def short_id(identity: str, digits: int = 10) -> str:

@@ -6,14 +6,15 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from musubito.engine.nearest import changed_names, difference
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.reports import CallReport, LineageError, RunSummary
+from musubito.lineage.reports import CallReport, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
+from musubito.store.relational.reads import similar_node
 
 ANSWERED: Final = ("ran", "replayed")
 """Outcomes of calls that returned a result."""
@@ -64,11 +65,12 @@ def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
     # From the plainest partner to the last resort: the pairs of one round decide which calls are inside in the next.
     for kind in (_at_same_place, _of_same_node_and_end, _of_same_node, _of_same_operation):
         _pair_up(old, new, kind)
+    facts = _facts(lineage, [(new.partners[call.number], call) for call in second.calls if call.number in new.partners])
     compared: list[CallDiff] = []
     for call in second.calls:
         partner = new.partners.get(call.number)
         if partner is not None:
-            compared.append(_compared(lineage, partner, call))
+            compared.append(_compared(facts, partner, call))
         else:
             compared.append(CallDiff(call.operation, new.alone(call, "added"), None, call, None, None))
     compared += [
@@ -136,43 +138,49 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
     return _of_same_node_and_end(side, call), tuple(outer.node_id for outer in side.around(call))
 
 
-def _compared(lineage: Lineage, before: CallReport, after: CallReport) -> CallDiff:
-    same_output = _same_output(lineage, before, after)
+class _Facts(NamedTuple):
+    """What is stored of calls: the artifacts of their executions, and what tells their nodes from others."""
+
+    artifacts: dict[int, bytes | None]
+    identities: dict[str, SimilarNode]
+
+
+def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> _Facts:
+    executions = {call.execution for pair in pairs for call in pair if call.execution is not None}
+    rows = lineage.ask(*(("artifact_of_execution", {"execution": number}) for number in executions))
+    artifacts = {number: row[0][0] for number, row in zip(executions, rows, strict=True) if row}
+    numbers = lineage.numbers(call.node_id for pair in pairs if pair[0].node_id != pair[1].node_id for call in pair)
+    *found, consumed = lineage.ask(
+        *(("identity_of_node", {"id": number}) for number in numbers.values()),
+        ("parents", {"children": json.dumps(list(numbers.values()))}),
+    )
+    parents: defaultdict[int, set[bytes]] = defaultdict(set)
+    for child, parent in consumed:
+        parents[child].add(binary(parent))
+    identities = {
+        node: similar_node((bytes.fromhex(node), *row, None), parents[number])
+        for (node, number), (row,) in zip(numbers.items(), found, strict=True)
+    }
+    return _Facts(artifacts, identities)
+
+
+def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
+    same_output = _same_output(facts, before, after)
     if before.node_id != after.node_id:
-        return CallDiff(after.operation, "changed", before, after, *_difference(lineage, before, after, same_output))
+        first, second = facts.identities.get(before.node_id), facts.identities.get(after.node_id)
+        if first is None or second is None:
+            return CallDiff(after.operation, "changed", before, after, None, same_output)
+        parts = changed_names(first.arguments, second.arguments)
+        return CallDiff(after.operation, "changed", before, after, difference(second, first), same_output, parts)
     ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
     change = "changed" if ended and before.outcome != after.outcome else "same"
     return CallDiff(after.operation, change, before, after, None, same_output)
 
 
-def _same_output(lineage: Lineage, before: CallReport, after: CallReport) -> bool | None:
+def _same_output(facts: _Facts, before: CallReport, after: CallReport) -> bool | None:
     if before.execution is None or after.execution is None:
         return None
     if before.execution == after.execution:
         return True
-    first, second = lineage.ask(*(("artifact_of_execution", {"execution": call.execution}) for call in (before, after)))
-    if not first or not second or first[0][0] is None or second[0][0] is None:
-        return None
-    return bool(first[0][0] == second[0][0])
-
-
-def _difference(
-    lineage: Lineage, before: CallReport, after: CallReport, same_output: bool | None
-) -> tuple[ReplayReason | None, bool | None, tuple[str, ...]]:
-    """Return how two calls differ, whether their outputs do, and the names of the arguments that differ."""
-    try:
-        first, second = (_identity(lineage, call) for call in (before, after))
-    except LineageError:
-        return None, same_output, ()
-    return difference(second, first), same_output, changed_names(first.arguments, second.arguments)
-
-
-def _identity(lineage: Lineage, call: CallReport) -> SimilarNode:
-    number = lineage.number(call.node_id)
-    ((code, input_hash, digests, sample),), parents = lineage.ask(
-        ("identity_of_node", {"id": number}), ("parents", {"children": json.dumps([number])})
-    )
-    consumed = frozenset(binary(parent) for _, parent in parents)
-    return SimilarNode(
-        bytes.fromhex(call.node_id), code, input_hash, json.loads(digests or "{}"), consumed, sample, None
-    )
+    first, second = facts.artifacts.get(before.execution), facts.artifacts.get(after.execution)
+    return None if first is None or second is None else first == second

@@ -15,6 +15,7 @@ from musubito.errors import ArtifactMissing, ArtifactUnreadable, MusubitoError, 
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.payloads.blobs import BlobUnreachable
+from musubito.store.protocol import Row
 from musubito.store.rows import Stored
 from musubito.values.display import plain
 
@@ -32,7 +33,6 @@ EFFECT: Final = f"It took place, and its result is lost: {LOST_EFFECT}."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
 NOWHERE: Final = "?"
 """The namespace of an artifact whose own one is not there."""
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class _Table(NamedTuple):
     """A table and its check.
 
     `query` returns the next slice, and `begin` holds the parameters of the first slice. `check` yields the problems of
-    a row.
+    the rows of a slice.
     """
 
     name: str
     query: str
     begin: dict[str, Any]
-    check: Callable[[Lineage, Row], Iterator[Finding]]
+    check: Callable[[Lineage, Sequence[Row]], Iterator[Finding]]
 
 
 def verify(lineage: Lineage) -> Iterator[VerifyProgress]:
@@ -96,7 +96,7 @@ def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[VerifyProg
     while True:
         try:
             rows = lineage.rows(table.query, **params, limit=SLICE)
-            findings = tuple(finding for row in rows for finding in table.check(lineage, row))
+            findings = tuple(table.check(lineage, rows))
         except StoreError as fault:
             yield VerifyProgress(table.name, done, total, (_unreadable(table.name, fault),))
             return
@@ -186,42 +186,59 @@ def _execution(lineage: Lineage, row: Row) -> Iterator[Finding]:
         yield _finding("executions", node, operation, problem.says, problem.remedy(effect))
 
 
-def _artifact(lineage: Lineage, row: Row) -> Iterator[Finding]:
-    namespace, digest, payload, codec, name = row
-    problem = _problem_with(lineage, name, Stored(payload, codec), digest)
-    if problem is not None:
-        givers = lineage.rows("giver_of_artifact", namespace=namespace, digest=digest)
-        node, operation, effect = givers[0] if givers else (None, None, 0)
+def _artifacts(lineage: Lineage, rows: Sequence[Row]) -> Iterator[Finding]:
+    problems = [
+        _problem_with(lineage, name, Stored(payload, codec), digest) for _, digest, payload, codec, name in rows
+    ]
+    damaged = [(row, problem) for row, problem in zip(rows, problems, strict=True) if problem is not None]
+    givers = lineage.ask(*(("giver_of_artifact", {"namespace": row[0], "digest": row[1]}) for row, _ in damaged))
+    for (_, problem), found in zip(damaged, givers, strict=True):
+        node, operation, effect = found[0] if found else (None, None, 0)
         yield _finding("artifacts", node, operation, problem.says, problem.remedy(effect))
 
 
-def _pieces(lineage: Lineage, namespace: int, body: Any, before: bytes | None = None) -> str | None:
-    """Return the problem with a stored body or with the pieces that it refers to, or None."""
-    try:
-        digests = digests_in(body)
-    except (ArtifactUnreadable, TypeError) as error:
-        return f"its stored input does not decode: {error}"
-    digests += [before] if before else []
-    there = lineage.ask(*(("part", {"namespace": namespace, "digest": digest}) for digest in digests))
-    gone = sum(not rows for rows in there)
-    return f"of its stored input {gone} {'piece is' if gone == 1 else 'pieces are'} missing" if gone else None
+def _problems_with_pieces(lineage: Lineage, bodies: Sequence[tuple[int, Any, bytes | None]]) -> list[str | None]:
+    """Return the problem with each stored body or with the pieces that it refers to, or None.
+
+    A body is given with its namespace, and the piece before it if it is one of a chain.
+    """
+    problems: list[str | None] = [None] * len(bodies)
+    digests: list[list[bytes]] = [[] for _ in bodies]
+    for number, (_, body, before) in enumerate(bodies):
+        try:
+            digests[number] = digests_in(body) + ([before] if before else [])
+        except (ArtifactUnreadable, TypeError) as error:
+            problems[number] = f"its stored input does not decode: {error}"
+    names = {(body[0], digest): None for body, own in zip(bodies, digests, strict=True) for digest in own}
+    there = lineage.ask(*(("part", {"namespace": namespace, "digest": digest}) for namespace, digest in names))
+    gone_parts = {name for name, rows in zip(names, there, strict=True) if not rows}
+    for number, (namespace, *_) in enumerate(bodies):
+        gone = sum((namespace, digest) in gone_parts for digest in digests[number])
+        if gone:
+            problems[number] = f"of its stored input {gone} {'piece is' if gone == 1 else 'pieces are'} missing"
+    return problems
 
 
-def _input(lineage: Lineage, row: Row) -> Iterator[Finding]:
-    operation, input_hash, namespace, body = row
-    problem = _pieces(lineage, namespace, body)
-    if problem is not None:
-        nodes = lineage.rows("node_of_input", operation=operation, input_hash=input_hash)
-        node, name = nodes[0] if nodes else (None, None)
+def _inputs(lineage: Lineage, rows: Sequence[Row]) -> Iterator[Finding]:
+    problems = _problems_with_pieces(lineage, [(namespace, body, None) for _, _, namespace, body in rows])
+    damaged = [(row, problem) for row, problem in zip(rows, problems, strict=True) if problem is not None]
+    nodes = lineage.ask(*(("node_of_input", {"operation": row[0], "input_hash": row[1]}) for row, _ in damaged))
+    for (_, problem), found in zip(damaged, nodes, strict=True):
+        node, name = found[0] if found else (None, None)
         yield _finding("inputs", node, name, problem, ONLY_SHOWN)
 
 
-def _part(lineage: Lineage, row: Row) -> Iterator[Finding]:
-    number, namespace, _, before, _, body = row
-    problem = _pieces(lineage, namespace, body, before)
-    if problem is not None:
-        problem = problem.replace("its stored input", f"part {number} of stored inputs")
-        yield _finding("parts", None, None, problem, ONLY_SHOWN)
+def _parts(lineage: Lineage, rows: Sequence[Row]) -> Iterator[Finding]:
+    bodies = [(namespace, body, before) for _, namespace, _, before, _, body in rows]
+    for (number, *_), problem in zip(rows, _problems_with_pieces(lineage, bodies), strict=True):
+        if problem is not None:
+            says = problem.replace("its stored input", f"part {number} of stored inputs")
+            yield _finding("parts", None, None, says, ONLY_SHOWN)
+
+
+def _each(check: Callable[[Lineage, Row], Iterator[Finding]]) -> Callable[[Lineage, Sequence[Row]], Iterator[Finding]]:
+    """Return the check of a slice that checks row by row."""
+    return lambda lineage, rows: (finding for row in rows for finding in check(lineage, row))
 
 
 # -- rows that name others ---------------------------------------------------------------------------------------------
@@ -258,14 +275,14 @@ def _effect(_: Lineage, row: Row) -> Iterator[Finding]:
 
 
 _TABLES: Final = (
-    _Table("executions", "executions_after", {"after": 0}, _execution),
-    _Table("artifacts", "artifacts_after", {"namespace": 0, "digest": b""}, _artifact),
-    _Table("inputs", "inputs_after", {"operation": 0, "input_hash": b""}, _input),
-    _Table("parts", "parts_after", {"after": 0}, _part),
-    _Table("nodes", "nodes_after", {"after": 0}, _node),
-    _Table("edges", "edges_after", {"parent": 0, "child": 0, "kind": -1}, _edge),
-    _Table("uses", "uses_after", {"execution": 0, "called": 0, "node": 0, "asked": b""}, _use),
-    _Table("effects", "effects_after", {"after": b""}, _effect),
+    _Table("executions", "executions_after", {"after": 0}, _each(_execution)),
+    _Table("artifacts", "artifacts_after", {"namespace": 0, "digest": b""}, _artifacts),
+    _Table("inputs", "inputs_after", {"operation": 0, "input_hash": b""}, _inputs),
+    _Table("parts", "parts_after", {"after": 0}, _parts),
+    _Table("nodes", "nodes_after", {"after": 0}, _each(_node)),
+    _Table("edges", "edges_after", {"parent": 0, "child": 0, "kind": -1}, _each(_edge)),
+    _Table("uses", "uses_after", {"execution": 0, "called": 0, "node": 0, "asked": b""}, _each(_use)),
+    _Table("effects", "effects_after", {"after": b""}, _each(_effect)),
 )
 """The tables, in the order of the columns of `rows_to_verify`.
 

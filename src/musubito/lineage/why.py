@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from itertools import islice
+from typing import Final, NamedTuple
 
-from musubito.engine.explain import why_missing
-from musubito.engine.nearest import COMPARED, Earlier, changed_names, reasons
+from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, nearest, reasons
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.files import ChangedFile, changed_reads
+from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
+from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
+from musubito.store.protocol import Row
 from musubito.store.queries import SimilarNode
+from musubito.store.relational.reads import neighbour, neighbours_of, similar_node
 from musubito.values.redaction import HIDDEN, is_secret, without_secrets_in
 from musubito.values.value_diff import Difference, text_diff
 
 LOOKED_AT: Final = 50_000
 """Nodes before the explained node that are searched for earlier calls."""
+AT_ONCE: Final = 100
+"""Calls that are explained together."""
+FACTS: Final = (
+    "identity_of_node",
+    "earlier_nodes",
+    "parents_of_earlier_nodes",
+    "why_not_replayable",
+    "execution_before",
+    "reason_of_run",
+)
+"""The queries for the facts about a node."""
+NO_READS: Final = ChangedReads((), ())
+Recorded = tuple[ReplayReason, float]
+"""The reason of a call, and the time when its run began."""
 UNIDENTIFIED: Final = (
     ReplayReason.INPUT_NOT_IDENTIFIED,
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
@@ -91,51 +107,93 @@ class Why:
 
 
 @reports_damage
-def why(lineage: Lineage, node: str, recorded: tuple[ReplayReason, float] | None = None) -> Why:
+def why(lineage: Lineage, node: str, recorded: Recorded | None = None) -> Why:
     """Explain why a node ran when it last did. Raises `LineageError` if the node does not exist.
 
     For another call at this node, `recorded` holds the reason of that call, and the time when its run began.
     """
-    number = lineage.number(node)
-    this = lineage.nodes([number])[0]
-    reason, began = recorded or _recorded_reason(lineage, this)
-    stored = next((row[0] for row in lineage.rows("why_not_replayable", id=number)), None)
-    never = None if stored is None else never_replayed(stored)
-    files, reads = changed_reads(lineage, this)
-    numbers, calls = _calls(lineage, number, bytes.fromhex(this.node_id))
-    call, *earlier = calls
-    if never is not None and never.reason in UNIDENTIFIED:
-        reason = never.reason
-    arguments = lineage.input(this)
+    return whys(lineage, [(lineage.number(node), recorded)])[0]
 
-    def inputs_of(others: Sequence[SimilarNode]) -> list[Any]:
-        return lineage.inputs(this.namespace, this.operation, [other.input_hash for other in others])
 
-    if reason is ReplayReason.NODE_NOT_FOUND:
-        reason = reasons(calls, {call.node}, began)[call.node]
-    # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
-    before = [other for other in earlier if other.started_at is not None and other.started_at < began]
-    is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
-    near = Earlier([] if is_unlike else before or earlier).nearest(call, arguments, inputs_of)
-    if near is None:
-        return Why(this, reason, None, (), (), (), (), stored, files, never, reads)
-    other = near.call
-    return Why(
-        this,
-        reason,
-        lineage.nodes([numbers[other.node]])[0],
-        changed_names(other.arguments, call.arguments),
-        near.fields,
-        _changed_code(lineage, other.code, call.code) if other.code != call.code else (),
-        _changed_parents(
-            lineage, {numbers[parent] for parent in other.parents}, {numbers[parent] for parent in call.parents}
-        ),
-        stored,
-        files,
-        never,
-        reads,
-        near.varies,
-        arguments is not None and inputs_of([other])[0] is not None,
+@reports_damage
+def whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[Why]:
+    """Explain calls as `why` does, by the numbers of their nodes. Their facts are read together, step by step."""
+    return [report for some in batches(calls, AT_ONCE) for report in _whys(lineage, some)]
+
+
+def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[Why]:
+    facts = _facts(lineage, calls)
+    changed = changed_reads(
+        lineage,
+        {
+            fact.node.execution.number: (fact.node.namespace, fact.execution_before)
+            for fact in facts
+            if fact.node.execution is not None and fact.execution_before is not None
+        },
+    )
+    texts = [name for reads in changed.values() for file in reads.files for name in file.texts]
+    of_calls = [
+        (fact.node.namespace, fact.node.operation, call.input_hash)
+        for fact in facts
+        for call in ((fact.call, *fact.alike) if fact.alike else ())
+    ]
+    inputs = lineage.inputs([*texts, *of_calls])
+    stored = dict(zip(texts, islice(inputs, len(texts)), strict=True))
+    near: list[tuple[Nearest, bool] | None] = []
+    for fact in facts:
+        given, *others = islice(inputs, 1 + len(fact.alike)) if fact.alike else (None,)
+        found = nearest(fact.call, given, fact.alike, others)
+        near.append(found and (found, None not in (given, others[fact.alike.index(found.call)])))
+    compared = [(fact, found[0].call) for fact, found in zip(facts, near, strict=True) if found is not None]
+    numbers = sorted(
+        {fact.numbers[node] for fact, other in compared for node in (other.node, *(fact.call.parents ^ other.parents))}
+    )
+    nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
+    codes = _codes(lineage, {code for fact, other in compared for code in {fact.call.code} ^ {other.code}})
+    reports = []
+    for fact, found_call in zip(facts, near, strict=True):
+        execution = fact.node.execution
+        files, names = changed.get(execution.number, NO_READS) if execution is not None else NO_READS
+        report = Why(
+            fact.node,
+            fact.reason,
+            None,
+            (),
+            (),
+            (),
+            (),
+            fact.not_replayable,
+            tuple(file.reported(stored) for file in files),
+            fact.never,
+            names,
+        )
+        reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
+    return reports
+
+
+def _compared(
+    report: Why,
+    fact: _Facts,
+    near: Nearest,
+    inputs_stored: bool,
+    nodes: Mapping[int, NodeReport],
+    codes: Mapping[bytes, _Code],
+) -> Why:
+    """Return the report with the differences from the nearest earlier call."""
+    call, other = fact.call, near.call
+    gone, new = (
+        [nodes[number] for number in sorted(fact.numbers[parent] for parent in parents)]
+        for parents in (other.parents - call.parents, call.parents - other.parents)
+    )
+    return replace(
+        report,
+        nearest=nodes[fact.numbers[other.node]],
+        arguments=changed_names(other.arguments, call.arguments),
+        fields=near.fields,
+        code=_changed_code(codes[other.code], codes[call.code]) if other.code != call.code else (),
+        parents=_changed_parents(gone, new),
+        varies=near.varies,
+        inputs_stored=inputs_stored,
     )
 
 
@@ -149,50 +207,78 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
     for call in report.calls:
         if call.reason is ReplayReason.NODE_NOT_FOUND and call.namespace:
             missing[call.namespace, call.operation].add(bytes.fromhex(call.node_id))
+    rows = lineage.ask(*(neighbours_of(*operation, COMPARED + len(nodes)) for operation, nodes in missing.items()))
     reasons_by_node: dict[str, ReplayReason] = {}
-    for (namespace, operation), nodes in missing.items():
-        engine = lineage.engine.in_namespace(namespace)
-        for node, reason in why_missing(engine, operation, nodes, report.summary.started_at).items():
+    for nodes, neighbours in zip(missing.values(), rows, strict=True):
+        calls = list(map(neighbour, neighbours))
+        for node, reason in reasons(calls, nodes, report.summary.started_at).items():
             reasons_by_node[node.hex()] = reason
-    calls = tuple(
+    explained = tuple(
         replace(call, reason=reasons_by_node.get(call.node_id, call.reason))
         if call.reason is ReplayReason.NODE_NOT_FOUND
         else call
         for call in report.calls
     )
-    return RunReport(report.summary, calls)
+    return RunReport(report.summary, explained)
 
 
-def _calls(lineage: Lineage, number: int, node_id: bytes) -> tuple[dict[bytes, int], list[SimilarNode]]:
-    """Return a call and the earlier calls of its step, newest first, and the numbers of all nodes that they name."""
-    params = {"id": number, "limit": COMPARED, "looked_at": LOOKED_AT}
-    (own,), rows, edges = lineage.ask(
-        ("identity_of_node", {"id": number}), ("earlier_nodes", params), ("parents_of_earlier_nodes", params)
+class _Facts(NamedTuple):
+    """A node to be explained, with the earlier calls that are most like its call.
+
+    `numbers` has the numbers of these calls, and of what they consumed, by their ids.
+    """
+
+    node: NodeReport
+    reason: ReplayReason
+    not_replayable: str | None
+    never: NeverReplayed | None
+    execution_before: int | None
+    call: SimilarNode
+    alike: list[SimilarNode]
+    numbers: Mapping[bytes, int]
+
+
+def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[_Facts]:
+    of = {"limit": COMPARED, "looked_at": LOOKED_AT}
+    rows = iter(lineage.ask(*((query, {**of, "id": number}) for number, _ in calls for query in FACTS)))
+    return [
+        _facts_of(node, number, recorded, *islice(rows, len(FACTS)))
+        for (number, recorded), node in zip(calls, lineage.nodes([number for number, _ in calls]), strict=True)
+    ]
+
+
+def _facts_of(node: NodeReport, number: int, recorded: Recorded | None, *rows: list[Row]) -> _Facts:
+    (own,), nodes, edges, refused, ((execution_before,),), ran = rows
+    # The reason of the call that ran last at the node, and the time when its run began.
+    reason, began = recorded or next(
+        ((ReplayReason[name], at) for name, at in ran), (ReplayReason.NODE_NOT_FOUND, math.inf)
     )
-    parents_of: defaultdict[int, set[bytes]] = defaultdict(set)
+    not_replayable = next((says for (says,) in refused), None)
+    never = None if not_replayable is None else never_replayed(not_replayable)
+    if never is not None and never.reason in UNIDENTIFIED:
+        reason = never.reason
+    parents: defaultdict[int, set[bytes]] = defaultdict(set)
     numbers: dict[bytes, int] = {}
     for child, parent, parent_id in edges:
-        parents_of[child].add(binary(parent_id))
+        parents[child].add(binary(parent_id))
         numbers[binary(parent_id)] = parent
     calls = []
-    for child, node, code, input_hash, arguments, sample, started_at in [(number, node_id, *own, None), *rows]:
-        numbers[binary(node)] = child
-        digests = json.loads(arguments or "{}")
-        consumed = frozenset(parents_of[child])
-        calls.append(SimilarNode(binary(node), code, input_hash, digests, consumed, sample, started_at))
-    return numbers, calls
-
-
-def _recorded_reason(lineage: Lineage, node: NodeReport) -> tuple[ReplayReason, float]:
-    """Return the reason of the call that ran last at a node, and the time when its run began."""
-    rows = lineage.rows("reason_of_run", node=bytes.fromhex(node.node_id))
-    return (ReplayReason[rows[0][0]], rows[0][1]) if rows else (ReplayReason.NODE_NOT_FOUND, math.inf)
+    for child, identity, *rest in [(number, bytes.fromhex(node.node_id), *own, None), *nodes]:
+        numbers[binary(identity)] = child
+        calls.append(similar_node((binary(identity), *rest), parents[child]))
+    call, *earlier = calls
+    if reason is ReplayReason.NODE_NOT_FOUND:
+        reason = reasons(calls, {call.node}, began)[call.node]
+    # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
+    before = [other for other in earlier if other.started_at is not None and other.started_at < began]
+    is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
+    alike = [] if is_unlike else Earlier(before or earlier).alike(call)
+    return _Facts(node, reason, not_replayable, never, execution_before, call, alike, numbers)
 
 
 def _changed_parents(
-    lineage: Lineage, before: set[int], after: set[int]
+    gone: list[NodeReport], new: list[NodeReport]
 ) -> tuple[tuple[NodeReport | None, NodeReport | None], ...]:
-    gone, new = lineage.nodes(sorted(before - after)), lineage.nodes(sorted(after - before))
     pairs: list[tuple[NodeReport | None, NodeReport | None]] = []
     for node in new:
         match = next((parent for parent in gone if parent.operation == node.operation), None)
@@ -202,14 +288,19 @@ def _changed_parents(
     return (*pairs, *((parent, None) for parent in gone))
 
 
-def _changed_code(lineage: Lineage, before: bytes, after: bytes) -> tuple[ChangedCode, ...]:
-    old, new = (
-        {
-            part: (digest, source and without_secrets_in(source))
-            for part, digest, source in lineage.rows("code_of", fingerprint=fingerprint)
-        }
-        for fingerprint in (before, after)
-    )
+_Code = dict[str, tuple[bytes, str | None]]
+"""The digests and texts of parts of code, by their names."""
+
+
+def _codes(lineage: Lineage, fingerprints: Collection[bytes]) -> dict[bytes, _Code]:
+    rows = lineage.ask(*(("code_of", {"fingerprint": fingerprint}) for fingerprint in fingerprints))
+    return {
+        fingerprint: {part: (digest, source and without_secrets_in(source)) for part, digest, source in parts}
+        for fingerprint, parts in zip(fingerprints, rows, strict=True)
+    }
+
+
+def _changed_code(old: _Code, new: _Code) -> tuple[ChangedCode, ...]:
     changed: list[ChangedCode] = []
     for part in sorted(old.keys() | new.keys()):
         (digest, text), (new_digest, new_text) = old.get(part, (None, None)), new.get(part, (None, None))

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from musubito.store.changes import Change, Claim, Moment
-from musubito.store.queries import Query
+from musubito.store.queries import Query, SimpleQuery
 from musubito.store.rows import CallKeys, Candidate
 
 
@@ -63,14 +63,25 @@ class SupportsFetchOrClaim(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsFindTogether(Protocol):
+    """A store with a slow round trip: several questions take one."""
+
+    def find_together(self, queries: Sequence[SimpleQuery]) -> list[Any]:
+        """Return the answer to each query, as `find` does, though not all as of one moment."""
+
+
 NamedQuery: TypeAlias = tuple[str, Mapping[str, Any]]
 """The name of a query in `sql/reading/` or `sql/steps/`, and its parameters."""
+Row: TypeAlias = tuple[Any, ...]
+"""A row of the answer to a named query."""
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A store that answers readers, and not only steps. Comments in `sql/reading/` say what each query returns."""
 
-    def read(self, questions: Sequence[NamedQuery]) -> list[list[tuple[Any, ...]]]:
+    def read(self, questions: Sequence[NamedQuery]) -> list[list[Row]]:
         """Return the rows for each question, all as of one moment. Raise `StoreError` if they cannot be read."""
 
     def damage(self) -> str | None:

@@ -128,16 +128,8 @@ class KeyCheckOf:
     namespace: str
 
 
-Query: TypeAlias = (
-    CodeOf
-    | LeaseOwnerOf
-    | KeyCheckOf
-    | SimilarNodes
-    | OlderCandidates
-    | PayloadOf
-    | ReadsOf
-    | SampleTree
-    | UsageOf
-    | CurrentMoment
-    | EffectQuery
+SimpleQuery: TypeAlias = (
+    CodeOf | LeaseOwnerOf | KeyCheckOf | SimilarNodes | PayloadOf | ReadsOf | UsageOf | CurrentMoment
 )
+"""The queries that ask for one thing, which a relational store answers with one statement."""
+Query: TypeAlias = SimpleQuery | OlderCandidates | SampleTree | EffectQuery

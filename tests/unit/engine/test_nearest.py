@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from musubito import ReplayReason
-from musubito.engine.nearest import Earlier, difference, reasons
+from musubito.engine.nearest import Earlier, difference, nearest, reasons
 from musubito.store.queries import SimilarNode
 
 
@@ -50,9 +50,10 @@ def test_the_nearest_shares_the_most() -> None:
         call("other", "other", "p"),
     ]
     while ordered:
-        near = Earlier(reversed(ordered)).nearest(THIS, None, lambda _: None)
+        alike = Earlier(reversed(ordered)).alike(THIS)
+        near = nearest(THIS, None, alike, [None] * len(alike))
         assert near is not None and near.call is ordered.pop(0)
-    assert Earlier([]).nearest(THIS, None, lambda _: None) is None
+    assert nearest(THIS, None, Earlier([]).alike(THIS), []) is None
     assert Earlier([]).reason(THIS) is ReplayReason.NODE_NOT_FOUND
 
 
@@ -69,7 +70,8 @@ def test_the_nearest_shares_the_most() -> None:
 def test_a_place_that_differs_each_time(given: Any, inputs: list[Any], *, varies: bool) -> None:
     earlier = [call(given=str(number)) for number in range(len(inputs))]
     stored = dict(zip((each.node for each in earlier), inputs, strict=True))
-    near = Earlier(earlier).nearest(THIS, given, lambda others: [stored[other.node] for other in others])
+    alike = Earlier(earlier).alike(THIS)
+    near = nearest(THIS, given, alike, [stored[other.node] for other in alike])
     assert near is not None and near.varies is varies
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ormsgpack import packb
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
-from musubito.engine.recorded_inputs import opened, stored
+from musubito.engine import recorded_inputs
+from musubito.engine.recorded_inputs import StoredBody, stored
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage import Lineage, plan
 from musubito.store.changes import Change
@@ -43,6 +44,14 @@ def pieces(line: InputLine) -> Any:
         return {digest: known[digest] for digest in digests if digest in known}
 
     return parts
+
+
+def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequence[bytes]]]) -> Any:
+    def chains(names: Collection[tuple[int, bytes]]) -> dict[tuple[int, bytes], Sequence[bytes]]:
+        return {(1, digest): chain for digest, chain in parts([digest for _, digest in names]).items()}
+
+    (value,) = recorded_inputs.opened([StoredBody(None, 1, body)], chains)
+    return value()
 
 
 @given(DATA)

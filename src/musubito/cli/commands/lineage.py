@@ -22,7 +22,7 @@ from musubito.cli.formatting import clean, count, duration, not_shown, short, sh
 from musubito.cli.table_layout import Name, table_of
 from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
-from musubito.lineage import NodeReport, RunReport
+from musubito.lineage import Attempt, NodeReport, RunReport
 from musubito.lineage.provenance import Provenance, provenance
 from musubito.model import NodeStatus
 from musubito.values.display import TYPE
@@ -79,14 +79,15 @@ def command(context: CommandContext, what: str, up: bool, depth: int, json_: boo
         origins = replace(origins, inputs=tuple(replace(root, value=None) for root in origins.inputs))
     if json_:
         relatives = lineage.ancestors(node, depth) if up else lineage.descendants(node, depth)
-        document = as_json({"node": lineage.node(node), "relatives": relatives, "origins": origins})
+        document = as_json({"node": target, "relatives": relatives, "origins": origins})
         context.json(without_error_texts(document) if no_inputs else document)
         return
     number = lineage.number(node)
     links = lineage.rows("links_above" if up else "links_below", id=number)
     numbers = sorted({number}.union(*((near, far) for near, far, _ in links)))
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    rows = [_cells(context, line, up=up) for line in _lines(number, links, nodes, depth)]
+    attempts = lineage.attempts(nodes.values())
+    rows = [_cells(line, attempts, up=up) for line in _lines(number, links, nodes, depth)]
     context.console.print(table_of([""] * 5, rows, context.console.width, texts=(1, 4)))
     others = len(nodes) - 1
     click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
@@ -128,11 +129,11 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
     return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
 
 
-def _cells(context: CommandContext, line: Line, *, up: bool) -> tuple[Name | Text | str, ...]:
+def _cells(line: Line, attempts: Mapping[str, Attempt], *, up: bool) -> tuple[Name | Text | str, ...]:
     first = line.nodes[0]
     many = f" × {count(len(line.nodes))}" if len(line.nodes) > 1 else ""
     operation = clean(first.operation or "(of another store)")
-    executions = [done for node in line.nodes if (done := node.execution or context.lineage.attempt(node)) is not None]
+    executions = [done for node in line.nodes if (done := node.execution or attempts.get(node.node_id)) is not None]
     used = sum(done.cost.total_tokens for done in executions)
     fine = first.status in (NodeStatus.SUCCESS, NodeStatus.EXTERNAL)
     marks = [

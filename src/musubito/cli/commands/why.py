@@ -19,9 +19,9 @@ from musubito.cli.context import (
 )
 from musubito.cli.formatting import clean, count, one_line, short, times, when
 from musubito.cli.targets import run_or_node_or_effect
-from musubito.lineage import CallReport, LineageError, NodeReport, RunReport
+from musubito.lineage import CallReport, NodeReport, RunReport
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
-from musubito.lineage.why import UNIDENTIFIED, Why, why, with_reasons
+from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
 from musubito.values.value_diff import MOST
 
@@ -69,7 +69,7 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         kinds.setdefault((call.namespace, call.operation, call.outcome, call.reason), []).append(call)
     stored = {call.number: call.reason for call in report.calls}
     calls = ran if json_ else [alike[0] for alike in kinds.values()][:EXPLAINED]
-    reports = [_why_of_call(context, call, stored[call.number], report.summary.started_at) for call in calls]
+    reports = _whys_of_calls(context, [(call, (stored[call.number], report.summary.started_at)) for call in calls])
     if json_:
         context.json(
             {
@@ -116,12 +116,12 @@ def _ids(calls: Sequence[CallReport]) -> str:
     return ", ".join([*ids, *(["…"] if len(calls) > len(ids) else [])])
 
 
-def _why_of_call(context: CommandContext, call: CallReport, reason: ReplayReason, began: float) -> Why | None:
-    """Return the explanation of a call, or None if nothing of the call is stored any more."""
-    try:
-        return why(context.lineage, call.node_id, (reason, began))
-    except LineageError:
-        return None
+def _whys_of_calls(context: CommandContext, calls: Sequence[tuple[CallReport, Recorded]]) -> list[Why | None]:
+    """Return the explanation of each call, or None if nothing of the call is stored any more."""
+    numbers = context.lineage.numbers(call.node_id for call, _ in calls)
+    stored = [(numbers[call.node_id], recorded) for call, recorded in calls if call.node_id in numbers]
+    reports = iter(whys(context.lineage, stored))
+    return [next(reports) if call.node_id in numbers else None for call, _ in calls]
 
 
 def _explain_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool) -> None:

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
 from musubito.store.changes import (
@@ -47,20 +47,11 @@ from musubito.store.changes import (
     needs_fsync,
 )
 from musubito.store.protocol import NamedQuery, ServerCondition
-from musubito.store.queries import (
-    CodeOf,
-    CurrentMoment,
-    KeyCheckOf,
-    LeaseOwnerOf,
-    OlderCandidates,
-    PayloadOf,
-    Query,
-    ReadsOf,
-)
+from musubito.store.queries import OlderCandidates, Query, SimpleQuery
 from musubito.store.relational import writes
 from musubito.store.relational.first_commit import first_of
 from musubito.store.relational.leases import claimed, keeping, leases_of
-from musubito.store.relational.reads import answer, found_newest, newest
+from musubito.store.relational.reads import answer, found_newest, newest, statement_of
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 
@@ -81,8 +72,8 @@ _BY_HAND: Final = (InvalidateMarked, Forget, Invalidate, Prune, MarkForPruning, 
 """Changes that may take long."""
 _WITHOUT_HASTE: Final = (Ledger, Release, Renew, RegisterWait)
 """Changes that a server that dies may lose: they are written again, or run out."""
-_ONE_STATEMENT: Final = (CurrentMoment, CodeOf, LeaseOwnerOf, KeyCheckOf, OlderCandidates, PayloadOf, ReadsOf)
-"""Queries that need no snapshot. Most are one statement, which is a snapshot of its own.
+_NO_SNAPSHOT: Final = (*get_args(SimpleQuery), OlderCandidates)
+"""Queries that need no snapshot.
 
 `OlderCandidates` may be two statements. An execution that is committed between them is newer than what the caller has
 seen, so the caller's claim is refused.
@@ -319,8 +310,19 @@ class PostgreSQLStorage:
         """See `Store.find`."""
 
         def ask() -> Any:
-            with self._session() if isinstance(query, _ONE_STATEMENT) else self._snapshot() as session:
+            with self._session() if isinstance(query, _NO_SNAPSHOT) else self._snapshot() as session:
                 return answer(session, self._read_numbers, query)
+
+        return self._persistently(ask)
+
+    def find_together(self, queries: Sequence[SimpleQuery]) -> list[Any]:
+        """See `SupportsFindTogether.find_together`."""
+
+        def ask() -> list[Any]:
+            statements = list(map(statement_of, queries))
+            with self._session() as session, session.connection.pipeline():
+                cursors = [session.ask(*named) for named, _ in statements]
+            return [answer_of(cursor.fetchall()) for cursor, (_, answer_of) in zip(cursors, statements, strict=True)]
 
         return self._persistently(ask)
 
@@ -593,7 +595,10 @@ _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowErr
 # -- fork --------------------------------------------------------------------------------------------------------------
 _OPEN: Final[weakref.WeakSet[PostgreSQLStorage]] = weakref.WeakSet()
 _PARENTS: Final[list[Any]] = []
-"""Connections of the process that this one was forked from. They are kept, since closing them would end its sessions."""
+"""Connections of the process that this one was forked from.
+
+They are kept, since closing them would end its sessions.
+"""
 
 
 def _after_fork() -> None:

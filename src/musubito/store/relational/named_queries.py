@@ -48,6 +48,7 @@ _REPLACEMENTS: Final = tuple(
         (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
         (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
         (r"x''", "''::bytea"),
+        (r"\bgroup_concat\(hex\(([a-z]+\.[a-z_]+)\)\)", r"string_agg(encode(\1, 'hex'), ',')"),
         (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
         (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
         (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),

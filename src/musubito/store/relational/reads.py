@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, assert_never
 
 from musubito.errors import StoreError
 from musubito.store.changes import Moment
+from musubito.store.protocol import NamedQuery, Row
 from musubito.store.queries import (
     CodeOf,
     CurrentMoment,
@@ -22,9 +24,10 @@ from musubito.store.queries import (
     SampleTree,
     SimilarNode,
     SimilarNodes,
+    SimpleQuery,
     UsageOf,
 )
-from musubito.store.relational.sql_session import IdCache, Row, SqlSession
+from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import CallKeys, Candidate, EffectRow, ExternalRead, LeaseOwner, SampleRef, Stored, Used
 
 LOOKED_AT: Final = 20_000
@@ -46,35 +49,70 @@ def answer(db: SqlSession, numbers: IdCache, query: Query) -> Any:
             params = {"reuse": keys.reuse, "cross": keys.cross, "oldest": oldest}
             rows = db.rows("others_across" if across else "others", params)
             return _with_settled(db, keys, [found_of(row) for row in rows])
-        case PayloadOf(execution):
-            rows = db.rows("payload", {"execution": execution})
-            return _stored(rows[0]) if rows and rows[0][0] is not None else None
-        case ReadsOf(execution):
-            rows = db.rows("reads", {"execution": execution})
-            return [
-                ExternalRead(kind, key, digest or None) for kind, key, digest in _check_types(rows, str, str, bytes)
-            ]
         case SampleTree(execution):
             return _sample_tree(db, execution)
-        case UsageOf(execution):
-            rows = db.rows("usage", {"execution": execution})
-            return [Used(*row) for row in _check_types(rows, str, int, int, int, int)]
-        case CurrentMoment():
-            (row,) = _check_types(db.rows("began", {}), int, int)
-            return Moment(*row)
-        case SimilarNodes():
-            return _neighbours(db, query)
-        case LeaseOwnerOf(key):
-            return holder_of(db, key)
-        case CodeOf(fingerprint):
-            return dict(_check_types(db.rows("code_parts", {"fingerprint": fingerprint}), str, bytes))
-        case KeyCheckOf(namespace):
-            rows = _check_types(db.rows("key_check", {"name": namespace}), bytes)
-            return rows[0][0] if rows else None
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
         case _:
+            named, answer_of = statement_of(query)
+            return answer_of(db.rows(*named))
+
+
+def statement_of(query: SimpleQuery) -> tuple[NamedQuery, Callable[[list[Row]], Any]]:
+    """Return the statement for a query, and the function that makes the answer of its rows."""
+    match query:
+        case PayloadOf(execution):
+            return ("payload", {"execution": execution}), _payload
+        case ReadsOf(execution):
+            return ("reads", {"execution": execution}), _reads
+        case UsageOf(execution):
+            return ("usage", {"execution": execution}), _usage
+        case CurrentMoment():
+            return ("began", {}), _moment
+        case SimilarNodes(namespace, operation, node, limit):
+            return neighbours_of(namespace, operation, limit, node), _neighbours
+        case LeaseOwnerOf(key):
+            return ("holder", {"key": key}), _owner
+        case CodeOf(fingerprint):
+            return ("code_parts", {"fingerprint": fingerprint}), _parts
+        case KeyCheckOf(namespace):
+            return ("key_check", {"name": namespace}), _key_check
+        case _:
             assert_never(query)
+
+
+def _payload(rows: list[Row]) -> Stored | None:
+    return _stored(rows[0]) if rows and rows[0][0] is not None else None
+
+
+def _reads(rows: list[Row]) -> list[ExternalRead]:
+    return [ExternalRead(kind, key, digest or None) for kind, key, digest in _check_types(rows, str, str, bytes)]
+
+
+def _usage(rows: list[Row]) -> list[Used]:
+    return [Used(*row) for row in _check_types(rows, str, int, int, int, int)]
+
+
+def _moment(rows: list[Row]) -> Moment:
+    (row,) = _check_types(rows, int, int)
+    return Moment(*row)
+
+
+def _neighbours(rows: list[Row]) -> list[SimilarNode]:
+    return list(map(neighbour, rows))
+
+
+def _owner(rows: list[Row]) -> LeaseOwner | None:
+    return LeaseOwner(*_check_types(rows, bytes, str, int, str, float)[0]) if rows else None
+
+
+def _parts(rows: list[Row]) -> dict[str, bytes]:
+    return dict(_check_types(rows, str, bytes))
+
+
+def _key_check(rows: list[Row]) -> bytes | None:
+    key_check: bytes | None = _check_types(rows, bytes)[0][0] if rows else None
+    return key_check
 
 
 def newest(db: SqlSession, keys: CallKeys, namespace: int | None) -> Candidate | None:
@@ -133,32 +171,23 @@ def _with_settled(db: SqlSession, keys: CallKeys, candidates: list[Candidate]) -
     return [candidate._replace(settled=1) if candidate.execution == pointed else candidate for candidate in candidates]
 
 
-def _neighbours(db: SqlSession, query: SimilarNodes) -> list[SimilarNode]:
-    rows = db.rows(
-        "neighbours",
-        {
-            "namespace": query.namespace,
-            "operation": query.operation,
-            "node": query.node,
-            "limit": query.limit,
-            "looked_at": LOOKED_AT,
-        },
-    )
-    parents: defaultdict[int, set[bytes]] = defaultdict(set)
-    for child, parent in db.rows("parents", {"children": json.dumps([row[0] for row in rows])}) if rows else ():
-        parents[child].add(parent)
-    return [
-        SimilarNode(
-            node,
-            code,
-            input_hash,
-            {name: bytes.fromhex(digest) for name, digest in json.loads(arguments).items()},
-            frozenset(parents[number]),
-            sample,
-            started_at,
-        )
-        for number, node, code, input_hash, arguments, sample, started_at in rows
-    ]
+def neighbours_of(namespace: str, operation: str, limit: int, node: bytes | None = None) -> NamedQuery:
+    """Return the query for the rows of which `neighbour` makes nodes; see `SimilarNodes`."""
+    of = {"namespace": namespace, "operation": operation, "node": node, "limit": limit, "looked_at": LOOKED_AT}
+    return "neighbours", of
+
+
+def neighbour(row: Row) -> SimilarNode:
+    """Return the node of a row of the query `neighbours`."""
+    *own, parents = row
+    return similar_node(own, map(bytes.fromhex, parents.split(",") if parents else ()))
+
+
+def similar_node(row: Sequence[Any], parents: Iterable[bytes]) -> SimilarNode:
+    """Return a node as it is compared with others, from its row without its parents."""
+    node, code, input_hash, arguments, sample, started_at = row
+    digests = {name: bytes.fromhex(digest) for name, digest in json.loads(arguments or "{}").items()}
+    return SimilarNode(node, code, input_hash, digests, frozenset(parents), sample, started_at)
 
 
 def _sample_tree(db: SqlSession, root: int) -> dict[int, SampleNode]:
@@ -197,5 +226,4 @@ def _effect(db: SqlSession, effect_key: bytes, keys: CallKeys, namespace: int | 
 
 def holder_of(db: SqlSession, key: bytes) -> LeaseOwner | None:
     """Return the owner of a lease, even if the lease has run out; None if there is no lease."""
-    rows = _check_types(db.rows("holder", {"key": key}), bytes, str, int, str, float)
-    return LeaseOwner(*rows[0]) if rows else None
+    return _owner(db.rows("holder", {"key": key}))

@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from musubito.store.protocol import Row
 from musubito.store.rows import CodeRecord
-
-Row = tuple[Any, ...]
 
 
 class SqlSession(Protocol):

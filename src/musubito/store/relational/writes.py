@@ -36,9 +36,10 @@ from musubito.store.changes import (
     Superseded,
 )
 from musubito.store.part_codec import joined
+from musubito.store.protocol import Row
 from musubito.store.relational import prune
 from musubito.store.relational.leases import begin_to_wait, claim_of, lease_of
-from musubito.store.relational.sql_session import IdCache, Row, SqlSession
+from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import (
     BLOB,
     FORGOTTEN,

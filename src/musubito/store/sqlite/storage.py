@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
@@ -49,16 +49,7 @@ from musubito.store.changes import (
 )
 from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
-from musubito.store.queries import (
-    CodeOf,
-    CurrentMoment,
-    KeyCheckOf,
-    LeaseOwnerOf,
-    OlderCandidates,
-    PayloadOf,
-    Query,
-    ReadsOf,
-)
+from musubito.store.queries import CurrentMoment, LeaseOwnerOf, OlderCandidates, Query, SimpleQuery
 from musubito.store.relational import writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import READING
@@ -100,7 +91,7 @@ _STANDING: Final = (Ledger, Release, Renew)
 """Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
-_ONE_STATEMENT: Final = frozenset({CodeOf, LeaseOwnerOf, KeyCheckOf, PayloadOf, ReadsOf})
+_ONE_STATEMENT: Final = frozenset(get_args(SimpleQuery))
 """Queries whose answers come from one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, *STUMBLES)
 """Errors that a damaged database or a bug of Musubito may raise, besides those that SQLite reports (see `damage`)."""

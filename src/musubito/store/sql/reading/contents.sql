@@ -13,19 +13,18 @@ JOIN _inputs i ON i.operation = o.id
 WHERE s.name = :namespace AND (CAST(:operation AS TEXT) IS NULL OR o.name = :operation) AND i.input_hash = :input_hash
 LIMIT 1;
 
--- name: chain
--- The bodies of a chain of parts, the last one first, each with the part before it. One that is damaged and comes back
--- to itself comes to an end: when there are as many as parts at all, or more bytes than may be, each one counted with
--- some on top.
-WITH RECURSIVE chain (id, step, size) AS (
-  SELECT id, 0, length(body) + :least FROM _parts WHERE namespace = :namespace AND digest = :digest
+-- name: chains
+-- The parts of some chains, each once, with the part before it. The digests are those of the last parts, 16 bytes each.
+WITH RECURSIVE wanted (first, digest) AS (
+  SELECT 1, substr(:digests, 1, 16)
   UNION ALL
-  SELECT p.id, c.step + 1, c.size + length(p.body) + :least FROM chain c
-  JOIN _parts l ON l.id = c.id
-  JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
-  WHERE c.step < (SELECT max(id) FROM _parts) AND c.size < :most
+  SELECT first + 16, substr(:digests, first + 16, 16) FROM wanted WHERE first + 16 < length(:digests)
+), chain (id) AS (
+  SELECT p.id FROM wanted w CROSS JOIN _parts p WHERE p.namespace = :namespace AND p.digest = w.digest
+  UNION
+  SELECT p.id FROM chain c JOIN _parts l ON l.id = c.id JOIN _parts p ON p.namespace = :namespace AND p.digest = l.before
 )
-SELECT p.body, p.before FROM chain c JOIN _parts p ON p.id = c.id ORDER BY c.step;
+SELECT p.digest, p.before, p.body FROM chain c JOIN _parts p ON p.id = c.id;
 
 -- name: code_of
 -- The parts of a fingerprint, with their texts where they are kept.

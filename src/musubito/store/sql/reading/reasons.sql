@@ -29,12 +29,15 @@ WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
 -- name: reason_of_run
 -- Why a node ran last, as its call said, and when the run began in which it did.
 SELECT c.reason, coalesce((SELECT r.started_at FROM _runs r WHERE r.run_id = c.run_id), c.at - c.duration_ms / 1000)
-FROM _calls c WHERE c.node = :node AND c.outcome <> 'replayed' ORDER BY c.at DESC LIMIT 1;
+FROM _calls c WHERE c.node = (SELECT node_id FROM _nodes WHERE id = :id) AND c.outcome <> 'replayed'
+ORDER BY c.at DESC LIMIT 1;
 
 -- name: execution_before
--- The execution before this one of a call that depended on the same, and has an answer.
-SELECT max(e.id) FROM _executions x JOIN _executions e ON e.reuse_key = x.reuse_key AND e.id < x.id AND e.outcome = x.outcome
-WHERE x.id = :execution;
+-- The execution before that which answers at a node, of a call that depended on the same, and has an answer.
+SELECT max(e.id) FROM _nodes n
+JOIN _executions x ON x.id = n.execution
+JOIN _executions e ON e.reuse_key = x.reuse_key AND e.id < x.id AND e.outcome = x.outcome
+WHERE n.id = :id;
 
 -- name: why_not_replayable
 -- Why the newest execution that may not be replayed may not, of those that could answer at a node.

@@ -1,10 +1,10 @@
 -- Step results, and what is upstream and downstream of them.
 
 -- name: nodes_like
--- Nodes whose ids lie in a range.
-SELECT node_id FROM _nodes WHERE listed = 1 AND node_id >= :first AND node_id <= :last
+-- Nodes whose ids lie in a range, with their numbers.
+SELECT node_id, id FROM _nodes WHERE listed = 1 AND node_id >= :first AND node_id <= :last
 UNION
-SELECT n.node_id FROM _executions e JOIN _nodes n ON n.id = e.node
+SELECT n.node_id, n.id FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.reuse_key >= :first AND e.reuse_key <= :last AND n.node_id = e.reuse_key
 LIMIT 10;
 
@@ -14,8 +14,8 @@ SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
 UNION
 SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node;
 
--- name: node_record
--- A node: what it is, and the execution that answers there.
+-- name: node_records
+-- Nodes: what each is, and the execution that answers there.
 SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
   e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
   CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
@@ -26,7 +26,13 @@ LEFT JOIN _namespaces s ON s.id = o.namespace
 LEFT JOIN _codes c ON c.id = n.code
 LEFT JOIN _executions e ON e.id = n.execution
 LEFT JOIN _nodes p ON p.id = e.node
-WHERE n.id = :id;
+WHERE n.id IN (SELECT value FROM json_each(:ids));
+
+-- name: usage_of_nodes
+-- What the executions that answer at these nodes have used, by model.
+SELECT n.id, u.model, u.input_tokens, u.output_tokens, u.total_input_tokens, u.total_output_tokens
+FROM _nodes n JOIN _usage u ON u.execution = n.execution
+WHERE n.id IN (SELECT value FROM json_each(:ids)) ORDER BY n.id, u.model;
 
 -- name: newest_call_of
 -- The node of the newest call of an operation.
@@ -48,6 +54,11 @@ SELECT DISTINCT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution W
 -- name: data_edges
 -- What a node consumed, and which artifact it saw of it.
 SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORDER BY g.parent;
+
+-- name: parents
+-- The data parents of these nodes.
+SELECT g.child, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
+WHERE g.child IN (SELECT value FROM json_each(:children)) AND g.kind = 0;
 
 -- name: links_above
 -- What hangs together above a node: each pair of it once.

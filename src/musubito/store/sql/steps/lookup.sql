@@ -87,8 +87,9 @@ SELECT p.part, p.digest FROM _codes c JOIN _code_parts p ON p.code = c.id WHERE 
 
 -- name: neighbours
 -- Of the newest nodes, or of the newest before a given one if it is known, those of an operation. Looks at so many
--- and no more: an index by operation would cost every miss a page.
-SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, n.sample, e.started_at
+-- and no more: an index by operation would cost every miss a page. The last column has their data parents.
+SELECT n.node_id, c.fingerprint, n.input_hash, n.arguments, n.sample, e.started_at,
+  (SELECT group_concat(hex(p.node_id)) FROM _edges g JOIN _nodes p ON p.id = g.parent WHERE g.child = n.id AND g.kind = 0)
 FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 CROSS JOIN (
@@ -103,11 +104,6 @@ JOIN _codes c ON c.id = n.code
 LEFT JOIN _executions e ON e.id = n.execution
 WHERE s.name = :namespace
 ORDER BY n.id DESC LIMIT :limit;
-
--- name: parents
--- The data parents of these nodes.
-SELECT g.child, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
-WHERE g.child IN (SELECT value FROM json_each(:children)) AND g.kind = 0;
 
 -- name: usage
 -- What an execution has used, by model.
