@@ -9,6 +9,7 @@ from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
 from musubito.lineage.reader import DIGITS, SHORTEST
+from musubito.lineage.reports import NothingRan
 from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
@@ -21,9 +22,10 @@ def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
     """
     lineage = context.lineage
     if what == "last":
-        if not lineage.has_runs():
-            raise LineageError(no_runs_text(context))
-        return lineage.run(what)
+        try:
+            return lineage.run(what)
+        except NothingRan:
+            raise LineageError(no_runs_text(context)) from None
     named, *nodes = lineage.ask(
         ("runs_named", {"name": what, "limit": 1}),
         ("newest_call_of", {"operation": what}),

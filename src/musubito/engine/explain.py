@@ -27,7 +27,7 @@ from musubito.model import ReplayDecision, ReplayReason, StepType
 from musubito.policy import no
 from musubito.reasons import NeverReplayed, never_replayed
 from musubito.remedies import remedy_of
-from musubito.store.protocol import Readable, Store, SupportsFindTogether
+from musubito.store.protocol import SupportsFindTogether
 from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes, SimpleQuery
 from musubito.store.rows import ExternalRead, LeaseOwner
 from musubito.values.value_diff import text_diff
@@ -197,9 +197,10 @@ class _Stored(NamedTuple):
 
 
 def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNode]) -> _Stored:
-    engine, call, storage = question.engine, question.call, question.engine.storage
+    engine, call = question.engine, question.call
+    storage: Any = engine.storage
     operation, codes = call.definition.name, list(dict.fromkeys(other.code for other in alike))
-    if not isinstance(storage, Readable):
+    if not callable(getattr(storage, "read", None)):
         parts = (storage.find(CodeOf(code)).items() for code in codes)
         texts = {code: [(*part, None) for part in own] for code, own in zip(codes, parts, strict=True)}
         return _Stored(None, [None] * len(alike), texts, ())
@@ -221,10 +222,11 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
     return _Stored(given, stored_inputs(storage, names, answers[len(codes) :]), parts_of_codes, asked)
 
 
-def _found(storage: Store, queries: Sequence[SimpleQuery]) -> list[Any]:
-    if isinstance(storage, SupportsFindTogether):
-        return storage.find_together(queries)
-    return list(map(storage.find, queries))
+def _found(storage: Any, queries: Sequence[SimpleQuery]) -> list[Any]:
+    if not callable(getattr(storage, "find_together", None)):
+        return list(map(storage.find, queries))
+    distant: SupportsFindTogether = storage
+    return distant.find_together(queries)
 
 
 def _unrepeatable(engine: EngineHost, call: Call, rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:

@@ -68,8 +68,9 @@ class _ReadOnly:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.reads_in_place: bool = getattr(store, "reads_in_place", False)
-        # Not every store can be read by readers.
+        # Not every store can be read by readers, or has a slow round trip.
         self.read = getattr(store, "read", None)
+        self.find_together = getattr(store, "find_together", None)
 
     def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         return self._store.newest(keys, namespace)

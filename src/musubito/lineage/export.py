@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage, short_id
+from musubito.lineage.reader import Lineage, by_first, short_id
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
 from musubito.model import NodeStatus
 
@@ -106,11 +106,11 @@ def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
         for report in (*(relative.node for relative in above), node, *(relative.node for relative in below))
     }
     numbers = {number: node_id for node_id, number in lineage.numbers(reports).items()}
-    inner = lineage.ask(*(("inner_calls", {"id": number}) for number in numbers))
+    inner = by_first(lineage.about("inner_calls", numbers))
     calls = [
-        Edge(outer, numbers[called], "call")
-        for outer, rows in zip(numbers.values(), inner, strict=True)
-        for (called,) in rows
+        Edge(node_id, numbers[called], "call")
+        for number, node_id in numbers.items()
+        for (called,) in inner[number]
         if called in numbers
     ]
     nodes = (
@@ -125,11 +125,11 @@ def _status(node: NodeReport) -> str:
 
 
 def _data(lineage: Lineage, numbers: Mapping[int, str]) -> list[Edge]:
-    rows_of_nodes = lineage.ask(*(("data_edges", {"id": number}) for number in numbers))
+    edges = by_first(lineage.about("data_edges", numbers))
     return [
         Edge(numbers[parent], child, "data")
-        for child, rows in zip(numbers.values(), rows_of_nodes, strict=True)
-        for parent, _ in rows
+        for number, child in numbers.items()
+        for parent, _ in edges[number]
         if parent in numbers
     ]
 

@@ -14,7 +14,7 @@ from musubito.engine.files.digests import FILE, FOLDER
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, by_first
 from musubito.lineage.reports import NodeReport
 from musubito.payloads.codec import SEALED_TEXT
 from musubito.store.protocol import Row
@@ -141,11 +141,8 @@ def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
 
 def _reads(lineage: Lineage, executions: Sequence[tuple[str, int]]) -> dict[int, list[ExternalRead]]:
     """Return the reads of executions, each given with its namespace, by their numbers."""
-    answers = lineage.ask(*(("reads", {"execution": execution}) for _, execution in executions))
-    return {
-        execution: _opened_reads(lineage, namespace, rows)
-        for (namespace, execution), rows in zip(executions, answers, strict=True)
-    }
+    rows = by_first(lineage.about("reads_of_executions", (execution for _, execution in executions)))
+    return {execution: _opened_reads(lineage, namespace, rows[execution]) for namespace, execution in executions}
 
 
 def _opened_reads(lineage: Lineage, namespace: str, rows: list[Row]) -> list[ExternalRead]:

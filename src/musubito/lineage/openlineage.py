@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 
 import musubito
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, by_first
 from musubito.lineage.reports import NodeReport, RunReport
 
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
@@ -139,7 +139,7 @@ def _events(lineage: Lineage, job_runs: list[_JobRun]) -> list[dict[str, Any]]:
         common = _common(job_run, by_name.get(job_run.parent or ""))
         inputs, outputs = (
             [_dataset(job_run.namespace, artifact) for artifact in artifacts]
-            for artifacts in (consumed.get(job_run.node_id, ()), produced[job_run.execution])
+            for artifacts in (consumed.get(job_run.node_id, ()), produced.get(job_run.execution, ()))
         )
         # An inner call begins after its outer one and ends before it, also where the clock shows no difference.
         for rank, kind, at, out in (
@@ -203,17 +203,13 @@ def _artifacts(
 ) -> tuple[dict[str, list[bytes]], dict[int | None, list[bytes]]]:
     """Return the artifacts that nodes consumed, by their ids, and those that executions gave, by their numbers."""
     numbers = lineage.numbers(job_run.node_id for job_run in job_runs if job_run.node_id)
-    edges = lineage.ask(*(("data_edges", {"id": number}) for number in numbers.values()))
+    edges = by_first(lineage.about("data_edges", numbers.values()))
     consumed = {
-        node: list(dict.fromkeys(bytes(artifact) for _, artifact in rows))
-        for node, rows in zip(numbers, edges, strict=True)
+        node: list(dict.fromkeys(bytes(artifact) for _, artifact in edges[number])) for node, number in numbers.items()
     }
-    executions = list(dict.fromkeys(job_run.execution for job_run in job_runs))
-    given = lineage.ask(*(("artifact_of_execution", {"execution": number}) for number in executions))
-    produced = {
-        number: [binary(artifact) for (artifact,) in rows if artifact is not None]
-        for number, rows in zip(executions, given, strict=True)
-    }
+    executions = (job_run.execution for job_run in job_runs if job_run.execution is not None)
+    rows = lineage.about("artifacts_of_executions", executions)
+    produced: dict[int | None, list[bytes]] = {number: [binary(artifact)] for number, artifact in rows}
     return consumed, produced
 
 

@@ -76,12 +76,10 @@ def provenance(lineage: Lineage, node: str) -> Provenance:
 
 def _models(lineage: Lineage, nodes: Any) -> dict[str, Tokens]:
     executions = [*(node.execution for node in nodes if node.execution), *lineage.attempts(nodes).values()]
-    numbers = sorted({execution.number for execution in executions})
     models: defaultdict[str, Tokens] = defaultdict(Tokens)
-    for rows in lineage.ask(*(("usage", {"execution": number}) for number in numbers)):
-        # The totals would count calls inside twice: they have executions of their own here.
-        for model, own_in, own_out, *_ in rows:
-            models[model] = models[model].plus(Tokens(own_in, own_out))
+    # The totals would count calls inside twice: they have executions of their own here.
+    for _, model, own_in, own_out, *_ in lineage.about("usage_of_executions", (done.number for done in executions)):
+        models[model] = models[model].plus(Tokens(own_in, own_out))
     return {model: used for model, used in sorted(models.items()) if used.total}
 
 

@@ -26,6 +26,7 @@ from musubito.lineage.reports import (
     Execution,
     LineageError,
     NodeReport,
+    NothingRan,
     Relative,
     RunReport,
     RunSummary,
@@ -116,6 +117,11 @@ class Lineage:
         """Return the rows of one named query."""
         return self.ask((query, parameters))[0]
 
+    def about(self, query: str, numbers: Iterable[int]) -> list[Row]:
+        """Return the rows of a query about the things that have these numbers; none without any number."""
+        wanted = sorted(set(numbers))
+        return self.ask(of_many(query, wanted))[0] if wanted else []
+
     def slices(self, query: str, size: int, /, **begin: Any) -> Iterator[Row]:
         """Yield the rows of a query that returns `size` rows at a time. Its first columns tell where the next begin."""
         while rows := self.rows(query, **begin, limit=size):
@@ -166,10 +172,6 @@ class Lineage:
         of = {"limit": limit, "before": before, "named": name, "operation": operation}
         return sorted(chain(*self.ask(("runs", of), ("lone_calls", of))), reverse=True)[:limit]
 
-    def has_runs(self) -> bool:
-        """Tell whether there is any run."""
-        return bool(self._newest_runs(1))
-
     @reports_damage
     def run(self, run: str) -> RunReport:
         """Return one run with its calls.
@@ -183,7 +185,7 @@ class Lineage:
         if text == "last":
             newest = self._newest_runs(1)
             if not newest:
-                raise LineageError("nothing has run yet, or it ran in another database")
+                raise NothingRan("nothing has run yet, or it ran in another database")
             return binary(newest[0][1])
         runs, calls = self.ask(
             ("runs_named", {"name": text, "limit": 1}),
@@ -312,13 +314,8 @@ class Lineage:
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
-        if not numbers:
-            return []
-        ids = {"ids": json.dumps(numbers)}
-        records, used = self.ask(("node_records", ids), ("usage_of_nodes", ids))
-        usage: defaultdict[int, list[Row]] = defaultdict(list)
-        for number, *row in used:
-            usage[number].append(tuple(row))
+        records, used = self.ask(*(of_many(query, numbers) for query in ("node_records", "usage_of_nodes")))
+        usage = by_first(used)
         nodes = {row[0]: _node(row, usage[row[0]]) for row in records}
         reports = [nodes[number] for number in numbers]
         return [node if node.error is None else self._with_error(node, node.error) for node in reports]
@@ -338,10 +335,10 @@ class Lineage:
         failed = [node.node_id for node in nodes if node.status is NodeStatus.FAILED]
         rows = self.ask(*(("last_attempt", {"node": bytes.fromhex(node)}) for node in failed))
         found = {node: attempts[0] for node, attempts in zip(failed, rows, strict=True) if attempts}
-        used = self.ask(*(("usage", {"execution": attempt[0]}) for attempt in found.values()))
+        used = by_first(self.about("usage_of_executions", (attempt[0] for attempt in found.values())))
         return {
-            node: Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(usage)))
-            for (node, (number, started_at, duration_ms, saved_ms)), usage in zip(found.items(), used, strict=True)
+            node: Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(used[number])))
+            for node, (number, started_at, duration_ms, saved_ms) in found.items()
         }
 
     @reports_damage
@@ -352,9 +349,10 @@ class Lineage:
     @reports_damage
     def numbers(self, nodes: Iterable[str]) -> dict[str, int]:
         """Return the numbers that nodes have in the store, by their whole ids; nothing for nodes that are not there."""
-        ids = list(dict.fromkeys(nodes))
-        rows = self.ask(*(("numbers_of_node", {"node": bytes.fromhex(node)}) for node in ids))
-        return {node: int(numbers[0][0]) for node, numbers in zip(ids, rows, strict=True) if numbers}
+        ids = [node for node in dict.fromkeys(nodes) if len(node) == 2 * LONGEST["call"]]
+        rows = self.rows("numbers_of_nodes", nodes=bytes.fromhex("".join(ids))) if ids else []
+        found = {binary(node).hex(): int(number) for node, number in rows}
+        return {node: found[node] for node in ids if node in found}
 
     @reports_damage
     def ancestors(self, node: str, deepest: int = 1000) -> list[Relative]:
@@ -469,6 +467,19 @@ class Lineage:
             first_ids = ", ".join(short_id(binary(row[0]).hex(), len(short) + 4) for row in rows[:3])
             raise LineageError(f"several {kind}s begin with {text}: {first_ids} ...; give more digits")
         return rows[0]
+
+
+def of_many(query: str, numbers: Iterable[int]) -> NamedQuery:
+    """Return the query about the things that have these numbers."""
+    return query, {"ids": json.dumps(list(numbers))}
+
+
+def by_first(rows: Iterable[Row]) -> defaultdict[int, list[Row]]:
+    """Return the rest of each row by its first column."""
+    result: defaultdict[int, list[Row]] = defaultdict(list)
+    for first, *rest in rows:
+        result[first].append(tuple(rest))
+    return result
 
 
 def short_id(identity: str, digits: int = 10) -> str:

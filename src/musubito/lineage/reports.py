@@ -22,6 +22,10 @@ class LineageError(MusubitoError):
     """
 
 
+class NothingRan(LineageError):
+    """The newest run was asked for, and there is no run."""
+
+
 class Tokens(NamedTuple):
     """Numbers of tokens that went into a model and that came out."""
 

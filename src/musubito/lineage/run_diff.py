@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Final, NamedTuple
 
 from musubito.engine.nearest import changed_names, difference
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, by_first, of_many
 from musubito.lineage.reports import CallReport, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
@@ -141,25 +140,19 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
 class _Facts(NamedTuple):
     """What is stored of calls: the artifacts of their executions, and what tells their nodes from others."""
 
-    artifacts: dict[int, bytes | None]
+    artifacts: dict[int | None, bytes]
     identities: dict[str, SimilarNode]
 
 
 def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> _Facts:
-    executions = {call.execution for pair in pairs for call in pair if call.execution is not None}
-    rows = lineage.ask(*(("artifact_of_execution", {"execution": number}) for number in executions))
-    artifacts = {number: row[0][0] for number, row in zip(executions, rows, strict=True) if row}
+    executions = (call.execution for pair in pairs for call in pair if call.execution is not None)
+    artifacts: dict[int | None, bytes] = dict(lineage.about("artifacts_of_executions", executions))
     numbers = lineage.numbers(call.node_id for pair in pairs if pair[0].node_id != pair[1].node_id for call in pair)
-    *found, consumed = lineage.ask(
-        *(("identity_of_node", {"id": number}) for number in numbers.values()),
-        ("parents", {"children": json.dumps(list(numbers.values()))}),
-    )
-    parents: defaultdict[int, set[bytes]] = defaultdict(set)
-    for child, parent in consumed:
-        parents[child].add(binary(parent))
+    found, consumed = lineage.ask(*(of_many(query, numbers.values()) for query in ("identities", "parents")))
+    parents = by_first(consumed)
     identities = {
-        node: similar_node((bytes.fromhex(node), *row, None), parents[number])
-        for (node, number), (row,) in zip(numbers.items(), found, strict=True)
+        binary(row[0]).hex(): similar_node(row, (binary(parent) for (parent,) in parents[number]))
+        for number, *row in found
     }
     return _Facts(artifacts, identities)
 

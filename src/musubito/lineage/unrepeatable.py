@@ -29,7 +29,7 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
     """Return the unrepeatable things that the execution at a node asked for."""
     if node.execution is None:
         return []
-    reads = sorted((kind, key) for kind, key, _ in lineage.rows("reads", execution=node.execution.number))
+    reads = sorted((kind, key) for _, kind, key, _ in lineage.about("reads_of_executions", [node.execution.number]))
     return [_opened(lineage, node.namespace, kind, key) for kind, key in reads if kind in KINDS]
 
 

@@ -13,7 +13,7 @@ from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, n
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, of_many
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
@@ -28,12 +28,10 @@ LOOKED_AT: Final = 50_000
 AT_ONCE: Final = 100
 """Calls that are explained together."""
 FACTS: Final = (
-    "identity_of_node",
     "earlier_nodes",
     "parents_of_earlier_nodes",
     "why_not_replayable",
     "execution_before",
-    "reason_of_run",
 )
 """The queries for the facts about a node."""
 NO_READS: Final = ChangedReads((), ())
@@ -240,19 +238,29 @@ class _Facts(NamedTuple):
 
 def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[_Facts]:
     of = {"limit": COMPARED, "looked_at": LOOKED_AT}
-    rows = iter(lineage.ask(*((query, {**of, "id": number}) for number, _ in calls for query in FACTS)))
+    numbers = [number for number, _ in calls]
+    identities, *rows = lineage.ask(
+        of_many("identities", numbers),
+        *((query, {**of, "id": number}) for number in numbers for query in FACTS),
+        # This one may look through all calls.
+        *(("reason_of_run", {"id": number}) for number, recorded in calls if recorded is None),
+    )
+    own = {row[0]: row for row in identities}
+    answers, ran = iter(rows), iter(rows[len(FACTS) * len(calls) :])
     return [
-        _facts_of(node, number, recorded, *islice(rows, len(FACTS)))
-        for (number, recorded), node in zip(calls, lineage.nodes([number for number, _ in calls]), strict=True)
+        _facts_of(node, recorded or _recorded(next(ran)), own[number], *islice(answers, len(FACTS)))
+        for (number, recorded), node in zip(calls, lineage.nodes(numbers), strict=True)
     ]
 
 
-def _facts_of(node: NodeReport, number: int, recorded: Recorded | None, *rows: list[Row]) -> _Facts:
-    (own,), nodes, edges, refused, ((execution_before,),), ran = rows
-    # The reason of the call that ran last at the node, and the time when its run began.
-    reason, began = recorded or next(
-        ((ReplayReason[name], at) for name, at in ran), (ReplayReason.NODE_NOT_FOUND, math.inf)
-    )
+def _recorded(rows: list[Row]) -> Recorded:
+    """Return the reason of the call that ran last at a node, and the time when its run began."""
+    return (ReplayReason[rows[0][0]], rows[0][1]) if rows else (ReplayReason.NODE_NOT_FOUND, math.inf)
+
+
+def _facts_of(node: NodeReport, recorded: Recorded, own: Row, *rows: list[Row]) -> _Facts:
+    nodes, edges, refused, ((execution_before,),) = rows
+    reason, began = recorded
     not_replayable = next((says for (says,) in refused), None)
     never = None if not_replayable is None else never_replayed(not_replayable)
     if never is not None and never.reason in UNIDENTIFIED:
@@ -263,7 +271,7 @@ def _facts_of(node: NodeReport, number: int, recorded: Recorded | None, *rows: l
         parents[child].add(binary(parent_id))
         numbers[binary(parent_id)] = parent
     calls = []
-    for child, identity, *rest in [(number, bytes.fromhex(node.node_id), *own, None), *nodes]:
+    for child, identity, *rest in [own, *nodes]:
         numbers[binary(identity)] = child
         calls.append(similar_node((binary(identity), *rest), parents[child]))
     call, *earlier = calls

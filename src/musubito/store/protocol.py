@@ -63,7 +63,6 @@ class SupportsFetchOrClaim(Protocol):
         """
 
 
-@runtime_checkable
 class SupportsFindTogether(Protocol):
     """A store with a slow round trip: several questions take one."""
 
@@ -77,7 +76,6 @@ Row: TypeAlias = tuple[Any, ...]
 """A row of the answer to a named query."""
 
 
-@runtime_checkable
 class Readable(Protocol):
     """A store that answers readers, and not only steps. Comments in `sql/reading/` say what each query returns."""
 

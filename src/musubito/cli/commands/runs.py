@@ -74,7 +74,7 @@ def command(
     if json_:
         context.json({"runs": runs})
     elif not runs:
-        if not lineage.has_runs():
+        if not lineage.runs(1):
             text = no_runs_text(context)
         elif name is not None and not lineage.runs(1, name=name):
             text = f"No run is called {name!r}."

@@ -130,8 +130,9 @@ def _head(report: RunReport, *, contents: bool) -> RenderableType:
 def _print_errors(context: CommandContext, report: RunReport, *, contents: bool) -> None:
     """Print the errors of the failed calls, each for the innermost call that it passed through."""
     failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
-    rows = context.lineage.ask(*(("error_of_execution", {"execution": call.execution}) for call in failed))
-    errors = {row[0][0]: call for call, row in zip(failed, rows, strict=True) if row}
+    executions = (call.execution for call in failed if call.execution is not None)
+    texts: dict[int | None, str] = dict(context.lineage.about("errors_of_executions", executions))
+    errors = {texts[call.execution]: call for call in failed if call.execution in texts}
     for number, (error, call) in enumerate(errors.items()):
         text = scrubbed(error) if contents else _without_text(error)
         if error.startswith(SEALED_TEXT):

@@ -541,10 +541,11 @@ class PostgreSQLStorage:
         def ask() -> int:
             with self._session() as session:
                 tables = [table for (table,) in session.rows("tables", {})]
-                sizes = [
-                    session.execute(f"SELECT coalesce(sum(pg_column_size(t.*)), 0)::bigint FROM {SCHEMA}.{table} t")  # noqa: S608 - our own names
-                    for table in tables
-                ]
+                with session.connection.pipeline():
+                    sizes = [
+                        session.execute(f"SELECT coalesce(sum(pg_column_size(t.*)), 0)::bigint FROM {SCHEMA}.{table} t")  # noqa: S608 - our own names
+                        for table in tables
+                    ]
                 return sum(cursor.fetchall()[0][0] for cursor in sizes)
 
         return self._persistently(ask)

@@ -1,9 +1,10 @@
 -- Why calls ran, and why results are never replayed.
 
--- name: identity_of_node
--- What tells a node from others of its operation.
-SELECT c.fingerprint, n.input_hash, n.arguments, n.sample FROM _nodes n LEFT JOIN _codes c ON c.id = n.code
-WHERE n.id = :id;
+-- name: identities
+-- What tells nodes from others of their operations.
+SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, n.sample, CAST(NULL AS DOUBLE PRECISION)
+FROM _nodes n LEFT JOIN _codes c ON c.id = n.code
+WHERE n.id IN (SELECT value FROM json_each(:ids));
 
 -- name: earlier_nodes
 -- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.

@@ -108,9 +108,9 @@ SELECT min(c.at - c.duration_ms / 1000), max(c.at),
   (SELECT o.name FROM _calls f JOIN _operations o ON o.id = f.operation WHERE f.run_id = :run ORDER BY f.call LIMIT 1)
 FROM _calls c WHERE c.run_id = :run;
 
--- name: error_of_execution
--- With what an execution failed.
-SELECT error FROM _executions WHERE id = :execution AND error IS NOT NULL;
+-- name: errors_of_executions
+-- With what executions failed.
+SELECT id, error FROM _executions WHERE id IN (SELECT value FROM json_each(:ids)) AND error IS NOT NULL;
 
 -- name: open_leases
 -- What the engine of a run is computing now, the oldest first. Ids of runs begin with the engine's own.

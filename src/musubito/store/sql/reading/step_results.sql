@@ -8,11 +8,17 @@ SELECT n.node_id, n.id FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.reuse_key >= :first AND e.reuse_key <= :last AND n.node_id = e.reuse_key
 LIMIT 10;
 
--- name: numbers_of_node
--- The number of a node, listed or not.
-SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
+-- name: numbers_of_nodes
+-- The numbers of nodes, listed or not. Their ids have 32 bytes each.
+WITH RECURSIVE wanted (first, node) AS (
+  SELECT 1, substr(:nodes, 1, 32)
+  UNION ALL
+  SELECT first + 32, substr(:nodes, first + 32, 32) FROM wanted WHERE first + 32 < length(:nodes)
+)
+SELECT n.node_id, n.id FROM wanted w CROSS JOIN _nodes n WHERE n.node_id = w.node AND n.listed = 1
 UNION
-SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node;
+SELECT n.node_id, n.id FROM wanted w CROSS JOIN _executions e JOIN _nodes n ON n.id = e.node AND n.node_id = w.node
+WHERE e.reuse_key = w.node;
 
 -- name: node_records
 -- Nodes: what each is, and the execution that answers there.
@@ -48,17 +54,19 @@ SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _no
 WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
 
 -- name: inner_calls
--- What the execution that answers at a node called.
-SELECT DISTINCT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution WHERE n.id = :id ORDER BY u.node;
+-- What the executions that answer at nodes called.
+SELECT DISTINCT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
+WHERE n.id IN (SELECT value FROM json_each(:ids)) ORDER BY n.id, u.node;
 
 -- name: data_edges
--- What a node consumed, and which artifact it saw of it.
-SELECT g.parent, g.artifact FROM _edges g WHERE g.child = :id AND g.kind = 0 ORDER BY g.parent;
+-- What nodes consumed, and which artifact each saw of it.
+SELECT g.child, g.parent, g.artifact FROM _edges g
+WHERE g.child IN (SELECT value FROM json_each(:ids)) AND g.kind = 0 ORDER BY g.child, g.parent;
 
 -- name: parents
 -- The data parents of these nodes.
 SELECT g.child, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
-WHERE g.child IN (SELECT value FROM json_each(:children)) AND g.kind = 0;
+WHERE g.child IN (SELECT value FROM json_each(:ids)) AND g.kind = 0;
 
 -- name: links_above
 -- What hangs together above a node: each pair of it once.
@@ -92,6 +100,15 @@ UNION
 SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
 ORDER BY 1, 2;
 
--- name: artifact_of_execution
--- What an execution gave.
-SELECT artifact FROM _executions WHERE id = :execution;
+-- name: artifacts_of_executions
+-- What executions gave.
+SELECT id, artifact FROM _executions WHERE id IN (SELECT value FROM json_each(:ids)) AND artifact IS NOT NULL;
+
+-- name: reads_of_executions
+-- What executions read.
+SELECT execution, kind, key, digest FROM _reads WHERE execution IN (SELECT value FROM json_each(:ids));
+
+-- name: usage_of_executions
+-- What executions have used, by model.
+SELECT execution, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage
+WHERE execution IN (SELECT value FROM json_each(:ids)) ORDER BY execution, model;
