@@ -76,6 +76,8 @@ def configure(connection: psycopg.Connection[Any]) -> float:
     """
     # There are many statements, and each is prepared anew for other types of parameters.
     connection.prepared_max = 2000
+    # To prepare a statement is a round trip, unless it is in a pipeline: commands ask most of theirs once.
+    connection.prepare_threshold = 1
     # All integers travel as the widest type: a recursive query takes its types from its first row.
     connection.adapters.register_dumper(int, Int8BinaryDumper)
     connection.adapters.register_dumper(str, _TextDumper)
@@ -118,7 +120,7 @@ class Session:
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> psycopg.Cursor[Any]:
         """Send a statement that has no name; see `ask`."""
-        return self.connection.execute(statement, parameters, prepare=True, binary=True)
+        return self.connection.execute(statement, parameters, binary=True)
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Any]:
         """Send a named query; return a cursor for its rows. In a pipeline the rows have not come yet."""
