@@ -344,11 +344,10 @@ class PostgreSQLStorage:
         """Return the state of the database. Raise `StoreError` if it cannot be read."""
 
         def ask() -> ServerCondition:
-            with self._session() as session:
-                server, size = session.rows("condition", {})[0]
-                ((version,),) = session.rows("version", {})
-                not_allowed = tuple(table for (table,) in session.rows("not_allowed", {}))
-                return ServerCondition(str(self), server, size, version, max(STEPS), not_allowed)
+            with self._session() as session, session.connection.pipeline():
+                asked = [session.ask(query, {}) for query in ("condition", "version", "not_allowed")]
+            ((server, size),), ((version,),), tables = (cursor.fetchall() for cursor in asked)
+            return ServerCondition(str(self), server, size, version, max(STEPS), tuple(table for (table,) in tables))
 
         return self._persistently(ask)
 
