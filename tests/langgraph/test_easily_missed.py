@@ -582,6 +582,28 @@ def test_no_secret_of_a_context_is_stored(engine: MusubitoEngine, tmp_path: Path
     assert b"hush-hush" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_a_secret_in_a_state_counts_and_is_not_stored(engine: MusubitoEngine, tmp_path: Path):
+    class WithKey(TypedDict, total=False):
+        key: SecretStr
+        a: str
+
+    ran = Ran()
+
+    def node(state: WithKey) -> WithKey:
+        ran("node")
+        return {"a": str(len(state["key"]))}
+
+    builder = StateGraph(WithKey)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    graph = musubito_graph(builder.compile())
+    for each in ("hush-hush", "hush-hush", "other", "hush-hush"):
+        graph.invoke({"key": SecretStr(each)})
+    assert ran.counts == {"node": 2}
+    engine.close()
+    assert b"hush-hush" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
 HELPER = """
 from langgraph.config import get_config
 

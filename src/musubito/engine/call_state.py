@@ -96,9 +96,10 @@ class CallState:
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
             values = self.call.arguments
-            arguments = argument_digests({**values, **dict(ambient_paths(self._around))} if self._around else values)
-            if keyed is not None:
-                arguments = {name: keyed.argument(digest) for name, digest in arguments.items()}
+            arguments = argument_digests(
+                {**values, **dict(ambient_paths(self._around))} if self._around else values,
+                None if keyed is None else keyed.argument,
+            )
             self._place = NodeSpec(
                 keys=self.keys,
                 namespace=self.engine.namespace,

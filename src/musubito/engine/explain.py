@@ -19,7 +19,7 @@ from musubito.engine.dry_run import DRY_RUNS, neighbour_of
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
-from musubito.engine.nearest import COMPARED, Earlier, changed_names, nearest, reasons
+from musubito.engine.nearest import COMPARED, Earlier, changed_arguments, changed_names, nearest, reasons
 from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
@@ -154,7 +154,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     near = nearest(this, stored.given, alike, stored.inputs)
     if near is not None:
         nearest_id, varies = near.call.node.hex(), near.varies
-        arguments = changed_names(this.arguments, near.call.arguments)
+        arguments = changed_arguments(this, near.call)
         before = stored.codes[near.call.code]
         code = changed_names(
             {part: digest for part, digest, _ in before}, {part: digest for part, digest, _ in call.code.parts}

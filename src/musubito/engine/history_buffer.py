@@ -5,6 +5,7 @@ A crash may lose the last lines, never a node.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from typing import TypeAlias
 
@@ -14,6 +15,8 @@ from musubito.errors import LOGGER
 from musubito.payloads.codec import Contents
 from musubito.payloads.encrypted_tags import sealed_tags
 from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
+from musubito.values.display import without_secrets
+from musubito.values.redaction import scrubbed
 
 Entry: TypeAlias = "CallLine | CallInputs | FileText | Run"
 
@@ -68,8 +71,9 @@ class HistoryBuffer:
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:
         parent, call = run.within or (None, None)
-        tags = run.tags and sealed_tags(self._contents, run.tags)
-        state = run_id, run.name, tags, run.started_at, run.finished_at, run.status
+        name = run.name and scrubbed(run.name)
+        tags = run.tags and sealed_tags(self._contents, json.dumps(without_secrets(json.loads(run.tags))))
+        state = run_id, name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*state, parent, call, *self._process)
 
     def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:

@@ -77,6 +77,18 @@ def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[
     return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
 
 
+def changed_arguments(before: SimilarNode, after: SimilarNode) -> tuple[str, ...]:
+    """Return the names of the arguments that differ, in order.
+
+    A hidden argument has no digest to compare. Hidden arguments are named if the inputs differ and no other argument
+    does.
+    """
+    hidden = {name for call in (before, after) for name, digest in call.arguments.items() if not digest}
+    seen = [{name: digest for name, digest in call.arguments.items() if name not in hidden} for call in (before, after)]
+    names = changed_names(*seen)
+    return names if names or before.input_hash == after.input_hash else tuple(sorted(hidden))
+
+
 class Earlier:
     """The earlier calls of one step, given from the newest to the oldest."""
 

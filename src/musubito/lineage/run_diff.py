@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from musubito.engine.nearest import changed_names, difference
+from musubito.engine.nearest import changed_arguments, difference
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage, by_first, of_many
 from musubito.lineage.reports import CallReport, RunSummary
@@ -163,7 +163,7 @@ def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
         first, second = facts.identities.get(before.node_id), facts.identities.get(after.node_id)
         if first is None or second is None:
             return CallDiff(after.operation, "changed", before, after, None, same_output)
-        parts = changed_names(first.arguments, second.arguments)
+        parts = changed_arguments(first, second)
         return CallDiff(after.operation, "changed", before, after, difference(second, first), same_output, parts)
     ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
     change = "changed" if ended and before.outcome != after.outcome else "same"

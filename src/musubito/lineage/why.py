@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, NamedTuple
 
-from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_names, nearest, reasons
+from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_arguments, nearest, reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
 from musubito.lineage.prune import batches
@@ -186,7 +186,7 @@ def _compared(
     return replace(
         report,
         nearest=nodes[fact.numbers[other.node]],
-        arguments=changed_names(other.arguments, call.arguments),
+        arguments=changed_arguments(other, call),
         fields=near.fields,
         code=_changed_code(codes[other.code], codes[call.code]) if other.code != call.code else (),
         parents=_changed_parents(gone, new),

@@ -23,7 +23,7 @@ from musubito.errors import EncodingError, MusubitoWarning
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.values.class_instances import MISSING, static
-from musubito.values.class_names import qualified_name
+from musubito.values.class_names import qualified_name, secret_kind
 from musubito.values.msgpack_writer import SORTED, Code, Encoded, Packer, UnsupportedError
 from musubito.values.std_types import KINDS
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 IDENTITY_FORMAT = b"\x11"
 """The first byte of every identity; it names this encoding."""
 
+_SECRET = b"a secret in an argument"
+"""The beginning of what is hashed of a secret: its digest is not that of the text alone, which may be in a list."""
 _IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
 """Types whose values cannot change."""
 _WORTH_KNOWING = 4096
@@ -117,9 +119,9 @@ class IdentityPacker(Packer):
         is_text = isinstance(value, str) and not getattr(value, "__dict__", None)
         try:
             code, parts = take_apart(value)
-        except UnsupportedError:
+        except UnsupportedError as error:
             if not is_text:
-                raise
+                return self._split_other(value, error)
             code, parts = Code.DERIVED, None
         if code == Code.DERIVED and is_text:
             # A text with other methods counts by its content alone.
@@ -128,6 +130,10 @@ class IdentityPacker(Packer):
         if code in RECORDS:
             self.classes.add(cls)
         return code, parts
+
+    def _split_other(self, value: Any, error: UnsupportedError) -> tuple[int, object]:
+        """Return the code and parts of a value that is no data, or raise `error`."""
+        raise error
 
     def _counts_by_id(self, result: MusubitoResult[Any]) -> bool:
         artifact_id = result.artifact_id
@@ -150,6 +156,37 @@ class IdentityPacker(Packer):
             if len(_known) > _MOST_KNOWN:
                 _known.pop(next(iter(_known)), None)
         return same
+
+
+class InputPacker(IdentityPacker):
+    """Writes the identities of arguments, where pydantic's secrets count by a digest of their values.
+
+    `hides` tells whether it met one. An output, or an object that code holds, has no such identity.
+    """
+
+    __slots__ = ("hides",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hides = False
+
+    def _split_other(self, value: Any, error: UnsupportedError) -> tuple[int, object]:
+        """Return the code and parts of a secret, or raise `error`."""
+        cls = type(value)
+        kind = secret_kind(cls)
+        if kind is None:
+            raise error
+        self.hides = True
+        self.classes.add(cls)
+        inside = InputPacker()
+        try:
+            packed = inside.pack(value.get_secret_value())
+        except EncodingError as inner:
+            raise UnsupportedError(f"a {kind} whose value has no encoding: {inner.problem}") from inner
+        self.results += inside.results
+        self.classes |= inside.classes
+        self.changed += inside.changed
+        return Code.SECRET, [*qualified_name(cls), kind, sha256(_SECRET + packed).digest()]
 
 
 def warn_of_changes(artifact_ids: Iterable[str]) -> None:

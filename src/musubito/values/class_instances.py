@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.model import MusubitoResult
-from musubito.values.class_names import NAMESPACE, Ambiguous, find_module, qualified_name
+from musubito.values.class_names import NAMESPACE, Ambiguous, find_module, qualified_name, secret_kind
 from musubito.values.msgpack_writer import Code, UnsupportedError
 from musubito.values.own_names import now_called
 
@@ -101,6 +101,8 @@ def _make_plan(cls: type) -> ClassLayout | None:
         ):
             unfit = "a Flag that makes its members itself"
         return ClassLayout(Code.FLAG if flag else Code.ENUM, qualified_name(cls), [], {}, False, unfit)
+    if secret_kind(cls) is not None:
+        return None  # even if it is a dataclass, too: its fields would hold the secret
     names = static(cls, "_fields") if tuple in mro else MISSING
     base = _base_of(cls)
     if cls is MusubitoResult:

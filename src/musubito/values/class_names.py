@@ -21,6 +21,14 @@ SCRIPT: Final = "__main__"
 _SPAWNED: Final = "__mp_main__"
 """The name that multiprocessing gives that module in a child that it did not fork."""
 
+SECRET_CLASSES: Final[Mapping[str, str]] = {
+    "SecretStr": "SecretStr",
+    "SecretBytes": "SecretBytes",
+    "Secret": "Secret",
+    "_SecretBase": "Secret",
+}
+"""The names of pydantic's classes for secrets, each with the name that readers see."""
+
 NAMESPACE: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 """Returns the namespace of a class, without asking its metaclass."""
 _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
@@ -77,6 +85,15 @@ class Ambiguous:
 def the_one_of(classes: Sequence[type]) -> type:
     """Return the class of this name, or `Ambiguous` if there are several."""
     return classes[0] if len(classes) == 1 else Ambiguous
+
+
+def secret_kind(cls: type) -> str | None:
+    """Return the name of pydantic's class for secrets that a class is or is derived from; None if there is none."""
+    for base in cls.__mro__:
+        kind = SECRET_CLASSES.get(base.__name__)
+        if kind is not None and str(base.__module__).partition(".")[0] == "pydantic":
+            return kind
+    return None
 
 
 def functions_in(cls: type) -> Iterator[FunctionType]:

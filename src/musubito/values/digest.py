@@ -1,7 +1,7 @@
 """Compute the digests of inputs and of payloads.
 
 `digest_input` runs at every call of every step. Arguments of plain data, which are most, are written by ormsgpack
-alone. Others are written by an `IdentityPacker`, which writes the same bytes for plain data. A long text counts by its
+alone. Others are written by an `InputPacker`, which writes the same bytes for plain data. A long text counts by its
 SHA-256: to hash it is several times cheaper than to pack it first.
 """
 
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from ormsgpack import packb
 
 from musubito.errors import EncodingError, InputError
-from musubito.values.canonical import IDENTITY_FORMAT, IdentityPacker, TextDigest, warn_of_changes
+from musubito.values.canonical import IDENTITY_FORMAT, InputPacker, TextDigest, warn_of_changes
 from musubito.values.msgpack_writer import SORTED, holds_buffer
+from musubito.values.redaction import is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from musubito.model import MusubitoResult
 
@@ -39,6 +40,8 @@ _NO_TEXTS: Mapping[bytes, str] = MappingProxyType({})
 _MOSTLY_PLAIN = frozenset((str, int, float, bool, type(None), list, dict))
 """Types of arguments for which ormsgpack alone is tried."""
 
+_SHOWN = frozenset((int, float, bool, type(None)))
+"""Types whose values readers see, whatever their names are."""
 _UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
 """Types of arguments that nobody can change in place."""
 
@@ -80,12 +83,24 @@ def digest_input(operation: str, arguments: Mapping[str, object]) -> InputDigest
     return _digest_with_care(operation, arguments)
 
 
-def argument_digests(arguments: Mapping[str, object]) -> dict[str, bytes]:
-    """Return a short digest of each argument, by which to tell the one that changed."""
-    return {
-        name: sha256(IDENTITY_FORMAT + _packed_alone(value)).digest()[:_SHORT_DIGEST]
-        for name, value in arguments.items()
-    }
+def argument_digests(
+    arguments: Mapping[str, object], keyed: Callable[[bytes], bytes] | None = None
+) -> dict[str, bytes]:
+    """Return a short digest of each argument, by which to tell the one that changed.
+
+    `keyed` keys a digest. Without `keyed`, an argument that readers see hidden has an empty digest: its value may be
+    found by trying likely ones.
+    """
+    digests: dict[str, bytes] = {}
+    for name, value in arguments.items():
+        packed, hides = _packed_alone(value)
+        digest = sha256(IDENTITY_FORMAT + packed).digest()[:_SHORT_DIGEST]
+        if keyed is not None:
+            digest = keyed(digest)
+        elif hides or (type(value) not in _SHOWN and is_secret(name)):
+            digest = b""
+        digests[name] = digest
+    return digests
 
 
 def is_unchangeable(arguments: Mapping[str, object]) -> bool:
@@ -99,7 +114,7 @@ def content_digest(payload: bytes | bytearray) -> bytes:
 
 
 def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputDigest:
-    packer = IdentityPacker()
+    packer = InputPacker()
     shortened = {name: _shorten(value) for name, value in arguments.items()}
     try:
         packed = packer.pack(shortened)
@@ -111,14 +126,15 @@ def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputD
     return InputDigest(digest, packer.results, packer.classes, packed, cast("Mapping[bytes, str]", texts))
 
 
-def _packed_alone(value: object) -> bytes:
-    """Return the bytes of one argument."""
+def _packed_alone(value: object) -> tuple[bytes, bool]:
+    """Return the bytes of one argument, and whether a secret of pydantic's is in it."""
     if type(value) is int:
         try:
-            return packb(value, None, SORTED)
+            return packb(value, None, SORTED), False
         except TypeError:
             pass  # it is too large for ormsgpack
-    return IdentityPacker().pack(_shorten(value))
+    packer = InputPacker()
+    return packer.pack(_shorten(value)), packer.hides
 
 
 def _shorten(value: object) -> object:
@@ -130,7 +146,7 @@ def _shorten(value: object) -> object:
 def _input_error(operation: str, arguments: Mapping[str, object], error: EncodingError) -> InputError:
     for name, value in arguments.items():
         try:
-            IdentityPacker().pack_slowly(value)
+            InputPacker().pack_slowly(value)
         except EncodingError as cause:
             problem = cause.problem if name != "self" else f"{cause.problem}. {REMEDY_OF_METHODS}"
             return InputError(operation, name, cause.path, problem)

@@ -15,6 +15,7 @@ from ormsgpack import unpackb
 
 from musubito.errors import ArtifactUnreadable
 from musubito.values.artifact_codec import nesting
+from musubito.values.class_names import SECRET_CLASSES
 from musubito.values.msgpack_writer import Code
 from musubito.values.redaction import HIDDEN, is_secret, scrubbed
 from musubito.values.std_types import JOINERS
@@ -23,8 +24,6 @@ TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
 """Letters below which a key is a name, and holds no secret."""
-SECRET_TYPES: Final = frozenset({"SecretStr", "SecretBytes", "Secret"})
-"""Classes whose values are secrets."""
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 """Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
@@ -67,7 +66,7 @@ def without_secrets(value: Any) -> Any:
     if type(value) is str:
         return scrubbed(value)
     if type(value) is dict:
-        if value.get(TYPE) in SECRET_TYPES:
+        if value.get(TYPE) in SECRET_CLASSES:
             return {TYPE: value[TYPE], "value": HIDDEN}
         name = value.get("name", value.get("key"))
         if "value" in value and type(name) is str and is_secret(name):  # such as a variable of an environment
@@ -203,6 +202,7 @@ _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
     Code.RESULT_BY_ID: lambda p: {TYPE: "MusubitoResult", "artifact_id": p},
     Code.RESULT_BY_VALUE: lambda p: {TYPE: "MusubitoResult", "value": p[0]},
     Code.IDENTITY: lambda p: {TYPE: p[1], "value": p[2]},
+    Code.SECRET: lambda p: {TYPE: p[2], "value": p[3]},
 }
 """How the parts of each ext are shown, by code."""
 _WHOLE: Final = JOINERS.keys() - _SAYS.keys()

@@ -79,6 +79,7 @@ class Code:
     RESULT_BY_VALUE = 101
     IDENTITY = 102
     TEXT_DIGEST = 103
+    SECRET = 104
 
 
 HEADED = frozenset(

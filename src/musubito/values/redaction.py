@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Final
 
 from musubito.parsing import parsed
+from musubito.values.class_names import SECRET_CLASSES
 
 MOST_NAMES: Final = 4096
 """Names that are kept, each with whether it is a secret's."""
@@ -225,6 +226,9 @@ def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
             for key, value in zip(keys, values, strict=True):
                 if key is not None and _says_secret(key):
                     yield from _texts(value)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=values) if name in SECRET_CLASSES:
+            for value in values:
+                yield from _texts(value)
         case ast.Call(args=[name, value, *_]) | ast.Tuple(elts=[name, value]) | ast.List(elts=[name, value]):
             if _says_secret(name):
                 yield from _texts(value)

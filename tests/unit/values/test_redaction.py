@@ -115,6 +115,7 @@ CODE = '''
         dsn = "postgres://u:HUSH@h/db"
         pairs = [("Cookie", "HUSH")]
         self.client_secret: str = f"HUSH{x}"
+        hidden = SecretStr("HUSH"), pydantic.SecretBytes(b"HUSH")
         if password == "HUSH":
             return call(api_key="HUSH", name="kept")
         # password = "HUSH"

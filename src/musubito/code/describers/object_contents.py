@@ -14,13 +14,13 @@ from typing import Any
 from musubito.code.describers.arrays_and_frames import table_parts
 from musubito.code.describers.object_parts import Parts, comparable_parts, parts_of
 from musubito.code.graph_record import ABSENT, static
-from musubito.code.ownership import Owner, module_name
+from musubito.code.ownership import Owner
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.state.access_paths import Described
 from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
-from musubito.values.class_names import canonical_module
+from musubito.values.class_names import canonical_module, secret_kind
 
 LARGE = 4096
 """Bytes of an encoding above which its digest takes its place."""
@@ -122,11 +122,7 @@ def identity_of(value: Any) -> bytes:
 @kept_for_a_round
 def is_secret_type(cls: type) -> bool:
     """Return whether a class is one of pydantic's for secrets."""
-    return any(
-        base.__name__ in ("SecretStr", "SecretBytes", "Secret", "_SecretBase")
-        and module_name(base).startswith("pydantic")
-        for base in cls.__mro__
-    )
+    return secret_kind(cls) is not None
 
 
 @kept_for_a_round
