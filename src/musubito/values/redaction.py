@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
@@ -35,20 +35,52 @@ SECRETS: Final = re.compile(
 
 The name of a count of tokens, or of a key to sort by, does not match.
 """
-_LOOKS: Final = re.compile(
-    r"\b(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
-    r"|\b(?:AKIA|ASIA|AIza|GOCSPX-|npm_)[A-Za-z0-9_-]{16,}"
-    r"|(?<=\bAccountKey=)[\w+/=]{12,}"
-    r"|(?<=\bclient-key-data: )[\w+/=]{12,}"
-    r"|(?<=hooks\.slack\.com/services/)[\w/-]{16,}"
-    r"|(?<=/api/webhooks/)\d{6,}/[\w-]{16,}"
-    r"|(?<=/bot)\d{6,}:[\w-]{16,}"
-    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
-    r"|\bBearer [\w.~+/=-]{12,}"
-    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
+_RUN: Final = re.compile(r"[A-Za-z0-9_.~+/:=-]{17,}")
+"""Matches a run of characters that is long enough for a key: only in such runs is a key looked for."""
+_KEYS: Final = re.compile(
+    r"\b(?:"
+    # the name of a service, and at least 16 characters; a name that is a word begins other texts, too
+    r"(?:gh[opsur]|github_pat|gl(?:pat|rt|dt|cbt|ptt|ft|agent|soat|imt|oas|ffct|sa)|xox[abeprs]|xapp|r8|lsv2|pplx|nvapi|tvly"
+    r"|e2b|pcsk|sbp|whsec|rubygems|dckr_pat|CLOJARS|do[opr]_v1|HRKU|fo1|fm2|fm1[ar]|pscale_(?:tkn|oauth|pw)|lin_(?:api|oauth)"
+    r"|ntn|figd|shp(?:at|ca|pa|ss)|shippo_(?:live|test)|sq0(?:atp|csp)|NR(?:AK|JS|II)|sntry[su]|pnu|PMAK|ph[cx]|apify_api"
+    r"|nfp|rdme|duffel_(?:live|test)|tfp|xkeysib|sm_[aps]at|fio-u|dnkey|bedrock-api-key|FLWSECK"
+    r"|(?P<word>[spr]k|hf|gsk|xai|fw|jina|sb_secret|secret|pul|glc|npm|vc[apkir]|tk-us|live|test))[-_][\w+/-]{16,}"
+    # the same without a sign between the two
+    r"|(?:AKIA|ASIA|ABIA|ACCA|A3T|AIza|GOCSPX-|LTAI|ABSK|AKCp|ATATT3|EZ[AT]K|AQVN|ops_eyJ|pypi-AgE|AGE-SECRET-KEY-1)"
+    r"[\w+/=-]{16,}"
+    r"|(?:hv[bs]|ya29|dp\.(?:pt|st|ct|sa|scim|audit)|dt0[cs]\d\d)\.[\w.-]{16,}"
+    r"|SG\.[\w-]{16,}\.[\w-]{16,}"
+    # a form of its own
+    r"|1//0[\w-]{30,}|re_[A-Za-z0-9]{6,12}_[A-Za-z0-9]{24,}|pa-[A-Za-z0-9][\w-]{42}\b|(?:fc|key)-[0-9a-f]{32}"
+    r"|EAA[A-Za-z0-9]{60,}|(?:dapi|SK)[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}|sha256~[\w-]{40,}|pat[A-Za-z0-9]{14}\.[0-9a-f]{32,}"
+    r"|[A-Za-z0-9]{14}\.atlasv1\.[\w-]{32,}|v1\.0-[0-9a-f]{24}-[0-9a-f]{64,}|[\w~.-]{3}\dQ~[\w~.-]{31,34}"
+    r"|[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}|\d{8,10}:A[\w-]{33,34}"
+    r")"
 )
-"""Matches the key of a service by its looks, wherever it stands."""
+"""Matches the key of a service by how such keys begin. If `word` matches too, the rest must look like no words."""
+_RANDOM: Final = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(?:\d|[a-z][A-Z])|[A-Za-z]{21}")
+"""Matches in a text that is no sequence of words.
+
+One piece of it has digits, or capitals after small letters, or more letters than a word.
+"""
+_LOOKS: Final[Mapping[str, re.Pattern[str]]] = {
+    mark: re.compile(pattern)
+    for mark, pattern in {
+        "AccountKey=": r"(?<=\bAccountKey=)[\w+/=]{12,}",
+        "client-key-data: ": r"(?<=\bclient-key-data: )[\w+/=]{12,}",
+        "hooks.slack.com/": r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{16,}",
+        "/IncomingWebhook/": r"(?<=/IncomingWebhook/)[\w/-]{16,}",
+        "/api/webhooks/": r"(?<=/api/webhooks/)\d{6,}/[\w-]{16,}",
+        "/bot": r"(?<=/bot)\d{6,}:[\w-]{16,}",
+        "key=": r"(?<=[?&]key=)[\w~.-]{16,}",
+        "eyJ": r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*",
+        "Bearer ": r"\bBearer [\w.~+/=-]{12,}",
+        "PRIVATE KEY": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})",
+        "Private-Lines: ": r"(?<=\bPrivate-Lines: )\d{1,3}\s{1,2}(?:[\w+/=]{1,80}\s{1,2}){0,200}[\w+/=]{1,80}",
+    }.items()
+}
+"""Match secrets by their looks and by what stands before them. Each has a mark, which is fast to look for."""
 _IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/"'<>]{1,300}(?=@)""")
 """Matches the password in a URL."""
 _SCHEME: Final = re.compile(
@@ -59,6 +91,13 @@ _SCHEME: Final = re.compile(
 """Matches the credentials after a scheme of authorization."""
 _USER: Final = re.compile(r"""(?<![\w-])((?:-u|--user)[ =]["']?[^\s:'"]{1,64}:)([^\s"']{3,}|[^"'\n]{3,}(?=["']))""")
 """Matches the password after a user's name, in an option of a command."""
+_PASSED: Final = re.compile(
+    r"(\b(?:mysql(?:dump|admin)?\b[^\n|;]{0,200} -p|sshpass -p ?|docker login\b[^\n|;]{0,200} -p )"
+    r"|\bmachine \S{1,200}\s{1,9}login \S{1,64}\s{1,9}password\s{1,9}"
+    r"""|(?:key|name)=["'][\w-]{0,40}password["']\s{1,9}value=["'])[^\s"']{3,}""",
+    re.IGNORECASE,
+)
+"""Matches the password in the options of some commands, in a `.netrc`, and in the attributes of an XML element."""
 _OPTION: Final = re.compile(
     r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
 )
@@ -70,6 +109,8 @@ _SAID: Final = re.compile(
 """Matches, in lower case, the end of a name that may be a secret's, up to where the value begins."""
 _VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
 """Matches a value: a text in quotes, or a word."""
+_NAME: Final = re.compile(r"[\w-]{1,80}:")
+"""Matches a name of YAML, whose value is further down."""
 _BOUND: Final = re.compile(
     r"""(?<![\w-])(?P<name>[\w-]{1,80})"""
     r"""(?P<between>["']?\s{0,9}(?::[\w.| ]{0,80}(?:\[[^]=\n]{0,80}\][\w.| ]{0,80}){0,9}=|[:=])\s{0,9}[rbuf]{0,2})"""
@@ -93,11 +134,6 @@ def is_secret(name: str) -> bool:
     return SECRETS.search(words) is not None
 
 
-def looks_like_a_key(text: str) -> bool:
-    """Return whether a whole text looks like the key of a service."""
-    return _LOOKS.fullmatch(text) is not None
-
-
 def scrubbed(text: str) -> str:
     """Return a text with `HIDDEN` in place of what looks like a secret or is named as one.
 
@@ -110,8 +146,11 @@ def scrubbed(text: str) -> str:
 
 def _scrubbed(text: str) -> str:
     text = _without_keys(text)
+    if " -p" in text or "assword" in text:
+        text = _PASSED.sub(rf"\1{HIDDEN}", text)
     if "-" in text:
-        text = _USER.sub(rf"\1{HIDDEN}", text)
+        if "-u" in text:
+            text = _USER.sub(rf"\1{HIDDEN}", text)
         text = _OPTION.sub(_of_option, text)
     # This text is as long as the original, which `lower` does not ensure.
     low = text.translate(_LOWER)
@@ -126,7 +165,15 @@ _scrubbed_again: Final = lru_cache(MOST_TEXTS)(_scrubbed)
 
 
 def _without_keys(text: str) -> str:
-    return _LOOKS.sub(HIDDEN, _IN_URL.sub(rf"\1{HIDDEN}", text))
+    text = _RUN.sub(_without_keys_in, _IN_URL.sub(rf"\1{HIDDEN}", text))
+    for mark, pattern in _LOOKS.items():
+        if mark in text:
+            text = pattern.sub(HIDDEN, text)
+    return text
+
+
+def _without_keys_in(run: re.Match[str]) -> str:
+    return _KEYS.sub(lambda key: key[0] if key["word"] and not _RANDOM.search(key[0]) else HIDDEN, run[0])
 
 
 def _of_option(match: re.Match[str]) -> str:
@@ -143,7 +190,7 @@ def _without_named(text: str, low: str) -> str:
         if start < at or not is_secret(text[start : match.end()]):
             continue
         value = _VALUE.match(text, match.end())
-        if value is None or HIDDEN in value[0]:
+        if value is None or HIDDEN in value[0] or _NAME.fullmatch(value[0]):
             continue
         quote = value[0][0] if value[0][0] in "\"'" else ""
         # "Password: required" is a sentence, "token_count=5" a number.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from musubito.engine.commit import LONGEST_ERROR, error_text
 from musubito.values.display import without_secrets
-from musubito.values.redaction import scrubbed, without_secrets_in
+from musubito.values.redaction import HIDDEN, scrubbed, without_secrets_in
 
 TEXTS = [
     "https://user:HUSH-pw@host/path",
@@ -44,9 +44,45 @@ TEXTS = [
     "curl -u user:HUSH-pw https://host/path",
     "curl --user 'user:HUSH pw' https://host/path",
     "client-key-data: HUSHhush0123==",
+    "https://hooks.slack.com/workflows/T0HUSH12/A0HUSH34/HUSHhushHUSHhush01234567 now",
+    "https://x.webhook.office.com/webhookb2/1@2/IncomingWebhook/HUSHhush0123456789abcdef/1",
+    "https://maps.example/api?size=1&key=HUSHhush0123456789&v=1",
+    "mysql -u root -pHUSH-0123 database",
+    "sshpass -p HUSH-0123 ssh user@host",
+    "docker login -u user -p HUSH-0123 registry.example",
+    "machine host.example login user password HUSH-0123",
+    '<add key="Password" value="HUSH-0123" />',
+    "credentials:\n  apiSecret: HUSH-0123",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nHUSH\n-----END PGP PRIVATE KEY BLOCK-----",
+    "Private-Lines: 2\nHUSHhush+/==\nHUSHhush0123\n",
     "the password is HUSH123, and the user is ann",
     "my api key is HUSH-0123",
 ]
+HEX = "0123456789abcdef"
+KEYS = [
+    *(
+        f"{start}{HEX}HUSHhush{HEX}"
+        for start in (
+            "glrt-", "gldt-", "glft-", "glagent-", "glsoat-", "glsa_", "glc_", "github_pat_", "xapp-1-", "r8_", "fw_",
+            "lsv2_pt_", "hf_", "jina_", "e2b_", "pcsk_a_", "sbp_", "sb_secret_", "whsec_", "rubygems_", "dckr_pat_",
+            "CLOJARS_", "dop_v1_", "HRKU-AA", "fo1_", "fm2_", "pscale_tkn_", "lin_api_", "ntn_", "secret_", "figd_", "shpat_",
+            "sq0atp-", "NRAK-", "sntryu_", "pul-", "pnu_", "PMAK-", "phx_", "apify_api_", "vcp_", "nfp_", "rdme_", "tfp_",
+            "duffel_live_", "xkeysib-", "rk_live_", "AKIA", "ABSK", "AIza", "LTAI", "AKCp", "ATATT3x", "EZAK", "ops_eyJ",
+            "pypi-AgEI", "AGE-SECRET-KEY-1", "npm_", "hvs.", "hvb.", "ya29.", "dp.pt.", "dt0c01.a.", "1//0", f"EAAC{HEX}{HEX}",
+        )
+    ),
+    f"re_HUSHhush_{HEX}HUSHhush",
+    f"pa-HUSHhushHUSHhushHUSHhushHUS{HEX}",
+    *(f"{start}{HEX}{HEX}" for start in ("fc-", "key-", "dapi", "SK")),
+    f"{HEX}{HEX}-us12",
+    f"sha256~HUSHhushHUSHhushHUSHhush{HEX}",
+    f"patHUSHhush012345.{HEX}{HEX}",
+    f"HUSHhush012345.atlasv1.HUSHhush{HEX}{HEX}",
+    f"v1.0-{HEX}01234567-{HEX}{HEX}{HEX}{HEX}",
+    f"HUS8Q~HUSHhushHUSHhush{HEX}",
+    f"MHUSHhush{HEX}.HUSHhu.HUSHhush{HEX}HUSH",
+    f"1234567890:AHUSHhushHUSHhush{HEX}01",
+]  # fmt: skip
 PROSE = [
     "the token count is 5, max_tokens=500, token_count=5",
     "Password: required. Token: what a sentence is made of",
@@ -58,6 +94,13 @@ PROSE = [
     "ls -u a:b and sort -u file",
     "the signature: def f(x) -> int, with a key=name",
     "the key is sorted, the secret is out",
+    "pk_user_account_2024_constraint and sk-learn-contrib-package-for-python",
+    "hf_hub_download_with_resume_option, npm_config_registry_of_the_company",
+    "re_compile_the_expression_again, secret_santa_of_the_whole_office, key-value-store-in-the-cloud-now",
+    f"commit {HEX}0123, sha256:{HEX}{HEX}{HEX}{HEX}, run-{HEX}-0, price_1009",
+    "call_0aB1cD2eF3gH4iJ5kL6mN7oP, toolu_010aB1cD2eF3gH4iJ5kL6mN7, chatcmpl-0aB1cD2eF3gH4iJ5kL6mN7oP8qR9s",
+    f"https://example.org/articles/2024/{HEX}/a-long-title-of-an-article?page=2&sort_key=name_of_an_author",
+    "machine learning with login and password fields",
 ]
 
 
@@ -66,6 +109,12 @@ def test_a_secret_in_a_text(text: str):
     assert "HUSH" not in scrubbed(text)
     assert "HUSH" not in str(without_secrets({"text": [text]}))
     assert scrubbed(scrubbed(text)) == scrubbed(text)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_of_a_service(key: str):
+    for text in (key, f"use {key}, please", f"https://host/{key}?page=1", f"x={key}", f'{{"a":"{key}"}}'):
+        assert scrubbed(text) == text.replace(key, HIDDEN)
 
 
 @pytest.mark.parametrize("text", PROSE)
@@ -157,6 +206,14 @@ def test_any_text_can_be_scrubbed(text: str):
         "password:",
         "Bearer ",
         "key=",
+        "&key=",
+        "a-",
+        "sk-",
+        "a.",
+        "Private-Lines: 1\n",
+        "mysql -p",
+        "docker login ",
+        "machine a login b ",
         "eyJ",
         "-----BEGIN PRIVATE KEY-----",
     ],

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
-from musubito.values.redaction import HIDDEN, SECRETS, looks_like_a_key
+from musubito.values.redaction import HIDDEN, SECRETS
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 """Matches a word within a name."""
@@ -25,6 +25,18 @@ _MARKS: Final = frozenset(
     ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "start", "end", "special", "prefix", "suffix"]
 )
 """The words before `token` in the names of a tokenizer's marks."""
+_KEY: Final = re.compile(
+    r"(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
+    r"|(?:AKIA|ASIA|AIza|GOCSPX-|npm_)[A-Za-z0-9_-]{16,}"
+    r"|SG\.[\w-]{16,}\.[\w-]{16,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"
+    r"|Bearer [\w.~+/=-]{12,}"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})"
+)
+"""Matches the key of a service.
+
+The identities of calls depend on it, so it never changes. Readers see more keys hidden (`values.redaction`).
+"""
 _SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
 """Matches credentials after a scheme of authorization."""
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
@@ -81,7 +93,7 @@ def without_secrets(value: Any, depth: int = 0) -> Any:
 
 
 def _cleaned(text: str) -> str:
-    if looks_like_a_key(text) or _SCHEME.fullmatch(text):
+    if _KEY.fullmatch(text) or _SCHEME.fullmatch(text):
         return HIDDEN
     return _CREDENTIALS.sub("", text) if "://" in text and "@" in text and " " not in text else text
 
