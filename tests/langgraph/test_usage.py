@@ -13,7 +13,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation, LLMResult
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 from langgraph.graph import START, StateGraph, add_messages
@@ -24,6 +24,7 @@ from musubito.adapter import SCOPE
 from musubito.lineage import Lineage, RunSummary, Tokens
 from musubito_langgraph import musubito_graph, musubito_runnable
 from musubito_langgraph.lineage_channel import GraphInvocation
+from musubito_langgraph.token_usage import new_in, used_in
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -72,6 +73,50 @@ def spent_and_saved(engine: MusubitoEngine, graph: Any, state: Any = None) -> tu
     graph.invoke(state or {"q": "?"})
     last = summary(engine)
     return last.spent.tokens, last.saved.tokens
+
+
+def llm_result(**reported: Any) -> LLMResult:
+    """An answer whose message has no usage: that of the whole call tells it."""
+    return LLMResult(generations=[[Generation(text="!")]], llm_output={"model_name": "m", "token_usage": reported})
+
+
+@pytest.mark.parametrize(
+    ("result", "used"),
+    [
+        (llm_result(prompt_tokens=10, completion_tokens=3), (10, 3, 0, 0)),
+        (llm_result(prompt_tokens=10, completion_tokens=3, prompt_tokens_details={"cached_tokens": 4}), (10, 3, 4, 0)),
+        (llm_result(prompt_tokens=10, completion_tokens=3, prompt_tokens_details=None), (10, 3, 0, 0)),
+        (llm_result(prompt_tokens=10, completion_tokens=3, prompt_tokens_details={"cached_tokens": 99}), (10, 3, 0, 0)),
+        (llm_result(input_tokens=10, output_tokens=3, input_tokens_details={"cached_tokens": 4}), (10, 3, 4, 0)),
+        (
+            llm_result(input_tokens=10, output_tokens=3, cache_read_input_tokens=4, cache_creation_input_tokens=5),
+            (19, 3, 4, 5),
+        ),
+    ],
+)
+def test_what_servers_report_of_their_caches(result: LLMResult, used: tuple[int, ...]):
+    assert [*used_in(result, "")] == [("m", *used)]
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({}, (0, 0)),
+        ({"cache_read": 4, "cache_creation": 3, "audio": 2}, (4, 3)),
+        ({"flex_cache_read": 4, "flex": 6}, (4, 0)),
+        (
+            {"cache_read": 1, "cache_creation": 0, "ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3},
+            (1, 5),
+        ),
+        ({"cache_read": None, "cache_creation": "4"}, (0, 0)),
+        ({"cache_read": 8, "cache_creation": 3}, (0, 0)),
+    ],
+)
+def test_what_langchain_reports_of_caches(details: Any, cached: tuple[int, int]):
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": details}
+    message = AIMessage("!", response_metadata={"model_name": "m"})
+    message.usage_metadata = {**usage, "output_token_details": {"reasoning": 4}}  # type: ignore[typeddict-item]
+    assert [*new_in({"messages": [message]}, {})] == [("m", 10, 5, *cached)]
 
 
 def test_what_a_model_in_a_node_uses_is_spent_once_and_then_saved(engine: MusubitoEngine):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
@@ -254,6 +254,39 @@ def test_a_replay_says_so_in_a_facet(lineage):
     facets = [e["run"]["facets"]["musubito_replay"] for e in events if e["job"]["name"] == "join"]
     assert sorted(facet["outcome"] for facet in facets) == ["ran", "ran", "replayed", "replayed"]
     assert {facet["reason"] for facet in facets if facet["outcome"] == "replayed"} == {"exact hit"}
+
+
+def test_tokens_and_their_price_are_a_facet(lineage):
+    pytest.importorskip("genai_prices")
+
+    @musubito_step(name="asks")
+    def asks(x: int) -> int:
+        record_usage(input_tokens=1000, output_tokens=10, model="gpt-4o", cache_read_tokens=400)
+        return x
+
+    @musubito_step(name="around")
+    def around(x: int) -> int:
+        return asks(x).value
+
+    used = {"gpt-4o": {"input": 600, "output": 10}, "gpt-4o (cache read)": {"input": 400, "output": 0}}
+    price = pytest.approx((600 * 2.5 + 400 * 1.25 + 10 * 10) / 1e6)
+    nothing = {"tokens": {}, "dollars": None}
+    with use_musubito_engine(lineage.engine):
+        for spent, saved in ((used, {}), ({}, used)):
+            with run("priced"):
+                around(1)
+            events = events_of_run(lineage, lineage.run("last"))
+            for event in events:
+                check(event)
+            facets = {e["job"]["name"]: e["run"]["facets"].get("musubito_usage") for e in events}
+            whole = {"spent": nothing, "saved": nothing} | {
+                kind: {"tokens": tokens, "dollars": price}
+                for kind, tokens in (("spent", spent), ("saved", saved))
+                if tokens
+            }
+            told = {name: facet and {key: facet[key] for key in whole} for name, facet in facets.items()}
+            # The outer call used nothing itself, and its replay saved all that was used inside.
+            assert told == {"priced": whole, **({"around": None, "asks": whole} if spent else {"around": whole})}
 
 
 def test_ids_are_the_same_each_time(lineage):

@@ -83,6 +83,16 @@ def test_unknown_models_have_no_price(name):
     assert unpriced(cost(name)) == [name]
 
 
+@pytest.mark.parametrize("model", ["gpt-4o", "claude-sonnet-4-5", "anthropic:claude-sonnet-4-5"])
+def test_cached_tokens_have_prices_of_their_own(model):
+    name = model.rpartition(":")[2]
+    for kind, usage in (("cache read", "cache_read_tokens"), ("cache write", "cache_write_tokens")):
+        price = calc_price(Usage(**{"input_tokens": 1000, usage: 1000}), name).total_price
+        assert dollars(cost(f"{model} ({kind})", 1000, 0)) == pytest.approx(float(price))
+    assert dollars(cost(f"{model} (cache read)", 1000, 0)) < dollars(cost(model, 1000, 0))
+    assert unpriced(cost("mine (cache read)", 1, 0)) == ["mine (cache read)"]
+
+
 def test_what_is_known_is_counted_beside_what_is_not():
     mixed = cost("gpt-4o") + cost("mine") + cost("")
     assert dollars(mixed) == pytest.approx(listed("gpt-4o"))

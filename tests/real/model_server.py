@@ -203,6 +203,11 @@ def _tokens() -> tuple[int, int]:
     return random.randint(90, 110), random.randint(5, 15)
 
 
+def _cached() -> tuple[int, int]:
+    """How many tokens a server read from its cache, and how many it wrote to it."""
+    return 0, 0
+
+
 # -- OpenAI: chat completions ------------------------------------------------------------------------------------------
 
 
@@ -237,7 +242,13 @@ def _completion(question: Question, kind: str) -> Json:
 
 def _openai_usage() -> Json:
     asked, answered = _tokens()
-    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": answered,
+        "total_tokens": asked + answered,
+        "prompt_tokens_details": {"cached_tokens": _cached()[0]},
+        "completion_tokens_details": {"reasoning_tokens": answered // 2},
+    }
 
 
 def _openai_call(name: str, args: Json) -> Json:
@@ -318,8 +329,8 @@ def _answered_responses(question: Question) -> Json:
             "input_tokens": asked,
             "output_tokens": answered,
             "total_tokens": asked + answered,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "input_tokens_details": {"cached_tokens": _cached()[0]},
+            "output_tokens_details": {"reasoning_tokens": answered // 2},
         },
     }
 
@@ -363,7 +374,13 @@ def _anthropic_message(question: Question) -> Json:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": asked, "output_tokens": answered, "service_tier": "standard"},
+        "usage": {
+            "input_tokens": asked - sum(_cached()),
+            "output_tokens": answered,
+            "cache_read_input_tokens": _cached()[0],
+            "cache_creation_input_tokens": _cached()[1],
+            "service_tier": "standard",
+        },
     }
 
 
@@ -393,7 +410,7 @@ def _streamed_anthropic(question: Question) -> Iterator[Event]:
             yield event("content_block_delta", index=index, delta=delta)
         yield event("content_block_stop", index=index)
     ended = {"stop_reason": reason, "stop_sequence": None}
-    yield event("message_delta", delta=ended, usage={"output_tokens": message["usage"]["output_tokens"]})
+    yield event("message_delta", delta=ended, usage={**message["usage"], "service_tier": None})
     yield event("message_stop")
 
 

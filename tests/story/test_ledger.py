@@ -23,7 +23,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage
+from musubito.lineage import Lineage, Tokens
 
 
 @musubito_step(name="f")
@@ -227,10 +227,31 @@ def test_a_replay_saves_what_it_would_have_taken_with_all_inside(engine: Musubit
     assert last.saved_ms >= 50
 
 
+def test_cached_tokens_are_told_apart(engine: MusubitoEngine) -> None:
+    @musubito_step
+    def asks() -> None:
+        record_usage(input_tokens=10, output_tokens=5, model="a", cache_read_tokens=4, cache_write_tokens=3)
+        record_usage(input_tokens=10, output_tokens=5, cache_read_tokens=10)
+
+    with run() as r:
+        asks()
+    assert [call.tokens for call in r.calls] == [30]
+    assert Lineage(engine).run("last").summary.spent.tokens == {
+        "": Tokens(10, 5),
+        "a": Tokens(3, 5),
+        "a (cache read)": Tokens(4, 0),
+        "a (cache write)": Tokens(3, 0),
+    }
+
+
 @pytest.mark.parametrize(
     ("said", "error"),
     [
         ({"input_tokens": 1.5}, TypeError),
+        ({"cache_read_tokens": 2}, ValueError),
+        ({"cache_read_tokens": 1, "cache_write_tokens": 1}, ValueError),
+        ({"cache_write_tokens": -1}, ValueError),
+        ({"cache_write_tokens": 1.0}, TypeError),
         ({"input_tokens": True}, TypeError),
         ({"output_tokens": 2**70}, ValueError),
         ({"model": None}, TypeError),

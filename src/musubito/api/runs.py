@@ -182,16 +182,32 @@ def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> It
         SCOPE.reset(token)
 
 
-def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> None:
+def record_usage(
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    model: str = "",
+    cache_read_tokens: int = 0,
+    cache_write_tokens: int = 0,
+) -> None:
     """Record the tokens that a model used, inside the step that called the model. Several calls add up.
+
+    `input_tokens` are all tokens that went in. `cache_read_tokens` are those of them that the server read from its
+    cache, and `cache_write_tokens` those that it wrote to it. Both have prices of their own. OpenAI counts the former
+    as `cached_tokens`. Anthropic's own `input_tokens` leave both out, so add them.
 
     Raise `MusubitoError` outside a step, TypeError or ValueError for values that are no numbers of tokens.
     """
-    for tokens in (input_tokens, output_tokens):
+    for tokens in (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens):
         if type(tokens) is not int:
             raise TypeError(f"numbers of tokens are integers, not {tokens!r}")
         if not 0 <= tokens <= MOST_TOKENS:
             raise ValueError(f"numbers of tokens are not negative, nor above {MOST_TOKENS:,}: {tokens!r}")
+    if cache_read_tokens + cache_write_tokens > input_tokens:
+        raise ValueError(
+            f"cached tokens are a part of input_tokens, and {cache_read_tokens} + {cache_write_tokens} are more than "
+            f"{input_tokens}: add them to input_tokens if the server counts them apart"
+        )
     if not isinstance(model, str):
         raise TypeError(f"the name of a model is a text, not {model!r}")
     frame = SCOPE.get().frame
@@ -199,4 +215,4 @@ def record_usage(*, input_tokens: int, output_tokens: int, model: str = "") -> N
         if current_mode() is Mode.OFF:
             return  # the caller may be inside a step, which runs as if it were none
         raise MusubitoError("record_usage is called inside a step")
-    frame.uses_tokens(model, input_tokens, output_tokens)
+    frame.uses_tokens(model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)

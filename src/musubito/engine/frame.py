@@ -167,11 +167,21 @@ class Frame:
         pairs = ((model, self.tokens.get(model, NOTHING), self.inside.get(model, NOTHING)) for model in models)
         return [Used(model, own[0], own[1], own[0] + inner[0], own[1] + inner[1]) for model, own, inner in pairs]
 
-    def uses_tokens(self, model: str, tokens_in: int, tokens_out: int) -> None:
-        """Add tokens that a model used for this body."""
+    def uses_tokens(
+        self, model: str, tokens_in: int, tokens_out: int, cache_read: int = 0, cache_write: int = 0
+    ) -> None:
+        """Add tokens that a model used for this body.
+
+        `cache_read` and `cache_write` are parts of `tokens_in`. As they have prices of their own, they are kept like
+        the tokens of models of their own. Without a name of a model there is no price, and they stay in `tokens_in`.
+        """
         model = model.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
+        cached = {CACHE_READ: cache_read, CACHE_WRITE: cache_write} if model else {}
         with self.lock:
-            add_usage(self.tokens, model, tokens_in, tokens_out)
+            add_usage(self.tokens, model, tokens_in - sum(cached.values()), tokens_out)
+            for kind, tokens in cached.items():
+                if tokens:
+                    add_usage(self.tokens, model + kind, tokens, 0)
 
     def stream_begins(self) -> None:
         """Note that a stream inside the body is iterated from now on."""
@@ -197,6 +207,11 @@ ANY: Final = "*"
 
 It stands for an adapter's operations whose names are known only when they are called.
 """
+
+
+CACHE_READ: Final = " (cache read)"
+CACHE_WRITE: Final = " (cache write)"
+"""The ends of names under which tokens are kept that a model's server read from its cache, or wrote to it."""
 
 
 def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_out: int) -> None:

@@ -4,25 +4,28 @@ Each call has a START event and an end event, and so has the run. A call is a ru
 operation. The parent of a call is the call that made it, else the run that it belongs to. That run is a run of the job
 that has its name. A call outside of runs has no parent. Artifacts are datasets, named by their ids: an artifact that
 several calls consumed is one dataset. Contents are left out. The facet `musubito_replay` tells whether a call was
-replayed.
+replayed. The facet `musubito_usage` holds the tokens that a run used itself, and those that its replays saved, each by
+model and with the price in dollars, which is null if no list has one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 import musubito
 from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage, by_first
-from musubito.lineage.reports import NodeReport, RunReport
+from musubito.lineage.reports import Cost, NodeReport, RunReport, Tokens
 
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 PARENT: Final = "https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet"
 REPLAY: Final = "https://pypi.org/project/musubito/#musubito_replay-1"
-"""The address in place of a schema: this module describes the facet."""
+USAGE: Final = "https://pypi.org/project/musubito/#musubito_usage-1"
+"""The addresses in place of schemas: this module describes the facets."""
 ENDS: Final = {"ran": "COMPLETE", "replayed": "COMPLETE", "finished": "COMPLETE", "failed": "FAIL"}
 """The end event of each outcome.
 
@@ -51,6 +54,8 @@ class _JobRun(NamedTuple):
     began: float
     ended: float
     saved_ms: float
+    spent: Cost
+    saved: Cost
 
 
 @reports_damage
@@ -58,6 +63,7 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
     """Return the events of a run and of its calls, in the order of time."""
     run = report.summary.run_id
     around = _run_around(lineage, report)
+    costs = _costs(lineage, [(call.execution, call.outcome == "replayed") for call in report.calls])
     return _events(
         lineage,
         [
@@ -75,8 +81,9 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
                     call.at - call.duration_ms / 1000,
                     call.at,
                     call.saved_ms,
+                    *cost,
                 )
-                for call in report.calls
+                for call, cost in zip(report.calls, costs, strict=True)
             ),
         ],
     )
@@ -102,31 +109,49 @@ def _run_around(lineage: Lineage, report: RunReport) -> list[_JobRun]:
             run.started_at,
             ended,
             run.saved.milliseconds,
+            run.spent,
+            run.saved,
         )
     ]
+
+
+def _costs(lineage: Lineage, calls: Iterable[tuple[int | None, bool]]) -> Iterator[tuple[Cost, Cost]]:
+    """Yield the cost that each call had itself, and the cost that its replay saved.
+
+    Of a call, the execution that answered is given, and whether it was replayed.
+    """
+    given = list(calls)
+    usages = lineage.ask(*(("usage", {"execution": execution}) for execution, _ in given))
+    for (_, was_replayed), usage in zip(given, usages, strict=True):
+        if was_replayed:
+            yield Cost(), Cost(tokens={model: Tokens(total_in, total_out) for model, *_, total_in, total_out in usage})
+        else:
+            yield Cost(tokens={model: Tokens(own_in, own_out) for model, own_in, own_out, *_ in usage}), Cost()
 
 
 @reports_damage
 def events_of_nodes(lineage: Lineage, nodes: Iterable[NodeReport]) -> list[dict[str, Any]]:
     """Return the events of the executions that answer at nodes, in the order of time."""
+    executed = [(node, node.execution) for node in nodes if node.execution is not None]
+    costs = _costs(lineage, [(execution.number, False) for _, execution in executed])
     return _events(
         lineage,
         [
             _JobRun(
-                f"{node.node_id}/{node.execution.number}",
+                f"{node.node_id}/{execution.number}",
                 None,
                 node.namespace,
                 node.operation,
                 node.node_id,
-                node.execution.number,
+                execution.number,
                 "ran",
                 "",
-                node.execution.started_at,
-                node.execution.started_at + node.execution.duration_ms / 1000,
+                execution.started_at,
+                execution.started_at + execution.duration_ms / 1000,
                 0.0,
+                *cost,
             )
-            for node in nodes
-            if node.execution is not None
+            for (node, execution), cost in zip(executed, costs, strict=True)
         ],
     )
 
@@ -180,6 +205,13 @@ def _common(job_run: _JobRun, parent: _JobRun | None) -> dict[str, Any]:
             "nodeId": job_run.node_id,
             "execution": job_run.execution,
         }
+    if job_run.spent.total_tokens or job_run.saved.total_tokens:
+        facets["musubito_usage"] = {
+            "_producer": _producer(),
+            "_schemaURL": USAGE,
+            "spent": _usage(job_run.spent),
+            "saved": _usage(job_run.saved),
+        }
     if parent is not None:
         facets["parent"] = {"_producer": _producer(), "_schemaURL": PARENT, "run": _run(parent), "job": _job(parent)}
     return {
@@ -188,6 +220,11 @@ def _common(job_run: _JobRun, parent: _JobRun | None) -> dict[str, Any]:
         "producer": _producer(),
         "schemaURL": SCHEMA,
     }
+
+
+def _usage(cost: Cost) -> dict[str, Any]:
+    tokens = {model: used._asdict() for model, used in sorted(cost.tokens.items()) if used.total}
+    return {"tokens": tokens, "dollars": dollars(cost)}
 
 
 def _run(job_run: _JobRun) -> dict[str, str]:

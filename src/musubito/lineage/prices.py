@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
+from musubito.engine.frame import CACHE_READ, CACHE_WRITE
 from musubito.lineage.reports import Cost
 
 PROBE: Final = 1000
 """Tokens that are priced to find a rate: few enough for the lowest tier of every list."""
+_CACHED: Final = {CACHE_READ: "cache_read_tokens", CACHE_WRITE: "cache_write_tokens"}
+"""The ends of names for cached tokens, each with what it is called in a list of prices."""
 BEDROCK: Final = re.compile(r"([a-z-]+\.){1,2}[a-z]")
 """Names of other vendors' models on AWS (anthropic.claude-..., us.anthropic.claude-...)."""
 
@@ -44,9 +47,14 @@ def _rate(model: str) -> tuple[float, float] | None:
         from genai_prices import Usage, calc_price  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
         return None
+    usage = {"input_tokens": PROBE, "output_tokens": PROBE}
+    for kind, name in _CACHED.items():
+        if model.endswith(kind):
+            model = model.removesuffix(kind)
+            usage[name] = PROBE
     for provider, name in _references(model):
         try:
-            price = calc_price(Usage(input_tokens=PROBE, output_tokens=PROBE), name, provider_id=provider)
+            price = calc_price(Usage(**usage), name, provider_id=provider)
             rate = float(price.input_price) / PROBE, float(price.output_price) / PROBE
         except Exception:  # noqa: S112 - lists raise many errors, and a name without a price is no fault
             continue
