@@ -94,7 +94,11 @@ def test_what_its_input_holds(path):
     assert said.exit_code == 2 and "none of" in said.output
     assert ask(path, "--where", "other-matter", "--yes").exit_code == 0
     assert not is_found(path, "other-matter")
-    assert ask(path, "--where", "$what", "--yes").exit_code == 2
+    said = ask(path, "--where", "$.what[?(@.a)]=1", "--yes")
+    assert said.exit_code == 2
+    # A terminal's width breaks the lines.
+    words = " ".join(said.output.split())
+    assert "--where: '$.what[?(@.a)]=1' is no field with a value. Such are $.name=value," in words
 
 
 @pytest.mark.parametrize(
@@ -104,11 +108,13 @@ def test_what_its_input_holds(path):
         ("$.items[*].topic=x y", "'$..topic=x y'"),
         ("$.inner[0].topic=x y", "'$..inner[0].topic=x y'"),
         ("$..doc.topic=x y", "'$..topic=x y'"),
+        ('$.topic="x y"', "'$..topic=\"x y\"'"),
+        ("$['a.b']=7", "'$..[\"a.b\"]=7'"),
     ],
 )
 def test_what_is_deeper_than_it_was_looked_for_is_pointed_at(path, said, meant):
     with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
-        draw({"inner": [{"topic": "x y"}]})
+        draw({"inner": [{"topic": "x y", "a.b": 7}]})
     result = ask(path, "--where", said, "--yes")
     assert result.exit_code == 2
     assert f"holds {said}. But {meant} would find some" in result.output

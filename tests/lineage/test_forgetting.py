@@ -256,6 +256,9 @@ HELD = {
     "person": Person("Bob", 7),
     "cost": Decimal("1.50"),
     "flag": True,
+    "7": "7",
+    "a.b": {"it's [x]=1": 'Ann "A" Lee', "$cost": "$5 = 4.60 EUR"},
+    "number": 7,
     "nothing": None,
     "long": ["item " * 30 + str(n) for n in range(30)] + ["needle in a haystack"],
 }
@@ -281,6 +284,39 @@ HELD = {
         ("$.request.flag=1", False),
         ("$.request.nothing=null", True),
         ("$.request.long[30]=needle in a haystack", True),
+        # keys in quotes
+        ("$.request['a.b'].$cost=$5 = 4.60 EUR", True),
+        ('$.request["a.b"]["$cost"]=$5 = 4.60 EUR', True),
+        ("$..['a.b']..$cost=$5 = 4.60 EUR", True),
+        ("$['request']['a.b'][\"it's [x]=1\"]=Ann \"A\" Lee", True),
+        ("$.request['a.b']['it\\'s [x]=1']=Ann \"A\" Lee", True),
+        ("$.request['a']['b']=x", False),
+        # values in quotes
+        ('$.request["7"]="7"', True),
+        ("$.request['7']='7'", True),
+        ("$.request['7']=7", True),
+        ("$.request.number=7", True),
+        ('$.request.number="7"', False),
+        ('$.request.name[1].user="Bob"', True),
+        ('$.request.cost="1.50"', True),
+        ('$..user="Bo\\u0062"', True),
+        ('$.request["a.b"]["it\'s [x]=1"]="Ann \\"A\\" Lee"', True),
+        # wildcards
+        ("$.request.*.user=Bob", False),
+        ("$.request.*[*].user=Bob", True),
+        ("$.request.name[*].tags[*]=x", True),
+        ("$.*.person.*=Bob", True),
+        ("$.request.person.*=Person", False),
+        ("$..*=42", True),
+        ("$..*=43", False),
+        ("$.request.deep.*[*].b[*]=Eve", True),
+        ("$..[30]=needle in a haystack", True),
+        ("$..tags..*=y", True),
+        # texts in quotes
+        ('"needle in a"', True),
+        ("'$5 ='", True),
+        ('"Ann \\"A\\" L"', True),
+        ('"needle" in', False),
         ("needle in a", True),
         ("Bob", True),
         ("haystacks", False),
@@ -296,9 +332,36 @@ def test_an_input_is_found_by_what_it_holds(w, said, is_there):
     assert held.looked_at == 2
 
 
-@pytest.mark.parametrize("said", ["", "$", "$.a", "$a=1", "$.=1", "$.a[x]=1", "$[0=1"])
-def test_what_is_neither_a_field_nor_a_text(said):
-    with pytest.raises(LineageError, match=r"\$|empty"):
+@pytest.mark.parametrize("said", ["", '""', "''"])
+def test_an_empty_text_is_refused(said):
+    with pytest.raises(LineageError, match="an empty text is in every input"):
+        InputQuery.of(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "$",
+            "$.a",
+            "$a=1",
+            "$.=1",
+            "$=1",
+            "$.a[x]=1",
+            "$[0=1",
+            "$.a[-1]=1",
+            "$.a[0:2]=1",
+            "$.a[0,1]=1",
+            "$.a[?(@.b)]=1",
+        ),
+        *("$.a.length()=1", "$...a=1", "$..=1", "$.a*=1", "$.a.=1", "$['a=1", "$.'a'=1", '$["\\x"]=1', "$.a[]=1"),
+        "$.a[?@.b==1]",
+    ],
+)
+def test_a_form_that_is_not_supported_is_an_error_with_those_that_are(said):
+    with pytest.raises(
+        LineageError, match=r"is no field with a value\. Such are \$\.name=value, .*\$\['a\.key'\]=value"
+    ):
         InputQuery.of(said)
 
 

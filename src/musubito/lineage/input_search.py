@@ -24,59 +24,109 @@ SLICE: Final = 100
 """Inputs that are read at a time; one may be large."""
 NODES: Final = 5000
 """Nodes that are read at a time."""
-FIELD: Final = re.compile(r"\$((?:\.\.?[^.\[\]=]+|\[(?:\d+|\*)\])+)=(.*)", re.DOTALL)
-"""The form of a field with its value, such as `$.items[0].id=7`."""
-STEP: Final = re.compile(r"\.\.(?P<deep>[^.\[\]=]+)|\.(?P<name>[^.\[\]=]+)|\[(?P<index>\d+|\*)\]")
+NAME: Final = r"""[^.\[\]()='"*\s][^.\[\]()='"*]*"""
+"""The form of a key that needs no quotes."""
+QUOTED: Final = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+"""The form of a text in quotes."""
+STEP: Final = re.compile(
+    rf"(?P<all>\.)(?=\.{NAME}|\.\*)|(?P<all_of>\.\.)(?=\[)|\.(?P<name>{NAME})|\[(?P<quoted>{QUOTED})\]"
+    r"|\[(?P<index>\d+)\]|(?P<any>\.\*|\[\*\])"
+)
 """One step of the path to a field."""
+FORMS: Final = (
+    "$.name=value, $.outer.inner=value, $['a.key']=value, $.items[0]=value, $.items[*]=value or $.* for each, "
+    '$..name=value at any depth. A value in quotes is a text: $.id="7". A text without $, or in quotes, is looked for '
+    "anywhere"
+)
+"""The forms of an expression, for people."""
 Step = tuple[str, str]
-"""The kind of a step ("deep", "name" or "index") and its key."""
+"""The kind of a step ("name", "index", "any" or "all") and its key. "all" leads to a value and all values in it."""
 
 
 class InputQuery(NamedTuple):
     """The text or the value that an input has to hold.
 
     With `path` None, the text may be anywhere. Otherwise the field at this path has this value, as JSON or as its text.
+    If `is_text`, it must be a text.
     """
 
     path: tuple[Step, ...] | None
     text: str
+    is_text: bool = False
 
     @classmethod
     def of(cls, expression: str) -> Self:
         """Parse `$.field.inner[0]=value`, or a text.
 
-        A path begins at the arguments. In a path, `[*]` stands for each item, and `..field` for a field at any depth.
+        A path begins at the arguments. A key stands behind a dot, or in quotes in brackets if it holds a dot, a bracket
+        or the like. `[*]` and `.*` stand for each item of a list and each value of a dict, `..` for any depth. A value
+        in quotes is a text. In double quotes it is JSON; in single quotes, a backslash stands before a quote and a
+        backslash. A text in quotes may begin with `$`.
+
         Raises `LineageError` for an empty text, and for a `$` without a field and a value.
         """
         if not expression.startswith("$"):
-            if not expression:
+            text = _unquoted(expression)
+            if not (expression if text is None else text):
                 raise LineageError("an empty text is in every input")
-            return cls(None, expression)
-        field = FIELD.fullmatch(expression)
-        if field is None:
-            raise LineageError(
-                f"{expression!r} is no field with a value; say $.name=value, $.name[0].inner=value or $..name=value"
-            )
-        steps = [(str(step.lastgroup), step[0].lstrip(".").strip("[]")) for step in STEP.finditer(field[1])]
-        return cls(tuple(steps), field[2])
+            return cls(None, expression if text is None else text)
+        steps: list[Step | None] = []
+        at = 1
+        while (step := STEP.match(expression, at)) is not None:
+            steps.append(_step(step))
+            at = step.end()
+        if not steps or None in steps or expression[at : at + 1] != "=":
+            raise LineageError(f"{expression!r} is no field with a value. Such are {FORMS}.")
+        written = expression[at + 1 :]
+        text = _unquoted(written)
+        return cls(tuple(filter(None, steps)), written if text is None else text, text is not None)
 
     def deeper(self) -> list[str]:
         """Return expressions for the same field at any depth, the most exact first.
 
         `of` parses these expressions.
         """
-        expressions: list[str] = []
         path = self.path or ()
-        for place, (kind, key) in enumerate(path):
-            if kind != "index" and (place or kind != "deep"):
-                expressions.append(f"$..{key}{''.join(map(_shown, path[place + 1 :]))}={self.text}")
-        return expressions
+        value = json.dumps(self.text, ensure_ascii=False) if self.is_text else self.text
+        return [
+            f"$..{_shown(path[place]).removeprefix('.')}{''.join(map(_shown, path[place + 1 :]))}={value}"
+            for place, (kind, _) in enumerate(path)
+            if kind == "name" and path[:place] != (("all", ""),)
+        ]
 
     def is_in(self, value: Any) -> bool:
         """Return whether plain data holds the text or the value."""
         if self.path is None:
             return any(self.text in text for text in _texts(value))
+        if self.is_text:
+            return any(_is_text(field, self.text) for field in _at(value, self.path))
         return any(_equals(field, self.text) for field in _at(value, self.path))
+
+
+def _step(match: re.Match[str]) -> Step | None:
+    """Return a step of a path; None if its quotes hold no text."""
+    match match.lastgroup:
+        case "quoted":
+            key = _unquoted(match[0][1:-1])
+            return None if key is None else ("name", key)
+        case "name" | "index" as kind:
+            return kind, match[kind]
+        case "any":
+            return "any", ""
+    return "all", ""
+
+
+def _unquoted(text: str) -> str | None:
+    """Return what stands in quotes; None for a text that is not in quotes."""
+    if not re.fullmatch(QUOTED, text, re.DOTALL):
+        return None
+    if text[0] == "'":
+        return re.sub(r"\\(['\\])", r"\1", text[1:-1])
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if type(value) is str else None
 
 
 class InputMatches(NamedTuple):
@@ -131,7 +181,7 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
 def search_deeper(lineage: Lineage, wanted: InputQuery) -> str | None:
     """Return an expression that finds the wanted data at another depth, or None.
 
-    `Wanted.of` parses the expression. Raises `StoreError`.
+    `InputQuery.of` parses the expression. Raises `StoreError`.
     """
     for expression in wanted.deeper():
         result = search_inputs(lineage, InputQuery.of(expression))
@@ -141,14 +191,27 @@ def search_deeper(lineage: Lineage, wanted: InputQuery) -> str | None:
 
 
 def _shown(step: Step) -> str:
-    kind, key = step
-    return f"[{key}]" if kind == "index" else f"{'..' if kind == 'deep' else '.'}{key}"
+    match step:
+        case "index", key:
+            return f"[{key}]"
+        case "name", key:
+            return f".{key}" if re.fullmatch(NAME, key) else f"[{json.dumps(key, ensure_ascii=False)}]"
+        case "any", _:
+            return "[*]"
+    return "."
 
 
 def _items(value: Any) -> list[Any]:
     """Return the items of a list, or of a tuple or set as it is shown."""
     items = value.get("items") if type(value) is dict and TYPE in value else value
     return items if type(items) is list else []
+
+
+def _each(value: Any) -> list[Any]:
+    """Return the items of a list, or the values of a dict."""
+    if type(value) is dict and not _items(value):
+        return [part for key, part in value.items() if key != TYPE]
+    return _items(value)
 
 
 def _parts(value: Any) -> list[Any]:
@@ -184,18 +247,25 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _at(value: Any, path: tuple[Step, ...]) -> Iterator[Any]:
     """Yield the values at the end of a path."""
-    if not path:
-        yield value
-        return
-    (kind, key), rest = path[0], path[1:]
-    if kind == "index":
-        items = _items(value)
-        for item in items if key == "*" else items[int(key) : int(key) + 1]:
-            yield from _at(item, rest)
-    else:
-        for part in _all(value) if kind == "deep" else (value,):
-            if type(part) is dict and key in part:
-                yield from _at(part[key], rest)
+    parts = [value]
+    for kind, key in path:
+        match kind:
+            case "index":
+                parts = [item for part in parts for item in _items(part)[int(key) : int(key) + 1]]
+            case "any":
+                parts = [item for part in parts for item in _each(part)]
+            case "all":
+                parts = [inner for part in parts for inner in _all(part)]
+            case _:
+                parts = [part[key] for part in parts if type(part) is dict and key in part]
+    yield from parts
+
+
+def _is_text(value: Any, text: str) -> bool:
+    """Return whether a value is this text, or a value of another type that is shown as this text."""
+    if type(value) is dict and TYPE in value:
+        value = value.get("value")
+    return type(value) is str and value == text
 
 
 def _equals(value: Any, text: str) -> bool:
@@ -203,8 +273,4 @@ def _equals(value: Any, text: str) -> bool:
 
     A text has the same letters, any other plain value the same JSON. A value of another type has the same text.
     """
-    if type(value) is str:
-        return value == text
-    if type(value) is dict and TYPE in value and type(value.get("value")) is str:
-        return bool(value["value"] == text)
-    return json.dumps(value) == text
+    return _is_text(value, text) or (type(value) is not str and json.dumps(value) == text)

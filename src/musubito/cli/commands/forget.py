@@ -9,6 +9,7 @@ import click
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option
 from musubito.cli.formatting import clean, short, size, times
+from musubito.lineage import LineageError
 from musubito.lineage.erase import (
     ForgetCounts,
     changes_for,
@@ -49,8 +50,8 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     multiple=True,
     callback=_once,
     metavar="'$.FIELD=VALUE'|TEXT",
-    help="All whose stored input holds this value in a field ($.user_id=42, $.items[*].id=7, $..id=7 at any depth), or "
-    "this text anywhere, in place of WHAT.",
+    help="All whose stored input holds this value in a field ($.user_id=42, $['a.key'].id=\"7\", $.items[*].id=7, "
+    "$..id=7 at any depth), or this text anywhere, in place of WHAT.",
 )
 @click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
@@ -88,7 +89,8 @@ def command(
     if namespace is not None:
         wanted = changes_for_namespace(lineage, namespace)
     elif where is not None:
-        matches = search_inputs(lineage, InputQuery.of(where))
+        query = _query(where)
+        matches = search_inputs(lineage, query)
         wanted, inputs = changes_for_nodes(matches.nodes), matches.inputs
         if matches.unreadable:
             click.echo(f"{times(matches.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
@@ -99,7 +101,7 @@ def command(
                 err=True,
             )
         if not wanted and not inputs:
-            other = search_deeper(lineage, InputQuery.of(where))
+            other = search_deeper(lineage, query)
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
             raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
@@ -114,6 +116,13 @@ def command(
     context.before_removal()
     done = forget_namespace(lineage, namespace) if namespace is not None else forget(lineage, wanted, inputs)
     _print_report(context, name, done, json_=json_)
+
+
+def _query(where: str) -> InputQuery:
+    try:
+        return InputQuery.of(where)
+    except LineageError as error:
+        raise click.UsageError(f"--where: {error}") from error
 
 
 def _print_preview(context: CommandContext, name: str, would: ForgetPreview, *, json_: bool) -> None:
