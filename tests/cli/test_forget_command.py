@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +127,37 @@ def test_what_is_deeper_than_it_was_looked_for_is_pointed_at(path, said, meant):
 def test_where_nothing_is_deeper_either_nothing_is_pointed_at(path):
     said = ask(path, "--where", "$.topic=x", "--yes").output
     assert said == "musubito: none of 3 stored inputs holds $.topic=x.\n"
+
+
+KILLED = """
+import os, signal, sys
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+
+@musubito_step(name="killed")
+def killed(what):
+    return what
+
+use_musubito_engine(MusubitoEngine(SQLiteStorage(sys.argv[1])))
+killed("matter-of-the-killed")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_search_cannot_see_is_counted(path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert is_found(path, "matter-of-the-killed")
+    unseen = "forget --where cannot see 1 execution without a stored input"
+    said = ask(path, "--where", "matter-of-the-killed", "--yes")
+    assert said.exit_code == 2
+    assert unseen in said.stderr and "none of 3 stored inputs holds" in said.stderr
+    for args in (("--dry-run",), ("--yes", "--json")):
+        said = ask(path, "--where", "of-great-weight", *args)
+        assert (said.exit_code, said.stderr.startswith(unseen)) == (0, True)
+    # Forgotten executions hold nothing that could be missed.
+    assert ask(path, "killed", "--yes").exit_code == 0
+    assert not is_found(path, "matter-of-the-killed")
+    assert ask(path, "--where", "other-matter", "--yes").stderr == ""
 
 
 def test_of_a_namespace_nothing_is_left(path):

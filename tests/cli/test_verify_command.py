@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.cli.root import root
 
 
@@ -41,6 +41,22 @@ def test_all_is_well(path):
     said = ask(path)
     assert said.exit_code == 0
     assert said.output == "Checked 2 executions, 2 inputs, 2 step results: all is as it was stored.\n"
+
+
+def test_executions_without_an_input_are_counted(path):
+    @musubito_step(StepConfiguration(record_inputs=False), name="private")
+    def private(what: str) -> str:
+        return what
+
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
+        private("c")
+    said = ask(path)
+    assert said.exit_code == 0
+    assert said.stdout.endswith("all is as it was stored.\n")
+    assert said.stderr.startswith(
+        "forget --where cannot see 1 execution without a stored input: its step has record_inputs"
+    )
+    assert json.loads(ask(path, "--json").stdout)["without_input"] == 1
 
 
 def test_what_is_damaged_is_told_with_the_remedy(path):

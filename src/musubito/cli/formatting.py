@@ -102,6 +102,14 @@ def size(bytes_: int) -> str:
     return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
 
 
+def without_input_text(number: int) -> str:
+    """Return the sentence that `forget --where` does not see this number of executions."""
+    return (
+        f"forget --where cannot see {times(number, 'execution')} without a stored input: its step has "
+        "record_inputs=False, or its process was killed, or has yet to write the input."
+    )
+
+
 def tokens(cost: Cost) -> str:
     """Return the number of all tokens of a cost, or an empty text for none."""
     return token_count(cost.total_tokens)

@@ -2,7 +2,7 @@
 
 The search is for data that somebody asks to be erased. Every stored input of all namespaces is looked into, one after
 the other. Outputs are not searched. Values that were hidden or left out when the input was stored are not found. Bytes
-are not found either, since only their digest is shown.
+are not found either, since only their digest is shown. An execution without a stored input is not found, and counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from musubito.errors import ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
+from musubito.store.rows import ExecutionFlags
 from musubito.values.display import TYPE
 
 SLICE: Final = 100
@@ -134,7 +135,7 @@ class InputMatches(NamedTuple):
 
     `nodes` were given an input that holds the wanted data. `inputs` are such inputs that no node has, by the names that
     the store gives them. `looked_at` counts all inputs. Of these, `unreadable` could not be read, and `encrypted` need
-    a key that is not here.
+    a key that is not here. `without_input` counts executions of which no search tells anything (see `without_input`).
     """
 
     nodes: list[bytes]
@@ -142,6 +143,7 @@ class InputMatches(NamedTuple):
     looked_at: int
     unreadable: int
     encrypted: int
+    without_input: int
 
 
 @reports_damage
@@ -175,7 +177,17 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
         if (operation, input_hash) in matching:
             nodes.append(binary(node))
             named.add((operation, input_hash))
-    return InputMatches(nodes, sorted(matching - named), looked_at, unreadable, encrypted)
+    return InputMatches(nodes, sorted(matching - named), looked_at, unreadable, encrypted, without_input(lineage))
+
+
+def without_input(lineage: Lineage) -> int:
+    """Return the number of executions without a stored input.
+
+    Their step stores none (`record_inputs=False`), the input could not be stored, or the process was killed. Inputs are
+    written in the background, within half a second. Forgotten executions do not count.
+    """
+    ((number,),) = lineage.rows("executions_without_input", erased=ExecutionFlags.ERASED)
+    return int(number)
 
 
 def search_deeper(lineage: Lineage, wanted: InputQuery) -> str | None:

@@ -8,7 +8,7 @@ import click
 
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option
-from musubito.cli.formatting import clean, short, size, times
+from musubito.cli.formatting import clean, short, size, times, without_input_text
 from musubito.lineage import LineageError
 from musubito.lineage.erase import (
     ForgetCounts,
@@ -100,6 +100,8 @@ def command(
                 "Python with their key, --namespace, or throw the key away.",
                 err=True,
             )
+        if matches.without_input:
+            click.echo(without_input_text(matches.without_input), err=True)
         if not wanted and not inputs:
             other = search_deeper(lineage, query)
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."

@@ -9,8 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.formatting import clean, counted, short, times
+from musubito.cli.formatting import clean, counted, short, times, without_input_text
 from musubito.errors import StoreError
+from musubito.lineage.input_search import without_input
 from musubito.lineage.verify import Finding, verify
 
 
@@ -24,8 +25,9 @@ def command(ctx: click.Context, json_: bool) -> None:
     """
     context: CommandContext = ctx.obj
     checked, findings = _check_all(context, bar=not json_ and context.console.is_terminal)
+    unseen = _without_input(context, findings)
     if json_:
-        context.json({"checked": checked, "findings": list(dict.fromkeys(findings))})
+        context.json({"checked": checked, "findings": list(dict.fromkeys(findings)), "without_input": unseen})
     else:
         _print_findings(context, findings)
         # Small artifacts are checked in the rows of their executions, so only large ones are counted.
@@ -37,6 +39,8 @@ def command(ctx: click.Context, json_: bool) -> None:
         fine = "all is as it was stored." if not findings else f"{times(len(findings), 'finding')}."
         nothing = "an empty store" if not findings else "nothing, since it cannot be read"
         context.print_text(f"Checked {looked_at or nothing}: {fine}")
+    if unseen and not json_:
+        click.echo(without_input_text(unseen), err=True)
     encrypted = _encrypted(context, findings)
     if encrypted:
         click.echo(
@@ -45,6 +49,16 @@ def command(ctx: click.Context, json_: bool) -> None:
             err=True,
         )
     ctx.exit(1 if findings else 0)
+
+
+def _without_input(context: CommandContext, findings: list[Finding]) -> int:
+    """Return the number of executions without a stored input; 0 if it cannot be read, as the findings say already."""
+    try:
+        return without_input(context.lineage)
+    except StoreError:
+        if not findings:
+            raise
+        return 0
 
 
 def _encrypted(context: CommandContext, findings: list[Finding]) -> list[str]:

@@ -88,6 +88,12 @@ SELECT i.operation, i.input_hash, length(i.body) FROM _inputs i WHERE (i.operati
       AND id NOT IN (SELECT value FROM json_each(:executions)))
 );
 
+-- name: executions_without_input
+-- How many executions have no stored input, but for forgotten ones.
+SELECT count(*) FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE e.holds & :erased = 0
+  AND NOT EXISTS (SELECT 1 FROM _inputs i WHERE i.operation = n.operation AND i.input_hash = n.input_hash);
+
 -- name: inputs_of_operation
 -- All inputs of an operation, and how long they are.
 SELECT i.operation, i.input_hash, length(i.body) FROM _namespaces s
