@@ -27,6 +27,7 @@ from musubito.code.ownership import Owner, Owners
 from musubito.errors import LOGGER
 from musubito.values.canonical import IdentityPacker, canonical
 from musubito.values.class_names import canonical_module, qualified_name
+from musubito.values.msgpack_writer import HiddenDigest
 
 ORIGINS: Final = Owners("")
 _WARNED: Final[set[str]] = set()
@@ -148,7 +149,7 @@ class Identity:
             return [of, value.__qualname__, by]
         secret = getattr(kind, "get_secret_value", None)
         if kind.__module__ == "pydantic.types" and secret is not None:
-            return [of, sha256(canonical([of, secret(value)])).digest()]
+            return [of, HiddenDigest(sha256(canonical([of, secret(value)])).digest())]
         holds = _held_by(value)
         opaque = holds is None and not _is_made_of_fields(kind)
         if opaque:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import json
 import linecache
 import operator
 import re
+import sqlite3
 import string
 import sys
 import threading
 import time
 from array import array
 from collections import ChainMap
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -574,12 +577,18 @@ def test_what_code_can_be_told_apart_by_is_told_apart_in_a_context_too(which: st
 
 
 def test_no_secret_of_a_context_is_stored(engine: MusubitoEngine, tmp_path: Path):
-    def node(state: State) -> State:
+    def node(state: State, runtime: Runtime) -> State:
         return {"a": "!"}
 
-    graph_of(node).invoke({"q": "?"}, context={"token": SecretStr("hush-hush")})
+    # Its name does not tell that it is a secret.
+    config = {"configurable": {"held": SecretStr("hush-hush")}}
+    graph_of(node).invoke({"q": "?"}, config, context={"held": SecretStr("hush-hush"), "n": 1})
     engine.close()
     assert b"hush-hush" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+        ((arguments,),) = connection.execute("SELECT arguments FROM nodes").fetchall()
+    digests = json.loads(arguments)
+    assert (digests["$.configurable.held"], digests["$.context"], digests["input"] != "") == ("", "", True)
 
 
 def test_a_secret_in_a_state_counts_and_is_not_stored(engine: MusubitoEngine, tmp_path: Path):

@@ -14,7 +14,9 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
+from musubito.values.canonical import InputPacker
 from musubito.values.digest import argument_digests, digest_input
+from musubito.values.msgpack_writer import HiddenDigest
 
 SECRET = "HUSH-hush-0123"
 ran: list[str] = []
@@ -149,6 +151,22 @@ def test_a_hidden_argument_has_no_digest_of_its_own(engine: MusubitoEngine, tmp_
     with closing(sqlite3.connect(tmp_path / "musubito.db")) as connection:
         ((arguments,),) = connection.execute("SELECT arguments FROM _nodes").fetchall()
     assert json.loads(arguments) == {"user": argument_digests({"user": "ann"})["user"].hex(), "password": ""}
+
+
+def test_a_dict_with_a_hidden_value_has_no_digest_of_its_own():
+    digests = argument_digests({"config": {"api_key": "x", "n": 1}, "usage": {"tokens": "x", "token": 7}})
+    assert digests["config"] == b""
+    assert digests["usage"]
+
+
+def test_the_digest_of_a_secret_is_written_as_bytes_and_noted():
+    content = hashlib.sha256(b"x").digest()
+    hidden = {"held": ["pydantic.types.SecretStr", HiddenDigest(content)]}
+    plain = {"held": ["pydantic.types.SecretStr", content]}
+    assert digest_input("f", hidden).digest == digest_input("f", plain).digest
+    assert InputPacker().pack_slowly(hidden) == InputPacker().pack(plain)
+    assert argument_digests(hidden)["held"] == b""
+    assert argument_digests(plain)["held"]
 
 
 def test_a_changed_secret_is_named(engine: MusubitoEngine):

@@ -161,14 +161,10 @@ class IdentityPacker(Packer):
 class InputPacker(IdentityPacker):
     """Writes the identities of arguments, where pydantic's secrets count by a digest of their values.
 
-    `hides` tells whether it met one. An output, or an object that code holds, has no such identity.
+    An output, or an object that code holds, has no such identity.
     """
 
-    __slots__ = ("hides",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hides = False
+    __slots__ = ()
 
     def _split_other(self, value: Any, error: UnsupportedError) -> tuple[int, object]:
         """Return the code and parts of a secret, or raise `error`."""

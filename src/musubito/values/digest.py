@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from itertools import starmap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -97,10 +98,15 @@ def argument_digests(
         digest = sha256(IDENTITY_FORMAT + packed).digest()[:_SHORT_DIGEST]
         if keyed is not None:
             digest = keyed(digest)
-        elif hides or (type(value) not in _SHOWN and is_secret(name)):
+        elif hides or _is_hidden(name, value) or (type(value) is dict and any(starmap(_is_hidden, value.items()))):
             digest = b""
         digests[name] = digest
     return digests
+
+
+def _is_hidden(name: object, value: object) -> bool:
+    """Return whether readers see this value hidden because of its name."""
+    return type(name) is str and type(value) not in _SHOWN and is_secret(name)
 
 
 def is_unchangeable(arguments: Mapping[str, object]) -> bool:

@@ -140,6 +140,12 @@ class Encoded:
         return repr(self.value)
 
 
+class HiddenDigest(bytes):
+    """The digest of a secret. It is written as any other bytes, and the packer notes that it met one."""
+
+    __slots__ = ()
+
+
 class UnsupportedError(Exception):
     """An error of `split` for a value that it cannot take apart; the walk adds the path."""
 
@@ -150,13 +156,15 @@ class Packer:
     option: ClassVar[int] = IN_ORDER
     """The options of ormsgpack."""
 
-    __slots__ = ("_active", "_depth", "_interrupt", "_path", "classes", "results")
+    __slots__ = ("_active", "_depth", "_interrupt", "_path", "classes", "hides", "results")
 
     def __init__(self) -> None:
         self.classes: set[type] = set()
         """Classes whose instances `split` met: their methods are code of the call."""
         self.results: list[MusubitoResult[Any]] = []
         """Results that `split` met, in the order in which they are written."""
+        self.hides = False
+        """Whether a secret is in what was written, which readers are not shown."""
         self._depth = 0
         self._interrupt: BaseException | None = None
 
@@ -194,10 +202,13 @@ class Packer:
         path = self._path
         return "$" + "".join(path if len(path) <= 24 else [*path[:12], "...", *path[-12:]])
 
-    def _default(self, value: object) -> Ext:
+    def _default(self, value: object) -> Ext | bytes:
         if type(value) is Encoded:
             self.classes |= value.classes
             return value.ext
+        if type(value) is HiddenDigest:
+            self.hides = True
+            return bytes(value)
         depth = self._depth = self._depth + 1
         if depth > _FAST_EXTS:
             self._depth = 0
@@ -289,7 +300,7 @@ class Packer:
 
     def _walk_ext(self, value: Any) -> bytes:
         kind = type(value)
-        if kind is Encoded:
+        if kind is Encoded or kind is HiddenDigest:
             return packb(self._default(value))
         if kind is set or kind is frozenset:
             self._path.append("{}")
