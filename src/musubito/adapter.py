@@ -8,18 +8,16 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 
-Five names are constants:
+Four names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
 - `ANSWER`: the kind of a read that is an answer to a running effect.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
-- `CANCELLATIONS`: the exceptions that stop a call without making it a failure.
 - `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +31,10 @@ from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
+from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
-from musubito.engine.commit import CANCELLATIONS, error_as_stored
+from musubito.engine.commit import error_as_stored, stops_call
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import ANSWER
@@ -60,7 +59,6 @@ from musubito.values.digest import digest_input
 __all__ = [
     "ANSWER",
     "ANY",
-    "CANCELLATIONS",
     "DRY_RUNS",
     "SCOPE",
     "AmbientContext",
@@ -102,6 +100,7 @@ __all__ = [
     "register_source",
     "run_story",
     "run_story_async",
+    "stops_call",
     "warn",
 ]
 

@@ -31,7 +31,7 @@ from langchain_core.runnables import RunnableConfig
 from ormsgpack import packb, unpackb
 
 from musubito import EncodingError, MusubitoEngine, MusubitoResult
-from musubito.adapter import CANCELLATIONS, Mode, Run, SampleRef, Scope, SiblingOrder
+from musubito.adapter import Mode, Run, SampleRef, Scope, SiblingOrder, stops_call
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.id_renaming import rename
@@ -149,7 +149,7 @@ class GraphInvocation:
         other.
         """
         if error is not None and not isinstance(error, _compat.GraphBubbleUp):
-            stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+            stopped = stops_call(error) and not isinstance(error, SystemExit)
             self.ended("cancelled" if stopped else "failed")
 
     def given(self) -> list[GivenSample]:

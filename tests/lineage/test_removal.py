@@ -30,7 +30,7 @@ from musubito.lineage.prune import old_runs, prunable, prune
 from musubito.lineage.verify import verify
 from musubito.payloads import compression
 from musubito.store.changes import InvalidateMarked, MarkForPruning
-from musubito.store.relational.named_queries import READING
+from musubito.store.relational.named_queries import reading
 from tests.fresh import fresh
 
 DAY = 86_400.0
@@ -402,7 +402,7 @@ def test_a_node_stays_that_was_answered_by_another_ones_execution_since(w):
         with closing(sqlite3.connect(w.path)) as connection:
             connection.execute(f"DELETE FROM {table}")
             # Never committed.
-            return connection.execute(READING["prunable"], {"before": 10 * DAY, "now": 0.0}).fetchall()
+            return connection.execute(reading()["prunable"], {"before": 10 * DAY, "now": 0.0}).fetchall()
 
     # Since a call of late names it, and since an execution of late has called it there.
     w.engine.flush()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from musubito.engine.commit import CANCELLATIONS
+from musubito.engine.commit import stops_call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
 from musubito.engine.explain import why_missing
@@ -158,7 +158,7 @@ def run(
             yield RunRecord(engine, this)
     except BaseException as error:
         # A run that is left by `sys.exit` did not come to its end: it failed.
-        stopped = isinstance(error, CANCELLATIONS) and not isinstance(error, SystemExit)
+        stopped = stops_call(error) and not isinstance(error, SystemExit)
         this.status = "cancelled" if stopped else "failed"
         raise
     else:

@@ -5,7 +5,6 @@ There is one wrapper for each kind of callable. Each turns a call into a `Call` 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import itertools
@@ -23,6 +22,7 @@ from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.graph_record import contents
 from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
+from musubito.deferred import asyncio
 from musubito.engine.call_identity import Call
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.engine import MusubitoEngine

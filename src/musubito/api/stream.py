@@ -7,7 +7,6 @@ to finish is recorded.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
 
+from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, input_of
 from musubito.engine.call_state import StartedExecution

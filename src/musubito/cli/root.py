@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
 import musubito
-from musubito.cli.context import CommandContext, CommandError, reader_gone
-from musubito.cli.formatting import one_line
+from musubito.deferred import Deferred, difflib
+
+if TYPE_CHECKING:
+    from musubito.cli import context as shared
+    from musubito.cli import formatting
+else:  # Rich and the lineage, which `--version` and completion do not need
+    shared, formatting = Deferred("musubito.cli.context"), Deferred("musubito.cli.formatting")
 
 COMMANDS = (
     "runs",
@@ -103,9 +107,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except musubito.MusubitoError as error:
-            raise CommandError(str(error)) from error
+            raise shared.CommandError(str(error)) from error
         except BrokenPipeError:
-            reader_gone()
+            shared.reader_gone()
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command as Click does, but print errors as `musubito: text` and nothing else."""
@@ -128,11 +132,11 @@ class Commands(click.Group):
 
 def _set_places(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
     for value in values:
-        ctx.ensure_object(CommandContext).set_place(option.opts[0].removeprefix("--"), value)
+        ctx.ensure_object(shared.CommandContext).set_place(option.opts[0].removeprefix("--"), value)
 
 
 def _print_error(error: click.ClickException) -> None:
-    text = one_line(error.format_message())
+    text = formatting.one_line(error.format_message())
     if isinstance(error, click.UsageError):
         path = "musubito" if error.ctx is None else error.ctx.command_path
         text = f"{text.rstrip('.')}. See '{path} --help'."
@@ -161,7 +165,7 @@ def root(ctx: click.Context, /, **options: Any) -> None:
     flags = [name for name in ("json_", "no_inputs") if options[name]]
     sources = {name: ctx.get_parameter_source(name) for name in PLACES if options[name]}
     environment = {name: options[name][0] for name, source in sources.items() if source is ParameterSource.ENVIRONMENT}
-    context = ctx.obj = ctx.with_resource(CommandContext(environment, flags))
+    context = ctx.obj = ctx.with_resource(shared.CommandContext(environment, flags))
     for name, source in sources.items():
         for value in options[name] if source is not ParameterSource.ENVIRONMENT else ():
             context.set_place(name, value)

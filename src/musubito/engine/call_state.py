@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
+from musubito.deferred import running_loop
 from musubito.engine.call_identity import Call, ambient_paths, identify
 from musubito.engine.frame import Dependencies, Frame, earliest, latest
 from musubito.engine.host import EngineHost
@@ -87,7 +87,7 @@ class CallState:
                 self._run,
                 next(self._run.calls),
                 self.call.fingerprint.steps,
-                asyncio._get_running_loop(),
+                running_loop(),
             )
         return self._frame
 

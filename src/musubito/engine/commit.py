@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import Collection, Sequence
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ
+from musubito.deferred import is_cancellation
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
@@ -37,16 +37,15 @@ from musubito.values.artifact_codec import encode_output
 from musubito.values.class_instances import not_found_again
 from musubito.values.redaction import scrubbed
 
-CANCELLATIONS: Final[tuple[type[BaseException], ...]] = (
-    asyncio.CancelledError,
-    KeyboardInterrupt,
-    SystemExit,
-    GeneratorExit,
-)
 LONGEST_ERROR: Final = 2000
 """Characters of an error's text that are stored at most."""
 MOST_NAMED: Final = 5
 """Parts that are named at most, of the code that was changed while a step ran."""
+
+
+def stops_call(error: BaseException) -> bool:
+    """Tell whether an exception stops a call without making it a failure."""
+    return is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
 def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple[bytes | None, str | None]:
@@ -364,7 +363,7 @@ class CallCommit(CallClaim):
         since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
         handed_up = inside._replace(valid_from=since, valid_until=until)
         self._propagate(handed_up)
-        cancelled = isinstance(error, CANCELLATIONS)
+        cancelled = stops_call(error)
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
         if begun.effect is not None or (begun.moment is not None and not passing):

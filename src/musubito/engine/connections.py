@@ -9,7 +9,6 @@ its arguments may hold secrets.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.world.unrepeatable import UNSEEN_FILE, Unrepeatable
+from musubito.deferred import running_loop
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
 from musubito.errors import warn
@@ -133,7 +133,7 @@ def _host_of(frame: Frame | None, address: str, port: str) -> str:
             return lookup.host
     # An event loop looks hosts up in threads that inherit nothing.
     strays = [lookup for lookup in asked if lookup.body is None and lookup.thread != thread]
-    if asyncio._get_running_loop() is None or len({lookup.host for lookup in strays}) != 1:
+    if running_loop() is None or len({lookup.host for lookup in strays}) != 1:
         return address
     _forget(strays)
     if body is not None:

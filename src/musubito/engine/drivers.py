@@ -9,7 +9,6 @@ in a thread.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from concurrent.futures import Future
 from contextvars import Token
 from typing import Any, Final, TypeVar, assert_never
 
+from musubito.deferred import asyncio, running_loop
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import (
     CallSteps,
@@ -101,7 +101,7 @@ def perform(request: Request, engine: EngineHost) -> Any:
         case Offload(function):
             return function()
         case Join(key, frame):
-            joined = engine.flights.join(key, frame, asyncio._get_running_loop())
+            joined = engine.flights.join(key, frame, running_loop())
             return joined if isinstance(joined, JoinResult) else _wait_for_flight(key, joined, engine)
         case Sleep(seconds):
             return time.sleep(seconds)

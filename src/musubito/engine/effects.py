@@ -18,12 +18,12 @@ A lease of an effect is never taken over. Without a store, an effect is refused 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from musubito.code.fingerprint import Fingerprint
+from musubito.deferred import is_cancellation
 from musubito.engine import maintenance, process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_state import StartedExecution
@@ -112,7 +112,7 @@ class EffectCall(CallProtocol):
     def _end_early(self, begun: StartedExecution, error: BaseException, *, called: bool) -> CallSteps[None]:
         # A driver throws a cancellation in place of a call that has not begun. Other errors from there, such as the
         # close of a dropped coroutine, may have come while the function ran.
-        outcome = "unknown" if called and not isinstance(error, asyncio.CancelledError) else "failed"
+        outcome = "unknown" if called and not is_cancellation(error) else "failed"
         text = "cut short" if called else error_text(error)
         yield from self._record(self._failure(begun, text, outcome, self.engine.now(), 0.0))
 

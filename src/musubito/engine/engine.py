@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
@@ -15,6 +14,7 @@ from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
+from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
 from musubito.engine.code_version import CodeVersion

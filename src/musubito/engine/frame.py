@@ -7,7 +7,6 @@ samples that it has given.
 from __future__ import annotations
 
 import threading
-from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.deferred import asyncio
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.samples import LOCK, Samples
@@ -91,7 +91,7 @@ class Frame:
     call: int
     reaches: Collection[str]
     """The operations that the body's code reaches (see `ANY`)."""
-    loop: AbstractEventLoop | None
+    loop: asyncio.AbstractEventLoop | None
     thread: int = field(default_factory=threading.get_ident)
     ended: bool = False
     flight: bytes | None = None

@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.graph_record import ATOMS
+from musubito.deferred import asyncio
 from musubito.engine.frame import Dependencies, Frame, Run
 
 DEEPEST: Final = 20
@@ -155,7 +155,7 @@ class _Waiting(NamedTuple):
 
     frame: Frame
     key: bytes
-    blocks: AbstractEventLoop | None
+    blocks: asyncio.AbstractEventLoop | None
 
 
 class SingleFlight:
@@ -166,7 +166,9 @@ class SingleFlight:
         self._flights: dict[bytes, _Flight] = {}
         self._waiting: dict[Future[FlightResult], _Waiting] = {}
 
-    def join(self, key: bytes, frame: Frame, blocks: AbstractEventLoop | None) -> JoinResult | Future[FlightResult]:
+    def join(
+        self, key: bytes, frame: Frame, blocks: asyncio.AbstractEventLoop | None
+    ) -> JoinResult | Future[FlightResult]:
         """Begin a flight, or return a future to wait for.
 
         `frame` is the caller's own, about to run. `blocks` is the event loop that runs in this thread, if waiting would
@@ -271,7 +273,7 @@ class SingleFlight:
                 if flight.frame in frames and flight.operation is not None
             ]
 
-    def _closes_cycle(self, holder: Frame, caller: Frame, blocks: AbstractEventLoop | None) -> bool:
+    def _closes_cycle(self, holder: Frame, caller: Frame, blocks: asyncio.AbstractEventLoop | None) -> bool:
         """Tell whether the holder cannot go on before the caller does."""
         mine = set(caller.enclosing())
         seen: set[Frame] = set()

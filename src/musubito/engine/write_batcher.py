@@ -5,12 +5,12 @@ A transaction for each write would cost a commit and a thread hop each. Together
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from musubito.deferred import asyncio
 from musubito.errors import StoreBusy
 from musubito.store.changes import Change
 from musubito.store.protocol import Store

@@ -47,8 +47,7 @@ class Moment(NamedTuple):
     invalidations: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseHeld:
+class LeaseHeld(NamedTuple):
     """The answer that another owner has the lease."""
 
     holder: LeaseOwner
@@ -90,8 +89,7 @@ class Commit(NamedTuple):
     """Bytes of the encoded payload, before compression and encryption; None if `payload` has as many."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommitFailure:
+class CommitFailure(NamedTuple):
     """Record a failed execution, which replaces nothing and is never replayed. Answer: `Committed`."""
 
     place: NodeSpec
@@ -108,8 +106,7 @@ class CommitFailure:
     """The moment at which the execution began. None: the store cannot tell whether it was forgotten while it ran."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """The number of a new execution, and how it was committed.
 
     `invalid`: the execution was committed INVALID, for one of these reasons:
@@ -126,8 +123,7 @@ class Committed:
     forgotten: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RecordReplay:
+class RecordReplay(NamedTuple):
     """Make a node point at the execution that answers it from now on. Answer: bool.
 
     False: the execution became INVALID meanwhile, or is gone (see `CallDependency`).
@@ -138,15 +134,13 @@ class RecordReplay:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Return a lease without a result. Answer: None."""
 
     lease: tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(NamedTuple):
     """Extend the leases of an owner; `held` names each as (key, operation). Answer: None.
 
     If a store claims by other means than leases, the claims become visible as leases. A live lease of another owner
@@ -158,8 +152,7 @@ class Renew:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterWait:
+class RegisterWait(NamedTuple):
     """Record that the keys in `held`, leased by `owner`, wait for the key `awaited` in another process. Answer: bool.
 
     True: the wait closes a cycle of waits. A wait is over when the lease of the waiting key is returned, or is taken
@@ -172,8 +165,7 @@ class RegisterWait:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Invalidate:
+class Invalidate(NamedTuple):
     """Set INVALID by hand for an operation or one node. Answer: int, the number of executions concerned."""
 
     namespace: str
@@ -181,8 +173,7 @@ class Invalidate:
     node: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(NamedTuple):
     """Erase contents by hand. Answer: `Forgotten`.
 
     It concerns all executions of an operation, all executions of nodes (those that `Invalidate` would name), or all
@@ -216,8 +207,7 @@ class Forgotten(NamedTuple):
     artifacts: Sequence[tuple[str, bytes]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MarkForPruning:
+class MarkForPruning(NamedTuple):
     """Mark executions that a prune is about to remove. Answer: int, the number of executions that it marked.
 
     Executions that are INVALID or effects are not marked. The mark of another prune is replaced.
@@ -235,8 +225,7 @@ class MarkForPruning:
     prune: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidateMarked:
+class InvalidateMarked(NamedTuple):
     """Set INVALID on executions that this prune has still retired, the oldest first. Answer: None.
 
     A success stays valid if an older success of its widest key stays valid, with another artifact: another prune may
@@ -250,8 +239,7 @@ class InvalidateMarked:
     prune: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Prune:
+class Prune(NamedTuple):
     """Remove what nothing needs, in the order below. Answer: `Pruned`. A row that turns out to be needed stays.
 
     1. Nodes without executions, children first, if no edge or call leads to them and they point at nothing valid. A
@@ -295,8 +283,7 @@ class CleanUp:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class OpenNamespace:
+class OpenNamespace(NamedTuple):
     """Begin a namespace, if nothing was stored in it yet. Answer: bytes, the `key_check` with which it was begun.
 
     Any other change that names a new namespace begins it with an empty `key_check`.
@@ -306,8 +293,7 @@ class OpenNamespace:
     key_check: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BeginEffect:
+class BeginEffect(NamedTuple):
     """Record that an effect is about to run. Answer: `Moment`, `LeaseHeld` or `Superseded` (look again).
 
     The record is durable when the answer comes. `attempt` is the number of this attempt, one more than that of the

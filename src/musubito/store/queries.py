@@ -11,8 +11,7 @@ from musubito.store.rows import CallKeys, SampleRef
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 # Each docstring says what is asked for, and the type of the answer.
-@dataclass(frozen=True, slots=True)
-class OlderCandidates:
+class OlderCandidates(NamedTuple):
     """Ask for all executions that may answer a call, not only the newest.
 
     Answer: `Sequence[Candidate]` without payloads.
@@ -27,15 +26,13 @@ class OlderCandidates:
     oldest: float
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadOf:
+class PayloadOf(NamedTuple):
     """Ask for the payload of an execution's output. Answer: `Stored`, or None."""
 
     execution: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReadsOf:
+class ReadsOf(NamedTuple):
     """Ask for what an execution read, the reads of the calls inside it included. Answer: `Sequence[Read]`."""
 
     execution: int
@@ -51,8 +48,7 @@ class SampleNode(NamedTuple):
     called: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SampleTree:
+class SampleTree(NamedTuple):
     """Ask for an execution and all below it, along calls that hold samples. Answer: `Mapping[int, SampleNode]`."""
 
     execution: int
@@ -63,15 +59,13 @@ class CurrentMoment:
     """Ask for the present moment, for a call that takes no lease. Answer: `Moment`."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageOf:
+class UsageOf(NamedTuple):
     """Ask for the tokens that an execution used. Answer: `Sequence[Used]`."""
 
     execution: int
 
 
-@dataclass(frozen=True, slots=True)
-class EffectQuery:
+class EffectQuery(NamedTuple):
     """Ask for the state of an effect. Answer: `EffectRow`, or None."""
 
     effect_key: bytes
@@ -91,8 +85,7 @@ class SimilarNode(NamedTuple):
     started_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class SimilarNodes:
+class SimilarNodes(NamedTuple):
     """Ask for the newest `limit` nodes of an operation, newest first. Answer: `Sequence[Neighbour]`.
 
     If `node` is given and stored, only nodes older than `node` are returned.
@@ -104,22 +97,19 @@ class SimilarNodes:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class CodeOf:
+class CodeOf(NamedTuple):
     """Ask for the parts of a fingerprint. Answer: `Mapping[str, bytes]`, empty if the fingerprint is not stored."""
 
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseOwnerOf:
+class LeaseOwnerOf(NamedTuple):
     """Ask for the owner of a lease. Answer: `LeaseOwner`, or None."""
 
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCheckOf:
+class KeyCheckOf(NamedTuple):
     """Ask for the `key_check` with which a namespace was begun. Answer: bytes.
 
     The answer is None if nothing was stored in the namespace yet.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
@@ -169,8 +168,7 @@ class Used(NamedTuple):
 
 
 # -- changes and their answers -----------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class LeaseOwner:
+class LeaseOwner(NamedTuple):
     """The owner of a lease, and its process. `expires_at` is in seconds since the epoch.
 
     `process` identifies the process beyond its pid (start time, host boot); "" if that is unknown.
@@ -183,8 +181,7 @@ class LeaseOwner:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class EffectOutcome:
+class EffectOutcome(NamedTuple):
     """The outcome of one attempt at an effect.
 
     - "done": the effect took place.

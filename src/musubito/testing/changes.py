@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -145,7 +144,7 @@ def steady(holder: LeaseOwner) -> LeaseOwner:
 
     They are rounded, since a store may use a clock of its own.
     """
-    return replace(holder, expires_at=round(holder.expires_at - time.time(), -1))
+    return holder._replace(expires_at=round(holder.expires_at - time.time(), -1))
 
 
 def claim(at: NodeSpec, owner: str, **more: Any) -> Claim:

@@ -68,7 +68,7 @@ class Rules(Tables):
 
     def fail(self, change: CommitFailure) -> Committed:
         self.ask_for(change.place)
-        change = replace(change, uses=self.existing_uses(change.uses))
+        change = change._replace(uses=self.existing_uses(change.uses))
         self.revive(use.execution for use in change.uses)
         number = self.add(change, invalid=False)
         forgotten = self.forgotten_since(change.began, number)
@@ -275,7 +275,7 @@ class Rules(Tables):
             erased = e.change._replace(payload=None, reads=[read for read in e.change.reads if read.kind == "answer"])
         else:
             size = len(e.change.error.encode())
-            erased = replace(e.change, error=FORGOTTEN)
+            erased = e.change._replace(error=FORGOTTEN)
         self.executions[e.number] = replace(e, change=erased, invalid=True, forgotten=True)
         return size
 

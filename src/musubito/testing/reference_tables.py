@@ -96,7 +96,6 @@ class Effect(NamedTuple):
     execution: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Erasure(Invalidate):
     """An erasure by hand. Executions that were running then store no contents when they end."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from musubito.deferred import difflib
 from musubito.values.display import TYPE
 
 ABSENT: Final = "(absent)"

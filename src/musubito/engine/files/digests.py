@@ -8,7 +8,6 @@ replays.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import stat
@@ -18,6 +17,7 @@ from fnmatch import fnmatch
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
+from musubito.deferred import running_loop
 from musubito.store.rows import ExternalRead
 
 FILE: Final = "file"
@@ -74,7 +74,7 @@ class TooMuch(Exception):
 
 def byte_limit() -> int | None:
     """Return the number of bytes of a file that may be read in this thread; None for any number."""
-    return None if asyncio._get_running_loop() is None else AT_ONCE
+    return None if running_loop() is None else AT_ONCE
 
 
 def signature(path: str) -> Signature | None:

@@ -8,10 +8,12 @@ folder.
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-_SQL: Final = files("musubito.store") / "sql"
+# Not by `importlib.resources`, which imports readers of archives.
+_SQL: Final = Path(__file__).parents[1] / "sql"
 _HEADER: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -37,28 +39,30 @@ def _topics(*folders: str) -> dict[str, str]:
 
 QUERIES: Final = _topics("steps")
 """The queries of steps, by name."""
-READING: Final = _topics("steps", "reading")
-"""The queries that readers may ask, by name: their own, which no lookup of a step depends on, and those of steps."""
+
+
+@cache
+def reading() -> dict[str, str]:
+    """Return the queries that readers may ask, by name: their own, and those of steps."""
+    return _topics("steps", "reading")
+
 
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
-_REPLACEMENTS: Final = tuple(
-    (re.compile(pattern), other)
-    for pattern, other in (
-        (r"%", "%%"),
-        (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
-        (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
-        (r"x''", "''::bytea"),
-        (r"\bgroup_concat\(hex\(([a-z]+\.[a-z_]+)\)\)", r"string_agg(encode(\1, 'hex'), ',')"),
-        (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
-        (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
-        (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
-        (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
-        # Leases use the server's clock, whatever the clients' clocks say.
-        (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
-        (r"(?<!:):now\b", _CLOCK),
-        (r"(?<!:):([a-z_]+)", r"%(\1)s"),
-        (r"\?", "%s"),
-    )
+_REPLACEMENTS: Final = (
+    (r"%", "%%"),
+    (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
+    (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
+    (r"x''", "''::bytea"),
+    (r"\bgroup_concat\(hex\(([a-z]+\.[a-z_]+)\)\)", r"string_agg(encode(\1, 'hex'), ',')"),
+    (r"\bIS NOT (?=:)", "IS DISTINCT FROM "),
+    (r"(?<=\s)\+(?=[a-z]+\.)", ""),  # the plus only keeps SQLite from an index
+    (r"\bCAST\((\w+) AS BLOB\)", r"convert_to(\1, 'UTF8')"),
+    (r"\bCAST\(([a-z]+\.[a-z]+) AS INTEGER\)", r"trunc(\1)::bigint"),
+    # Leases use the server's clock, whatever the clients' clocks say.
+    (r"(?<!:):expires_at\b", f"({_CLOCK} + :lasts)"),
+    (r"(?<!:):now\b", _CLOCK),
+    (r"(?<!:):([a-z_]+)", r"%(\1)s"),
+    (r"\?", "%s"),
 )
 
 
@@ -68,14 +72,14 @@ def for_postgres() -> dict[str, str]:
     Queries of PostgreSQL's own replace others of their name. Leases use the server's clock: `:now` becomes the
     time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
     """
-    queries = READING | _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
+    queries = reading() | _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
     return {name: _in_postgres(text) for name, text in queries.items()}
 
 
 def _in_postgres(text: str) -> str:
     for pattern, other in _REPLACEMENTS:
-        text = pattern.sub(other, text)
+        text = re.sub(pattern, other, text)
     return text
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from musubito.store.changes import (
@@ -99,7 +98,7 @@ def without_contents(change: Record) -> Record:
         return change._replace(
             place=place, payload=None, reads=answers, not_replayable=FORGOTTEN, holds=change.holds | ERASED
         )
-    return replace(change, place=place, error=FORGOTTEN)
+    return change._replace(place=place, error=FORGOTTEN)
 
 
 def retire(db: SqlSession, change: MarkForPruning) -> int:

@@ -52,7 +52,7 @@ from musubito.store.protocol import NamedQuery
 from musubito.store.queries import CurrentMoment, LeaseOwnerOf, OlderCandidates, Query, SimpleQuery
 from musubito.store.relational import writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
-from musubito.store.relational.named_queries import READING
+from musubito.store.relational.named_queries import reading
 from musubito.store.relational.reads import answer, newest
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
@@ -266,7 +266,7 @@ class SQLiteStorage:
                 self._take_back(reader)
                 try:
                     reader.begin("BEGIN")
-                    return [reader.execute(READING[name], parameters).fetchall() for name, parameters in questions]
+                    return [reader.execute(reading()[name], parameters).fetchall() for name, parameters in questions]
                 finally:
                     reader.take_back()
         except _FAULTS as error:

@@ -11,7 +11,7 @@ import pytest
 
 import musubito
 from musubito.store.relational import leases, named_queries, prune, reads, sql_session, writes
-from musubito.store.relational.named_queries import QUERIES, READING, schema_steps
+from musubito.store.relational.named_queries import QUERIES, reading, schema_steps
 from musubito.store.rows import FORGOTTEN
 from musubito.store.sqlite import storage
 
@@ -73,7 +73,7 @@ def connection():
 
 
 def plan(connection: sqlite3.Connection, name: str) -> list[str]:
-    query = (QUERIES | READING)[name]
+    query = (QUERIES | reading())[name]
     parameters = [None] * query.count("?") or dict.fromkeys(re.findall(r":(\w+)", query))
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
 
@@ -99,7 +99,7 @@ def test_no_query_looks_through_a_whole_table_but_those_that_say_so(connection, 
 
 def test_each_index_serves_a_query(connection):
     indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'")
-    by_readers = set().union(*(used(plan(connection, name)) for name in READING))
+    by_readers = set().union(*(used(plan(connection, name)) for name in reading()))
     assert {row[0] for row in indexes} == set().union(*INDEXES.values()) | by_readers
 
 
@@ -114,16 +114,16 @@ def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
 
 def test_each_query_of_readers_is_asked_somewhere():
     text = "".join(module.read_text() for module in Path(musubito.__file__).parent.rglob("*.py"))
-    assert set(READING) <= set(re.findall(r'"([a-z_]+)"', text))
+    assert set(reading()) <= set(re.findall(r'"([a-z_]+)"', text))
 
 
 def test_each_query_has_a_line_that_says_what_it_answers():
     folder = Path(named_queries.__file__).parents[1] / "sql"
     text = "".join(topic.read_text() for name in ("steps", "reading") for topic in (folder / name).iterdir())
     headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
-    assert [name for name, _ in headers] == list(READING)
-    assert len(set(READING)) == text.count("-- name:")
-    assert all(not query.endswith(";") and query for query in READING.values())
+    assert [name for name, _ in headers] == list(reading())
+    assert len(set(reading())) == text.count("-- name:")
+    assert all(not query.endswith(";") and query for query in reading().values())
 
 
 def test_the_text_that_tells_forgotten_executions_is_the_one_that_databases_hold():
