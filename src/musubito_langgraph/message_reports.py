@@ -93,8 +93,8 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
         if part.source is None:
             if part.is_function:
                 yield from ((field, EVERY) for field in REPORTS)
-        elif NAMED.search(part.source):
-            yield from _named_in_text(part.source)
+        elif _mentions(part.source):
+            yield from _named_in_text(textwrap.dedent(part.source))
     for classes in code.reached.values():
         for cls in classes:
             # Such an object may be built from all fields of a message.
@@ -108,7 +108,9 @@ def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
     for name in modules:
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
-        if module is not None and isinstance(file, str) and file.endswith(".py") and not _makes_models(module):
+        if module is None or not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        if _speaks(file) and not _makes_models(module):
             yield from _named_in_file(file)
 
 
@@ -119,24 +121,36 @@ def _makes_models(module: ModuleType) -> bool:
     )
 
 
+def _bytes_of(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError:  # for example in an archive: its reads cannot be found
+        return b""
+
+
+@cache
+def _speaks(file: str) -> bool:
+    """Tell whether a module mentions a field of reports, and LangChain."""
+    text = _bytes_of(file)
+    return any(field.encode() in text for field in REPORTS) and (b"langchain" in text or b"langgraph" in text)
+
+
 @cache
 def _named_in_file(file: str) -> tuple[tuple[str, str], ...]:
-    try:
-        text = Path(file).read_bytes()
-    except OSError:  # for example in an archive: its reads cannot be found
-        return ()
-    speaks = any(field.encode() in text for field in REPORTS) and (b"langchain" in text or b"langgraph" in text)
-    return tuple(set(_named_in_text(text.decode("utf-8", "replace")))) if speaks else ()
+    return tuple(set(_named_in_text(_bytes_of(file).decode("utf-8", "replace"))))
+
+
+def _mentions(text: str) -> bool:
+    return any(field in text for field in REPORTS)
 
 
 def _named_in_text(text: str) -> Iterator[tuple[str, str]]:
-    text = textwrap.dedent(text)
     try:
         tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # no whole program, but a lambda or a prompt
         yield from ((field, EVERY) for field in REPORTS if field in text)
     else:
-        lines = [number for number, line in enumerate(LINES.split(text), 1) if NAMED.search(line)]
+        lines = [number for number, line in enumerate(LINES.split(text), 1) if _mentions(line)]
         yield from _named_in(tree, lines)
 
 
@@ -156,7 +170,7 @@ def _named_in(tree: ast.AST, lines: Sequence[int]) -> Iterator[tuple[str, str]]:
             case ast.Expr(ast.Constant() as text):
                 literal[id(text)] = ""  # a docstring
         for name in _names_of(node):
-            if not any(field in name for field in REPORTS):
+            if not _mentions(name):
                 continue
             match = NAMED.fullmatch(name) if literal.get(id(node)) != "" else None
             if match is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from operator import is_
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
@@ -20,6 +21,8 @@ CHUNK = 200
 """Number of terms in one generated function."""
 EXACT = (dict, MappingProxyType)
 """Mappings that can be read without their own code."""
+ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__"})
+"""Members that Python adds to a class when its annotations are first asked for."""
 MAPPINGS = (OrderedDict, dict, MappingProxyType)
 """Builtin classes of mappings. An OrderedDict comes first: it has an order of its own besides that of the dict."""
 
@@ -33,6 +36,11 @@ def base_of(mapping: Any) -> Any:
 def _compiled(text: str) -> CodeType:
     """Return the code of a check; graphs that are built anew of the same functions have the same text."""
     return compile(text, "<musubito: what a step reaches>", "exec")
+
+
+def _has_only_annotations_more(members: Mapping[str, object], count: int) -> bool:
+    """Tell whether a class has its first `count` members, and after them only annotations that were asked for."""
+    return len(members) >= count and ANNOTATIONS.issuperset(islice(members, count, None))
 
 
 class Guard:
@@ -123,9 +131,13 @@ class Guard:
         self._term(f"all(map(is_, {items}, {self._name(values)}))")
 
     def members(self, cls: type, values: tuple[object, ...]) -> None:
-        """Require that the members of a class are these values, in this order."""
+        """Require that the members of a class are these values, in this order.
+
+        Python adds annotations to a class when they are first asked for, which changes nothing.
+        """
         view = self._name(vars(cls).values())
-        self._term(f"len({view}) == {len(values)} and all(map(is_, {view}, {self._name(values)}))")
+        grown = self._name(partial(_has_only_annotations_more, vars(cls), len(values)))
+        self._term(f"(len({view}) == {len(values)} or {grown}()) and all(map(is_, {view}, {self._name(values)}))")
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""

@@ -303,7 +303,7 @@ def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
 
 
 def _name_in(info: str) -> str:
-    return re.split(r"-|\.egg-info$|\.dist-info$", os.path.basename(info))[0]
+    return os.path.basename(info).removesuffix(".egg-info").removesuffix(".dist-info").partition("-")[0]
 
 
 def _normal_name(name: str) -> str:

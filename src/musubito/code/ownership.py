@@ -196,14 +196,17 @@ def _editable_roots() -> tuple[str, ...]:
     roots: set[str] = set()
     for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
         try:
-            records = list(Path(folder).glob("*.dist-info/direct_url.json"))
+            names = os.listdir(folder)
         except OSError:
             continue  # if this user may not read the folder, nothing can be imported from it
-        for record in records:
+        for name in names:
+            if not name.endswith(".dist-info"):
+                continue
             try:
-                content = json.loads(record.read_text("utf-8"))
+                with open(os.path.join(folder, name, "direct_url.json"), encoding="utf-8") as record:
+                    content = json.load(record)
             except (OSError, ValueError):
-                continue  # an unreadable record makes no promise of an editable install
+                continue  # most packages have no such record, and an unreadable one promises no editable install
             if (
                 isinstance(content, dict)
                 and content.get("dir_info", {}).get("editable")
