@@ -5,17 +5,11 @@ Lineage says which step ran, on which inputs, with which code, and from which up
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable  # noqa: F401 - for annotations, see below
-from typing import Any, Literal  # noqa: F401 - likewise
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal  # noqa: F401 - likewise
 
-from musubito.api.merge import musubito_merge
-from musubito.api.runs import CallRecord, RunRecord, record_usage, run
-from musubito.api.step import musubito_step
-from musubito.api.stream import MusubitoStream
-from musubito.engine.engine import MusubitoEngine
-from musubito.engine.engine_in_use import use_musubito_engine
-from musubito.engine.explain import Explanation
-from musubito.engine.scope import SCOPE as _SCOPE
 from musubito.errors import (
     ArtifactUnreadable,
     EffectOutcomeUnknown,
@@ -39,10 +33,19 @@ from musubito.model import (
     StepType,
     T_co,  # noqa: F401 - for annotations, see below
 )
-from musubito.payloads.blobs import FolderBlobs
-from musubito.payloads.object_store import ObjectBlobs
 from musubito.reasons import NeverReplayed
-from musubito.store.sqlite.storage import SQLiteStorage
+
+if TYPE_CHECKING:
+    from musubito.api.merge import musubito_merge
+    from musubito.api.runs import CallRecord, RunRecord, record_usage, run
+    from musubito.api.step import musubito_step
+    from musubito.api.stream import MusubitoStream
+    from musubito.engine.engine import MusubitoEngine
+    from musubito.engine.engine_in_use import use_musubito_engine
+    from musubito.engine.explain import Explanation
+    from musubito.payloads.blobs import FolderBlobs
+    from musubito.payloads.object_store import ObjectBlobs
+    from musubito.store.sqlite.storage import SQLiteStorage
 
 __version__ = "0.4.0"
 
@@ -83,10 +86,50 @@ __all__ = [
     "use_musubito_engine",
 ]
 
+_RUNTIME: Final = {
+    "api.merge": ("musubito_merge",),
+    "api.runs": ("CallRecord", "RunRecord", "record_usage", "run"),
+    "api.step": ("musubito_step",),
+    "api.stream": ("MusubitoStream",),
+    "engine.engine": ("MusubitoEngine",),
+    "engine.engine_in_use": ("use_musubito_engine",),
+    "engine.explain": ("Explanation",),
+    "payloads.blobs": ("FolderBlobs",),
+    "payloads.object_store": ("ObjectBlobs",),
+    "store.sqlite.storage": ("SQLiteStorage",),
+}
+"""The exports that are imported when one of them is first asked for, by module."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import the runtime. It is imported as a whole, so that nothing is left to be imported while code is walked."""
+    if not any(name in names for names in _RUNTIME.values()):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module, names in _RUNTIME.items():
+        for each in names:
+            _publish(each, getattr(import_module(f"{__name__}.{module}"), each))
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _publish(name: str, export: Any) -> None:
+    """Make an export say that it is of this module.
+
+    So tracebacks, pickles and documentation name the public place, and the code can move behind it. Annotations of the
+    classes are resolved in this module from then on, which is why it imports what they name.
+    """
+    globals()[name] = export
+    while export is not None:
+        export.__module__ = __name__
+        export = getattr(export, "__wrapped__", None)
+
 
 def current_node_id() -> str | None:
     """Return the node under which the calling step runs; None outside a step."""
-    frame = _SCOPE.get().frame
+    frame = _frame()
     return None if frame is None else frame.node.hex()
 
 
@@ -96,14 +139,15 @@ def current_idempotency_key() -> str | None:
     The key is the same for every attempt whose outcome is not known yet. So the remote side can tell a repetition from
     a new effect.
     """
-    frame = _SCOPE.get().frame
+    frame = _frame()
     return None if frame is None else frame.idempotency_key
 
 
-# So tracebacks, pickles and documentation name the public place, and the code can move behind it. Annotations of the
-# classes are resolved in this module from now on, which is why it imports what they name.
+def _frame() -> Any:
+    scope = sys.modules.get("musubito.engine.scope")  # without the runtime, no step runs
+    return None if scope is None else scope.SCOPE.get().frame
+
+
 for _name in __all__:
-    _export = globals()[_name]
-    while _export is not None:
-        _export.__module__ = __name__
-        _export = getattr(_export, "__wrapped__", None)
+    if _name in globals():
+        _publish(_name, globals()[_name])

@@ -30,6 +30,20 @@ with MusubitoEngine(SQLiteStorage("musubito.db")) as engine, use_musubito_engine
     except ValueError:
         pass
 """
+ERRORS = """
+import sys
+import musubito
+assert set(musubito.__all__) <= set(dir(musubito))
+assert musubito.MusubitoError and musubito.current_node_id() is None
+assert not hasattr(musubito, "nothing_like_it")
+"""
+RUNTIME = """
+import sys
+import musubito.engine.scope
+from musubito import ObjectBlobs
+import musubito
+assert all(vars(musubito)[name].__module__ == "musubito" for name in musubito.__all__)
+"""
 VERSION = """
 import sys
 from musubito.cli.root import root
@@ -39,8 +53,13 @@ root.main(["--version"], standalone_mode=False)
 
 @pytest.mark.parametrize(
     ("program", "unneeded"),
-    [(STEPS, ["asyncio", "difflib"]), (VERSION, ["asyncio", "difflib", "musubito.lineage", "rich"])],
-    ids=["steps", "the version"],
+    [
+        (STEPS, ["asyncio", "difflib"]),
+        (ERRORS, ["musubito.api.step", "musubito.engine.engine", "musubito.store.sqlite.storage"]),
+        (RUNTIME, ["musubito.lineage"]),
+        (VERSION, ["asyncio", "difflib", "musubito.engine.engine", "musubito.lineage", "rich"]),
+    ],
+    ids=["steps", "errors alone", "the runtime as a whole", "the version"],
 )
 def test_what_a_program_does_not_need_is_not_imported(tmp_path: Path, program: str, unneeded: list[str]) -> None:
     script = tmp_path / "program.py"
