@@ -19,12 +19,15 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from musubito import MusubitoEngine, SQLiteStorage
+from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.formatting import CONTROLS
 from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
+from musubito.lineage.reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
+from musubito.store.sqlite.read_only import existing_sqlite
+from musubito.store.urls import is_postgres, open_store
 
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
@@ -109,15 +112,24 @@ class CommandContext:
 
         Raises `CommandError` if the file does not exist: reading never creates one.
         """
-        url = self._places.get("url", self._url_of_environment)
+        url = self._url
         if url is None:
             path = Path(self._places.get("db", DEFAULT))
             self._must_be_there(path)
-            return Lineage(MusubitoEngine(SQLiteStorage(path), blobs=self._blob_store()))
+            return Lineage(MusubitoEngine(existing_sqlite(path), blobs=self._blob_store()))
         scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage(MusubitoEngine.from_url(url, blobs=self._blob_store()))
+        return Lineage(engine_on_existing(url, self._blob_store()))
+
+    @property
+    def _url(self) -> str | None:
+        return self._places.get("url", self._url_of_environment)
+
+    def make_schema(self) -> None:
+        """Make or migrate the schema in a database of PostgreSQL, as any worker would do."""
+        if self._url is not None and is_postgres(self._url):
+            open_store(self._url).close()
 
     def _blob_store(self) -> BlobStore | None:
         """Return the blobs that the user named, or None.

@@ -33,12 +33,14 @@ from musubito.lineage.reports import (
     Tokens,
 )
 from musubito.model import NodeStatus, ReplayReason
+from musubito.payloads.blobs import BlobStore
 from musubito.payloads.codec import ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
 from musubito.reasons import never_replayed
 from musubito.store.protocol import NamedQuery, Readable, Row
 from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import LeaseOwner, Stored
+from musubito.store.urls import open_existing
 from musubito.values.display import plain, without_secrets
 from musubito.values.redaction import scrubbed
 
@@ -65,6 +67,13 @@ class _RunRows(NamedTuple):
     spans: list[Row]
 
 
+def engine_on_existing(url: str, blobs: BlobStore | None = None) -> MusubitoEngine:
+    """Return an engine on the store that the URL names; make nothing (see `open_existing`)."""
+    engine = MusubitoEngine(open_existing(url), blobs=blobs)
+    engine.url = url
+    return engine
+
+
 class Lineage:
     """A reader of what an engine has recorded, in all namespaces of its store.
 
@@ -87,12 +96,14 @@ class Lineage:
         """Open the lineage in the store that a URL names.
 
         URLs are those of `MusubitoEngine.from_url`. Close the lineage with `close`, or use it in a `with` statement.
-        Raises `LineageError` if the SQLite file of a URL does not exist: reading never creates one.
+        Reading creates nothing: raises `LineageError` if the SQLite file of a URL does not exist, and `StoreError` if a
+        PostgreSQL database has no schema of Musubito. A file on a read-only disk can be read, and so can a schema by a
+        role that may only SELECT.
         """
         scheme, _, path = url.partition(":///")
         if scheme == "sqlite" and not Path(path).is_file():
             raise LineageError(f"there is no database at {path}; give the path of one in which something has run")
-        return cls(MusubitoEngine.from_url(url))
+        return cls(engine_on_existing(url))
 
     def close(self) -> None:
         """Close the engine, and with it the connection to its store."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 from musubito.errors import StoreError
 from musubito.store.protocol import Store
+from musubito.store.sqlite.read_only import existing_sqlite
 from musubito.store.sqlite.storage import SQLiteStorage
 
 _POSTGRES: Final = ("postgresql", "postgres")
@@ -16,22 +18,44 @@ EXAMPLES: Final = (
 
 
 def open_store(url: str) -> Store:
-    """Open the store that a URL names.
+    """Open the store that a URL names; make it if it is not there.
 
     The URL is `sqlite:///path/from/here.db`, `sqlite:////path/from/root.db` or `postgresql://user@host/database`. Raise
     `StoreError` for any other URL, and if the store cannot be opened.
     """
     if not isinstance(url, str):
         raise TypeError(f"the URL of a store is a text, such as {EXAMPLES}, not {url!r}")
-    scheme, _, path = url.partition("://")
-    if scheme in _POSTGRES:
+    if is_postgres(url):
         # Imported here, since SQLite alone needs no driver of PostgreSQL.
         from musubito.store.postgres.storage import PostgreSQLStorage  # noqa: PLC0415
 
         return PostgreSQLStorage(url)
+    return SQLiteStorage(_path_in(url))
+
+
+def open_existing(url: str) -> Store:
+    """Open the store that a URL names, to read what it holds, and make nothing.
+
+    A SQLite file that cannot be written is opened to be read alone. Raise `StoreError` if nothing was stored there.
+    """
+    if is_postgres(url):
+        from musubito.store.postgres.storage import ExistingPostgreSQL  # noqa: PLC0415 - as above
+
+        return ExistingPostgreSQL(url)
+    return existing_sqlite(_path_in(url))
+
+
+def is_postgres(url: str) -> bool:
+    """Return whether a URL names a database of PostgreSQL."""
+    return url.partition("://")[0] in _POSTGRES
+
+
+def _path_in(url: str) -> Path:
+    """Return the path of the SQLite file that a URL names."""
+    scheme, _, path = url.partition("://")
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/") or "?" in path or path == "/:memory:":
         raise StoreError(f"{_without_password(url)!r} names no store; use {EXAMPLES}")
-    return SQLiteStorage(path[1:])
+    return Path(path[1:])
 
 
 def _without_password(url: str) -> str:

@@ -49,6 +49,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     if something is not as it should be.
     """
     context: CommandContext = ctx.obj
+    context.make_schema()
     lineage = context.lineage
     storage = lineage.engine.storage
     condition: Condition | ServerCondition = storage.condition()  # type: ignore[attr-defined]

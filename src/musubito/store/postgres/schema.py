@@ -91,9 +91,8 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
             f"{location}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
         )
     session = Session(connection)
-    with suppress(psycopg.errors.UndefinedTable):
-        if session.rows("version", {})[0][0] == max(STEPS):
-            return
+    if _is_current(session):
+        return
     try:
         with connection.transaction():
             session.ask("lock", {"lock": _MIGRATION})
@@ -113,6 +112,18 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
             f"{location}: this role may not make the schema {SCHEMA} ({error.diag.message_primary}). Let one that "
             "may open the store once, for example by 'musubito --url ... doctor'."
         ) from error
+
+
+def has_schema(connection: psycopg.Connection[Any], location: str) -> bool:
+    """Return whether the schema was made. Raise `SchemaError` for another program's, or a newer Musubito's."""
+    session = Session(connection)
+    return _is_current(session) or _version(session, location) > 0
+
+
+def _is_current(session: Session) -> bool:
+    with suppress(psycopg.errors.UndefinedTable):
+        return bool(session.rows("version", {})[0][0] == max(STEPS))
+    return False
 
 
 def _version(session: Session, location: str) -> int:

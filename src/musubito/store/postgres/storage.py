@@ -63,7 +63,7 @@ except ImportError as missing:
     raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
 
 from musubito.store.postgres import sessions
-from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, options, prepare
+from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, has_schema, options, prepare
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
 IMPATIENCE: Final = 0.5
@@ -121,7 +121,7 @@ class PostgreSQLStorage:
         self._begin_process()
         try:
             self._opened.append(self._configured(url, **options(url)))
-            prepare(self._opened[0], str(self))
+            self._prepare(self._opened[0])
         except BaseException as error:
             self.close()
             if isinstance(error, psycopg.Error):
@@ -137,6 +137,9 @@ class PostgreSQLStorage:
         info = conninfo_to_dict(self._url)
         port = f":{info['port']}" if info.get("port") else ""
         return f"postgresql://{info.get('host') or ''}{port}/{info.get('dbname') or ''}"
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        prepare(connection, str(self))
 
     def now(self) -> float:
         """Return the server's time, in seconds since the epoch, as far ahead as it was at the newest connection."""
@@ -590,6 +593,18 @@ def _is_in_progress(session: Session, transaction: str) -> bool:
 _AGAIN: Final = (ConnectionLost, psycopg.errors.DeadlockDetected)
 _FAULTS: Final = (psycopg.Error, LookupError, TypeError, ValueError, OverflowError)
 """The errors of the server, and the errors of code that reads missing or damaged rows."""
+
+
+class ExistingPostgreSQL(PostgreSQLStorage):
+    """Lineage in a schema that exists. A role that may only SELECT can read it."""
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        """Check as for any store, but make no schema."""
+        if not has_schema(connection, str(self)):
+            raise StoreError(
+                f"{self}: nothing has run there yet, or it ran in another database: it has no schema {SCHEMA}"
+            )
+        super()._prepare(connection)
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------

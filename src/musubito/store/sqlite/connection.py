@@ -77,7 +77,12 @@ class Connection:
 
     def _open(self) -> None:
         self.connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            uri=True,
         )
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
         self.connection.text_factory = _decode_text

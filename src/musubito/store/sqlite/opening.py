@@ -31,9 +31,9 @@ def prepare(path: Path, busy_timeout: float) -> None:
         _make_folder(path)
         new = _create(path)
         if not new:
-            _check_header(path)
+            check_header(path)
         with closing(sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)) as connection:
-            version = _check_schema(path, connection)
+            version = check_schema(path, connection)
             if version < max(STEPS):
                 # SQLite obeys this pragma only while nothing is in the file yet.
                 connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
@@ -90,7 +90,7 @@ def _create(path: Path) -> bool:
     return True
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
     """Check that the file is a database of Musubito, without changing it.
 
     SQLite must not finish or undo here what another program left unfinished, so it opens the file as immutable. The
@@ -119,7 +119,8 @@ def _foreign(path: Path) -> SchemaError:
     return SchemaError(f"{path} is a database of another program; it was left as it is. {ELSEWHERE}")
 
 
-def _check_schema(path: Path, connection: sqlite3.Connection) -> int:
+def check_schema(path: Path, connection: sqlite3.Connection) -> int:
+    """Return the version of the schema. Raise `SchemaError` for another program's file, or a newer Musubito's."""
     # Counted first: if another process is just creating the tables, the id that is read next came with them.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -155,7 +156,7 @@ def migrate(path: Path, connection: sqlite3.Connection) -> None:
     for target, script in STEPS.items():
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _check_schema(path, connection) < target:
+            if check_schema(path, connection) < target:
                 for statement in statements(script):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

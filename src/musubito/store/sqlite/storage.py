@@ -141,8 +141,7 @@ class SQLiteStorage:
             if self.in_memory:
                 self._make()
             else:
-                prepare(self.db_path, busy_timeout)
-                self._connect()
+                self._open_file()
             OPEN.add(self)
 
     def __repr__(self) -> str:
@@ -163,7 +162,9 @@ class SQLiteStorage:
         self._writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         migrate(self.db_path, self._writer.connection)
 
-    def _connect(self) -> None:
+    def _open_file(self) -> None:
+        """Make, check or migrate the file, and open it."""
+        prepare(self.db_path, self.busy_timeout)
         try:
             self._reader = Connection(self.db_path, self.busy_timeout, READER)
             self._writer = Connection(self.db_path, self.busy_timeout, WRITER)
