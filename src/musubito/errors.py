@@ -30,6 +30,7 @@ __all__ = [
     "StoreBusy",
     "StoreClosed",
     "StoreError",
+    "StoreFull",
     "WrongKey",
     "at_line_of_user",
     "warn",
@@ -150,6 +151,10 @@ class StoreClosed(StoreError):
 
 class StoreBusy(StoreError):
     """The database was locked by another process for longer than the store waits."""
+
+
+class StoreFull(StoreError):
+    """The disk of the database has no room for what was to be written."""
 
 
 class SchemaError(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from musubito import (
     MusubitoEngine,
@@ -24,8 +26,12 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
+from musubito.cli.root import root
+from musubito.errors import StoreFull
+from musubito.lineage import Lineage
+from musubito.lineage.prune import Writer
 from musubito.payloads import compression
-from musubito.store.changes import Claim
+from musubito.store.changes import Claim, InvalidateMarked, MarkForPruning, Prune
 from musubito.testing.reference_store import MemoryStore
 from tests.faults.children import program, run_program, time_limit
 from tests.logged import fault_said
@@ -257,3 +263,85 @@ def test_a_database_that_hangs_on_a_full_disk_hangs_nobody(tmp_path, small_disk)
                 assert bulk(n).value == f"{n} " * 30_000
             for n in range(30):
                 assert bulk(n).value == f"{n} " * 30_000
+
+
+FILLED = """
+@musubito_step()
+def bulk(n):
+    return os.urandom(60_000)
+
+
+engine = MusubitoEngine(SQLiteStorage(DATABASE))
+use_musubito_engine(engine)
+n = 0
+while not engine.faults:
+    n += 1
+    bulk(n)
+say(n)
+if os.environ["HOW"] == "kill":
+    os._exit(0)
+engine.close()
+"""
+
+
+def pruned(database: Path) -> Result:
+    return CliRunner().invoke(root, ["--db", str(database), "prune", "--older-than", "0s", "--yes"])
+
+
+@pytest.mark.parametrize("how", ["close", "kill"])
+def test_a_disk_that_the_database_has_filled_can_be_pruned(tmp_path, small_disk, how):
+    database = small_disk / "musubito.db"
+    run_program(program(tmp_path, FILLED), DATABASE=str(database), HOW=how)
+    before = shutil.disk_usage(small_disk).free
+    assert 300_000 < before < 2_000_000
+    result = pruned(database)
+    assert result.exit_code == 0, result.output
+    assert shutil.disk_usage(small_disk).free > 3_000_000
+    with MusubitoEngine(SQLiteStorage(database)) as engine, use_musubito_engine(engine):
+        RAN.clear()
+        bulk(1), bulk(1)
+        assert RAN[1] == 1, "it records again"
+    assert intact(database)
+
+
+def test_a_disk_that_others_have_filled_to_the_last_byte_needs_a_little_room(tmp_path, small_disk):
+    database, ballast = small_disk / "musubito.db", small_disk / "ballast"
+    run_program(program(tmp_path, FILLED), DATABASE=str(database), HOW="close")
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    result = pruned(database)
+    assert result.exit_code == 2
+    assert "Make a little room on its disk" in result.output
+    os.truncate(ballast, ballast.stat().st_size - 500_000)
+    result = pruned(database)
+    assert result.exit_code == 0, result.output
+    assert shutil.disk_usage(small_disk).free > 2_500_000
+    assert intact(database)
+
+
+def test_a_change_is_halved_until_it_names_one_thing(tmp_path):
+    """As much as fits is removed at a time, and all of it in the end."""
+    with Lineage(MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db"))) as lineage:
+        with use_musubito_engine(lineage.engine):
+            for n in range(20):
+                bulk(n)
+        storage = lineage.engine.storage
+        sizes = []
+
+        class Small:
+            def write(self, changes):
+                sizes.append(len(changes[0].executions))
+                if sizes[-1] > 3:
+                    raise StoreFull("full")
+                return storage.write(changes)
+
+            empty_log = storage.empty_log
+
+        writer = Writer(lineage)
+        writer._storage = Small()
+        assert writer.write(MarkForPruning(range(1, 20), b"prune")) == 19
+        assert writer.write(InvalidateMarked(range(1, 20), b"prune")) is None
+        assert writer.write(Prune(0, executions=range(1, 20))).executions == 19
+        assert writer.removed.executions == 19
+        assert max(size for size in sizes if size <= 3) == 3

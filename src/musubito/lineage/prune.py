@@ -14,13 +14,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine.process_identity import is_dead
 from musubito.engine.recorded_inputs import digests_in
-from musubito.errors import ArtifactUnreadable
+from musubito.errors import ArtifactUnreadable, StoreFull
 from musubito.lineage import blobs
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
@@ -37,9 +38,12 @@ HISTORY_DELAY: Final = 2.0
 """Seconds until a replay is surely in the history, which is written twice a second."""
 RELEASED_AT_ONCE: Final = 1_000_000
 """Bytes that are released to the disk in one transaction."""
+LEAST_RELEASED: Final = 10_000
+"""Bytes of the same on a full disk at least."""
 AGES: Final = 50
 """Parts into which executions are divided by age, to make the store smaller from the oldest part on."""
 T = TypeVar("T")
+Removal: TypeAlias = Prune | MarkForPruning | InvalidateMarked
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +82,58 @@ class Writer:
     """A writer of one transaction after the other.
 
     After each transaction, the writer leaves as much time to others as the transaction took, up to `LONGEST_PAUSE`.
+    On a full disk, it writes less at a time: what is deleted goes through a log, which needs room itself.
     """
 
     def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
         self.removed = PruneCounts()
-        self._write = lineage.engine.storage.write
+        self._storage: Any = lineage.engine.storage
         self._watch = watch
 
     def write(self, change: Change) -> Any:
         """Write one change, and return the answer of the store."""
         began = time.perf_counter()
-        (answer,) = self._write([change])
+        try:
+            (answer,) = self._storage.write([change])
+        except StoreFull:
+            self._make_room()
+            halves = _halves(change) if isinstance(change, (Prune, MarkForPruning, InvalidateMarked)) else []
+            if len(halves) > 1:
+                return _sum_of([self.write(half) for half in halves])
+            (answer,) = self._storage.write([change])
         if isinstance(answer, Pruned):
             self.removed = self.removed.plus(answer)
             self._watch(self.removed)
         time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
         return answer
+
+    def _make_room(self) -> None:
+        """Bring the log into the database, so that it is written from its beginning again."""
+        with suppress(StoreFull):  # the next half may fit all the same
+            self._storage.empty_log()
+
+
+def _halves(change: Removal) -> list[Removal]:
+    """Return a change that names several things as two; as one if it names a single thing."""
+    halves: list[Removal] = [change, change]
+    for field in fields(change):
+        names = getattr(change, field.name)
+        if not isinstance(names, bytes | int) and names:
+            middle = len(names) // 2
+            if not middle:
+                return [change]
+            halves = [
+                replace(half, **{field.name: part})
+                for half, part in zip(halves, (names[:middle], names[middle:]), strict=True)
+            ]
+    return halves
+
+
+def _sum_of(answers: Sequence[Any]) -> Any:
+    """Return the answers to the parts of one change as one."""
+    if isinstance(answers[0], Pruned):
+        return Pruned(*map(sum, zip(*answers, strict=True)))
+    return None if answers[0] is None else sum(answers)
 
 
 class Prunable(NamedTuple):
@@ -257,12 +297,19 @@ def release_space(lineage: Lineage) -> int:
     Raises `StoreError`.
     """
     compactable: Any = lineage.engine.storage
-    released = 0
-    began = time.perf_counter()
-    while step := compactable.give_back(RELEASED_AT_ONCE):
-        released += step
-        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+    released, step, most = 0, 1, RELEASED_AT_ONCE
+    while step:
         began = time.perf_counter()
+        try:
+            step = compactable.give_back(most)
+        except StoreFull:  # the pages that move go through the log, which needs room itself
+            compactable.empty_log()
+            if most == LEAST_RELEASED:
+                raise
+            most = max(LEAST_RELEASED, most // 2)
+        else:
+            released += step
+            time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
     compactable.empty_log()
     return released
 

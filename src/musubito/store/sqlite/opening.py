@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from musubito.errors import SchemaError, StoreBusy, StoreError
+from musubito.errors import SchemaError, StoreBusy, StoreError, StoreFull
 from musubito.store.relational.named_queries import schema_steps
 
 APPLICATION_ID: Final = 0x4D555342  # "MUSB"
@@ -54,6 +54,10 @@ def fault_of(path: Path, error: Exception) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"{path}: {error}")
+    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return StoreFull(
+            f"{path}: database or disk is full. Make a little room on its disk; 'musubito prune' then makes more"
+        )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(f"{path}: {error}. Move it away to begin anew, or restore a copy.")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):

@@ -63,7 +63,7 @@ class ReadOnlySQLite(SQLiteStorage):
                 f"{path} has schema {version}, this Musubito reads {max(STEPS)}, and it cannot be migrated where it "
                 "cannot be written. Copy it to a folder that can be written, and read the copy."
             )
-        self._presence = self._locks = self._index = None
+        self._presence = self._disk = self._locks = self._index = None
         self._has_looked_for_index = True
         self._writing = set()
         self._read_numbers, self._numbers = IdCache(), IdCache()

@@ -57,6 +57,7 @@ from musubito.store.relational.reads import answer, newest
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
 from musubito.store.sqlite.connection import READER, WRITER, Connection
+from musubito.store.sqlite.disk_space import PAGES, PAGES_IF_LOW, DiskSpace
 from musubito.store.sqlite.forks import OPEN, OPENING
 from musubito.store.sqlite.opening import (
     DEFAULT_PATH,
@@ -156,6 +157,7 @@ class SQLiteStorage:
         """Open a database in memory. It belongs to its one connection, which reads and writes."""
         self._reader = self._writer = Connection(IN_MEMORY, self.busy_timeout, WRITER)
         self._presence: Presence | None = None
+        self._disk: DiskSpace | None = None
         self._locks: ByteLocks | None = None
         self._index, self._has_looked_for_index = None, True
         self._writing: set[int] = set()
@@ -169,6 +171,7 @@ class SQLiteStorage:
             self._reader = Connection(self.db_path, self.busy_timeout, READER)
             self._writer = Connection(self.db_path, self.busy_timeout, WRITER)
             self._presence = Presence(self.db_path)
+            self._disk = DiskSpace(self.db_path)
             self._locks = locks_beside(self.db_path)
             self._writer.shown = None if self._locks is None else set()
             self._index, self._has_looked_for_index = None, False
@@ -308,6 +311,7 @@ class SQLiteStorage:
         presence = self._presence
         if presence is not None and (BeginEffect in kinds or time.monotonic() >= presence.due):
             presence.check()
+        disk = self._disk
         try:
             if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
                 return self._in_steps(writer, changes[0])
@@ -318,6 +322,8 @@ class SQLiteStorage:
                 with writer.lock:
                     over = kinds == _RELEASES
                     try:
+                        if disk is not None and time.monotonic() >= disk.due:
+                            self._look_at_disk(disk, changes)
                         answers = self._lastingly(writer, changes, kinds)
                         over = True
                     finally:
@@ -332,6 +338,20 @@ class SQLiteStorage:
                 self._writing.discard(threading.get_ident())
         except _FAULTS as error:
             raise self._fault(error) from error
+
+    def _look_at_disk(self, disk: DiskSpace, changes: Sequence[Change]) -> None:
+        """Keep the log short on a disk that is nearly full. Raise `StoreFull` if no more may be recorded there.
+
+        What ends an effect is written as long as it can be: otherwise nobody would know how the effect ended.
+        """
+        if disk.look():
+            pages = PAGES_IF_LOW if disk.is_low else PAGES
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        if any(
+            isinstance(change, (BeginEffect, Ledger)) or (isinstance(change, Commit) and not needs_fsync(change))
+            for change in changes
+        ):
+            disk.check(self.db_path)
 
     def _in_steps(self, writer: Connection, change: Forget | Invalidate) -> list[Any]:
         """Perform a long change by hand in steps, so that others can write after each step.
@@ -600,6 +620,7 @@ class SQLiteStorage:
             connection.lock.acquire()
             if not self.in_memory:
                 connection.close_for_fork()
+                self._disk = DiskSpace(self.db_path)
                 self._index, self._has_looked_for_index = None, False
 
     def reopen(self) -> None:
