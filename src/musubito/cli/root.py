@@ -34,6 +34,7 @@ COMMANDS = (
     "prune",
     "verify",
     "export",
+    "copy",
     "doctor",
     "completion",
 )

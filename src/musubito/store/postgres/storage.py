@@ -53,6 +53,7 @@ from musubito.store.relational.first_commit import first_of
 from musubito.store.relational.leases import claimed, keeping, leases_of
 from musubito.store.relational.reads import answer, found_newest, newest, statement_of
 from musubito.store.relational.sql_session import IdCache
+from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 
 try:
@@ -63,6 +64,7 @@ except ImportError as missing:
     raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
 
 from musubito.store.postgres import sessions
+from musubito.store.postgres.copy_session import copy_session
 from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, has_schema, options, prepare
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
@@ -342,6 +344,15 @@ class PostgreSQLStorage:
             return [cursor.fetchall() for cursor in cursors]
 
         return self._persistently(ask)
+
+    @contextmanager
+    def copy_session(self, *, snapshot: bool) -> Iterator[CopySession]:
+        """See `Copyable.copy_session`."""
+        try:
+            with copy_session(self._url, snapshot=snapshot) as session:
+                yield session
+        except psycopg.Error as error:
+            raise self._fault(error) from error
 
     def condition(self) -> ServerCondition:
         """Return the state of the database. Raise `StoreError` if it cannot be read."""

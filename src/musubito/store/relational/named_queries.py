@@ -74,10 +74,11 @@ def for_postgres() -> dict[str, str]:
     """
     queries = reading() | _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
     queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
-    return {name: _in_postgres(text) for name, text in queries.items()}
+    return {name: in_postgres(text) for name, text in queries.items()}
 
 
-def _in_postgres(text: str) -> str:
+def in_postgres(text: str) -> str:
+    """Return a statement as PostgreSQL and psycopg spell it."""
     for pattern, other in _REPLACEMENTS:
         text = re.sub(pattern, other, text)
     return text

@@ -44,7 +44,8 @@ def _for_rows(query: str, count: int) -> str:
     return head + ", ".join([row] * count) + tail
 
 
-def _decode_text(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
+    """Return the text of these bytes, be it that another program wrote them."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -85,7 +86,7 @@ class Connection:
             uri=True,
         )
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
-        self.connection.text_factory = _decode_text
+        self.connection.text_factory = decode_text
         for pragma in self._pragmas:
             self.connection.execute(pragma)
         self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute

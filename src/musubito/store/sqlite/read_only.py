@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -20,8 +20,10 @@ from musubito.store.changes import Change
 from musubito.store.protocol import NamedQuery
 from musubito.store.queries import Query
 from musubito.store.relational.sql_session import IdCache
+from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.connection import READER, Connection
+from musubito.store.sqlite.copy_session import copy_session
 from musubito.store.sqlite.opening import REPORTED, STEPS, check_header, check_schema, fault_of
 from musubito.store.sqlite.storage import SQLiteStorage
 
@@ -42,7 +44,7 @@ class ReadOnlySQLite(SQLiteStorage):
         log = Path(f"{path}-wal")
         self._is_immutable = not log.exists() or (log.stat().st_size == 0 and not Path(f"{path}-shm").exists())
         self._contents = self._state()
-        uri = f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if self._is_immutable else "")
+        self._uri = uri = f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if self._is_immutable else "")
         try:
             check_header(path)
             with closing(sqlite3.connect(uri, uri=True, timeout=self.busy_timeout)) as connection:
@@ -102,6 +104,10 @@ class ReadOnlySQLite(SQLiteStorage):
     def read(self, questions: Sequence[NamedQuery]) -> list[list[tuple[Any, ...]]]:
         """See `Readable.read`."""
         return self._unchanged(lambda: super(ReadOnlySQLite, self).read(questions))
+
+    def copy_session(self, *, snapshot: bool) -> AbstractContextManager[CopySession]:
+        """See `Copyable.copy_session`."""
+        return copy_session(self._uri, self.db_path, self.busy_timeout, snapshot=snapshot)
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
         """Raise `StoreError`."""

@@ -24,6 +24,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from mmap import mmap
 from pathlib import Path
@@ -54,9 +55,11 @@ from musubito.store.relational import writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import reading
 from musubito.store.relational.reads import answer, newest
+from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
 from musubito.store.sqlite.connection import READER, WRITER, Connection
+from musubito.store.sqlite.copy_session import copy_session
 from musubito.store.sqlite.disk_space import PAGES, PAGES_IF_LOW, DiskSpace
 from musubito.store.sqlite.forks import OPEN, OPENING
 from musubito.store.sqlite.opening import (
@@ -275,6 +278,12 @@ class SQLiteStorage:
                     reader.take_back()
         except _FAULTS as error:
             raise self._fault(error) from error
+
+    def copy_session(self, *, snapshot: bool) -> AbstractContextManager[CopySession]:
+        """See `Copyable.copy_session`."""
+        if self.in_memory:
+            raise StoreError("a store in memory has one connection, and cannot be copied")
+        return copy_session(str(self.db_path), self.db_path, self.busy_timeout, snapshot=snapshot)
 
     def condition(self) -> Condition:
         """Return the condition of the file. Read through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
