@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
@@ -318,6 +319,19 @@ def test_a_disk_that_others_have_filled_to_the_last_byte_needs_a_little_room(tmp
     assert result.exit_code == 0, result.output
     assert shutil.disk_usage(small_disk).free > 2_500_000
     assert intact(database)
+
+
+@pytest.mark.parametrize("what", ["database", "blobs"])
+def test_doctor_tells_of_a_disk_with_little_room(tmp_path, small_disk, what):
+    database = (small_disk if what == "database" else tmp_path) / "musubito.db"
+    MusubitoEngine(SQLiteStorage(database)).close()
+    place = ["--db", str(database)] + (["--blobs", str(small_disk)] if what == "blobs" else [])
+    result = CliRunner().invoke(root, [*place, "doctor", "--json"])
+    disks = [check for check in json.loads(result.output)["checks"] if check["name"] == "disk"]
+    assert result.exit_code == 1
+    assert [check["fine"] for check in disks] == ([True, False] if what == "blobs" else [False])
+    assert str(small_disk) in disks[-1]["says"]
+    assert "musubito prune" in disks[-1]["says"]
 
 
 def test_a_change_is_halved_until_it_names_one_thing(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import click
@@ -20,8 +22,11 @@ from musubito.lineage.never_replayed import Unreplayed, unreplayed
 from musubito.lineage.store_stats import sizes
 from musubito.lineage.unknown_effects import REMEDY, unknown_effects
 from musubito.lineage.unrepeatable import unrepeatable_of_operations
+from musubito.payloads.blobs import FolderBlobs
 from musubito.store.protocol import ServerCondition
-from musubito.store.sqlite.storage import Condition
+from musubito.store.sqlite.disk_space import LOW
+from musubito.store.sqlite.read_only import ReadOnlySQLite
+from musubito.store.sqlite.storage import Condition, SQLiteStorage
 
 DAY: Final = 86_400.0
 """Seconds of a day."""
@@ -54,6 +59,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     storage = lineage.engine.storage
     condition: Condition | ServerCondition = storage.condition()  # type: ignore[attr-defined]
     checks = list(_file(condition) if isinstance(condition, Condition) else _server(condition))
+    checks += _disks(lineage)
     counts: dict[str, int] = {}
     never: list[Unreplayed] = []
     try:
@@ -125,6 +131,27 @@ def _server(state: ServerCondition) -> Iterator[Check]:
     remedy = "Let the owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA musubito to it."
     gap = f"this role may not read and write {tables}. {remedy}"
     yield Check("rights", not state.not_allowed, gap if state.not_allowed else "all tables can be read and written")
+
+
+def _disks(lineage: Lineage) -> Iterator[Check]:
+    """Check the free space on the disks of the database and of large outputs, unless they lie elsewhere."""
+    storage, blob_store = lineage.engine.storage, lineage.engine.contents.blobs
+    if isinstance(storage, ReadOnlySQLite):
+        return  # nothing is recorded there
+    places = [storage.db_path] if isinstance(storage, SQLiteStorage) else []
+    if isinstance(blob_store, FolderBlobs):
+        places.append(blob_store.folder)
+    folders: dict[int, Path] = {}
+    for place in places:
+        folder = next(path for path in (place, *place.parents) if path.is_dir())
+        folders.setdefault(folder.stat().st_dev, folder)
+    for folder in folders.values():
+        free = shutil.disk_usage(folder).free
+        remedy = (
+            f" in {folder}, which is little: on a full disk nothing is recorded, and effects are refused. "
+            "Remove old results ('musubito prune --older-than 30d'), or make room otherwise."
+        )
+        yield Check("disk", free >= LOW, f"{size(free)} free{remedy if free < LOW else ''}")
 
 
 def _left_behind(lineage: Lineage) -> Iterator[Check]:
