@@ -200,7 +200,7 @@ os.remove(os.path.join(os.path.dirname(DATABASE), "ballast"))
 last = bulk(39).value
 assert bulk(39).value == last, "it records again"
 engine.close()
-assert len(said) == 1 and "full" in said[0], said
+assert len(said) == 2 and "full" in said[0] and "works again" in said[1], said
 say(faults)
 """
 

@@ -112,6 +112,37 @@ def test_a_step_runs_unrecorded_and_says_so_and_what_is_there_is_still_replayed(
         assert RAN == {7: 3}
 
 
+def test_threads_wait_together_and_not_one_after_the_other(tmp_path, path):
+    """Eight at once wait no longer than one does."""
+    with MusubitoEngine(SQLiteStorage(path, busy_timeout=1.0)) as engine:
+        locker = Locker(tmp_path)
+        took = []
+
+        def call(n):
+            with use_musubito_engine(engine):
+                began = time.monotonic()
+                assert square(n).value == n * n
+                took.append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=call, args=(n,)) for n in range(50, 58)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(took) < 2.5
+        locker.let_go()
+        with use_musubito_engine(engine):
+            assert square(50).value == 2500
+            assert square(50).value == 2500
+        assert RAN[50] == 2
+        # Whoever is alone waits as long as before.
+        began = time.monotonic()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, use_musubito_engine(engine):
+            other.execute("BEGIN IMMEDIATE")
+            square(60)
+        assert time.monotonic() - began > 0.9
+
+
 def test_it_is_waited_for(tmp_path, path):
     with MusubitoEngine(SQLiteStorage(path, busy_timeout=20)) as engine, use_musubito_engine(engine):
         locker = Locker(tmp_path)

@@ -38,7 +38,7 @@ from musubito.store.rows import CallKeys, LeaseOwner
 from musubito.testing.changes import commit, place, ran, use
 from tests.faults.children import finish, heard, log_of, program, run_program, start, time_limit
 from tests.faults.outage import COMMIT, COMMITTED, Network, Proxy, Server
-from tests.logged import fault_said
+from tests.logged import RECOVERY, fault_said
 from tests.server import drop_database, new_database
 
 RAN: Counter[object] = Counter()
@@ -525,6 +525,32 @@ def test_a_server_that_is_away_for_good_takes_nobody_s_work_down(url, proxy, mon
                 faults = engine.faults
         assert square(1).value == 1
         assert RAN[1] == 1
+
+
+def test_an_outage_and_its_end_are_one_line_each(url, proxy, monkeypatch, caplog):
+    monkeypatch.setattr(sessions, "PATIENCE", 1.0)
+    caplog.set_level("WARNING")
+    with time_limit(60), MusubitoEngine.from_url(proxy.url) as engine, use_musubito_engine(engine):
+        engine.storage._patience = 1.0
+        assert square(1).value == 1
+        engine.flush()
+        proxy.closed = True
+        proxy.cut_all()
+        for n in range(2, 8):
+            assert square(n).value == n * n
+        time.sleep(1)
+        proxy.closed = False
+        for n in range(8, 40):
+            assert square(n).value == n * n
+            time.sleep(0.1)
+        RAN.clear()
+        assert square(39).value == 39 * 39
+        assert not RAN
+    outage, recovery = (record.getMessage() for record in caplog.records)
+    assert outage.startswith("steps run unrecorded: ")
+    assert "the server cannot be reached" in outage
+    seconds = int(recovery.removeprefix(f"{RECOVERY} after ").removesuffix(" s: what runs now is recorded"))
+    assert seconds >= 1
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

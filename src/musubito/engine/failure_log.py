@@ -1,6 +1,7 @@
-"""Log once that a store fails, to the logger `musubito`, which prints it if no handler is set.
+"""Log once that a store fails, and once that it works again, to the logger `musubito`.
 
-A fault is logged as a warning again if it comes back after a while. In between it is logged for debugging.
+The logger prints warnings if no handler is set. A fault is logged as a warning again if it comes back after a while. In
+between it is logged for debugging.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class FaultLog:
         self._lock = threading.RLock()
         self._last: dict[str, float] = {}
         """The time of a fault's last occurrence, by its text without numbers."""
+        self._since: float | None = None
+        """The time of the fault that was logged as a warning, while the store has not been known to work since."""
 
     def say(self, consequence: str, fault: Exception) -> None:
         """Log a fault and its consequence: a new fault as a warning, a known one for debugging."""
@@ -40,8 +43,17 @@ class FaultLog:
             while len(self._last) >= MOST:
                 del self._last[next(iter(self._last))]
             self._last[kind] = now
-        is_new = previous is None or now - previous > QUIET
+            is_new = previous is None or now - previous > QUIET
+            if is_new and self._since is None:
+                self._since = now
         LOGGER.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", consequence, text)
+
+    def say_works_again(self) -> None:
+        """Log that the store works again, if a fault was logged as a warning before."""
+        with self._lock:
+            since, self._since = self._since, None
+        if since is not None:
+            LOGGER.warning("the store works again after %.0f s: what runs now is recorded", time.monotonic() - since)
 
     def say_of_loss(self, text: str) -> None:
         """Log a loss for good: as a warning, unless the fault that caused it was logged a short time ago."""

@@ -53,6 +53,8 @@ class MaintenanceThread:
         self._revoked: deque[bytes] = deque()
         self._unwritten: list[Ledger] = []
         self._failures = 0
+        self._failing = False
+        """Whether the last piece of the history could not be written."""
         self._lost = 0
 
     def revoke(self, node: bytes) -> None:
@@ -171,6 +173,7 @@ class MaintenanceThread:
                 contents.verify_key(storage.write([OpenNamespace(contents.namespace, contents.key_check)])[0])
             storage.write([ledger])
         except StoreBusy as fault:
+            self._failing = True
             LOGGER.debug("the history is written later: %s", fault)
         except (StoreClosed, WrongKey):
             # An engine without the key of its namespace can call no step, and its runs must not be recorded there. Or
@@ -179,8 +182,12 @@ class MaintenanceThread:
             return True
         except StoreError as fault:
             self._failures += 1
+            self._failing = True
             LOGGER.debug("the history is written later: %s", fault)
         else:
+            if self._failing:
+                self._failing = False
+                self._engine.fault_log.say_works_again()
             return True
         return False
 

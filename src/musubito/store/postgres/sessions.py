@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,12 @@ from psycopg.generators import send
 from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
 from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
 
+from musubito.errors import LOGGER
 from musubito.store.relational.named_queries import for_postgres
 
 QUERIES = for_postgres()
+POOL: Final = "musubito"
+"""The name of the pool of each store."""
 PATIENCE: Final = 30.0
 """Seconds to wait for a server that is away, before steps go on without it."""
 STANDSTILL: Final = "10s"
@@ -85,6 +89,25 @@ def configure(connection: psycopg.Connection[Any]) -> float:
     connection.adapters.register_loader("numeric", _SumLoader)
     now: float = Session(connection).rows("keepalives", {})[0][0]
     return now
+
+
+class PooledConnection(psycopg.Connection[Any]):
+    """A connection of a store's pool."""
+
+
+def _log_for_debugging(record: logging.LogRecord) -> bool:
+    """Log for debugging alone what the pool of a store warns of. Return whether the record is of another pool.
+
+    The engine logs an outage itself, once. The pool would add a line for each attempt to connect.
+    """
+    args = record.args if isinstance(record.args, tuple) else ()
+    if not any(arg == POOL or isinstance(arg, PooledConnection) for arg in args):
+        return True
+    LOGGER.debug("%s", record.getMessage())
+    return False
+
+
+logging.getLogger("psycopg.pool").addFilter(_log_for_debugging)
 
 
 class Session:

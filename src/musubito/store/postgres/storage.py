@@ -149,7 +149,7 @@ class PostgreSQLStorage:
 
     def _configured(self, url: str, **options: Any) -> psycopg.Connection[Any]:
         """Return a new connection."""
-        connection: psycopg.Connection[Any] = psycopg.connect(url, **options)
+        connection = sessions.PooledConnection.connect(url, **options)
         try:
             before = time.time()
             self._ahead = configure(connection) - (before + time.time()) / 2
@@ -203,7 +203,7 @@ class PostgreSQLStorage:
                     reconnect_timeout=sessions.PATIENCE,
                     connection_class=connections,
                     kwargs=options(self._url),
-                    name=SCHEMA,
+                    name=sessions.POOL,
                     open=False,
                 )
                 # If nobody waited for the first connection, the first request would open a second one.

@@ -103,6 +103,10 @@ class Connection:
         self._open()
         return self.execute(statement, parameters or {})
 
+    def limit_wait(self, seconds: float) -> None:
+        """Wait this long at most for a database that another connection has locked."""
+        self.execute(f"PRAGMA busy_timeout = {max(0, round(seconds * 1000))}").fetchone()
+
     def begin(self, statement: str) -> bool:
         """Begin a transaction, and tell whether an open one had to be rolled back first."""
         left = self.take_back()

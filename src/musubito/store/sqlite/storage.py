@@ -76,6 +76,8 @@ from musubito.store.sqlite.presence import Presence
 from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
 IN_MEMORY: Final = ":memory:"
+QUICK_TURN: Final = 0.05
+"""Seconds for which a thread may wait for its turn, and then wait for a locked database as long as if it were alone."""
 PAUSE: Final = 0.02
 """Seconds for which others may write between the steps of a long change."""
 T = TypeVar("T")
@@ -326,16 +328,24 @@ class SQLiteStorage:
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 return [self._claim(locks, change, self._moment) for change in changes if isinstance(change, Claim)]
+            until = time.monotonic() + self.busy_timeout
             self._writing.add(threading.get_ident())
             try:
                 with writer.lock:
                     over = kinds == _RELEASES
+                    # Threads take turns. Without a limit, each waits anew for a database that is locked all the while.
+                    rest = until - time.monotonic()
+                    is_late = rest < self.busy_timeout - QUICK_TURN
                     try:
+                        if is_late:
+                            writer.limit_wait(rest)
                         if disk is not None and time.monotonic() >= disk.due:
                             self._look_at_disk(disk, changes)
                         answers = self._lastingly(writer, changes, kinds)
                         over = True
                     finally:
+                        if is_late:
+                            writer.limit_wait(self.busy_timeout)
                         # Locks are released even if a release alone could not be written, so that waiting calls need
                         # not wait for that.
                         if over and locks is not None:
