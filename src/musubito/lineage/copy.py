@@ -16,7 +16,7 @@ from musubito.lineage.reports import LineageError
 from musubito.payloads.blobs import Blob, BlobStore
 from musubito.payloads.codec import blob_name
 from musubito.payloads.compression import CHUNK
-from musubito.store.relational.named_queries import READING
+from musubito.store.relational.named_queries import reading
 from musubito.store.relational.table_copy import (
     Copyable,
     CopyProgress,
@@ -74,7 +74,7 @@ def copy_store(source: Lineage, target: Lineage, counts: CopyCounts) -> Iterator
 
 def _copy_blobs(source: Lineage, target: Lineage, session: CopySession, counts: CopyCounts) -> Iterator[CopyProgress]:
     """Copy the large outputs that rows name. Each is read from both places, and the digests are compared."""
-    names = sorted({blob_name(*row) for row in session.rows(READING["artifacts_elsewhere"])})
+    names = sorted({blob_name(*row) for row in session.rows(reading()["artifacts_elsewhere"])})
     if not names:
         return
     ours, theirs = source.engine.contents.blobs, target.engine.contents.blobs

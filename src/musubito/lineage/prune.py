@@ -116,14 +116,13 @@ class Writer:
 def _halves(change: Removal) -> list[Removal]:
     """Return a change that names several things as two; as one if it names a single thing."""
     halves: list[Removal] = [change, change]
-    for field in fields(change):
-        names = getattr(change, field.name)
+    for field, names in change._asdict().items():
         if not isinstance(names, bytes | int) and names:
             middle = len(names) // 2
             if not middle:
                 return [change]
             halves = [
-                replace(half, **{field.name: part})
+                half._replace(**{field: part})
                 for half, part in zip(halves, (names[:middle], names[middle:]), strict=True)
             ]
     return halves
