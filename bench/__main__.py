@@ -14,7 +14,20 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench import conversation, effects, graphs, growth, histories, replay, servers, starts, storage, tasks, writers
+from bench import (
+    conversation,
+    effects,
+    graphs,
+    growth,
+    histories,
+    replay,
+    servers,
+    sizes,
+    starts,
+    storage,
+    tasks,
+    writers,
+)
 from bench.goals import Goal, Ratio
 from bench.machine import facts
 from bench.measure import Sample
@@ -32,6 +45,7 @@ ROWS: Final = {
     **conversation.ROWS,
     **growth.ROWS,
     **storage.ROWS,
+    **sizes.ROWS,
 }
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
 WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"

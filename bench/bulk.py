@@ -5,6 +5,7 @@ The identities are those of real calls, because real calls are made; only their 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -13,7 +14,7 @@ from typing import Any
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito.store.changes import Change, Claim, Commit, Committed, Moment
-from musubito.store.rows import CallKeys, Candidate
+from musubito.store.rows import CallKeys, Candidate, Ledger
 
 __all__ = ["bulk_engine", "fill", "item"]
 
@@ -21,10 +22,14 @@ TOGETHER = 5_000
 
 
 class Collecting(SQLiteStorage):
-    """A store for one thread that makes new calls only: finds nothing, grants every claim, commits later."""
+    """A store for one thread that makes new calls only: finds nothing, grants every claim, commits later.
+
+    The thread of the engine that writes the history may write here, too.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self._turn = threading.RLock()
         self._collected: list[Change] = []
         self._numbers_given = count(1)
 
@@ -33,8 +38,9 @@ class Collecting(SQLiteStorage):
         return None
 
     def write(self, changes: Sequence[Change]) -> list[Any]:
-        """Keep commits for later; nothing else is worth keeping."""
-        return [self._answer(change) for change in changes]
+        """Keep commits and the history for later; nothing else is worth keeping."""
+        with self._turn:
+            return [self._answer(change) for change in changes]
 
     def _answer(self, change: Change) -> object:
         if isinstance(change, Claim):
@@ -44,12 +50,15 @@ class Collecting(SQLiteStorage):
             if len(self._collected) >= TOGETHER:
                 self.flush()
             return Committed(next(self._numbers_given), False)
+        if isinstance(change, Ledger):
+            self._collected.append(change)
         return None
 
     def flush(self) -> None:
         """Commit all that was kept."""
-        collected, self._collected = self._collected, []
-        super().write(collected)
+        with self._turn:
+            collected, self._collected = self._collected, []
+            super().write(collected)
 
     def close(self) -> None:
         """Commit what is left, and close."""
@@ -58,10 +67,11 @@ class Collecting(SQLiteStorage):
 
 
 @contextmanager
-def bulk_engine(path: Path) -> Iterator[MusubitoEngine]:
-    """Use an engine that only makes new nodes, fast."""
+def bulk_engine(path: Path, *, history: bool = False) -> Iterator[MusubitoEngine]:
+    """Use an engine that only makes new nodes, fast; `history` tells whether it records runs, calls and inputs."""
     engine = MusubitoEngine(Collecting(path), strict=True)
-    engine.journal.append = lambda _: None
+    if not history:
+        engine.journal.append = lambda _: None
     try:
         with use_musubito_engine(engine):
             yield engine
