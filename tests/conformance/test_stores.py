@@ -44,7 +44,7 @@ class TestSQLiteInSteps(PersistentStoreConformance):
 
     @pytest.fixture(autouse=True)
     def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("musubito.store.relational.prune.AT_ONCE", 1)
+        monkeypatch.setattr("musubito.store.relational.by_hand.AT_ONCE", 1)
 
     def open_store(self, directory: Path) -> Store:
         return SQLiteStorage(directory / "musubito.db")

@@ -1,9 +1,10 @@
 """Erase contents that must not be stored any more, or whole namespaces.
 
-The store forgets each named thing in one transaction (`musubito.store.relational.prune`), so that nothing escapes that
-is committed meanwhile. If a forgotten step is running, nothing of its result is stored when it ends. If another step
-uses a forgotten result at that moment, its own result is stored. As soon as that step has ended, its result is found
-downstream of the forgotten one. The bytes leave the file itself as soon as no reader is left that began before.
+The store forgets in small steps, between which others can write (`musubito.store.relational.by_hand`). Nothing escapes
+that is committed meanwhile. After a crash, the same erasure finds what it has left. If a forgotten step is running,
+nothing of its result is stored when it ends. If another step uses a forgotten result at that moment, its own result is
+stored. As soon as that step has ended, its result is found downstream of the forgotten one. The bytes leave the file
+itself as soon as no reader is left that began before.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
 from musubito.store.rows import ExecutionFlags
 
-AT_ONCE: Final = 2000
-"""Nodes that are forgotten in one transaction. Each transaction reads the tables once."""
 SLICE: Final = 5000
 """Rows that are read at a time."""
 
@@ -102,8 +101,9 @@ def changes_for_namespace(lineage: Lineage, namespace: str) -> list[Forget]:
 
 
 def changes_for_nodes(nodes: Iterable[bytes]) -> list[Forget]:
-    """Return the changes that forget these nodes."""
-    return [Forget("", nodes=batch) for batch in batches(list(nodes), AT_ONCE)]
+    """Return the changes that forget these nodes: one, since each looks through the tables once."""
+    named = list(nodes)
+    return [Forget("", nodes=named)] if named else []
 
 
 @reports_damage

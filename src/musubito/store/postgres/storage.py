@@ -33,7 +33,6 @@ from musubito.store.changes import (
     CommitFailure,
     Committed,
     Forget,
-    Forgotten,
     Invalidate,
     InvalidateMarked,
     LeaseHeld,
@@ -48,7 +47,7 @@ from musubito.store.changes import (
 )
 from musubito.store.protocol import NamedQuery, ServerCondition
 from musubito.store.queries import OlderCandidates, Query, SimpleQuery
-from musubito.store.relational import writes
+from musubito.store.relational import by_hand, writes
 from musubito.store.relational.first_commit import first_of
 from musubito.store.relational.leases import claimed, keeping, leases_of
 from musubito.store.relational.reads import answer, found_newest, newest, statement_of
@@ -380,9 +379,9 @@ class PostgreSQLStorage:
         keeping = [change for change in changes if isinstance(change, (Release, Renew))]
         if len(keeping) == len(changes):
             return self._persistently(lambda: self._keep(keeping))
-        if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
+        if len(changes) == 1 and isinstance(changes[0], by_hand.ByHand):
             change = changes[0]
-            return [self._persistently(lambda: self._in_steps(change))]
+            return self._persistently(lambda: self._in_steps(change))
         # One at a time in this process: no other transaction may use the numbers of one that is not committed.
         with self._writing:
             before = _EarlierAttempts()
@@ -478,8 +477,8 @@ class PostgreSQLStorage:
                     session.ask("lock", {"lock": WRITES})
                     if any(map(needs_fsync, changes)):
                         session.ask("lasting", {})
-                    by_hand = any(isinstance(change, _BY_HAND) for change in changes)
-                    session.limit(sessions.BY_HAND if by_hand else sessions.WHOLE)
+                    is_by_hand = any(isinstance(change, _BY_HAND) for change in changes)
+                    session.limit(sessions.BY_HAND if is_by_hand else sessions.WHOLE)
                     if any(isinstance(change, RegisterWait) for change in changes):
                         # A wait must not lose its lease halfway, and leases are returned without the lock of writes.
                         leases = [key for change in changes for key in leases_of(change)]
@@ -503,26 +502,26 @@ class PostgreSQLStorage:
                 raise
         return answers
 
-    def _in_steps(self, change: Forget | Invalidate) -> int | Forgotten:
-        """Perform a change by hand in steps, which may take long, so that others can write after each step.
+    def _in_steps(self, change: by_hand.ByHand) -> list[Any]:
+        """Perform a change by hand in turns, so that others can write after each turn.
 
-        If a step fails, the steps before it stay done, and the caller repeats the whole change.
+        If a turn fails, the turns before it stay done, and the caller repeats the whole change.
         """
-        answer: int | Forgotten | None = None
+        answers: list[Any] = []
         with self._session() as session:
-            steps = writes.by_hand(session, self._numbers, change)
-            while answer is None:
+            steps = by_hand.steps_of(session, self._numbers, change)
+            while not answers:
                 with self._writing:
                     try:
                         with session.transaction():
                             session.ask("lock", {"lock": WRITES})
                             session.limit(sessions.BY_HAND)
                             session.ask("lasting", {})
-                            answer = next(steps)
+                            answers = by_hand.turn(steps)
                     except BaseException:
                         self._numbers.forget()
                         raise
-        return answer
+        return answers
 
     def _was_committed(self, before: _UnclearCommit, changes: Sequence[Change]) -> bool:
         """Return whether the rows of an unclear transaction are there.

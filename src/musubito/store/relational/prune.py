@@ -1,92 +1,26 @@
-"""The erasure of contents, and the removal of what nothing needs, in terms of named queries.
+"""The removal of what nothing needs, in terms of named queries.
 
 `musubito.lineage.prune` finds what a prune may remove. It only reads, so that others can write meanwhile. Inside the
-transaction, only facts that can have changed since are checked again. An erasure decides inside the transaction
-which executions are concerned, so that an execution which is committed meanwhile does not escape.
+transaction, only facts that can have changed since are checked again.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from musubito.store.changes import (
     Commit,
     CommitFailure,
-    Forget,
-    Forgotten,
     InvalidateMarked,
     MarkForPruning,
     Prune,
     Pruned,
 )
-from musubito.store.relational.sql_session import IdCache, SqlSession
+from musubito.store.relational.sql_session import SqlSession
 from musubito.store.rows import FORGOTTEN, ExecutionFlags
 
 ERASED: Final = ExecutionFlags.ERASED
-AT_ONCE: Final = 10_000
-"""Executions that are invalidated or erased in one step. One statement for each would take many times as long."""
-
-
-def forget(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[Forgotten | None]:
-    """Erase contents in steps; see `Forget` and `relational.by_hand`.
-
-    Each table is read once, however much is erased.
-    """
-    erased: list[tuple[int]] = []
-    if change.run is not None:
-        named = db.rows("executions_of_run", {"run": change.run})
-        db.rows("forget_tags", {"run": change.run})
-    elif change.operation is not None:
-        params = {"operation": numbers.operation(db, change.namespace, change.operation), "node": None}
-        named = db.rows("invalidate_operation", params)
-        db.rows("add_invalidation", {**params, "forgotten": 1})
-        # Inputs of calls that were never recorded are erased, too.
-        erased = db.rows("forget_inputs_of_operation", {"operation": params["operation"]})
-    else:
-        named = []
-        for node in change.nodes:
-            node_rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
-            params = {"operation": None, "node": node_rows[0][0]}
-            named += db.rows("invalidate_node", params)
-            db.rows("add_invalidation", {**params, "forgotten": 1})
-    size = piece = 0
-    for piece, batch in enumerate(in_pieces(named)):
-        if piece:
-            yield None
-        size += db.rows("size_of_executions", batch)[0][0]
-        db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **batch})
-        db.rows("forget_reads", batch)
-        for query in ("callers", "replaced"):
-            set_invalid(db, db.rows(query, batch))
-    if piece:
-        yield None
-    db.rows("mark_stale_below_invalid", {})
-    db.rows("forget_code", {"erased": ERASED})
-    # The next commit with one of these fingerprints has to store its texts again.
-    numbers.codes.clear()
-    if piece:
-        yield None
-    artifacts = db.rows("forget_artifacts", {"erased": ERASED})
-    erased += db.rows("forget_inputs", {"erased": ERASED})
-    gone = [(name, digest) for _, name, digest in artifacts]
-    yield Forgotten(len(set(named)), len(erased), size + _sum(artifacts) + _sum(erased), gone)
-
-
-def set_invalid(db: SqlSession, executions: Sequence[tuple[int]]) -> None:
-    """Set INVALID on executions and on all that called them."""
-    if executions:
-        db.rows("set_invalid", {"executions": json.dumps([execution for (execution,) in executions])})
-
-
-def in_pieces(named: Sequence[tuple[int]]) -> Iterator[Mapping[str, Any]]:
-    """Yield parameters of queries that name up to `AT_ONCE` of these executions each, the earliest first."""
-    executions = sorted({execution for (execution,) in named})
-    for start in range(0, len(executions), AT_ONCE):
-        yield {"executions": json.dumps(executions[start : start + AT_ONCE])}
-
-
 Record = TypeVar("Record", Commit, CommitFailure)
 
 
@@ -188,11 +122,3 @@ def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:
 
 def _sum(rows: Sequence[tuple[Any, ...]]) -> int:
     return sum(row[0] for row in rows)
-
-
-def tidy(db: SqlSession, numbers: IdCache) -> None:
-    """See `CleanUp`."""
-    db.rows("unpoint", {})
-    db.rows("prune_code", {})
-    # The next commit with one of these fingerprints has to store its texts again.
-    numbers.codes.clear()

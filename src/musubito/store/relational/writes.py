@@ -6,7 +6,7 @@ The rules of the data stand here once, as plain sequences of queries inside the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -21,7 +21,6 @@ from musubito.store.changes import (
     CommitFailure,
     Committed,
     Forget,
-    Forgotten,
     Invalidate,
     InvalidateMarked,
     LeaseHeld,
@@ -38,6 +37,7 @@ from musubito.store.changes import (
 from musubito.store.part_codec import joined
 from musubito.store.protocol import Row
 from musubito.store.relational import prune
+from musubito.store.relational.by_hand import set_invalid, steps_of
 from musubito.store.relational.leases import begin_to_wait, claim_of, lease_of
 from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import (
@@ -79,8 +79,8 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
             db.many("renew", [lease_of(holder, key, operation, now) for key, operation in keys])
         case RegisterWait():
             return begin_to_wait(db, change)
-        case Invalidate() | Forget():
-            return next(answer for answer in by_hand(db, numbers, change) if answer is not None)
+        case Invalidate() | Forget() | CleanUp():
+            return next(answers for answers in steps_of(db, numbers, change) if answers)[0]
         case BeginEffect():
             return _intend(db, numbers, change)
         case Ledger(namespace, runs, calls, inputs):
@@ -98,8 +98,6 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
             prune.dismiss(db, change)
         case Prune():
             return prune.prune(db, change)
-        case CleanUp():
-            prune.tidy(db, numbers)
         case _:
             assert_never(change)
     return None
@@ -431,7 +429,8 @@ def _is_forgotten(db: SqlSession, numbers: IdCache, by_hand: str | None, place: 
     if by_hand != FORGOTTEN:
         return False
     # Texts of this code may be left of an execution that is gone.
-    db.rows("forget_code", {"erased": ExecutionFlags.ERASED})
+    code = numbers.code(db, place.code)
+    db.rows("forget_code_unless_in_use", {"code": code, "erased": ExecutionFlags.ERASED})
     # The next commit with this code has to store its texts.
     numbers.codes.pop(place.code.fingerprint, None)
     return True
@@ -458,7 +457,7 @@ def _invalidate_callers_of_others(
 ) -> None:
     """Set INVALID on the callers of another artifact under this reuse key, and on their callers."""
     params = {"reuse": reuse, "execution": execution, "artifact": artifact, "own": own}
-    prune.set_invalid(db, db.rows("callers_of_others", params))
+    set_invalid(db, db.rows("callers_of_others", params))
 
 
 def _answer_at(db: SqlSession, place: NodeSpec, node: _Node, execution: int, artifact: bytes | None) -> None:
@@ -493,35 +492,6 @@ def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execu
             "execution": execution,
         }
         db.rows("end_effect", ended)
-
-
-def by_hand(db: SqlSession, numbers: IdCache, change: Invalidate | Forget) -> Iterator[int | Forgotten | None]:
-    """Perform a change in steps, each of which may be a transaction of its own.
-
-    The last step yields the answer, and every other step yields None. The first step decides what is concerned. An
-    execution that runs at that moment is committed INVALID when it ends.
-    """
-    return _invalidate(db, numbers, change) if isinstance(change, Invalidate) else prune.forget(db, numbers, change)
-
-
-def _invalidate(db: SqlSession, numbers: IdCache, change: Invalidate) -> Iterator[int | None]:
-    if change.operation is not None:
-        operation = numbers.operation(db, change.namespace, change.operation)
-        params = {"operation": operation, "node": None}
-        named = db.rows("invalidate_operation", params)
-    else:
-        # A node that is not there may be running for the first time: a stub lets its commit see the invalidation.
-        params = {"operation": None, "node": _node_number(db, change.node or b"")}
-        named = db.rows("invalidate_node", params)
-    db.rows("add_invalidation", {**params, "forgotten": 0})
-    for piece, batch in enumerate(prune.in_pieces(named)):
-        if piece:
-            yield None
-        for query in ("set_invalid_by_hand", "effects_may_run_again"):
-            db.rows(query, batch)
-        prune.set_invalid(db, db.rows("callers", batch))
-    db.rows("mark_stale_below_invalid", {})
-    yield len(named)
 
 
 def _intend(db: SqlSession, numbers: IdCache, intent: BeginEffect) -> Moment | LeaseHeld | Superseded:

@@ -51,7 +51,7 @@ from musubito.store.changes import (
 from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
 from musubito.store.queries import CurrentMoment, LeaseOwnerOf, OlderCandidates, Query, SimpleQuery
-from musubito.store.relational import writes
+from musubito.store.relational import by_hand, writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import reading
 from musubito.store.relational.reads import answer, newest
@@ -78,8 +78,8 @@ from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 IN_MEMORY: Final = ":memory:"
 QUICK_TURN: Final = 0.05
 """Seconds for which a thread may wait for its turn, and then wait for a locked database as long as if it were alone."""
-PAUSE: Final = 0.02
-"""Seconds for which others may write between the steps of a long change."""
+PAUSES: Final = 2
+"""Times as long as a turn of a long change for which others may write after it."""
 T = TypeVar("T")
 Perform = Callable[[], list[Any]]
 """The work and the answers of a transaction that does more than perform its changes."""
@@ -324,7 +324,7 @@ class SQLiteStorage:
             presence.check()
         disk = self._disk
         try:
-            if len(changes) == 1 and isinstance(changes[0], (Forget, Invalidate)):
+            if len(changes) == 1 and isinstance(changes[0], by_hand.ByHand):
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 return [self._claim(locks, change, self._moment) for change in changes if isinstance(change, Claim)]
@@ -372,23 +372,24 @@ class SQLiteStorage:
         ):
             disk.check(self.db_path)
 
-    def _in_steps(self, writer: Connection, change: Forget | Invalidate) -> list[Any]:
-        """Perform a long change by hand in steps, so that others can write after each step.
+    def _in_steps(self, writer: Connection, change: by_hand.ByHand) -> list[Any]:
+        """Perform a long change by hand in turns, so that others can write after each turn.
 
-        If a step fails, the earlier steps stay done, and the whole change has to be made again.
+        If a turn fails, the earlier turns stay done, and the whole change has to be made again.
         """
-        steps = writes.by_hand(writer, writer.numbers, change)
+        steps = by_hand.steps_of(writer, writer.numbers, change)
         while True:
+            began = time.perf_counter()
             self._writing.add(threading.get_ident())
             try:
                 with writer.lock:
-                    answers = self._lastingly(writer, [change], {type(change)}, lambda: [next(steps)])
+                    answers = self._lastingly(writer, [change], {type(change)}, lambda: by_hand.turn(steps))
             finally:
                 self._writing.discard(threading.get_ident())
-            if answers != [None]:
+            if answers:
                 return answers
             # Without a pause, other processes would hardly get in: they are not woken, but try again and again.
-            time.sleep(PAUSE)
+            time.sleep(PAUSES * (time.perf_counter() - began))
 
     def _lastingly(
         self, writer: Connection, changes: Sequence[Change], kinds: set[type], perform: Perform | None = None
@@ -423,6 +424,8 @@ class SQLiteStorage:
         writer = self._writer
         try:
             with writer.lock:
+                # Others can write during the first one, which leaves little to the second one.
+                writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 busy: int = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 return not busy
         except _FAULTS as error:
@@ -566,7 +569,7 @@ class SQLiteStorage:
             if writer.connection.in_transaction:
                 writer.execute("ROLLBACK")
             raise
-        self._keep_what_holds(writer, changes, answers)
+        self._keep_what_holds(writer, changes, answers or [None] * len(changes))
         if before is not None:
             self._has_committed(writer, before, version)
         return answers

@@ -10,25 +10,20 @@ from pathlib import Path
 import pytest
 
 import musubito
-from musubito.store.relational import leases, named_queries, prune, reads, sql_session, writes
+from musubito.store.relational import by_hand, leases, named_queries, prune, reads, sql_session, writes
 from musubito.store.relational.named_queries import QUERIES, reading, schema_steps
 from musubito.store.rows import FORGOTTEN
 from musubito.store.sqlite import storage
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
 SCANS = {
-    "invalidate_operation": {"n", "_nodes"},
-    "mark_stale_below_invalid": {"g"},
     "effects_may_run_again": {"_effects"},
-    "forget_artifacts": {"_artifacts", "e", "_executions"},
-    "forget_inputs": {"_inputs", "n", "_nodes", "_executions", "r"},
-    "forget_code": {"_code_parts", "e", "n"},
+    "forget_code_unless_in_use": {"n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
     # Whether there is any row at all.
     "ahead": {"_retired"},
-    "unpoint": {"_nodes"},
-    "prune_code": {"_code_parts", "_nodes"},
+    "codes_with_texts": {"_code_parts"},
 }
 # Rows that a query has made itself.
 OWN = re.compile(
@@ -37,7 +32,6 @@ OWN = re.compile(
 )
 
 INDEXES = {
-    "invalidate_operation": {"_executions_by_node"},
     "invalidate_node": {"_executions_by_node"},
     "dismiss": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "newest": {"_executions_by_reuse_key"},
@@ -51,8 +45,9 @@ INDEXES = {
     "newer_with_another_artifact": {"_executions_by_reuse_key"},
     "callers_of_others": {"_executions_by_reuse_key", "_uses_by_called", "_uses_by_asked"},
     "set_invalid": {"_uses_by_called"},
-    "callers": {"_uses_by_called"},
-    "mark_stale_below_invalid": {"_edges_by_child"},
+    "callers_after": {"_uses_by_called"},
+    "callers_since": {"_uses_by_called"},
+    "forget_code_unless_in_use": {"_executions_by_node"},
     "part": {"_parts_by_digest"},
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key", "_edges_by_child"},
@@ -104,7 +99,7 @@ def test_each_index_serves_a_query(connection):
 
 
 def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
-    modules = (reads, leases, sql_session, writes, prune, storage)
+    modules = (reads, leases, sql_session, writes, by_hand, prune, storage)
     text = "".join(Path(module.__file__).read_text() for module in modules)
     asked = set(re.findall(r'"([a-z_]+)"', text))
     assert set(QUERIES) <= asked

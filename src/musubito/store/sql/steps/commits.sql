@@ -90,6 +90,6 @@ SELECT 1 FROM _retired WHERE execution = :execution;
 SELECT DISTINCT called FROM _uses WHERE execution = :execution;
 
 -- name: unpoint
--- Nodes that point at an execution which is gone point at nothing.
+-- Those nodes in a range that point at an execution which is gone point at nothing.
 UPDATE _nodes SET execution = NULL
-WHERE execution IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution);
+WHERE id BETWEEN :first AND :last AND execution IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution);

@@ -31,13 +31,25 @@ WITH RECURSIVE outward (id) AS (
 )
 UPDATE _executions SET invalid = 1 WHERE id IN (SELECT id FROM outward) AND invalid = 0;
 
+-- name: set_invalid_alone
+-- These executions become INVALID, but for external effects.
+UPDATE _executions SET invalid = 1 WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0 AND holds & 8 = 0;
+
 -- name: set_invalid_by_hand
 -- These executions become INVALID, whatever they are.
 UPDATE _executions SET invalid = 1 WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0;
 
--- name: callers
--- The executions that called one of these.
-SELECT DISTINCT execution FROM _uses WHERE called IN (SELECT value FROM json_each(:executions));
+-- name: callers_after
+-- The next executions that called one of these, and whether they are external effects. A failure may be valid though what
+-- it called is INVALID, so those go on that are INVALID already.
+SELECT u.called, u.execution, e.holds & 8 <> 0
+FROM _uses u JOIN _executions e ON e.id = u.execution
+WHERE u.called IN (SELECT value FROM json_each(:numbers)) AND (u.called, u.execution) > (:first, :second)
+ORDER BY u.called, u.execution LIMIT :limit;
+
+-- name: callers_since
+-- The younger executions that called one of these.
+SELECT DISTINCT execution FROM _uses WHERE called IN (SELECT value FROM json_each(:executions)) AND execution > :since;
 
 -- name: mark_stale
 -- All nodes below a node along data edges become STALE.
@@ -48,23 +60,38 @@ WITH RECURSIVE below (id) AS (
 )
 INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
 
--- name: mark_stale_below_invalid
--- All nodes below those whose answer is INVALID become STALE, along data edges.
-WITH RECURSIVE below (id) AS (
-  SELECT g.child FROM _nodes n JOIN _executions e ON e.id = n.execution JOIN _edges g ON g.parent = n.id AND g.kind = 0
-  WHERE e.invalid = 1
-  UNION
-  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
-)
-INSERT INTO _stale (node) SELECT id FROM below WHERE true ON CONFLICT DO NOTHING;
+-- name: newest_node
+-- The number of the newest node.
+SELECT max(id) FROM _nodes;
+
+-- name: parents_with_invalid_answer
+-- Those nodes in a range that others consumed, and whose answer is INVALID.
+SELECT n.id FROM _nodes n JOIN _executions e ON e.id = n.execution
+WHERE n.id BETWEEN :first AND :last AND e.invalid = 1
+  AND EXISTS (SELECT 1 FROM _edges g WHERE g.parent = n.id AND g.kind = 0);
+
+-- name: children_after
+-- The next nodes that consumed one of these, as far as these are STALE or have an INVALID answer.
+SELECT g.parent, g.child FROM _edges g
+WHERE g.parent IN (SELECT value FROM json_each(:numbers)) AND (g.parent, g.child) > (:first, :second) AND g.kind = 0
+  AND (
+    EXISTS (SELECT 1 FROM _stale s WHERE s.node = g.parent)
+    OR EXISTS (SELECT 1 FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE n.id = g.parent AND e.invalid = 1)
+  )
+ORDER BY g.parent, g.child LIMIT :limit;
+
+-- name: mark_stale_alone
+-- These nodes become STALE.
+INSERT INTO _stale (node) SELECT id FROM _nodes WHERE id IN (SELECT value FROM json_each(:nodes)) ON CONFLICT DO NOTHING;
 
 -- name: unstale
 -- A node is answered again.
 DELETE FROM _stale WHERE node = :node;
 
--- name: invalidate_operation
--- All executions of an operation. Looks through them all: it is done by hand.
-SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.operation = :operation;
+-- name: executions_of_operation
+-- Those executions in a range that are of an operation.
+SELECT e.id FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE e.id BETWEEN :first AND :last AND n.operation = :operation;
 
 -- name: invalidate_node
 -- All executions that ran at a node, and the one it points at.
@@ -93,7 +120,7 @@ WHERE id > :since AND asked = :asked AND (artifact IS NULL OR artifact IS NOT :a
 -- What one of these executions, which are gone, had replaced: it would answer in their place.
 SELECT DISTINCT x.id FROM _executions f JOIN _executions x ON x.reuse_key = f.reuse_key AND x.id < f.id
 WHERE f.id IN (SELECT value FROM json_each(:executions)) AND x.invalid = 0
-  AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact);
+  AND x.holds & 8 = 0 AND (x.artifact IS NULL OR f.artifact IS NULL OR x.artifact <> f.artifact);
 
 -- name: invalidated_nodes
 -- Those nodes that were invalidated by hand: what runs there just now goes by that.

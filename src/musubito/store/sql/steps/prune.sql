@@ -12,54 +12,91 @@ SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS
 FROM _executions WHERE id IN (SELECT value FROM json_each(:executions));
 
 -- name: forget_reads
--- What these executions read, but for the fact that somebody had answered: an effect goes by that.
-DELETE FROM _reads WHERE execution IN (SELECT value FROM json_each(:executions)) AND kind <> 'answer';
-
--- name: forget_artifacts
--- Remove the artifacts that none but forgotten executions gave.
-DELETE FROM _artifacts WHERE (namespace, digest) IN (
-  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-  WHERE e.holds & :erased <> 0 AND e.artifact IS NOT NULL
-  EXCEPT
-  SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-  WHERE e.holds & :erased = 0 AND e.payload IS NULL
+-- Some of what these executions read, but for the fact that somebody had answered: an effect goes by that.
+DELETE FROM _reads WHERE (execution, kind, key, digest) IN (
+  SELECT execution, kind, key, digest FROM _reads
+  WHERE execution IN (SELECT value FROM json_each(:executions)) AND kind <> 'answer' LIMIT :limit
 )
-RETURNING size, (SELECT s.name FROM _namespaces s WHERE s.id = _artifacts.namespace), digest;
+RETURNING execution;
 
--- name: forget_inputs
--- Remove the inputs of nodes that none but forgotten executions ran at or answer, and what is left of files.
-DELETE FROM _inputs WHERE (operation, input_hash) IN (
-  SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased <> 0)
-    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased <> 0)
-  EXCEPT
-  SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased = 0)
-    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased = 0)
-) OR (operation, input_hash) IN (
-  -- Texts of files that no execution has read.
-  SELECT operation, input_hash FROM _inputs
-  EXCEPT SELECT operation, input_hash FROM _nodes
-  EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
-)
-RETURNING length(body);
+-- name: artifacts_of
+-- The artifacts that these executions gave and that lie in no row of theirs, with their namespace.
+SELECT DISTINCT a.namespace, a.digest, a.size, s.name
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _artifacts a ON a.namespace = o.namespace AND a.digest = e.artifact
+JOIN _namespaces s ON s.id = a.namespace
+WHERE e.id IN (SELECT value FROM json_each(:executions)) AND e.payload IS NULL;
 
--- name: forget_inputs_of_operation
--- Remove all inputs of an operation.
-DELETE FROM _inputs WHERE operation = :operation RETURNING length(body);
+-- name: inputs_of
+-- The inputs of the nodes that these executions ran at.
+SELECT DISTINCT i.operation, i.input_hash, length(i.body)
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _inputs i ON i.operation = n.operation AND i.input_hash = n.input_hash
+WHERE e.id IN (SELECT value FROM json_each(:executions));
+
+-- name: texts_of
+-- The texts of files that these executions read.
+SELECT DISTINCT i.operation, i.input_hash, length(i.body)
+FROM _reads r
+JOIN _executions e ON e.id = r.execution
+JOIN _nodes n ON n.id = e.node
+JOIN _inputs i ON i.operation = n.operation AND i.input_hash = r.digest
+WHERE r.execution IN (SELECT value FROM json_each(:executions));
+
+-- name: codes_of
+-- The code that these executions ran.
+SELECT DISTINCT n.code FROM _executions e JOIN _nodes n ON n.id = e.node
+WHERE e.id IN (SELECT value FROM json_each(:executions)) AND n.code IS NOT NULL;
+
+-- name: some_inputs_of
+-- Some inputs of an operation, and how long they are.
+SELECT input_hash, length(body) FROM _inputs WHERE operation = :operation AND input_hash > :after ORDER BY input_hash LIMIT :limit;
+
+-- name: contents_in_use
+-- What those executions in a range have that are not erased: an artifact that does not lie in their row, input and code.
+SELECT o.namespace, CASE WHEN e.payload IS NULL THEN e.artifact END, n.operation, n.input_hash, n.code
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+WHERE e.id BETWEEN :first AND :last AND e.holds & :erased = 0;
+
+-- name: answered_elsewhere
+-- Those nodes in a range that are answered by an execution which ran at another one, with the size of their input; and
+-- whether that execution is erased.
+SELECT e.holds & :erased <> 0, n.operation, n.input_hash, n.code, (
+    SELECT length(i.body) FROM _inputs i WHERE i.operation = n.operation AND i.input_hash = n.input_hash
+  )
+FROM _nodes n JOIN _executions e ON e.id = n.execution
+WHERE n.id BETWEEN :first AND :last AND e.node <> n.id AND n.operation IS NOT NULL;
+
+-- name: texts_in_use
+-- The texts of files that those executions in a range have read that are not erased.
+SELECT DISTINCT i.operation, i.input_hash
+FROM _reads r
+JOIN _executions e ON e.id = r.execution
+JOIN _nodes n ON n.id = e.node
+JOIN _inputs i ON i.operation = n.operation AND i.input_hash = r.digest
+WHERE r.execution BETWEEN :first AND :last AND e.holds & :erased = 0;
+
+-- name: forget_artifact
+-- Remove an artifact.
+DELETE FROM _artifacts WHERE namespace = :namespace AND digest = :digest;
+
+-- name: forget_input
+-- Remove an input, or the text of a file.
+DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash;
 
 -- name: forget_code
--- Remove the texts of code that none but forgotten executions had, be it that they ran at a node or answer there.
-DELETE FROM _code_parts WHERE code IN (
-  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.holds & :erased <> 0
-  UNION
-  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.holds & :erased <> 0
-  EXCEPT
-  SELECT n.code FROM _executions e JOIN _nodes n ON n.id = e.node
-  WHERE e.holds & :erased = 0
-  EXCEPT
-  SELECT n.code FROM _nodes n JOIN _executions e ON e.id = n.execution
-  WHERE e.holds & :erased = 0
+-- Remove the texts of code.
+DELETE FROM _code_parts WHERE code IN (SELECT value FROM json_each(:codes));
+
+-- name: forget_code_unless_in_use
+-- Remove the texts of code that none but erased executions had. Looks through all nodes until it finds another one.
+DELETE FROM _code_parts WHERE code = :code AND NOT EXISTS (
+  SELECT 1 FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.code = :code AND e.holds & :erased = 0
 );
 
 -- name: forget_tags
@@ -198,6 +235,14 @@ RETURNING length(body);
 -- Remove a piece of stored inputs.
 DELETE FROM _parts WHERE id = :id RETURNING length(body);
 
--- name: prune_code
--- Remove the texts of code that no node has.
-DELETE FROM _code_parts WHERE code NOT IN (SELECT code FROM _nodes WHERE code IS NOT NULL);
+-- name: codes_with_texts
+-- The code that has texts.
+SELECT DISTINCT code FROM _code_parts;
+
+-- name: codes_of_nodes
+-- The code of the nodes in a range.
+SELECT DISTINCT code FROM _nodes WHERE id BETWEEN :first AND :last AND code IS NOT NULL;
+
+-- name: codes_since
+-- The code of younger executions.
+SELECT DISTINCT n.code FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.id > :since AND n.code IS NOT NULL;
