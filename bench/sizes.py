@@ -1,6 +1,6 @@
 """How long the command takes in a database of many runs: the seconds of CPU that its processes use.
 
-    python -m bench.sizes FILE        only makes such a database
+python -m bench.sizes FILE        only makes such a database
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ SPAN: Final = 90 * 86_400.0
 ROUNDS: Final = 3
 COMMAND: Final = (sys.executable, "-m", "musubito")
 COMMANDS: Final = {
+    "the start alone": ("--version",),
     "runs": ("runs",),
     "runs --name": ("runs", "--name", "deploy"),
     "show last": ("show", "last"),
@@ -105,7 +106,7 @@ def make(path: Path) -> None:
 
 def spread(database: sqlite3.Connection) -> None:
     """Move the start of each run, call and execution back, the first ones by the most."""
-    database.execute(f"UPDATE _executions SET started_at = started_at - {SPAN} * (1 - 1.0 * id / {NUMBER})")
+    database.execute("UPDATE _executions SET started_at = started_at - ? * (1 - 1.0 * id / ?)", (SPAN, NUMBER))
     runs = database.execute(
         "SELECT run_id, coalesce((SELECT max(execution) FROM _calls c WHERE c.run_id = r.run_id), 0) FROM ("
         "SELECT run_id FROM _runs UNION SELECT run_id FROM _calls) r"

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -358,6 +359,43 @@ def test_by_day_of_local_time(engine, clock, monkeypatch):
         ("2023-11-14", 1),
         ("2023-11-13", 1),
     ]
+
+
+def test_runs_over_several_days_and_of_several_models_are_summed_up_call_by_call(engine, clock):
+    """Calls of the others are summed up by run first."""
+    for number in range(12):
+        with run(f"run {number % 3}"):
+            for question in ("a", "b", f"{number}"):
+                (report if number % 2 else ask)(question)
+        judge(f"{number}")
+    engine.flush()
+    with closing(sqlite3.connect(engine.storage.db_path)) as database:
+        ids = database.execute("SELECT run_id, call FROM _calls ORDER BY run_id, call").fetchall()
+        for place, (run_id, call) in enumerate(ids):
+            at = (
+                NOON + (place * 7919 % 11) * 3600 * (1 + 11 * (run_id[-1] % 2)) if run_id[-1] % 3 else NOON + run_id[-1]
+            )
+            database.execute("UPDATE _calls SET at = ? WHERE run_id = ? AND call = ?", (at, run_id, call))
+        database.commit()
+        days = database.execute(
+            "SELECT date(at, 'unixepoch'), count(*), sum(outcome = 'replayed'), sum(saved_ms), sum(saved_tokens) "
+            "FROM _calls GROUP BY 1 ORDER BY 1 DESC"
+        ).fetchall()
+    lineage = Lineage(engine)
+    told = {by: savings(lineage, by=by) for by in ("day", "run", "model", "operation")}
+    rows = [
+        (row.key, row.calls, row.replayed, pytest.approx(row.saved.milliseconds), row.saved.total_tokens)
+        for row in told["day"].rows
+    ]
+    assert len(days) > 3
+    assert days == rows
+    for by in ("day", "run", "model"):
+        one, other = told[by].total, told["operation"].total
+        assert (one.calls, one.replayed, one.ran) == (other.calls, other.replayed, other.ran)
+        assert (one.spent.tokens, one.saved.tokens) == (other.spent.tokens, other.saved.tokens)
+        assert one.spent.milliseconds == pytest.approx(other.spent.milliseconds)
+        assert one.saved.milliseconds == pytest.approx(other.saved.milliseconds)
+    assert set(told["day"].total.spent.tokens) == {"gpt-4o", "mine"}
 
 
 @pytest.mark.parametrize("by", ["day", "model", "operation", "run"])

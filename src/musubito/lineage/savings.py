@@ -93,7 +93,11 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
     params = {"by": by, "since": 0.0 if since is None else since}
-    calls, usage = lineage.ask(("savings_calls", params), ("savings_usage", params))
+    if by == "operation":
+        since_then = {"since": params["since"]}
+        calls, usage = lineage.ask(("savings_of_operations", since_then), ("tokens_of_operations", since_then))
+    else:
+        calls, usage = lineage.ask(("savings_of_runs", params), ("tokens_of_runs", params))
     total, sums_by_key = _Sums(), defaultdict[str, _Sums](_Sums)
     for *keys, count, replayed, all_ms, top_ms, saved_ms, newest, name in calls:
         total.add(replayed, count - replayed, Cost(top_ms), Cost(saved_ms))
@@ -117,7 +121,7 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
 
 
 def _by_model(usage: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `savings_usage`, those of calls without an execution as one for each model."""
+    """Yield the rows of tokens, those of calls without an execution as one for each model."""
     for *keys, was_replayed, model, tokens_in, tokens_out, count, used in usage:
         if used is None:
             yield (*keys, was_replayed, model, Tokens(tokens_in, tokens_out), count)

@@ -14,15 +14,17 @@ WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :name
 ORDER BY r.started_at DESC LIMIT :limit;
 
 -- name: lone_calls
--- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
-SELECT c.at, c.run_id FROM _calls c
+-- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first. The time
+-- and the operation of a group are those of its first call, since it is the only one that is compared.
+SELECT c.at, c.run_id FROM (
+  SELECT run_id, min(call), at, operation FROM _calls GROUP BY run_id
+) c
 LEFT JOIN _operations o ON o.id = c.operation
 WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named) AND (
   CAST(:operation AS TEXT) IS NULL OR EXISTS (
     SELECT 1 FROM _calls i JOIN _operations p ON p.id = i.operation WHERE i.run_id = c.run_id AND p.name = :operation
   )
 )
-  AND c.call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
 

@@ -15,7 +15,7 @@ UNION ALL SELECT 'inputs', count(*), coalesce(sum(length(body)), 0) FROM _inputs
 UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
 UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
 UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
-UNION ALL SELECT 'lone calls', count(DISTINCT c.run_id), NULL FROM _calls c
+UNION ALL SELECT 'lone calls', count(*), NULL FROM (SELECT run_id FROM _calls GROUP BY run_id) c
   WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
 
