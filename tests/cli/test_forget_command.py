@@ -124,6 +124,13 @@ def test_what_is_deeper_than_it_was_looked_for_is_pointed_at(path, said, meant):
     assert ask(path, "--where", meant.strip("'"), "--yes").exit_code == 0
 
 
+def test_a_search_shows_on_a_terminal_how_far_it_is(path, musubito):
+    search = ("--db", str(path), "forget", "--where", "other-matter", "--dry-run")
+    assert "stored inputs" in musubito(*search, FORCE_COLOR="1").stderr
+    assert musubito(*search).stderr == ""
+    assert musubito(*search, "--json", FORCE_COLOR="1").stderr == ""
+
+
 def test_where_nothing_is_deeper_either_nothing_is_pointed_at(path):
     said = ask(path, "--where", "$.topic=x", "--yes").output
     assert said == "musubito: none of 3 stored inputs holds $.topic=x.\n"

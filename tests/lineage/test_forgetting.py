@@ -182,7 +182,11 @@ def test_all_that_came_of_an_input_goes(w):
                 with musubito_merge(text):
                     outer(f"{user}-deep")
         w.engine.flush()
-    held = search_inputs(w.lineage, InputQuery.of("$.request.user=user-one"))
+    watched: list[tuple[int, int]] = []
+    held = search_inputs(
+        w.lineage, InputQuery.of("$.request.user=user-one"), lambda done, total: watched.append((done, total))
+    )
+    assert watched == [(0, 9)]
     assert (len(held.nodes), held.inputs, held.looked_at, held.unreadable) == (1, [], 9, 0)
     wanted = with_downstream(w.lineage, changes_for_nodes(held.nodes))
     # load, answer, outer and what that called by itself; not what the other one called as well.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple, Self
 
@@ -147,10 +147,13 @@ class InputMatches(NamedTuple):
 
 
 @reports_damage
-def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
+def search_inputs(
+    lineage: Lineage, wanted: InputQuery, watch: Callable[[int, int], None] = lambda *_: None
+) -> InputMatches:
     """Return the nodes and inputs that hold the wanted data.
 
-    Raises `StoreError`.
+    `watch` is called now and then with the number of inputs that were looked at, and the number of all. Raises
+    `StoreError`.
     """
     lineage.engine.flush()
     store: Any = lineage.engine.storage
@@ -160,8 +163,10 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
     for number, name, sealed in lineage.rows("namespaces"):
         own = lineage.contents(name)
         contents[number] = None if sealed and own.keys is None else own
+    total = lineage.rows("rows_to_verify")[0][2]
     inputs = lineage.slices("inputs_after", SLICE, operation=0, input_hash=b"")
     while rows := list(islice(inputs, SLICE)):
+        watch(looked_at, total)
         looked_at += len(rows)
         readable = [row for row in rows if contents.get(row[2]) is not None]
         encrypted += len(rows) - len(readable)
@@ -173,7 +178,7 @@ def search_inputs(lineage: Lineage, wanted: InputQuery) -> InputMatches:
             except ArtifactUnreadable:
                 unreadable += 1
     nodes, named = [], set()
-    for _, node, operation, input_hash in lineage.slices("identities_after", NODES, after=0):
+    for _, node, operation, input_hash in lineage.slices("identities_after", NODES, after=0) if matching else ():
         if (operation, input_hash) in matching:
             nodes.append(binary(node))
             named.add((operation, input_hash))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option
@@ -20,7 +22,7 @@ from musubito.lineage.erase import (
     with_downstream,
 )
 from musubito.lineage.erase_preview import ForgetPreview, preview_forget
-from musubito.lineage.input_search import InputQuery, search_deeper, search_inputs
+from musubito.lineage.input_search import InputMatches, InputQuery, search_deeper, search_inputs
 from musubito.store.changes import Forget
 
 
@@ -90,7 +92,7 @@ def command(
         wanted = changes_for_namespace(lineage, namespace)
     elif where is not None:
         query = _query(where)
-        matches = search_inputs(lineage, query)
+        matches = _search(context, query, bar=not json_)
         wanted, inputs = changes_for_nodes(matches.nodes), matches.inputs
         if matches.unreadable:
             click.echo(f"{times(matches.unreadable, 'stored input')} could not be read: see musubito verify.", err=True)
@@ -125,6 +127,17 @@ def _query(where: str) -> InputQuery:
         return InputQuery.of(where)
     except LineageError as error:
         raise click.UsageError(f"--where: {error}") from error
+
+
+def _search(context: CommandContext, wanted: InputQuery, *, bar: bool) -> InputMatches:
+    """Search the stored inputs, and show on a terminal how many of them were looked at."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not (bar and console.is_terminal), transient=True) as progress:
+        task = progress.add_task("stored inputs", total=None)
+        return search_inputs(
+            context.lineage, wanted, lambda done, total: progress.update(task, completed=done, total=total)
+        )
 
 
 def _print_preview(context: CommandContext, name: str, would: ForgetPreview, *, json_: bool) -> None:
