@@ -24,6 +24,7 @@ from musubito.lineage.prune import (
     batches,
     newest_execution,
     remove_nodes,
+    remove_runs,
     remove_unused_contents,
     unused_parts,
 )
@@ -251,8 +252,7 @@ def forget_namespace(lineage: Lineage, namespace: str) -> ForgetCounts:
     for run in own:
         if run in in_progress:
             writer.write(Forget("", run=run))
-    for runs in batches([run for run in own if run not in in_progress]):
-        writer.write(Prune(0, runs=runs))
+    remove_runs(writer, [run for run in own if run not in in_progress])
     while calls := lineage.rows("calls_in", namespace=namespace, before=before, limit=SLICE):
         for batch in batches(calls):
             writer.write(Prune(0, calls=batch))

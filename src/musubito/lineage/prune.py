@@ -211,8 +211,7 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> PruneCou
     """
     writer, name = Writer(lineage, watch), secrets.token_bytes(8)
     missing = blobs.missing(lineage)
-    for runs in batches(old_runs(lineage, before)):
-        writer.write(Prune(0, runs=runs))
+    remove_runs(writer, old_runs(lineage, before))
     # A node that loses its last execution may go in the next round.
     while True:
         recent = RecentUses(lineage)
@@ -233,6 +232,15 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> PruneCou
         writer.write(Release(lease))
     collected = blobs.collect(lineage)
     return replace(writer.removed, blobs=collected, elsewhere=len(missing - blobs.missing(lineage)) if missing else 0)
+
+
+def remove_runs(writer: Writer, runs: Sequence[bytes]) -> None:
+    """Remove runs with their calls."""
+    for batch in batches(runs):
+        left = batch
+        while left:
+            # A run of very many calls takes several transactions.
+            left = left[writer.write(Prune(0, runs=left)).runs :]
 
 
 def remove_nodes(writer: Writer, recent: RecentUses, nodes: Sequence[bytes]) -> int:

@@ -246,7 +246,8 @@ class Prune(NamedTuple):
        node that was invalidated by hand stays as a stub, since an execution that runs there just now is checked by it.
     2. Executions that are INVALID and that no other execution called, callers first, with all that belongs to them
        alone. The newest execution of all stays, since numbers must not come again. One that an effect names stays, too.
-    3. Runs of the history with their calls, and single calls by run and number.
+    3. Runs of the history with their calls, and single calls by run and number. If the runs have very many calls, only
+       the first runs are removed; the caller names the others again.
     4. Artifacts, inputs and parts, by the names that the store gives them (`sql/reading/`).
 
     `since` is the newest execution at the time when the caller found that nothing needs these rows. Uses by younger

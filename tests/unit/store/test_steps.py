@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from musubito import MusubitoEngine
+from musubito.lineage import Lineage
+from musubito.lineage.prune import Writer, remove_runs
 from musubito.store.changes import Committed, Forget, Invalidate
 from musubito.store.postgres.sessions import Session
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment
 from musubito.store.relational import by_hand
+from musubito.store.rows import CallLine, Ledger, RunLine
 from musubito.store.sqlite import connection
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import commit, digest, found, is_invalid, others, parent, place, ran, use
@@ -114,3 +118,20 @@ def counted(rows: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
         return rows(self, query, parameters)
 
     return count
+
+
+def test_runs_of_very_many_calls_go_in_several_transactions(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musubito.store.relational.prune.CALLS", 3)
+    store = opener()
+    for run, many in ((b"long", 7), (b"short", 1), (b"other", 1)):
+        calls = [
+            CallLine(run, number, None, "f", F.keys.node, None, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
+            for number in range(many)
+        ]
+        store.write([Ledger("default", [RunLine(run, None, None, 1.0, 2.0, "finished")], calls)])
+    with MusubitoEngine(store) as engine:
+        lineage = Lineage(engine)
+        remove_runs(writer := Writer(lineage), [b"long", b"short"])
+        assert writer.removed.runs == 2
+        assert [run.run_id for run in lineage.runs()] == [b"other".hex()]
+        assert lineage.rows("how_many")[-1][1] == 1

@@ -21,6 +21,8 @@ from musubito.store.relational.sql_session import SqlSession
 from musubito.store.rows import FORGOTTEN, ExecutionFlags
 
 ERASED: Final = ExecutionFlags.ERASED
+CALLS: Final = 5_000
+"""Calls of runs that are removed in one transaction."""
 Record = TypeVar("Record", Commit, CommitFailure)
 
 
@@ -67,9 +69,7 @@ def prune(db: SqlSession, change: Prune) -> Pruned:
     since = {"since": change.since}
     nodes = _prune_nodes(db, change)
     sizes = _prune_executions(db, change.executions)
-    for run in change.runs:
-        db.rows("prune_calls", {"run": run})
-        db.rows("prune_run", {"run": run})
+    runs = _prune_runs(db, change.runs)
     for run, call in change.calls:
         db.rows("prune_call", {"run": run, "call": call})
     artifacts, inputs, parts = (
@@ -81,7 +81,7 @@ def prune(db: SqlSession, change: Prune) -> Pruned:
         )
     )
     size = sum(sizes) + _sum(artifacts) + _sum(inputs) + _sum(parts)
-    return Pruned(nodes, len(sizes), len(change.runs), len(artifacts), len(inputs), len(parts), size)
+    return Pruned(nodes, len(sizes), runs, len(artifacts), len(inputs), len(parts), size)
 
 
 def _prune_nodes(db: SqlSession, change: Prune) -> int:
@@ -100,6 +100,17 @@ def _prune_nodes(db: SqlSession, change: Prune) -> int:
                 db.rows("prune_node", {"node": number})
                 count += 1
     return count
+
+
+def _prune_runs(db: SqlSession, runs: Sequence[bytes]) -> int:
+    """Remove up to `CALLS` calls of runs, and the runs that have none left; return the number of these."""
+    left = CALLS
+    for count, run in enumerate(runs):
+        left -= len(db.rows("prune_calls", {"run": run, "limit": left}))
+        if left == 0:
+            return count
+        db.rows("prune_run", {"run": run})
+    return len(runs)
 
 
 def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:

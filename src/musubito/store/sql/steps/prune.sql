@@ -206,8 +206,9 @@ DELETE FROM _usage WHERE execution = :execution;
 UPDATE _nodes SET listed = 1, execution = nullif(execution, :execution) WHERE id = :node;
 
 -- name: prune_calls
--- Remove the calls of a run.
-DELETE FROM _calls WHERE run_id = :run;
+-- Remove some calls of a run.
+DELETE FROM _calls WHERE run_id = :run AND call IN (SELECT call FROM _calls WHERE run_id = :run LIMIT :limit)
+RETURNING call;
 
 -- name: prune_call
 -- Remove one call of a run.
