@@ -19,7 +19,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from musubito.store.changes import CleanUp, Forget, Forgotten, Invalidate
-from musubito.store.relational.sql_session import IdCache, Row, SqlSession
+from musubito.store.protocol import Row
+from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import FORGOTTEN, ExecutionFlags
 
 ERASED: Final = ExecutionFlags.ERASED
