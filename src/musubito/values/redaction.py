@@ -58,7 +58,7 @@ _KEYS: Final = re.compile(
     r")"
 )
 """Matches the key of a service by how such keys begin. If `word` matches too, the rest must look like no words."""
-_RANDOM: Final = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(?:\d|[a-z][A-Z])|[A-Za-z]{21}")
+_RANDOM: Final = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(?:\d|[a-z][A-Z])|[A-Za-z]{18}")
 """Matches in a text that is no sequence of words.
 
 One piece of it has digits, or capitals after small letters, or more letters than a word.
