@@ -54,7 +54,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MUSUBITO_URL", "MUSUBITO_MODE", "MUSUBITO_BLOBS"):
+        for name in ("MUSUBITO_URL", "MUSUBITO_MODE", "MUSUBITO_BLOBS", "MUSUBITO_KEY_FILE"):
             patch.delenv(name, raising=False)
         patch.setattr(prune, "HISTORY_DELAY", 0.0)
         yield

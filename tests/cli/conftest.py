@@ -102,7 +102,7 @@ class Musubito(Protocol):
 
 @pytest.fixture
 def musubito(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Musubito]:
-    for name in ("MUSUBITO_URL", "MUSUBITO_BLOBS", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+    for name in ("MUSUBITO_URL", "MUSUBITO_BLOBS", "MUSUBITO_KEY_FILE", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -106,7 +106,9 @@ def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_t
         large(1_500_000)
     said = ask(path)
     assert (said.exit_code, said.stdout.count("all is as it was stored")) == (0, 1)
-    assert "Not checked, since it is encrypted: default. Check it in Python, with its key" in said.stderr
+    assert (
+        "Not checked, since it is encrypted: default. Name the file of its key: MUSUBITO_KEY_FILE=path." in said.stderr
+    )
     for blob in (tmp_path / "sealed.db-blobs").rglob("*.*"):
         blob.unlink()
     said = ask(path)

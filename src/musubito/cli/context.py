@@ -26,11 +26,16 @@ from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
 from musubito.lineage.reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
+from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
+from musubito.store.protocol import Store
+from musubito.store.queries import KeyCheckOf
 from musubito.store.sqlite.read_only import existing_sqlite
 from musubito.store.urls import is_postgres, open_store
 
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
+KEY_FILE: Final = "MUSUBITO_KEY_FILE"
+"""The environment variable that names the file of the key, with which commands read encrypted contents."""
 LEAST: Final = 20
 """Columns of a sentence, even if the terminal is narrower."""
 
@@ -116,11 +121,32 @@ class CommandContext:
         if url is None:
             path = Path(self._places.get("db", DEFAULT))
             self._must_be_there(path)
-            return Lineage(MusubitoEngine(existing_sqlite(path), blobs=self._blob_store()))
+            storage = existing_sqlite(path)
+            return Lineage(MusubitoEngine(storage, blobs=self._blob_store(), key=self._key_source(storage)))
         scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage(engine_on_existing(url, self._blob_store()))
+        return Lineage(engine_on_existing(url, self._blob_store(), self._key_source))
+
+    @cached_property
+    def key(self) -> bytes | None:
+        """Return the key in the file that MUSUBITO_KEY_FILE names; None if it names none."""
+        path = os.environ.get(KEY_FILE)
+        return read_key_file(path) if path else None
+
+    def _key_source(self, storage: Store) -> KeySource | None:
+        """Return the source of keys for an engine on this store: the key for each namespace that has it."""
+        key = self.key
+        if key is None:
+            return None
+        checks: dict[str, bytes | None] = {}
+
+        def of(namespace: str) -> bytes | None:
+            if namespace not in checks:
+                checks[namespace] = storage.find(KeyCheckOf(namespace))
+            return key if checks[namespace] == Keys(key, namespace).check else None
+
+        return of
 
     @property
     def _url(self) -> str | None:

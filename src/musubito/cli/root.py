@@ -35,6 +35,7 @@ COMMANDS = (
     "verify",
     "export",
     "copy",
+    "rekey",
     "doctor",
     "completion",
 )

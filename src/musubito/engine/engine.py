@@ -78,9 +78,10 @@ class MusubitoEngine:
       The fault is then counted in `faults`, and logged once to the logger `musubito`.
     - `redact`: a function that changes what is stored of inputs, as described below.
     - `blobs`: the store of large outputs. By default it is a folder beside a SQLite database.
-    - `key`: 32 bytes. All stored data is then encrypted, and every digest is keyed. Once the key is thrown away,
-      nothing can be read or guessed. `key` may also be a mapping of namespaces, or a callable that takes a namespace.
-      Both give the namespace's key, or None. The key is kept in memory alone.
+    - `key`: 32 bytes, or several such parts after the key was changed (`musubito rekey`). All stored data is then
+      encrypted, and every digest is keyed. Once the key is thrown away, nothing can be read or guessed. `key` may also
+      be a mapping of namespaces, or a callable that takes a namespace. Both give the namespace's key, or None. The key
+      is kept in memory alone.
     - `track_files`: make files and folders that a step reads dependencies of its result, so that the step runs again
       if one changes. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
 

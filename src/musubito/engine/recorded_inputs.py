@@ -169,6 +169,26 @@ def _encrypted(line: InputLine, contents: Contents) -> InputLine:
     return line._replace(body=body, chains=chains)
 
 
+def resealed(body: bytes, contents: Contents) -> bytes | None:
+    """Return an encrypted body, or pieces of a part, sealed with the newest key; None if all of it is so already.
+
+    Raises `ArtifactUnreadable` if it cannot be opened.
+    """
+    is_changed = False
+
+    def renew(code: int, data: bytes) -> Ext:
+        nonlocal is_changed
+        if code != SEALED:
+            return Ext(code, data)
+        digests, codec, item = unpackb(data)
+        new = contents.resealed(codec, digests, item)
+        is_changed = is_changed or new is not None
+        return Ext(code, data if new is None else packb([digests, codec, new]))
+
+    items = _values(body, renew)
+    return joined([packb(item) for item in items]) if is_changed else None
+
+
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
     """Return the value with digests in place of its long parts, and add the parts to `chains`."""
     if type(value) is dict:

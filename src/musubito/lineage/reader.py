@@ -36,8 +36,9 @@ from musubito.model import NodeStatus, ReplayReason
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.codec import ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
+from musubito.payloads.key_derivation import KeySource
 from musubito.reasons import never_replayed
-from musubito.store.protocol import NamedQuery, Readable, Row
+from musubito.store.protocol import NamedQuery, Readable, Row, Store
 from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import LeaseOwner, Stored
 from musubito.store.urls import open_existing
@@ -67,9 +68,12 @@ class _RunRows(NamedTuple):
     spans: list[Row]
 
 
-def engine_on_existing(url: str, blobs: BlobStore | None = None) -> MusubitoEngine:
+def engine_on_existing(
+    url: str, blobs: BlobStore | None = None, key_source: Callable[[Store], KeySource | None] = lambda _: None
+) -> MusubitoEngine:
     """Return an engine on the store that the URL names; make nothing (see `open_existing`)."""
-    engine = MusubitoEngine(open_existing(url), blobs=blobs)
+    storage = open_existing(url)
+    engine = MusubitoEngine(storage, blobs=blobs, key=key_source(storage))
     engine.url = url
     return engine
 

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from musubito.payloads.blobs import UNFINISHED, Blob, BlobStore
 from musubito.payloads.compression import CHUNK, METHODS, Source, best_method, decompressed, drained, smaller
-from musubito.payloads.encryption import Opening, require_cryptography, sealed
+from musubito.payloads.encryption import Opening, require_cryptography, resealed, sealed
 from musubito.payloads.key_derivation import Keys, check_the_key
 from musubito.store.rows import BLOB, ExternalRead
 from musubito.values.canonical import artifacts_are_named_by
@@ -155,7 +155,7 @@ class Contents:
         if self.keys is None:
             return codec, pieces
         codec = f"{codec}+{AES_GCM}"
-        return codec, sealed(self.keys.contents, _belongs(codec, digest), pieces)
+        return codec, sealed(self.keys.contents[0], _belongs(codec, digest), pieces)
 
     def _unpacked(self, codec: str, source: Source, digest: bytes) -> bytes | bytearray:
         method, is_sealed = _parse_codec(codec)
@@ -164,6 +164,37 @@ class Contents:
                 raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
             source = Opening(self.keys.contents, _belongs(codec, digest), source)
         return drained(source) if method is None else decompressed(method, source)
+
+    # -- a key that was changed ----------------------------------------------------------------------------------------
+    def resealed(self, codec: str, label: bytes, body: bytes) -> bytes | None:
+        """Return a sealed body as the newest key seals it; None if it is so already.
+
+        Raise `ArtifactCorrupt` if no key opens it.
+        """
+        pieces = None if self.keys is None else resealed(self.keys.contents, _belongs(codec, label), BytesIO(body))
+        return None if pieces is None else b"".join(pieces)
+
+    def resealed_text(self, label: bytes, text: str) -> str | None:
+        """Return a sealed text as the newest key seals it; None if it is so already."""
+        try:
+            body = self.resealed("text", label, b64decode(text.removeprefix(SEALED_TEXT), validate=True))
+        except ValueError as error:
+            raise ArtifactCorrupt("a sealed text is damaged") from error
+        return None if body is None else SEALED_TEXT + b64encode(body).decode()
+
+    def reseal_blob(self, digest: bytes, codec: str) -> bool:
+        """Seal the blob of a payload with the newest key. Return False if it is sealed so already.
+
+        Raise `ArtifactMissing` if the blob is not there.
+        """
+        codec = codec.removesuffix(BLOB)
+        if self.keys is None or self.blobs is None:
+            return False
+        with closing(self._blob(codec, digest)) as blob:
+            pieces = resealed(self.keys.contents, _belongs(codec, digest), blob)
+            if pieces is not None:
+                self.blobs.put(blob_name(self.namespace, digest, codec), pieces)
+        return pieces is not None
 
     # -- all else, in an encrypted namespace ---------------------------------------------------------------------------
     def sealed_item(self, label: bytes, item: bytes) -> Sealed:
@@ -179,7 +210,7 @@ class Contents:
         """Return a text as it is stored. If the namespace is not encrypted, that is the text itself."""
         if self.keys is None:
             return text
-        body = b"".join(sealed(self.keys.contents, _belongs("text", label), [text.encode("utf-8", "surrogatepass")]))
+        body = b"".join(sealed(self.keys.contents[0], _belongs("text", label), [text.encode("utf-8", "surrogatepass")]))
         return SEALED_TEXT + b64encode(body).decode()
 
     def opened_text(self, label: bytes, text: str) -> str:

@@ -28,3 +28,11 @@ def opened_tags(tags: str, contents_of: Callable[[str], Contents]) -> str | None
         return contents_of(namespace).opened_text(TAGS, f"{label}:{body}")
     except ArtifactUnreadable:
         return None
+
+
+def resealed_tags(contents: Contents, tags: str) -> str | None:
+    """Return sealed tags as the newest key seals them; None if they are so already, or are of another namespace."""
+    label, _, rest = tags.partition(":")
+    body, _, namespace = rest.partition(":")
+    sealed = contents.resealed_text(TAGS, f"{label}:{body}") if namespace == contents.namespace else None
+    return None if sealed is None else f"{sealed}:{namespace}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from musubito.errors import ArtifactCorrupt, MusubitoError
@@ -55,17 +56,20 @@ def sealed(key: bytes, belongs: bytes, pieces: Iterable[bytes | memoryview]) -> 
 
 
 class Opening:
-    """An encrypted body that is read frame by frame.
+    """An encrypted body that is read frame by frame, with the first of several keys that opens it.
 
-    `read` raises `ArtifactCorrupt` if the bytes are damaged, or belong to something else.
+    `read` raises `ArtifactCorrupt` if the bytes are damaged, belong to something else, or were sealed with another key.
     """
 
-    def __init__(self, key: bytes, belongs: bytes, source: Source) -> None:
+    def __init__(self, keys: Sequence[bytes], belongs: bytes, source: Source) -> None:
         self._source, self._belongs = source, belongs
-        self._aead = _aead(key, source.read(SALT))
+        salt = source.read(SALT)
+        self._aeads = [_aead(key, salt) for key in keys]
         self._ahead = source.read(CHUNK + TAG)
         self._number, self._over = 0, False
         self._plain = bytearray()
+        self.key = 0
+        """The number of the key that opened the first frame, once that was read."""
 
     def read(self, size: int, /) -> bytes:
         """See `Source.read`."""
@@ -78,9 +82,27 @@ class Opening:
     def _frame(self) -> bytes:
         frame, self._ahead = self._ahead, self._source.read(CHUNK + TAG)
         self._over = not self._ahead
-        try:
-            plain: bytes = self._aead.decrypt(_nonce(self._number, last=self._over), frame, self._belongs)
-        except Exception as error:  # the library raises classes of its own
-            raise ArtifactCorrupt("its bytes are not those that were encrypted with this key") from error
-        self._number += 1
-        return plain
+        nonce, problem = _nonce(self._number, last=self._over), None
+        for number, aead in enumerate(self._aeads):
+            try:
+                plain: bytes = aead.decrypt(nonce, frame, self._belongs)
+            except Exception as error:  # the library raises classes of its own
+                problem = error
+                continue
+            if len(self._aeads) > 1:
+                self.key, self._aeads = number, [aead]
+            self._number += 1
+            return plain
+        raise ArtifactCorrupt("its bytes are not those that were encrypted with this key") from problem
+
+
+def resealed(keys: Sequence[bytes], belongs: bytes, source: Source) -> Iterator[bytes] | None:
+    """Yield a body sealed with the first of the keys; return None if it is so already.
+
+    Raise `ArtifactCorrupt` if no key opens it.
+    """
+    opening = Opening(keys, belongs, source)
+    first = opening.read(CHUNK)
+    if not opening.key:
+        return None
+    return sealed(keys[0], belongs, chain([first], iter(lambda: opening.read(CHUNK), b"")))

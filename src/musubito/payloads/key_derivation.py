@@ -8,11 +8,14 @@ that key, stored contents can neither be read nor guessed from their digests.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from musubito.errors import WrongKey
+from musubito.errors import MusubitoError, WrongKey
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -25,7 +28,9 @@ a tenant in clear.
 """
 
 LENGTH: Final = 32
-"""Bytes of a key."""
+"""Bytes of a key, or of each part of a key that was changed (see `Keys`)."""
+DIGITS: Final = re.compile(rb"[0-9A-Fa-f\s]+")
+"""The characters of a key as text."""
 VERSION: Final = b"musubito 1 "
 """The beginning of the salt and of every label: it names this way of deriving keys."""
 
@@ -53,18 +58,47 @@ def key_for(source: KeySource | None, namespace: str) -> bytes | None:
         return None
     if not isinstance(key, bytes):
         raise TypeError(f"a key is bytes, not a {type(key).__name__}")
-    if len(key) != LENGTH:
-        raise ValueError(f"a key has {LENGTH} bytes, such as secrets.token_bytes({LENGTH}), and not {len(key)}")
+    if not key or len(key) % LENGTH:
+        raise ValueError(
+            f"a key has {LENGTH} bytes, such as secrets.token_bytes({LENGTH}), or several such parts if it was "
+            f"changed, and not {len(key)}"
+        )
+    if len(key) > LENGTH and DIGITS.fullmatch(key):
+        raise ValueError("the key holds hexadecimal digits; give the bytes that they stand for (bytes.fromhex)")
     return key
 
 
+def read_key_file(path: str) -> bytes:
+    """Return the key in a file, which holds its bytes, or hexadecimal digits. Raise `MusubitoError` if it holds none.
+
+    No error shows a byte of the file.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise MusubitoError(f"the file of the key cannot be read: {path}: {error.strerror or error}") from error
+    if DIGITS.fullmatch(raw):
+        with suppress(ValueError):  # an odd number of digits
+            raw = bytes.fromhex(raw.decode())
+    if not raw or len(raw) % LENGTH:
+        raise MusubitoError(f"{path} holds no key: a key has {LENGTH} bytes, or several such parts if it was changed")
+    return raw
+
+
 class Keys:
-    """The keys that are derived from a user's key for one namespace."""
+    """The keys that are derived from a user's key for one namespace.
+
+    A key that was changed has several parts. The first part makes all digests, and never changes. Contents are sealed
+    with the second part, and opened with each part after the first. If a key has one part, it serves for both.
+    """
 
     def __init__(self, key: bytes, namespace: str) -> None:
         salt = VERSION + namespace.encode("utf-8", "surrogatepass")
-        self._root = hmac.digest(salt, key, "sha256")
-        self.contents = self._key_for("contents")
+        first, *others = (key[start : start + LENGTH] for start in range(0, len(key), LENGTH))
+        self._root = hmac.digest(salt, first, "sha256")
+        roots = [hmac.digest(salt, part, "sha256") for part in others] or [self._root]
+        self.contents = tuple(_derived(root, "contents") for root in roots)
+        """The keys of the contents. The first one seals, and each one opens."""
         self.node = self._key_for("node")
         self.check = hmac.digest(self._key_for("check"), b"the right key", "sha256")
         """The check that is stored with the namespace: another key has another check."""
@@ -83,7 +117,11 @@ class Keys:
         return keyed
 
     def _key_for(self, purpose: str) -> bytes:
-        return hmac.digest(self._root, VERSION + purpose.encode() + b"\x01", "sha256")
+        return _derived(self._root, purpose)
+
+
+def _derived(root: bytes, purpose: str) -> bytes:
+    return hmac.digest(root, VERSION + purpose.encode() + b"\x01", "sha256")
 
 
 def check_the_key(namespace: str, own: bytes, stored: bytes) -> None:

@@ -13,7 +13,7 @@ from musubito.errors import ArtifactCorrupt, ArtifactUnreadable, MusubitoError
 from musubito.payloads import encryption
 from musubito.payloads.codec import Contents, Sealed
 from musubito.payloads.compression import CHUNK, drained
-from musubito.payloads.encryption import SALT, TAG, Opening, sealed
+from musubito.payloads.encryption import SALT, TAG, Opening, resealed, sealed
 
 pytest.importorskip("cryptography")
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -25,7 +25,7 @@ def body_of(plain: bytes, cut: int = 1 << 20) -> bytes:
 
 
 def opened(body: bytes, key: bytes = KEY, belongs: bytes = b"it") -> bytes:
-    return bytes(drained(Opening(key, belongs, io.BytesIO(body))))
+    return bytes(drained(Opening((key,), belongs, io.BytesIO(body))))
 
 
 @pytest.mark.parametrize("size", EDGES)
@@ -39,7 +39,7 @@ def test_it_comes_back(size, cut):
 
 def test_it_is_read_in_pieces():
     plain = os.urandom(2 * CHUNK + 5)
-    source = Opening(KEY, b"it", io.BytesIO(body_of(plain)))
+    source = Opening((KEY,), b"it", io.BytesIO(body_of(plain)))
     pieces = []
     while piece := source.read(700_001):
         pieces.append(piece)
@@ -138,6 +138,22 @@ def test_bombs_in_an_encrypted_body_are_bounded_too():
     contents = Contents("a", key=KEY)
     bomb = (1 << 60).to_bytes(8, "big") + b"x" * 100
     codec = "msgpack+zlib+aesgcm"
-    body = b"".join(encryption.sealed(contents.keys.contents, codec.encode() + b"\0label", [bomb]))
+    body = b"".join(encryption.sealed(contents.keys.contents[0], codec.encode() + b"\0label", [bomb]))
     with pytest.raises(ArtifactCorrupt, match="promises"):
         contents.opened_item(b"label", Sealed(codec, body))
+
+
+@pytest.mark.parametrize("size", EDGES)
+def test_what_another_key_sealed_is_sealed_anew_once(size):
+    plain = os.urandom(size)
+    body = body_of(plain)
+    pieces = resealed((OTHER, KEY), b"it", io.BytesIO(body))
+    assert pieces is not None
+    new = b"".join(pieces)
+    assert opened(new, OTHER) == plain
+    with pytest.raises(ArtifactCorrupt):
+        opened(new, KEY)
+    assert resealed((OTHER, KEY), b"it", io.BytesIO(new)) is None
+    for wrong, belongs in (((b"x" * 32, b"y" * 32), b"it"), ((OTHER, KEY), b"another")):
+        with pytest.raises(ArtifactCorrupt):
+            resealed(wrong, belongs, io.BytesIO(body))

@@ -11,7 +11,7 @@ import pytest
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.errors import MusubitoError, WrongKey
 from musubito.payloads.codec import Contents
-from musubito.payloads.key_derivation import Keys, check_the_key, key_for
+from musubito.payloads.key_derivation import Keys, check_the_key, key_for, read_key_file
 
 KEY, OTHER = bytes(range(32)), b"o" * 32
 PURPOSES = ("artifact", "input", "effect", "read", "argument", "code", "part")
@@ -32,7 +32,9 @@ def test_a_namespace_that_a_mapping_does_not_name_is_not_stored_in_clear(tmp_pat
     assert str(KEY) not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [b"", b"short", KEY + b"x", "text" * 8, 7, (lambda _: b"short"), {"a": "x" * 32}])
+@pytest.mark.parametrize(
+    "wrong", [b"", b"short", KEY + b"x", KEY.hex().encode(), "text" * 8, 7, (lambda _: b"short"), {"a": "x" * 32}]
+)
 def test_what_is_no_key_is_refused_and_not_shown(wrong):
     with pytest.raises((TypeError, ValueError)) as raised:
         key_for(wrong, "a")
@@ -44,7 +46,7 @@ def test_nothing_derived_is_the_same_for_two_purposes_namespaces_or_keys():
     for key in (KEY, OTHER):
         for namespace in ("a", "b"):
             keys = Keys(key, namespace)
-            seen |= {keys.check, keys.contents, keys.node, key}
+            seen |= {keys.check, *keys.contents, keys.node, key}
             seen |= {keys.digest(purpose)(b"data") for purpose in PURPOSES}
     assert len(seen) == 2 + 4 * (3 + len(PURPOSES))
     again = Keys(KEY, "a")
@@ -61,6 +63,30 @@ def test_what_is_derived_stays_what_it_is():
     assert (
         keys.digest("artifact")(b"payload").hex() == "624a9190662523a73268b7a403502bc4e6ab633b8c23e6268fcbe378a681ecfc"
     )
+
+
+def test_a_key_that_was_changed_keeps_its_digests_and_opens_what_was_before():
+    before, after = Keys(KEY, "a"), Keys(KEY + OTHER + KEY, "a")
+    assert (after.check, after.node) == (before.check, before.node)
+    assert after.digest("input")(b"data") == before.digest("input")(b"data")
+    assert after.contents == (*Keys(OTHER, "a").contents, *before.contents)
+    assert Keys(KEY + OTHER, "a").contents == Keys(OTHER, "a").contents
+
+
+@pytest.mark.parametrize("text", [KEY, KEY.hex().encode(), f"{KEY.hex()}\n{OTHER.hex()}\n".encode(), KEY + OTHER])
+def test_a_file_holds_the_bytes_or_digits(tmp_path, text):
+    (tmp_path / "key").write_bytes(text)
+    assert read_key_file(str(tmp_path / "key")) in (KEY, KEY + OTHER)
+
+
+@pytest.mark.parametrize("text", [b"", b"short", KEY[1:], KEY.hex().encode()[1:]])
+def test_a_file_without_a_key_is_told_without_its_bytes(tmp_path, text):
+    (tmp_path / "key").write_bytes(text)
+    with pytest.raises(MusubitoError, match="holds no key") as error:
+        read_key_file(str(tmp_path / "key"))
+    assert text == b"" or repr(text)[2:-1] not in str(error.value)
+    with pytest.raises(MusubitoError, match="cannot be read"):
+        read_key_file(str(tmp_path / "none"))
 
 
 def test_keys_are_neither_shown_nor_pickled():

@@ -44,8 +44,8 @@ def command(ctx: click.Context, json_: bool) -> None:
     encrypted = _encrypted(context, findings)
     if encrypted:
         click.echo(
-            f"Not checked, since it is encrypted: {', '.join(encrypted)}. Check it in Python, with its key: "
-            "musubito.lineage.verify(Lineage(engine)).",
+            f"Not checked, since it is encrypted: {', '.join(encrypted)}. Name the file of its key: "
+            "MUSUBITO_KEY_FILE=path.",
             err=True,
         )
     ctx.exit(1 if findings else 0)
@@ -62,12 +62,16 @@ def _without_input(context: CommandContext, findings: list[Finding]) -> int:
 
 
 def _encrypted(context: CommandContext, findings: list[Finding]) -> list[str]:
-    """Return the encrypted namespaces.
+    """Return the encrypted namespaces whose key is not here.
 
     None are returned if they cannot be read, since the findings say so already.
     """
     try:
-        return [clean(name) for _, name, is_sealed in context.lineage.rows("namespaces") if is_sealed]
+        return [
+            clean(name)
+            for _, name, is_sealed in context.lineage.rows("namespaces")
+            if is_sealed and context.lineage.contents(name).keys is None
+        ]
     except StoreError:
         if not findings:
             raise

@@ -23,6 +23,9 @@ def copy_session(database: str, path: Path, busy_timeout: float, *, snapshot: bo
                 connection.execute("BEGIN")
                 # SQLite takes the snapshot at the first read.
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            else:
+                # Of contents that are replaced nothing stays in the file.
+                connection.execute("PRAGMA secure_delete = ON")
             yield SQLiteCopySession(connection)
     except REPORTED as error:
         raise fault_of(path, error) from error
