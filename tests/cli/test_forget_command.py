@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
-from musubito.cli.formatting import short
 from musubito.cli.root import root
+from musubito.lineage.formatting import short
 from tests.cli.conftest import Musubito, World
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from musubito.cli.formatting import clean, times
 from musubito.errors import MusubitoError
 from musubito.lineage import Lineage
 from musubito.lineage.blobs import blob_location, blobs, missing, used
+from musubito.lineage.formatting import clean, times
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
 

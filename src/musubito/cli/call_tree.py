@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rich.text import Text
 
-from musubito.cli.formatting import MARKS, clean, count, duration, short_ids, token_count
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
+from musubito.lineage.formatting import MARKS, clean, count, duration, short_ids, token_count
 
 Kind: TypeAlias = tuple[Any, ...]
 """The operation, outcome and reason of a call, and the kinds of its inner calls."""
@@ -49,24 +49,6 @@ def lines(calls: Sequence[CallReport]) -> list[Line]:
     for group in grouped(inner[None], lambda call: kinds[call.number]):
         tree += [Line("", group), *below_call([inner_call for call in group for inner_call in inner[call.number]], " ")]
     return tree
-
-
-def without_routers(calls: Sequence[CallReport]) -> list[CallReport]:
-    """Return the calls without those of routers (conditional edges) that called nothing, used no model and ended well.
-
-    The name of a router's step is that of its node, a colon, and its own.
-    """
-    outer = {call.parent for call in calls}
-    return [
-        call
-        for call in calls
-        if ":" not in call.operation.rpartition("/")[2]
-        or "/" not in call.operation
-        or call.number in outer
-        or call.tokens
-        or call.saved_tokens
-        or call.outcome not in ("ran", "replayed")
-    ]
 
 
 def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:

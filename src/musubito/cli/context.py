@@ -21,9 +21,9 @@ from rich.text import Text
 
 from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at, check_owner
-from musubito.cli.formatting import CONTROLS
 from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
+from musubito.lineage.formatting import CONTROLS
 from musubito.lineage.reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
@@ -93,6 +93,10 @@ class CommandContext:
         self._places[option] = value
         if {"db", "url"} <= self._places.keys():
             raise click.UsageError("--db and --url both say where the store is; give one of them")
+
+    def place_options(self) -> list[str]:
+        """Return the options that name the store, for another process."""
+        return [part for option, value in self._places.items() for part in (f"--{option}", value)]
 
     @property
     def _url_of_environment(self) -> str | None:

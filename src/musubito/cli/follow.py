@@ -11,11 +11,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from musubito.cli.call_tree import calls_table, lines, without_routers
+from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext
-from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
+from musubito.lineage.formatting import clean, count, duration, times
+from musubito.lineage.routers import without_routers
 from musubito.lineage.why import with_reasons
 
 EVERY: Final = 0.25

@@ -15,9 +15,9 @@ from musubito.deferred import Deferred, difflib
 
 if TYPE_CHECKING:
     from musubito.cli import context as shared
-    from musubito.cli import formatting
+    from musubito.lineage import formatting
 else:  # Rich and the lineage, which `--version` and completion do not need
-    shared, formatting = Deferred("musubito.cli.context"), Deferred("musubito.cli.formatting")
+    shared, formatting = Deferred("musubito.cli.context"), Deferred("musubito.lineage.formatting")
 
 COMMANDS = (
     "runs",
@@ -37,6 +37,7 @@ COMMANDS = (
     "copy",
     "rekey",
     "doctor",
+    "ui",
     "completion",
 )
 """The commands, in the order in which help shows them.

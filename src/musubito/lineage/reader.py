@@ -123,6 +123,11 @@ class Lineage:
         """Return a description of damaged rows in the store, or None; see `Readable.damage`."""
         return self._store.damage()
 
+    def last_commit(self) -> str:
+        """Return a text that differs whenever something was recorded since, by this process or by another."""
+        self.engine.flush()
+        return self._store.last_commit()
+
     def ask(self, *questions: NamedQuery) -> list[list[Row]]:
         """Return the rows of several named queries, all as of one moment."""
         self.engine.flush()

@@ -89,6 +89,9 @@ class Readable(Protocol):
         check may read all that is stored.
         """
 
+    def last_commit(self) -> str:
+        """Return a text that differs after each commit, by whichever process. Raise `StoreError` if it is not known."""
+
 
 class ServerCondition(NamedTuple):
     """The state of a server's database.

@@ -8,9 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.formatting import clean, times
 from musubito.lineage import Lineage
 from musubito.lineage.copy import BLOBS, CopyCounts, copy_store
+from musubito.lineage.formatting import clean, times
 from musubito.payloads.blobs import FolderBlobs
 from musubito.store.urls import open_store
 

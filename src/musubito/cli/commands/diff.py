@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.cost_format import worth
-from musubito.cli.formatting import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunSummary
+from musubito.lineage.cost_format import worth
+from musubito.lineage.formatting import WIDE, clean, duration, lately, one_line, short, times, when
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.model import ReplayReason
 

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option
-from musubito.cli.formatting import clean, short, size, times, without_input_text
 from musubito.lineage import LineageError
 from musubito.lineage.erase import (
     ForgetCounts,
@@ -22,6 +21,7 @@ from musubito.lineage.erase import (
     with_downstream,
 )
 from musubito.lineage.erase_preview import ForgetPreview, preview_forget
+from musubito.lineage.formatting import clean, short, size, times, without_input_text
 from musubito.lineage.input_search import InputMatches, InputQuery, search_deeper, search_inputs
 from musubito.store.changes import Forget
 

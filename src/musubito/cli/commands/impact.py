@@ -6,9 +6,9 @@ import click
 from rich.console import Console
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.cost_format import unpriced_note, worth
-from musubito.cli.formatting import clean, count, duration, times
 from musubito.cli.table_layout import Name, table_of
+from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.formatting import clean, count, duration, times
 from musubito.lineage.impact import Impact, impact
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import click
 
 from musubito.cli.context import CommandContext, confirm, json_option
-from musubito.cli.formatting import clean, short, times
 from musubito.lineage import Lineage, LineageError
+from musubito.lineage.formatting import clean, short, times
 from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Invalidate
 

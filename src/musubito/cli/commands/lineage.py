@@ -18,11 +18,11 @@ from musubito.cli.context import (
     no_inputs_option,
     without_error_texts,
 )
-from musubito.cli.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
 from musubito.cli.table_layout import Name, table_of
 from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import Attempt, NodeReport, RunReport
+from musubito.lineage.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
 from musubito.lineage.provenance import Provenance, provenance
 from musubito.model import NodeStatus
 from musubito.values.display import TYPE

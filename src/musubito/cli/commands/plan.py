@@ -21,10 +21,10 @@ from rich.text import Text
 
 from musubito import MusubitoError, use_musubito_engine
 from musubito.cli.context import CommandContext, CommandError, as_json, json_option
-from musubito.cli.cost_format import unpriced_note, worth
-from musubito.cli.formatting import clean, duration, one_line
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import Cost, Plan, PlanLine, plan
+from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
 from musubito.model import ReplayReason

@@ -11,9 +11,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, confirm, json_option
-from musubito.cli.formatting import counted, size, times, when
 from musubito.cli.quantities import to_bytes, to_seconds
 from musubito.lineage.blobs import blobs
+from musubito.lineage.formatting import counted, size, times, when
 from musubito.lineage.prune import (
     PruneCounts,
     Watch,

@@ -6,8 +6,8 @@ import click
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.context import CommandContext, CommandError, json_option
-from musubito.cli.formatting import clean, counted, times
 from musubito.lineage import Lineage
+from musubito.lineage.formatting import clean, counted, times
 from musubito.lineage.rekey import RekeyCounts, namespaces_of_key, rekey
 from musubito.payloads.key_derivation import LENGTH
 

@@ -8,10 +8,10 @@ from typing import Final
 import click
 
 from musubito.cli.context import CommandContext, json_option, no_runs_text
-from musubito.cli.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.cli.quantities import to_seconds
 from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
+from musubito.lineage.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.lineage.reader import EVER
 
 STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")

@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text
-from musubito.cli.cost_format import unpriced_note, worth
-from musubito.cli.formatting import clean, duration, one_line, short, times
 from musubito.cli.table_layout import Name, table_of
+from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.formatting import clean, duration, one_line, short, times
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 BY_MODEL: Final = "A call is in the row of each model that it asked; only the total has the calls that asked none."

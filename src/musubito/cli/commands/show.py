@@ -13,10 +13,13 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from musubito.cli.call_tree import calls_table, lines, without_routers
+from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option
 from musubito.cli.follow import follow
-from musubito.cli.formatting import (
+from musubito.cli.targets import run_or_node_or_effect
+from musubito.lineage import Attempt, Cost, NodeReport, RunReport
+from musubito.lineage.files import FileRead, files_read
+from musubito.lineage.formatting import (
     clean,
     count,
     duration,
@@ -28,9 +31,7 @@ from musubito.cli.formatting import (
     tokens_by_model,
     when,
 )
-from musubito.cli.targets import run_or_node_or_effect
-from musubito.lineage import Attempt, Cost, NodeReport, RunReport
-from musubito.lineage.files import FileRead, files_read
+from musubito.lineage.routers import without_routers
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import with_reasons

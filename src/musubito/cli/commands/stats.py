@@ -6,10 +6,10 @@ import click
 from rich.console import Console
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.cost_format import unpriced_note, worth
-from musubito.cli.formatting import clean, count, duration, size, times
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.lineage import Cost
+from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.formatting import clean, count, duration, size, times
 from musubito.lineage.store_stats import StepStatistics, StoreStatistics, statistics
 
 

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.cli.formatting import clean, counted, short, times, without_input_text
 from musubito.errors import StoreError
+from musubito.lineage.formatting import clean, counted, short, times, without_input_text
 from musubito.lineage.input_search import without_input
 from musubito.lineage.verify import Finding, verify
 

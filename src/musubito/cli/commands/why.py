@@ -17,9 +17,9 @@ from musubito.cli.context import (
     no_inputs_option,
     without_error_texts,
 )
-from musubito.cli.formatting import clean, count, one_line, short, times, when
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
+from musubito.lineage.formatting import clean, count, one_line, short, times, when
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason

@@ -353,6 +353,16 @@ class PostgreSQLStorage:
         except psycopg.Error as error:
             raise self._fault(error) from error
 
+    def last_commit(self) -> str:
+        """See `Readable.last_commit`. A commit in another database of the server counts, too."""
+
+        def ask() -> str:
+            with self._session() as session:
+                ((commit,),) = session.rows("last_commit", {})
+                return str(commit)
+
+        return self._persistently(ask)
+
     def condition(self) -> ServerCondition:
         """Return the state of the database. Raise `StoreError` if it cannot be read."""
 

@@ -287,6 +287,17 @@ class SQLiteStorage:
             raise StoreError("a store in memory has one connection, and cannot be copied")
         return copy_session(str(self.db_path), self.db_path, self.busy_timeout, snapshot=snapshot)
 
+    def last_commit(self) -> str:
+        """See `Readable.last_commit`."""
+        reader = self._reader
+        try:
+            with reader.lock:
+                self._take_back(reader)
+                ((version,),) = reader.data_version()
+                return str(version)
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
     def condition(self) -> Condition:
         """Return the condition of the file. Read through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
         log = Path(f"{self.db_path}-wal")

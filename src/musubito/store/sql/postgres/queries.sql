@@ -17,6 +17,10 @@ SELECT 1 FROM pg_namespace WHERE nspname = :schema;
 -- The tables of the schema.
 SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('musubito') AND relkind = 'r';
 
+-- name: last_commit
+-- What differs after each commit.
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text || pg_snapshot_xmin(pg_current_snapshot())::text;
+
 -- name: version
 -- The version of the schema.
 SELECT coalesce(max(version), 0)::bigint FROM _schema;

@@ -121,3 +121,21 @@ SELECT operation, started_at, expires_at FROM _leases WHERE owner = :owner ORDER
 -- name: runs_without_end
 -- Runs that began before a time, and have not ended.
 SELECT run_id, name, started_at FROM _runs WHERE status = 'running' AND started_at < :before ORDER BY started_at;
+
+-- name: folded_edges
+-- Of the calls of a run, each pair of operations one of which consumed or called the other.
+SELECT DISTINCT f.name, t.name, 'data'
+FROM _calls c
+JOIN _executions e ON e.id = c.execution
+JOIN _edges g ON g.child = e.node AND g.kind = 0
+JOIN _nodes p ON p.id = g.parent
+JOIN _operations f ON f.id = p.operation
+JOIN _operations t ON t.id = c.operation
+WHERE c.run_id = :run
+UNION ALL
+SELECT DISTINCT f.name, t.name, 'call'
+FROM _calls c
+JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+JOIN _operations f ON f.id = o.operation
+JOIN _operations t ON t.id = c.operation
+WHERE c.run_id = :run;

@@ -47,3 +47,13 @@ FROM _calls WHERE operation IS NOT NULL GROUP BY operation;
 SELECT n.operation, u.model, sum(u.input_tokens), sum(u.output_tokens)
 FROM _usage u JOIN _executions e ON e.id = u.execution JOIN _nodes n ON n.id = e.node
 WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
+
+-- name: operation_named
+-- Whether there is an operation of this name.
+SELECT 1 FROM _operations WHERE name = :operation LIMIT 1;
+
+-- name: calls_by_quarter
+-- How many calls of an operation ended how, and why, in each quarter of an hour since a time.
+SELECT CAST(c.at AS INTEGER) / 900, c.outcome, c.reason, count(*)
+FROM _operations o JOIN _calls c ON c.operation = o.id
+WHERE o.name = :operation AND c.at >= :since GROUP BY 1, 2, 3 ORDER BY 1;

@@ -112,3 +112,8 @@ SELECT execution, kind, key, digest FROM _reads WHERE execution IN (SELECT value
 -- What executions have used, by model.
 SELECT execution, model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage
 WHERE execution IN (SELECT value FROM json_each(:ids)) ORDER BY execution, model;
+
+-- name: runs_with_node
+-- The runs that called a node, newest first: how its last call there ended, and how many there were.
+SELECT c.run_id, r.name, min(c.outcome), max(c.at), count(*) FROM _calls c LEFT JOIN _runs r ON r.run_id = c.run_id
+WHERE c.node = :node GROUP BY c.run_id, r.name ORDER BY max(c.at) DESC LIMIT :limit;

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from musubito.cli.formatting import clean, tokens
-from musubito.lineage import Cost
+from musubito.lineage.formatting import clean, tokens
 from musubito.lineage.prices import dollars, unpriced
+from musubito.lineage.reports import Cost
 
 
 def money(amount: float) -> str:

@@ -1,0 +1,80 @@
+"""The page as an ASGI application: its routes, and what every page knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from importlib.resources import files
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from musubito.errors import MusubitoError
+from musubito.lineage import Lineage, LineageError
+from musubito.web.guard import Guard
+from musubito.web.live import events
+from musubito.web.pages import operations, plan, result, run, runs, savings, store
+from musubito.web.rendering import page
+from musubito.web.watched_plan import WatchedPlan
+
+Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
+ROUTES: Final = (
+    Route("/", runs.show),
+    Route("/runs/{run}", run.show),
+    Route("/runs/{run}/calls", run.calls),
+    Route("/compare", run.compare),
+    Route("/results/{result}", result.show),
+    Route("/results/{result}/{side}/{number:int}", result.image),
+    Route("/operations", operations.show_all),
+    Route("/operations/{operation:path}", operations.show),
+    Route("/savings", savings.show),
+    Route("/store", store.show),
+    Route("/plan", plan.show),
+    Route("/events", events),
+    Mount("/static", StaticFiles(directory=str(files("musubito.web") / "static"))),
+)
+
+
+def application(
+    lineage: Lineage,
+    hosts: Collection[str],
+    announce: Callable[[str], None],
+    stopping: asyncio.Event,
+    plan_of: WatchedPlan | None = None,
+) -> ASGIApp:
+    """Return the application that shows a lineage.
+
+    `hosts` and `announce` are those of `Guard`. Streams of events end when `stopping` is set. `plan_of` is what the
+    page of the plan shows.
+    """
+    app = Starlette(
+        routes=list(ROUTES),
+        exception_handlers={LineageError: _not_found, MusubitoError: _failed, 404: _no_such_page},
+    )
+    app.state.lineage = lineage
+    app.state.plan = plan_of
+    app.state.stopping = stopping
+    return Guard(app, hosts, announce)
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    return _error(request, 404, str(error))
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return _error(request, 503, str(error))
+
+
+def _no_such_page(request: Request, _: Any) -> Response:
+    return _error(request, 404, "There is no such page.")
+
+
+def _error(request: Request, status: int, says: str) -> Response:
+    if request.url.path.startswith("/static/"):
+        return PlainTextResponse(says, status)
+    return page("error.html", status, title="Not shown", says=says, request=request)

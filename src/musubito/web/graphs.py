@@ -1,0 +1,75 @@
+"""Make the graphs that pages draw: boxes and arrows, with where a click on a box leads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from musubito.lineage import Lineage, NodeReport, RunReport
+from musubito.lineage.export import Graph, graph_of_node, graph_of_run
+from musubito.lineage.folded_graph import folded_edges
+from musubito.lineage.formatting import clean, count, short
+from musubito.web.rendering import MARKS
+
+MOST_BOXES: Final = 150
+"""Boxes of a graph at most: nobody reads more."""
+WORST: Final = ("failed", "suspended", "cancelled", "ran", "replayed")
+"""Outcomes, the one that says most of a box with several first."""
+Drawing = dict[str, Any]
+"""The boxes and the arrows of a graph, as JSON."""
+
+
+def drawn_run(lineage: Lineage, report: RunReport) -> Drawing | None:
+    """Return the graph of a run, folded by operation if it is large; None if even that is too large to be read."""
+    if len({call.node_id for call in report.calls}) <= MOST_BOXES:
+        return _drawn(graph_of_run(lineage, report))
+    outcomes: dict[str, Counter[str]] = {}
+    for call in report.calls:
+        outcomes.setdefault(call.operation, Counter())[call.outcome] += 1
+    if len(outcomes) > MOST_BOXES:
+        return None
+    boxes = [
+        {
+            "id": operation,
+            "label": clean(operation) or "external",
+            "says": ", ".join(f"{count(number)} {outcome}" for outcome, number in counts.items()),
+            "outcome": _worst(counts),
+            "key": operation,
+            "href": f"/operations/{operation}",
+        }
+        for operation, counts in outcomes.items()
+    ]
+    return {
+        "folded": True,
+        "boxes": boxes,
+        "arrows": [edge for edge in folded_edges(lineage, report.summary.run_id) if set(edge[:2]) <= outcomes.keys()],
+    }
+
+
+def drawn_result(lineage: Lineage, node: NodeReport) -> Drawing | None:
+    """Return the graph of a result with all that it came from and all that came from it; None if it is too large."""
+    graph = graph_of_node(lineage, node)
+    return _drawn(graph) if len(graph.nodes) <= MOST_BOXES else None
+
+
+def _drawn(graph: Graph) -> Drawing:
+    boxes = [
+        {
+            "id": vertex.node_id,
+            "label": clean(vertex.operation) or "external",
+            "says": f"{MARKS.get(vertex.outcome, vertex.outcome)} {short(vertex.node_id)}",
+            "outcome": vertex.outcome,
+            "key": vertex.node_id,
+            "href": f"/results/{vertex.node_id}",
+        }
+        for vertex in graph.nodes
+    ]
+    return {
+        "folded": False,
+        "boxes": boxes,
+        "arrows": [(edge.source, edge.target, edge.kind) for edge in graph.edges],
+    }
+
+
+def _worst(outcomes: Counter[str]) -> str:
+    return next((outcome for outcome in WORST if outcome in outcomes), next(iter(outcomes), ""))

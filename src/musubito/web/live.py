@@ -1,0 +1,56 @@
+"""Tell an open page of new calls, as server-sent events.
+
+Any process that uses the store may make the calls. The id of an event names the last commit. A browser that lost the
+connection says which id it knows, and is told at once if there is something newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from musubito.errors import MusubitoError
+from musubito.lineage import Lineage
+from musubito.web.watched_plan import WatchedPlan
+
+EVERY: Final = 0.3
+"""Seconds between two looks at the store."""
+ALIVE: Final = 15.0
+"""Seconds after which a line is sent if nothing has happened, so that a dead connection is noticed."""
+
+
+async def events(request: Request) -> StreamingResponse:
+    """Send an event for each change, until the browser or the server goes."""
+    lineage: Lineage = request.app.state.lineage
+    plan: WatchedPlan | None = request.app.state.plan
+
+    def last_change() -> str:
+        return lineage.last_commit() if plan is None else f"{lineage.last_commit()}-{plan.now.number}"
+
+    stopping: asyncio.Event = request.app.state.stopping
+    known = request.headers.get("last-event-id", request.query_params.get("after", ""))
+
+    async def changes() -> AsyncIterator[str]:
+        nonlocal known
+        told = time.monotonic()
+        yield "retry: 1000\n\n"
+        while not stopping.is_set() and not await request.is_disconnected():
+            try:
+                now = await run_in_threadpool(last_change)
+            except MusubitoError:
+                now = known  # the page itself shows the error when it is asked for again
+            if now != known:
+                known, told = now, time.monotonic()
+                yield f"id: {known}\nevent: change\ndata: {known}\n\n"
+            elif time.monotonic() - told > ALIVE:
+                told = time.monotonic()
+                yield ": alive\n\n"
+            await asyncio.wait([asyncio.ensure_future(stopping.wait())], timeout=EVERY)
+
+    return StreamingResponse(changes(), media_type="text/event-stream")

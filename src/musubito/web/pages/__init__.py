@@ -1,0 +1,1 @@
+"""The pages, one module for each: it asks `musubito.lineage`, and fills a template of the same name."""

@@ -1,0 +1,154 @@
+"""Show one run: its calls as a tree, its graph, and how it differs from another run."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
+from musubito.lineage.routers import without_routers
+from musubito.lineage.why import with_reasons
+from musubito.web.graphs import drawn_run
+from musubito.web.rendering import page
+
+ROWS: Final = 200
+"""Calls on a page."""
+ERRORS: Final = 5
+"""Errors of a run that are shown at most."""
+DIFFERING: Final = 200
+"""Calls that differ in a comparison, shown at most."""
+
+
+class Branch(NamedTuple):
+    """A call with the calls inside it: those that are shown, and the number of all."""
+
+    call: CallReport
+    inside: tuple[Branch, ...]
+    calls_inside: int
+
+
+class Tree(NamedTuple):
+    """A page of calls with one outer call. `after` is the number of the last one if there are more."""
+
+    branches: tuple[Branch, ...]
+    after: int | None
+    longest: float
+    """The largest time of a call that is shown, in milliseconds."""
+
+
+class Calls:
+    """The calls of a run, by the call that made them; those of routers (conditional edges) only if `all_`."""
+
+    def __init__(self, report: RunReport, *, all_: bool) -> None:
+        calls = report.calls if all_ else tuple(without_routers(report.calls))
+        self.left_out = len(report.calls) - len(calls)
+        report = replace(report, calls=calls)
+        self.report = report
+        self._inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
+        numbers = {call.number for call in report.calls}
+        for call in report.calls:
+            self._inner[call.parent if call.parent in numbers else None].append(call)
+
+    def tree(self, inside: int | None, after: int) -> Tree:
+        """Return the calls inside one call, or those at the top, that were made after another."""
+        ahead = [call for call in self._inner[inside] if call.number > after]
+        shown = ahead[:ROWS]
+        whole = len(self.report.calls) <= ROWS
+        branches = tuple(self._branch(call, open_=whole) for call in shown)
+        longest = max((self._took(call) for call in self.report.calls), default=0.0)
+        return Tree(branches, shown[-1].number if len(ahead) > ROWS else None, longest)
+
+    def _branch(self, call: CallReport, *, open_: bool) -> Branch:
+        inner = self._inner[call.number]
+        shown = tuple(self._branch(each, open_=True) for each in inner) if open_ else ()
+        return Branch(call, shown, len(inner))
+
+    @staticmethod
+    def _took(call: CallReport) -> float:
+        return call.saved_ms if call.outcome == "replayed" else call.duration_ms
+
+
+def show(request: Request) -> Response:
+    """Show a run with its calls, or with those inside one of its calls."""
+    report, calls, inside, after = _asked(request)
+    lineage: Lineage = request.app.state.lineage
+    tree = calls.tree(inside, after)
+    return page(
+        "run.html",
+        title=report.summary.name or "Run",
+        request=request,
+        run=report.summary,
+        outcomes=Counter(call.outcome for call in report.calls),
+        tree=tree,
+        inside=next((call for call in report.calls if call.number == inside), None),
+        left_out=calls.left_out,
+        graph=drawn_run(lineage, calls.report),
+        errors=list(_errors(lineage, report)),
+        computing=_computing(lineage, report),
+    )
+
+
+def calls(request: Request) -> Response:
+    """Return the calls inside one call, as a part of the page."""
+    report, by_outer, inside, after = _asked(request)
+    return page("calls.html", run=report.summary, tree=by_outer.tree(inside, after), inside=inside)
+
+
+def _asked(request: Request) -> tuple[RunReport, Calls, int | None, int]:
+    lineage: Lineage = request.app.state.lineage
+    report = with_reasons(lineage, lineage.run(request.path_params["run"]))
+    inside, after = (_number(request.query_params.get(name)) for name in ("inside", "after"))
+    return report, Calls(report, all_="all" in request.query_params), inside, after or 0
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _errors(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport, str]]:
+    """Yield the failed calls at the bottom, each with its error."""
+    outer = {call.parent for call in report.calls if call.outcome == "failed"}
+    failed = [call for call in report.calls if call.outcome == "failed" and call.number not in outer]
+    for call in failed[:ERRORS]:
+        try:
+            yield call, lineage.node(call.node_id).error or ""
+        except LineageError:
+            yield call, ""
+
+
+def _computing(lineage: Lineage, report: RunReport) -> list[tuple[str, float]]:
+    """Return what a running run computes at the moment, with the milliseconds since each began."""
+    if report.summary.status != "running":
+        return []
+    now = lineage.engine.now()
+    rows = lineage.rows("open_leases", owner=bytes.fromhex(report.summary.run_id)[:12])
+    return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
+
+
+def compare(request: Request) -> Response:
+    """Show how two runs differ."""
+    lineage: Lineage = request.app.state.lineage
+    chosen = request.query_params.getlist("run")
+    if len(chosen) != 2:
+        if len(chosen) == 1:
+            return RedirectResponse(f"/runs/{chosen[0]}", 303)
+        raise LineageError(f"two runs can be compared, and {len(chosen)} were chosen; go back and choose two")
+    # The list has the newest run first.
+    comparison = compare_runs(lineage, chosen[1], chosen[0])
+    changes = Counter(call.change for call in comparison.calls)
+    differing = [call for call in comparison.calls if call.change not in ("same", "inside")]
+    return page(
+        "compare.html",
+        title="Two runs",
+        request=request,
+        before=comparison.before,
+        after=comparison.after,
+        changes=changes,
+        calls=differing[:DIFFERING],
+        left_out=max(0, len(differing) - DIFFERING),
+    )

@@ -1,0 +1,82 @@
+"""Show the newest runs, with filters, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, Self
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from musubito.lineage import Lineage, RunSummary
+from musubito.lineage.reader import EVER
+from musubito.web.rendering import page
+
+ROWS: Final = 50
+"""Runs on a page."""
+STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
+AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
+"""The ages that may be chosen, in seconds."""
+
+
+class RunFilter(NamedTuple):
+    """What the runs of a page have in common. An empty text asks for nothing."""
+
+    name: str = ""
+    operation: str = ""
+    status: str = ""
+    tag: str = ""
+    since: str = ""
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, str]) -> Self:
+        """Return the filter that the query of a URL asks for."""
+        return cls(*(parameters.get(name, "").strip() for name in cls._fields))
+
+    def query(self, **more: object) -> str:
+        """Return the filter as the query of a URL, with `more` in it."""
+        return urlencode({name: value for name, value in {**self._asdict(), **more}.items() if value not in ("", None)})
+
+    def fits(self, run: RunSummary) -> bool:
+        """Tell whether a run has the status and the tag."""
+        tags = {key: str(value) for key, value in (run.tags or {}).items()}
+        key, _, value = self.tag.partition("=")
+        has_tag = not self.tag or (key in tags and value in ("", tags[key]))
+        return has_tag and self.status in ("", run.status)
+
+
+def show(request: Request) -> Response:
+    """Show the runs that fit the filter and began before a moment."""
+    lineage: Lineage = request.app.state.lineage
+    asked = RunFilter.of(request.query_params)
+    before = _moment(request.query_params.get("before", ""))
+    age = AGES.get(asked.since)
+    found = lineage.runs(
+        ROWS + 1,
+        name=asked.name or None,
+        operation=asked.operation or None,
+        since=0.0 if age is None else lineage.engine.now() - age,
+        before=before,
+        matching=asked.fits,
+    )
+    older = asked.query(before=repr(found[ROWS - 1].started_at)) if len(found) > ROWS else None
+    return page(
+        "runs.html",
+        title="Runs",
+        request=request,
+        runs=found[:ROWS],
+        asked=asked,
+        is_asked=any(asked),
+        older=older,
+        newest=None if before == EVER else asked.query(),
+        statuses=STATUSES,
+        ages=AGES,
+    )
+
+
+def _moment(text: str) -> float:
+    try:
+        return float(text) if text else EVER
+    except ValueError:
+        return EVER

@@ -1,0 +1,78 @@
+"""Fill templates: all that is shown is text, and no part of it is taken for markup."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from musubito.lineage.cost_format import money, worth
+from musubito.lineage.formatting import clean, count, duration, one_line, short, size, times, token_count, when
+from musubito.reasons import ReplayReason
+
+MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
+"""The mark of each outcome; all others have "·". The mark alone tells outcomes apart."""
+
+
+SENTENCES: Final = {reason.value: reason.sentence for reason in ReplayReason}
+"""The sentence of each reason, by its code."""
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of all templates."""
+    templates = Environment(
+        loader=PackageLoader("musubito.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "clean": clean,
+        "count": count,
+        "duration": duration,
+        "mark": lambda outcome: MARKS.get(outcome, "·"),
+        "moment": moment,
+        "money": money,
+        "one_line": one_line,
+        "pretty": pretty,
+        "sentence": lambda reason: SENTENCES[reason],
+        "share": share,
+        "short": short,
+        "size": size,
+        "times": times,
+        "tokens": token_count,
+        "when": when,
+        "worth": worth,
+    }
+    return templates
+
+
+def page(template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
+    """Return a page of a template."""
+    return HTMLResponse(environment().get_template(template).render(**values), status)
+
+
+def moment(time: float) -> str:
+    """Return a moment as HTML's `datetime` wants it; an empty text if no calendar has it."""
+    try:
+        return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def share(part: float, whole: float) -> int:
+    """Return a part in percent of the whole: 100 only for all of it, and 0 only for nothing."""
+    if not whole or not part:
+        return 0
+    return 100 if part >= whole else min(99, max(1, round(100 * part / whole)))
+
+
+def pretty(value: Any) -> str:
+    """Return plain data as indented JSON."""
+    return clean(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,220 @@
+// Draws graphs and curves, loads inner calls, and keeps an open page up to date. The page works without it but for these.
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function made(name, attributes, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+function data(id) {
+  const holder = document.getElementById(id);
+  return holder ? JSON.parse(holder.textContent) : null;
+}
+
+function cut(text, most) {
+  return text.length <= most ? text : "…" + text.slice(1 - most);
+}
+
+// -- graphs ----------------------------------------------------------------------------------------------------------
+const WIDTH = 200, HEIGHT = 44;
+
+const drawn = new WeakMap();
+
+function isDrawn(place, id) {
+  const text = document.getElementById(id)?.textContent;
+  const is = drawn.get(place) === text;
+  drawn.set(place, text);
+  return is;
+}
+
+function drawGraph(place) {
+  if (isDrawn(place, place.dataset.graph)) return;
+  const graph = data(place.dataset.graph);
+  if (!graph || !graph.boxes.length) return place.replaceChildren();
+  const layout = new dagre.graphlib.Graph({ multigraph: true });
+  layout.setGraph({ rankdir: "TB", nodesep: 24, ranksep: 36, marginx: 8, marginy: 8 });
+  layout.setDefaultEdgeLabel(() => ({}));
+  for (const box of graph.boxes) layout.setNode(box.id, { width: WIDTH, height: HEIGHT });
+  for (const [from, to, kind] of graph.arrows) layout.setEdge(from, to, {}, kind);
+  dagre.layout(layout);
+  const { width, height } = layout.graph();
+  const drawing = made("svg", {
+    viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of calls",
+  });
+  drawing.append(made("defs", {}, made("marker", {
+    id: "tip", viewBox: "0 0 8 8", refX: 8, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse",
+  }, made("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
+  for (const edge of layout.edges()) {
+    const points = layout.edge(edge).points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`);
+    drawing.append(made("path", { d: "M" + points.join("L"), class: "arrow " + edge.name, "marker-end": "url(#tip)" }));
+  }
+  for (const box of graph.boxes) {
+    const { x, y } = layout.node(box.id);
+    const link = made("a", { href: box.href, "data-key": box.key, class: "box " + box.outcome });
+    if (box.id === place.dataset.here) link.setAttribute("aria-current", "true");
+    const title = made("title", {});
+    title.textContent = `${box.label}, ${box.outcome}`;
+    const rounded = box.outcome === "replayed" ? 20 : box.outcome === "failed" ? 0 : 6;
+    const name = made("text", { x, y: y - 4, "text-anchor": "middle", class: "label" });
+    name.textContent = cut(box.label, 24);
+    const says = made("text", { x, y: y + 13, "text-anchor": "middle", class: "says" });
+    says.textContent = cut(box.says, 32);
+    link.append(title, made("rect", {
+      x: x - WIDTH / 2, y: y - HEIGHT / 2, width: WIDTH, height: HEIGHT, rx: rounded,
+    }), name, says);
+    drawing.append(link);
+  }
+  place.replaceChildren(drawing);
+}
+
+// A call in the list and its box in the graph are chosen together.
+function choose(key) {
+  for (const element of document.querySelectorAll(".chosen")) element.classList.remove("chosen");
+  const name = CSS.escape(key);
+  const both = document.querySelectorAll(`[data-key="${name}"], li[data-fold="${name}"]`);
+  for (const element of both) element.classList.add("chosen");
+  return both;
+}
+
+document.addEventListener("click", (event) => {
+  const box = event.target.closest(".graph a.box");
+  if (box && !event.ctrlKey && !event.metaKey && !event.shiftKey && document.querySelector("ul.tree")) {
+    if (box.classList.contains("chosen")) return; // the second click follows the link
+    event.preventDefault();
+    for (const element of choose(box.dataset.key)) if (element.matches("li")) {
+      element.scrollIntoView({ block: "nearest" });
+      break;
+    }
+    return;
+  }
+  const row = event.target.closest("ul.tree li");
+  if (row && !event.target.closest("a")) {
+    const folded = document.querySelector(`.graph [data-key="${CSS.escape(row.dataset.fold)}"]`);
+    choose(folded ? row.dataset.fold : row.dataset.key);
+  }
+});
+
+document.addEventListener("focusin", (event) => {
+  const row = event.target.closest("ul.tree li");
+  const folded = row && document.querySelector(`.graph [data-key="${CSS.escape(row.dataset.fold)}"]`);
+  if (row) choose(folded ? row.dataset.fold : row.dataset.key);
+});
+
+// -- curves ----------------------------------------------------------------------------------------------------------
+function drawCurve(place) {
+  if (isDrawn(place, place.dataset.curve)) return;
+  const curve = data(place.dataset.curve);
+  if (!curve || curve.days.length < 2) return place.replaceChildren();
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const colours = { spent: colour("--ran"), saved: colour("--replayed"), ran: colour("--ran"),
+    replayed: colour("--replayed"), failed: colour("--failed") };
+  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+  const times = curve.days.map((day) => new Date(day + "T12:00").getTime() / 1000);
+  place.replaceChildren();
+  new uPlot({
+    width: place.clientWidth || 600, height: 200, cursor: { y: false },
+    axes: [axis, { ...axis, size: 64, label: curve.unit, labelSize: 18 }],
+    series: [{ value: (_, time) => time === null ? "" : new Date(1000 * time).toLocaleDateString() },
+      ...curve.series.map(([label]) => ({ label, stroke: colours[label] || colour("--quiet"), width: 2, points: { show: true } }))],
+  }, [times, ...curve.series.map(([, values]) => values)], place);
+}
+
+function draw(within) {
+  for (const place of within.querySelectorAll("[data-graph]")) drawGraph(place);
+  for (const place of within.querySelectorAll("[data-curve]")) drawCurve(place);
+  for (const button of within.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
+}
+
+// -- inner calls, and commands to copy ---------------------------------------------------------------------------------
+async function fetched(address) {
+  const answer = await fetch(address, { credentials: "same-origin" });
+  if (!answer.ok) throw new Error(answer.status);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+document.addEventListener("toggle", async (event) => {
+  const outer = event.target;
+  if (!outer.open || !outer.dataset.load) return;
+  const address = outer.dataset.load;
+  delete outer.dataset.load;
+  try {
+    const inner = await fetched(address);
+    outer.replaceChildren(outer.querySelector("summary"), ...inner.body.childNodes);
+  } catch {
+    outer.dataset.load = address; // the link inside still leads there
+  }
+}, true);
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const rows = [...document.querySelectorAll("ul.tree summary, ul.tree .call a, tbody th a")].filter((row) => row.checkVisibility());
+  const at = rows.indexOf(document.activeElement);
+  if (event.key === "j" && rows.length) rows[Math.min(at + 1, rows.length - 1)].focus();
+  else if (event.key === "k" && rows.length) rows[Math.max(at - 1, 0)].focus();
+  else if (event.key === "/") document.querySelector("form.filters input")?.focus();
+  else return;
+  event.preventDefault();
+});
+
+// -- live ------------------------------------------------------------------------------------------------------------
+let pending = false, again = false;
+
+async function refresh() {
+  if (pending) { again = true; return; }
+  pending = true;
+  try {
+    const now = await fetched(location.href);
+    const open = new Set([...document.querySelectorAll("details[open]")].map((element) => element.closest("[data-key]")?.dataset.key));
+    let changed = false;
+    for (const fresh of now.querySelectorAll("[data-live]")) {
+      const old = document.getElementById(fresh.id);
+      if (!old || old.innerHTML === fresh.innerHTML || old.contains(document.activeElement) && old.matches("#calls") && fresh.innerHTML.length === old.innerHTML.length) continue;
+      const focused = old.contains(document.activeElement) && document.activeElement.closest("[data-key]")?.dataset.key;
+      old.replaceWith(document.adoptNode(fresh));
+      changed = true;
+      for (const element of fresh.querySelectorAll("details")) {
+        const key = element.closest("[data-key]")?.dataset.key;
+        if (open.has(key)) element.open = true;
+      }
+      if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"] :is(summary, a)`)?.focus();
+    }
+    if (changed) draw(document);
+  } catch {
+    // The server is away; the stream says when it is back.
+  } finally {
+    pending = false;
+    if (again) { again = false; setTimeout(refresh, 300); }
+  }
+}
+
+function listen() {
+  const says = document.getElementById("live"), address = document.body.dataset.events;
+  if (!address || !document.querySelector("[data-live]")) return;
+  const stream = new EventSource(address);
+  let known = "";
+  stream.addEventListener("change", (event) => {
+    if (known) refresh();
+    known = event.lastEventId;
+  });
+  stream.onopen = () => { says.textContent = "live"; };
+  stream.onerror = () => { says.textContent = "not connected"; };
+}
+
+document.addEventListener("DOMContentLoaded", () => { draw(document); listen(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const place of document.querySelectorAll("[data-curve]")) drawn.delete(place);
+  draw(document);
+});

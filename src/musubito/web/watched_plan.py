@@ -1,0 +1,86 @@
+"""Keep the plan of a graph or a step up to date while its code is edited.
+
+The plan needs the user's code, so it is made by a child process: `musubito plan TARGET --json`. It is made again when a
+Python file beside the target has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+EVERY: Final = 0.5
+"""Seconds between two looks at the files."""
+LONGEST: Final = 60.0
+"""Seconds after which the child process is ended."""
+MOST_FILES: Final = 2000
+"""Files that are looked at, at most."""
+
+
+class PlanNow(NamedTuple):
+    """The plan as `musubito plan --json` prints it, or why there is none. `number` counts the plans so far."""
+
+    number: int
+    plan: dict[str, Any] | None
+    says: str
+
+
+class WatchedPlan:
+    """The plan of a target, made anew after each edit until `close`."""
+
+    def __init__(self, target: str, options: Sequence[str]) -> None:
+        """Make the plan of `target`, such as `app.py:graph`. `options` say where the store is and what is the input."""
+        self.target = target
+        self._command = [sys.executable, "-m", "musubito", "plan", target, "--json", *options]
+        file = Path(target.rpartition(":")[0] or target)
+        self._folder = file.parent if file.suffix == ".py" else Path()
+        self.now = PlanNow(0, None, "The plan is being made.")
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="musubito plan", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        seen: object = None
+        while not self._closed.is_set():
+            files = self._files()
+            if files != seen:
+                seen = files
+                self._make()
+            self._closed.wait(EVERY)
+
+    def _files(self) -> object:
+        """Return the times of the Python files beside the target and in folders below it."""
+        found = []
+        for path in self._folder.rglob("*.py"):
+            if any(part.startswith(".") or part in ("node_modules", "site-packages") for part in path.parts):
+                continue
+            try:
+                found.append((str(path), path.stat().st_mtime_ns))
+            except OSError:  # it was just removed
+                continue
+            if len(found) == MOST_FILES:
+                break
+        return sorted(found)
+
+    def _make(self) -> None:
+        number = self.now.number + 1
+        try:
+            done = subprocess.run(  # noqa: S603 - the command is Musubito's own
+                self._command, capture_output=True, text=True, timeout=LONGEST, check=False, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            self.now = PlanNow(number, None, f"The plan was not ready after {LONGEST:.0f} s.")
+            return
+        try:
+            self.now = PlanNow(number, json.loads(done.stdout), "")
+        except ValueError:
+            self.now = PlanNow(number, None, (done.stderr or done.stdout).strip()[-4000:] or "The plan failed.")
