@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from musubito.lineage.formatting import clean
 from musubito.values.display import TYPE
-from musubito.web.rendering import pretty
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Types of images that are shown. SVG is none of them, since it may hold scripts."""
@@ -146,6 +147,11 @@ class Contents:
         says = () if content in ("", None, []) else tuple(self._pieces(content))
         calls = [_call(call) for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
         return Message(ROLES.get(kind, kind), str(message.get("name") or ""), says, tuple(calls), pretty(message))
+
+
+def pretty(value: Any) -> str:
+    """Return plain data as indented JSON."""
+    return clean(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def text(value: str) -> Text:

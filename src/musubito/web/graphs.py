@@ -9,6 +9,7 @@ from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import Graph, graph_of_node, graph_of_run
 from musubito.lineage.folded_graph import folded_edges
 from musubito.lineage.formatting import clean, count, short
+from musubito.web.links import Links
 from musubito.web.rendering import MARKS
 
 MOST_BOXES: Final = 150
@@ -19,10 +20,10 @@ Drawing = dict[str, Any]
 """The boxes and the arrows of a graph, as JSON."""
 
 
-def drawn_run(lineage: Lineage, report: RunReport) -> Drawing | None:
+def drawn_run(lineage: Lineage, report: RunReport, links: Links) -> Drawing | None:
     """Return the graph of a run, folded by operation if it is large; None if even that is too large to be read."""
     if len({call.node_id for call in report.calls}) <= MOST_BOXES:
-        return _drawn(graph_of_run(lineage, report))
+        return _drawn(graph_of_run(lineage, report), links)
     outcomes: dict[str, Counter[str]] = {}
     for call in report.calls:
         outcomes.setdefault(call.operation, Counter())[call.outcome] += 1
@@ -35,7 +36,7 @@ def drawn_run(lineage: Lineage, report: RunReport) -> Drawing | None:
             "says": ", ".join(f"{count(number)} {outcome}" for outcome, number in counts.items()),
             "outcome": _worst(counts),
             "key": operation,
-            "href": f"/operations/{operation}",
+            "href": links.operation(operation),
         }
         for operation, counts in outcomes.items()
     ]
@@ -46,13 +47,13 @@ def drawn_run(lineage: Lineage, report: RunReport) -> Drawing | None:
     }
 
 
-def drawn_result(lineage: Lineage, node: NodeReport) -> Drawing | None:
+def drawn_result(lineage: Lineage, node: NodeReport, links: Links) -> Drawing | None:
     """Return the graph of a result with all that it came from and all that came from it; None if it is too large."""
     graph = graph_of_node(lineage, node)
-    return _drawn(graph) if len(graph.nodes) <= MOST_BOXES else None
+    return _drawn(graph, links) if len(graph.nodes) <= MOST_BOXES else None
 
 
-def _drawn(graph: Graph) -> Drawing:
+def _drawn(graph: Graph, links: Links) -> Drawing:
     boxes = [
         {
             "id": vertex.node_id,
@@ -60,7 +61,7 @@ def _drawn(graph: Graph) -> Drawing:
             "says": f"{MARKS.get(vertex.outcome, vertex.outcome)} {short(vertex.node_id)}",
             "outcome": vertex.outcome,
             "key": vertex.node_id,
-            "href": f"/results/{vertex.node_id}",
+            "href": links.result(vertex.node_id),
         }
         for vertex in graph.nodes
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -13,11 +12,14 @@ from starlette.responses import HTMLResponse
 from musubito.lineage.cost_format import money, worth
 from musubito.lineage.formatting import clean, count, duration, one_line, short, size, times, token_count, when
 from musubito.reasons import ReplayReason
+from musubito.web.links import PageLinks
 
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
 """The mark of each outcome; all others have "·". The mark alone tells outcomes apart."""
 
 
+LINKS: Final = PageLinks()
+"""The links of the served page."""
 SENTENCES: Final = {reason.value: reason.sentence for reason in ReplayReason}
 """The sentence of each reason, by its code."""
 
@@ -40,7 +42,6 @@ def environment() -> Environment:
         "moment": moment,
         "money": money,
         "one_line": one_line,
-        "pretty": pretty,
         "sentence": lambda reason: SENTENCES[reason],
         "share": share,
         "short": short,
@@ -50,6 +51,7 @@ def environment() -> Environment:
         "when": when,
         "worth": worth,
     }
+    templates.globals["links"] = LINKS
     return templates
 
 
@@ -71,8 +73,3 @@ def share(part: float, whole: float) -> int:
     if not whole or not part:
         return 0
     return 100 if part >= whole else min(99, max(1, round(100 * part / whole)))
-
-
-def pretty(value: Any) -> str:
-    """Return plain data as indented JSON."""
-    return clean(json.dumps(value, indent=2, ensure_ascii=False, default=str))

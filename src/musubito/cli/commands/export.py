@@ -12,13 +12,14 @@ from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
+from musubito.lineage.why import with_reasons
 
-FORMATS: Final = ("mermaid", "dot", "json", "openlineage")
+FORMATS: Final = ("html", "mermaid", "dot", "json", "openlineage")
 
 
 @click.command(
     "export",
-    short_help="A run or a call as Mermaid, DOT, JSON or OpenLineage.",
+    short_help="A run or a call as HTML, Mermaid, DOT, JSON or OpenLineage.",
     epilog="Example: musubito export last --format mermaid -o run.mmd",
 )
 @click.argument("what", metavar="RUN|CALL|STEP")
@@ -39,7 +40,8 @@ def command(
 ) -> None:
     """Export the graph of a run, or of a call with all calls upstream and downstream of it.
 
-    OpenLineage: run events as one JSON list. Only json has contents, and none with --no-inputs.
+    HTML is one file to look at in a browser. OpenLineage are run events as one JSON list. Only html and json have
+    contents, and none with --no-inputs.
     """
     lineage = context.lineage
     text = _exported(lineage, run_or_node(context, what), "json" if json_ else format_, contents=not no_inputs)
@@ -55,6 +57,8 @@ def command(
 
 
 def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *, contents: bool) -> str:
+    if format_ == "html":
+        return _html(lineage, target, contents=contents)
     if format_ == "openlineage":
         if isinstance(target, RunReport):
             return _json(events_of_run(lineage, target))
@@ -64,6 +68,16 @@ def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *,
     if format_ == "json":
         return _json(document(lineage, graph, contents=contents))
     return mermaid(graph) if format_ == "mermaid" else dot(graph)
+
+
+def _html(lineage: Lineage, target: RunReport | NodeReport, *, contents: bool) -> str:
+    try:
+        from musubito.web.export import html_of_result, html_of_run  # noqa: PLC0415 - needs packages of its own
+    except ImportError as error:
+        raise CommandError(f"HTML needs {error.name}: pip install 'musubito[web]'") from error
+    if isinstance(target, RunReport):
+        return html_of_run(lineage, with_reasons(lineage, target), contents=contents)
+    return html_of_result(lineage, target, contents=contents)
 
 
 def _json(value: object) -> str:

@@ -14,7 +14,7 @@ from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compa
 from musubito.lineage.routers import without_routers
 from musubito.lineage.why import with_reasons
 from musubito.web.graphs import drawn_run
-from musubito.web.rendering import page
+from musubito.web.rendering import LINKS, page
 
 ROWS: Final = 200
 """Calls on a page."""
@@ -46,6 +46,7 @@ class Calls:
 
     def __init__(self, report: RunReport, *, all_: bool) -> None:
         calls = report.calls if all_ else tuple(without_routers(report.calls))
+        self.is_whole = all_
         self.left_out = len(report.calls) - len(calls)
         report = replace(report, calls=calls)
         self.report = report
@@ -60,8 +61,20 @@ class Calls:
         shown = ahead[:ROWS]
         whole = len(self.report.calls) <= ROWS
         branches = tuple(self._branch(call, open_=whole) for call in shown)
-        longest = max((self._took(call) for call in self.report.calls), default=0.0)
-        return Tree(branches, shown[-1].number if len(ahead) > ROWS else None, longest)
+        return Tree(branches, shown[-1].number if len(ahead) > ROWS else None, self._longest())
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Return how many calls ended how."""
+        return Counter(call.outcome for call in self.report.calls)
+
+    def whole_tree(self) -> Tree:
+        """Return all calls, with all calls inside."""
+        branches = tuple(self._branch(call, open_=True) for call in self._inner[None])
+        return Tree(branches, None, self._longest())
+
+    def _longest(self) -> float:
+        return max(map(self._took, self.report.calls), default=0.0)
 
     def _branch(self, call: CallReport, *, open_: bool) -> Branch:
         inner = self._inner[call.number]
@@ -85,10 +98,13 @@ def show(request: Request) -> Response:
         run=report.summary,
         outcomes=Counter(call.outcome for call in report.calls),
         tree=tree,
-        inside=next((call for call in report.calls if call.number == inside), None),
+        tags=report.summary.tags,
+        inside=inside,
+        outer=next((call for call in report.calls if call.number == inside), None),
+        is_whole=calls.is_whole,
         left_out=calls.left_out,
-        graph=drawn_run(lineage, calls.report),
-        errors=list(_errors(lineage, report)),
+        graph=drawn_run(lineage, calls.report, LINKS),
+        errors=list(errors_of(lineage, report)),
         computing=_computing(lineage, report),
     )
 
@@ -96,7 +112,8 @@ def show(request: Request) -> Response:
 def calls(request: Request) -> Response:
     """Return the calls inside one call, as a part of the page."""
     report, by_outer, inside, after = _asked(request)
-    return page("calls.html", run=report.summary, tree=by_outer.tree(inside, after), inside=inside)
+    tree = by_outer.tree(inside, after)
+    return page("calls.html", run=report.summary, tree=tree, inside=inside, is_whole=by_outer.is_whole)
 
 
 def _asked(request: Request) -> tuple[RunReport, Calls, int | None, int]:
@@ -110,7 +127,7 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _errors(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport, str]]:
+def errors_of(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport, str]]:
     """Yield the failed calls at the bottom, each with its error."""
     outer = {call.parent for call in report.calls if call.outcome == "failed"}
     failed = [call for call in report.calls if call.outcome == "failed" and call.number not in outer]

@@ -1,0 +1,71 @@
+"""Write a run, or a step result, as one HTML file that needs nothing else: no server, no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+from hashlib import sha256
+from importlib.resources import files
+from typing import Final
+
+from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
+from musubito.web.graphs import drawn_result, drawn_run
+from musubito.web.links import FileLinks
+from musubito.web.pages.run import Calls, errors_of
+from musubito.web.rendering import environment
+from musubito.web.result_view import ResultView, view_of
+
+MOST_RESULTS: Final = 500
+"""Step results whose inputs and outputs a file holds at most: those that ran come first."""
+STATIC: Final = files("musubito.web") / "static"
+
+
+def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
+    """Return a run with its calls, its graph, and its results; without `contents`, no inputs, outputs and tags."""
+    first = sorted(report.calls, key=lambda call: call.outcome == "replayed")
+    nodes = list(dict.fromkeys(call.node_id for call in first))[:MOST_RESULTS]
+    views = [view for node_id in nodes if (view := _view(lineage, node_id, contents=contents)) is not None]
+    links = FileLinks(view.node.node_id for view in views)
+    calls = Calls(report, all_=True)
+    return _file(
+        title=report.summary.name or "Run",
+        run=report.summary,
+        outcomes=calls.outcomes,
+        tree=calls.whole_tree(),
+        errors=list(errors_of(lineage, report)) if contents else [],
+        graph=drawn_run(lineage, report, links),
+        views=views,
+        links=links,
+        has_tags=contents,
+    )
+
+
+def html_of_result(lineage: Lineage, node: NodeReport, *, contents: bool) -> str:
+    """Return a step result with the graph of what it came from and what came from it."""
+    links = FileLinks([node.node_id])
+    return _file(
+        title=node.operation or "Result",
+        run=None,
+        graph=drawn_result(lineage, node, links),
+        views=[view_of(lineage, node, contents=contents)],
+        links=links,
+    )
+
+
+def _view(lineage: Lineage, node_id: str, *, contents: bool) -> ResultView | None:
+    """Return what is shown of a result, None if it is no longer stored."""
+    try:
+        return view_of(lineage, lineage.node(node_id), contents=contents)
+    except LineageError:
+        return None
+
+
+def _file(**values: object) -> str:
+    style = (STATIC / "ui.css").read_text("utf-8")
+    script = "\n".join((STATIC / name).read_text("utf-8") for name in ("vendor/dagre.min.js", "ui.js"))
+    # Only this very script and this very style are run, whatever else the file may hold.
+    policy = f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}"
+    return environment().get_template("export.html").render(policy=policy, style=style, script=script, **values)
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"
