@@ -21,6 +21,8 @@ IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 _DATA_URL: Final = re.compile(r"data:(image/[a-z+.-]+);base64,([A-Za-z0-9+/=\s]+)")
 LONGEST_TEXT: Final = 200_000
 """Characters of a text that a page shows."""
+EMPTY: Final = (None, "", [], {}, {TYPE: "tuple", "items": []})
+"""Values that say nothing, and are left out beside large ones."""
 ROLES: Final = {
     "human": "user",
     "ai": "assistant",
@@ -137,7 +139,7 @@ class Contents:
         """Yield the large fields of a value, each by its name, and all others together."""
         large = {key: part for key, part in value.items() if _is_large(part)}
         yield Fields(tuple((key, tuple(self._pieces(part))) for key, part in large.items()))
-        rest = {key: part for key, part in value.items() if key not in large and part not in (None, "", [], {})}
+        rest = {key: part for key, part in value.items() if key not in large and part not in EMPTY}
         if rest.keys() - {TYPE}:
             yield Data(pretty(rest))
 

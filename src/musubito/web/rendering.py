@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
+from shlex import quote
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,6 +43,7 @@ def environment() -> Environment:
         "moment": moment,
         "money": money,
         "one_line": one_line,
+        "quoted": quote,
         "sentence": lambda reason: SENTENCES[reason],
         "share": share,
         "short": short,

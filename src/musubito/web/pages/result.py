@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Final
 
 from starlette.requests import Request
@@ -51,5 +52,5 @@ def _commands(node: NodeReport) -> list[tuple[str, str]]:
         ("Run it again at the next call", f"musubito invalidate {result}"),
         ("Erase its contents", f"musubito forget {result}"),
         ("Show all of it as JSON", f"musubito show {result} --json"),
-        ("What an edit of this step would cost", f"musubito impact {node.operation}"),
+        ("What an edit of this step would cost", f"musubito impact {quote(node.operation)}"),
     ]

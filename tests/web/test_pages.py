@@ -1,0 +1,228 @@
+"""What the pages show."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from musubito import musubito_step, run
+from tests.web.conftest import NASTY, Site, ask, rate
+
+
+def test_an_empty_store_says_that_nothing_has_run(site: Site) -> None:
+    assert "Nothing has run yet" in site.says("/")
+    assert "No step has run yet" in site.says("/operations")
+    assert "Nothing has run in this time" in site.says("/savings")
+
+
+class TestRuns:
+    def test_the_newest_comes_first_with_what_it_spent_and_saved(self, site: Site, ran) -> None:
+        ran(name="first")
+        ran(name="second", branch="main")
+        text = site.says("/")
+        assert text.index("second") < text.index("first")
+        assert "branch=main" in text
+        assert "100 %" in text
+        assert "856 tok" in text
+
+    @pytest.mark.parametrize(
+        ("asked", "found"),
+        [
+            ({"name": "first"}, ["first"]),
+            ({"tag": "branch=main"}, ["second"]),
+            ({"tag": "branch"}, ["second"]),
+            ({"tag": "branch=other"}, []),
+            ({"status": "failed"}, ["broken"]),
+            ({"operation": "ask"}, ["second", "first"]),
+            ({"since": "1h"}, ["broken", "second", "first"]),
+            ({"since": "nonsense", "before": "nonsense"}, ["broken", "second", "first"]),
+        ],
+    )
+    def test_filters(self, site: Site, ran, asked: dict[str, str], found: list[str]) -> None:
+        ran(name="first")
+        ran("b.txt", name="second", branch="main")
+        with pytest.raises(ValueError, match="bad"), run("broken"):
+            rate("bad")
+        assert re.findall(r'<th scope="row"><a href="/runs/\w+">(\w+)</a>', site.get("/", **asked)) == found
+
+    def test_older_runs_are_on_the_next_page_none_twice_and_none_lost(self, site: Site) -> None:
+        for number in range(70):
+            with run(f"run-{number}"):
+                pass
+        names, address = [], "/"
+        while address:
+            page = site.get(address)
+            names += re.findall(r'<a href="/runs/\w+">(run-\d+)</a>', page)
+            more = re.search(r'rel="next" href="([^"]+)"', page)
+            address = more[1] if more else ""
+        assert names == [f"run-{number}" for number in reversed(range(70))]
+
+
+class TestOneRun:
+    def test_calls_are_a_tree_with_reasons(self, site: Site, ran) -> None:
+        text = site.says(f"/runs/{ran()}")
+        assert "ran, new" in text
+        assert text.index("report") < text.index("load") < text.index("ask") < text.index("rate")
+        assert "replayed, same" in site.says(f"/runs/{ran()}")
+
+    def test_the_graph_has_a_box_for_each_result_and_arrows_for_calls(self, site: Site, ran) -> None:
+        graph = drawn(site.get(f"/runs/{ran()}"))
+        assert {box["label"] for box in graph["boxes"]} == {"report", "load", "ask", "rate"}
+        assert [kind for _, _, kind in graph["arrows"]] == ["call"] * 3
+        assert {box["outcome"] for box in graph["boxes"]} == {"ran"}
+
+    def test_a_large_run_is_folded_and_comes_in_pages(self, site: Site) -> None:
+        @musubito_step(name="outer")
+        def outer(number: int) -> int:
+            return rate(f"text {number}").value
+
+        with run("large") as recorded:
+            for number in range(250):
+                outer(number)
+        page = site.get(f"/runs/{recorded.run_id}")
+        graph = drawn(page)
+        assert graph["folded"]
+        assert [(box["label"], box["says"]) for box in graph["boxes"]] == [("outer", "250 ran"), ("rate", "250 ran")]
+        assert graph["arrows"] == [["outer", "rate", "call"]]
+        assert page.count("<summary") == 200
+        inner = re.search(r'data-load="([^"]+)"', page)
+        assert inner is not None
+        part = site.get(inner[1].replace("&amp;", "&"))
+        assert part.count('class="call"') == 1
+        assert ">rate<" in part
+        more = re.search(r'rel="next" href="([^"]+)"', page)
+        assert more is not None
+        assert site.get(more[1]).count("<summary") == 50
+
+    def test_the_error_of_a_failed_run_is_shown(self, site: Site) -> None:
+        with pytest.raises(ValueError, match="bad"), run("broken") as recorded:
+            rate("bad")
+        assert "ValueError: cannot rate bad" in site.says(f"/runs/{recorded.run_id}")
+
+    def test_two_runs_are_compared(self, site: Site, ran) -> None:
+        before, after = ran("a.txt"), ran("b.txt")
+        text = site.says(f"/compare?run={after}&run={before}")
+        assert "its input changed" in text
+        assert "equal" in text
+        assert site.client.get("/compare", params={"run": before}).headers["location"] == f"/runs/{before}"
+        assert "two runs can be compared" in site.client.get("/compare").text
+
+
+class TestResult:
+    def test_it_says_why_it_ran_and_from_what(self, site: Site, ran) -> None:
+        ran("a.txt")
+        second = site.lineage.run(ran("b.txt"))
+        node = next(call.node_id for call in second.calls if call.operation == "load")
+        text = site.says(f"/results/{node}")
+        assert "It ran because its input changed" in text
+        assert '- "a.txt"' in text
+        assert '+ "b.txt"' in text
+
+    def test_messages_are_a_chat_and_texts_have_lines(self, site: Site, ran) -> None:
+        calls = {call.operation: call.node_id for call in site.lineage.run(ran()).calls}
+        page = site.get(f"/results/{calls['ask']}")
+        assert 'class="message user"' in page
+        assert 'class="message assistant"' in page
+        assert "1 messages" in page
+        assert "<li>first line of a.txt</li><li>second line</li>" in site.get(f"/results/{calls['load']}")
+
+    def test_images_are_images(self, site: Site) -> None:
+        dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{dot}"}}
+        svg = {"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,PHN2Zz48L3N2Zz4="}}
+        with run("images") as recorded:
+            ask([{"role": "user", "content": [{"type": "text", "text": "what is this?"}, image, svg]}])
+        node = site.lineage.run(recorded.run_id).calls[0].node_id
+        (address,) = re.findall(r'<img class="picture" src="([^"]+)"', site.get(f"/results/{node}"))
+        answer = site.client.get(address)
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content.startswith(b"\x89PNG")
+        assert site.client.get(f"/results/{node}/input/7").status_code == 404
+        assert site.client.get(f"/results/{node}/nothing/0").status_code == 404
+
+    def test_runs_that_used_it_are_listed(self, site: Site, ran) -> None:
+        first, second = ran(name="first"), ran(name="second")
+        node = site.lineage.run(first).calls[0].node_id
+        text = site.says(f"/results/{node}")
+        assert "ran in first" in text
+        assert "replayed in second" in text
+        assert first != second
+
+    def test_what_is_not_there_is_told_as_such(self, site: Site) -> None:
+        answer = site.client.get("/results/abcdef")
+        assert answer.status_code == 404
+        assert "no call begins with abcdef" in answer.text
+        assert site.client.get("/runs/abcdef").status_code == 404
+        assert site.client.get("/operations/nothing").status_code == 404
+        assert "There is no such page" in site.client.get("/nowhere").text
+
+
+def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
+    ran()
+    text = site.says("/operations/ask")
+    assert "At most 2 results run again" in text
+    assert "1 call: no earlier call of this step is stored" in text
+    assert "report" in site.says("/operations")
+
+
+def test_savings_are_told_by_day_step_and_model(site: Site, ran) -> None:
+    ran()
+    ran()
+    text = site.says("/savings")
+    assert "Replayed 1 of 5 calls" in text
+    assert "small" in text
+    assert "1 of 2" in text
+
+
+def test_the_store_tells_its_health(site: Site, ran) -> None:
+    ran()
+    text = site.says("/store")
+    assert "integrity" in text
+    assert "Step results 4" in text
+    assert "None: it is known of each external effect" in text
+
+
+def test_recorded_contents_are_text_everywhere(site: Site, tmp_path) -> None:
+    @musubito_step(name=NASTY)
+    def nasty(value: str | dict[str, str]) -> list[dict[str, str]]:
+        if str(value).startswith("raise"):
+            raise ValueError(NASTY)
+        (tmp_path / "<b>file.txt").read_text()
+        return [{"role": NASTY, "content": value, "name": NASTY}]
+
+    (tmp_path / "<b>file.txt").write_text(NASTY)
+    with run(NASTY, tags={NASTY: NASTY}) as recorded:
+        nasty(NASTY)
+        nasty({NASTY: NASTY, "two": f"{NASTY}\n{NASTY}"})
+        with pytest.raises(ValueError, match="alert"):
+            nasty(f"raise {NASTY}")
+    calls = site.lineage.run(recorded.run_id).calls
+    paths = ["/", f"/runs/{recorded.run_id}", "/operations", "/savings", "/store"]
+    paths += [f"/results/{call.node_id}" for call in calls]
+    paths += re.findall(r'href="(/operations/[^"]+)"', site.get("/operations"))
+    for path in paths:
+        page = site.get(path)
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "<b>file" not in page
+        assert "</script></script>" not in page
+        assert 'href="javascript' not in page
+        for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, flags=re.DOTALL):
+            json.loads(block)
+
+
+def drawn(page: str):
+    block = re.search(r'<script type="application/json" id="graph-data"[^>]*>(.*?)</script>', page, flags=re.DOTALL)
+    assert block is not None
+    return json.loads(block[1])
+
+
+def test_commands_to_copy_are_quoted_for_a_shell(site: Site) -> None:
+    @musubito_step(name="two words; rm -rf x")
+    def step() -> int:
+        return 1
+
+    step()
+    assert "musubito impact 'two words; rm -rf x'" in site.says("/operations/two%20words%3B%20rm%20-rf%20x")
