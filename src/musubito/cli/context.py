@@ -266,6 +266,11 @@ def without_error_texts(document: Any) -> Any:
     return [without_error_texts(part) for part in document] if isinstance(document, list) else document
 
 
+def missing_package(error: ImportError) -> str:
+    """Return the name of the package that is not installed."""
+    return (error.name or str(error)).partition(".")[0]
+
+
 def confirm(question: str, refusal: str) -> None:
     """Ask a question. Raise `CommandError` with the refusal unless the user agrees."""
     try:

@@ -1,16 +1,23 @@
-"""Count the calls of one operation by day, and the reasons for which it ran."""
+"""Count the calls of one operation by day, and tell why it ran last."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
+from musubito.engine.explain import why_missing
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.savings import QUARTER
 from musubito.reasons import ReplayReason
+
+NEWEST: Final = 20
+"""Calls whose reasons are told at most."""
+COMPARED_RUNS: Final = 5
+"""Runs whose calls are compared with earlier ones at most, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,41 +28,65 @@ class DayOfOperation:
     calls: Mapping[str, int]
 
 
+class RanCall(NamedTuple):
+    """A call that ran, with its reason; the reason is that of the history if the call was not compared."""
+
+    run_id: str
+    node_id: str
+    at: float
+    reason: ReplayReason
+
+
 @dataclass(frozen=True, slots=True)
 class OperationHistory:
     """The calls of one operation since a time, in all namespaces.
 
-    `reasons` counts the calls that ran, by reason, the most frequent first. `newest` is the node of the newest call,
-    None without any call.
+    `ran` are the newest calls that ran, the newest first. `newest` is the node of the newest call, None without any.
     """
 
     is_known: bool
     days: tuple[DayOfOperation, ...]
-    reasons: tuple[tuple[ReplayReason, int], ...]
+    ran: tuple[RanCall, ...]
     newest: str | None
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 @reports_damage
 def history_of(lineage: Lineage, operation: str, since: float) -> OperationHistory:
     """Return the history of an operation since a time, in seconds since the epoch."""
-    known, rows, newest = lineage.ask(
+    known, rows, newest, ran = lineage.ask(
         ("operation_named", {"operation": operation}),
         ("calls_by_quarter", {"operation": operation, "since": since}),
         ("newest_call_of", {"operation": operation}),
+        ("newest_that_ran", {"operation": operation, "since": since, "limit": NEWEST}),
     )
     days: dict[str, Counter[str]] = {}
-    reasons, counts = Counter[ReplayReason](), Counter[str]()
-    for quarter, outcome, reason, number in rows:
+    for quarter, outcome, number in rows:
         day = datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
         days.setdefault(day, Counter())[outcome] += number
-        counts[outcome] += number
-        if outcome == "ran":
-            reasons[ReplayReason[reason]] += number
     return OperationHistory(
         bool(known),
         tuple(DayOfOperation(day, calls) for day, calls in sorted(days.items())),
-        tuple(reasons.most_common()),
+        _with_reasons(lineage, operation, ran),
         binary(newest[0][0]).hex() if newest else None,
-        counts,
+    )
+
+
+def _with_reasons(lineage: Lineage, operation: str, rows: Sequence[tuple[Any, ...]]) -> tuple[RanCall, ...]:
+    """Return calls, with the difference from the nearest earlier call as the reason if nothing was stored for them."""
+    runs: defaultdict[tuple[bytes, str, float], set[bytes]] = defaultdict(set)
+    for run, namespace, began, node, reason, at in rows:
+        if ReplayReason[reason] is ReplayReason.NODE_NOT_FOUND:
+            runs[binary(run), namespace, at if began is None else began].add(binary(node))
+    compared: dict[tuple[bytes, bytes], ReplayReason] = {}
+    for (run, namespace, began), nodes in list(runs.items())[:COMPARED_RUNS]:
+        found = why_missing(lineage.engine.in_namespace(namespace), operation, nodes, began)
+        compared |= {(run, node): reason for node, reason in found.items()}
+    return tuple(
+        RanCall(
+            binary(run).hex(),
+            binary(node).hex(),
+            at,
+            compared.get((binary(run), binary(node)), ReplayReason[reason]),
+        )
+        for run, _, _, node, reason, at in rows
     )

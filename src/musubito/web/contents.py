@@ -21,7 +21,7 @@ IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 _DATA_URL: Final = re.compile(r"data:(image/[a-z+.-]+);base64,([A-Za-z0-9+/=\s]+)")
 LONGEST_TEXT: Final = 200_000
 """Characters of a text that a page shows."""
-EMPTY: Final = (None, "", [], {}, {TYPE: "tuple", "items": []})
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, {TYPE: "tuple", "items": []})
 """Values that say nothing, and are left out beside large ones."""
 ROLES: Final = {
     "human": "user",

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from musubito.cli.context import CommandContext, CommandError, json_option, json_text, no_inputs_option
+from musubito.cli.context import CommandContext, CommandError, json_option, json_text, missing_package, no_inputs_option
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
@@ -74,7 +74,7 @@ def _html(lineage: Lineage, target: RunReport | NodeReport, *, contents: bool) -
     try:
         from musubito.web.export import html_of_result, html_of_run  # noqa: PLC0415 - needs packages of its own
     except ImportError as error:
-        raise CommandError(f"HTML needs {error.name}: pip install 'musubito[web]'") from error
+        raise CommandError(f"HTML needs {missing_package(error)}: pip install 'musubito[web]'") from error
     if isinstance(target, RunReport):
         return html_of_run(lineage, with_reasons(lineage, target), contents=contents)
     return html_of_result(lineage, target, contents=contents)

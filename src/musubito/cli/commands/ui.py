@@ -6,7 +6,7 @@ import json
 
 import click
 
-from musubito.cli.context import CommandContext, CommandError
+from musubito.cli.context import CommandContext, CommandError, missing_package
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -43,7 +43,7 @@ def command(
         from musubito.web.server import PortTaken, serve  # noqa: PLC0415 - needs packages of its own
         from musubito.web.watched_plan import WatchedPlan  # noqa: PLC0415 - likewise
     except ImportError as error:
-        raise CommandError(f"the page needs {error.name}: pip install 'musubito[web]'") from error
+        raise CommandError(f"the page needs {missing_package(error)}: pip install 'musubito[web]'") from error
     if target is None and (input_ or arguments):
         raise click.UsageError("--input and --args belong to a TARGET, such as app.py:graph")
     lineage = context.lineage

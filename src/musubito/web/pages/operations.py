@@ -43,7 +43,7 @@ def show(request: Request) -> Response:
         name=name,
         days=days,
         since_days=DAYS,
-        reasons=history.reasons,
+        ran=history.ran,
         newest=history.newest,
         impact=impact(lineage, name),
         curve={

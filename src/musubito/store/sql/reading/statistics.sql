@@ -53,7 +53,16 @@ WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
 SELECT 1 FROM _operations WHERE name = :operation LIMIT 1;
 
 -- name: calls_by_quarter
--- How many calls of an operation ended how, and why, in each quarter of an hour since a time.
-SELECT CAST(c.at AS INTEGER) / 900, c.outcome, c.reason, count(*)
+-- How many calls of an operation ended how, in each quarter of an hour since a time.
+SELECT CAST(c.at AS INTEGER) / 900, c.outcome, count(*)
 FROM _operations o JOIN _calls c ON c.operation = o.id
-WHERE o.name = :operation AND c.at >= :since GROUP BY 1, 2, 3 ORDER BY 1;
+WHERE o.name = :operation AND c.at >= :since GROUP BY 1, 2 ORDER BY 1;
+
+-- name: newest_that_ran
+-- The newest calls of an operation that ran, with the start of their run.
+SELECT c.run_id, s.name, r.started_at, c.node, c.reason, c.at
+FROM _operations o
+JOIN _namespaces s ON s.id = o.namespace
+JOIN _calls c ON c.operation = o.id
+LEFT JOIN _runs r ON r.run_id = c.run_id
+WHERE o.name = :operation AND c.at >= :since AND c.outcome = 'ran' ORDER BY c.at DESC LIMIT :limit;
