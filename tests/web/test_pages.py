@@ -227,3 +227,14 @@ def test_commands_to_copy_are_quoted_for_a_shell(site: Site) -> None:
 
     step()
     assert "musubito impact 'two words; rm -rf x'" in site.says("/operations/two%20words%3B%20rm%20-rf%20x")
+
+
+def test_calls_that_are_nested_very_deeply_are_shown(site: Site) -> None:
+    @musubito_step(name="deeper")
+    def deeper(number: int) -> int:
+        return number if number == 0 else deeper(number - 1).value
+
+    with run("deep") as recorded:
+        deeper(60)
+    page = site.get(f"/runs/{recorded.run_id}")
+    assert page.count('class="call"') == 61

@@ -25,7 +25,7 @@ def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
     nodes = list(dict.fromkeys(call.node_id for call in first))[:MOST_RESULTS]
     views = [view for node_id in nodes if (view := _view(lineage, node_id, contents=contents)) is not None]
     links = FileLinks(view.node.node_id for view in views)
-    calls = Calls(report, all_=True)
+    calls = Calls(lineage, report, all_=True)
     return _file(
         title=report.summary.name or "Run",
         run=report.summary,

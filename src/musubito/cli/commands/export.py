@@ -12,7 +12,6 @@ from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
-from musubito.lineage.why import with_reasons
 
 FORMATS: Final = ("html", "mermaid", "dot", "json", "openlineage")
 
@@ -76,7 +75,7 @@ def _html(lineage: Lineage, target: RunReport | NodeReport, *, contents: bool) -
     except ImportError as error:
         raise CommandError(f"HTML needs {missing_package(error)}: pip install 'musubito[web]'") from error
     if isinstance(target, RunReport):
-        return html_of_run(lineage, with_reasons(lineage, target), contents=contents)
+        return html_of_run(lineage, target, contents=contents)
     return html_of_result(lineage, target, contents=contents)
 
 

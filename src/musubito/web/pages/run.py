@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -20,6 +20,8 @@ ROWS: Final = 200
 """Calls on a page."""
 ERRORS: Final = 5
 """Errors of a run that are shown at most."""
+DEEPEST: Final = 12
+"""Levels of calls that are nested on a page at most."""
 DIFFERING: Final = 200
 """Calls that differ in a comparison, shown at most."""
 
@@ -44,46 +46,56 @@ class Tree(NamedTuple):
 class Calls:
     """The calls of a run, by the call that made them; those of routers (conditional edges) only if `all_`."""
 
-    def __init__(self, report: RunReport, *, all_: bool) -> None:
+    def __init__(self, lineage: Lineage, report: RunReport, *, all_: bool) -> None:
         calls = report.calls if all_ else tuple(without_routers(report.calls))
         self.is_whole = all_
         self.left_out = len(report.calls) - len(calls)
-        report = replace(report, calls=calls)
-        self.report = report
+        self.report = replace(report, calls=calls)
+        self._lineage = lineage
         self._inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
-        numbers = {call.number for call in report.calls}
-        for call in report.calls:
+        numbers = {call.number for call in calls}
+        for call in calls:
             self._inner[call.parent if call.parent in numbers else None].append(call)
-
-    def tree(self, inside: int | None, after: int) -> Tree:
-        """Return the calls inside one call, or those at the top, that were made after another."""
-        ahead = [call for call in self._inner[inside] if call.number > after]
-        shown = ahead[:ROWS]
-        whole = len(self.report.calls) <= ROWS
-        branches = tuple(self._branch(call, open_=whole) for call in shown)
-        return Tree(branches, shown[-1].number if len(ahead) > ROWS else None, self._longest())
 
     @property
     def outcomes(self) -> Counter[str]:
         """Return how many calls ended how."""
         return Counter(call.outcome for call in self.report.calls)
 
+    def tree(self, inside: int | None, after: int) -> Tree:
+        """Return the calls inside one call, or those at the top, that were made after another."""
+        if len(self.report.calls) <= ROWS and inside is None and not after:
+            return self.whole_tree()
+        ahead = [call for call in self._inner[inside] if call.number > after]
+        shown = self._explained(ahead[:ROWS])
+        branches = tuple(Branch(call, (), len(self._inner[call.number])) for call in shown)
+        return Tree(branches, shown[-1].number if len(ahead) > ROWS else None, self._longest())
+
     def whole_tree(self) -> Tree:
         """Return all calls, with all calls inside."""
-        branches = tuple(self._branch(call, open_=True) for call in self._inner[None])
-        return Tree(branches, None, self._longest())
+        by_number = {call.number: call for call in self._explained(self.report.calls)}
+        return Tree(tuple(self._opened(None, by_number, DEEPEST)), None, self._longest())
+
+    def _explained(self, calls: Sequence[CallReport]) -> tuple[CallReport, ...]:
+        """Return the calls, each with what differs from an earlier call if nothing was stored for it."""
+        return with_reasons(self._lineage, replace(self.report, calls=tuple(calls))).calls
+
+    def _opened(self, number: int | None, calls: Mapping[int, CallReport], levels: int) -> Iterator[Branch]:
+        for each in self._inner[number]:
+            inside = tuple(self._opened(each.number, calls, levels - 1))
+            if levels:
+                yield Branch(calls[each.number], inside, len(inside))
+            else:
+                # No page is nested more deeply than this: what is inside follows.
+                yield Branch(calls[each.number], (), 0)
+                yield from inside
 
     def _longest(self) -> float:
-        return max(map(self._took, self.report.calls), default=0.0)
+        return max(map(_took, self.report.calls), default=0.0)
 
-    def _branch(self, call: CallReport, *, open_: bool) -> Branch:
-        inner = self._inner[call.number]
-        shown = tuple(self._branch(each, open_=True) for each in inner) if open_ else ()
-        return Branch(call, shown, len(inner))
 
-    @staticmethod
-    def _took(call: CallReport) -> float:
-        return call.saved_ms if call.outcome == "replayed" else call.duration_ms
+def _took(call: CallReport) -> float:
+    return call.saved_ms if call.outcome == "replayed" else call.duration_ms
 
 
 def show(request: Request) -> Response:
@@ -118,9 +130,9 @@ def calls(request: Request) -> Response:
 
 def _asked(request: Request) -> tuple[RunReport, Calls, int | None, int]:
     lineage: Lineage = request.app.state.lineage
-    report = with_reasons(lineage, lineage.run(request.path_params["run"]))
+    report = lineage.run(request.path_params["run"])
     inside, after = (_number(request.query_params.get(name)) for name in ("inside", "after"))
-    return report, Calls(report, all_="all" in request.query_params), inside, after or 0
+    return report, Calls(lineage, report, all_="all" in request.query_params), inside, after or 0
 
 
 def _number(text: str | None) -> int | None:
