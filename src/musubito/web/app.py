@@ -17,24 +17,24 @@ from starlette.types import ASGIApp
 from musubito.errors import MusubitoError
 from musubito.lineage import Lineage, LineageError
 from musubito.web.guard import Guard
-from musubito.web.live import events
+from musubito.web.live import events, watched
 from musubito.web.pages import operations, plan, result, run, runs, savings, store
 from musubito.web.rendering import page
 from musubito.web.watched_plan import WatchedPlan
 
 Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
 ROUTES: Final = (
-    Route("/", runs.show),
-    Route("/runs/{run}", run.show),
+    Route("/", watched(runs.show)),
+    Route("/runs/{run}", watched(run.show)),
     Route("/runs/{run}/calls", run.calls),
-    Route("/compare", run.compare),
-    Route("/results/{result}", result.show),
+    Route("/compare", watched(run.compare)),
+    Route("/results/{result}", watched(result.show)),
     Route("/results/{result}/{side}/{number:int}", result.image),
-    Route("/operations", operations.show_all),
-    Route("/operations/{operation:path}", operations.show),
-    Route("/savings", savings.show),
-    Route("/store", store.show),
-    Route("/plan", plan.show),
+    Route("/operations", watched(operations.show_all)),
+    Route("/operations/{operation:path}", watched(operations.show)),
+    Route("/savings", watched(savings.show)),
+    Route("/store", watched(store.show)),
+    Route("/plan", watched(plan.show)),
     Route("/events", events),
     Mount("/static", StaticFiles(directory=str(files("musubito.web") / "static"))),
 )
