@@ -39,7 +39,7 @@ class PageLinks:
 
     def operation(self, name: str) -> str:
         """See `Links.operation`."""
-        return f"/operations/{quote(name)}"
+        return f"/operations/{quote(name, safe='')}"
 
     def image(self, node_id: str, side: str, picture: Picture) -> str:
         """See `Links.image`."""

@@ -14,7 +14,7 @@ from musubito.lineage.why import why
 from musubito.web.contents import Contents
 
 SIDES: Final = ("input", "output")
-WITHHELD: Final = "left out"
+WITHHELD: Final = "(left out)"
 
 
 class Side(NamedTuple):
@@ -61,8 +61,8 @@ def side_of(lineage: Lineage, node: NodeReport, name: str) -> Side:
     value = _input(lineage, node) if name == "input" else lineage.output(node)
     says = not_shown(value)
     if value is None:
-        absent = "null, or not stored" if name == "output" and node.execution else "not stored"
-        says = "erased with 'musubito forget'" if node.is_erased else absent
+        absent = "(null, or not stored)" if name == "output" and node.execution else "(not stored)"
+        says = "(erased with 'musubito forget')" if node.is_erased else absent
     return Side(name, Contents.of(None if says else value), says)
 
 

@@ -31,20 +31,28 @@ function isDrawn(place, id) {
   return is;
 }
 
-function drawGraph(place) {
-  if (isDrawn(place, place.dataset.graph)) return;
-  const graph = data(place.dataset.graph);
-  if (!graph || !graph.boxes.length) return place.replaceChildren();
+function arranged(graph, rankdir) {
   const layout = new dagre.graphlib.Graph({ multigraph: true });
-  layout.setGraph({ rankdir: "TB", nodesep: 24, ranksep: 36, marginx: 8, marginy: 8 });
+  layout.setGraph({ rankdir, nodesep: 24, ranksep: 36, marginx: 8, marginy: 8 });
   layout.setDefaultEdgeLabel(() => ({}));
   for (const box of graph.boxes) layout.setNode(box.id, { width: WIDTH, height: HEIGHT });
   for (const [from, to, kind] of graph.arrows) layout.setEdge(from, to, {}, kind);
   dagre.layout(layout);
+  return layout;
+}
+
+function drawGraph(place) {
+  if (isDrawn(place, place.dataset.graph)) return;
+  const graph = data(place.dataset.graph);
+  if (!graph || !graph.boxes.length) return place.replaceChildren();
+  // A page has more room below than beside.
+  const layout = ["TB", "LR"].map((direction) => arranged(graph, direction))
+    .reduce((down, right) => right.graph().width < down.graph().width ? right : down);
   const { width, height } = layout.graph();
   const drawing = made("svg", {
     viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of calls",
   });
+  drawing.style.minWidth = `${Math.round(0.8 * width)}px`; // smaller, its text could not be read
   drawing.append(made("defs", {}, made("marker", {
     id: "tip", viewBox: "0 0 8 8", refX: 8, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse",
   }, made("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
@@ -68,11 +76,16 @@ function drawGraph(place) {
     }), name, says);
     drawing.append(link);
   }
+  const at = place.contains(document.activeElement) && document.activeElement.dataset.key;
   place.replaceChildren(drawing);
+  if (at) place.querySelector(`[data-key="${CSS.escape(at)}"]`)?.focus();
 }
 
 // A call in the list and its box in the graph are chosen together.
+let chosen = null;
+
 function choose(key) {
+  chosen = key;
   for (const element of document.querySelectorAll(".chosen")) element.classList.remove("chosen");
   const name = CSS.escape(key);
   const both = document.querySelectorAll(`[data-key="${name}"], li[data-fold="${name}"]`);
@@ -160,10 +173,13 @@ document.addEventListener("click", async (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const rows = [...document.querySelectorAll("ul.tree summary, ul.tree .call a, tbody th a")].filter((row) => row.checkVisibility());
+  const rows = [...document.querySelectorAll("ul.tree .call a, tbody th a")].filter((row) => row.checkVisibility());
   const at = rows.indexOf(document.activeElement);
+  const inner = rows[at]?.closest("ul.tree li")?.querySelector(":scope > details");
   if (event.key === "j" && rows.length) rows[Math.min(at + 1, rows.length - 1)].focus();
   else if (event.key === "k" && rows.length) rows[Math.max(at - 1, 0)].focus();
+  else if (inner && event.key === "ArrowRight") inner.open = true;
+  else if (inner && event.key === "ArrowLeft") inner.open = false;
   else if (event.key === "/") document.querySelector("form.filters input")?.focus();
   else return;
   event.preventDefault();
@@ -172,26 +188,35 @@ document.addEventListener("keydown", (event) => {
 // -- live ------------------------------------------------------------------------------------------------------------
 let pending = false, again = false;
 
+function keyOf(element) {
+  return element.closest("[data-key]")?.dataset.key ?? element.getAttribute("href") ?? element.value;
+}
+
+// Replace a part of the page, but keep what its reader chose, opened, closed and stands on.
+function renew(old, fresh) {
+  const at = old.contains(document.activeElement) ? document.activeElement : null;
+  const opened = new Map([...old.querySelectorAll("details")].map((element) => [keyOf(element), element.open]));
+  const checked = new Set([...old.querySelectorAll(":checked")].map(keyOf));
+  old.replaceWith(document.adoptNode(fresh));
+  for (const element of fresh.querySelectorAll("details")) element.open = opened.get(keyOf(element)) ?? element.open;
+  for (const element of fresh.querySelectorAll("input")) element.checked = checked.has(keyOf(element));
+  if (at) [...fresh.querySelectorAll(at.localName)].find((element) => keyOf(element) === keyOf(at))?.focus();
+}
+
 async function refresh() {
   if (pending) { again = true; return; }
   pending = true;
   try {
     const now = await fetched(location.href);
-    const open = new Set([...document.querySelectorAll("details[open]")].map((element) => element.closest("[data-key]")?.dataset.key));
     let changed = false;
     for (const fresh of now.querySelectorAll("[data-live]")) {
       const old = document.getElementById(fresh.id);
-      if (!old || old.innerHTML === fresh.innerHTML || old.contains(document.activeElement) && old.matches("#calls") && fresh.innerHTML.length === old.innerHTML.length) continue;
-      const focused = old.contains(document.activeElement) && document.activeElement.closest("[data-key]")?.dataset.key;
-      old.replaceWith(document.adoptNode(fresh));
+      if (!old || old.innerHTML === fresh.innerHTML) continue;
+      renew(old, fresh);
       changed = true;
-      for (const element of fresh.querySelectorAll("details")) {
-        const key = element.closest("[data-key]")?.dataset.key;
-        if (open.has(key)) element.open = true;
-      }
-      if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"] :is(summary, a)`)?.focus();
     }
     if (changed) draw(document);
+    if (changed && chosen) choose(chosen);
   } catch {
     // The server is away; the stream says when it is back.
   } finally {
@@ -204,17 +229,15 @@ function listen() {
   const says = document.getElementById("live"), address = document.body.dataset.events;
   if (!address || !document.querySelector("[data-live]")) return;
   const stream = new EventSource(address);
-  let known = "";
-  stream.addEventListener("change", (event) => {
-    if (known) refresh();
-    known = event.lastEventId;
-  });
+  stream.addEventListener("change", refresh);
   stream.onopen = () => { says.textContent = "live"; };
   stream.onerror = () => { says.textContent = "not connected"; };
 }
 
 document.addEventListener("DOMContentLoaded", () => { draw(document); listen(); });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+function redrawCurves() {
   for (const place of document.querySelectorAll("[data-curve]")) drawn.delete(place);
   draw(document);
-});
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawCurves);
+addEventListener("resize", redrawCurves);
