@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo quick test test-oldest real faults lint types docs bench soak clean
+.PHONY: help demo quick test test-oldest real browser faults lint types docs bench soak clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test         the tests'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
 	@echo 'make real         graphs as people run them: production stores, servers, clients of models, packages'
+	@echo 'make browser      the page, as people open it: in Chromium, which apt-get installs if it may'
 	@echo 'make faults       the fault harness: 10,000 operations on each store while processes, servers and disks fail'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
@@ -44,6 +45,13 @@ test-oldest:
 
 real: $(VENV)/installed-real
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real
+
+browser: $(VENV)/installed-browser
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get --version >/dev/null 2>&1; } || { \
+	  echo "No program 'chromium' was found. Install it (on Debian: sudo apt-get install chromium)." >&2; exit 1; }
+	@command -v chromium >/dev/null || { echo 'Installing chromium'; apt-get update --quiet=2; \
+	  apt-get install --quiet=2 --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/browser
 
 faults: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "harness and not soak" tests/faults
