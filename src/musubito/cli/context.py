@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -30,7 +30,7 @@ from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
 from musubito.store.protocol import Store
 from musubito.store.queries import KeyCheckOf
 from musubito.store.sqlite.read_only import existing_sqlite
-from musubito.store.urls import is_postgres, open_store
+from musubito.store.urls import is_postgres, open_existing, open_store
 
 DEFAULT: Final = ".musubito/musubito.db"
 """The path of the database, from the working directory."""
@@ -84,6 +84,7 @@ class CommandContext:
     def __init__(self, environment: Mapping[str, str] = MappingProxyType({}), flags: Collection[str] = ()) -> None:
         self._environment = environment
         self._places: dict[str, str] = {}
+        self._opens: Callable[[str], Store] = open_existing
         self.flags = flags
 
     def set_place(self, option: str, value: str) -> None:
@@ -130,7 +131,7 @@ class CommandContext:
         scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest:
             self._must_be_there(Path(rest))
-        return Lineage(engine_on_existing(url, self._blob_store(), self._key_source))
+        return Lineage(engine_on_existing(url, self._blob_store(), self._key_source, self._opens))
 
     @cached_property
     def key(self) -> bytes | None:
@@ -157,9 +158,9 @@ class CommandContext:
         return self._places.get("url", self._url_of_environment)
 
     def make_schema(self) -> None:
-        """Make or migrate the schema in a database of PostgreSQL, as any worker would do."""
+        """Let the store be opened as a worker opens it, which makes or migrates the schema of PostgreSQL."""
         if self._url is not None and is_postgres(self._url):
-            open_store(self._url).close()
+            self._opens = open_store
 
     def _blob_store(self) -> BlobStore | None:
         """Return the blobs that the user named, or None.

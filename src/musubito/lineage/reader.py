@@ -69,10 +69,13 @@ class _RunRows(NamedTuple):
 
 
 def engine_on_existing(
-    url: str, blobs: BlobStore | None = None, key_source: Callable[[Store], KeySource | None] = lambda _: None
+    url: str,
+    blobs: BlobStore | None = None,
+    key_source: Callable[[Store], KeySource | None] = lambda _: None,
+    opens: Callable[[str], Store] = open_existing,
 ) -> MusubitoEngine:
-    """Return an engine on the store that the URL names; make nothing (see `open_existing`)."""
-    storage = open_existing(url)
+    """Return an engine on the store that the URL names; by default make nothing (see `open_existing`)."""
+    storage = opens(url)
     engine = MusubitoEngine(storage, blobs=blobs, key=key_source(storage))
     engine.url = url
     return engine

@@ -80,8 +80,8 @@ def options(url: str) -> dict[str, Any]:
     return {"autocommit": True, **{name: value for name, value in ours.items() if name not in in_url}}
 
 
-def prepare(connection: psycopg.Connection[Any], location: str) -> None:
-    """Check the server and its schema, then make or migrate the schema."""
+def is_ready(connection: psycopg.Connection[Any], location: str) -> bool:
+    """Check the server, and return whether its schema is the newest. Raise `StoreError` if the server will not do."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreError(f"{location}: a database in UTF8 is needed, this one is in {encoding}")
@@ -90,9 +90,14 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
         raise StoreError(
             f"{location}: PostgreSQL 14 or newer is needed, this is {connection.info.server_version // 10000}"
         )
+    with suppress(psycopg.errors.UndefinedTable):
+        return bool(Session(connection).rows("version", {})[0][0] == max(STEPS))
+    return False
+
+
+def prepare(connection: psycopg.Connection[Any], location: str) -> None:
+    """Make or migrate the schema."""
     session = Session(connection)
-    if _is_current(session):
-        return
     try:
         with connection.transaction():
             session.ask("lock", {"lock": _MIGRATION})
@@ -116,14 +121,7 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
 
 def has_schema(connection: psycopg.Connection[Any], location: str) -> bool:
     """Return whether the schema was made. Raise `SchemaError` for another program's, or a newer Musubito's."""
-    session = Session(connection)
-    return _is_current(session) or _version(session, location) > 0
-
-
-def _is_current(session: Session) -> bool:
-    with suppress(psycopg.errors.UndefinedTable):
-        return bool(session.rows("version", {})[0][0] == max(STEPS))
-    return False
+    return _version(Session(connection), location) > 0
 
 
 def _version(session: Session, location: str) -> int:

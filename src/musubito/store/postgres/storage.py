@@ -64,7 +64,7 @@ except ImportError as missing:
 
 from musubito.store.postgres import sessions
 from musubito.store.postgres.copy_session import copy_session
-from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, has_schema, options, prepare
+from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, has_schema, is_ready, options, prepare
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
 IMPATIENCE: Final = 0.5
@@ -122,7 +122,8 @@ class PostgreSQLStorage:
         self._begin_process()
         try:
             self._opened.append(self._configured(url, **options(url)))
-            self._prepare(self._opened[0])
+            if not is_ready(self._opened[0], str(self)):
+                self._prepare(self._opened[0])
         except BaseException as error:
             self.close()
             if isinstance(error, psycopg.Error):
