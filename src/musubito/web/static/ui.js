@@ -19,7 +19,7 @@ function cut(text, most) {
   return text.length <= most ? text : "…" + text.slice(1 - most);
 }
 
-// -- graphs ----------------------------------------------------------------------------------------------------------
+// -- graphs -----------------------------------------------
 const WIDTH = 200, HEIGHT = 44;
 
 const drawn = new WeakMap();
@@ -41,6 +41,15 @@ function arranged(graph, rankdir) {
   return layout;
 }
 
+// From side to side, in the direction of the layout. An arrow from a box to itself is as dagre draws it.
+function way(layout, edge) {
+  const { points } = layout.edge(edge), from = layout.node(edge.v), to = layout.node(edge.w);
+  if (from === to) return points;
+  const right = layout.graph().rankdir === "LR", sign = Math.sign(right ? to.x - from.x : to.y - from.y);
+  const side = ({ x, y }, off) => right ? { x: x + off * WIDTH / 2, y } : { x, y: y + off * HEIGHT / 2 };
+  return [side(from, sign), ...points.slice(1, -1), side(to, -sign)];
+}
+
 function drawGraph(place) {
   if (isDrawn(place, place.dataset.graph)) return;
   const graph = data(place.dataset.graph);
@@ -48,17 +57,21 @@ function drawGraph(place) {
   // A page has more room below than beside.
   const layout = ["TB", "LR"].map((direction) => arranged(graph, direction))
     .reduce((down, right) => right.graph().width < down.graph().width ? right : down);
-  const { width, height } = layout.graph();
+  const ways = layout.edges().map((edge) => [edge, way(layout, edge)]), points = ways.flatMap(([, points]) => points);
+  // An arrow may lie outside of what dagre says is the size.
+  const size = layout.graph(), xs = points.map(({ x }) => x), ys = points.map(({ y }) => y);
+  const left = Math.min(8, ...xs) - 8, width = Math.max(size.width - 8, ...xs) + 8 - left;
+  const top = Math.min(8, ...ys) - 8, height = Math.max(size.height - 8, ...ys) + 8 - top;
   const drawing = made("svg", {
-    viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of calls",
+    viewBox: `${left} ${top} ${width} ${height}`, width, height, role: "group", "aria-label": "Graph of calls",
   });
   drawing.style.minWidth = `${Math.round(0.8 * width)}px`; // smaller, its text could not be read
   drawing.append(made("defs", {}, made("marker", {
     id: "tip", viewBox: "0 0 8 8", refX: 8, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse",
   }, made("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
-  for (const edge of layout.edges()) {
-    const points = layout.edge(edge).points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`);
-    drawing.append(made("path", { d: "M" + points.join("L"), class: "arrow " + edge.name, "marker-end": "url(#tip)" }));
+  for (const [edge, points] of ways) {
+    const d = "M" + points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
+    drawing.append(made("path", { d, class: "arrow " + edge.name, "marker-end": "url(#tip)" }));
   }
   for (const box of graph.boxes) {
     const { x, y } = layout.node(box.id);
@@ -117,7 +130,7 @@ document.addEventListener("focusin", (event) => {
   if (row) choose(folded ? row.dataset.fold : row.dataset.key);
 });
 
-// -- curves ----------------------------------------------------------------------------------------------------------
+// -- curves -----------------------------------------------
 function drawCurve(place) {
   if (isDrawn(place, place.dataset.curve)) return;
   const curve = data(place.dataset.curve);
@@ -126,13 +139,15 @@ function drawCurve(place) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const colours = { spent: colour("--ran"), saved: colour("--replayed"), ran: colour("--ran"),
     replayed: colour("--replayed"), failed: colour("--failed") };
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-  const times = curve.days.map((day) => new Date(day + "T12:00").getTime() / 1000);
+  const line = { stroke: colour("--line"), width: 1 }, axis = { stroke: colour("--quiet"), grid: line, ticks: line };
+  const times = curve.days.map((day) => Date.parse(day) / 1000);
   place.replaceChildren();
   new uPlot({
-    width: place.clientWidth || 600, height: 200, cursor: { y: false },
-    axes: [axis, { ...axis, size: 64, label: curve.unit, labelSize: 18 }],
-    series: [{ value: (_, time) => time === null ? "" : new Date(1000 * time).toLocaleDateString() },
+    width: place.clientWidth || 600, height: 200, cursor: { show: false }, legend: { live: false },
+    tzDate: (time) => uPlot.tzDate(new Date(1000 * time), "UTC"),
+    axes: [{ ...axis, incrs: [1, 2, 7, 14, 28, 84].map((days) => 86400 * days), values: "{MM}-{DD}" },
+      { ...axis, size: 64, label: curve.unit, labelSize: 18 }],
+    series: [{},
       ...curve.series.map(([label]) => ({ label, stroke: colours[label] || colour("--quiet"), width: 2, points: { show: true } }))],
   }, [times, ...curve.series.map(([, values]) => values)], place);
 }
@@ -143,7 +158,7 @@ function draw(within) {
   for (const button of within.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
 }
 
-// -- inner calls, and commands to copy ---------------------------------------------------------------------------------
+// -- inner calls, and commands to copy --------------------
 async function fetched(address) {
   const answer = await fetch(address, { credentials: "same-origin" });
   if (!answer.ok) throw new Error(answer.status);
@@ -185,7 +200,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// -- live ------------------------------------------------------------------------------------------------------------
+// -- live -------------------------------------------------
 let pending = false, again = false;
 
 function keyOf(element) {
