@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
+BROWSERS := chromium google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,10 +48,12 @@ real: $(VENV)/installed-real
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real
 
 browser: $(VENV)/installed-browser
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get --version >/dev/null 2>&1; } || { \
-	  echo "No program 'chromium' was found. Install it (on Debian: sudo apt-get install chromium)." >&2; exit 1; }
-	@command -v chromium >/dev/null || { echo 'Installing chromium'; apt-get update --quiet=2; \
-	  apt-get install --quiet=2 --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@for each in $(BROWSERS); do command -v "$$each" >/dev/null && exit; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "Neither Chromium nor Chrome was found. Install one (on Debian: sudo apt-get install chromium)." >&2; exit 1; \
+	fi; \
+	echo 'Installing chromium'; apt-get update --quiet=2; \
+	apt-get install --quiet=2 --no-install-recommends chromium fonts-dejavu-core >/dev/null
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/browser
 
 faults: $(VENV)/installed-test

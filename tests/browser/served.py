@@ -79,13 +79,13 @@ def served(folder: Path, *arguments: str) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the Chromium of the system; none is downloaded."""
+    """Start the Chromium of the system, or its Chrome; none is downloaded."""
     path = shutil.which("chromium")
-    if path is None:
-        raise RuntimeError("no program 'chromium' was found; 'make browser' says how to install it")
     with sync_playwright() as playwright:
         # As root, Chromium has no sandbox. It opens nothing but the pages of the tests.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, channel=None if path else "chrome", args=["--no-sandbox"]
+        )
         yield browser
         browser.close()
 
