@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,7 +32,7 @@ def test_a_call_of_another_process_is_shown_within_a_second(site: Site, under_wa
         under_way.stdin.write(f"{number}\n")
         page.wait_for_function(ONE_MORE, arg=calls + 1)
         waited.append(time.monotonic() - began)
-    assert min(waited) < a_second(), waited
+    assert median(waited) < a_second(), waited
 
 
 def test_a_new_run_comes_first_in_the_list(site: Site) -> None:
