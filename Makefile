@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo quick test test-oldest real browser faults lint types docs bench soak clean
+.PHONY: help demo quick test test-oldest real browser faults lint types docs bench bench-gate bench-ratios soak clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
@@ -28,6 +28,7 @@ help:
 	@echo 'make types        mypy'
 	@echo 'make docs         the documentation, as HTML in build/docs'
 	@echo 'make bench        side by side with other caches; ROWS="small chat" selects'
+	@echo 'make bench-gate   compares a few ratios with bench/ratios.json; make bench-ratios writes that file anew'
 	@echo 'make soak         the tests with many more examples, and those that run long'
 	@echo 'make clean        remove everything that these have made'
 
@@ -72,6 +73,12 @@ docs: $(VENV)/installed-docs
 
 bench: $(VENV)/installed-bench
 	@$(BIN)/python -m bench $(ROWS)
+
+bench-gate: $(VENV)/installed-bench
+	@$(BIN)/python -m bench.gate
+
+bench-ratios: $(VENV)/installed-bench
+	@$(BIN)/python -m bench.gate --write
 
 soak: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak

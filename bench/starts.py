@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,8 @@ from bench.measure import Sample
 from bench.rows import Row
 
 ROUNDS: Final = 7
+STANDARD: Final = "import asyncio, email.message, http.server, sqlite3, unittest.mock, xml.dom.minidom, xmlrpc.client"
+"""Imports that take about as long as what a step needs."""
 AGENT: Final = """
 import sys, time
 from langchain.agents import create_agent
@@ -56,25 +58,41 @@ def printed_by(command: Sequence[str], folder: Path) -> bytes:
     return done.stdout
 
 
-def timed(command: Sequence[str], folder: Path) -> Sample:
-    """Time a command from its start to its end, after a run that does not count."""
-    taken = []
-    for _ in range(ROUNDS + 1):
-        began = time.perf_counter()
-        printed_by(command, folder)
-        taken.append(time.perf_counter() - began)
-    return Sample.of(taken[1:])
+def timed(folder: Path, **commands: Sequence[str]) -> dict[str, Sample]:
+    """Return the seconds of CPU that commands take, which take turns, after a turn that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(ROUNDS + 1):
+        for name, command in commands.items():
+            began = cpu_of_children()
+            printed_by(command, folder)
+            if turn:
+                taken[name].append(cpu_of_children() - began)
+    return {name: Sample.of(seconds) for name, seconds in taken.items()}
+
+
+def cpu_of_children() -> float:
+    """Return the seconds of CPU that all processes have taken which this one has started and which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def imports(folder: Path) -> dict[str, Sample]:
-    """Import the core, against a Python that imports nothing."""
+    """Import the core, with what a step needs and without, against a Python that imports nothing or other things."""
     python = [sys.executable, "-c"]
-    return {"musubito": timed([*python, "import musubito"], folder), "python": timed([*python, "pass"], folder)}
+    return timed(
+        folder,
+        musubito=[*python, "from musubito import musubito_step"],
+        alone=[*python, "import musubito"],
+        python=[*python, "pass"],
+        **{"standard library": [*python, STANDARD]},
+    )
 
 
 def command(folder: Path) -> dict[str, Sample]:
-    """Ask the command for its version."""
-    return {"musubito": timed([str(Path(sys.executable).with_name("musubito")), "--version"], folder)}
+    """Ask the command for its version, against a Python that does nothing."""
+    return timed(
+        folder, musubito=[sys.executable, "-m", "musubito", "--version"], python=[sys.executable, "-c", "pass"]
+    )
 
 
 def first_question(folder: Path) -> dict[str, Sample]:
@@ -91,7 +109,11 @@ def first_question(folder: Path) -> dict[str, Sample]:
 
 
 ROWS: Final = {
-    "import": Row("import musubito", (Difference(80e-3, over="python"),), imports),
+    "import": Row(
+        "from musubito import musubito_step, and import musubito alone",
+        (Difference(80e-3, over="python"), Difference(80e-3, over="python", subject="alone")),
+        imports,
+    ),
     "command": Row("musubito --version", (Seconds(150e-3),), command),
     "first-question": Row(
         "the first question to an agent of 8 tools and 3 middlewares",
