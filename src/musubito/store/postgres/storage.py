@@ -64,7 +64,17 @@ except ImportError as missing:
 
 from musubito.store.postgres import sessions
 from musubito.store.postgres.copy_session import copy_session
-from musubito.store.postgres.schema import GRANTS, SCHEMA, STEPS, WRITES, check_url, has_schema, is_ready, options, prepare
+from musubito.store.postgres.schema import (
+    GRANTS,
+    SCHEMA,
+    STEPS,
+    WRITES,
+    check_url,
+    has_schema,
+    is_ready,
+    options,
+    prepare,
+)
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
 
 IMPATIENCE: Final = 0.5
