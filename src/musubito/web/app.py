@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from importlib.resources import files
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ from musubito.web.pages import operations, plan, result, run, runs, savings, sto
 from musubito.web.rendering import page
 from musubito.web.watched_plan import WatchedPlan
 
-Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
 ROUTES: Final = (
     Route("/", watched(runs.show)),
     Route("/runs/{run}", watched(run.show)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Final
 
@@ -64,6 +65,7 @@ async def events(request: Request) -> StreamingResponse:
             elif time.monotonic() - told > ALIVE:
                 told = time.monotonic()
                 yield ": alive\n\n"
-            await asyncio.wait([asyncio.ensure_future(stopping.wait())], timeout=EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), EVERY)
 
     return StreamingResponse(changes(), media_type="text/event-stream")

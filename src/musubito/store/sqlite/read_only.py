@@ -19,7 +19,6 @@ from musubito.errors import SchemaError, StoreBusy, StoreError
 from musubito.store.changes import Change
 from musubito.store.protocol import NamedQuery
 from musubito.store.queries import Query
-from musubito.store.relational.sql_session import IdCache
 from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.connection import READER, Connection
@@ -68,7 +67,6 @@ class ReadOnlySQLite(SQLiteStorage):
         self._presence = self._disk = self._locks = self._index = None
         self._has_looked_for_index = True
         self._writing = set()
-        self._read_numbers, self._numbers = IdCache(), IdCache()
 
     def _state(self) -> tuple[int, ...]:
         """Return what differs once the file was written to: its identity, size and time of change, and the log."""
