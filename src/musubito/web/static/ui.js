@@ -55,8 +55,8 @@ function drawGraph(place) {
   const graph = data(place.dataset.graph);
   if (!graph || !graph.boxes.length) return place.replaceChildren();
   // A page has more room below than beside.
-  const layout = ["TB", "LR"].map((direction) => arranged(graph, direction))
-    .reduce((down, right) => right.graph().width < down.graph().width ? right : down);
+  const down = arranged(graph, "TB"), right = down.graph().width > place.clientWidth && arranged(graph, "LR");
+  const layout = right && right.graph().width < down.graph().width ? right : down;
   const ways = layout.edges().map((edge) => [edge, way(layout, edge)]), points = ways.flatMap(([, points]) => points);
   // An arrow may lie outside of what dagre says is the size.
   const size = layout.graph(), xs = points.map(({ x }) => x), ys = points.map(({ y }) => y);
