@@ -13,7 +13,7 @@ from statistics import median
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import Site
 from tests.browser.recorded import PLAN, PLANNED, environment, record_plan
@@ -43,13 +43,16 @@ def test_a_new_run_comes_first_in_the_list(site: Site) -> None:
     expect(page.locator("#runs a").first).to_have_text("of this moment")
 
 
-def test_a_page_without_a_change_asks_for_nothing(site: Site) -> None:
-    page = site.open("savings")
-    expect(page.locator("#live")).to_have_text("live")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(1200)
-    assert asked == []
+def test_a_page_without_a_change_asks_for_nothing(
+    browser: Browser, recorded_plan: Path, complaints: Complaints
+) -> None:
+    with served(recorded_plan) as server, signed_in(browser, server, complaints) as page:
+        expect(page.locator("#live")).to_have_text("live")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.wait_for_timeout(1200)
+        assert asked == []
+    assert complaints == []
 
 
 def test_a_server_that_ends_is_told(browser: Browser, recorded_plan: Path, complaints: Complaints) -> None:
@@ -85,6 +88,21 @@ def test_a_stream_goes_on_where_it_broke_off(browser: Browser, recorded_plan: Pa
         assert first_event(server, cookie, now) is None
         record_plan(recorded_plan)
         assert first_event(server, cookie, now) not in (None, now)
+
+
+def test_a_run_before_the_stream_was_open_is_shown(
+    browser: Browser, recorded_plan: Path, complaints: Complaints
+) -> None:
+    def run_first(route: Route) -> None:
+        record_plan(recorded_plan)
+        route.continue_()
+
+    with served(recorded_plan) as server, signed_in(browser, server, complaints) as page:
+        expect(page.locator("#runs tr")).to_have_count(1)
+        page.route("**/events*", run_first, times=1)
+        page.reload()
+        expect(page.locator("#runs tr")).to_have_count(2)
+    assert complaints == []
 
 
 # -- the plan --------------------------------------------------------------------------------------------------------
