@@ -52,7 +52,7 @@ def main() -> None:
     musubito("savings")
     musubito("export", "last", "-o", "picture.mmd")
     print("The picture is in .demo/picture.mmd; mermaid.live and VS Code draw it.")
-    print("All of it as a page in the browser, live: .venv/bin/musubito --db .demo/.musubito/musubito.db ui")
+    print("All of it as a page in the browser:", ".venv/bin/musubito --db .demo/.musubito/musubito.db ui", sep="\n  ")
 
 
 def title(text: str) -> None:

@@ -135,7 +135,8 @@ def test_what_came_since_is_seen_although_an_interrupt_has_left_a_reading_open(
 
     left_open()
     ask(other, pay)
-    assert storage.find(CurrentMoment()).executions == 2
+    with storage._writer.lock:
+        assert storage.find(CurrentMoment()).executions == 2
     left_open()
     other.invalidate(work)
     # While another thread writes.

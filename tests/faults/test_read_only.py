@@ -20,8 +20,8 @@ from musubito.cli.root import COMMANDS, root
 from musubito.lineage import Lineage
 from tests.server import drop_database, new_database, new_store
 
-WRITING = {"invalidate", "forget", "prune"}
-ELSEWHERE = {"completion"}
+WRITING = {"invalidate", "forget", "prune", "rekey"}
+ELSEWHERE = {"completion", "ui"}
 NOBODY = 65534
 
 

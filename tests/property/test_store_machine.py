@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -296,7 +295,7 @@ class Stores(RuleBasedStateMachine):
                 key=KEYS[key],
                 across=across,
                 now=now,
-                holder=replace(holder(owner), expires_at=now + 10),
+                holder=holder(owner)._replace(expires_at=now + 10),
                 **more,
             )
         )
@@ -308,7 +307,7 @@ class Stores(RuleBasedStateMachine):
     @rule(renewed=st.lists(keys, max_size=2), owner=owners, now=times)
     def renew(self, renewed: list[str], owner: str, now: float) -> None:
         self.write(
-            Renew(replace(holder(owner), expires_at=now + 10), [(KEYS[key], "operation") for key in renewed], now)
+            Renew(holder(owner)._replace(expires_at=now + 10), [(KEYS[key], "operation") for key in renewed], now)
         )
 
     @rule(waiting=st.lists(keys, max_size=2), owner=owners, awaited=st.none() | keys, now=times)
@@ -319,7 +318,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(effect=st.sampled_from(EFFECTS), owner=owners, attempt=st.integers(1, 4), at=times)
     def intend(self, effect: str, owner: str, attempt: int, at: float) -> None:
-        self.write(intent(effect, owner, attempt, at=at, holder=replace(holder(owner), expires_at=at + 10)))
+        self.write(intent(effect, owner, attempt, at=at, holder=holder(owner)._replace(expires_at=at + 10)))
 
     @rule(effect=st.sampled_from(EFFECTS), outcome=st.sampled_from(["done", "failed", "unknown"]), calls=calls)
     def end_the_present_attempt(self, effect: str, outcome: str, calls: Calls) -> None:

@@ -8,11 +8,20 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from musubito import MusubitoResult, StepConfiguration, musubito_step, run, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    MusubitoResult,
+    SQLiteStorage,
+    StepConfiguration,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
 from musubito.adapter import add_control_flow, ambient, not_replayable
 from musubito.engine import scope
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
@@ -569,3 +578,27 @@ def test_tasks_of_two_loops_wait_for_each_other(w: World) -> None:
 
     workers = [w.start(lambda: asyncio.run(f(0)).value) for _ in range(4)]  # type: ignore[arg-type]
     assert [worker.result() for worker in workers] == [1] * 4
+
+
+def test_what_another_process_commits_after_the_first_look_is_replayed_across_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def body() -> str:
+        ran.append("body")
+        return "x"
+
+    across = StepConfiguration(allow_cross_parent_reuse=True)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "db")) as one, MusubitoEngine(SQLiteStorage(tmp_path / "db")) as other:
+        look = one.storage.newest
+
+        def newest(*asked: Any) -> Any:
+            monkeypatch.undo()
+            found = look(*asked)
+            assert other.execute("f", {}, body, across).value == "x"
+            return found
+
+        monkeypatch.setattr(one.storage, "newest", newest)
+        assert one.execute("f", {}, body, across).value == "x"
+    assert ran == ["body"]

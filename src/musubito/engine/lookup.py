@@ -65,7 +65,8 @@ class CallLookup(CallState):
         passed = set[int]()
         wanted: list[tuple[bool, ReplayReason]] = []
         if newest is not None:
-            # If there is no newest execution, there is no older one either.
+            # Without a newest execution there is no older one, either, but for one that was committed since: it has
+            # the same cross key.
             passed.add(newest.execution)
             wanted.append((False, ReplayReason.EARLY_CUTOFF_HIT))
         if self._identity.across:

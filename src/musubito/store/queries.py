@@ -16,8 +16,8 @@ class OlderCandidates(NamedTuple):
 
     Answer: `Sequence[Candidate]` without payloads.
 
-    They succeeded under the same reuse key or, if `across`, under the same cross key and another reuse key. The newest
-    comes first. Executions that started before `oldest` (seconds since the epoch) are left out.
+    They succeeded under the same reuse key or, if `across`, under the same cross key, whatever their reuse key. The
+    newest comes first. Executions that started before `oldest` (seconds since the epoch) are left out.
     """
 
     keys: CallKeys

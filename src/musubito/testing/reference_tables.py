@@ -143,7 +143,7 @@ class Tables:
 
         keys = query.keys
         if query.across:
-            older = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross and e.keys.reuse != keys.reuse)
+            older = self.newest_first(lambda e: fits(e) and e.keys.cross == keys.cross)
         else:
             older = self.newest_first(lambda e: fits(e) and e.keys.reuse == keys.reuse)
         return [self.candidate(e, keys, None) for e in older]

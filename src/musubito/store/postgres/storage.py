@@ -186,6 +186,8 @@ class PostgreSQLStorage:
         self._read_numbers = IdCache()
         self._opened: list[psycopg.Connection[Any]] = []
         """The connection with which the store was opened, until the pool takes it."""
+        # A store that nobody used and nobody closed has no pool that would close it.
+        weakref.finalize(self, _close_own, self._opened, os.getpid())
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -195,8 +197,7 @@ class PostgreSQLStorage:
         _OPEN.discard(self)
         if pool is not None:
             pool.close()
-        while self._opened:
-            self._opened.pop().close()
+        _close_own(self._opened, os.getpid())
 
     # -- connections ---------------------------------------------------------------------------------------------------
     def _pool_of_connections(self) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -611,6 +612,12 @@ class PostgreSQLStorage:
 
         if self._persistently(ask):
             LOGGER.warning("%s: only the owner of the tables may vacuum them; the server does so itself, later", self)
+
+
+def _close_own(connections: list[psycopg.Connection[Any]], process: int) -> None:
+    """Close connections, unless another process opened them: that would end its sessions."""
+    while connections and process == os.getpid():
+        connections.pop().close()
 
 
 def _is_in_progress(session: Session, transaction: str) -> bool:

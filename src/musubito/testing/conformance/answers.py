@@ -11,6 +11,7 @@ from musubito.store.queries import (
     CurrentMoment,
     EffectQuery,
     KeyCheckOf,
+    OlderCandidates,
     PayloadOf,
     ReadsOf,
     SampleNode,
@@ -207,6 +208,11 @@ class AnswerRules(Rules):
         ran(store, ELSEWHERE, "old", started_at=1.0)
         assert [f.execution for f in others(store, ELSEWHERE, oldest=50.0)] == [2]
         assert [f.execution for f in others(store, ELSEWHERE, across=True, oldest=50.0)] == [2, 4, 1]
+
+    def test_those_with_the_same_reuse_key_are_found_across_too(self, store: Store) -> None:
+        e = ran(store, ELSEWHERE, "y")
+        across = store.find(OlderCandidates(ELSEWHERE.keys, ELSEWHERE.namespace, True, float("-inf")))
+        assert [f.execution for f in across] == [e]
 
     def test_a_call_without_parents_is_found_across(self, store: Store) -> None:
         ran(store, place("child"), "x")

@@ -24,7 +24,8 @@ WHERE e.id IN (SELECT id FROM _executions WHERE reuse_key = :reuse)
 ORDER BY e.id DESC;
 
 -- name: others_across
--- All executions that succeeded with this cross key but another reuse key, newest first, without payloads.
+-- All executions that succeeded with this cross key, newest first, without payloads. Those with the same reuse key, too:
+-- one may have been committed since the newest was asked for.
 SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, e.codec
 FROM _executions e JOIN _nodes n ON n.id = e.node
@@ -33,7 +34,7 @@ WHERE e.id IN (
     UNION ALL
     SELECT id FROM _executions WHERE reuse_key = :cross AND cross_key IS NULL
   )
-  AND coalesce(e.cross_key, e.reuse_key) = :cross AND e.reuse_key <> :reuse AND e.outcome = 1 AND e.started_at >= :oldest
+  AND coalesce(e.cross_key, e.reuse_key) = :cross AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
 -- name: execution
