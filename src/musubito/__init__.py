@@ -145,7 +145,8 @@ def current_idempotency_key() -> str | None:
 
 def _frame() -> Any:
     scope = sys.modules.get("musubito.engine.scope")  # without the runtime, no step runs
-    return None if scope is None else scope.SCOPE.get().frame
+    current = getattr(scope, "SCOPE", None)  # absent while another thread imports the runtime
+    return None if current is None else current.get().frame
 
 
 for _name in __all__:

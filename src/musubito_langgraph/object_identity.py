@@ -26,7 +26,7 @@ from musubito.code.fingerprint import CodeTracker, fingerprints_of_classes
 from musubito.code.ownership import Owner, Owners
 from musubito.errors import LOGGER
 from musubito.values.canonical import IdentityPacker, canonical
-from musubito.values.class_names import canonical_module, qualified_name
+from musubito.values.class_names import canonical_module, is_value_alone, qualified_name, secret_kind
 from musubito.values.msgpack_writer import HiddenDigest
 
 ORIGINS: Final = Owners("")
@@ -147,9 +147,10 @@ class Identity:
             owner = getattr(value, "__self__", None)
             by = canonical_module(owner.__name__) if type(owner) is ModuleType else self.of(owner, name, depth + 1)
             return [of, value.__qualname__, by]
-        secret = getattr(kind, "get_secret_value", None)
-        if kind.__module__ == "pydantic.types" and secret is not None:
-            return [of, HiddenDigest(sha256(canonical([of, secret(value)])).digest())]
+        if secret_kind(kind) is not None and is_value_alone(value):
+            if kind.__module__ != "pydantic.types":
+                self.classes.add(kind)
+            return [of, HiddenDigest(sha256(canonical([of, value.get_secret_value()])).digest())]
         holds = _held_by(value)
         opaque = holds is None and not _is_made_of_fields(kind)
         if opaque:

@@ -359,3 +359,13 @@ def test_a_store_in_memory_is_refused(place: Callable[[str], str], tmp_path: Pat
     with MusubitoEngine(SQLiteStorage(":memory:")) as engine, opened(place("sqlite"), tmp_path) as other:
         with pytest.raises(StoreError, match="in memory"):
             list(copy_store(Lineage(engine), Lineage(other), CopyCounts()))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_store_is_no_copy_of_itself(kind: str, place: Callable[[str], str], tmp_path: Path) -> None:
+    url = place(kind)
+    with opened(url, tmp_path / "blobs") as engine:
+        engine.execute("f", {}, lambda: 1)
+    done = call("--url", url, "copy", "--to", url)
+    assert done.exit_code == 2
+    assert "the target is the store itself" in done.output

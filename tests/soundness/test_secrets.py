@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
-from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito import InputError, MusubitoEngine, MusubitoWarning, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
 from musubito.values.canonical import InputPacker
@@ -208,3 +208,27 @@ def test_names_and_tags_of_runs_are_stored_without_secrets(engine: MusubitoEngin
         "team": "a",
         "n": 1,
     }
+
+
+class Tenant(SecretStr):
+    """A secret that holds more than its value."""
+
+    def __init__(self, value: str, tenant: str = "") -> None:
+        super().__init__(value)
+        self.tenant = tenant
+
+
+class Loud(SecretStr):
+    """A secret with another way to its value."""
+
+    def get_secret_value(self) -> str:
+        return super().get_secret_value().upper()
+
+
+def test_a_secret_that_holds_more_than_its_value_has_no_identity() -> None:
+    marked = SecretStr("a")
+    marked.tenant = "bob"  # type: ignore[attr-defined]
+    for secret in (Tenant("a", "ann"), Loud("a"), marked):
+        with pytest.raises(InputError, match="holds more than its value"):
+            digest_input("f", {"key": secret})
+    assert digest_input("f", {"key": Token("a")}).digest

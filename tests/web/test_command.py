@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from urllib.request import HTTPCookieProcessor, build_opener
 import pytest
 
 from musubito.lineage import Lineage
+from musubito.web.watched_plan import WatchedPlan
 
 EDITED = "from musubito import musubito_step\n\n@musubito_step\ndef greet() -> str:\n    return {text!r}\n"
 
@@ -115,3 +117,21 @@ def test_a_lineage_tells_that_something_was_committed(site, ran) -> None:
     assert lineage.last_commit() == before
     ran()
     assert lineage.last_commit() != before
+
+
+def test_a_plan_is_made_whatever_the_code_prints_and_whatever_folder_goes(tmp_path: Path) -> None:
+    (tmp_path / ".venv" / "lib").mkdir(parents=True)
+    (tmp_path / ".venv" / "lib" / "much.py").touch()
+    (tmp_path / "program.py").write_text("import sys\nsys.stderr.buffer.write(b'\\xff')\nsys.exit(3)\n")
+    plan = WatchedPlan(f"{tmp_path}/program.py:graph", ["--db", f"{tmp_path}/none.db"])
+    try:
+        until = time.monotonic() + 20
+        while plan.now.number == 0 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert plan.now.plan is None
+        assert plan.now.says
+        assert plan._files() == [(f"{tmp_path}/program.py", (tmp_path / "program.py").stat().st_mtime_ns)]
+        shutil.rmtree(tmp_path)
+        assert plan._files() == []
+    finally:
+        plan.close()

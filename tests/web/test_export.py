@@ -6,9 +6,12 @@ import base64
 import re
 from hashlib import sha256
 
-from musubito import run
+import pytest
+
+from musubito import musubito_step, run
 from musubito.web.export import html_of_result, html_of_run
-from tests.web.conftest import NASTY, Site, ask
+from musubito.web.pages.run import DEEPEST
+from tests.web.conftest import NASTY, Site, ask, rate
 
 
 def test_a_file_holds_the_run_and_its_results(site: Site, ran) -> None:
@@ -60,3 +63,29 @@ def test_images_are_in_the_file(site: Site) -> None:
         ask([{"role": "user", "content": [image]}])
     page = html_of_run(site.lineage, site.lineage.run(recorded.run_id), contents=True)
     assert f'src="data:image/png;base64,{dot}"' in page
+
+
+def test_without_inputs_no_error_quotes_one(site: Site) -> None:
+    with pytest.raises(ValueError, match="bad"), run("broken") as recorded:
+        rate("bad and private")
+    report = site.lineage.run(recorded.run_id)
+    assert "ValueError: cannot rate bad and private" in html_of_run(site.lineage, report, contents=True)
+    page = html_of_run(site.lineage, report, contents=False)
+    assert "private" not in page
+    assert "ValueError: (left out)" in page
+
+
+def test_calls_that_are_nested_very_deeply_are_exported(site: Site) -> None:
+    @musubito_step(name="deeper")
+    def deeper(number: int) -> int:
+        return number if number == 0 else deeper(number - 1).value
+
+    with run("deep") as recorded:
+        deeper(60)
+    page = html_of_run(site.lineage, site.lineage.run(recorded.run_id), contents=False)
+    depth = deepest = 0
+    for tag in re.findall(r'<ul class="tree">|</ul>', page):
+        depth += 1 if tag.startswith("<ul") else -1
+        deepest = max(deepest, depth)
+    assert deepest == DEEPEST + 1
+    assert page.count('class="call') >= 61

@@ -82,3 +82,23 @@ def test_no_page_has_scripts_or_styles_in_it(site: Site, ran) -> None:
         assert "<style" not in page
         assert not re.search(r"<[^>]+ on[a-z]+=", page)
         assert page.count("<script ") == page.count("<script src=") + page.count('<script type="application/json"')
+
+
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "k[0]=1", "a=b c", "flag", "user@x=1", "=", ";;"])
+def test_cookies_of_other_programs_do_not_matter(site: Site, other: str) -> None:
+    own = "; ".join(f"{name}={value}" for name, value in site.client.cookies.items())
+    asked = site.browser()
+    assert asked.get("/", headers={"cookie": f"{other}; {own}"}).status_code == 200
+    assert asked.get("/", headers={"cookie": other}).status_code == 403
+
+
+def test_case_does_not_matter_and_a_look_at_the_head_uses_nothing_up(site: Site) -> None:
+    assert site.client.get("/", headers={"host": HOST.upper()}).status_code == 200
+    other = site.browser()
+    assert other.head("/", params={"secret": site.secrets[-1]}).status_code == 403
+    assert other.get("/", params={"secret": site.secrets[-1]}).status_code == 303
+
+
+def test_the_secret_leads_nowhere_else(site: Site) -> None:
+    answer = site.browser().get(f"http://{HOST}//evil.example/", params={"secret": site.secrets[-1]})
+    assert not answer.headers["location"].startswith("//")

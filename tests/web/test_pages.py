@@ -123,8 +123,8 @@ class TestResult:
     def test_messages_are_a_chat_and_texts_have_lines(self, site: Site, ran) -> None:
         calls = {call.operation: call.node_id for call in site.lineage.run(ran()).calls}
         page = site.get(f"/results/{calls['ask']}")
-        assert 'class="message user"' in page
-        assert 'class="message assistant"' in page
+        assert 'class="message said-by-user"' in page
+        assert 'class="message said-by-assistant"' in page
         assert "1 messages" in page
         assert "<li>first line of a.txt</li><li>second line</li>" in site.get(f"/results/{calls['load']}")
 
@@ -155,6 +155,7 @@ class TestResult:
         assert answer.status_code == 404
         assert "no call begins with abcdef" in answer.text
         assert site.client.get("/runs/abcdef").status_code == 404
+        assert site.client.get(f"/runs/abcdef?after={'9' * 5000}").status_code == 404
         assert site.client.get("/operations/nothing").status_code == 404
         assert "There is no such page" in site.client.get("/nowhere").text
 

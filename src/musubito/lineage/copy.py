@@ -25,6 +25,7 @@ from musubito.store.relational.table_copy import (
     compare,
     copy_rows,
 )
+from musubito.store.sqlite.storage import SQLiteStorage
 
 BLOBS: Final = "blobs"
 """The name of the large outputs among the tables."""
@@ -59,6 +60,8 @@ def copy_store(source: Lineage, target: Lineage, counts: CopyCounts) -> Iterator
     storages = source.engine.storage, target.engine.storage
     if not all(isinstance(storage, Copyable) for storage in storages):
         raise LineageError("only stores on SQLite and PostgreSQL can be copied")
+    if _is_same(*storages):
+        raise LineageError("the target is the store itself; name another place for the copy")
     with (
         storages[0].copy_session(snapshot=True) as of_source,  # type: ignore[attr-defined]
         storages[1].copy_session(snapshot=False) as of_target,  # type: ignore[attr-defined]
@@ -70,6 +73,12 @@ def copy_store(source: Lineage, target: Lineage, counts: CopyCounts) -> Iterator
             counts.add(progress)
             yield progress
         yield from compare(of_source, of_target)
+
+
+def _is_same(one: object, other: object) -> bool:
+    if isinstance(one, SQLiteStorage) and isinstance(other, SQLiteStorage):
+        return one.db_path.samefile(other.db_path)
+    return repr(one) == repr(other)
 
 
 def _copy_blobs(source: Lineage, target: Lineage, session: CopySession, counts: CopyCounts) -> Iterator[CopyProgress]:

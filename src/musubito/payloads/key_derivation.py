@@ -31,6 +31,11 @@ LENGTH: Final = 32
 """Bytes of a key, or of each part of a key that was changed (see `Keys`)."""
 DIGITS: Final = re.compile(rb"[0-9A-Fa-f\s]+")
 """The characters of a key as text."""
+ORDER: Final = (
+    "the second part of a changed key is the new one, which no other part may equal: give the first part of before, "
+    "then the new part, then the part that sealed until now"
+)
+"""The order of the parts of a changed key, in a sentence."""
 VERSION: Final = b"musubito 1 "
 """The beginning of the salt and of every label: it names this way of deriving keys."""
 
@@ -65,6 +70,8 @@ def key_for(source: KeySource | None, namespace: str) -> bytes | None:
         )
     if len(key) > LENGTH and DIGITS.fullmatch(key):
         raise ValueError("the key holds hexadecimal digits; give the bytes that they stand for (bytes.fromhex)")
+    if not _seals_anew(key):
+        raise ValueError(ORDER)
     return key
 
 
@@ -82,7 +89,19 @@ def read_key_file(path: str) -> bytes:
             raw = bytes.fromhex(raw.decode())
     if not raw or len(raw) % LENGTH:
         raise MusubitoError(f"{path} holds no key: a key has {LENGTH} bytes, or several such parts if it was changed")
+    if not _seals_anew(raw):
+        raise MusubitoError(f"{path}: {ORDER}")
     return raw
+
+
+def _seals_anew(key: bytes) -> bool:
+    """Tell whether the second part of a key, if there is one, is another than the rest."""
+    first, *others = _parts(key)
+    return not others or others[0] not in (first, *others[1:])
+
+
+def _parts(key: bytes) -> list[bytes]:
+    return [key[start : start + LENGTH] for start in range(0, len(key), LENGTH)]
 
 
 class Keys:
@@ -94,7 +113,7 @@ class Keys:
 
     def __init__(self, key: bytes, namespace: str) -> None:
         salt = VERSION + namespace.encode("utf-8", "surrogatepass")
-        first, *others = (key[start : start + LENGTH] for start in range(0, len(key), LENGTH))
+        first, *others = _parts(key)
         self._root = hmac.digest(salt, first, "sha256")
         roots = [hmac.digest(salt, part, "sha256") for part in others] or [self._root]
         self.contents = tuple(_derived(root, "contents") for root in roots)

@@ -23,7 +23,7 @@ from musubito.errors import EncodingError, MusubitoWarning
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.values.class_instances import MISSING, static
-from musubito.values.class_names import qualified_name, secret_kind
+from musubito.values.class_names import is_value_alone, qualified_name, secret_kind
 from musubito.values.msgpack_writer import SORTED, Code, Encoded, Packer, UnsupportedError
 from musubito.values.std_types import KINDS
 
@@ -172,6 +172,8 @@ class InputPacker(IdentityPacker):
         kind = secret_kind(cls)
         if kind is None:
             raise error
+        if not is_value_alone(value):
+            raise UnsupportedError(f"a {kind} that holds more than its value, and has no encoding")
         self.hides = True
         self.classes.add(cls)
         inside = InputPacker()

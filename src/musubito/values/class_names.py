@@ -96,6 +96,21 @@ def secret_kind(cls: type) -> str | None:
     return None
 
 
+_OF_SECRETS: Final = ("pydantic", "typing", "builtins")
+"""Packages of the classes that pydantic's classes for secrets are made of."""
+
+
+def is_value_alone(secret: object) -> bool:
+    """Tell whether a pydantic secret is its value and nothing else: no further state, and no other way to its value."""
+    cls = type(secret)
+    own = [base for base in cls.__mro__ if str(base.__module__).partition(".")[0] not in _OF_SECRETS]
+    return (
+        getattr(secret, "__dict__", {}).keys() <= {"_secret_value", "__orig_class__"}
+        and not any(NAMESPACE(base).get("__slots__") for base in own)
+        and not any("get_secret_value" in NAMESPACE(base) or "__getattribute__" in NAMESPACE(base) for base in own)
+    )
+
+
 def functions_in(cls: type) -> Iterator[FunctionType]:
     """Yield the functions in a class, also below Python's own decorators."""
     # A copy: another thread may add an attribute to the class meanwhile.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,13 +46,13 @@ ANOTHER: Final = (
 class Guard:
     """ASGI middleware that answers only requests of the user's own browser.
 
-    - `hosts`: the names under which the page may be asked for, with their port.
+    - `hosts`: the names under which the page may be asked for, with their port; any name, if there are none.
     - `announce`: is told each new secret.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], announce: Callable[[str], None]) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._announce = announce
         self._cookie = f"musubito-{secrets.token_hex(4)}"
         self._session = secrets.token_urlsafe(32)
@@ -79,8 +79,8 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if host not in self._hosts:
+        host = headers.get("host", "").lower()
+        if self._hosts and host not in self._hosts:
             # Another name may lead here, too: a page that has it would read this one (DNS rebinding).
             return PlainTextResponse("This page is not served under that name.\n", 400)
         origin = headers.get("origin")
@@ -93,17 +93,13 @@ class Guard:
     def _admission(self, scope: Scope) -> Response | None:
         """Let a browser in that has the secret, and refuse one that has no cookie either."""
         given = parse_qs(scope["query_string"].decode("latin-1")).get("secret", [""])[-1]
-        if given and secrets.compare_digest(given.encode(), self._secret.encode()):
+        if scope["method"] == "GET" and secrets.compare_digest(given.encode(), self._secret.encode()):
             self._renew()
-            response = RedirectResponse(scope["path"] or "/", 303)
+            response = RedirectResponse("/" + scope["path"].lstrip("/"), 303)
             response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
             return response
-        cookies = SimpleCookie()
-        try:
-            cookies.load(Headers(scope=scope).get("cookie", ""))
-        except CookieError:
-            return PlainTextResponse(ANOTHER, 403)
-        shown = cookies.get(self._cookie)
-        if shown is None or not secrets.compare_digest(shown.value.encode(), self._session.encode()):
+        # Other programs on this machine set cookies, too, of whatever form.
+        shown = cookie_parser(Headers(scope=scope).get("cookie", "")).get(self._cookie, "")
+        if not secrets.compare_digest(shown.encode(), self._session.encode()):
             return PlainTextResponse(ANOTHER, 403)
         return None

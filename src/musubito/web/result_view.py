@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from musubito.lineage import Attempt, Lineage, NodeReport, Why
@@ -43,11 +43,16 @@ class ResultView:
         return answer is not None and answer.producer_node_id != self.node.node_id
 
 
+def _without_text(node: NodeReport) -> NodeReport:
+    """Return a result with the name of its error alone: the text may quote the call's input."""
+    return node if node.error is None else replace(node, error=f"{node.error.partition(':')[0]}: {WITHHELD}")
+
+
 def view_of(lineage: Lineage, node: NodeReport, *, contents: bool = True) -> ResultView:
     """Return what is shown of a result. Without `contents`, inputs, outputs and what differs in them are left out."""
     is_known = bool(node.operation)
     return ResultView(
-        node,
+        node if contents else _without_text(node),
         lineage.attempt(node),
         why(lineage, node.node_id) if is_known and contents else None,
         tuple(side_of(lineage, node, name) if contents else Side(name, Contents(), WITHHELD) for name in SIDES),

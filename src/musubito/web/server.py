@@ -7,12 +7,18 @@ import contextlib
 import socket
 import webbrowser
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import uvicorn
 
 from musubito.lineage import Lineage
 from musubito.web.app import application
 from musubito.web.watched_plan import WatchedPlan
+
+HTTP: Final = 80
+"""The port that browsers leave out."""
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - only where the user says so
+"""The hosts that stand for all addresses of this machine."""
 
 
 class PortTaken(Exception):
@@ -50,6 +56,7 @@ def serve(
         address = bound.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         names = {shown, *(("localhost", "127.0.0.1", "[::1]") if host in ("127.0.0.1", "localhost", "::1") else ())}
+        hosts = {name if address == HTTP else f"{name}:{address}" for name in names}
         told: list[str] = []
 
         def announce(secret: str) -> None:
@@ -58,7 +65,8 @@ def serve(
             tell(url)
 
         stopping = asyncio.Event()
-        app = application(lineage, [f"{name}:{address}" for name in names], announce, stopping, plan)
+        # At all addresses of this machine it has unknown names. A browser sends the cookie to the one that was opened.
+        app = application(lineage, set() if host in EVERYWHERE else hosts, announce, stopping, plan)
         server = _Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off"), stopping
         )

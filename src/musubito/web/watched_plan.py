@@ -7,10 +7,12 @@ Python file beside the target has changed.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +21,9 @@ EVERY: Final = 0.5
 LONGEST: Final = 60.0
 """Seconds after which the child process is ended."""
 MOST_FILES: Final = 2000
-"""Files that are looked at, at most."""
+"""Files that are looked at, or a few more: those of the last folder."""
+SKIPPED: Final = ("node_modules", "site-packages", "__pycache__", "venv")
+"""Folders that hold no code of the user's own."""
 
 
 class PlanNow(NamedTuple):
@@ -60,14 +64,12 @@ class WatchedPlan:
     def _files(self) -> object:
         """Return the times of the Python files beside the target and in folders below it."""
         found = []
-        for path in self._folder.rglob("*.py"):
-            if any(part.startswith(".") or part in ("node_modules", "site-packages") for part in path.parts):
-                continue
-            try:
-                found.append((str(path), path.stat().st_mtime_ns))
-            except OSError:  # it was just removed
-                continue
-            if len(found) == MOST_FILES:
+        for folder, folders, names in os.walk(self._folder):
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED]
+            for path in (Path(folder, name) for name in names if name.endswith(".py")):
+                with suppress(OSError):  # it was just removed
+                    found.append((str(path), path.stat().st_mtime_ns))
+            if len(found) >= MOST_FILES:
                 break
         return sorted(found)
 
@@ -75,8 +77,17 @@ class WatchedPlan:
         number = self.now.number + 1
         try:
             done = subprocess.run(  # noqa: S603 - the command is Musubito's own
-                self._command, capture_output=True, text=True, timeout=LONGEST, check=False, stdin=subprocess.DEVNULL
+                self._command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=LONGEST,
+                check=False,
+                stdin=subprocess.DEVNULL,
             )
+        except OSError as error:
+            self.now = PlanNow(number, None, f"The plan could not be made: {error.strerror or error}.")
+            return
         except subprocess.TimeoutExpired:
             self.now = PlanNow(number, None, f"The plan was not ready after {LONGEST:.0f} s.")
             return

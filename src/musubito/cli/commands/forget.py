@@ -105,6 +105,10 @@ def command(
         if matches.without_input:
             click.echo(without_input_text(matches.without_input), err=True)
         if not wanted and not inputs:
+            if not dry_run:
+                # A process that erased these inputs may have been killed before it removed all that they led to.
+                context.before_removal()
+                forget(lineage, [])
             other = search_deeper(lineage, query)
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
             raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")

@@ -186,11 +186,12 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
     yield from contents.erase(db)
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
-    # Reads go last: they name texts of files.
+    # Reads name texts of files, and by its inputs a search finds an execution: they go after what they lead to.
     for batch in _batches(sorted(named)):
         while len(db.rows("forget_reads", {**_named(batch), "limit": AT_ONCE})) == AT_ONCE:
             yield STEP
         yield STEP
+    yield from contents.erase_inputs(db)
     inputs = contents.inputs | contents.texts
     size += sum(contents.artifacts.values()) + sum(inputs.values())
     artifacts = [(contents.namespaces[namespace], digest) for namespace, digest in contents.artifacts]
@@ -238,7 +239,10 @@ class _Contents:
             yield STEP
 
     def erase(self, db: SqlSession) -> Steps:
-        """Erase what no execution has that is not erased. An execution may come between any two steps."""
+        """Erase all but the inputs of what no execution has that is not erased.
+
+        An execution may come between any two steps.
+        """
         elsewhere: set[tuple[int, tuple[int, bytes]]] = set()
         for span in _spans(db.rows("newest_node", {})[0][0]):
             for erased, operation, input_hash, code, size in db.rows("answered_elsewhere", {**span, "erased": ERASED}):
@@ -258,15 +262,20 @@ class _Contents:
         self._catch_up(db)
         db.rows("forget_code", {"codes": json.dumps(sorted(self.codes))})
         yield STEP
-        for contents, query, names in (
-            (self.artifacts, "forget_artifact", ("namespace", "digest")),
-            (self.inputs, "forget_input", ("operation", "input_hash")),
-            (self.texts, "forget_input", ("operation", "input_hash")),
-        ):
-            for batch in _small_batches(contents.copy()):
-                self._catch_up(db)
-                db.many(query, [dict(zip(names, key, strict=True)) for key in batch if key in contents])
-                yield STEP
+        yield from self._erase(db, self.artifacts, "forget_artifact", ("namespace", "digest"))
+        yield from self._erase(db, self.texts, "forget_input", ("operation", "input_hash"))
+
+    def erase_inputs(self, db: SqlSession) -> Steps:
+        """Erase the inputs, after `erase`."""
+        yield from self._erase(db, self.inputs, "forget_input", ("operation", "input_hash"))
+
+    def _erase(
+        self, db: SqlSession, contents: dict[tuple[int, bytes], int], query: str, names: tuple[str, str]
+    ) -> Steps:
+        for batch in _small_batches(contents.copy()):
+            self._catch_up(db)
+            db.many(query, [dict(zip(names, key, strict=True)) for key in batch if key in contents])
+            yield STEP
 
     def _catch_up(self, db: SqlSession) -> None:
         """Keep what executions have that were committed since the last look."""

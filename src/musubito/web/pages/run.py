@@ -20,6 +20,8 @@ ROWS: Final = 200
 """Calls on a page."""
 ERRORS: Final = 5
 """Errors of a run that are shown at most."""
+DIGITS: Final = 12
+"""Digits of the number of a call at most."""
 DEEPEST: Final = 12
 """Levels of calls that are nested on a page at most."""
 DIFFERING: Final = 200
@@ -83,7 +85,7 @@ class Calls:
     def _opened(self, number: int | None, calls: Mapping[int, CallReport], levels: int) -> Iterator[Branch]:
         for each in self._inner[number]:
             inside = tuple(self._opened(each.number, calls, levels - 1))
-            if levels:
+            if levels > 0:
                 yield Branch(calls[each.number], inside, len(inside))
             else:
                 # No page is nested more deeply than this: what is inside follows.
@@ -136,7 +138,7 @@ def _asked(request: Request) -> tuple[RunReport, Calls, int | None, int]:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and text.isdecimal() and len(text) <= DIGITS else None
 
 
 def errors_of(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport, str]]:

@@ -1,4 +1,4 @@
-// Draws graphs and curves, loads inner calls, and keeps an open page up to date. The page works without it but for these.
+// Draws graphs and curves, loads inner calls, keeps an open page up to date. The page works without it but for these.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -19,7 +19,7 @@ function cut(text, most) {
   return text.length <= most ? text : "…" + text.slice(1 - most);
 }
 
-// -- graphs -----------------------------------------------
+// -- graphs ----------
 const WIDTH = 200, HEIGHT = 44;
 
 const drawn = new WeakMap();
@@ -41,7 +41,7 @@ function arranged(graph, rankdir) {
   return layout;
 }
 
-// From side to side, in the direction of the layout. An arrow from a box to itself is as dagre draws it.
+// From side to side, in the direction of the layout; an arrow to its own box as dagre draws it.
 function way(layout, edge) {
   const { points } = layout.edge(edge), from = layout.node(edge.v), to = layout.node(edge.w);
   if (from === to) return points;
@@ -130,7 +130,7 @@ document.addEventListener("focusin", (event) => {
   if (row) choose(folded ? row.dataset.fold : row.dataset.key);
 });
 
-// -- curves -----------------------------------------------
+// -- curves ----------
 function drawCurve(place) {
   if (isDrawn(place, place.dataset.curve)) return;
   const curve = data(place.dataset.curve);
@@ -158,7 +158,7 @@ function draw(within) {
   for (const button of within.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
 }
 
-// -- inner calls, and commands to copy --------------------
+// -- inner calls, and commands to copy ----------
 async function fetched(address) {
   const answer = await fetch(address, { credentials: "same-origin" });
   if (!answer.ok) throw new Error(answer.status);
@@ -200,7 +200,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// -- live -------------------------------------------------
+// -- live ----------
 let pending = false, again = false;
 
 function keyOf(element) {
@@ -240,16 +240,21 @@ async function refresh() {
   }
 }
 
+// A browser has six connections to a server: a hidden page gives its own back.
+let stream = null;
+
 function listen() {
   const says = document.getElementById("live"), address = document.body.dataset.events;
-  if (!address || !document.querySelector("[data-live]")) return;
-  const stream = new EventSource(address);
+  stream?.close();
+  if (document.hidden || !address || !document.querySelector("[data-live]")) return;
+  stream = new EventSource(address);
   stream.addEventListener("change", refresh);
   stream.onopen = () => { says.textContent = "live"; };
   stream.onerror = () => { says.textContent = "not connected"; };
 }
 
 document.addEventListener("DOMContentLoaded", () => { draw(document); listen(); });
+document.addEventListener("visibilitychange", listen);
 function redrawCurves() {
   for (const place of document.querySelectorAll("[data-curve]")) drawn.delete(place);
   draw(document);
