@@ -210,7 +210,7 @@ def test_the_earlier_key_opens_nothing_any_more(url: str, tmp_path: Path) -> Non
         work(engine), once(engine)
     before, bodies = bytes_of(tmp_path), bodies_of(url, tmp_path)
     assert call(url, tmp_path, "rekey").exit_code == 0
-    counts = sealed_with(url, tmp_path, OLD + OLD)
+    counts = sealed_with(url, tmp_path, OLD + OTHER + OLD)
     assert counts.looked_at == counts.unreadable
     assert set(counts.looked_at) == KINDS
     RAN.clear()

@@ -76,7 +76,7 @@ def copy_store(source: Lineage, target: Lineage, counts: CopyCounts) -> Iterator
 
 
 def _is_same(one: object, other: object) -> bool:
-    if isinstance(one, SQLiteStorage) and isinstance(other, SQLiteStorage):
+    if isinstance(one, SQLiteStorage) and isinstance(other, SQLiteStorage) and not (one.in_memory or other.in_memory):
         return one.db_path.samefile(other.db_path)
     return repr(one) == repr(other)
 
