@@ -15,6 +15,11 @@ from musubito.lineage.reports import Cost, Tokens
 
 KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
+OF_OPERATIONS: Final = tuple(
+    (query, dict[str, Any]())
+    for query in ("all_operations", "executions_of_operations", "calls_of_operations", "usage_of_operations")
+)
+"""The queries of the statistics of operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,7 @@ class StoreStatistics:
 @reports_damage
 def statistics(lineage: Lineage) -> StoreStatistics:
     """Count all that a store contains. The time grows with the store."""
-    counts, operations, executions, calls, usage = lineage.ask(
-        ("how_many", {}),
-        ("all_operations", {}),
-        ("executions_of_operations", {}),
-        ("calls_of_operations", {}),
-        ("usage_of_operations", {}),
-    )
+    counts, *of_operations = lineage.ask(("how_many", {}), *OF_OPERATIONS)
     sizes_by_kind = _sizes_by_kind(counts)
     files = blobs(lineage).all
     return StoreStatistics(
@@ -92,8 +91,14 @@ def statistics(lineage: Lineage) -> StoreStatistics:
         sizes_by_kind["code"],
         sizes_by_kind["runs"].count,
         sizes_by_kind["calls"].count,
-        _operations(operations, executions, calls, usage),
+        _operations(*of_operations),
     )
+
+
+@reports_damage
+def step_statistics(lineage: Lineage) -> tuple[StepStatistics, ...]:
+    """Return the statistics of all operations, those with the most executions first."""
+    return _operations(*lineage.ask(*OF_OPERATIONS))
 
 
 def sizes(lineage: Lineage) -> dict[str, int]:

@@ -7,8 +7,9 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, LineageError, impact, statistics
+from musubito.lineage import Lineage, LineageError, impact
 from musubito.lineage.operation_history import history_of
+from musubito.lineage.store_stats import step_statistics
 from musubito.lineage.suggestions import suggestion
 from musubito.web.rendering import page
 
@@ -22,7 +23,7 @@ DAY: Final = 86_400.0
 def show_all(request: Request) -> Response:
     """Show all operations, those with the most executions first."""
     lineage: Lineage = request.app.state.lineage
-    rows = statistics(lineage).operations
+    rows = step_statistics(lineage)
     return page("operations.html", title="Operations", request=request, rows=rows[:ROWS], more=max(0, len(rows) - ROWS))
 
 
