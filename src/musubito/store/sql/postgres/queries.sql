@@ -159,3 +159,35 @@ WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named) AND (
 )
   AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
 ORDER BY c.at DESC LIMIT :limit;
+
+-- name: links_above
+-- What hangs together above a node: each pair of it once.
+WITH RECURSIVE above (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM above a JOIN (
+    SELECT g.child AS below, g.parent AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
+  ) x ON x.below = a.id
+)
+SELECT g.child, g.parent, 'data' FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
+UNION
+SELECT n.id, u.node, 'call' FROM above a JOIN _nodes n ON n.id = a.id JOIN _uses u ON u.execution = n.execution
+ORDER BY 1, 2;
+
+-- name: links_below
+-- What hangs together below a node: each pair of it once.
+WITH RECURSIVE below (id) AS (
+  VALUES (:id)
+  UNION
+  SELECT x.id FROM below b JOIN (
+    SELECT g.parent AS above, g.child AS id FROM _edges g WHERE g.kind = 0
+    UNION ALL
+    SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
+  ) x ON x.above = b.id
+)
+SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+UNION
+SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
+ORDER BY 1, 2;

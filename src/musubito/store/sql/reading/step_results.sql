@@ -69,15 +69,13 @@ SELECT g.child, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
 WHERE g.child IN (SELECT value FROM json_each(:ids)) AND g.kind = 0;
 
 -- name: links_above
--- What hangs together above a node: each pair of it once.
+-- What hangs together above a node: each pair of it once. PostgreSQL has a query of its own: it takes one recursive part.
 WITH RECURSIVE above (id) AS (
   VALUES (:id)
   UNION
-  SELECT x.id FROM above a JOIN (
-    SELECT g.child AS below, g.parent AS id FROM _edges g WHERE g.kind = 0
-    UNION ALL
-    SELECT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
-  ) x ON x.below = a.id
+  SELECT g.parent FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
+  UNION
+  SELECT u.node FROM above a JOIN _nodes n ON n.id = a.id JOIN _uses u ON u.execution = n.execution
 )
 SELECT g.child, g.parent, 'data' FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
 UNION
@@ -85,19 +83,19 @@ SELECT n.id, u.node, 'call' FROM above a JOIN _nodes n ON n.id = a.id JOIN _uses
 ORDER BY 1, 2;
 
 -- name: links_below
--- What hangs together below a node: each pair of it once.
-WITH RECURSIVE below (id) AS (
+-- What hangs together below a node: each pair of it once. PostgreSQL has a query of its own: it takes one recursive part.
+WITH RECURSIVE calls (above, id) AS MATERIALIZED (
+  SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
+), below (id) AS (
   VALUES (:id)
   UNION
-  SELECT x.id FROM below b JOIN (
-    SELECT g.parent AS above, g.child AS id FROM _edges g WHERE g.kind = 0
-    UNION ALL
-    SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
-  ) x ON x.above = b.id
+  SELECT g.child FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
+  UNION
+  SELECT c.id FROM below b JOIN calls c ON c.above = b.id
 )
 SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
 UNION
-SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
+SELECT c.above, c.id, 'call' FROM below b JOIN calls c ON c.above = b.id
 ORDER BY 1, 2;
 
 -- name: artifacts_of_executions
