@@ -182,7 +182,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
 
 
 class _Stored(NamedTuple):
-    """What is stored of a call's operation and of the calls that it is compared with.
+    """The stored facts of a call's operation and of the calls that it is compared with.
 
     - `given`: the input of the call itself as a reader would see it.
     - `inputs`: those of the others, None for each that is not stored.

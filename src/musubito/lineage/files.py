@@ -101,7 +101,7 @@ class ChangedRead(NamedTuple):
 
 
 class ChangedReads(NamedTuple):
-    """What an execution found changed: files and folders, and the names of its other reads."""
+    """The reads that an execution found changed: files and folders, and the names of its other reads."""
 
     files: tuple[ChangedRead, ...]
     names: tuple[str, ...]

@@ -138,7 +138,7 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
 
 
 class _Facts(NamedTuple):
-    """What is stored of calls: the artifacts of their executions, and what tells their nodes from others."""
+    """The stored facts of calls: the artifacts of their executions, and what tells their nodes from others."""
 
     artifacts: dict[int | None, bytes]
     identities: dict[str, SimilarNode]

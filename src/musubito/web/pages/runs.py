@@ -21,7 +21,7 @@ AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0
 
 
 class RunFilter(NamedTuple):
-    """What the runs of a page have in common. An empty text asks for nothing."""
+    """A filter of runs: all of a page have what it names. An empty text asks for nothing."""
 
     name: str = ""
     operation: str = ""
