@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import blockbuster
+import polars
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.runtime import Runtime
 
 from musubito import musubito_step
 from musubito_langgraph import musubito_graph
@@ -50,6 +53,24 @@ def test_a_node(ran: Ran, prompt: Path, ask: Callable[..., Any]) -> None:
         prompt.write_text(text)
         for _ in range(2):
             assert ask(graph, {"q": "?"})["a"] == text
+        assert ran.counts["node"] == count
+
+
+@pytest.mark.parametrize("given", [{"config": {"configurable": {"path": "t.csv"}}}, {"context": {"path": "t.csv"}}])
+def test_a_path_around_a_node_that_compiled_code_opens(ran: Ran, prompt: Path, given: dict[str, Any]) -> None:
+    def node(state: State, config: RunnableConfig, runtime: Runtime[dict[str, str]]) -> State:
+        ran("node")
+        path = runtime.context["path"] if runtime.context else config["configurable"]["path"]
+        return {"a": str(polars.read_csv(path)["a"].sum())}
+
+    builder = StateGraph(State, context_schema=dict)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    graph = musubito_graph(builder.compile(name="g"))
+    for number, count in ((1, 1), (2, 2), (1, 2)):
+        prompt.with_name("t.csv").write_text(f"a\n{number}\n")
+        for _ in range(2):
+            assert graph.invoke({"q": "?"}, **given)["a"] == str(number)
         assert ran.counts["node"] == count
 
 

@@ -57,6 +57,21 @@ class Source:
     path: Path
 
 
+@dataclass(slots=True)
+class Compact:
+    path: str
+
+
+class Private:
+    __slots__ = ("__path",)
+
+    def __init__(self, path: str) -> None:
+        self.__path = path
+
+    def __musubito_identity__(self) -> str:
+        return self.__path
+
+
 @pytest.fixture(autouse=True)
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MusubitoEngine]:
     folder = tmp_path / "checkout"
@@ -91,6 +106,14 @@ def of_argument(path: Any) -> int:
 
 def of_field(source: Source) -> int:
     return total(pl.read_csv(source.path))
+
+
+def of_slot(source: Compact) -> int:
+    return total(pl.read_csv(source.path))
+
+
+def of_private_slot(source: Private) -> int:
+    return total(pl.read_csv(source._Private__path))  # type: ignore[attr-defined]
 
 
 def of_constant() -> int:
@@ -134,6 +157,8 @@ def of_helper() -> int:
         (of_argument, (Path("numbers.csv"),)),
         (of_argument, (["numbers.csv"],)),
         (of_field, (Source(Path("numbers.csv")),)),
+        (of_slot, (Compact("numbers.csv"),)),
+        (of_private_slot, (Private("numbers.csv"),)),
         (of_constant, ()),
         (of_global, ()),
         (of_default, ()),
@@ -163,6 +188,23 @@ def test_files_that_match_a_pattern_and_new_ones_count() -> None:
     assert step().value == 3
     write(4, "nested/two.csv")
     assert step().value == 7
+
+
+@pytest.mark.parametrize("pattern", ["nested/**/*.csv", "nested/*/two.csv"])
+def test_files_in_folders_that_match_a_pattern_count(pattern: str) -> None:
+    write(1, "nested/one.csv")
+    write(2, "nested/a/two.csv")
+    write(1, "nested/a/no.txt")
+    step = musubito_step(QUIET)(of_pattern)
+    before = step(pattern).value
+    assert (step(pattern).value, ran()) == (before, 1)
+    write(5, "nested/a/two.csv")
+    assert step(pattern).value == before + 3
+    write(7, "nested/b/two.csv")
+    assert step(pattern).value == before + 10
+    write(9, "nested/a/no.txt")
+    ran()
+    assert (step(pattern).value, ran()) == (before + 10, 0)
 
 
 def test_a_file_that_no_step_names_is_told_of(engine: MusubitoEngine) -> None:
@@ -291,6 +333,15 @@ def by_redirection() -> str:
     return str(os.system("test $(tail -n 1 <numbers.csv) -eq 2"))
 
 
+def by_spawning() -> str:
+    RAN.append("cat")
+    with tempfile.NamedTemporaryFile() as out:
+        redirected = (os.POSIX_SPAWN_DUP2, out.fileno(), 1)
+        child = os.posix_spawn("/bin/cat", ["cat", "numbers.csv"], os.environ, file_actions=[redirected])
+        os.waitpid(child, 0)
+        return Path(out.name).read_text()
+
+
 def in_a_folder() -> str:
     RAN.append("cat")
     return subprocess.run(
@@ -315,6 +366,7 @@ async def by_task() -> str:
         (by_list, "numbers.csv"),
         (by_shell, "numbers.csv"),
         (by_redirection, "numbers.csv"),
+        (by_spawning, "numbers.csv"),
         (in_a_folder, "nested/numbers.csv"),
         (by_program, "program.sh"),
         (by_task, "numbers.csv"),

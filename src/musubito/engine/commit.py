@@ -118,7 +118,7 @@ class CallCommit(CallClaim):
             files = frame.files = events.begin(self.call.definition.function)
             self._observed.read_into = files.left_in
             if self._fingerprint.paths is not None:
-                note_paths(files, self._fingerprint.paths, (self.call.arguments, self.call.live))
+                note_paths(files, self._fingerprint.paths, (self.call.arguments, self.call.live, self._around))
         return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from types import FunctionType, ModuleType
+from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, Final, NamedTuple
 
-from musubito.code.graph_record import fields_of
+from musubito.code.graph_record import fields_of, slot_of
 from musubito.code.syntax.source import codes
 
 PACKAGES: Final = frozenset(
@@ -106,7 +106,16 @@ def paths_in(value: Any) -> Iterator[str]:
         elif len(ahead) < MOST_ITEMS and isinstance(each, (list, tuple, set, frozenset)):
             ahead += each
         elif len(ahead) < MOST_ITEMS and not isinstance(each, (type, FunctionType, ModuleType)):
-            ahead += (fields_of(each) or {}).values()
+            ahead += _held_by(each)
+
+
+def _held_by(value: Any) -> Iterator[Any]:
+    """Yield the values in an object's fields and slots."""
+    yield from (fields_of(value) or {}).values()
+    for cls in type(value).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, MemberDescriptorType):
+                yield slot_of(value, name)
 
 
 def _may_be_path(text: str) -> bool:

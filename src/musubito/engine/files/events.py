@@ -182,6 +182,10 @@ def _starts(files: BodyFiles, args: Any) -> None:
     note_command(files, args[1], args[2])
 
 
+def _spawns(files: BodyFiles, args: Any) -> None:
+    note_command(files, args[1], None)
+
+
 def _starts_a_shell(files: BodyFiles, args: Any) -> None:
     note_command(files, args[0], None)
 
@@ -201,6 +205,7 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
+    "os.posix_spawn": _for_body(_spawns, _spawns),
     "os.system": _for_body(_starts_a_shell, _starts_a_shell),
 }
 """By event, the function that handles its arguments in the thread that raises it."""

@@ -9,6 +9,7 @@ A database that is open in this process is never opened here: SQLite would lose 
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -39,8 +40,8 @@ MOST_FILES: Final = 1_000
 """Files of one folder, and of the folders in it, that are counted at most."""
 BETWEEN: Final = re.compile(r"""[\s<>|;&()"'`=:,]+""")
 """Matches the characters between the words of a command."""
-PATTERN: Final = re.compile(r"([^*?\[\s]+)/([^/\s]*[*?\[][^/\s]*)")
-"""Matches a pattern for the files of a folder, such as `data/*.csv`."""
+PATTERN: Final = re.compile(r"([^*?\[\s]+)/(\S*[*?\[]\S*)")
+"""Matches a pattern for the files of a folder, such as `data/*.csv` or `data/**/*.csv`."""
 OF_THE_MACHINE: Final = re.compile("/(?:dev(?!/shm/)|proc|sys)/")
 """Matches the beginning of paths of what is no file. Shared memory is a file system like any other."""
 UNKNOWN: Final = Reader(None, ())
@@ -56,10 +57,7 @@ def note_paths(files: BodyFiles, paths: PathsNamed, given: object) -> None:
             if pattern is None:
                 existing = tuple(islice(_existing(path), MOST_FILES + 1))
             else:
-                folder, name = pattern.groups()
-                inside = (each for each, is_folder in _below(folder, deep=False) if not is_folder)
-                matching = (each for each in inside if fnmatchcase(os.path.basename(each), name))
-                existing = ((folder, True), *((each, False) for each in islice(matching, MOST_FILES + 1)))
+                existing = tuple(islice(_matching(*pattern.groups()), MOST_FILES + 1))
             _note(files, existing, base)
     except Exception as error:  # whatever goes wrong, the user's own call goes on
         files.lost = f"which files it names could not be told: {type(error).__qualname__}"
@@ -144,6 +142,15 @@ def _existing(path: str) -> Iterator[tuple[str, bool]]:
         yield path, False
     elif _is(stat.S_ISDIR, path):
         yield from _below(path, deep=True)
+
+
+def _matching(folder: str, pattern: str) -> Iterator[tuple[str, bool]]:
+    """Yield a folder, the files below it that match, and the folders in which they may be."""
+    deep = "/" in pattern
+    whole = os.path.join(glob.escape(folder), pattern.replace("**/", "*"))
+    for path, is_folder in _below(folder, deep=deep):
+        if is_folder or fnmatchcase(path, whole):
+            yield path, is_folder
 
 
 def _below(folder: str, *, deep: bool) -> Iterator[tuple[str, bool]]:
