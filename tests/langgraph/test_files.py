@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import blockbuster
-import polars
+import polars as pl
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -61,7 +61,7 @@ def test_a_path_around_a_node_that_compiled_code_opens(ran: Ran, prompt: Path, g
     def node(state: State, config: RunnableConfig, runtime: Runtime[dict[str, str]]) -> State:
         ran("node")
         path = runtime.context["path"] if runtime.context else config["configurable"]["path"]
-        return {"a": str(polars.read_csv(path)["a"].sum())}
+        return {"a": str(pl.read_csv(path)["a"].sum())}
 
     builder = StateGraph(State, context_schema=dict)
     builder.add_node("node", node)
