@@ -94,6 +94,11 @@ held = ChatPromptTemplate.from_template("say {q}") | FakeListChatModel(responses
 """,
         "held.invoke({'q': q})",
     ),
+    # The functions that it puts in the place of the client's hold an id made at random.
+    "a client of instructor": (
+        "import instructor, openai\nheld = instructor.from_openai(openai.OpenAI(api_key='a'))",
+        "held.chat.completions.create.__name__ + str(held.mode) + q",
+    ),
     "a template of Jinja": (
         "import jinja2, markupsafe\nheld = jinja2.Environment(loader=jinja2.DictLoader({'a': 'hi {{q}}'}))",
         "markupsafe.Markup(held.get_template('a').render(q=q))",
@@ -108,6 +113,7 @@ CHANGES = {
     "a client of S3": "held.meta.config.region_name = 'us-east-1'",
     "a validator of JSON Schema": "held.schema['type'] = 'number'",
     "a chain of LangChain": "held.steps[1].responses[1] = 'c'",
+    "a client of instructor": "held.mode = instructor.Mode.JSON",
     "a template of Jinja": "held.loader.mapping['a'] = 'ho {{q}}'",
 }
 

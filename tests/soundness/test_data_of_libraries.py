@@ -6,7 +6,9 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import uuid
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +282,79 @@ def test_a_stream_that_a_session_of_a_package_holds_is_not_walked(
         step.__closure__[0].cell_contents = other  # type: ignore[index]
         assert tracker.current().digest != before.digest
     del sys.modules["sessions_of_a_package"]
+
+
+PACKAGE = """
+import random, time, uuid
+from uuid import uuid4
+class Stage:
+    def __init__(self, name=None, seed=0):
+        self.stage = random.randbytes(8).hex()
+        self.made_at = time.time()
+        self.session = f"session-{uuid4().hex}"
+        self.name = name or str(uuid.uuid4())
+        self.seed = seed
+        self.given = uuid.uuid4().hex
+    def rename(self, given):
+        self.given = given
+def client(url):
+    scope = uuid4().hex
+    def create(q):
+        return scope, url, q
+    return create
+def shared(url, scope=None):
+    scope = scope or uuid4().hex
+    def create(q):
+        return scope, url, q
+    return create
+"""
+
+
+@pytest.fixture
+def random_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "package_with_ids.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(str(site))
+    yield importlib.import_module("package_with_ids")
+    del sys.modules["package_with_ids"]
+
+
+def digest_with(held: object) -> bytes:
+    names: dict[str, Any] = {"__name__": "story_of_ids", "held": held}
+    exec(compile("def step(q): return held", "<story_of_ids>", "exec", dont_inherit=True), names)
+    return CodeTracker(names["step"]).current().digest
+
+
+def test_what_a_package_itself_makes_at_random_does_not_count(random_package: Any) -> None:
+    def made(**changes: object) -> bytes:
+        stage = random_package.Stage(name="a name")
+        stage.given = "6f1c1c4e7c1d4e0bb7d0f5d1b5a3c9e2"
+        vars(stage).update(changes)
+        return digest_with(stage)
+
+    assert made() == made()
+    # What may be a setting counts, however it looks: a method sets it to what it is given.
+    assert made(given="0b1c1c4e7c1d4e0bb7d0f5d1b5a3c9e2") != made()
+    assert made(name=str(uuid.uuid4())) != made()
+    # What was set in the place of the random value counts unless it looks like one.
+    assert made(stage="train") != made()
+    assert made(made_at=5.0) != made()
+    assert made(seed=2_000_000_000) != made(seed=2_000_000_001)
+
+
+def test_what_the_user_makes_at_random_counts() -> None:
+    class Mine:
+        def __init__(self) -> None:
+            self.stage = uuid.uuid4().hex
+
+        def __call__(self) -> str:
+            return self.stage
+
+    assert digest_with(Mine()) != digest_with(Mine())
+
+
+def test_a_variable_that_a_package_makes_at_random_does_not_count(random_package: Any) -> None:
+    client, shared = random_package.client, random_package.shared
+    assert digest_with(client("http://a")) == digest_with(client("http://a")) != digest_with(client("http://b"))
+    assert digest_with(shared("http://a")) != digest_with(shared("http://a"))

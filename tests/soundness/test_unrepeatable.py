@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import httpx
@@ -492,21 +493,24 @@ def test_encrypted_namespaces_show_no_host(tmp_path, told, port):
 
 
 def test_looks_at_files_that_nobody_reports_are_listed(lasting, tmp_path):
-    names: dict[str, Any] = {"__name__": "files_program"}
+    early: Any = os.stat
+    while isinstance(early, FunctionType):
+        early = early.__globals__["function"]
+    names: dict[str, Any] = {"__name__": "files_program", "early": early}
     file = tmp_path / "files_program.py"
     file.write_text(
-        text := "import os\nfrom pathlib import Path\nfrom os.path import exists as there\n"
-        "def a(q): return os.path.exists(q)\n"
-        "def b(q): return there(q) and os.stat(q).st_mtime\n"
-        "def c(q): return Path(q).is_file()\n"
+        text := "import os\nfrom pathlib import Path\n"
+        "def a(q): return os.path.exists(q) and Path(q).is_file() and os.stat(q).st_mtime\n"
+        "def b(q): return early(q).st_mtime\n"
+        "def c(q): return [each.stat().st_mtime for each in os.scandir(q)]\n"
         "def d(q): return q.upper()\n"
     )
     exec(compile(text, str(file), "exec"), names)
     listed = {each: lasting.explain(musubito_step(names[each]), "q").untracked for each in "abcd"}
     assert listed == {
-        "a": ("files_program.a: looks at files without opening them (os.path.exists)",),
-        "b": ("files_program.b: looks at files without opening them (os.path.exists, os.stat)",),
-        "c": ("files_program.c: looks at files without opening them (Path.is_file)",),
+        "a": (),
+        "b": ("files_program.b: looks at files without opening them (os.stat)",),
+        "c": ("files_program.c: looks at files without opening them (DirEntry.stat)",),
         "d": (),
     }
 

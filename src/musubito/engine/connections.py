@@ -23,6 +23,7 @@ from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.world.unrepeatable import UNSEEN_FILE, Unrepeatable
 from musubito.deferred import running_loop
+from musubito.engine.files.digests import FILE
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
 from musubito.errors import warn
@@ -194,7 +195,7 @@ audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.item
 def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
     answers = fingerprint.unrepeatable[:MOST]
     files = frame.files
-    if files is not None and any(not folder for _, folder in files.named) and not files.names_too_many:
+    if files is not None and any(kind == FILE for _, kind in files.named) and not files.names_too_many:
         answers = tuple(answer for answer in answers if answer.kind != UNSEEN_FILE)
     return [*answers, *frame.asked]
 

@@ -134,6 +134,12 @@ class Frame:
             for model, (tokens_in, tokens_out) in dependencies.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
 
+    def add_reads(self, reads: Sequence[ExternalRead], not_replayable: str | None) -> None:
+        """Add the files that the body itself read. The body has ended."""
+        with self.lock:
+            self.reads += reads
+            self.not_replayable = self.not_replayable or not_replayable
+
     def end(self) -> Dependencies:
         """Return all dependencies of the body, which has returned.
 

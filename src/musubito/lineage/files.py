@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
-from musubito.engine.files.digests import FILE, FOLDER
+from musubito.engine.files.digests import FILE, LOOKS, OF_CONTENT
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
@@ -22,7 +22,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-KINDS: Final = (FILE, FOLDER)
+KINDS: Final = (*OF_CONTENT, *LOOKS)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
@@ -36,8 +36,9 @@ NAME: Final = re.compile(r"(?![0-9a-f]{16,}$)[\w.$-]+")
 class FileRead:
     """A file or a folder that an execution read, or that a call inside it read.
 
-    `kind` is "file" or "folder". `path` is relative to the working directory if the file lies below that directory.
-    `absent` tells that nothing was there.
+    `kind` is "file" or "folder". It is "presence", "size" or "status" for a path that was looked at and not opened.
+    `path` is relative to the working directory if the file lies below that directory. `absent` tells that nothing was
+    there.
     """
 
     kind: str
@@ -49,8 +50,8 @@ class FileRead:
 class ChangedFile:
     """A file or a folder that an execution found changed.
 
-    `change` is "changed", "added" or "gone". An added file was not there before, or was not read. `diff` is a unified
-    diff, empty if no text was kept.
+    `kind` is that of `FileRead`. `change` is "changed", "added" or "gone". An added file was not there before, or was
+    not read. `diff` is a unified diff, empty if no text was kept.
     """
 
     kind: str
@@ -86,7 +87,7 @@ class ChangedRead(NamedTuple):
     @property
     def texts(self) -> list[TextName]:
         """Return the names of the texts to compare; none if they cannot be compared."""
-        if self.kind == FOLDER or len(self.was) > 1 or len(self.now) > 1:
+        if self.kind != FILE or len(self.was) > 1 or len(self.now) > 1:
             return []
         return [(self.namespace, None, digest) for digest in (*self.was, *self.now)]
 

@@ -32,6 +32,7 @@ from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
+from musubito.code.world.random_fields import is_variable_made_at_random
 from musubito.errors import EncodingError
 from musubito.model import StepDefinition
 from musubito.values.canonical import canonical
@@ -168,6 +169,9 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
     for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
         held_now = walk.read.cell(cell, variable, f"{name}:{variable}")
         if held_now is ABSENT:
+            continue
+        if others and is_variable_made_at_random(value, variable, held_now):
+            links.append((f"closure {variable}", b"made at random"))
             continue
         if others:
             mark_introspectable(walk, held_now)

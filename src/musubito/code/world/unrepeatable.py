@@ -48,7 +48,7 @@ class Unrepeatable(NamedTuple):
         return KINDS[self.kind].format(self.what)
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """A function whose answer differs each time, if it is given fewer than `fewer` arguments."""
 
     kind: str
@@ -89,10 +89,10 @@ BELOW: Final[Mapping[str, tuple[str, int]]] = {
 The number is that of the arguments from which on the answers repeat.
 """
 TABLE: Final = {
-    name: _Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
+    name: Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
     for kind, names in ALWAYS.items()
     for name in names
-} | {name: _Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
+} | {name: Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
 """All of these functions, by the name of their definition."""
 OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
 """Methods of generators that draw no number."""
@@ -104,7 +104,7 @@ def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: Funct
     """Note the requests of a function that can run, unless only a logger receives the answer."""
     resolved = [resolve(function, read) for read in text.scan.reads]
     resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
-    sources = [source for source in map(_source_of, resolved) if source is not None]
+    sources = [source for source in map(source_of, resolved) if source is not None]
     if sources and text.source is not None:
         sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
     for source in sources:
@@ -136,9 +136,9 @@ def unrepeatable_in(
     for number in mine & holders.keys():
         # Code that holds such a function calls it where no walk sees the call.
         for value in (values[target] for target in edges[number]):
-            source = None if issubclass(type(value), type) else _source_of(Resolved(value, ()))
+            source = None if issubclass(type(value), type) else source_of(Resolved(value, ()))
             if _is_generator(type(value)):
-                source = _Source("random", type(value).__qualname__)
+                source = Source("random", type(value).__qualname__)
             if source is not None:
                 result.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
         if is_source(values[number]):
@@ -148,7 +148,8 @@ def unrepeatable_in(
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
-def _source_of(resolved: Resolved) -> _Source | None:
+def source_of(resolved: Resolved) -> Source | None:
+    """Return the function that a name leads to, if its answer differs each time; None otherwise."""
     value, rest = resolved
     cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
@@ -169,7 +170,7 @@ def _source_of(resolved: Resolved) -> _Source | None:
     return source
 
 
-def _source_of_class(cls: type, method: str | None = None) -> _Source | None:
+def _source_of_class(cls: type, method: str | None = None) -> Source | None:
     if method is None:
         return TABLE.get(definition_of(cls)) or _opener(definition_of(cls))
     owner = next((base for base in cls.__mro__ if method in vars(base)), None)
@@ -178,13 +179,13 @@ def _source_of_class(cls: type, method: str | None = None) -> _Source | None:
     name = f"{definition_of(owner)}.{method}"
     source = TABLE.get(name) or _opener(name)
     if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
-        source = _Source("clock", "") if method in ("now", "today", "utcnow") else None
+        source = Source("clock", "") if method in ("now", "today", "utcnow") else None
     return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
-def _opener(definition: str) -> _Source | None:
+def _opener(definition: str) -> Source | None:
     package, _, rest = definition.partition(".")
-    return _Source(UNSEEN_FILE, f"{package}.{rest.rpartition('.')[2]}") if opens_unseen(definition) else None
+    return Source(UNSEEN_FILE, f"{package}.{rest.rpartition('.')[2]}") if opens_unseen(definition) else None
 
 
 @kept_for_a_round
@@ -195,11 +196,11 @@ def _is_generator(cls: type) -> bool:
     )
 
 
-def _random_source(generator: Any, method: str) -> _Source | None:
+def _random_source(generator: Any, method: str) -> Source | None:
     if method.startswith("_") or method in OF_GENERATORS | SEEDS:
         return None
     module = module_name(type(generator)).removesuffix(".mtrand")
-    return _Source("random", f"{module}.{method}", None, id(generator))
+    return Source("random", f"{module}.{method}", None, id(generator))
 
 
 # -- what becomes of it ------------------------------------------------------------------------------------------------
@@ -210,11 +211,11 @@ class _Uses:
         self._occurrences = occurrences
         self._escapes = Escapes(occurrences)
 
-    def sources(self) -> Iterator[_Source]:
+    def sources(self) -> Iterator[Source]:
         """Yield the sources whose values reach anything but a logger."""
         seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
         for occurrence in self._occurrences.all:
-            source = _source_of(occurrence.resolved)
+            source = source_of(occurrence.resolved)
             if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
                 continue
             call = self._called(occurrence.node)

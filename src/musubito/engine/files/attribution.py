@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.cached_functions import know
+from musubito.engine.files.digests import PRESENCE, SIZE, STATUS
 
 Cache: TypeAlias = "CodeType | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
@@ -23,7 +24,11 @@ Site: TypeAlias = tuple[CodeType, int]
 
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""
-EVENTS: Final = ("musubito.engine.files.events", "musubito.engine.files.body_files", "musubito.code.audit_hook")
+EVENTS: Final = (
+    *(f"musubito.engine.files.{name}" for name in ("events", "body_files", "path_looks")),
+    "musubito.code.audit_hook",
+    os.name,  # the module whose functions report looks
+)
 OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
     {
@@ -55,6 +60,14 @@ ON_THEIR_OWN: Final = frozenset(
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""
+OF_PATHS: Final = frozenset({"genericpath", "posixpath", "ntpath", "pathlib", "glob", "fnmatch"})
+"""Modules that look at paths on behalf of others."""
+ON_THE_WAY: Final = frozenset({"realpath", "_joinrealpath", "resolve", "mkdir", "touch", "samefile", "ismount"})
+"""Functions of these modules that look at a path on their way to something else."""
+OF_STATUS: Final = frozenset({"stat", "lstat", "getmtime", "getctime", "getatime"})
+"""Functions that return the time of a path."""
+CALLERS: Final = frozenset({"concurrent", "threading", "asyncio", "functools", "contextlib"})
+"""Packages of Python that call the functions of others."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep the content that they have read."""
 LOADERS: Final = ("importlib", "runpy", "zipimport")
@@ -97,6 +110,47 @@ def reader_of(path: str) -> Reader | None:
         if is_own and not (path.endswith((".py", ".pyw")) and _loads_code(frame)):
             return None
     return Reader(_site_of(frame), _caches_around(inner))
+
+
+class Looker(NamedTuple):
+    """The code that looks at a path."""
+
+    reader: Reader
+    kind: str
+    """The kind of read that the look amounts to."""
+    is_package: bool
+    """Whether the code belongs to an installed package."""
+
+
+def looker_of(function: str, home: str) -> Looker | None:
+    """Return the code that is about to look at a path by a function of `os`; `home` is the module of the step.
+
+    None: it looks for the interpreter's or a tool's purposes. What packages look at counts by whether it is there.
+    """
+    inner: Any = sys._getframe(1)
+    while inner.f_back is not None and _module(inner) in OURS:
+        inner = inner.f_back
+    frame, asked = inner, function
+    while frame.f_back is not None and _module(frame).partition(".")[0] in OF_PATHS:
+        asked = frame.f_code.co_name
+        if asked in ON_THE_WAY:
+            return None
+        frame = frame.f_back
+    name = _module(frame)
+    file = frame.f_code.co_filename
+    top = name.partition(".")[0]
+    is_installed = not SITE.isdisjoint(file.split(os.path.sep))
+    is_package = is_installed and top != home.partition(".")[0]
+    is_of_python = file.startswith((STDLIB, "<frozen ")) and not is_installed and top not in CALLERS
+    is_own = is_of_python or top in ON_THEIR_OWN or _is_importing(frame)
+    if is_own and name not in BODIES:
+        return None
+    kind = PRESENCE
+    if not is_package and asked in OF_STATUS:
+        kind = STATUS
+    elif not is_package and asked == "getsize":
+        kind = SIZE
+    return Looker(Reader(_site_of(frame), _caches_around(inner)), kind, is_package)
 
 
 def _site_of(frame: Any) -> Site | None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from musubito.code.ownership import home_of
-from musubito.engine.files.attribution import Reader, Site, code_of, reader_of
+from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
-from musubito.engine.files.digests import KINDS, Signature, digest_of, getcwd, is_settled, signature
+from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
@@ -34,6 +34,7 @@ class BodyFiles:
         "base",
         "began",
         "closed",
+        "gone",
         "hits",
         "lost",
         "made",
@@ -58,12 +59,14 @@ class BodyFiles:
         self.hits = hits()
         self.sites: set[Site] = set()
         """The instructions at which the step's own function has read in any case (see `Reader.site`)."""
-        self.seen: dict[tuple[str, bool], Seen] = {}
+        self.seen: Files = {}
         self.written: dict[str, Signature | None] = {}
         """The files that the body wrote before it read them, with their signatures before that."""
         self.made: set[str] = set()
         """Folders that were absent before the body made them."""
-        self.named: dict[tuple[str, bool], Seen] = {}
+        self.gone: set[str] = set()
+        """The paths that the body removed."""
+        self.named: Files = {}
         """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
         self.names_too_many = False
         """Whether not all of these paths could be noted."""
@@ -88,7 +91,7 @@ class BodyFiles:
         if relative is not None and NO_FILE.fullmatch(relative) and signature(path) is None:
             return
         if flags & READ_WRITE in (os.O_RDONLY, os.O_RDWR) and not empties(flags):
-            self._read(path, relative, folder=False)
+            self._read(path, relative, FILE)
 
     def opened(self, name: Any, mode: Any, flags: Any) -> None:
         """Note that the body is about to open a file."""
@@ -96,7 +99,7 @@ class BodyFiles:
         if isinstance(name, int) or flags & NO_CONTENT or not flags & READ_WRITE:
             return
         path, _ = self._path(name)
-        if (path, False) in self.seen or path in self.written:
+        if (path, FILE) in self.seen or path in self.written:
             return
         before = signature(path)
         if empties(flags) or before is None:
@@ -111,7 +114,23 @@ class BodyFiles:
             return
         path, relative = self._path(os.curdir if name is None else name)
         if path.rstrip(os.path.sep) not in self.made:
-            self._read(path, relative, folder=True)
+            self._read(path, relative, FOLDER)
+
+    def looked(self, name: Any, function: str) -> None:
+        """Note that the body is about to look at a path by a function of `os`."""
+        if isinstance(name, int) or (looker := looker_of(function, self.module)) is None:
+            return
+        path, relative = self._path(name)
+        if (path, looker.kind) in self.seen or self.made_or_wrote(path) or path in self.gone:
+            return
+        seen = seen_at(path, relative, self.base, signature(path), looker.reader, looker.kind)
+        seen.is_of_package = looker.is_package
+        self.seen[path, looker.kind] = seen
+        remember(seen, tuple(self._left_in.values()))
+
+    def removed(self, name: Any) -> None:
+        """Note that the body is about to remove a file or a folder."""
+        self.gone.add(self._path(name)[0].rstrip(os.path.sep))
 
     def renamed(self, source: Any, target: Any) -> None:
         """Note that a file or folder is about to be renamed."""
@@ -119,14 +138,15 @@ class BodyFiles:
             return
         old, relative = self._path(source)
         new, _ = self._path(target)
+        self.gone.add(old)
         if old in self.made:
             self.made.discard(old)
             self.made.add(new)
         elif old in self.written:
             del self.written[old]
         else:
-            self._read(old, relative, folder=False)
-        if (new, False) not in self.seen:
+            self._read(old, relative, FILE)
+        if (new, FILE) not in self.seen:
             self.written.setdefault(new, signature(new))
 
     def makes_folder(self, name: Any) -> None:
@@ -156,6 +176,10 @@ class BodyFiles:
         """Tell whether the body itself wrote the file that is there."""
         return path in self.written and signature(path) != self.written[path]
 
+    def changed(self, seen: Seen) -> bool:
+        """Tell whether the body itself made, wrote or removed what it had looked at."""
+        return seen.path in self.gone or seen.path in self.written or self.made_or_wrote(seen.path)
+
     def made_or_wrote(self, path: str) -> bool:
         """Tell whether the body itself made what is at a path: a file that it wrote, a folder, or what is in one."""
         return self.wrote(path) or any(f"{path}{os.path.sep}".startswith(f"{each}{os.path.sep}") for each in self.made)
@@ -169,24 +193,24 @@ class BodyFiles:
         here = getcwd()
         return os.path.join(here, text), text if here == self.base else None
 
-    def _read(self, path: str, relative: str | None, *, folder: bool) -> None:
+    def _read(self, path: str, relative: str | None, kind: str) -> None:
         reader = reader_of(path)
         if reader is None:
             return
         if reader.site is not None:
             self.sites.add(reader.site)
-        before = self.seen.get((path, folder))
+        before = self.seen.get((path, kind))
         if before is not None:
             self._listed_again(before)
             if reader.caches != before.reader.caches:
                 remember(before, (), reader)
             return
-        if not folder and self.wrote(path):
+        if kind == FILE and self.wrote(path):
             return
-        touched = not folder and path in self._touched
+        touched = kind == FILE and path in self._touched
         state = self._touched[path] if touched else signature(path)
-        seen = seen_at(path, relative, self.base, state, reader, folder=folder, touched=touched)
-        self.seen[path, folder] = seen
+        seen = seen_at(path, relative, self.base, state, reader, kind, touched=touched)
+        self.seen[path, kind] = seen
         remember(seen, tuple(self._left_in.values()))
 
     def _listed_again(self, before: Seen) -> None:
@@ -194,8 +218,8 @@ class BodyFiles:
 
         The body then saw two different lists, though in the end the folder may be as it was first.
         """
-        now = signature(before.path) if before.folder else before.signature
-        if now != before.signature and digest_of(before.path, now, folder=True) != before.digest:
+        now = signature(before.path) if before.kind == FOLDER else before.signature
+        if now != before.signature and digest_of(before.path, now, FOLDER) != before.digest:
             before.open_to_doubt = True
 
 
@@ -205,20 +229,20 @@ def seen_at(
     base: str | None,
     state: Signature | None,
     reader: Reader,
+    kind: str,
     *,
-    folder: bool,
     touched: bool = False,
 ) -> Seen:
     """Return what is at a path now, with a digest where the signature alone would not tell a later change."""
     digest, doubt = None, False
-    if folder:
+    if kind != FILE:
         # A folder's times change with entries that do not count. The body reads the whole list too, so a digest costs
-        # little.
-        digest = digest_of(path, state, folder=True)
+        # little. A look costs nothing.
+        digest = digest_of(path, state, kind)
     elif state is not None and not is_settled(state, time.time_ns()):
         doubt = touched or (len(state) > 1 and state[0] > SMALL)
-        digest = None if doubt else digest_of(path, state, folder=False)
-    return Seen(path, relative, base, state, digest, reader, folder=folder, open_to_doubt=doubt)
+        digest = None if doubt else digest_of(path, state, FILE)
+    return Seen(path, relative, base, state, digest, reader, kind, open_to_doubt=doubt)
 
 
 def empties(flags: int) -> bool:

@@ -32,7 +32,8 @@ class Seen:
     """A path as it was when a body read it first."""
 
     __slots__ = (
-        *("base", "changed_by_body", "digest", "folder", "open_to_doubt", "path", "reader", "reads", "relative"),
+        *("base", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reader", "reads"),
+        "relative",
         "signature",
     )
 
@@ -44,8 +45,8 @@ class Seen:
         signature: Signature | None,
         digest: bytes | None,
         reader: Reader,
+        kind: str,
         *,
-        folder: bool,
         open_to_doubt: bool,
     ) -> None:
         self.path = path
@@ -55,19 +56,24 @@ class Seen:
         """The working directory in which the body began."""
         self.signature = signature
         self.digest = digest
-        """The digest of a folder. A file has one only if its signature would not tell a change just after the read."""
+        """The digest of what was read.
+
+        A file has one only if its signature would not tell a change just after the read.
+        """
         self.reader = reader
-        self.folder = folder
+        self.kind = kind
         self.open_to_doubt = open_to_doubt
         """Whether a change just after the read could not be told at all."""
         self.changed_by_body = False
         """Whether the body itself changed the path: it then counts with the digest that it had before."""
+        self.is_of_package = False
+        """Whether an installed package looked at the path, and not the user's code."""
         self.reads: Sequence[ExternalRead] | None = None
         """The reads that are stored of the path, once they are known."""
 
 
-Files: TypeAlias = dict[tuple[str, bool], Seen]
-"""Reads by path, and by whether the path is a folder."""
+Files: TypeAlias = dict[tuple[str, str], Seen]
+"""Reads by path and kind."""
 _LOCK: Final = threading.RLock()
 _KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
 """Reads by the cache that may keep them."""
@@ -85,7 +91,7 @@ def is_any_kept() -> bool:
 
 def keep(seen: Seen, files: Files) -> None:
     """Remember a file among these files, and drop the oldest if there are too many."""
-    key = seen.path, seen.folder
+    key = seen.path, seen.kind
     with _LOCK:
         files.pop(key, None)
         files[key] = seen
@@ -110,7 +116,7 @@ def inherited(
     before: Hits,
     packages: Collection[str],
     states: Iterable[Files],
-    seen: Collection[tuple[str, bool]],
+    seen: Collection[tuple[str, str]],
     sites: Collection[Site],
 ) -> Iterator[Seen]:
     """Yield the earlier reads that a cache may have answered a body from.

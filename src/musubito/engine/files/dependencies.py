@@ -12,7 +12,7 @@ from musubito.engine.call_identity import Call
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
 from musubito.engine.files.named_files import count_named
 from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
-from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.frame import Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, Offload
 from musubito.engine.watched_loop import loop_is_watched
@@ -89,7 +89,7 @@ def take_files(
     if reads or why is not None:
         digest = engine._digest_of_read
         stored = [each._replace(digest=digest(each.digest)) for each in reads]
-        frame.absorb(Dependencies((), stored, None, None, why, samples=False))
+        frame.add_reads(stored, why)
     return texts
 
 

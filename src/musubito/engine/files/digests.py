@@ -1,9 +1,11 @@
 """Treat files and folders as dependencies: take their digests, and tell whether they have changed.
 
-A file counts by the digest of its content, and a folder by the digest of its entries' names and kinds. An absent path
-counts as None. A digest is kept in this process with the path's signature (size, times, inode). So a check of an
-unchanged path is one `stat`. Paths below the working directory are stored relative to it, so that a moved checkout
-replays.
+A file counts by the digest of its content, and a folder by the digest of its entries' names and kinds. A path that was
+only looked at counts by what the look tells: whether it is there, its size, or its time. An absent path
+counts as None.
+
+A digest is kept in this process with the path's signature (size, times, inode). So a check of an unchanged path is one
+`stat`. Paths below the working directory are stored relative to it, so that a moved checkout replays.
 """
 
 from __future__ import annotations
@@ -22,17 +24,24 @@ from musubito.store.rows import ExternalRead
 
 FILE: Final = "file"
 FOLDER: Final = "folder"
-FILE_AT: Final = "file at"
-"""The kind of a second read, of a path below the working directory that was opened by its absolute path.
+PRESENCE: Final = "presence"
+"""The kind of a read that asks whether there is a file or a folder at a path."""
+SIZE: Final = "size"
+STATUS: Final = "status"
+"""The kind of a read that asks for the size and the time of a path."""
+OF_CONTENT: Final = FILE, FOLDER
+LOOKS: Final = PRESENCE, SIZE, STATUS
+"""The kinds of reads that look at a path, and do not open it. Each tells what those before it tell, and more."""
+AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *LOOKS)}
+"""By kind, the kind of a second read, of a path below the working directory that was named by its absolute path.
 
 A process with another working directory may have another file of the same relative name. So the absolute path is read
 too. It counts while it exists.
 """
-FOLDER_AT: Final = "folder at"
-AT: Final = frozenset({FILE_AT, FOLDER_AT})
+_AT: Final = {at: kind for kind, at in AT.items()}
 PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
-KINDS: Final = frozenset({FILE, FOLDER, PLACE}) | AT
+KINDS: Final = frozenset({*AT, *_AT, PLACE})
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
@@ -65,7 +74,7 @@ Signature: TypeAlias = tuple[int, ...]
 _stat = os.stat
 scandir = os.scandir
 getcwd = os.getcwd
-_KNOWN: dict[tuple[str, bool], tuple[Signature | None, bytes | None]] = {}
+_KNOWN: dict[tuple[str, str], tuple[Signature | None, bytes | None]] = {}
 
 
 class TooMuch(Exception):
@@ -110,32 +119,35 @@ def is_settled(seen: Signature | None, at: int) -> bool:
     return at - changed_at > (GRANULARITY if mtime % 1_000_000_000 else WHOLE_SECONDS)
 
 
-def digest_of(path: str, seen: Signature | None, *, folder: bool, at_most: int | None = None) -> bytes | None:
+def digest_of(path: str, seen: Signature | None, kind: str, *, at_most: int | None = None) -> bytes | None:
     """Return the digest of a path that has this signature now; None if the path is absent.
 
-    Raises `TooMuch` if more than `at_most` bytes would have to be read.
+    `kind` says what is read of the path. Raises `TooMuch` if more than `at_most` bytes would have to be read.
     """
     if seen is None:
         return None
-    cached = _KNOWN.get((path, folder))
+    if kind in LOOKS and len(seen) > 1:
+        told = stat.S_IFMT(seen[5]), *seen[:2]
+        return sha256(f"{kind}: {told[: LOOKS.index(kind) + 1]}".encode()).digest()
+    cached = _KNOWN.get((path, kind))
     if cached is not None and cached[0] == seen:
         return cached[1]
-    if len(seen) > 1 and at_most is not None and seen[0] > at_most and not folder:
+    if len(seen) > 1 and at_most is not None and seen[0] > at_most and kind == FILE:
         raise TooMuch
     at = time.time_ns()
-    digest = _digest(path, seen, folder)
+    digest = _digest(path, seen, kind)
     if is_settled(seen, at) and signature(path) == seen:
         if len(_KNOWN) >= MOST:
             _KNOWN.clear()
-        _KNOWN[path, folder] = seen, digest
+        _KNOWN[path, kind] = seen, digest
     return digest
 
 
-def _digest(path: str, seen: Signature, folder: bool) -> bytes | None:
+def _digest(path: str, seen: Signature, kind: str) -> bytes | None:
     try:
         if len(seen) == 1:
             raise OSError(seen[0], "")
-        if folder:
+        if kind == FOLDER:
             return sha256("\0".join(_entries(path)).encode("utf-8", "surrogateescape")).digest()
         if not stat.S_ISREG(seen[5]):
             return sha256(b"no file: %d" % stat.S_IFMT(seen[5])).digest()
@@ -169,21 +181,18 @@ def _entries(path: str) -> list[str]:
     return [f"{kinds[name]}{name}" for name in sorted(names)]
 
 
-def reads_of(
-    path: str, relative: str | None, base: str | None, digest: bytes | None, *, folder: bool
-) -> list[ExternalRead]:
+def reads_of(path: str, relative: str | None, base: str | None, digest: bytes | None, kind: str) -> list[ExternalRead]:
     """Return the reads that are stored of one path.
 
     `relative` is the path as it was opened, relative to `base`, the working directory. Raises ValueError for a name
     that no store can keep.
     """
-    kind, kind_at = (FOLDER, FOLDER_AT) if folder else (FILE, FILE_AT)
     path.encode()
     if relative is not None:
         return [ExternalRead(kind, _plain(relative), digest)]
     root = None if base is None or base == os.path.sep else os.path.join(base, "")
     if root is not None and (path.startswith(root) or path == base):
-        return [ExternalRead(kind, _plain(path[len(root) :]), digest), ExternalRead(kind_at, path, digest)]
+        return [ExternalRead(kind, _plain(path[len(root) :]), digest), ExternalRead(AT[kind], path, digest)]
     return [ExternalRead(kind, path, digest)]
 
 
@@ -244,8 +253,8 @@ def place_in(payload: bytes) -> ExternalRead | None:
 class Check(NamedTuple):
     """The digest that a path must have for a replay."""
 
-    where: tuple[str, bool]
-    """The path, and whether it is a folder."""
+    where: tuple[str, str]
+    """The path, and the kind of its read."""
     if_there: bool
     """Whether the check counts only if the path exists."""
     digest: bytes | None
@@ -253,13 +262,13 @@ class Check(NamedTuple):
 
 
 def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
-    checks: dict[tuple[str, bool, bytes | None], Check] = {}
+    checks: dict[tuple[str, str, bytes | None], Check] = {}
     files = (each for each in reads if each.kind in KINDS and each.kind != PLACE)
-    for read in sorted(files, key=lambda each: each.kind in AT):
+    for read in sorted(files, key=lambda each: each.kind in _AT):
         path = here if read.key == "." else os.path.join(here, read.key)
-        folder = read.kind in (FOLDER, FOLDER_AT)
-        check = Check((path, folder), read.kind in AT, read.digest, read)
-        checks.setdefault((path, folder, read.digest), check)
+        kind = _AT.get(read.kind, read.kind)
+        check = Check((path, kind), read.kind in _AT, read.digest, read)
+        checks.setdefault((path, kind, read.digest), check)
     return list(checks.values())
 
 
@@ -285,7 +294,7 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         if cached is not None and cached[0] == seen:
             digest = cached[1]
         else:
-            digest = digest_of(key[0], seen, folder=key[1], at_most=at_most)
+            digest = digest_of(key[0], seen, key[1], at_most=at_most)
         if digest is None or stored(digest) != wanted:
             return read
     return None

@@ -26,8 +26,9 @@ from musubito.code.describers.cached_functions import KNOWN_CODE
 from musubito.engine.files.attribution import BODIES, code_of, reader_of
 from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.engine.files.caches import remember
-from musubito.engine.files.digests import DATABASES, getcwd, signature
+from musubito.engine.files.digests import DATABASES, FILE, FOLDER, getcwd, signature
 from musubito.engine.files.named_files import note_command
+from musubito.engine.files.path_looks import LOOK, is_probe, report_looks
 from musubito.engine.scope import SCOPE
 
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
@@ -43,6 +44,7 @@ _OPEN: Final[set[BodyFiles]] = set()
 def begin(function: Any) -> BodyFiles:
     """Begin to note the files of a body of a step, which this function is."""
     listen()
+    report_looks()
     if not _STARTED:
         _STARTED.add(True)
     files = BodyFiles(function)
@@ -151,15 +153,15 @@ def _is_in_context() -> bool:
 def _opened_outside(args: Any) -> None:
     name, _, flags = args
     if not isinstance(name, int) and not flags & (NO_CONTENT | READ_WRITE):
-        _read_outside(os.fsdecode(name), folder=False)
+        _read_outside(os.fsdecode(name), FILE)
 
 
 def _listed_outside(args: Any) -> None:
     if not isinstance(args[0], int):
-        _read_outside(os.fsdecode(os.curdir if args[0] is None else args[0]), folder=True)
+        _read_outside(os.fsdecode(os.curdir if args[0] is None else args[0]), FOLDER)
 
 
-def _read_outside(text: str, *, folder: bool) -> None:
+def _read_outside(text: str, kind: str) -> None:
     """Note a path that is read while no body is open. A cache may keep its content and answer a body later."""
     text = code_of(text)
     reader = reader_of(text)
@@ -167,7 +169,7 @@ def _read_outside(text: str, *, folder: bool) -> None:
         here = getcwd()
         path = os.path.join(here, text)
         relative = None if os.path.isabs(text) else text
-        remember(seen_at(path, relative, here, signature(path), reader, folder=folder), ())
+        remember(seen_at(path, relative, here, signature(path), reader, kind), ())
 
 
 def _database_opened(args: Any) -> None:
@@ -180,6 +182,25 @@ def _database_opened(args: Any) -> None:
 
 def _starts(files: BodyFiles, args: Any) -> None:
     note_command(files, args[1], args[2])
+
+
+def _looks(files: BodyFiles, args: Any) -> None:
+    files.looked(*args)
+
+
+def _for_looks(for_body: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return the handler of looks. Most come while no body is open; a probe belongs to none."""
+    scope, bodies, probes = SCOPE.get, _OPEN, is_probe
+
+    def handler(args: Any) -> None:
+        if not probes(args[0]) and (bodies or scope().frame is not None):
+            for_body(args)
+
+    return handler
+
+
+def _removes(files: BodyFiles, args: Any) -> None:
+    files.removed(args[0])
 
 
 def _spawns(files: BodyFiles, args: Any) -> None:
@@ -201,6 +222,9 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.listdir": _for_body(_listed, _listed, _listed_outside),
     "os.scandir": _for_body(_listed, _listed, _listed_outside),
     "os.rename": _for_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
+    LOOK: _for_looks(_for_body(_looks, _looks)),
+    "os.remove": _for_body(_removes, _nothing),
+    "os.rmdir": _for_body(_removes, _nothing),
     "os.mkdir": _for_body(lambda files, args: files.makes_folder(args[0]), _nothing),
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _database_opened,
@@ -215,3 +239,4 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
 def listen() -> None:
     """Listen to audit events from now on, as long as the process lives."""
     audit_hook.listen(HANDLERS)
+    report_looks()

@@ -24,6 +24,8 @@ from musubito.engine.files.attribution import Reader
 from musubito.engine.files.body_files import BodyFiles, seen_at
 from musubito.engine.files.digests import (
     AT_ONCE,
+    FILE,
+    FOLDER,
     TooMuch,
     byte_limit,
     digest_of,
@@ -87,12 +89,13 @@ def count_named(files: BodyFiles, *, writes: bool) -> None:
 
     `writes` says whether the body may have written files that no event told of.
     """
-    for (path, is_folder), seen in files.named.items():
-        if (path, is_folder) in files.seen:
+    for key, seen in files.named.items():
+        path, _ = key
+        if key in files.seen:
             continue  # an event has told that the body read it
         is_own = writes or path in files.written
         seen.changed_by_body = is_own and seen.digest is not None and signature(path) != seen.signature
-        files.seen[path, is_folder] = seen
+        files.seen[key] = seen
         files.written.pop(path, None)  # it may have been read before it was written
 
 
@@ -120,15 +123,16 @@ def _note(files: BodyFiles, existing: Collection[tuple[str, bool]], base: str) -
     for path, is_folder in existing:
         full = os.path.normpath(os.path.join(base, path))
         state = signature(full)
-        if (full, is_folder) in files.named or files.made_or_wrote(full) or (state and is_open_database(full, state)):
+        kind = FOLDER if is_folder else FILE
+        if (full, kind) in files.named or files.made_or_wrote(full) or (state and is_open_database(full, state)):
             continue
         relative = None if os.path.isabs(path) or files.base != base else os.path.normpath(path)
-        seen = seen_at(full, relative, files.base, state, UNKNOWN, folder=is_folder)
+        seen = seen_at(full, relative, files.base, state, UNKNOWN, kind)
         # Its content is known before the body runs if it is small: the body may change it.
         if state is not None and state[0] <= AT_ONCE and not loop_is_watched():
             with suppress(TooMuch):
-                seen.digest = digest_of(full, state, folder=is_folder, at_most=byte_limit())
-        files.named[full, is_folder] = seen
+                seen.digest = digest_of(full, state, kind, at_most=byte_limit())
+        files.named[full, kind] = seen
 
 
 def _is(kind: Callable[[int], bool], path: str) -> bool:

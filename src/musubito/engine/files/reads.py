@@ -19,7 +19,19 @@ from musubito.code.fingerprint import Fingerprint
 from musubito.engine.files.attribution import SITE
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
-from musubito.engine.files.digests import DATABASES, NO_ENTRIES, Signature, digest_of, is_ignored, reads_of, signature
+from musubito.engine.files.digests import (
+    DATABASES,
+    FILE,
+    LOOKS,
+    NO_ENTRIES,
+    OF_CONTENT,
+    PRESENCE,
+    Signature,
+    digest_of,
+    is_ignored,
+    reads_of,
+    signature,
+)
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
@@ -78,10 +90,14 @@ def read_by(
     why = files.lost
     own = _own_package(files.module)
     for seen in tuple(files.seen.values()):
-        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database):
+        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database) or _is_told_otherwise(seen, files):
             continue
+        if seen.kind in LOOKS:
+            if seen.is_of_package and _is_for_the_package(seen):
+                continue
+            seen.changed_by_body = files.changed(seen)
         try:
-            names = reads_of(seen.path, seen.relative, files.base, None, folder=seen.folder)
+            names = reads_of(seen.path, seen.relative, files.base, None, seen.kind)
         except ValueError:
             why = why or "it read a file whose name is no text that a store can keep"
             continue
@@ -94,14 +110,14 @@ def read_by(
         if seen.changed_by_body:
             digest, unfit = seen.digest, None
         else:
-            digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
+            digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
             # A path that changes during its digest has another signature by now, or its digest was taken before.
-            unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
+            unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
         why = why or unfit
         names = [each._replace(digest=digest) for each in names]
         reads += names
         seen.reads = names if unfit is None else _without_known_content(names)
-        if now is not None and not seen.folder and _may_be_kept(seen.path, now) and wants_text(names[0]):
+        if now is not None and seen.kind == FILE and _may_be_kept(seen.path, now) and wants_text(names[0]):
             text = _text_to_keep(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
@@ -135,11 +151,11 @@ def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
     if seen.reads is None:
         now = signature(seen.path)
         try:
-            names = reads_of(seen.path, seen.relative, seen.base, None, folder=seen.folder)
+            names = reads_of(seen.path, seen.relative, seen.base, None, seen.kind)
         except ValueError:
             return ()  # no store can keep it; the body that read it is not replayable
-        digest = digest_of(seen.path, now, folder=seen.folder, at_most=at_most)
-        unfit = _why_not_comparable(seen, now if seen.folder else signature(seen.path), digest, names[0])
+        digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
+        unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
         names = [each._replace(digest=digest) for each in names]
         seen.reads = names if unfit is None else _without_known_content(names)
     return seen.reads
@@ -151,9 +167,12 @@ def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRe
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:
-    name = os.path.basename(path).lower()
     is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
-    return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
+    return is_small and not _is_secret(os.path.basename(path))
+
+
+def _is_secret(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in SECRET)
 
 
 def _text_to_keep(path: str, digest: bytes | None) -> str | None:
@@ -174,14 +193,29 @@ def _why_not_comparable(
     seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead
 ) -> str | None:
     """Return the reason why the present content may not be what was read; None if it is."""
-    is_same = digest == seen.digest if seen.folder else now == seen.signature and seen.digest in (None, digest)
-    if not is_same:
+    was = seen.digest
+    if digest != was if seen.kind != FILE else now != seen.signature or was not in (None, digest):
         return ReplayReason.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
     if seen.open_to_doubt:
         return ReplayReason.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
-    if now is not None and len(now) > 1 and not (stat.S_ISREG(now[5]) or stat.S_ISDIR(now[5])):
+    mode = now[5] if seen.kind in OF_CONTENT and now is not None and len(now) > 1 else stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return ReplayReason.PIPE_READ.of(repr(read.key))
     return None
+
+
+def _is_for_the_package(seen: Seen) -> bool:
+    """Tell whether a package has looked for its own purposes: for credentials, or for a file that it then made."""
+    name = os.path.basename(seen.path)
+    return digest_of(seen.path, signature(seen.path), seen.kind) != seen.digest or _is_secret(name)
+
+
+def _is_told_otherwise(seen: Seen, files: BodyFiles) -> bool:
+    """Tell whether another read of the path tells all that a look at it tells."""
+    if seen.kind not in LOOKS:
+        return False
+    stronger = LOOKS[LOOKS.index(seen.kind) + 1 :] + (OF_CONTENT if seen.kind == PRESENCE else ())
+    return any((seen.path, kind) in files.seen for kind in stronger)
 
 
 # -- files that are no input -------------------------------------------------------------------------------------------
