@@ -68,3 +68,11 @@ def test_a_browser_that_comes_back_is_told_only_of_what_is_new(site: Site, ran) 
     ran()
     site.lineage.engine.flush()
     assert len(asyncio.run(told(site, last, 0.8))) == 1
+
+
+def test_a_store_that_was_removed_is_told(site: Site, engine) -> None:
+    site.get("/store")
+    engine.storage.db_path.unlink()
+    answer = site.client.get("/")
+    assert answer.status_code == 503
+    assert "was removed or replaced while it was open" in answer.text

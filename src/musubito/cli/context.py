@@ -96,8 +96,15 @@ class CommandContext:
             raise click.UsageError("--db and --url both say where the store is; give one of them")
 
     def place_options(self) -> list[str]:
-        """Return the options that name the store, for another process."""
-        return [part for option, value in self._places.items() for part in (f"--{option}", value)]
+        """Return the option that names the store by its path, for another process."""
+        return ["--db", self._places["db"]] if "db" in self._places else []
+
+    def place_variables(self) -> dict[str, str]:
+        """Return the environment variables that name the store by its URL, for another process.
+
+        The arguments of a process can be read by others, and a URL may hold a password.
+        """
+        return {f"MUSUBITO_{option.upper()}": value for option, value in self._places.items() if option != "db"}
 
     @property
     def _url_of_environment(self) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -37,10 +38,16 @@ class PlanNow(NamedTuple):
 class WatchedPlan:
     """The plan of a target, made anew after each edit until `close`."""
 
-    def __init__(self, target: str, options: Sequence[str]) -> None:
-        """Make the plan of `target`, such as `app.py:graph`. `options` say where the store is and what is the input."""
+    def __init__(self, target: str, options: Sequence[str], variables: Mapping[str, str]) -> None:
+        """Make the plan of `target`, such as `app.py:graph`.
+
+        `options` and the environment variables `variables` say where the store is, and what the target is called with.
+        """
         self.target = target
+        self.command = shlex.join(["musubito", "plan", target, *options])
+        """The command that prints the same plan."""
         self._command = [sys.executable, "-m", "musubito", "plan", target, "--json", *options]
+        self._environment = {**os.environ, **variables}
         file = Path(target.rpartition(":")[0] or target)
         self._folder = file.parent if file.suffix == ".py" else Path()
         self.now = PlanNow(0, None, "The plan is being made.")
@@ -83,6 +90,7 @@ class WatchedPlan:
                 errors="replace",
                 timeout=LONGEST,
                 check=False,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
             )
         except OSError as error:

@@ -48,7 +48,7 @@ def command(
         raise click.UsageError("--input and --args belong to a TARGET, such as app.py:graph")
     lineage = context.lineage
     options = [*context.place_options(), *_given("--input", input_), *_given("--args", arguments)]
-    plan = None if target is None else WatchedPlan(target, options)
+    plan = None if target is None else WatchedPlan(target, options, context.place_variables())
     if host not in LOOPBACK:
         click.echo(f"Whoever can reach {host} and knows the address can read all that was recorded.", err=True)
     try:

@@ -290,6 +290,8 @@ class SQLiteStorage:
     def last_commit(self) -> str:
         """See `Readable.last_commit`."""
         reader = self._reader
+        if self._presence is not None:
+            self._presence.check()
         try:
             with reader.lock:
                 self._take_back(reader)

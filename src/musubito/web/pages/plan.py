@@ -15,4 +15,4 @@ def show(request: Request) -> Response:
     watched: WatchedPlan | None = request.app.state.plan
     if watched is None:
         raise LineageError("there is no plan: say what to plan, as in 'musubito ui app.py:graph'")
-    return page("plan.html", title="Plan", request=request, target=watched.target, now=watched.now)
+    return page("plan.html", title="Plan", request=request, watched=watched, now=watched.now)
