@@ -55,31 +55,47 @@ class Savings:
 
 
 @dataclass(slots=True)
+class _Costs:
+    """A cost that grows: a `Cost` for each of thousands of rows would be copied at each of them."""
+
+    milliseconds: float = 0.0
+    tokens: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, model: str, tokens_in: int, tokens_out: int) -> None:
+        before_in, before_out = self.tokens.get(model, (0, 0))
+        self.tokens[model] = before_in + tokens_in, before_out + tokens_out
+
+    def cost(self) -> Cost:
+        return Cost(self.milliseconds, {model: Tokens(*tokens) for model, tokens in self.tokens.items()})
+
+
+@dataclass(slots=True)
 class _Sums:
     newest: float = 0.0
     name: str | None = None
     replayed: int = 0
     ran: int = 0
-    spent: Cost = field(default_factory=Cost)
-    saved: Cost = field(default_factory=Cost)
+    spent: _Costs = field(default_factory=_Costs)
+    saved: _Costs = field(default_factory=_Costs)
 
-    def add(self, replayed: int, ran: int, spent: Cost, saved: Cost) -> None:
+    def add(self, replayed: int, ran: int, spent_ms: float, saved_ms: float) -> None:
         self.replayed += replayed
         self.ran += ran
-        self.spent += spent
-        self.saved += saved
+        self.spent.milliseconds += spent_ms
+        self.saved.milliseconds += saved_ms
 
     def row(self, key: str) -> SavingsRow:
+        spent, saved = self.spent.cost(), self.saved.cost()
         return SavingsRow(
             key,
             self.name,
             self.replayed + self.ran,
             self.replayed,
             self.ran,
-            self.spent,
-            self.saved,
-            dollars(self.spent),
-            dollars(self.saved),
+            spent,
+            saved,
+            dollars(spent),
+            dollars(saved),
         )
 
 
@@ -92,53 +108,53 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     """
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
-    params = {"by": by, "since": 0.0 if since is None else since}
-    if by == "operation":
-        since_then = {"since": params["since"]}
-        calls, usage = lineage.ask(("savings_of_operations", since_then), ("tokens_of_operations", since_then))
-    else:
-        calls, usage = lineage.ask(("savings_of_runs", params), ("tokens_of_runs", params))
+    began = 0.0 if since is None else since
+    params = {"by": by, "since": began, "quarter": int(began // QUARTER) if began > 0 else -1}
+    calls, usage = lineage.ask(("savings", params), ("saved_tokens", params))
     total, sums_by_key = _Sums(), defaultdict[str, _Sums](_Sums)
+    days: dict[int, str] = {}
     for *keys, count, replayed, all_ms, top_ms, saved_ms, newest, name in calls:
-        total.add(replayed, count - replayed, Cost(top_ms), Cost(saved_ms))
+        total.add(replayed, count - replayed, top_ms, saved_ms)
         if by != "model":
-            sums = sums_by_key[_key(by, keys)]
-            sums.add(replayed, count - replayed, Cost(all_ms if by == "operation" else top_ms), Cost(saved_ms))
+            sums = sums_by_key[_key(by, keys, days)]
+            sums.add(replayed, count - replayed, all_ms if by == "operation" else top_ms, saved_ms)
             sums.newest, sums.name = max(sums.newest, newest), name and scrubbed(name)
-    for *keys, was_replayed, model, tokens, count in _by_model(usage):
-        cost = Cost(tokens={model: tokens})
-        spent, saved = (Cost(), cost) if was_replayed else (cost, Cost())
-        total.add(0, 0, spent, saved)
+    for *keys, was_replayed, model, tokens_in, tokens_out, count in _by_model(usage):
+        sums = sums_by_key[model if by == "model" else _key(by, keys, days)]
         if by == "model":
-            sums_by_key[model].add(count * was_replayed, count * (1 - was_replayed), spent, saved)
-        else:
-            sums_by_key[_key(by, keys)].add(0, 0, spent, saved)
+            sums.add(count * was_replayed, count * (1 - was_replayed), 0.0, 0.0)
+        for each in (total, sums):
+            (each.saved if was_replayed else each.spent).add(model, tokens_in, tokens_out)
+    rows = [sums.row(key) for key, sums in sums_by_key.items()]
     if by in ("day", "run"):
-        ordered = sorted(sums_by_key.items(), key=lambda entry: (entry[1].newest, entry[0]), reverse=True)
+        rows.sort(key=lambda row: (sums_by_key[row.key].newest, row.key), reverse=True)
     else:
-        ordered = sorted(sums_by_key.items(), key=_by_worth)
-    return Savings(by, since, tuple(sums.row(key) for key, sums in ordered), total.row("total"))
+        rows.sort(key=_by_worth)
+    return Savings(by, since, tuple(rows), total.row("total"))
 
 
 def _by_model(usage: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of tokens, those of calls without an execution as one for each model."""
     for *keys, was_replayed, model, tokens_in, tokens_out, count, used in usage:
         if used is None:
-            yield (*keys, was_replayed, model, Tokens(tokens_in, tokens_out), count)
+            yield (*keys, was_replayed, model, tokens_in, tokens_out, count)
         else:
             for model_of_call, tokens in tokens_of_call(used).items():
-                yield (*keys, 0, model_of_call, Tokens(tokens.input * count, tokens.output * count), count)
+                yield (*keys, 0, model_of_call, tokens.input * count, tokens.output * count, count)
 
 
-def _by_worth(entry: tuple[str, _Sums]) -> tuple[float, int, float, str]:
-    key, sums = entry
-    return -(dollars(sums.saved) or 0.0), -sums.saved.total_tokens, -sums.saved.milliseconds, key
+def _by_worth(row: SavingsRow) -> tuple[float, int, float, str]:
+    return -(row.saved_dollars or 0.0), -row.saved.total_tokens, -row.saved.milliseconds, row.key
 
 
-def _key(by: str, keys: Sequence[Any]) -> str:
+def _key(by: str, keys: Sequence[Any], days: dict[int, str]) -> str:
+    """Return the key of a row. `days` keeps the days of quarters of an hour."""
     quarter, operation, run = keys
     if by == "day":
-        return datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
+        day = days.get(quarter)
+        if day is None:
+            day = days[quarter] = datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
+        return day
     if by == "run":
         return binary(run).hex()
     return operation or ""

@@ -17,6 +17,7 @@ from musubito.lineage.reports import LineageError
 from musubito.payloads.blobs import BlobUnreachable
 from musubito.store.protocol import Row
 from musubito.store.rows import Stored
+from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.values.display import plain
 
 SLICE: Final = 200
@@ -31,6 +32,8 @@ LOST_EFFECT: Final = "a call of it raises EffectOutcomeUnknown, or asks on_unkno
 ONLY_SHOWN: Final = "No replay needs it; it is only not shown. 'musubito forget {node}' removes it."
 EFFECT: Final = f"It took place, and its result is lost: {LOST_EFFECT}."
 TABLE: Final = "The database itself is damaged: restore a copy, or move it away to begin anew."
+FILE: Final = "file"
+"""What stands for a table where the pages of a database file are checked."""
 NOWHERE: Final = "?"
 """The namespace of an artifact whose own one is not there."""
 
@@ -86,8 +89,18 @@ def verify(lineage: Lineage) -> Iterator[VerifyProgress]:
     except StoreError as fault:
         yield VerifyProgress("database", 0, 0, (_unreadable("database", fault),))
         return
+    yield from _file(lineage)
     for table, total in zip(_TABLES, totals, strict=True):
         yield from _checked(lineage, table, total)
+
+
+def _file(lineage: Lineage) -> Iterator[VerifyProgress]:
+    """Check the pages of a database file; a server checks its own."""
+    storage = lineage.engine.storage
+    if isinstance(storage, SQLiteStorage):
+        yield VerifyProgress(FILE, 0, 1, ())
+        faults = tuple(Finding(FILE, "", "", fault, TABLE) for fault in storage.faults())
+        yield VerifyProgress(FILE, 1, 1, faults)
 
 
 def _checked(lineage: Lineage, table: _Table, total: int) -> Iterator[VerifyProgress]:

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from musubito.store.changes import CleanUp, Forget, Forgotten, Invalidate
 from musubito.store.protocol import Row
+from musubito.store.relational import history
 from musubito.store.relational.sql_session import IdCache, SqlSession
 from musubito.store.rows import FORGOTTEN, ExecutionFlags
 
@@ -313,6 +314,8 @@ def _clean_up(db: SqlSession, numbers: IdCache) -> Steps:
     db.rows("forget_code", {"codes": json.dumps(sorted(codes))})
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
+    for _ in history.sum_ended(db):
+        yield STEP
     yield [None]
 
 

@@ -38,6 +38,9 @@ TABLES: Final = {
     "_reads": ("execution", "kind", "key", "digest"),
     "_attempts": ("execution", "pool", "sample"),
     "_usage": ("execution", "model"),
+    "_lone": ("run_id",),
+    "_sums": ("run_id", "quarter", "operation"),
+    "_token_sums": ("run_id", "quarter", "operation", "replayed", "model", "used"),
     "_executions": ("id",),
 }
 """The key of each table, in the order in which tables are copied: no row comes before one that it names."""

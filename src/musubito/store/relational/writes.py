@@ -34,9 +34,8 @@ from musubito.store.changes import (
     Renew,
     Superseded,
 )
-from musubito.store.part_codec import joined
 from musubito.store.protocol import Row
-from musubito.store.relational import prune
+from musubito.store.relational import history, prune
 from musubito.store.relational.by_hand import set_invalid, steps_of
 from musubito.store.relational.leases import begin_to_wait, claim_of, lease_of
 from musubito.store.relational.sql_session import IdCache, SqlSession
@@ -45,12 +44,10 @@ from musubito.store.rows import (
     FORGOTTEN,
     CallDependency,
     ExecutionFlags,
-    InputLine,
     LeaseOwner,
     Ledger,
     NodeSpec,
     Outcome,
-    Part,
     Used,
 )
 
@@ -58,8 +55,6 @@ INLINE: Final = 1000
 """Bytes up to which a payload lies in its execution's row: a page of its own costs a call that runs some 10 us."""
 # A plain integer: an operator of an IntFlag costs a microsecond.
 EFFECT: Final = int(ExecutionFlags.EFFECT)
-LOOKED_BACK: Final = 2000
-"""Items by which a list may have grown and still share its beginning with the shorter list."""
 
 
 def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
@@ -83,12 +78,8 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
             return next(answers for answers in steps_of(db, numbers, change) if answers)[0]
         case BeginEffect():
             return _intend(db, numbers, change)
-        case Ledger(namespace, runs, calls, inputs):
-            for run in runs:
-                db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
-            operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
-            db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
-            _keep_inputs(db, numbers, namespace, inputs)
+        case Ledger():
+            history.add(db, numbers, change)
         case OpenNamespace(namespace, key_check):
             db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
             return bytes(db.rows("key_check", {"name": namespace})[0][0])
@@ -238,38 +229,6 @@ def _add_execution(db: SqlSession, change: Commit | CommitFailure, row: dict[str
 def tokens_of(usage: Sequence[Used]) -> int | None:
     """Return all tokens that an execution took; None if no usage was recorded."""
     return sum(used.total for used in usage) if usage else None
-
-
-def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
-    if not inputs:
-        return
-    numbered = [line.execution for line in inputs]
-    params = {"first": min(numbered), "last": max(numbered), "erased": ExecutionFlags.ERASED}
-    there = {row[0] for row in db.rows("not_forgotten_among", params)}
-    inputs = [line for line in inputs if line.execution in there]
-    whole = [line for line in inputs if line.body]
-    rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]
-    db.bulk("add_input", rows)
-    for line in inputs:
-        for chain in line.chains:
-            _keep_chain(db, numbers.namespace(db, namespace), chain)
-
-
-def _keep_chain(db: SqlSession, namespace: int, chain: Sequence[Part]) -> None:
-    """Add the parts that follow the last stored one, as one part.
-
-    All parts are added if none of the last `LOOKED_BACK` parts is stored.
-    """
-    for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
-        if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
-            new = place
-            break
-    else:
-        new = 0
-    tail = chain[new:]
-    if tail:
-        params = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
-        db.rows("add_part", {**params, "items": len(tail), "body": joined([part.body for part in tail])})
 
 
 def _point(db: SqlSession, numbers: IdCache, change: RecordReplay) -> bool:

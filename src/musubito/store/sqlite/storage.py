@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
@@ -58,6 +58,7 @@ from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
+from musubito.store.sqlite.condition import Condition, condition_of, faults_in
 from musubito.store.sqlite.connection import READER, WRITER, Connection
 from musubito.store.sqlite.copy_session import copy_session
 from musubito.store.sqlite.disk_space import PAGES, PAGES_IF_LOW, DiskSpace
@@ -66,7 +67,6 @@ from musubito.store.sqlite.opening import (
     DEFAULT_PATH,
     INCREMENTAL,
     REPORTED,
-    STEPS,
     absolute,
     fault_of,
     migrate,
@@ -101,23 +101,6 @@ _ONE_STATEMENT: Final = frozenset(get_args(SimpleQuery))
 """Queries whose answers come from one statement, which is a snapshot of its own."""
 _FAULTS: Final = (sqlite3.Error, *STUMBLES)
 """Errors that a damaged database or a bug of Musubito may raise, besides those that SQLite reports (see `damage`)."""
-
-
-class Condition(NamedTuple):
-    """The condition of a database file.
-
-    `mode` is the mode of the file. `problems` are the faults that SQLite found inside.
-    """
-
-    path: str
-    mode: int
-    size: int
-    log_size: int
-    schema: int
-    newest_schema: int
-    pages: int
-    free_pages: int
-    problems: tuple[str, ...]
 
 
 class SQLiteStorage:
@@ -301,30 +284,18 @@ class SQLiteStorage:
             raise self._fault(error) from error
 
     def condition(self) -> Condition:
-        """Return the condition of the file. Read through all of it (`PRAGMA quick_check`). Raises `StoreError`."""
-        log = Path(f"{self.db_path}-wal")
+        """Return the condition of the file. Raises `StoreError`."""
         try:
-            with self._reader.lock:
-                ask = self._reader.execute
-                try:
-                    problems = tuple(row[0] for row in ask("PRAGMA quick_check(10)").fetchall() if row[0] != "ok")
-                except sqlite3.DatabaseError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
-                        raise
-                    problems = (str(error),)
-                schema: int = ask("PRAGMA user_version").fetchone()[0]
-            pages, free_pages, page_size = self._pages()
-            if self.in_memory:
-                mode, size, log_size = 0o600, pages * page_size, 0
-            else:
-                # Only looked at from outside: if this process opened and closed the file here, SQLite would lose its
-                # locks.
-                about = self.db_path.stat()
-                mode, size = about.st_mode & 0o777, about.st_size
-                log_size = log.stat().st_size if log.exists() else 0
-            return Condition(str(self.db_path), mode, size, log_size, schema, max(STEPS), pages, free_pages, problems)
+            return condition_of(self.db_path, self._reader, in_memory=self.in_memory)
         except OSError as error:
             raise StoreError(f"{self.db_path}: {error.strerror or error}") from error
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
+    def faults(self) -> tuple[str, ...]:
+        """Return the faults that SQLite finds in the file. Read through all of it. Raises `StoreError`."""
+        try:
+            return faults_in(self._reader)
         except _FAULTS as error:
             raise self._fault(error) from error
 

@@ -146,20 +146,6 @@ INSERT INTO _waits (held, owner, awaited)
 SELECT key, owner, :awaited FROM _leases WHERE key = :held AND owner = :owner FOR KEY SHARE
 ON CONFLICT (held) DO UPDATE SET owner = excluded.owner, awaited = excluded.awaited;
 
--- name: lone_calls
--- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first.
-SELECT c.at, c.run_id FROM (
-  SELECT DISTINCT ON (run_id) run_id, at, operation FROM _calls ORDER BY run_id, call
-) c
-LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named) AND (
-  CAST(:operation AS TEXT) IS NULL OR EXISTS (
-    SELECT 1 FROM _calls i JOIN _operations p ON p.id = i.operation WHERE i.run_id = c.run_id AND p.name = :operation
-  )
-)
-  AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
-ORDER BY c.at DESC LIMIT :limit;
-
 -- name: links_above
 -- What hangs together above a node: each pair of it once.
 WITH RECURSIVE above (id) AS (

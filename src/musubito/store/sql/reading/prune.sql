@@ -82,5 +82,4 @@ EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r
 SELECT r.run_id, r.parent, r.started_at, r.finished_at, (SELECT max(c.at) FROM _calls c WHERE c.run_id = r.run_id)
 FROM _runs r
 UNION ALL
-SELECT c.run_id, NULL, NULL, NULL, max(c.at) FROM _calls c
-WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id) GROUP BY c.run_id;
+SELECT l.run_id, NULL, NULL, NULL, (SELECT max(c.at) FROM _calls c WHERE c.run_id = l.run_id) FROM _lone l;

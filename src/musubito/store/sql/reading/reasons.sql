@@ -73,8 +73,12 @@ GROUP BY s.name, o.name, e.not_replayable, u.model;
 -- Operations that were called in so many runs and never replayed, with the newest node that has an answer.
 SELECT o.id, s.name, o.name, n.node_id, x.executions, x.took
 FROM (
-  SELECT c.operation FROM _calls c WHERE c.operation IS NOT NULL
-  GROUP BY c.operation HAVING count(DISTINCT c.run_id) >= :runs AND sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END) = 0
+  SELECT s.operation FROM (
+    SELECT run_id, operation, replayed FROM _sums
+    UNION ALL
+    SELECT i.run_id, i.operation, CASE i.outcome WHEN 'replayed' THEN 1 ELSE 0 END
+    FROM _unsummed n CROSS JOIN _calls i WHERE i.run_id = n.run_id AND i.operation IS NOT NULL
+  ) s WHERE s.operation <> 0 GROUP BY s.operation HAVING count(DISTINCT s.run_id) >= :runs AND sum(s.replayed) = 0
 ) c
 JOIN (
   SELECT m.operation, max(m.id) AS newest, count(*) AS executions, sum(e.duration_ms) AS took

@@ -14,19 +14,17 @@ WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :name
 ORDER BY r.started_at DESC LIMIT :limit;
 
 -- name: lone_calls
--- The first calls of what is no run in the ledger: calls outside of runs, each a run of its own. Newest first. The time
--- and the operation of a group are those of its first call, since it is the only one that is compared.
-SELECT c.at, c.run_id FROM (
-  SELECT run_id, min(call), at, operation FROM _calls GROUP BY run_id
-) c
-LEFT JOIN _operations o ON o.id = c.operation
-WHERE c.at < :before AND (CAST(:named AS TEXT) IS NULL OR o.name = :named) AND (
+-- Calls outside of runs, each a run of its own, by their first calls. Newest first.
+SELECT l.at, l.run_id FROM _lone l
+WHERE l.at < :before AND (CAST(:named AS TEXT) IS NULL OR EXISTS (
+  SELECT 1 FROM _calls c JOIN _operations o ON o.id = c.operation
+  WHERE c.run_id = l.run_id AND c.call = l.call AND o.name = :named
+)) AND (
   CAST(:operation AS TEXT) IS NULL OR EXISTS (
-    SELECT 1 FROM _calls i JOIN _operations p ON p.id = i.operation WHERE i.run_id = c.run_id AND p.name = :operation
+    SELECT 1 FROM _calls i JOIN _operations p ON p.id = i.operation WHERE i.run_id = l.run_id AND p.name = :operation
   )
 )
-  AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
-ORDER BY c.at DESC LIMIT :limit;
+ORDER BY l.at DESC LIMIT :limit;
 
 -- name: run
 -- One run, whatever it is a part of.
@@ -57,15 +55,15 @@ WHERE c.run_id = :run ORDER BY c.call;
 -- name: runs_like
 -- Runs whose ids lie in a range: those that begin with the same digits.
 SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last
-UNION
-SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last
+UNION ALL
+SELECT run_id FROM _lone WHERE run_id >= :first AND run_id <= :last
 LIMIT 10;
 
 -- name: runs_numbered
 -- Runs whose ids lie in a range and end with a number: a process counts its runs.
 SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
-UNION
-SELECT run_id FROM _calls WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
+UNION ALL
+SELECT run_id FROM _lone WHERE run_id >= :first AND run_id <= :last AND substr(run_id, 13) = :number
 LIMIT 10;
 
 -- name: runs_named

@@ -15,8 +15,7 @@ UNION ALL SELECT 'inputs', count(*), coalesce(sum(length(body)), 0) FROM _inputs
 UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
 UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
 UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
-UNION ALL SELECT 'lone calls', count(*), NULL FROM (SELECT run_id FROM _calls GROUP BY run_id) c
-  WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id)
+UNION ALL SELECT 'lone calls', count(*), NULL FROM _lone
 UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
 
 -- name: operations
@@ -39,8 +38,12 @@ SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms FROM (
 
 -- name: calls_of_operations
 -- How often each operation was called, and how often it was replayed.
-SELECT operation, count(*), sum(CASE outcome WHEN 'replayed' THEN 1 ELSE 0 END)
-FROM _calls WHERE operation IS NOT NULL GROUP BY operation;
+SELECT s.operation, CAST(sum(s.calls) AS BIGINT), CAST(sum(s.replayed) AS BIGINT) FROM (
+  SELECT operation, calls, replayed FROM _sums
+  UNION ALL
+  SELECT c.operation, 1, CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END
+  FROM _unsummed n CROSS JOIN _calls c WHERE c.run_id = n.run_id AND c.operation IS NOT NULL
+) s WHERE s.operation <> 0 GROUP BY s.operation;
 
 -- name: usage_of_operations
 -- The tokens that the executions of each operation used themselves, by model.

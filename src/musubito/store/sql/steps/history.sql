@@ -13,6 +13,64 @@ INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, r
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
+-- name: add_lone
+-- A run of calls that is in no row of its own, with a call; by position, since there is one for each call outside of runs.
+INSERT INTO _lone (run_id, call, at) VALUES (?, ?, ?)
+ON CONFLICT (run_id) DO UPDATE SET call = excluded.call, at = excluded.at WHERE excluded.call < _lone.call;
+
+-- name: recorded_among
+-- Those of these runs that have a row, and whether they have ended. Their ids have so many bytes each.
+WITH RECURSIVE wanted (first, run) AS (
+  SELECT 1, substr(:runs, 1, CAST(:bytes AS INTEGER))
+  UNION ALL
+  SELECT first + CAST(:bytes AS INTEGER), substr(:runs, first + CAST(:bytes AS INTEGER), CAST(:bytes AS INTEGER))
+  FROM wanted WHERE first + CAST(:bytes AS INTEGER) < length(:runs)
+)
+SELECT r.run_id, CASE WHEN r.finished_at IS NULL THEN 0 ELSE 1 END FROM wanted w CROSS JOIN _runs r WHERE r.run_id = w.run;
+
+-- name: add_sums
+-- What the calls of a run took: see _sums.
+INSERT INTO _sums (run_id, quarter, operation, calls, replayed, ran_ms, top_ms, saved_ms, newest, first, last)
+SELECT c.run_id, CAST(c.at AS INTEGER) / 900, coalesce(c.operation, 0), count(*),
+  sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END),
+  sum(CASE WHEN c.outcome <> 'replayed' THEN c.duration_ms ELSE 0.0 END),
+  sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0.0 END),
+  sum(c.saved_ms), max(c.at), min(c.execution), max(c.execution)
+FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+WHERE c.run_id = :run GROUP BY 1, 2, 3;
+
+-- name: add_token_sums
+-- The tokens of the calls of a run: see _token_sums.
+INSERT INTO _token_sums (run_id, quarter, operation, replayed, model, used, calls, tokens_in, tokens_out)
+SELECT t.run_id, t.quarter, t.operation, t.replayed, t.model, t.used, count(*), sum(t.tokens_in), sum(t.tokens_out)
+FROM (
+  SELECT c.run_id, CAST(c.at AS INTEGER) / 900 AS quarter, coalesce(c.operation, 0) AS operation,
+    CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END AS replayed, coalesce(u.model, '') AS model, coalesce(c.used, '') AS used,
+    CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_input_tokens, c.saved_tokens) ELSE coalesce(u.input_tokens, c.tokens) END
+      AS tokens_in,
+    CASE c.outcome WHEN 'replayed' THEN coalesce(u.total_output_tokens, 0) ELSE coalesce(u.output_tokens, 0) END AS tokens_out
+  FROM _calls c LEFT JOIN _usage u ON u.execution = c.execution
+  WHERE c.run_id = :run
+) t
+WHERE t.tokens_in + t.tokens_out > 0 OR t.used <> ''
+GROUP BY 1, 2, 3, 4, 5, 6;
+
+-- name: prune_sums
+-- A run has no sums any more.
+DELETE FROM _sums WHERE run_id = :run;
+
+-- name: prune_token_sums
+-- The same, for those of its tokens.
+DELETE FROM _token_sums WHERE run_id = :run;
+
+-- name: ended_without_sums
+-- Runs after one that have ended, have calls, and have no sums.
+SELECT r.run_id FROM _runs r
+WHERE r.run_id > :after AND r.finished_at IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = r.run_id)
+  AND EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.run_id)
+ORDER BY r.run_id LIMIT :limit;
+
 -- name: add_input
 -- What calls of an operation were given; by position, since there is one for each miss.
 INSERT INTO _inputs (operation, input_hash, body) VALUES (?, ?, ?)

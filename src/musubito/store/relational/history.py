@@ -1,0 +1,115 @@
+"""The writes of the history of every relational store: runs, calls and their inputs, in terms of named queries.
+
+Each run of which calls are stored has either its own row or one in the table of calls outside of runs. When a run has
+ended, its calls are summed up, so that readers need not look at them. Triggers of the schema remove the sums of a run
+with anything that they were made of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from musubito.store.part_codec import joined
+from musubito.store.relational.sql_session import IdCache, SqlSession
+from musubito.store.rows import CallLine, ExecutionFlags, InputLine, Ledger, Part
+
+LOOKED_BACK: Final = 2000
+"""Items by which a list may have grown and still share its beginning with the shorter list."""
+SUMMED: Final = 20
+"""Runs that are found together to sum up their calls."""
+
+
+def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
+    """See `Ledger`."""
+    namespace, runs, calls, inputs = change
+    for run in runs:
+        db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
+    operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
+    db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
+    first_calls = _first_calls(calls)
+    touched = first_calls.keys() | {run.run_id for run in runs}
+    recorded = _recorded(db, touched)
+    db.bulk("add_lone", [(run, *first) for run, first in first_calls.items() if run not in recorded])
+    for run_id, has_ended in recorded.items():
+        _drop_sums(db, run_id)
+        if has_ended:
+            _add_sums(db, run_id)
+    _keep_inputs(db, numbers, namespace, inputs)
+
+
+def _first_calls(calls: Sequence[CallLine]) -> dict[bytes, tuple[int, float]]:
+    """Return the number and the time of the first call of each run among these."""
+    result: dict[bytes, tuple[int, float]] = {}
+    for call in calls:
+        first = result.get(call.run_id)
+        if first is None or call.call < first[0]:
+            result[call.run_id] = call.call, call.at
+    return result
+
+
+def _recorded(db: SqlSession, runs: Collection[bytes]) -> dict[bytes, bool]:
+    """Return those of these runs that have a row, each with whether it has ended."""
+    by_size: defaultdict[int, list[bytes]] = defaultdict(list)
+    for run in runs:
+        by_size[len(run)].append(run)
+    return {
+        bytes(run): bool(has_ended)
+        for size, names in by_size.items()
+        for run, has_ended in db.rows("recorded_among", {"runs": b"".join(names), "bytes": size})
+    }
+
+
+def _add_sums(db: SqlSession, run: bytes) -> None:
+    """Sum up the calls of a run that has no sums."""
+    for query in ("add_sums", "add_token_sums"):
+        db.rows(query, {"run": run})
+
+
+def _drop_sums(db: SqlSession, run: bytes) -> None:
+    """Remove the sums of a run."""
+    for query in ("prune_sums", "prune_token_sums"):
+        db.rows(query, {"run": run})
+
+
+def sum_ended(db: SqlSession) -> Iterator[None]:
+    """Sum up the calls of all runs that have ended and have no sums, in steps."""
+    after = b""
+    while rows := db.rows("ended_without_sums", {"after": after, "limit": SUMMED}):
+        for (run,) in rows:
+            _add_sums(db, run)
+        after = rows[-1][0]
+        yield
+
+
+def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
+    if not inputs:
+        return
+    numbered = [line.execution for line in inputs]
+    params = {"first": min(numbered), "last": max(numbered), "erased": ExecutionFlags.ERASED}
+    there = {row[0] for row in db.rows("not_forgotten_among", params)}
+    inputs = [line for line in inputs if line.execution in there]
+    whole = [line for line in inputs if line.body]
+    rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]
+    db.bulk("add_input", rows)
+    for line in inputs:
+        for chain in line.chains:
+            _keep_chain(db, numbers.namespace(db, namespace), chain)
+
+
+def _keep_chain(db: SqlSession, namespace: int, chain: Sequence[Part]) -> None:
+    """Add the parts that follow the last stored one, as one part.
+
+    All parts are added if none of the last `LOOKED_BACK` parts is stored.
+    """
+    for place in range(len(chain), max(0, len(chain) - LOOKED_BACK), -1):
+        if db.rows("part", {"namespace": namespace, "digest": chain[place - 1].digest}):
+            new = place
+            break
+    else:
+        new = 0
+    tail = chain[new:]
+    if tail:
+        params = {"namespace": namespace, "digest": tail[-1].digest, "before": tail[0].before}
+        db.rows("add_part", {**params, "items": len(tail), "body": joined([part.body for part in tail])})
