@@ -19,8 +19,9 @@ from bench.bulk import bulk_engine
 from bench.goals import Seconds
 from bench.measure import Sample
 from bench.rows import Row
-from musubito import MusubitoResult, musubito_merge, musubito_step, record_usage, run
+from musubito import MusubitoResult, SQLiteStorage, musubito_merge, musubito_step, record_usage, run
 from musubito.engine.history_buffer import Entry
+from musubito.store.changes import CleanUp
 from musubito.store.rows import CallLine
 
 RUNS: Final = 5_000
@@ -102,6 +103,8 @@ def make(path: Path) -> None:
                 write(line)
     with closing(sqlite3.connect(path)) as database:
         spread(database)
+    with closing(SQLiteStorage(path)) as storage:
+        storage.write([CleanUp()])  # sums up the calls of the runs anew
 
 
 def spread(database: sqlite3.Connection) -> None:

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Final
 
 from musubito.lineage import blobs
@@ -115,7 +114,7 @@ def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     have been given that output as input. A node that something else called, or that was called at the top, stays: it
     belongs to that caller, too.
     """
-    named = [(change, {row[0] for row in _nodes_named(lineage, change)}) for change in wanted]
+    named = [(change, _nodes_named(lineage, change)) for change in wanted]
     links = _Links(lineage)
     below = links.below(set().union(*(nodes for _, nodes in named)))
     numbers = below | links.called_only_by(below)
@@ -125,10 +124,10 @@ def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     return [*wanted, *changes_for_nodes(binary(node) for number, node, *_ in nodes if number in numbers)]
 
 
-def _nodes_named(lineage: Lineage, change: Forget) -> list[tuple[Any, ...]]:
+def _nodes_named(lineage: Lineage, change: Forget) -> set[int]:
     params = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-    rows = lineage.ask(*(("nodes_named", {**params, "node": node}) for node in change.nodes or (None,)))
-    return list(chain(*rows))
+    numbers = lineage.numbers(node.hex() for node in change.nodes)
+    return {number for (number,) in lineage.rows("nodes_named", **params)} | set(numbers.values())
 
 
 class _Links:

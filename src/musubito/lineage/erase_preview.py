@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, of_many
 from musubito.store.changes import Forget
 from musubito.store.rows import ExecutionFlags
 
@@ -35,8 +35,9 @@ def preview_forget(
     executions: set[int] = set()
     erased = dict.fromkeys(inputs, 0)
     for change in wanted:
+        nodes = lineage.numbers(node.hex() for node in change.nodes)
         named = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-        rows = lineage.ask(*(("executions_named", {**named, "node": node}) for node in change.nodes or (None,)))
+        rows = lineage.ask(("executions_named", named), of_many("executions_at", nodes.values()))
         executions.update(number for (number,) in chain(*rows))
         if change.operation is not None:
             inputs_of_it = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)

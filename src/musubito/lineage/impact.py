@@ -8,9 +8,9 @@ count does not count either.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
@@ -48,13 +48,17 @@ class Impact:
     total: ImpactRow
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
+class _Node(NamedTuple):
+    """A row of `places`: a node of an operation."""
+
     number: int
     operation: int
-    effect: bool
-    execution: int
-    duration_ms: float
+    step_type: str
+    input_hash: bytes
+    sample: int
+    execution: int | None
+    invalid: int | None
+    duration_ms: float | None
     code: int | None
 
 
@@ -91,12 +95,12 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     for parent, child in edges:
         parents[child].append(parent)
         below[parent].append(child)
-    nodes = _current(rows, parents)
-    answered: defaultdict[int, list[int]] = defaultdict(list)
+    nodes = _current(list(map(_Node._make, rows)), parents)
+    answered: defaultdict[int | None, list[int]] = defaultdict(list)
     for node in nodes.values():
         answered[node.execution].append(node.number)
     for execution, _, called_node in uses:
-        below[called_node] += answered[execution]
+        below[called_node] += answered.get(execution, ())
     in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
     first = {
         node.number
@@ -106,48 +110,61 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         or (node.operation in in_graph and node.code in codes_with_tool)
     }
     affected = _reached(nodes, below, first)
-    called = _called(uses, {node.execution for node in affected})
-    tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
-    for execution, model, tokens_in, tokens_out in usage:
-        tokens[execution][model] = Tokens(tokens_in, tokens_out)
-    counts: dict[int, int] = {}
-    costs: dict[int, Cost] = {}
-    counted: set[int] = set()
-    for node in affected:
-        counts[node.operation] = counts.get(node.operation, 0) + 1
-        costs.setdefault(node.operation, Cost())
-        # Several nodes may be answered by one execution.
-        if node.execution not in counted:
-            counted.add(node.execution)
-            took = 0.0 if node.execution in called else node.duration_ms
-            costs[node.operation] += Cost(took, tokens[node.execution])
-    total = sum(costs.values(), Cost())
+    costs = _costs(affected, uses, usage)
+    total = sum((cost for _, cost in costs.values()), Cost())
     return Impact(
         operation,
-        tuple(ImpactRow(*names[number], counts[number], costs[number], dollars(costs[number])) for number in counts),
+        tuple(ImpactRow(*names[number], count, cost, dollars(cost)) for number, (count, cost) in costs.items()),
         ImpactRow("", "total", len(affected), total, dollars(total)),
     )
 
 
-def _current(rows: Collection[tuple[Any, ...]], parents: dict[int, list[int]]) -> dict[int, _Node]:
+def _costs(
+    affected: Sequence[_Node], uses: Collection[tuple[Any, ...]], usage: Collection[tuple[Any, ...]]
+) -> dict[int, tuple[int, Cost]]:
+    """Return the number of affected nodes of each operation and their cost, in the order of the first of them."""
+    called = _called(uses, {node.execution for node in affected})
+    counts: dict[int, int] = {}
+    times: defaultdict[int, float] = defaultdict(float)
+    # Several nodes may be answered by one execution.
+    operation_of: dict[int | None, int] = {}
+    for node in affected:
+        counts[node.operation] = counts.get(node.operation, 0) + 1
+        if node.execution not in operation_of:
+            operation_of[node.execution] = node.operation
+            times[node.operation] += 0.0 if node.execution in called else node.duration_ms or 0.0
+    tokens: defaultdict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for execution, model, tokens_in, tokens_out in usage:
+        operation = operation_of.get(execution)
+        if operation is not None:
+            before_in, before_out = tokens[operation].get(model, (0, 0))
+            tokens[operation][model] = before_in + tokens_in, before_out + tokens_out
+    return {
+        operation: (count, Cost(times[operation], {model: Tokens(*used) for model, used in tokens[operation].items()}))
+        for operation, count in counts.items()
+    }
+
+
+def _current(rows: Sequence[_Node], parents: Mapping[int, Sequence[int]]) -> dict[int, _Node]:
     """Return the nodes that have a valid answer and whose place no later node has taken."""
     slots: dict[tuple[Any, ...], int] = {}
     slot_of: dict[int, int] = {}
     newest: dict[int, int] = {}
     for number, operation, _, input_hash, sample, *_ in rows:
         # A parent that is not in this store has no slot, and stands for itself.
-        above = frozenset(slot_of.get(parent, -parent) for parent in parents.get(number, ()))
-        slot = slots.setdefault((operation, input_hash, sample, above), len(slots))
+        above = parents.get(number)
+        place = frozenset([slot_of.get(parent, -parent) for parent in above]) if above else None
+        slot = slots.setdefault((operation, input_hash, sample, place), len(slots))
         slot_of[number] = slot
         newest[slot] = number
     replaced: set[int] = set()
     nodes: dict[int, _Node] = {}
-    for number, operation, step_type, _, _, execution, invalid, duration_ms, code in rows:
-        if newest[slot_of[number]] != number or not replaced.isdisjoint(parents.get(number, ())):
+    for node in rows:
+        number = node.number
+        if newest[slot_of[number]] != number or (replaced and not replaced.isdisjoint(parents.get(number, ()))):
             replaced.add(number)
-        elif execution is not None and not invalid:
-            effect = step_type == StepType.EXTERNAL_EFFECT.value
-            nodes[number] = _Node(number, operation, effect, execution, duration_ms, code)
+        elif node.execution is not None and not node.invalid:
+            nodes[number] = node
     return nodes
 
 
@@ -166,15 +183,16 @@ def _reached(nodes: dict[int, _Node], below: dict[int, list[int]], changed: Coll
                 reached.add(child)
                 ahead.append(child)
     affected = [nodes[number] for number in sorted(reached)]
-    return [node for node in affected if not (node.effect and node.number in changed)]
+    effect = StepType.EXTERNAL_EFFECT.value
+    return [node for node in affected if not (node.step_type == effect and node.number in changed)]
 
 
-def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int]) -> set[int]:
+def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int | None]) -> set[int | None]:
     """Return the executions that these executions called, directly or through others."""
-    inside: defaultdict[int, list[int]] = defaultdict(list)
+    inside: defaultdict[int | None, list[int]] = defaultdict(list)
     for execution, called, _ in uses:
         inside[execution].append(called)
-    reached: set[int] = set()
+    reached: set[int | None] = set()
     ahead = list(executions)
     for execution in ahead:
         for called in inside.get(execution, ()):

@@ -1,34 +1,31 @@
 -- What is to be erased, and what hangs together with it.
 
 -- name: nodes_named
--- The nodes of an operation, a node of this id, or those that answered the calls of a run.
+-- The nodes of an operation, or those that answered the calls of a run.
 SELECT n.id FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 JOIN _nodes n ON n.operation = o.id
 WHERE s.name = :namespace
-UNION
-SELECT id FROM _nodes WHERE node_id = :node AND listed = 1
-UNION
-SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = :node AND n.node_id = :node
 UNION
 SELECT e.node FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run_id = :run
 UNION
 SELECT n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.run_id = :run;
 
 -- name: executions_named
--- The executions of an operation, those at a node of this id and the one that it points at, or those that answered the
--- calls of a run.
+-- The executions of an operation, or those that answered the calls of a run.
 SELECT e.id FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 JOIN _nodes n ON n.operation = o.id
 JOIN _executions e ON e.node = n.id
 WHERE s.name = :namespace
 UNION
-SELECT e.id FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.node_id = :node
-UNION
-SELECT execution FROM _nodes WHERE node_id = :node AND execution IS NOT NULL
-UNION
 SELECT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL;
+
+-- name: executions_at
+-- The executions that ran at these nodes, and those that answer there.
+SELECT id FROM _executions WHERE node IN (SELECT value FROM json_each(:ids))
+UNION
+SELECT execution FROM _nodes WHERE id IN (SELECT value FROM json_each(:ids)) AND execution IS NOT NULL;
 
 -- name: identities_after
 -- The next nodes, each with its id and what it was given.
