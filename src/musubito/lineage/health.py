@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from musubito.errors import StoreError
 from musubito.lineage.blobs import blobs
@@ -41,11 +41,8 @@ class Check:
 
 def checks_of(lineage: Lineage) -> list[Check]:
     """Check the store of a lineage. Raise `StoreError` or `LineageError` if it cannot be read and no check says why."""
-    storage = lineage.engine.storage
-    if isinstance(storage, SQLiteStorage):
-        checks = list(_file(storage))
-    else:
-        checks = list(_server(storage.condition()))  # type: ignore[attr-defined]
+    storage: Any = lineage.engine.storage
+    checks = list(_file(storage) if isinstance(storage, SQLiteStorage) else _server(storage.condition()))
     checks += _disks(lineage)
     try:
         checks += _left_behind(lineage)
