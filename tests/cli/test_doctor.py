@@ -204,6 +204,16 @@ def test_a_damaged_file(musubito: Musubito, world: World) -> None:
     assert "integrity" in findings(musubito, world.path)
 
 
+def test_a_large_file_is_left_to_verify(
+    musubito: Musubito, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("musubito.lineage.health.LARGE", 1_000)
+    monkeypatch.setattr(SQLiteStorage, "faults", lambda _: pytest.fail("it was read through"))
+    assert "take long; 'musubito verify' reads it all" in " ".join(
+        musubito("--db", str(world.path), "doctor").stdout.split()
+    )
+
+
 def test_looking_takes_no_lock_away(musubito: Musubito, world: World) -> None:
     """A file that is opened and closed beside SQLite loses all locks that the process has on it."""
     with MusubitoEngine(SQLiteStorage(world.path, busy_timeout=0.1)):

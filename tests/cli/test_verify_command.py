@@ -91,6 +91,19 @@ def test_a_damaged_file_is_told_with_its_remedy_once(path):
     assert said.endswith("Checked nothing, since it cannot be read: 1 finding.")
 
 
+def test_damaged_pages_are_found_that_hold_nothing_to_verify(path):
+    with closing(sqlite3.connect(path)) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = '_runs_by_start'")
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    damaged = bytearray(path.read_bytes())
+    damaged[(page - 1) * size : page * size] = b"A" * size
+    path.write_bytes(damaged)
+    said = ask(path)
+    assert said.exit_code == 1
+    assert "file: " in said.output and "restore a copy" in said.output
+    assert json.loads(ask(path, "--json").output)["findings"][0]["table"] == "file"
+
+
 def test_an_empty_store(tmp_path):
     SQLiteStorage(tmp_path / "empty.db").close()
     assert "an empty store" in ask(tmp_path / "empty.db").output

@@ -58,7 +58,7 @@ INDEXES = {
     "prune_edges": {"_edges_by_child"},
 }
 # Those of what the schema itself does.
-BY_TRIGGERS = {"_sums_by_first"}
+BY_TRIGGERS = {"_sums_by_executions"}
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ CREATE TABLE _token_sums (
 -- Not unique: a key may be longer than what an index takes.
 CREATE INDEX _token_sums_by_run ON _token_sums (run_id);
 
-CREATE INDEX _sums_by_first ON _sums (first);
+CREATE INDEX _sums_by_executions ON _sums (first, last);
 
 CREATE VIEW _unsummed AS
   SELECT run_id FROM _lone

@@ -40,7 +40,7 @@ CREATE TABLE _token_sums (
   PRIMARY KEY (run_id, quarter, operation, replayed, model, used)
 ) WITHOUT ROWID;
 
-CREATE INDEX _sums_by_first ON _sums (first);
+CREATE INDEX _sums_by_executions ON _sums (first, last);
 
 CREATE VIEW _unsummed AS
   SELECT run_id FROM _lone
