@@ -90,6 +90,14 @@ def older(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP VIEW artifacts")
         connection.execute("ALTER TABLE _executions DROP COLUMN codec")
+        for kind, name in connection.execute(
+            "SELECT type, name FROM sqlite_master "
+            "WHERE type = 'trigger' AND name <> '_waits_end' OR name IN ('_unsummed', 'runs')"
+        ).fetchall():
+            connection.execute(f"DROP {kind} {name}")
+        for table in ("_lone", "_sums", "_token_sums"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(STEPS[2][STEPS[2].index("CREATE VIEW runs") :].split(";")[0])
         connection.execute("ALTER TABLE _namespaces DROP COLUMN key_check")
         connection.execute("ALTER TABLE _invalidations DROP COLUMN forgotten")
         connection.execute("ALTER TABLE _runs DROP COLUMN namespace")
