@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
@@ -23,9 +24,10 @@ from musubito.lineage.prune import prune
 from musubito.lineage.savings import By, savings
 from musubito.lineage.store_stats import step_statistics
 from musubito.store.changes import Ledger
+from musubito.store.postgres import schema
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.rows import CallLine
-from tests.server import drop_database, new_store
+from tests.server import drop_database, new_database, new_store
 
 BYS: tuple[By, ...] = ("day", "model", "operation", "run")
 BEGAN = 1_800_000_000.0
@@ -198,6 +200,30 @@ def test_a_copy_has_the_sums_of_the_store(world: World, tmp_path: Path) -> None:
         assert copied.sql("SELECT count(*) FROM _sums") == world.sql("SELECT count(*) FROM _sums") != [(0,)]
         assert copied.told(None) == world.told(None)
         copied.check()
+
+
+def test_who_may_read_the_calls_may_read_the_sums_after_a_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+    url, role = new_database(), f"reader_{os.getpid()}"
+    for step in [step for step in schema.STEPS if step > 2]:
+        monkeypatch.delitem(schema.STEPS, step)
+    PostgreSQLStorage(url).close()
+    with psycopg.connect(url) as connection:
+        connection.execute(f"CREATE ROLE {role}")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA musubito TO {role}")
+    monkeypatch.undo()
+    PostgreSQLStorage(url).close()
+    with psycopg.connect(url) as connection:
+        for table in ("_lone", "_sums", "_token_sums", "_unsummed"):
+            rights = [
+                connection.execute(
+                    "SELECT has_table_privilege(%s, %s, %s)", (role, f"musubito.{table}", right)
+                ).fetchone()
+                for right in ("SELECT", "INSERT")
+            ]
+            assert rights == [(True,), (False,)]
+        connection.execute(f"DROP OWNED BY {role}")
+        connection.execute(f"DROP ROLE {role}")
+    drop_database(url)
 
 
 KILLED = """
