@@ -35,8 +35,14 @@ GAVE = [
     {"topic": "knots", "notes": ["about knots", "about knots", "written"], "rounds": 2},
 ]
 
-# What failed, and what was invalidated. Of the state of `write` only the notes count since the keys that it reads do.
-RUNS_AGAIN = ["fails", "wrong", "write"]
+FAILED_OR_INVALID = ["fails", "wrong"]
+RUNS_AGAIN = {
+    # Of the state of `write` only the notes count since the keys that it reads do.
+    **dict.fromkeys((1, 2, 3), [*FAILED_OR_INVALID, "write"]),
+    # `vote` looks at the list to which the other steps add, and it is empty where those are replayed.
+    **dict.fromkeys((4,), ["vote", "vote", "vote", *FAILED_OR_INVALID]),
+}
+"""What runs again on a database, by the schema that it was written with."""
 
 
 def database(folder: Path, schema: int) -> Path:
@@ -90,7 +96,7 @@ def test_it_opens_and_replays_what_was_stored(tmp_path, schema):
     assert sql(path, "PRAGMA user_version") == [(schema,)]
     before = sql(path, "SELECT * FROM artifacts ORDER BY artifact_id")
     # The effect did not happen again.
-    assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN}
+    assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN[schema]}
     assert sql(path, "PRAGMA user_version") == [(max(STEPS),)]
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
     assert sql(path, "SELECT * FROM artifacts ORDER BY artifact_id") == before
@@ -192,7 +198,7 @@ def killed_on_the_way(tmp_path, schema, every):
 def test_a_migration_that_is_killed_begins_again_and_ends(tmp_path, schema):
     path = killed_on_the_way(tmp_path, schema, every=False)
     if schema:
-        assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN}
+        assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN[schema]}
 
 
 @pytest.mark.soak
@@ -233,4 +239,4 @@ def test_processes_that_open_it_at_once_migrate_it_once(tmp_path, schema, proces
     for each in workers:
         assert finish(each) == ["open"]
     assert (tmp_path / "log").read_text().splitlines() == [f"step {step}" for step in STEPS if step > schema]
-    assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN}
+    assert call_everything(path) == {"gave": GAVE, "ran": RUNS_AGAIN[schema]}
