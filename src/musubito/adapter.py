@@ -54,6 +54,8 @@ from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead, SampleRef
+from musubito.values.class_instances import count_script_as
+from musubito.values.class_names import script_name
 from musubito.values.digest import digest_input
 
 __all__ = [
@@ -132,7 +134,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_operation, (type(self), self._parameters, self._tracker.statements())
+        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
 
     @property
     def name(self) -> str:
@@ -168,7 +170,10 @@ class Operation:
         return Call(*fields, why_not, output_at)
 
 
-def _restored_operation(cls: type[Operation], parameters: tuple[Any, ...], statements: tuple[str, ...]) -> Operation:
+def _restored_operation(
+    cls: type[Operation], parameters: tuple[Any, ...], script: str, statements: tuple[str, ...]
+) -> Operation:
+    count_script_as(script)
     register_source_text(statements)
     return cls(*parameters)
 

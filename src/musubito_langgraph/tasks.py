@@ -17,6 +17,8 @@ from langgraph.config import get_config
 from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.source import register_source_text
+from musubito.values.class_instances import count_script_as
+from musubito.values.class_names import script_name
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -141,11 +143,13 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         # The steps of its tasks are made when they are called, so only the source of the body has to travel.
         body = self.func or self.afunc
         tracker = CodeTracker(body, module=self.musubito_node.settings.home) if body is not None else None
-        return {**vars(self), "statements": () if tracker is None else tracker.statements()}
+        return {**vars(self), "sent": (script_name(), () if tracker is None else tracker.statements())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        register_source_text(state["statements"])
-        vars(self).update({name: value for name, value in state.items() if name != "statements"})
+        script, statements = state.pop("sent")
+        count_script_as(script)
+        register_source_text(statements)
+        vars(self).update(state)
 
     @property
     def place(self) -> str:

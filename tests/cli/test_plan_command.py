@@ -318,13 +318,13 @@ if __name__ == "__main__":
 """
 
 
-def test_what_ran_as_a_script_is_planned_as_one(musubito: Musubito, tmp_path: Path) -> None:
+def test_what_ran_as_a_script_is_planned(musubito: Musubito, tmp_path: Path) -> None:
     script = tmp_path / "script_of_mine.py"
     script.write_text(SCRIPT)
     subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
     for more, given in (("graph", ("--input", '{"topic": "knots"}')), ("only_here", ("--args", '["knots"]'))):
         target = f"script_of_mine.py:{more}"
-        assert musubito("plan", target, *given).stdout.splitlines()[0] == f"{target} as a script: 1 would be replayed."
+        assert musubito("plan", target, *given).stdout.splitlines()[0] == f"{target}: 1 would be replayed."
         other = musubito("plan", target, *(each.replace("knots", "ropes") for each in given)).stdout
         assert "input changed" in other
         assert "Not known" not in other

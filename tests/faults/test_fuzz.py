@@ -31,9 +31,9 @@ SEEDS = range(12)
 def program(tmp_path_factory):
     """The program that wrote them, as a module whose steps have the identities that they had."""
     module, before = ModuleType("__main__"), sys.modules["__main__"]
-    module.__file__ = str(PROGRAM)
     sys.modules["__main__"] = module
     source, *_ = PROGRAM.read_text().partition("\nif __name__ ==")
+    module.__file__ = str(PROGRAM)
     exec(compile(source, PROGRAM, "exec"), vars(module))
     # What is imported when it is first needed is there by now.
     path = tmp_path_factory.mktemp("sound") / "musubito.db"

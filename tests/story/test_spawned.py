@@ -291,9 +291,9 @@ def test_a_child_that_is_still_running_the_script_replays_as_well(tmp_path: Path
     assert ran(tmp_path) == {"pay": 1, "looked": 1}
 
 
-def test_two_scripts_that_pay_pay_apart(tmp_path: Path) -> None:
+def test_two_scripts_are_two_modules(tmp_path: Path) -> None:
     for name in ("one.py", "other.py"):
         (tmp_path / name).write_text(ALONE)
         said(tmp_path, name, NEW[0])
 
-    assert ran(tmp_path) == {"pay": 2, "looked": 1}
+    assert ran(tmp_path) == {"pay": 2, "looked": 2}

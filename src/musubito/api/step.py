@@ -42,7 +42,8 @@ from musubito.model import (
     check_inputs,
 )
 from musubito.store.rows import CodeRecord
-from musubito.values.class_names import SCRIPT, canonical_module, find_module, qualified_name
+from musubito.values.class_instances import count_script_as
+from musubito.values.class_names import canonical_module, find_module, is_script, qualified_name, script_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,7 +134,7 @@ def _name_of_effect(function: Callable[..., Any]) -> str:
             f"{module}.{qualname}: an EXTERNAL_EFFECT that is made {place} needs a name=..., "
             "one for each effect that differs"
         )
-    if canonical_module(module) == SCRIPT:
+    if is_script(module):
         main = find_module(module)
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name if spec is not None else Path(file).stem if file else module
@@ -290,7 +291,7 @@ class _Caller:
 
     def __reduce__(self) -> tuple[Any, ...]:
         statements = (tracker.statements() for tracker in (self._tracker, *self._trackers.values()))
-        return _caller_again, (self.definition, tuple(dict.fromkeys(itertools.chain(*statements))))
+        return _caller_again, (self.definition, script_name(), tuple(dict.fromkeys(itertools.chain(*statements))))
 
     def _bind_anew(self) -> None:
         effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
@@ -378,7 +379,8 @@ class _Caller:
         return tracker
 
 
-def _caller_again(definition: StepDefinition, statements: tuple[str, ...]) -> _Caller:
+def _caller_again(definition: StepDefinition, script: str, statements: tuple[str, ...]) -> _Caller:
+    count_script_as(script)
     register_source_text(statements)
     return _Caller(definition)
 

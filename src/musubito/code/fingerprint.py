@@ -20,7 +20,7 @@ from typing import Any
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.ownership import Owner, Owners, module_of
+from musubito.code.ownership import Owner, Owners
 from musubito.code.reachability import reach
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
@@ -31,7 +31,7 @@ from musubito.code.world.compiled_readers import PathsNamed
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import CodeError, MusubitoError, warn
 from musubito.values.class_instances import lies_in_its_module
-from musubito.values.class_names import SCRIPT, Ambiguous, find_module, qualified_name
+from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 from musubito.values.redaction import without_secrets_in
 
 ATTEMPTS = 5
@@ -283,11 +283,11 @@ def _warn_of_unidentified(function: Callable[..., Any], unidentified: Iterable[s
 
 
 def _is_of_a_module(function: FunctionType) -> bool:
-    name = module_of(function)
-    value: Any = find_module(name)
+    name = function.__globals__.get("__name__")
+    value: Any = find_module(str(name))
     for attribute in function.__qualname__.split("."):
         value = getattr(value, attribute, None)
-    return name != SCRIPT and value is not None and getattr(value, "__wrapped__", value) is function
+    return not is_script(name) and value is not None and getattr(value, "__wrapped__", value) is function
 
 
 _origins = cache(Owners)
@@ -308,7 +308,7 @@ def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Owner.USER:
             continue
-        if qualified_name(cls)[0] == SCRIPT or not lies_in_its_module(cls):
+        if is_of_script(cls) or not lies_in_its_module(cls):
             yield cls
 
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from musubito.code.graph_record import below
 from musubito.code.round_cache import kept_for_a_round
-from musubito.values.class_names import SCRIPT, canonical_module, find_module
+from musubito.values.class_names import canonical_module, find_module, script_name
 from musubito.values.own_names import is_own, recorded_as
 
 SITE = frozenset({"site-packages", "dist-packages"})
@@ -81,7 +81,7 @@ class Owners:
             return Owner.OTHER
         if top in self.own:
             return Owner.USER
-        if top == SCRIPT and file is not None and file.startswith("<"):
+        if name == script_name() and file is not None and file.startswith("<"):
             return Owner.USER  # a notebook cell or an interactive prompt, whatever program runs it
         if file is None or not os.path.isabs(file) or file.startswith("<"):
             file = _file_of(name) or file

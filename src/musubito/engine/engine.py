@@ -51,6 +51,7 @@ from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
 from musubito.store.urls import open_store
 from musubito.values.call_keys import head
+from musubito.values.class_names import script_name
 
 RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
@@ -249,7 +250,7 @@ class MusubitoEngine:
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
         options = EngineSpec(self.strict, self.redact, self._blobs, self._named_key, self._track_files, self.owner)
-        return reopened, (type(self), self.url, self.namespace, options)
+        return reopened, (type(self), self.url, self.namespace, options, script_name())
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"

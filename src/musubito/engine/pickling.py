@@ -15,7 +15,8 @@ from musubito.engine.recorded_inputs import Redact
 from musubito.locks import fork_safe
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import KeySource
-from musubito.values.class_names import SCRIPT, canonical_module, find_module
+from musubito.values.class_instances import count_script_as
+from musubito.values.class_names import SCRIPT, find_module, is_script
 
 
 class Reopened(Protocol):
@@ -55,8 +56,9 @@ class EngineSpec(NamedTuple):
         return self.strict, self.redact if plain else self.origin, self.key, self.track_files
 
 
-def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec) -> Any:
+def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec, script: str) -> Any:
     """Return the engine of this process for an engine of another process. Raises `StoreError`."""
+    count_script_as(script)
     which = cls, url, *options.told_apart()
     with _LOCK:
         engine = _SHARED.get(which)
@@ -75,8 +77,8 @@ def is_of_a_module(function: object) -> bool:
     A function of a script is not, because a script is no module to other processes. Nor is a function of a module that
     is registered with cloudpickle to be sent by value.
     """
-    name = canonical_module(getattr(function, "__module__", None) or SCRIPT)
+    name = getattr(function, "__module__", None) or SCRIPT
     by_value: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
     sent = any(name == package or name.startswith(f"{package}.") for package in by_value)
     by_name = getattr(find_module(name), getattr(function, "__qualname__", ""), None)
-    return name != SCRIPT and not sent and by_name is function
+    return not is_script(name) and not sent and by_name is function

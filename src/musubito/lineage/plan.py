@@ -144,13 +144,9 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     explanation = explain(engine, call, _copy_of_current_run(engine))
     outcome = _outcome(explanation, StepType(call.definition.semantics.step_type))
     lines = [line_of(explanation, outcome, estimates)]
-    unknown: list[str] = []
     if outcome != REPLAY:
         lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
-        other = _recorded_as_script(call, estimates) if lines[0].estimate is None else None
-        if other is not None:
-            unknown.append(f"{name} never ran, but {other} did: as a script its names begin otherwise")
-    return planned(lines, unknown)
+    return planned(lines, ())
 
 
 def _copy_of_current_run(engine: MusubitoEngine) -> Run:
@@ -171,13 +167,6 @@ def _outcome(explanation: Explanation, step_type: StepType) -> str:
     if step_type is StepType.EXTERNAL_EFFECT:
         uncertain += [ReplayReason.OUTCOME_UNKNOWN, ReplayReason.RELEASED_BY_ANSWER]
     return UNKNOWN if explanation.decision.reason in uncertain else RUN
-
-
-def _recorded_as_script(call: Call, estimates: Estimates) -> str | None:
-    """Return the recorded name of the step if its module was run as a script, else None."""
-    function = call.definition.function
-    other = f"__main__.{getattr(function, '__qualname__', '')}"
-    return other if estimates.under(other) == [other] and other != call.definition.name else None
 
 
 def line_of(explanation: Explanation, outcome: str, estimates: Estimates) -> PlanLine:

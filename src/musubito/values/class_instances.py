@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.model import MusubitoResult
-from musubito.values.class_names import NAMESPACE, Ambiguous, find_module, qualified_name, secret_kind
+from musubito.values.class_names import (
+    NAMESPACE,
+    Ambiguous,
+    find_module,
+    is_of_two,
+    module_of_class,
+    note_sent_script,
+    qualified_name,
+    secret_kind,
+)
 from musubito.values.msgpack_writer import Code, UnsupportedError
 from musubito.values.own_names import now_called
 
@@ -87,6 +96,12 @@ def layout_of(cls: type) -> ClassLayout | None:
         pass
     plan = _PLANS[cls] = _make_plan(cls)
     return plan
+
+
+def count_script_as(name: str) -> None:
+    """Let the things of a script that was sent here count under the name that they have where they come from."""
+    if note_sent_script(name):
+        _PLANS.clear()
 
 
 def _make_plan(cls: type) -> ClassLayout | None:
@@ -228,17 +243,23 @@ def find_class(module: object, qualname: object, classes: Mapping[tuple[str, str
     if reached is not None:
         return reached
     package, name = now_called(module, qualname)
-    value: Any = find_module(package)
+    if is_of_two(package):
+        raise LookupError(f"{module!r} is the script and a module that was imported, and {qualname!r} may be of either")
+    value = _class_in(find_module(package), module, name)
+    if qualified_name(value) != (module, qualname):
+        raise LookupError(f"{module}.{qualname} is another class now")
+    return value
+
+
+def _class_in(value: Any, module: str, qualname: str) -> type:
     if value is None or ModuleType not in _MRO(type(value)):
         raise LookupError(f"the module {module!r} of class {qualname!r} is not imported")
     namespace: Mapping[str, Any] = object.__getattribute__(value, "__dict__")
-    for part in name.split("."):
+    for part in qualname.split("."):
         value = namespace.get(part)
         if type not in _MRO(type(value)):
             raise LookupError(f"there is no class {module}.{qualname}")
         namespace = NAMESPACE(value)
-    if qualified_name(value) != (module, qualname):
-        raise LookupError(f"{module}.{qualname} is another class now")
     cls: type = value
     return cls
 
@@ -263,7 +284,7 @@ def not_found_again(met: Iterable[type], classes: Mapping[tuple[str, str], type]
 def lies_in_its_module(cls: type) -> bool:
     """Return whether a class's module holds the class under its own name."""
     try:
-        return find_class(*qualified_name(cls), {}) is cls
+        return _class_in(module_of_class(cls), *now_called(*qualified_name(cls))) is cls
     except LookupError:
         return False
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import PurePath
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -35,31 +37,75 @@ _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 """Returns the qualified name of a class, without asking its metaclass."""
 
 
+_SENT_AS: list[str] = []
+"""The name of the script from which this process was sent steps, if this process runs no script of the user's."""
+
+
 def canonical_module(module: str) -> str:
     """Return the name under which the things of a module count: the same in a process and in its children."""
-    return SCRIPT if module == _SPAWNED else module
+    return script_name() if is_script(module) else module
+
+
+def script_name() -> str:
+    """Return the name under which the things of the script count: the one by which the script would be imported.
+
+    It is `__main__` for what no process could import: a notebook, a prompt, `python -c`, a folder or a zip file.
+    """
+    script = _script()
+    spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
+    name = _importable_name(getattr(spec, "name", None), file) if isinstance(file, str) else SCRIPT
+    return _SENT_AS[0] if name == SCRIPT and _SENT_AS else name
+
+
+def note_sent_script(name: str) -> bool:
+    """Let the things of a script count under the name that they have where they were sent from; tell if it is new."""
+    is_new = script_name() == SCRIPT != name
+    if is_new:
+        _SENT_AS.append(name)
+    return is_new
+
+
+@cache
+def _importable_name(spec: str | None, file: str) -> str:
+    path = PurePath(file)
+    name = path.stem if spec is None and path.suffix == ".py" else spec or ""
+    top = name.partition(".")[0]
+    loaded = getattr(sys.modules.get(name), "__file__", file)
+    # The launchers of kernels, tests and workers lie in packages. What they run is not theirs.
+    is_users = not {"site-packages", "dist-packages"}.intersection(path.parts) and top not in sys.stdlib_module_names
+    importable = name != SCRIPT and all(map(str.isidentifier, name.split("."))) and loaded == file
+    return name if is_users and importable and not is_own(name) else SCRIPT
+
+
+def _script() -> ModuleType | None:
+    script = sys.modules.get(_SPAWNED)
+    # While a child runs the script, `__main__` is still the program that the child was started with. In a process
+    # that runs a script itself, the other name stands for that script, or for what was `__main__` before.
+    return script if getattr(script, "__name__", None) == _SPAWNED else sys.modules.get(SCRIPT)
+
+
+def is_script(module: object) -> bool:
+    """Return whether a module of this name is the script, in this process or in a child."""
+    return module in (SCRIPT, _SPAWNED)
 
 
 def find_module(module: str) -> ModuleType | None:
     """Return the module that counts under this name, if it is loaded."""
-    if canonical_module(module) == SCRIPT:
-        script = sys.modules.get(_SPAWNED)
-        # While a child runs the script, `__main__` is still the program that the child was started with. In a process
-        # that runs a script itself, the other name stands for that script, or for what was `__main__` before.
-        if script is not None and getattr(script, "__name__", None) == _SPAWNED:
-            return script
-        module = SCRIPT
-    return sys.modules.get(module)
+    if is_script(module):
+        return _script()
+    loaded = sys.modules.get(module)
+    return _script() if loaded is None and module == script_name() else loaded
+
+
+def is_of_two(module: str) -> bool:
+    """Return whether the script and an imported module both count under this name."""
+    return module == script_name() and sys.modules.get(module, script := _script()) is not script
 
 
 def qualified_name(cls: type) -> tuple[str, str]:
     """Return the module and qualified name under which a class counts, without running code of the class."""
-    module = NAMESPACE(cls).get("__module__", "builtins")
-    if not isinstance(module, str):
-        module = ""
-    name = _QUALNAME(cls)
-    module = canonical_module(module)
-    if "." in name or _lies_in(find_module(module), name, cls):
+    module, name = canonical_module(_stated_module(cls)), _QUALNAME(cls)
+    if "." in name or _lies_in(module_of_class(cls), name, cls):
         return recorded_as(module, name) if is_own(module) else (module, name)
     places = {
         place
@@ -74,8 +120,24 @@ def qualified_name(cls: type) -> tuple[str, str]:
 def was_sent(cls: type) -> bool:
     """Return whether a class came from another process, where it lay in a module or in another class."""
     name = _QUALNAME(cls)
-    module = find_module(qualified_name(cls)[0])
-    return "." not in name and "<locals>" not in qualified_name(cls)[1] and not _lies_in(module, name, cls)
+    return (
+        "." not in name and "<locals>" not in qualified_name(cls)[1] and not _lies_in(module_of_class(cls), name, cls)
+    )
+
+
+def module_of_class(cls: type) -> ModuleType | None:
+    """Return the module that a class states, if it is loaded."""
+    return find_module(_stated_module(cls))
+
+
+def is_of_script(cls: type) -> bool:
+    """Return whether a class states that it is the script's."""
+    return is_script(_stated_module(cls))
+
+
+def _stated_module(cls: type) -> str:
+    module = NAMESPACE(cls).get("__module__", "builtins")
+    return module if isinstance(module, str) else ""
 
 
 class Ambiguous:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
@@ -27,14 +26,11 @@ from musubito.lineage.cost_format import unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
-from musubito.model import ReplayReason
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
 WITHIN = "·"
 """The mark of a call that may be made inside another; it is not counted with the calls at the top."""
-SCRIPT = "__main__"
-"""The name of a module that runs as a script."""
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
 
 
@@ -61,15 +57,10 @@ def command(context: CommandContext, target: str, input_: str | None, arguments:
         module, name = _module(target)
     with use_musubito_engine(context.engine):
         result = _plan_target(context, target, _named_in(module, name, target), module.__name__, input_, arguments)
-        title = target
-        if _ran_as_script(context, result, module.__name__) and module.__file__:
-            with _as_script(module) as script:
-                result = _plan_target(context, target, _named_in(script, name, target), SCRIPT, input_, arguments)
-            title = f"{target} as a script"
     if json_:
         context.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
     else:
-        _print(context.console, title, result)
+        _print(context.console, target, result)
 
 
 def _plan_target(
@@ -130,64 +121,6 @@ def _home(file: Path) -> tuple[Path, str]:
         parts.insert(0, root.name)
         root = root.parent
     return root, ".".join(parts)
-
-
-# -- what ran as a script ----------------------------------------------------------------------------------------------
-
-
-def _ran_as_script(context: CommandContext, result: Plan, module: str) -> bool:
-    """Return whether calls would run only because they last ran in a script.
-
-    The names of the code of a script begin with `__main__`.
-    """
-    namespace = context.engine.namespace
-    questions: list[tuple[str, dict[str, Any]]] = []
-    for line in result.lines:
-        if line.outcome != RUN:
-            continue
-        if line.reason is ReplayReason.CODE_CHANGED:
-            questions.append(
-                ("newest_code_in", {"namespace": namespace, "operation": line.operation, "prefix": "__main__."})
-            )
-        elif line.estimate is None and line.operation.startswith(f"{module}."):
-            name = SCRIPT + line.operation.removeprefix(module)
-            questions.append(("newest_code_in", {"namespace": namespace, "operation": name, "prefix": "__main__."}))
-    return any(context.lineage.ask(*questions))
-
-
-@contextmanager
-def _as_script(module: ModuleType) -> Iterator[ModuleType]:
-    """Load a module again under the name that its classes and functions have in a script.
-
-    The blocks of `if __name__ == "__main__":`, which only a script runs, are left out.
-    """
-    path = str(module.__file__)
-    script = ModuleType(SCRIPT, module.__doc__)
-    script.__file__, script.__package__ = path, module.__name__.rpartition(".")[0]
-    before = sys.modules[SCRIPT]
-    sys.modules[SCRIPT] = script
-    try:
-        tree = ast.parse(Path(path).read_bytes(), path)
-        tree.body = [statement for statement in tree.body if not _is_for_scripts(statement)]
-        with redirect_stdout(sys.stderr):
-            exec(compile(tree, path, "exec", dont_inherit=True), vars(script))  # noqa: S102 - it was imported already
-        yield script
-    except click.ClickException:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CommandError(
-            f"{path} cannot be read as a script: {type(error).__qualname__}: {one_line(str(error))}"
-        ) from error
-    finally:
-        sys.modules[SCRIPT] = before
-
-
-def _is_for_scripts(statement: ast.stmt) -> bool:
-    if not isinstance(statement, ast.If):
-        return False
-    test = statement.test
-    sides = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
-    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
 
 
 def _json(option: str, text: str) -> Any:

@@ -21,7 +21,14 @@ from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.walk import Walk
 from musubito.parsing import parsed
 from musubito.values.class_instances import lies_in_its_module
-from musubito.values.class_names import Ambiguous, canonical_module, find_module, functions_in, qualified_name, was_sent
+from musubito.values.class_names import (
+    Ambiguous,
+    canonical_module,
+    functions_in,
+    module_of_class,
+    qualified_name,
+    was_sent,
+)
 
 DEPTH = 20
 """Levels of nested annotations that are entered."""
@@ -66,7 +73,7 @@ def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
     - Otherwise they are the globals of the class's functions, or of the step's function.
     - Without such a function, they are the globals of the module of that name.
     """
-    module = find_module(module_name(cls))
+    module = module_of_class(cls)
     if module is not None and lies_in_its_module(cls):
         yield vars(module)
         return
@@ -205,7 +212,7 @@ def annotated_classes(function: Any, owner: type | None, reached: Iterable[type]
             continue
         result[key] = cls
         pending += cls.__mro__[1:]
-        module = find_module(key[0])
+        module = module_of_class(cls)
         scope, inner = vars(module) if module is not None else names, {**local, cls.__name__: cls}
         for annotation in annotations_of(cls).values():
             if id(annotation) not in entered:

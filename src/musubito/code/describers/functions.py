@@ -351,7 +351,7 @@ def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Li
 
 
 def _globals_of(walk: Walk, function: FunctionType) -> ModuleType | Namespace:
-    module = find_module(module_of(function))
+    module = find_module(str(function.__globals__.get("__name__")))
     if module is not None and module.__dict__ is function.__globals__:
         return module
     return walk.namespace(function.__globals__)

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.describers.mock_objects import is_mock
-from musubito.code.ownership import Owner, Owners, module_name
+from musubito.code.ownership import Owner, Owners
 from musubito.code.walk import Walk
 from musubito.values.class_instances import HEAP_TYPE
-from musubito.values.class_names import canonical_module, find_module, functions_of
+from musubito.values.class_names import find_module, functions_of, module_of_class
 
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
 """Modules whose classes are never patched: they make classes, or are bases of them."""
@@ -96,10 +96,10 @@ def _search(
 
 def _is_of_the_user(origins: Owners, member: Any) -> bool:
     if isinstance(member, type):
-        return find_module(module_name(member)) is not None and origins.of_class(member) is Owner.USER
+        return module_of_class(member) is not None and origins.of_class(member) is Owner.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
-        find_module(canonical_module(str(function.__globals__.get("__name__")))) is not None
+        find_module(str(function.__globals__.get("__name__"))) is not None
         and origins.of_function(function) is Owner.USER
         for function in functions_of(member)
     )

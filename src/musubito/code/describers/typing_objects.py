@@ -66,5 +66,5 @@ def _texts(each: Any) -> list[str]:
 
 
 def _scopes(value: Any) -> list[dict[str, Any]]:
-    module = find_module(canonical_module(str(getattr(value, "__module__", ""))))
+    module = find_module(str(getattr(value, "__module__", "")))
     return [] if module is None or module is sys.modules.get("typing") else [vars(module)]

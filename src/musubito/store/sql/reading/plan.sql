@@ -21,15 +21,6 @@ WHERE u.execution = :execution ORDER BY o.name;
 SELECT o.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace
 WHERE s.name = :namespace AND substr(o.name, 1, length(:prefix)) = :prefix ORDER BY o.name;
 
--- name: newest_code_in
--- A part of the code of the newest node of an operation whose name begins so.
-SELECT p.part FROM _code_parts p
-WHERE p.code = (
-    SELECT n.code FROM _nodes n JOIN _operations o ON o.id = n.operation JOIN _namespaces s ON s.id = o.namespace
-    WHERE s.name = :namespace AND o.name = :operation ORDER BY n.id DESC LIMIT 1
-  ) AND substr(p.part, 1, length(:prefix)) = :prefix
-LIMIT 1;
-
 -- name: places
 -- All nodes of operations, the oldest first, with the execution that answers there.
 SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms,
