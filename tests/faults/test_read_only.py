@@ -21,7 +21,7 @@ from musubito.lineage import Lineage
 from tests.server import drop_database, new_database, new_store
 
 WRITING = {"invalidate", "forget", "prune", "rekey"}
-ELSEWHERE = {"completion", "ui"}
+ELSEWHERE = {"completion", "run", "ui"}
 NOBODY = 65534
 
 

@@ -106,6 +106,11 @@ class CommandContext:
         """
         return {f"MUSUBITO_{option.upper()}": value for option, value in self._places.items() if option != "db"}
 
+    def url_of_options(self) -> str | None:
+        """Return the URL of the store that `--db` or `--url` names; None without these."""
+        path = self._places.get("db")
+        return self._places.get("url") if path is None else f"sqlite:///{Path(path).absolute()}"
+
     @property
     def _url_of_environment(self) -> str | None:
         return None if {"db", "url"} & self._places.keys() else self._environment.get("url")

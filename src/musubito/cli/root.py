@@ -20,6 +20,7 @@ else:  # Rich and the lineage, which `--version` and completion do not need
     shared, formatting = Deferred("musubito.cli.context"), Deferred("musubito.lineage.formatting")
 
 COMMANDS = (
+    "run",
     "runs",
     "show",
     "why",

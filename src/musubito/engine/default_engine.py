@@ -1,7 +1,8 @@
 """Open the engine that steps use where no engine is in use.
 
 Its store is the one that `MUSUBITO_URL` names, or else `.musubito/musubito.db` below the working directory. Each call
-looks at both, so that a test which sets the variable or changes the directory has a store of its own. The engines that
+looks at both, so that a test which sets the variable or changes the directory has a store of its own. Its namespace is
+the one that `MUSUBITO_NAMESPACE` names when the store is opened. The engines that
 were opened last stay open for later calls. All are closed at exit. A step that runs keeps the engine with which it
 began. If a store cannot be opened, steps run unrecorded, and it is tried again from time to time.
 """
@@ -40,6 +41,7 @@ class _Place(NamedTuple):
 
     url: str
     folder: bytes | None
+    namespace: str
 
 
 class _Default(NamedTuple):
@@ -74,7 +76,7 @@ def _change() -> MusubitoEngine:
     global _now
     with _LOCK:
         raw, url = _URL.raw(), _URL.get() or ""
-        place = _Place(url, None if url.startswith(_ABSOLUTE) else working_directory())
+        place = _Place(url, None if url.startswith(_ABSOLUTE) else working_directory(), _namespace())
         failed = (
             _now
             if _now is not None and _now.until is not None and (_now.raw, _now.folder) == (raw, place.folder)
@@ -101,12 +103,20 @@ def _engine_at(place: _Place) -> MusubitoEngine:
     engine = _opened.pop(place, None)
     if engine is not None and not _is_there(engine):
         # The engine's file was removed, and a folder of this name was made anew.
-        _opened[_Place(place.url, b"as it was %d" % time.monotonic_ns())] = engine
+        _opened[place._replace(folder=b"as it was %d" % time.monotonic_ns())] = engine
         engine = None
     if engine is None:
-        engine = MusubitoEngine.from_url(place.url) if place.url else MusubitoEngine(SQLiteStorage())
+        engine = (
+            MusubitoEngine.from_url(place.url, namespace=place.namespace)
+            if place.url
+            else MusubitoEngine(SQLiteStorage(), namespace=place.namespace)
+        )
     _opened[place] = engine
     return engine
+
+
+def _namespace() -> str:
+    return os.environ.get("MUSUBITO_NAMESPACE") or "default"
 
 
 def _is_there(engine: MusubitoEngine) -> bool:

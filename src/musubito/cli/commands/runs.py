@@ -17,7 +17,7 @@ from musubito.lineage.reader import EVER
 STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
 
 
-def _tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """Return the tags by their keys."""
     for value in values:
         if "=" not in value:
@@ -31,7 +31,7 @@ def _tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -
 @click.option("--operation", help="Only those in which this step was called.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those with this status.")
 @click.option("--failed", is_flag=True, help="Only those in which a call failed, whatever became of the run.")
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=_tags, help="Only those with this tag.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=to_tags, help="Only those with this tag.")
 @click.option("--since", callback=to_seconds, metavar="AGE", help="Only those that began since then: 30d, 12h or 2w.")
 @click.option("--before", metavar="RUN", help="Only those that began before this run: the next page.")
 @json_option

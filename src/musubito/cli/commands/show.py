@@ -92,7 +92,7 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
         _show_node(context, target, json_=json_, contents=not no_inputs)
         return
     if live:
-        target = follow(context, target.summary.run_id, partial(_head, contents=not no_inputs))
+        target = follow(context, target.summary.run_id, partial(head, contents=not no_inputs))
     report = with_reasons(context.lineage, target)
     if no_inputs and report.summary.tags is not None:
         report = replace(report, summary=replace(report.summary, tags=None))
@@ -101,7 +101,7 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
     else:
         calls = report.calls if all_ else without_routers(report.calls)
         context.console.print(
-            Group(_head(report, contents=not no_inputs), calls_table(lines(calls), context.console.width))
+            Group(head(report, contents=not no_inputs), calls_table(lines(calls), context.console.width))
         )
         if len(calls) < len(report.calls):
             hidden = times(len(report.calls) - len(calls), "call of a router", "calls of routers")
@@ -110,7 +110,8 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
-def _head(report: RunReport, *, contents: bool) -> RenderableType:
+def head(report: RunReport, *, contents: bool) -> RenderableType:
+    """Return the name, the end, the outcomes and the costs of a run, as lines."""
     run = report.summary
     title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
