@@ -108,6 +108,8 @@ def __getattr__(name: str) -> Any:
     for module, names in _RUNTIME.items():
         for each in names:
             _publish(each, getattr(import_module(f"{__name__}.{module}"), each))
+    # The engine lies below what prunes its store.
+    import_module(f"{__name__}.engine.keep").PRUNES[:] = [_prune_by]
     return globals()[name]
 
 
@@ -141,6 +143,10 @@ def current_idempotency_key() -> str | None:
     """
     frame = _frame()
     return None if frame is None else frame.idempotency_key
+
+
+def _prune_by(engine: Any, keep: Any, rest: Any) -> None:
+    import_module(f"{__name__}.lineage.keep").prune_by(engine, keep, rest)
 
 
 def _frame() -> Any:

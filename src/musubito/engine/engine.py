@@ -25,6 +25,7 @@ from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
+from musubito.engine.keep import keep_of
 from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.mode_in_use import current_mode
@@ -86,6 +87,9 @@ class MusubitoEngine:
     - `track_files`: make files and folders that a step reads dependencies of its result, so that the step runs again
       if one changes. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
 
+    - `keep`: the age, the size, or both, beyond which the engine prunes the store in the background, in all namespaces:
+      "30d", "2GB" or "30d,2GB". By default it is MUSUBITO_KEEP, or everything is kept.
+
     `redact(operation, arguments)` is called with the arguments of a call that ran, as plain data. Plain data are dicts,
     lists, texts and numbers. A value of another type is a dict with its type's name under "$type". `redact` returns, as
     plain data, the arguments that are stored for readers. It is never applied to the data that identifies a call. If it
@@ -109,6 +113,7 @@ class MusubitoEngine:
         blobs: BlobStore | None = None,
         key: KeySource | None = None,
         track_files: bool = True,
+        keep: str | None = None,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -127,6 +132,8 @@ class MusubitoEngine:
         if not isinstance(track_files, bool):
             raise TypeError(f"track_files must be True or False, not {track_files!r}")
         self._track_files = track_files
+        self._keep_option = keep
+        self.keep = keep_of(keep)
         self.track_files = track_files and is_on("MUSUBITO_TRACK_FILES", default=True)
         self.reads_of: dict[tuple[int, float], Reads] = {}
         """The reads of an execution, by its number and the time when it began (see `_keep_reads`)."""
@@ -235,6 +242,7 @@ class MusubitoEngine:
                 key=self._key_for if self._named_key is False else self._named_key,
                 track_files=self._track_files,
             )
+            new.keep = None  # this engine prunes all namespaces
             new.url, new._is_shared, new.fault_log = self.url, self._is_shared, self.fault_log
             # All share one dict, so that each of them finds the others.
             self._namesakes.setdefault(self.namespace, self)
@@ -249,7 +257,9 @@ class MusubitoEngine:
             raise TypeError("an engine with a now_provider of its own cannot be pickled")
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
-        options = EngineSpec(self.strict, self.redact, self._blobs, self._named_key, self._track_files, self.owner)
+        options = EngineSpec(
+            self.strict, self.redact, self._blobs, self._named_key, self._track_files, self._keep_option, self.owner
+        )
         return reopened, (type(self), self.url, self.namespace, options, script_name())
 
     def __repr__(self) -> str:

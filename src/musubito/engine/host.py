@@ -47,6 +47,8 @@ class EngineHost(BodyHost, Protocol):
     journal: HistoryBuffer
     writer: Writer
     fault_log: FaultLog
+    keep: Any
+    """What is pruned in the background (see `engine.keep`)."""
     reads_of: dict[tuple[int, float], Reads]
     texts_kept: set[tuple[str, bytes]]
 

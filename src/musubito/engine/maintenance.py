@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from musubito.engine.failure_log import FAULT
 from musubito.engine.host import EngineHost
+from musubito.engine.keep import PruningThread
 from musubito.engine.recorded_inputs import in_pieces
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError, WrongKey
 from musubito.store.changes import Change, Invalidate, OpenNamespace, Release, Renew
@@ -44,6 +45,7 @@ class MaintenanceThread:
         self._ticking = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._pruner: PruningThread | None = None
         self._renewed = time.monotonic()
         self._before: set[tuple[bytes, str]] = set()
         self._shown: set[tuple[bytes, str]] = set()
@@ -87,6 +89,9 @@ class MaintenanceThread:
             if not self._stop.is_set() and self._thread is None:
                 self._thread = thread
                 thread.start()
+                if self._engine.keep is not None:
+                    self._pruner = PruningThread(self._engine, self._engine.keep)
+                    self._pruner.start()
 
     def flush(self) -> None:
         """Write what is buffered now, after any round of the keeper that is under way."""
@@ -101,6 +106,8 @@ class MaintenanceThread:
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+            if self._pruner is not None:
+                self._pruner.stop()
         self._tick(last=True)
         until = time.monotonic() + LAST_SECONDS
         while self._unwritten and time.monotonic() < until:

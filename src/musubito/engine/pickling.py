@@ -44,6 +44,7 @@ class EngineSpec(NamedTuple):
     blobs: BlobStore | None
     key: KeySource | None
     track_files: bool
+    keep: str | None
     origin: bytes
 
     def told_apart(self) -> tuple[Any, ...]:
@@ -53,7 +54,7 @@ class EngineSpec(NamedTuple):
         store.
         """
         plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
-        return self.strict, self.redact if plain else self.origin, self.key, self.track_files
+        return self.strict, self.redact if plain else self.origin, self.key, self.track_files, self.keep
 
 
 def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec, script: str) -> Any:

@@ -85,8 +85,9 @@ class Writer:
     On a full disk, it writes less at a time: what is deleted goes through a log, which needs room itself.
     """
 
-    def __init__(self, lineage: Lineage, watch: Watch = unwatched) -> None:
+    def __init__(self, lineage: Lineage, watch: Watch = unwatched, rest: Callable[[float], None] = time.sleep) -> None:
         self.removed = PruneCounts()
+        self._rest = rest
         self._storage: Any = lineage.engine.storage
         self._watch = watch
 
@@ -104,7 +105,7 @@ class Writer:
         if isinstance(answer, Pruned):
             self.removed = self.removed.plus(answer)
             self._watch(self.removed)
-        time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+        self._rest(min(time.perf_counter() - began, LONGEST_PAUSE))
         return answer
 
     def _make_room(self) -> None:
@@ -199,17 +200,19 @@ class RecentUses:
 
 
 @reports_damage
-def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> PruneCounts:
+def prune(
+    lineage: Lineage, before: float, watch: Watch = unwatched, rest: Callable[[float], None] = time.sleep
+) -> PruneCounts:
     """Remove what began before a time and is needed by nothing younger, in small steps.
 
-    `before` is in seconds since the epoch. The function may be stopped at any time and called again. Raises
-    `StoreError`.
+    `before` is in seconds since the epoch. `rest` is called for the pauses. The function may be stopped at any time and
+    called again. Raises `StoreError`.
 
     A running step may have replayed an old result a moment ago, and the store does not know yet. So the results are
     marked first. After `HISTORY_DELAY` seconds, the search is repeated, and a result that is needed by then
     stays. If the history comes even later, the result of that step is INVALID, and the step runs again.
     """
-    writer, name = Writer(lineage, watch), secrets.token_bytes(8)
+    writer, name = Writer(lineage, watch, rest), secrets.token_bytes(8)
     missing = blobs.missing(lineage)
     remove_runs(writer, old_runs(lineage, before))
     # A node that loses its last execution may go in the next round.
@@ -217,7 +220,7 @@ def prune(lineage: Lineage, before: float, watch: Watch = unwatched) -> PruneCou
         recent = RecentUses(lineage)
         executions, nodes, _ = prunable(lineage, before)
         if sum([writer.write(MarkForPruning(batch, name)) for batch in batches(executions[::-1])]):
-            time.sleep(HISTORY_DELAY)
+            rest(HISTORY_DELAY)
             recent = RecentUses(lineage)
             executions, nodes, _ = prunable(lineage, before)
         for batch in batches(executions):
@@ -271,7 +274,9 @@ def remove_unused_contents(lineage: Lineage, writer: Writer) -> None:
 
 
 @reports_damage
-def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> PruneCounts:
+def prune_to_size(
+    lineage: Lineage, most: int, watch: Watch = unwatched, rest: Callable[[float], None] = time.sleep
+) -> PruneCounts:
     """Remove the oldest results until the data takes at most `most` bytes.
 
     The removal ends earlier if all that is left is needed. Results that were made or asked for last go last. Raises
@@ -288,7 +293,7 @@ def prune_to_size(lineage: Lineage, most: int, watch: Watch = unwatched) -> Prun
         # Executions older than this one hold about as many bytes as are too many.
         older = max(1, int(len(times) * (1 - most / used)))
         before, times = times[older - 1], times[older:]
-        removed = done = removed.plus(prune(lineage, before, watched))
+        removed = done = removed.plus(prune(lineage, before, watched, rest))
     return removed
 
 
@@ -298,7 +303,7 @@ def used_bytes(lineage: Lineage) -> int:
     return int(compactable.used()) + blobs.used(lineage)
 
 
-def release_space(lineage: Lineage) -> int:
+def release_space(lineage: Lineage, rest: Callable[[float], None] = time.sleep) -> int:
     """Release free space of the database to the disk in small steps, and return how many bytes.
 
     Raises `StoreError`.
@@ -316,7 +321,7 @@ def release_space(lineage: Lineage) -> int:
             most = max(LEAST_RELEASED, most // 2)
         else:
             released += step
-            time.sleep(min(time.perf_counter() - began, LONGEST_PAUSE))
+            rest(min(time.perf_counter() - began, LONGEST_PAUSE))
     compactable.empty_log()
     return released
 
