@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     import difflib
 
-__all__ = ["Deferred", "asyncio", "difflib", "is_cancellation", "running_loop"]
+__all__ = ["NOTEBOOK", "Deferred", "asyncio", "difflib", "is_cancellation", "running_loop"]
 
 
 class Deferred:
@@ -29,6 +29,8 @@ class Deferred:
         return value
 
 
+NOTEBOOK = Deferred("musubito.lineage.notebook")
+"""Shows results and runs in notebooks."""
 if not TYPE_CHECKING:
     asyncio = Deferred("asyncio")
     difflib = Deferred("difflib")

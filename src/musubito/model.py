@@ -11,6 +11,7 @@ from enum import Enum
 from types import CoroutineType
 from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
+from musubito.deferred import NOTEBOOK
 from musubito.reasons import ReplayReason
 
 __all__ = [
@@ -192,6 +193,11 @@ class MusubitoResult(Generic[T_co]):
     def __format__(self, spec: str) -> str:
         """Raise TypeError: a result is not its value."""
         return str(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the value as text, and folded, where it comes from."""
+        html: str = NOTEBOOK.html_of_result(self)
+        return html
 
 
 _USE_VALUE = "the output of the step is its `.value`: use .value"

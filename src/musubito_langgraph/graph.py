@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, MusubitoError, StepConfiguration
-from musubito.adapter import check_inputs
+from musubito.adapter import check_inputs, current_engine
+from musubito.lineage.notebook import html_of_graph
 from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
@@ -79,12 +80,19 @@ def musubito_graph(
 
 def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     """Return a compiled graph wrapped with these settings."""
-    checked_names(settings.steps, dict(step_names(graph)))
+    names = dict(step_names(graph))
+    checked_names(settings.steps, names)
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     wrapped = _wrapped(graph, name, "", settings)
     wrapped.explain = functools.partial(musubito_plan, wrapped)
+    wrapped._repr_html_ = functools.partial(_html_of, name, tuple(names), settings)
     return wrapped
+
+
+def _html_of(name: str, steps: Collection[str], settings: Settings) -> str:
+    """Return what a notebook shows of a wrapped graph: its steps, and its newest run as a folded tree."""
+    return html_of_graph(settings.engine or current_engine(), name, steps)
 
 
 def plan_of(graph: Any, input_: Any, module: str) -> Plan:

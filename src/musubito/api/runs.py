@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
+from musubito.deferred import NOTEBOOK
 from musubito.engine.commit import stops_call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
@@ -56,6 +57,11 @@ class RunRecord:
 
     def __repr__(self) -> str:
         return f"<RunRecord {self.name or self.run_id}: {self._run.status}, {len(self._run.lines or ())} calls>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the outcomes, and the calls so far as a folded tree."""
+        html: str = NOTEBOOK.html_of_run(self._engine, self.run_id)
+        return html
 
     @property
     def run_id(self) -> str:
