@@ -232,7 +232,7 @@ class MusubitoEngine:
             return self
         engine = self._namesakes.get(namespace)
         if engine is None:
-            new = MusubitoEngine(
+            new = type(self)(
                 self.storage,
                 namespace=namespace,
                 now_provider=self.now if self._has_own_clock else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import Token
 from functools import cache
 from types import TracebackType
@@ -62,6 +64,21 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
         if self._token is not None:
             SCOPE.reset(self._token)
             self._token = None
+
+
+@contextmanager
+def engine_in_mode(engine: MusubitoEngine, mode: Mode) -> Iterator[None]:
+    """Use this engine in this mode until the end of the block, in threads that inherit nothing, too."""
+    setting = Setting(engine, mode)
+    token = SCOPE.set(Scope(engine, None, None, None, None, mode))
+    with LOCK:
+        IN_USE.append(setting)
+    try:
+        yield
+    finally:
+        with LOCK:
+            IN_USE.remove(setting)
+        SCOPE.reset(token)
 
 
 @cache

@@ -452,7 +452,7 @@ class Lineage:
         contents = self.contents(node.namespace)
         try:
             payload = contents.open(stored.codec, stored.payload, bytes.fromhex(artifact))
-            return _without_events(plain(memoryview(payload)[1:]))
+            return without_events(plain(memoryview(payload)[1:]))
         except ArtifactMissing as error:
             return {"$type": "...", "value": f"{error}; 'musubito --blobs URL' looks elsewhere"}
         except ArtifactUnreadable as error:
@@ -522,7 +522,7 @@ EVENTS: Final = frozenset(
 """Kinds of the events that an adapter stores beside an output."""
 
 
-def _without_events(value: Any) -> Any:
+def without_events(value: Any) -> Any:
     """Return an output without the events that were emitted on the way.
 
     The adapter of a framework stores a tuple: the pieces of the output, and the events. A single piece is returned

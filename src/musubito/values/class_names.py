@@ -39,11 +39,29 @@ _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 
 _SENT_AS: list[str] = []
 """The name of the script from which this process was sent steps, if this process runs no script of the user's."""
+_NAMES: Final[dict[str, str]] = {}
+"""The names that a function gave to modules, by the names under which they are loaded."""
+_LOADED: Final[dict[str, str]] = {}
+"""The names under which modules are loaded, by other names under which they count."""
+_namer: Callable[[ModuleType], str] | None = None
+
+
+def name_modules(namer: Callable[[ModuleType], str] | None) -> None:
+    """Let a function name loaded modules from now on; None: each counts under its own name.
+
+    A test runner may load one file under several names.
+    """
+    global _namer
+    _namer = namer
+    _NAMES.clear()
+    _LOADED.clear()
 
 
 def canonical_module(module: str) -> str:
     """Return the name under which the things of a module count: the same in a process and in its children."""
-    return script_name() if is_script(module) else module
+    if is_script(module):
+        return script_name()
+    return module if _namer is None else _NAMES.get(module) or _named(module, _namer)
 
 
 def script_name() -> str:
@@ -89,11 +107,21 @@ def is_script(module: object) -> bool:
     return module in (SCRIPT, _SPAWNED)
 
 
+def _named(module: str, namer: Callable[[ModuleType], str]) -> str:
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return module
+    counted = _NAMES[module] = namer(loaded)
+    if counted != module:
+        _LOADED[counted] = module
+    return counted
+
+
 def find_module(module: str) -> ModuleType | None:
     """Return the module that counts under this name, if it is loaded."""
     if is_script(module):
         return _script()
-    loaded = sys.modules.get(module)
+    loaded = sys.modules.get(_LOADED.get(module, module))
     return _script() if loaded is None and module == script_name() else loaded
 
 

@@ -1,0 +1,324 @@
+"""Cassettes: recorded results as a JSON document that people can review, and as values that a store is filled with.
+
+A document shows each result with its input, its output and its code. Whatever identifies the result stands below that.
+An output that JSON holds is written as JSON alone. Another output is shown for readers, and its bytes are packed
+beside that; more than `LARGE` bytes lie in a file of their own. Results and code are sorted, so equal contents make
+equal documents.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from musubito.errors import EncodingError
+from musubito.lineage.reader import without_events
+from musubito.lineage.reports import LineageError
+from musubito.model import StepType
+from musubito.store.rows import CallKeys, CodeRecord, EdgeKind, ExecutionFlags, ExternalRead, ParentRef, SampleRef, Used
+from musubito.values.artifact_codec import encode_value
+from musubito.values.display import plain, with_secrets
+from musubito.values.value_diff import differences
+
+VERSION: Final = 1
+"""The version of the format of cassettes."""
+LARGE: Final = 8192
+"""Bytes above which a packed output lies in a file of its own."""
+BLOBS: Final = "blobs"
+"""The folder of these files, each named by the SHA-256 of its content."""
+
+
+class CassetteError(LineageError):
+    """A cassette that cannot be written, read or loaded."""
+
+
+class ResultCall(NamedTuple):
+    """A call inside a result: the result that answered, and the node and reuse key that were asked for."""
+
+    result: RecordedResult
+    node: bytes
+    asked: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedResult:
+    """One execution, without what only its store knows. `input` is for readers, and None if it is not stored.
+
+    `valid_for` is in seconds from the start. `effect` holds the key of an effect and the number of its attempt.
+    """
+
+    namespace: str
+    operation: str
+    input: Any
+    payload: bytes
+    keys: CallKeys
+    code: CodeRecord
+    input_hash: bytes
+    step_type: str
+    sample: int
+    arguments: Mapping[str, bytes]
+    parents: tuple[ParentRef, ...]
+    pool: bytes | None
+    holds: int
+    duration_ms: int
+    valid_for: float | None
+    calls: tuple[ResultCall, ...]
+    reads: tuple[ExternalRead, ...]
+    attempts: tuple[SampleRef, ...]
+    usage: tuple[Used, ...]
+    effect: tuple[bytes, int] | None
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Return what tells the result from others in a cassette."""
+        return self.namespace, self.keys, self.payload, self.reads
+
+
+@dataclass(frozen=True, slots=True)
+class Cassette:
+    """Recorded results, and the time by which their ages count. `namespace` is that of the engine that replays them."""
+
+    recorded_at: int
+    namespace: str
+    results: tuple[RecordedResult, ...]
+
+    def with_more(self, others: Iterable[RecordedResult]) -> Cassette:
+        """Return the cassette with the results of others that it does not hold yet."""
+        known = {result.identity for result in self.results}
+        return replace(self, results=(*self.results, *(each for each in others if each.identity not in known)))
+
+
+class Blobs(NamedTuple):
+    """The files of large outputs: functions that return the content of a name, and that keep a content."""
+
+    get: Callable[[str], bytes]
+    put: Callable[[str, bytes], None]
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+def secret_in(result: RecordedResult) -> str | None:
+    """Return the path of a value in the output that looks like a secret; None if there is none."""
+    packed = memoryview(result.payload)[1:]
+    hidden = differences(with_secrets(packed), plain(packed), 1)
+    return hidden[0].path if hidden else None
+
+
+def check_secrets(results: Iterable[RecordedResult]) -> None:
+    """Raise `CassetteError` if an output holds a value that looks like a secret."""
+    for result in results:
+        path = secret_in(result)
+        if path is not None:
+            raise CassetteError(
+                f"the output of {result.operation} looks like a secret at {path}, and nothing was recorded. Let the "
+                "step return it under no such name, or replace it by the fixture musubito_scrub"
+            )
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+def document(cassette: Cassette, blobs: Blobs) -> dict[str, Any]:
+    """Return a cassette as a value of JSON. Large outputs are handed to `blobs`."""
+    results = sorted(cassette.results, key=_order)
+    names = _names(results)
+    codes = {result.code.fingerprint: result.code for result in results}
+    return {
+        "musubito": VERSION,
+        "recorded_at": datetime.fromtimestamp(cassette.recorded_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "namespace": cassette.namespace,
+        "results": [_written(result, names, cassette.namespace, blobs) for result in results],
+        "code": {fingerprint.hex(): _code_written(code) for fingerprint, code in sorted(codes.items())},
+    }
+
+
+def text(written: Mapping[str, Any]) -> str:
+    """Return a document as the text of its file."""
+    return json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _order(result: RecordedResult) -> tuple[Any, ...]:
+    return result.operation, _json(result.input) or "", result.sample, result.keys.reuse
+
+
+def _names(results: Sequence[RecordedResult]) -> dict[int, str]:
+    """Return a name for each result, by its id in memory. Of results with equal keys, the later ones are numbered."""
+    met: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    for result in results:
+        name = result.keys.reuse.hex()[:12]
+        met[name] += 1
+        names[id(result)] = name if met[name] == 1 else f"{name}-{met[name]}"
+    return names
+
+
+def _written(result: RecordedResult, names: Mapping[int, str], namespace: str, blobs: Blobs) -> dict[str, Any]:
+    keys, kinds = result.keys, [flag.name for flag in ExecutionFlags if flag and result.holds & flag]
+    written: dict[str, Any] = {
+        "operation": result.operation,
+        "input": _readable(result.input),
+        **_output_written(result.payload, blobs),
+        "id": names[id(result)],
+        "step_type": result.step_type,
+        "sample": result.sample or None,
+        "milliseconds": result.duration_ms,
+        "tokens": {used.model: list(used[1:]) for used in result.usage},
+        "reads": [[read.kind, read.key, _hex(read.digest)] for read in result.reads],
+        "calls": [_call_written(call, names) for call in result.calls],
+        "attempts": [[sample.pool.hex(), sample.sample] for sample in result.attempts],
+        "parents": [[parent.node.hex(), parent.artifact.hex(), parent.kind.name] for parent in result.parents],
+        "effect": None if result.effect is None else [result.effect[0].hex(), result.effect[1]],
+        "valid_for": result.valid_for,
+        "holds": kinds,
+        "namespace": None if result.namespace == namespace else result.namespace,
+        "code": result.code.fingerprint.hex(),
+        "input_hash": result.input_hash.hex(),
+        "arguments": {name: digest.hex() for name, digest in result.arguments.items()},
+        "node": keys.node.hex(),
+        "reuse": None if keys.reuse == keys.node else keys.reuse.hex(),
+        "cross": None if keys.cross == keys.reuse else keys.cross.hex(),
+        "pool": _hex(result.pool),
+    }
+    return {name: value for name, value in written.items() if name in ("input", "output") or value not in (None, [], {})}
+
+
+def _output_written(payload: bytes, blobs: Blobs) -> dict[str, Any]:
+    value = with_secrets(memoryview(payload)[1:])
+    if _held_by_json(value, payload):
+        return {"output": value}
+    shown = {"output": _readable(without_events(value))}
+    if len(payload) <= LARGE:
+        return {**shown, "packed": b64encode(payload).decode()}
+    name = sha256(payload).hexdigest()
+    blobs.put(name, payload)
+    return {**shown, "blob": name}
+
+
+def _held_by_json(value: Any, payload: bytes) -> bool:
+    """Tell whether JSON holds the value that a payload was encoded from."""
+    written = _json(value)
+    try:
+        return written is not None and encode_value(json.loads(written)) == payload
+    except EncodingError:
+        return False
+
+
+def _json(value: Any) -> str | None:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):
+        return None
+
+
+def _readable(value: Any) -> Any:
+    """Return plain data as JSON holds it, with texts in place of numbers that are none."""
+    if type(value) is dict:
+        return {key: _readable(part) for key, part in value.items()}
+    if type(value) is list:
+        return [_readable(part) for part in value]
+    return value if _json(value) is not None else str(value)
+
+
+def _call_written(call: ResultCall, names: Mapping[int, str]) -> list[str]:
+    keys = call.result.keys
+    written = [names[id(call.result)], call.node.hex(), call.asked.hex()]
+    return written[:1] if (call.node, call.asked) == (keys.node, keys.reuse) else written
+
+
+def _code_written(code: CodeRecord) -> dict[str, Any]:
+    parts = {part: {"digest": digest.hex(), "source": source and source.split("\n")} for part, digest, source in code[1]}
+    return {"parts": dict(sorted(parts.items())), "untracked": list(code.untracked), "state": list(code.state)}
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+def cassette_of(written: Any, blobs: Blobs) -> Cassette:
+    """Return the cassette of a document. Raise `CassetteError` if it is none."""
+    if not isinstance(written, dict) or written.get("musubito") != VERSION:
+        raise CassetteError(f"it is no cassette of version {VERSION}")
+    try:
+        recorded_at = int(datetime.fromisoformat(written["recorded_at"]).timestamp())
+        codes = {name: _code_read(name, code) for name, code in written["code"].items()}
+        rest = {result["id"]: result for result in written["results"]}
+        results: dict[str, RecordedResult] = {}
+        # A result comes after those that it called.
+        while rest:
+            ready = [name for name, result in rest.items() if all(call[0] in results for call in result.get("calls", ()))]
+            if not ready:
+                raise CassetteError(f"the calls of {next(iter(rest))} lead to no result")
+            for name in ready:
+                results[name] = _read(rest.pop(name), written["namespace"], codes, results, blobs)
+        order = {result["id"]: None for result in written["results"]}
+        return Cassette(recorded_at, written["namespace"], tuple(results[name] for name in order))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CassetteError(f"it is damaged: {error!r}") from error
+
+
+def _read(
+    written: Mapping[str, Any],
+    namespace: str,
+    codes: Mapping[str, CodeRecord],
+    results: Mapping[str, RecordedResult],
+    blobs: Blobs,
+) -> RecordedResult:
+    node = bytes.fromhex(written["node"])
+    reuse = bytes.fromhex(written["reuse"]) if "reuse" in written else node
+    cross = bytes.fromhex(written["cross"]) if "cross" in written else reuse
+    calls = []
+    for name, *asked in written.get("calls", ()):
+        called = results[name]
+        calls.append(ResultCall(called, *map(bytes.fromhex, asked or (called.keys.node.hex(), called.keys.reuse.hex()))))
+    effect = written.get("effect")
+    return RecordedResult(
+        namespace=written.get("namespace", namespace),
+        operation=written["operation"],
+        input=written["input"],
+        payload=_payload_read(written, blobs),
+        keys=CallKeys(node, reuse, cross),
+        code=codes[written["code"]],
+        input_hash=bytes.fromhex(written["input_hash"]),
+        step_type=StepType(written["step_type"]).value,
+        sample=written.get("sample", 0),
+        arguments={name: bytes.fromhex(digest) for name, digest in written.get("arguments", {}).items()},
+        parents=tuple(
+            ParentRef(bytes.fromhex(parent), bytes.fromhex(artifact), EdgeKind[kind])
+            for parent, artifact, kind in written.get("parents", ())
+        ),
+        pool=bytes.fromhex(written["pool"]) if "pool" in written else None,
+        holds=sum(ExecutionFlags[name] for name in written.get("holds", ())),
+        duration_ms=written["milliseconds"],
+        valid_for=written.get("valid_for"),
+        calls=tuple(calls),
+        reads=tuple(
+            ExternalRead(kind, key, None if digest is None else bytes.fromhex(digest))
+            for kind, key, digest in written.get("reads", ())
+        ),
+        attempts=tuple(SampleRef(bytes.fromhex(pool), sample) for pool, sample in written.get("attempts", ())),
+        usage=tuple(Used(model, *numbers) for model, numbers in written.get("tokens", {}).items()),
+        effect=None if effect is None else (bytes.fromhex(effect[0]), effect[1]),
+    )
+
+
+def _payload_read(written: Mapping[str, Any], blobs: Blobs) -> bytes:
+    if "packed" in written:
+        return b64decode(written["packed"], validate=True)
+    if "blob" not in written:
+        return encode_value(written["output"])
+    payload = blobs.get(written["blob"])
+    if sha256(payload).hexdigest() != written["blob"]:
+        raise CassetteError(f"the file {BLOBS}/{written['blob']} has another content")
+    return payload
+
+
+def _code_read(fingerprint: str, written: Mapping[str, Any]) -> CodeRecord:
+    parts = [
+        (part, bytes.fromhex(each["digest"]), None if each["source"] is None else "\n".join(each["source"]))
+        for part, each in written["parts"].items()
+    ]
+    return CodeRecord(bytes.fromhex(fingerprint), parts, tuple(written["untracked"]), tuple(written["state"]))

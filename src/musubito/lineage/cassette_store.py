@@ -1,0 +1,230 @@
+"""Take the results of a cassette out of a store, and load a cassette into a store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.files.digests import AT
+from musubito.engine.recorded_inputs import stored
+from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, ResultCall
+from musubito.lineage.corruption import reports_damage
+from musubito.lineage.prune import batches
+from musubito.lineage.reader import Lineage, by_first, of_many
+from musubito.store.changes import Commit, Moment
+from musubito.store.protocol import Row
+from musubito.store.queries import CurrentMoment, OlderCandidates
+from musubito.store.rows import (
+    CallDependency,
+    CallKeys,
+    Candidate,
+    CodeRecord,
+    EdgeKind,
+    EffectOutcome,
+    ExternalRead,
+    Ledger,
+    NodeSpec,
+    ParentRef,
+    SampleRef,
+    Used,
+)
+
+AT_ONCE: Final = 500
+"""Executions that are read together."""
+_ABOUT: Final = (
+    "results_of_executions",
+    "uses_of_executions",
+    "reads_of_executions",
+    "attempts_of_executions",
+    "usage_of_executions",
+    "effects_of_executions",
+)
+
+
+@reports_damage
+def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[RecordedResult]:
+    """Return the executions that may be replayed, and all that was called inside them, in the order of their numbers.
+
+    Raises `CassetteError` if one lies in an encrypted namespace: its keys hold only with the key.
+    """
+    rows: dict[int, Row] = {}
+    of: dict[str, dict[int, list[Row]]] = {query: {} for query in _ABOUT[1:]}
+    ahead, seen = set(executions), set[int]()
+    while ahead:
+        seen |= ahead
+        for numbers in batches(sorted(ahead), AT_ONCE):
+            answers = lineage.ask(*(of_many(query, numbers) for query in _ABOUT))
+            rows |= {row[0]: row for row in answers[0]}
+            for query, more in zip(_ABOUT[1:], answers[1:], strict=True):
+                of[query] |= by_first(more)
+        called = {row[0] for number in ahead for row in of["uses_of_executions"].get(number, ())}
+        ahead = called - seen
+    if not rows:
+        return []
+    edges = by_first(lineage.about("edges_of_nodes", (row[1] for row in rows.values())))
+    payloads = dict(zip(rows, lineage.ask(*(("payload", {"execution": number}) for number in rows)), strict=True))
+    inputs = dict(zip(rows, lineage.inputs((row[2], row[3], bytes(row[10])) for row in rows.values()), strict=True))
+    codes = _codes(lineage, rows.values())
+    results: dict[int, RecordedResult] = {}
+    for number in sorted(rows):  # a call has a lower number than its caller
+        row = rows[number]
+        contents = lineage.contents(row[2])
+        if contents.keys is not None:
+            raise CassetteError(f"the namespace {row[2]!r} is encrypted, and no cassette is made of it")
+        payload, codec = payloads[number][0]
+        usage = of["usage_of_executions"].get(number, ())
+        effects = of["effects_of_executions"].get(number, ())
+        results[number] = RecordedResult(
+            namespace=row[2],
+            operation=row[3],
+            input=inputs[number],
+            payload=bytes(contents.open(codec, payload, bytes(row[16]))),
+            keys=CallKeys(*map(bytes, row[4:7])),
+            code=codes[bytes(row[7])],
+            input_hash=bytes(row[10]),
+            step_type=row[11],
+            sample=row[12],
+            arguments={name: bytes.fromhex(digest) for name, digest in json.loads(row[13]).items()},
+            parents=tuple(
+                ParentRef(bytes(node), bytes(artifact), EdgeKind(kind)) for node, artifact, kind in edges[row[1]]
+            ),
+            pool=None if row[14] is None else bytes(row[14]),
+            holds=row[15],
+            duration_ms=round(row[18]),
+            valid_for=None if row[19] is None else round(row[19] - row[17], 3),
+            calls=tuple(
+                ResultCall(results[called], bytes(node), bytes(asked) or results[called].keys.reuse)
+                for called, node, asked in of["uses_of_executions"].get(number, ())
+                if called in results
+            ),
+            reads=tuple(sorted(_portable(of["reads_of_executions"].get(number, ())), key=str)),
+            attempts=tuple(
+                SampleRef(bytes(pool), sample) for pool, sample in of["attempts_of_executions"].get(number, ())
+            ),
+            usage=tuple(Used(*used) for used in usage),
+            effect=(bytes(effects[0][0]), effects[0][1]) if effects else None,
+        )
+    return list(results.values())
+
+
+def _codes(lineage: Lineage, rows: Iterable[Row]) -> dict[bytes, CodeRecord]:
+    wanted = {bytes(row[7]): row for row in rows}
+    parts = lineage.ask(*(("code_of", {"fingerprint": fingerprint}) for fingerprint in wanted))
+    return {
+        fingerprint: CodeRecord(
+            fingerprint,
+            [(part, bytes(digest), source) for part, digest, source in of_code],
+            tuple(json.loads(row[8])),
+            tuple(json.loads(row[9])),
+        )
+        for (fingerprint, row), of_code in zip(wanted.items(), parts, strict=True)
+    }
+
+
+def _portable(reads: Iterable[Row]) -> Iterator[ExternalRead]:
+    """Yield the reads that hold in another checkout.
+
+    The absolute path of a file below the working directory is left out: the same file is read by its relative path.
+    """
+    for kind, key, digest in reads:
+        if kind not in AT:
+            yield ExternalRead(kind, key, bytes(digest) or None)
+
+
+_Stored: TypeAlias = tuple[int, float]
+"""The number of an execution, and the time when it began."""
+
+
+def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
+    """Write the results of a cassette into the engine's store, and return how many were not there.
+
+    They count as begun when the cassette was recorded. A result that the store holds is left as it is. Raises
+    `CassetteError` if the store keeps the namespace encrypted, and `StoreError`.
+    """
+    storage = engine.storage
+    began: Moment = storage.find(CurrentMoment())
+    executions: dict[int, _Stored] = {}
+    added = 0
+    rest: Sequence[RecordedResult] = cassette.results
+    while rest:
+        # A result comes after those that it called.
+        ready = [result for result in rest if all(id(call.result) in executions for call in result.calls)]
+        rest = [result for result in rest if result not in ready]
+        found = {id(result): _stored_before(engine, result, began) for result in ready}
+        executions |= {key: execution for key, execution in found.items() if execution is not None}
+        new = [result for result in ready if found[id(result)] is None]
+        commits = [_commit(engine, cassette.recorded_at, result, executions, began) for result in new]
+        for result, committed in zip(new, storage.write(commits), strict=True):
+            executions[id(result)] = committed.execution, float(cassette.recorded_at)
+        storage.write([_inputs(result, executions[id(result)][0]) for result in new if result.input is not None])
+        added += len(new)
+    return added
+
+
+def _stored_before(engine: MusubitoEngine, result: RecordedResult, began: Moment) -> _Stored | None:
+    """Return an equal execution that the store held before the cassette was loaded; None if there is none."""
+    contents = engine.in_namespace(result.namespace).contents
+    if contents.keys is not None:
+        raise CassetteError(f"the namespace {result.namespace!r} is encrypted here, and takes no cassette")
+    if not began.executions:
+        return None
+    artifact = contents.digest(result.payload)
+    candidates: Sequence[Candidate] = engine.storage.find(
+        OlderCandidates(result.keys, result.namespace, across=False, oldest=-math.inf)
+    )
+    for each in candidates:
+        if each.artifact == artifact and not each.invalid and each.execution <= began.executions:
+            return each.execution, each.started_at
+    return None
+
+
+def _inputs(result: RecordedResult, execution: int) -> Ledger:
+    line = stored(execution, result.operation, result.input_hash, result.input)
+    return Ledger(result.namespace, (), (), [line])
+
+
+def _commit(
+    engine: MusubitoEngine,
+    recorded_at: int,
+    result: RecordedResult,
+    executions: Mapping[int, _Stored],
+    began: Moment,
+) -> Commit:
+    contents = engine.in_namespace(result.namespace).contents
+    artifact = contents.digest(result.payload)
+    sealed = contents.seal(artifact, result.payload)
+    at = float(recorded_at)
+    return Commit(
+        place=NodeSpec(
+            keys=result.keys,
+            namespace=result.namespace,
+            operation=result.operation,
+            code=result.code,
+            input_hash=result.input_hash,
+            step_type=result.step_type,
+            sample=result.sample,
+            arguments=result.arguments,
+            parents=result.parents,
+        ),
+        began=began,
+        started_at=at,
+        duration_ms=float(result.duration_ms),
+        artifact=artifact,
+        payload=sealed.body,
+        valid_from=None if result.valid_for is None else at,
+        valid_until=None if result.valid_for is None else at + result.valid_for,
+        not_replayable=None,
+        pool=result.pool,
+        uses=[CallDependency(call.node, call.asked, *executions[id(call.result)]) for call in result.calls],
+        reads=result.reads,
+        attempts=result.attempts,
+        holds=result.holds,
+        usage=result.usage,
+        lease=None,
+        effect=None if result.effect is None else EffectOutcome(*result.effect, "done"),
+        codec=sealed.codec,
+        size=len(result.payload),
+    )

@@ -1,0 +1,45 @@
+-- What a cassette holds of executions.
+
+-- name: results_of_executions
+-- Executions that may be replayed: what each is, and what it gave. The texts of the code come by themselves.
+SELECT e.id, n.id, s.name, o.name, n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), c.fingerprint, c.untracked,
+  c.state, n.input_hash, n.step_type, e.sample, n.arguments, e.pool, e.holds, e.artifact, e.started_at,
+  e.duration_ms + e.saved_ms, e.valid_until
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+JOIN _codes c ON c.id = n.code
+WHERE e.id IN (SELECT value FROM json_each(:ids))
+  AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL AND e.artifact IS NOT NULL
+ORDER BY e.id;
+
+-- name: refused_executions
+-- Executions that are never replayed, each with the reason: of its own, or that it failed.
+SELECT e.id, o.name, e.not_replayable FROM _executions e
+JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
+WHERE e.id IN (SELECT value FROM json_each(:ids)) AND e.not_replayable IS NOT NULL ORDER BY e.id;
+
+-- name: uses_of_executions
+-- What executions called: the execution that answered, and the node and the reuse key that were asked for.
+SELECT u.execution, u.called, n.node_id, u.asked FROM _uses u JOIN _nodes n ON n.id = u.node
+WHERE u.execution IN (SELECT value FROM json_each(:ids)) ORDER BY u.execution, u.called, n.node_id, u.asked;
+
+-- name: attempts_of_executions
+-- The samples that were given inside failed attempts before executions.
+SELECT execution, pool, sample FROM _attempts WHERE execution IN (SELECT value FROM json_each(:ids))
+ORDER BY execution, pool, sample;
+
+-- name: effects_of_executions
+-- The effects that executions were, and the number of the attempt.
+SELECT execution, effect_key, attempt FROM _effects
+WHERE outcome = 'done' AND execution IN (SELECT value FROM json_each(:ids));
+
+-- name: edges_of_nodes
+-- What nodes consumed, and which artifact each saw of it.
+SELECT g.child, p.node_id, g.artifact, g.kind FROM _edges g JOIN _nodes p ON p.id = g.parent
+WHERE g.child IN (SELECT value FROM json_each(:ids)) ORDER BY g.child, p.node_id, g.kind;
+
+-- name: executions_of_calls
+-- The executions that answered calls.
+SELECT DISTINCT execution FROM _calls WHERE execution IS NOT NULL;

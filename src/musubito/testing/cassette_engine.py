@@ -1,0 +1,180 @@
+"""The engine of a recorded test: it replays, records or verifies, and notes what a cassette could not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call
+from musubito.engine.call_state import StartedExecution
+from musubito.engine.dry_run import DRY_RUNS
+from musubito.engine.effects import EffectCall
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.modes import REPLAY, Mode
+from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
+from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
+from musubito.engine.scope import Scope
+from musubito.errors import EncodingError, NotReplayed
+from musubito.lineage.reader import without_events
+from musubito.model import MusubitoResult, StepType
+from musubito.store.queries import CurrentMoment
+from musubito.values.artifact_codec import encode_value
+from musubito.values.display import plain
+from musubito.values.value_diff import Difference, differences
+
+NO_EFFECTS: Final = "no effect is recorded without @pytest.mark.musubito(allow_effects=True)"
+
+
+class Way(Enum):
+    """The ways in which the steps of a recorded test are called."""
+
+    REPLAY = "replay"
+    """Replay from the cassette. A call that it does not answer fails."""
+    RECORD = "record"
+    """Replay from the cassette, and run and record what is missing there."""
+    REFRESH = "refresh"
+    """Run everything, and record it in place of what the cassette holds."""
+    VERIFY = "verify"
+    """Run everything, and compare each answer with that in the cassette, which is then used."""
+
+    @property
+    def mode(self) -> Mode:
+        """Return the mode of the engine."""
+        return Mode.REPLAY_ONLY if self is Way.REPLAY else Mode.REPLAY
+
+
+class Deviation(Exception):  # noqa: N818 - a finding, of which several are reported together
+    """An answer that differs from the recorded one."""
+
+    def __init__(self, operation: str, step_type: str, fields: tuple[Difference, ...]) -> None:
+        super().__init__(operation, step_type, fields)
+        self.operation = operation
+        self.step_type = step_type
+        self.fields = fields
+
+
+class CassetteEngine(MusubitoEngine):
+    """An engine whose store was filled from a cassette.
+
+    - `misses`: the calls that the cassette did not answer, and that must not run.
+    - `deviations`: the answers that were verified and differ from the recorded ones.
+    - `verified` and `unrecorded`: the number of answers that were compared, and of those that nothing was recorded for.
+    """
+
+    way = Way.REPLAY
+    allow_effects = False
+    compare: Callable[[Any, Any], bool] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.misses: list[NotReplayed] = []
+        self.deviations: list[Deviation] = []
+        self.verified = 0
+        self.unrecorded: list[str] = []
+
+    def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, *, allow_effects: bool) -> None:
+        """Say how calls are made from now on."""
+        self.way, self.compare, self.allow_effects = way, compare, allow_effects
+
+    def in_namespace(self, namespace: str) -> MusubitoEngine:
+        """Return the engine of another namespace on the same store, which makes calls in the same way."""
+        engine = super().in_namespace(namespace)
+        if isinstance(engine, CassetteEngine) and engine is not self:
+            engine.begin(self.way, self.compare, allow_effects=self.allow_effects)
+            engine.misses, engine.deviations, engine.unrecorded = self.misses, self.deviations, self.unrecorded
+        return engine
+
+    def _protocol(
+        self,
+        call: Call,
+        mode: Mode = REPLAY,
+        scope: Scope | None = None,
+        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+    ) -> CallProtocol:
+        if kinds is not DRY_RUNS:
+            step = _VerifiedStepCall if self.way is Way.VERIFY else CallProtocol if kinds is None else kinds[0]
+            if self.way is Way.REPLAY:
+                # Whatever mode the code under test sets: nothing may run.
+                step, mode = _ReplayedStepCall, Mode.REPLAY_ONLY
+            may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
+            kinds = step, EffectCall if may_run else _ReplayedEffectCall
+        return super()._protocol(call, mode, scope, kinds)
+
+
+class _ReplayedStepCall(ReplayOnlyStepCall):
+    """A call of a step that replays, or is noted as missing."""
+
+    def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
+        try:
+            return (yield from super().begin())
+        except NotReplayed as miss:
+            _noted(self, miss)
+            raise
+
+
+class _ReplayedEffectCall(ReplayOnlyEffectCall):
+    """A call of an effect that replays, or is noted as missing."""
+
+    def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
+        try:
+            return (yield from super().begin())
+        except NotReplayed as miss:
+            miss.add_note(NO_EFFECTS)
+            _noted(self, miss)
+            raise
+
+
+def _noted(call: CallProtocol, miss: NotReplayed) -> None:
+    engine = call.engine
+    assert isinstance(engine, CassetteEngine)
+    engine.misses.append(miss)
+
+
+class _VerifiedStepCall(CallProtocol):
+    """A call of a step that runs, and whose answer is compared with the recorded one.
+
+    The caller is given the recorded answer, so that later steps are compared on the input that they were recorded with.
+    """
+
+    _recorded: MusubitoResult[Any] | None = None
+
+    def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
+        engine = self.engine
+        assert isinstance(engine, CassetteEngine)
+        self._recorded = yield from self.lookup()
+        if self._recorded is None:
+            engine.unrecorded.append(self.call.definition.name)
+            return (yield from super()._begin())
+        return StartedExecution((yield RunQuery(CurrentMoment())))
+
+    def finish(
+        self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
+    ) -> CallSteps[MusubitoResult[Any] | Raised]:
+        recorded = self._recorded
+        if recorded is not None and isinstance(outcome, Returned):
+            self._compare(recorded.value, outcome.value)
+            outcome = Returned(recorded.value)
+        return (yield from super().finish(begun, outcome, started_at, duration_ms))
+
+    def _compare(self, recorded: Any, new: Any) -> None:
+        engine = self.engine
+        assert isinstance(engine, CassetteEngine)
+        engine.verified += 1
+        before, after = _as_plain(recorded), _as_plain(new)
+        fields = tuple(differences(before, after))
+        semantics = self.call.definition.semantics
+        is_alike = not fields
+        if fields and semantics.step_type is StepType.STOCHASTIC and engine.compare is not None:
+            is_alike = engine.compare(before, after)
+        if not is_alike:
+            engine.deviations.append(Deviation(self.call.definition.name, StepType(semantics.step_type).value, fields))
+
+
+def _as_plain(value: Any) -> Any:
+    """Return an output as readers see it."""
+    try:
+        return without_events(plain(memoryview(encode_value(value))[1:]))
+    except EncodingError as error:
+        return str(error)

@@ -1,0 +1,311 @@
+"""Record the steps of marked tests in cassettes, and replay or verify them: the part of the plugin that works."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from musubito.engine.engine_in_use import engine_in_mode
+from musubito.errors import NotReplayed
+from musubito.lineage.cassette import Cassette, RecordedResult, check_secrets
+from musubito.lineage.cassette_store import load_cassette, recorded_results
+from musubito.lineage.cost_format import worth
+from musubito.lineage.formatting import duration
+from musubito.lineage.reader import Lineage
+from musubito.lineage.reports import Cost, Tokens
+from musubito.lineage.savings import savings
+from musubito.store.sqlite.storage import SQLiteStorage
+from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
+from musubito.testing.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
+from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_results
+from musubito.values.class_names import name_modules
+
+MOST_FIELDS: Final = 10
+"""Differing fields that are shown of a call."""
+MOST_NAMED: Final = 10
+"""Unused files, or kinds of answers, that are named at the end."""
+
+
+class RecordedTest:
+    """A marked test: its engine, its cassette, and what became of it."""
+
+    def __init__(self, item: Any, way: Way, folder: Path, scrub: Scrub | None) -> None:
+        marker = item.get_closest_marker("musubito")
+        self.item = item
+        self.way = way
+        self.scrub = scrub
+        self.path = path_of(item)
+        self.has_cassette = self.path.is_file()
+        self.before = read_cassette(self.path) if self.has_cassette else Cassette(int(time.time()), "default", ())
+        self.recorded_at = int(time.time()) if way is Way.REFRESH else self.before.recorded_at
+        self.engine = CassetteEngine(
+            SQLiteStorage(folder / "musubito.db"),
+            namespace=self.before.namespace,
+            # The clock stands still, so that what was valid when it was recorded stays valid.
+            now_provider=lambda: float(self.recorded_at),
+            redact=None if scrub is None else scrubbed_input(scrub),
+            strict=True,
+        )
+        self.engine.begin(way, marker.kwargs.get("compare"), allow_effects=marker.kwargs.get("allow_effects", False))
+        if way is not Way.REFRESH:
+            load_cassette(self.engine, self.before)
+        self.lineage = Lineage(self.engine)
+        self.saved = 0
+        self.notes: list[str] = []
+
+    # -- after the test has passed -------------------------------------------------------------------------------------
+    def finish(self) -> None:
+        """Fail the test if a call was missed or deviates, even if the code under test caught that; else record it."""
+        if self.engine.misses:
+            pytest.fail(self.report(), pytrace=False)
+        wrong = [each for each in self.engine.deviations if each.step_type != "stochastic" or self.engine.compare]
+        if wrong:
+            pytest.fail("\n".join(map(_deviation_text, wrong)), pytrace=False)
+        self.record()
+
+    def record(self) -> None:
+        """Write the results of all calls so far to the cassette, in the modes that record."""
+        if self.way not in (Way.RECORD, Way.REFRESH):
+            return
+        executions = {row[0] for row in self.lineage.rows("executions_of_calls")}
+        if len(executions) == self.saved:
+            return
+        results = recorded_results(self.lineage, executions)
+        if self.scrub is not None:
+            results = scrubbed_results(results, self.scrub)
+        check_secrets(results)
+        self.saved = len(executions)
+        self.notes = [
+            f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
+        ]
+        write_cassette(self.path, self._cassette(results))
+
+    def _cassette(self, results: list[RecordedResult]) -> Cassette:
+        before = {result.identity: result for result in self.before.results}
+        if self.way is Way.RECORD:
+            return self.before.with_more(results)
+        # Of an equal result all stays as it was, the time that it took included.
+        kept = [replace(each, duration_ms=before[each.identity].duration_ms) if each.identity in before else each for each in results]
+        is_same = before.keys() == {result.identity for result in results}
+        return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
+
+    # -- what is told of it --------------------------------------------------------------------------------------------
+    def report(self) -> str:
+        """Return why calls were not replayed, and what to do."""
+        lines = [line for miss in self.engine.misses for line in _miss_text(miss)]
+        if not self.has_cassette:
+            lines.append(f"There is no cassette {self.path.name} in {self.path.parent}.")
+        lines += ["Record anew:", f"  pytest {shlex.quote(self.item.nodeid)} --musubito=record"]
+        return "\n".join(lines)
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the session is told, as values that a worker of xdist can send."""
+        total = savings(self.lineage).total
+        return {
+            "replayed": total.replayed,
+            "ran": total.ran,
+            "milliseconds": total.saved.milliseconds,
+            "tokens": {model: [used.input, used.output] for model, used in total.saved.tokens.items()},
+            "verified": self.engine.verified,
+            "unrecorded": self.engine.unrecorded,
+            "deviations": [
+                f"{self.item.nodeid}: {_deviation_text(each)}" for each in self.engine.deviations if not self.engine.compare
+            ],
+            "notes": [f"{self.item.nodeid}: {note}" for note in self.notes],
+        }
+
+
+_RECORDED: Final = pytest.StashKey[RecordedTest]()
+
+
+class RecordedTests:
+    """The plugin of a session in which marked tests are recorded, replayed or verified."""
+
+    def __init__(self, config: pytest.Config, mode: str) -> None:
+        self.config = config
+        self.way = Way(mode)
+        self.modules: set[Path] = set()
+        self.packages: set[Path] = set()
+        self.used: dict[Path, set[Path]] = {}
+        self.counts: Counter[str] = Counter()
+        self.cost = Cost()
+        self.deviations: list[str] = []
+        self.notes: list[str] = []
+        self.unrecorded: Counter[str] = Counter()
+        name_modules(self._name_of)
+
+    # -- names of test modules -----------------------------------------------------------------------------------------
+    def pytest_pycollect_makemodule(self, module_path: Path) -> None:
+        """Note a test module before it is imported."""
+        self.modules.add(module_path)
+        if (module_path.parent / "__init__.py").is_file():
+            self.packages.add(module_path.parent)
+
+    def _name_of(self, module: ModuleType) -> str:
+        """Return the name under which the things in a module count.
+
+        For test modules it is the name from their outermost package on, whatever the import mode and the root are.
+        """
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str):
+            return module.__name__
+        path = Path(file)
+        if path.name != "conftest.py" and path not in self.modules and path.parent not in self.packages:
+            return module.__name__
+        parts = [] if path.name == "__init__.py" else [path.stem]
+        folder = path.parent
+        while (folder / "__init__.py").is_file():
+            parts.insert(0, folder.name)
+            folder = folder.parent
+        return ".".join(parts) or module.__name__
+
+    def pytest_unconfigure(self) -> None:
+        """Let modules count under their own names again."""
+        name_modules(None)
+
+    # -- one test ------------------------------------------------------------------------------------------------------
+    def engine_of(self, request: pytest.FixtureRequest, folder: Path) -> Iterator[CassetteEngine]:
+        """Yield the engine of a marked test, which is in use until the test ends."""
+        item = request.node
+        test = item.stash[_RECORDED] = RecordedTest(item, self.way, folder, request.getfixturevalue("musubito_scrub"))
+        with test.engine:
+            with engine_in_mode(test.engine, self.way.mode):
+                yield test.engine
+            if test.saved:
+                test.record()  # what other fixtures called at their end
+            item.stash[_OUTCOME] = test.outcome()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Record a test that has passed."""
+        yield
+        test = item.stash.get(_RECORDED, None)
+        if test is not None:
+            test.finish()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        """Add to the report of a test which calls were not replayed; hand on what became of its steps."""
+        report = yield
+        test = item.stash.get(_RECORDED, None)
+        if test is not None and report.failed and call.excinfo is not None and not _says_it(call.excinfo.value):
+            if test.engine.misses:
+                report.sections.append(("musubito", test.report()))
+            elif call.when == "call" and self.way in (Way.RECORD, Way.REFRESH):
+                report.sections.append(("musubito", "Nothing was recorded, since the test failed."))
+        if call.when == "teardown" and _OUTCOME in item.stash:
+            report.musubito = item.stash[_OUTCOME]
+        return report
+
+    # -- the session ---------------------------------------------------------------------------------------------------
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note which cassettes the collected tests use, before any test is deselected."""
+        if any("::" in argument for argument in self.config.args):
+            return  # other tests of these modules were not collected
+        for item in items:
+            used = self.used.setdefault(item.path.parent / FOLDER, set())
+            if item.get_closest_marker("musubito") is not None:
+                used.add(path_of(item))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Send the used cassettes from a worker of xdist to its controller."""
+        output = getattr(self.config, "workeroutput", None)
+        if output is not None:
+            output["musubito"] = {str(folder): [*map(str, used)] for folder, used in self.used.items()}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the used cassettes from a worker."""
+        for folder, used in getattr(node, "workeroutput", {}).get("musubito", {}).items():
+            self.used.setdefault(Path(folder), set()).update(map(Path, used))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Add what became of the steps of one test."""
+        outcome = getattr(report, "musubito", None)
+        if outcome is None:
+            return
+        for name in ("replayed", "ran", "verified"):
+            self.counts[name] += outcome[name]
+        tokens = {model: Tokens(*used) for model, used in outcome["tokens"].items()}
+        self.cost += Cost(outcome["milliseconds"], tokens)
+        self.deviations += outcome["deviations"]
+        self.notes += outcome["notes"]
+        self.unrecorded.update(outcome["unrecorded"])
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what was replayed and saved, and what deserves a look."""
+        write = terminalreporter.write_line
+        for text, lines in (
+            ("answers of STOCHASTIC steps that differ from the recorded ones, and that no compare= judges", self.deviations),
+            ("calls that run each time, so that replaying their tests fails", self.notes),
+            ("calls that no cassette answers", [f"{name} ({number})" for name, number in self.unrecorded.items()]),
+            ("files of cassettes that no test uses", [*map(str, self._unused())]),
+        ):
+            if lines:
+                write(f"musubito: {len(lines)} {text}:")
+                for line in lines[:MOST_NAMED]:
+                    write(f"  {line}")
+        write(f"musubito: {self._summary()}")
+
+    def _summary(self) -> str:
+        parts = [f"{self.counts['replayed']:,} replayed", f"{self.counts['ran']:,} ran"]
+        if self.way is Way.VERIFY:
+            return f"{self.counts['verified']:,} verified"
+        saved = []
+        if self.cost.total_tokens:
+            price = worth(self.cost)
+            saved.append(f"{self.cost.total_tokens:,} tokens" + (f" ({price})" if price.startswith(("$", "<")) else ""))
+        if self.counts["replayed"]:
+            saved.append(duration(self.cost.milliseconds))
+        return ", ".join(parts) + (f", {' and '.join(saved)} saved" if saved else "")
+
+    def _unused(self) -> Iterator[Path]:
+        for folder, used in sorted(self.used.items()):
+            modules = {path.parent for path in used} | {folder / path.stem for path in self._modules_in(folder.parent)}
+            for path in unused_files(folder, used):
+                # A module that was not collected may use its cassettes.
+                if path.parent in modules or not (folder.parent / f"{path.parent.name}.py").is_file():
+                    yield path
+
+    def _modules_in(self, folder: Path) -> set[Path]:
+        return {path for path in self.modules if path.parent == folder}
+
+
+_OUTCOME: Final = pytest.StashKey[dict[str, Any]]()
+
+
+def path_of(item: pytest.Item) -> Path:
+    """Return the path of a test's cassette."""
+    return cassette_path(item.path, ".".join(item.nodeid.split("::")[1:]))
+
+
+def _says_it(error: BaseException) -> bool:
+    return isinstance(error, pytest.fail.Exception)
+
+
+def _miss_text(miss: NotReplayed) -> Iterator[str]:
+    """Yield the lines that say what kept a call from being replayed."""
+    yield f"{miss.operation} was not replayed: {miss.why}"
+    yield from (f"  {note}" for note in getattr(miss, "__notes__", ()))
+    explanation = miss.explanation
+    if explanation is None:
+        return
+    yield from (f"  {field}" for field in explanation.fields[:MOST_FIELDS])
+    for diff in explanation.diffs:
+        yield from (f"  {line}" for line in diff.splitlines())
+    if explanation.remedy:
+        yield f"  {explanation.remedy}"
+
+
+def _deviation_text(deviation: Deviation) -> str:
+    fields = "\n".join(f"  {field}" for field in deviation.fields[:MOST_FIELDS])
+    return f"{deviation.operation} ({deviation.step_type}) answers otherwise than recorded:\n{fields}"

@@ -1,0 +1,61 @@
+"""Replace texts in what is recorded of a test, by a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ormsgpack import Ext, packb, unpackb
+
+from musubito.lineage.cassette import CassetteError, RecordedResult, ResultCall
+
+Scrub = Callable[[str], str]
+"""A function that takes a text, and returns what is recorded of it."""
+
+
+def scrubbed_results(results: list[RecordedResult], scrub: Scrub) -> list[RecordedResult]:
+    """Return results with the texts in their inputs, outputs and code replaced.
+
+    A result comes after those that it called, as in `results`.
+    """
+    changed: dict[int, RecordedResult] = {}
+    for result in results:
+        parts = [(part, digest, source and scrub(source)) for part, digest, source in result.code.parts]
+        changed[id(result)] = replace(
+            result,
+            input=_mapped(result.input, scrub),
+            payload=_payload(result, scrub),
+            code=result.code._replace(parts=parts),
+            calls=tuple(ResultCall(changed[id(call.result)], call.node, call.asked) for call in result.calls),
+        )
+    return list(changed.values())
+
+
+def scrubbed_input(scrub: Scrub) -> Callable[[str, Any], Any]:
+    """Return the same for the input of a call, as an engine's `redact`."""
+    return lambda operation, arguments: _mapped(arguments, scrub)
+
+
+def _payload(result: RecordedResult, scrub: Scrub) -> bytes:
+    form, packed = result.payload[:1], result.payload[1:]
+    if _repacked(packed, lambda text: text) != packed:
+        raise CassetteError(f"the output of {result.operation} cannot be scrubbed: its bytes are not packed as usual")
+    return form + _repacked(packed, scrub)
+
+
+def _repacked(packed: bytes, scrub: Scrub) -> bytes:
+    def ext(code: int, data: bytes) -> Ext:
+        return Ext(code, _repacked(data, scrub))
+
+    return packb(_mapped(unpackb(packed, ext_hook=ext), scrub))
+
+
+def _mapped(value: Any, scrub: Scrub) -> Any:
+    if type(value) is str:
+        return scrub(value)
+    if type(value) is list:
+        return [_mapped(part, scrub) for part in value]
+    if type(value) is dict:
+        return {_mapped(key, scrub): _mapped(part, scrub) for key, part in value.items()}
+    return value
