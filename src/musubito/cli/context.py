@@ -30,6 +30,7 @@ from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
 from musubito.store.protocol import Store
 from musubito.store.queries import KeyCheckOf
 from musubito.store.sqlite.read_only import existing_sqlite
+from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.store.urls import is_postgres, open_existing, open_store
 
 DEFAULT: Final = ".musubito/musubito.db"
@@ -135,13 +136,15 @@ class CommandContext:
         Raises `CommandError` if the file does not exist: reading never creates one.
         """
         url = self._url
+        makes = self._opens is open_store
         if url is None:
             path = Path(self._places.get("db", DEFAULT))
-            self._must_be_there(path)
-            storage = existing_sqlite(path)
+            if not makes:
+                self._must_be_there(path)
+            storage = SQLiteStorage(path) if makes else existing_sqlite(path)
             return Lineage(MusubitoEngine(storage, blobs=self._blob_store(), key=self._key_source(storage)))
         scheme, _, rest = url.partition(":///")
-        if scheme == "sqlite" and rest:
+        if scheme == "sqlite" and rest and not makes:
             self._must_be_there(Path(rest))
         return Lineage(engine_on_existing(url, self._blob_store(), self._key_source, self._opens))
 
@@ -168,6 +171,10 @@ class CommandContext:
     @property
     def _url(self) -> str | None:
         return self._places.get("url", self._url_of_environment)
+
+    def make_store(self) -> None:
+        """Let the store be made if it is not there."""
+        self._opens = open_store
 
     def make_schema(self) -> None:
         """Let the store be opened as a worker opens it, which makes or migrates the schema of PostgreSQL."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -35,6 +36,7 @@ COMMANDS = (
     "prune",
     "verify",
     "export",
+    "import",
     "copy",
     "rekey",
     "doctor",
@@ -43,7 +45,7 @@ COMMANDS = (
 )
 """The commands, in the order in which help shows them.
 
-Each is a module of this package with a `command`.
+Each is a module of this package with a `command`. The module of `import` is `import_`, since the word is a keyword.
 """
 
 
@@ -75,7 +77,8 @@ class Commands(click.Group):
         """Return the command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"musubito.cli.commands.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"musubito.cli.commands.{module}").command
         if not any(param.name == "db" for param in command.params):
             command.params += [
                 click.Option(

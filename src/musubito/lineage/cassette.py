@@ -90,8 +90,7 @@ class Cassette:
 
     def with_more(self, others: Iterable[RecordedResult]) -> Cassette:
         """Return the cassette with the results of others that it does not hold yet."""
-        known = {result.identity for result in self.results}
-        return replace(self, results=(*self.results, *(each for each in others if each.identity not in known)))
+        return replace(self, results=tuple({result.identity: result for result in (*others, *self.results)}.values()))
 
 
 class Blobs(NamedTuple):
@@ -102,27 +101,31 @@ class Blobs(NamedTuple):
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
-def secret_in(result: RecordedResult) -> str | None:
+def _secret_in(result: RecordedResult) -> str | None:
     """Return the path of a value in the output that looks like a secret; None if there is none."""
     packed = memoryview(result.payload)[1:]
     hidden = differences(with_secrets(packed), plain(packed), 1)
     return hidden[0].path if hidden else None
 
 
-def check_secrets(results: Iterable[RecordedResult]) -> None:
+def _check_secrets(results: Iterable[RecordedResult]) -> None:
     """Raise `CassetteError` if an output holds a value that looks like a secret."""
     for result in results:
-        path = secret_in(result)
+        path = _secret_in(result)
         if path is not None:
             raise CassetteError(
-                f"the output of {result.operation} looks like a secret at {path}, and nothing was recorded. Let the "
-                "step return it under no such name, or replace it by the fixture musubito_scrub"
+                f"the output of {result.operation} holds what looks like a secret at {path}, so no cassette is written. "
+                "Let the step return no secret, or replace it: the fixture musubito_scrub returns a function for that"
             )
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
-def document(cassette: Cassette, blobs: Blobs) -> dict[str, Any]:
-    """Return a cassette as a value of JSON. Large outputs are handed to `blobs`."""
+def document(cassette: Cassette, blobs: Blobs | None) -> dict[str, Any]:
+    """Return a cassette as a value of JSON. Large outputs are handed to `blobs`; with None they stand in the document.
+
+    Raise `CassetteError` if an output holds a value that looks like a secret.
+    """
+    _check_secrets(cassette.results)
     results = sorted(cassette.results, key=_order)
     names = _names(results)
     codes = {result.code.fingerprint: result.code for result in results}
@@ -144,24 +147,26 @@ def _order(result: RecordedResult) -> tuple[Any, ...]:
     return result.operation, _json(result.input) or "", result.sample, result.keys.reuse
 
 
-def _names(results: Sequence[RecordedResult]) -> dict[int, str]:
-    """Return a name for each result, by its id in memory. Of results with equal keys, the later ones are numbered."""
+def _names(results: Sequence[RecordedResult]) -> dict[tuple[Any, ...], str]:
+    """Return a name for each result, by its identity. Of results with equal keys, the later ones are numbered."""
     met: Counter[str] = Counter()
-    names: dict[int, str] = {}
+    names: dict[tuple[Any, ...], str] = {}
     for result in results:
         name = result.keys.reuse.hex()[:12]
         met[name] += 1
-        names[id(result)] = name if met[name] == 1 else f"{name}-{met[name]}"
+        names[result.identity] = name if met[name] == 1 else f"{name}-{met[name]}"
     return names
 
 
-def _written(result: RecordedResult, names: Mapping[int, str], namespace: str, blobs: Blobs) -> dict[str, Any]:
+def _written(
+    result: RecordedResult, names: Mapping[tuple[Any, ...], str], namespace: str, blobs: Blobs | None
+) -> dict[str, Any]:
     keys, kinds = result.keys, [flag.name for flag in ExecutionFlags if flag and result.holds & flag]
     written: dict[str, Any] = {
         "operation": result.operation,
         "input": _readable(result.input),
         **_output_written(result.payload, blobs),
-        "id": names[id(result)],
+        "id": names[result.identity],
         "step_type": result.step_type,
         "sample": result.sample or None,
         "milliseconds": result.duration_ms,
@@ -182,15 +187,17 @@ def _written(result: RecordedResult, names: Mapping[int, str], namespace: str, b
         "cross": None if keys.cross == keys.reuse else keys.cross.hex(),
         "pool": _hex(result.pool),
     }
-    return {name: value for name, value in written.items() if name in ("input", "output") or value not in (None, [], {})}
+    return {
+        name: value for name, value in written.items() if name in ("input", "output") or value not in (None, [], {})
+    }
 
 
-def _output_written(payload: bytes, blobs: Blobs) -> dict[str, Any]:
+def _output_written(payload: bytes, blobs: Blobs | None) -> dict[str, Any]:
     value = with_secrets(memoryview(payload)[1:])
     if _held_by_json(value, payload):
         return {"output": value}
     shown = {"output": _readable(without_events(value))}
-    if len(payload) <= LARGE:
+    if blobs is None or len(payload) <= LARGE:
         return {**shown, "packed": b64encode(payload).decode()}
     name = sha256(payload).hexdigest()
     blobs.put(name, payload)
@@ -222,14 +229,16 @@ def _readable(value: Any) -> Any:
     return value if _json(value) is not None else str(value)
 
 
-def _call_written(call: ResultCall, names: Mapping[int, str]) -> list[str]:
+def _call_written(call: ResultCall, names: Mapping[tuple[Any, ...], str]) -> list[str]:
     keys = call.result.keys
-    written = [names[id(call.result)], call.node.hex(), call.asked.hex()]
+    written = [names[call.result.identity], call.node.hex(), call.asked.hex()]
     return written[:1] if (call.node, call.asked) == (keys.node, keys.reuse) else written
 
 
 def _code_written(code: CodeRecord) -> dict[str, Any]:
-    parts = {part: {"digest": digest.hex(), "source": source and source.split("\n")} for part, digest, source in code[1]}
+    parts = {
+        part: {"digest": digest.hex(), "source": source and source.split("\n")} for part, digest, source in code[1]
+    }
     return {"parts": dict(sorted(parts.items())), "untracked": list(code.untracked), "state": list(code.state)}
 
 
@@ -249,7 +258,9 @@ def cassette_of(written: Any, blobs: Blobs) -> Cassette:
         results: dict[str, RecordedResult] = {}
         # A result comes after those that it called.
         while rest:
-            ready = [name for name, result in rest.items() if all(call[0] in results for call in result.get("calls", ()))]
+            ready = [
+                name for name, result in rest.items() if all(call[0] in results for call in result.get("calls", ()))
+            ]
             if not ready:
                 raise CassetteError(f"the calls of {next(iter(rest))} lead to no result")
             for name in ready:
@@ -273,7 +284,9 @@ def _read(
     calls = []
     for name, *asked in written.get("calls", ()):
         called = results[name]
-        calls.append(ResultCall(called, *map(bytes.fromhex, asked or (called.keys.node.hex(), called.keys.reuse.hex()))))
+        calls.append(
+            ResultCall(called, *map(bytes.fromhex, asked or (called.keys.node.hex(), called.keys.reuse.hex())))
+        )
     effect = written.get("effect")
     return RecordedResult(
         namespace=written.get("namespace", namespace),

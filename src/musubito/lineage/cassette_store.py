@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.files.digests import AT
@@ -14,6 +15,7 @@ from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, R
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage, by_first, of_many
+from musubito.lineage.reports import RunReport
 from musubito.store.changes import Commit, Moment
 from musubito.store.protocol import Row
 from musubito.store.queries import CurrentMoment, OlderCandidates
@@ -47,6 +49,8 @@ _ABOUT: Final = (
 @reports_damage
 def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[RecordedResult]:
     """Return the executions that may be replayed, and all that was called inside them, in the order of their numbers.
+
+    Of executions that nothing tells apart, one is returned.
 
     Raises `CassetteError` if one lies in an encrypted namespace: its keys hold only with the key.
     """
@@ -107,7 +111,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
             usage=tuple(Used(*used) for used in usage),
             effect=(bytes(effects[0][0]), effects[0][1]) if effects else None,
         )
-    return list(results.values())
+    return list({result.identity: result for result in results.values()}.values())
 
 
 def _codes(lineage: Lineage, rows: Iterable[Row]) -> dict[bytes, CodeRecord]:
@@ -134,6 +138,19 @@ def _portable(reads: Iterable[Row]) -> Iterator[ExternalRead]:
             yield ExternalRead(kind, key, bytes(digest) or None)
 
 
+def cassette_of_run(lineage: Lineage, report: RunReport) -> Cassette:
+    """Return the results that the calls of a run replayed or recorded, with all that was called inside them.
+
+    They count as recorded when the run ended. Raises `CassetteError` if nothing of the run can be replayed.
+    """
+    results = recorded_results(lineage, {call.execution for call in report.calls if call.execution is not None})
+    if not results:
+        raise CassetteError("no result of this run may be replayed, so a cassette of it would be empty")
+    namespaces = Counter(call.namespace for call in report.calls if call.execution is not None)
+    at = report.summary.finished_at or report.summary.started_at
+    return Cassette(int(at), namespaces.most_common(1)[0][0], tuple(results))
+
+
 _Stored: TypeAlias = tuple[int, float]
 """The number of an execution, and the time when it began."""
 
@@ -146,20 +163,20 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
     """
     storage = engine.storage
     began: Moment = storage.find(CurrentMoment())
-    executions: dict[int, _Stored] = {}
+    executions: dict[tuple[Any, ...], _Stored] = {}
     added = 0
     rest: Sequence[RecordedResult] = cassette.results
     while rest:
         # A result comes after those that it called.
-        ready = [result for result in rest if all(id(call.result) in executions for call in result.calls)]
+        ready = [result for result in rest if all(call.result.identity in executions for call in result.calls)]
         rest = [result for result in rest if result not in ready]
-        found = {id(result): _stored_before(engine, result, began) for result in ready}
+        found = {result.identity: _stored_before(engine, result, began) for result in ready}
         executions |= {key: execution for key, execution in found.items() if execution is not None}
-        new = [result for result in ready if found[id(result)] is None]
+        new = [result for result in ready if found[result.identity] is None]
         commits = [_commit(engine, cassette.recorded_at, result, executions, began) for result in new]
         for result, committed in zip(new, storage.write(commits), strict=True):
-            executions[id(result)] = committed.execution, float(cassette.recorded_at)
-        storage.write([_inputs(result, executions[id(result)][0]) for result in new if result.input is not None])
+            executions[result.identity] = committed.execution, float(cassette.recorded_at)
+        storage.write([_inputs(result, executions[result.identity][0]) for result in new if result.input is not None])
         added += len(new)
     return added
 
@@ -190,7 +207,7 @@ def _commit(
     engine: MusubitoEngine,
     recorded_at: int,
     result: RecordedResult,
-    executions: Mapping[int, _Stored],
+    executions: Mapping[tuple[Any, ...], _Stored],
     began: Moment,
 ) -> Commit:
     contents = engine.in_namespace(result.namespace).contents
@@ -218,7 +235,7 @@ def _commit(
         valid_until=None if result.valid_for is None else at + result.valid_for,
         not_replayable=None,
         pool=result.pool,
-        uses=[CallDependency(call.node, call.asked, *executions[id(call.result)]) for call in result.calls],
+        uses=[CallDependency(call.node, call.asked, *executions[call.result.identity]) for call in result.calls],
         reads=result.reads,
         attempts=result.attempts,
         holds=result.holds,

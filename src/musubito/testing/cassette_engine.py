@@ -45,7 +45,7 @@ class Way(Enum):
         return Mode.REPLAY_ONLY if self is Way.REPLAY else Mode.REPLAY
 
 
-class Deviation(Exception):  # noqa: N818 - a finding, of which several are reported together
+class Deviation(Exception):
     """An answer that differs from the recorded one."""
 
     def __init__(self, operation: str, step_type: str, fields: tuple[Difference, ...]) -> None:
@@ -121,9 +121,9 @@ class _ReplayedEffectCall(ReplayOnlyEffectCall):
         try:
             return (yield from super().begin())
         except NotReplayed as miss:
-            miss.add_note(NO_EFFECTS)
-            _noted(self, miss)
-            raise
+            refusal = NotReplayed(miss.operation, f"{miss.why}, and {NO_EFFECTS}")
+            _noted(self, refusal)
+            raise refusal from None
 
 
 def _noted(call: CallProtocol, miss: NotReplayed) -> None:
@@ -143,7 +143,12 @@ class _VerifiedStepCall(CallProtocol):
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         engine = self.engine
         assert isinstance(engine, CassetteEngine)
-        self._recorded = yield from self.lookup()
+        # In a run of its own: the samples in the recorded answer are still to be given to the calls inside.
+        run, self._run = self._run, engine._new_run()
+        try:
+            self._recorded = yield from self.lookup()
+        finally:
+            self._run = run
         if self._recorded is None:
             engine.unrecorded.append(self.call.definition.name)
             return (yield from super()._begin())

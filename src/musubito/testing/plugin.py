@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shlex
 import time
 from collections import Counter
@@ -12,19 +13,21 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from _pytest.assertion.rewrite import rewrite_asserts
 
+from musubito.code.syntax.source import rewrite_modules
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, RecordedResult, check_secrets
+from musubito.lineage.cassette import Cassette, RecordedResult
+from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import duration
+from musubito.lineage.formatting import duration, times
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.savings import savings
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
-from musubito.testing.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_results
 from musubito.values.class_names import name_modules
 
@@ -81,7 +84,6 @@ class RecordedTest:
         results = recorded_results(self.lineage, executions)
         if self.scrub is not None:
             results = scrubbed_results(results, self.scrub)
-        check_secrets(results)
         self.saved = len(executions)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
@@ -93,16 +95,20 @@ class RecordedTest:
         if self.way is Way.RECORD:
             return self.before.with_more(results)
         # Of an equal result all stays as it was, the time that it took included.
-        kept = [replace(each, duration_ms=before[each.identity].duration_ms) if each.identity in before else each for each in results]
+        kept = [
+            replace(each, duration_ms=before[each.identity].duration_ms) if each.identity in before else each
+            for each in results
+        ]
         is_same = before.keys() == {result.identity for result in results}
         return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def report(self) -> str:
         """Return why calls were not replayed, and what to do."""
-        lines = [line for miss in self.engine.misses for line in _miss_text(miss)]
+        misses = {str(miss): miss for miss in self.engine.misses}
+        lines = [line for miss in misses.values() for line in _miss_text(miss)]
         if not self.has_cassette:
-            lines.append(f"There is no cassette {self.path.name} in {self.path.parent}.")
+            lines.append(f"The test has no cassette {FOLDER}/{self.path.parent.name}/{self.path.name}.")
         lines += ["Record anew:", f"  pytest {shlex.quote(self.item.nodeid)} --musubito=record"]
         return "\n".join(lines)
 
@@ -111,14 +117,13 @@ class RecordedTest:
         total = savings(self.lineage).total
         return {
             "replayed": total.replayed,
-            "ran": total.ran,
+            "ran": total.ran - len(self.engine.misses),
+            "missing": len(self.engine.misses),
             "milliseconds": total.saved.milliseconds,
             "tokens": {model: [used.input, used.output] for model, used in total.saved.tokens.items()},
             "verified": self.engine.verified,
             "unrecorded": self.engine.unrecorded,
-            "deviations": [
-                f"{self.item.nodeid}: {_deviation_text(each)}" for each in self.engine.deviations if not self.engine.compare
-            ],
+            "deviations": [f"{self.item.nodeid}: {_deviation_text(each)}" for each in self.engine.deviations],
             "notes": [f"{self.item.nodeid}: {note}" for note in self.notes],
         }
 
@@ -141,6 +146,8 @@ class RecordedTests:
         self.notes: list[str] = []
         self.unrecorded: Counter[str] = Counter()
         name_modules(self._name_of)
+        if config.getoption("assertmode") == "rewrite":
+            rewrite_modules(self._rewrite)
 
     # -- names of test modules -----------------------------------------------------------------------------------------
     def pytest_pycollect_makemodule(self, module_path: Path) -> None:
@@ -167,9 +174,14 @@ class RecordedTests:
             folder = folder.parent
         return ".".join(parts) or module.__name__
 
+    def _rewrite(self, tree: ast.Module, text: str, file: str) -> None:
+        """Rewrite the assertions in a module as pytest does, so that their functions are found in the text."""
+        rewrite_asserts(tree, text.encode(), file, self.config)
+
     def pytest_unconfigure(self) -> None:
-        """Let modules count under their own names again."""
+        """Let modules count under their own names, and as they are written, again."""
         name_modules(None)
+        rewrite_modules(None)
 
     # -- one test ------------------------------------------------------------------------------------------------------
     def engine_of(self, request: pytest.FixtureRequest, folder: Path) -> Iterator[CassetteEngine]:
@@ -185,8 +197,12 @@ class RecordedTests:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Record a test that has passed."""
-        yield
+        """Record a test that has passed. Of an error, show no code of Musubito."""
+        try:
+            yield
+        except NotReplayed as miss:
+            _end_at_users_code(miss)
+            raise
         test = item.stash.get(_RECORDED, None)
         if test is not None:
             test.finish()
@@ -233,7 +249,7 @@ class RecordedTests:
         outcome = getattr(report, "musubito", None)
         if outcome is None:
             return
-        for name in ("replayed", "ran", "verified"):
+        for name in ("replayed", "ran", "missing", "verified"):
             self.counts[name] += outcome[name]
         tokens = {model: Tokens(*used) for model, used in outcome["tokens"].items()}
         self.cost += Cost(outcome["milliseconds"], tokens)
@@ -244,22 +260,27 @@ class RecordedTests:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what was replayed and saved, and what deserves a look."""
         write = terminalreporter.write_line
-        for text, lines in (
-            ("answers of STOCHASTIC steps that differ from the recorded ones, and that no compare= judges", self.deviations),
-            ("calls that run each time, so that replaying their tests fails", self.notes),
-            ("calls that no cassette answers", [f"{name} ({number})" for name, number in self.unrecorded.items()]),
-            ("files of cassettes that no test uses", [*map(str, self._unused())]),
+        unrecorded = [f"{name}, {times(number, 'call')}" for name, number in self.unrecorded.items()]
+        for title, lines in (
+            ("Other answers than recorded", self.deviations),
+            ("Steps without a recorded answer", unrecorded),
+            ("Calls that run each time, so that their tests cannot be replayed", self.notes),
+            ("Files of cassettes that no test uses", [*map(str, self._unused())]),
         ):
             if lines:
-                write(f"musubito: {len(lines)} {text}:")
-                for line in lines[:MOST_NAMED]:
+                write(f"musubito: {title}:")
+                for line in "\n".join(lines[:MOST_NAMED]).splitlines():
                     write(f"  {line}")
+                if len(lines) > MOST_NAMED:
+                    write(f"  and {len(lines) - MOST_NAMED} more")
         write(f"musubito: {self._summary()}")
 
     def _summary(self) -> str:
-        parts = [f"{self.counts['replayed']:,} replayed", f"{self.counts['ran']:,} ran"]
         if self.way is Way.VERIFY:
             return f"{self.counts['verified']:,} verified"
+        parts = [f"{self.counts['replayed']:,} replayed", f"{self.counts['ran']:,} ran"]
+        if self.counts["missing"]:
+            parts.append(f"{self.counts['missing']:,} missing")
         saved = []
         if self.cost.total_tokens:
             price = worth(self.cost)
@@ -292,10 +313,20 @@ def _says_it(error: BaseException) -> bool:
     return isinstance(error, pytest.fail.Exception)
 
 
+def _end_at_users_code(error: BaseException) -> None:
+    """Cut the traceback of an error after the last line that is not Musubito's."""
+    last = trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in ("musubito", "musubito_langgraph"):
+            last = trace
+        trace = trace.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
 def _miss_text(miss: NotReplayed) -> Iterator[str]:
     """Yield the lines that say what kept a call from being replayed."""
     yield f"{miss.operation} was not replayed: {miss.why}"
-    yield from (f"  {note}" for note in getattr(miss, "__notes__", ()))
     explanation = miss.explanation
     if explanation is None:
         return

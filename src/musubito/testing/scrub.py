@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ormsgpack import Ext, packb, unpackb
 
 from musubito.lineage.cassette import CassetteError, RecordedResult, ResultCall
 
-Scrub = Callable[[str], str]
+Scrub: TypeAlias = Callable[[str], str]
 """A function that takes a text, and returns what is recorded of it."""
 
 
@@ -19,22 +19,22 @@ def scrubbed_results(results: list[RecordedResult], scrub: Scrub) -> list[Record
 
     A result comes after those that it called, as in `results`.
     """
-    changed: dict[int, RecordedResult] = {}
+    changed: dict[tuple[Any, ...], RecordedResult] = {}
     for result in results:
         parts = [(part, digest, source and scrub(source)) for part, digest, source in result.code.parts]
-        changed[id(result)] = replace(
+        changed[result.identity] = replace(
             result,
             input=_mapped(result.input, scrub),
             payload=_payload(result, scrub),
             code=result.code._replace(parts=parts),
-            calls=tuple(ResultCall(changed[id(call.result)], call.node, call.asked) for call in result.calls),
+            calls=tuple(ResultCall(changed[call.result.identity], call.node, call.asked) for call in result.calls),
         )
     return list(changed.values())
 
 
 def scrubbed_input(scrub: Scrub) -> Callable[[str, Any], Any]:
     """Return the same for the input of a call, as an engine's `redact`."""
-    return lambda operation, arguments: _mapped(arguments, scrub)
+    return lambda _, arguments: _mapped(arguments, scrub)
 
 
 def _payload(result: RecordedResult, scrub: Scrub) -> bytes:

@@ -1,4 +1,4 @@
-"""`musubito export`: export a run, or a call with its lineage, for other programs."""
+"""`musubito export`: export a run, or a call with its lineage, for other programs or for a test."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import click
 from musubito.cli.context import CommandContext, CommandError, json_option, json_text, missing_package, no_inputs_option
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
+from musubito.lineage.cassette import document as document_of_cassette
+from musubito.lineage.cassette import text as cassette_text
+from musubito.lineage.cassette_files import write_cassette
+from musubito.lineage.cassette_store import cassette_of_run
 from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.openlineage import events_of_nodes, events_of_run
 
-FORMATS: Final = ("html", "mermaid", "dot", "json", "openlineage")
+FORMATS: Final = ("html", "mermaid", "dot", "json", "openlineage", "cassette")
 
 
 @click.command(
     "export",
-    short_help="A run or a call as HTML, Mermaid, DOT, JSON or OpenLineage.",
+    short_help="A run or a call as HTML, Mermaid, DOT, JSON, OpenLineage or cassette.",
     epilog="Example: musubito export last --format mermaid -o run.mmd",
 )
 @click.argument("what", metavar="RUN|CALL|STEP")
@@ -39,18 +43,29 @@ def command(
 ) -> None:
     """Export the graph of a run, or of a call with all calls upstream and downstream of it.
 
-    HTML is one file to look at in a browser. OpenLineage are run events as one JSON list. Only html and json have
-    contents, and none with --no-inputs.
+    HTML is one file to look at in a browser. OpenLineage are run events as one JSON list. A cassette holds the results
+    of a run for a test, or for 'musubito import'. Only html, json and cassette have contents, and none with
+    --no-inputs.
     """
-    lineage = context.lineage
-    text = _exported(lineage, run_or_node(context, what), "json" if json_ else format_, contents=not no_inputs)
+    lineage, target = context.lineage, run_or_node(context, what)
+    cassette = None
+    if format_ == "cassette" and not json_:
+        if no_inputs or not isinstance(target, RunReport):
+            raise CommandError("a cassette holds a run with its contents: name a run, and leave out --no-inputs")
+        cassette = cassette_of_run(lineage, target)
+        text = cassette_text(document_of_cassette(cassette, None)) if output is None else ""
+    else:
+        text = _exported(lineage, target, "json" if json_ else format_, contents=not no_inputs)
     if output is None:
         click.echo(text, nl=False)
         return
     if not output.parent.is_dir():
         raise CommandError(f"there is no folder {output.parent}: make it first, or name another file with -o")
     try:
-        output.write_text(text, encoding="utf-8")
+        if cassette is not None:
+            write_cassette(output, cassette)
+        else:
+            output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{output}: {error.strerror or error}") from error
 

@@ -18,7 +18,7 @@ import ast
 import linecache
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -28,6 +28,8 @@ from musubito.locks import fork_safe
 from musubito.parsing import nodes_in, parsed
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
+"""A function that changes the tree of a module in place, given its text and its file."""
 LAMBDA = "<lambda>"
 """The name that Python gives the code of a lambda."""
 SENT = "<dynamic-code>"
@@ -62,6 +64,7 @@ _files: dict[str, tuple[str, tuple[_File, ...]]] = {}
 """The files that were read, by name: the text and what was parsed of it."""
 _brought: dict[str, tuple[_File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
+_rewriter: Rewriter | None = None
 _statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
 """The statements of code, by the code and its id: equal code may stand in several statements."""
 _lock = fork_safe(Lock())
@@ -134,6 +137,14 @@ def register_source_text(statements: Iterable[str]) -> None:
             _brought[statement] = _brought.pop(statement, None)
         while len(_brought) > FILES_KEPT:
             del _brought[next(iter(_brought))]
+
+
+def rewrite_modules(rewriter: Rewriter | None) -> None:
+    """Expect that modules may have been rewritten in this way before they were compiled; None: that none was."""
+    global _rewriter
+    with _lock:
+        _rewriter = rewriter
+        _files.clear()
 
 
 def _find(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
@@ -251,13 +262,30 @@ def _parse(text: str, name: str) -> tuple[_File, ...]:
             module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # not (or no longer) a Python file: it holds no source
+    file = _listed(text, tree, module)
+    rewritten = None if _rewriter is None else _rewritten(text, name, _rewriter)
+    return (file,) if rewritten is None else (file, _listed(text, tree, rewritten))
+
+
+def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
+    """Return the code of a module that was rewritten before it was compiled; None if it cannot be."""
+    tree = ast.parse(text)  # a tree of its own, which is changed
+    try:
+        rewriter(tree, text, name)
+        return compile(tree, name, "exec", dont_inherit=True)
+    except Exception:  # code of the test runner, and a file that it would not have rewritten
+        return None
+
+
+def _listed(text: str, tree: ast.Module, module: CodeType) -> _File:
+    """Return a text with the functions in a module's code, each with its node in the tree."""
     nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
     for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    return (_File(text, functions, tree.body, frozenset(_imported(tree.body))),)
+    return _File(text, functions, tree.body, frozenset(_imported(tree.body)))
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:

@@ -33,7 +33,7 @@ def cassette_path(module: Path, test: str) -> Path:
     return module.parent / FOLDER / module.stem / f"{name}.json"
 
 
-def blobs_beside(path: Path) -> Blobs:
+def blobs_of(path: Path) -> Blobs:
     """Return the large outputs of the cassettes in the folder above that of a cassette."""
     folder = path.parent.parent / BLOBS
 
@@ -52,14 +52,16 @@ def blobs_beside(path: Path) -> Blobs:
 def read_cassette(path: Path) -> Cassette:
     """Return the cassette in a file. Raise `CassetteError` if it cannot be read."""
     try:
-        return cassette_of(json.loads(path.read_text(encoding="utf-8")), blobs_beside(path))
+        return cassette_of(json.loads(path.read_text(encoding="utf-8")), blobs_of(path))
     except (OSError, ValueError, MusubitoError) as error:
         raise CassetteError(f"{path}: {error}") from error
 
 
 def write_cassette(path: Path, cassette: Cassette) -> bool:
     """Write a cassette to a file, whole or not at all; return False if the file is the same already."""
-    content = text(document(cassette, blobs_beside(path))).encode()
+    # Beside other files, no folder of blobs is expected.
+    blobs = blobs_of(path) if path.parent.parent.name == FOLDER else None
+    content = text(document(cassette, blobs)).encode()
     if path.is_file() and path.read_bytes() == content:
         return False
     _write(path, content)
