@@ -114,7 +114,7 @@ def _check_secrets(results: Iterable[RecordedResult]) -> None:
         path = _secret_in(result)
         if path is not None:
             raise CassetteError(
-                f"the output of {result.operation} holds what looks like a secret at {path}, so no cassette is written. "
+                f"the output of {result.operation} holds what looks like a secret at {path}. No cassette is written. "
                 "Let the step return no secret, or replace it: the fixture musubito_scrub returns a function for that"
             )
 

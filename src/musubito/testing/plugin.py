@@ -94,11 +94,8 @@ class RecordedTest:
         before = {result.identity: result for result in self.before.results}
         if self.way is Way.RECORD:
             return self.before.with_more(results)
-        # Of an equal result all stays as it was, the time that it took included.
-        kept = [
-            replace(each, duration_ms=before[each.identity].duration_ms) if each.identity in before else each
-            for each in results
-        ]
+        # The time that a result took is no news: an equal result makes an equal file.
+        kept = [replace(each, duration_ms=before.get(each.identity, each).duration_ms) for each in results]
         is_same = before.keys() == {result.identity for result in results}
         return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
 

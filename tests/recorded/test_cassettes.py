@@ -1,0 +1,342 @@
+"""Cassettes can be reviewed, hold no secrets, and replay wherever the tests are run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import musubito
+from musubito.lineage import cassette_files
+from tests.recorded.conftest import SETTINGS, Run, cassette, edit, runs
+
+pytest_plugins = ["pytester"]
+
+LOCAL = '''
+from dataclasses import dataclass
+
+import pytest
+from musubito import musubito_step
+
+
+@dataclass
+class Answer:
+    words: list
+
+
+def checked(text):
+    assert text
+    return text.split()
+
+
+@musubito_step
+def local(text: str) -> Answer:
+    return Answer(checked(text))
+
+
+@musubito_step
+def count(answer: Answer) -> int:
+    return len(answer.words)
+
+
+@pytest.mark.musubito
+def test_local(shouted):
+    answer = local("two words").value
+    assert type(answer) is Answer
+    assert count(answer).value == 2
+    assert shouted("hi") == "HI"
+'''
+CONFTEST = '''
+import pytest
+from musubito import musubito_step
+
+
+@musubito_step
+def shout(text: str) -> str:
+    assert text
+    return text.upper()
+
+
+@pytest.fixture
+def shouted():
+    return lambda text: shout(text).value
+'''
+
+
+def as_script(folder: Path, *args: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a process of its own, with this plugin alone."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(musubito.__file__).parents[1]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_PLUGINS": "musubito_pytest",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [python, "-m", "pytest", "-p", "no:cacheprovider", *args]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def replays(folder: Path, *args: str, python: str = sys.executable) -> bool:
+    done = as_script(folder, "--musubito=replay", *args, python=python)
+    return done.returncode == 0 and "0 ran" in done.stdout
+
+
+# -- wherever it is run ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("is_package", [False, True])
+def test_another_checkout_import_mode_and_root(pytester: pytest.Pytester, tmp_path: Path, is_package: bool) -> None:
+    tests = pytester.path / "project" / "tests" / "inner"
+    tests.mkdir(parents=True)
+    (tests / "test_local.py").write_text(LOCAL)
+    (tests / "conftest.py").write_text(CONFTEST)
+    if is_package:
+        for folder in (tests, tests.parent):
+            (folder / "__init__.py").touch()
+        (tests / "words.py").write_text("def split(text):\n    return text.split()\n")
+        edit(tests / "test_local.py", "from musubito", "from .words import split\nfrom musubito")
+        edit(tests / "test_local.py", "text.split()", "split(text)")
+    (pytester.path / "project" / "pytest.ini").write_text("[pytest]\n")
+    project = pytester.path / "project"
+    assert as_script(project, "--musubito=record").returncode == 0
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(project, copy)
+    for mode in ("prepend", "append", "importlib"):
+        assert replays(copy, f"--import-mode={mode}"), mode
+        assert replays(copy, f"--import-mode={mode}", "--rootdir=..", "-c", os.devnull, "tests/inner"), mode
+        assert replays(copy / "tests", f"--import-mode={mode}", "inner/test_local.py"), mode
+    # And recorded in the other mode, it is the same file.
+    written = next((project / "tests").rglob("*.json"))
+    before = written.read_bytes()
+    assert as_script(project, "--musubito=refresh", "--import-mode=importlib").returncode == 0
+    assert written.read_bytes() == before
+
+
+def test_modules_of_one_name_in_several_folders(pytester: pytest.Pytester) -> None:
+    for folder, word in (("a", "two words"), ("b", "three more words")):
+        tests = pytester.path / folder
+        tests.mkdir()
+        (tests / "conftest.py").write_text(CONFTEST)
+        (tests / "test_local.py").write_text(LOCAL)
+        edit(tests / "test_local.py", "two words", word)
+        edit(tests / "test_local.py", "value == 2", f"value == {len(word.split())}")
+    assert as_script(pytester.path, "--musubito=record", "--import-mode=importlib").returncode == 0
+    assert replays(pytester.path, "--import-mode=importlib")
+    for folder in ("a", "b"):
+        assert replays(pytester.path, folder)
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("version", ["", "3.11", "3.12", "3.13", "3.14"])
+def test_the_golden_cassette_replays(tmp_path: Path, version: str) -> None:
+    python = shutil.which(f"python{version}") if version else sys.executable
+    needed = "import ormsgpack, pytest; assert int(pytest.__version__.partition('.')[0]) >= 9"
+    if python is None or subprocess.run([python, "-c", needed], capture_output=True, check=False).returncode:
+        pytest.skip(f"no Python {version} with ormsgpack and pytest")
+    shutil.copytree(GOLDEN, tmp_path / "golden", ignore=shutil.ignore_patterns("__pycache__"))
+    assert replays(tmp_path / "golden", python=python)
+    written = sorted((tmp_path / "golden").rglob("__musubito__/*/*"))
+    before = [path.read_bytes() for path in written]
+    assert as_script(tmp_path / "golden", "--musubito=refresh", python=python).returncode == 0
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_files_that_a_step_reads_are_dependencies_in_each_checkout(project: Path, play: Run, tmp_path: Path) -> None:
+    (project / "prompt.txt").write_text("Answer in one word: ")
+    edit(project / "answers.py", "{PROMPT}", "{(HERE / 'prompt.txt').read_text()}")
+    play("--musubito=record").assert_outcomes(passed=1)
+    (result,) = cassette(project)["results"]
+    assert result["reads"] == [["file", "prompt.txt", result["reads"][0][2]]]
+    assert str(project) not in json.dumps(cassette(project))
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    # The file of the first checkout is there, and another one.
+    (project / "prompt.txt").write_text("changed")
+    assert replays(copy)
+    (copy / "prompt.txt").write_text("changed")
+    done = as_script(copy, "--musubito=replay")
+    assert "a file that it read changed: `prompt.txt`" in done.stdout
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+def test_outputs_are_json_where_json_holds_them(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "-> str:\n    ran", "-> object:\n    ran")
+    values = {
+        "json": '{"b": [1, 2.5, None, True, "ä"], "a": {"nested": ""}}',
+        "packed": '(1, b"x", {1: 2})',
+        "numbers": '[float("nan"), 10**30, -0.0]',
+        "blob": '("x" * 9000, 1)',
+        "text": '"x" * 9000',
+    }
+    table = "{" + ", ".join(f"{name!r}: {value}" for name, value in values.items()) + "}"
+    (project / "answers.py").write_text((project / "answers.py").read_text() + f"\n\nVALUES = {table}\n")
+    edit(project / "answers.py", "    return f\"an answer to '{PROMPT}{question}'\"", "    return VALUES[question]")
+    edit(
+        project / "tests" / "test_it.py",
+        'assert "why?" in ask("why?").value',
+        f"for name, value in {table}.items():\n        assert repr(ask(name).value) == repr(value)",
+    )
+    play("--musubito=record").assert_outcomes(passed=1)
+    play("--musubito=replay").assert_outcomes(passed=1)
+    results = {result["input"]["question"]: result for result in cassette(project)["results"]}
+    assert list(results) == sorted(values)
+    assert results["json"]["output"] == eval(values["json"])
+    assert list(results["json"]["output"]) == ["b", "a"]
+    assert results["text"]["output"] == "x" * 9000
+    assert {name for name, result in results.items() if "packed" in result} == {"packed", "numbers"}
+    assert {name for name, result in results.items() if "blob" in result} == {"blob"}
+    assert results["blob"]["output"] == {"$type": "tuple", "items": ["x" * 9000, 1]}
+    blob = project / "tests" / "__musubito__" / "blobs" / results["blob"]["blob"]
+    assert sha256(blob.read_bytes()).hexdigest() == blob.name
+    blob.write_bytes(b"other")
+    result = play("--musubito=replay")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the file blobs/* has another content*"])
+
+
+def test_large_outputs_that_no_cassette_names_are_told(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "    return f", "    return (question * 9000,), f")
+    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("a")')
+    play("--musubito=record").stdout.no_fnmatch_line("*no test uses*")
+    (old,) = (project / "tests" / "__musubito__" / "blobs").iterdir()
+    edit(project / "tests" / "test_it.py", 'ask("a")', 'ask("b")')
+    play("--musubito=refresh").stdout.fnmatch_lines(["musubito: Files of cassettes that no test uses:", f"  *{old.name}"])
+
+
+def test_an_output_that_is_edited_by_hand_is_what_is_replayed(project: Path, play: Run) -> None:
+    play("--musubito=record")
+    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
+    edit(file, "an answer to", "a better answer to")
+    edit(project / "tests" / "test_it.py", '"why?" in', '"a better answer" in')
+    play("--musubito=replay").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"musubito": 1', '"musubito": 2', "it is no cassette of version 1"),
+        ('"recorded_at"', '"recorded"', "it is damaged: KeyError('recorded_at')"),
+        ('"node": "', '"node": "no hexadecimal ', "it is damaged"),
+        ("{", "", "Extra data"),
+    ],
+)
+def test_a_damaged_cassette_is_told_with_its_path(project: Path, play: Run, before: str, after: str, says: str) -> None:
+    play("--musubito=record")
+    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
+    file.write_text(file.read_text().replace(before, after, 1))
+    result = play("--musubito=replay")
+    result.assert_outcomes(errors=1)
+    assert re.search(rf"CassetteError: .*test_it\.json: .*{re.escape(says)}", result.stdout.str())
+
+
+def test_a_cassette_is_written_whole_or_not_at_all(project: Path, play: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    play("--musubito=record")
+    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
+    before = file.read_bytes()
+    edit(project / "tests" / "test_it.py", 'ask("why?")', 'ask("why? now")')
+
+    def fail(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(cassette_files.Path, "replace", fail)
+    play("--musubito=record").assert_outcomes(failed=1)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+SECRET = "sk-proj-Zk3vN8qLx2Tf6Rw1Yb9Hd4"
+
+
+@pytest.mark.parametrize(
+    ("returned", "path"),
+    [
+        ('{"headers": [{"x": "%s"}]}' % SECRET, "$.headers[0].x"),
+        ('{"api_key": "short"}', "$.api_key"),
+        ('(1, "%s")' % SECRET, "$[1]"),
+    ],
+)
+def test_an_output_that_looks_like_a_secret_stops_the_recording(
+    project: Path, play: Run, returned: str, path: str
+) -> None:
+    edit(project / "answers.py", "    return f", f"    return {returned}\n    f")
+    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("why?")')
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*the output of answers.ask holds what looks like a secret at {path.replace('[', '[[]')}.*"])
+    assert not (project / "tests" / "__musubito__").exists()
+
+
+def test_a_secret_that_is_given_or_stands_in_code_is_not_written(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "def ask(question: str)", f'def ask(question: str, api_key="", key="{SECRET}")')
+    edit(project / "tests" / "test_it.py", 'ask("why?")', f'ask("why?", api_key="hunter2hunter2", key="{SECRET}")')
+    play("--musubito=record").assert_outcomes(passed=1)
+    written = (project / "tests" / "__musubito__" / "test_it" / "test_it.json").read_text()
+    assert SECRET not in written
+    assert "hunter2" not in written
+    play("--musubito=replay").assert_outcomes(passed=1)
+
+
+SCRUB = """
+
+@pytest.fixture
+def musubito_scrub():
+    return lambda text: text.replace("%s", "THE-KEY").replace("Ada", "NAME")
+"""
+
+
+def test_texts_are_scrubbed_before_they_are_written(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "    return f", f"    return ('{SECRET}', 'Ada'), f")
+    edit(project / "answers.py", 'PROMPT = "', 'PROMPT = "Ada: ')
+    with (project / "answers.py").open("a") as file:
+        file.write("\n\n@musubito_step\ndef after(x: object) -> str:\n    ran()\n    return str(x)\n")
+    test = project / "tests" / "test_it.py"
+    edit(test, "import ask", "import after, ask")
+    edit(test, 'assert "why?" in ask("why?").value', 'after(ask("Ada?").value)')
+    test.write_text(test.read_text() + SCRUB % SECRET)
+    play("--musubito=record").assert_outcomes(passed=1)
+    written = (project / "tests" / "__musubito__" / "test_it" / "test_it.json").read_text()
+    assert SECRET not in written
+    assert "Ada" not in written
+    assert "THE-KEY" in written
+    # The later step is given the scrubbed answer on replay, so it is recorded with that by a second run.
+    play("--musubito=replay").assert_outcomes(failed=1)
+    runs(project)
+    play("--musubito=record").assert_outcomes(passed=1)
+    assert runs(project) == 1
+    play("--musubito=replay").assert_outcomes(passed=1)
+
+
+# -- several workers ---------------------------------------------------------------------------------------------------
+def without_times(folder: Path) -> dict[str, str]:
+    texts = {path.name: path.read_text() for path in sorted(folder.rglob("*.json"))}
+    return {name: re.sub(r'"(?:recorded_at|milliseconds)": .*', "", text) for name, text in texts.items()}
+
+
+def test_several_workers_record_what_one_does(project: Path, pytester: pytest.Pytester, play: Run) -> None:
+    test = project / "tests" / "test_it.py"
+    test.write_text(
+        "import pytest\nfrom answers import ask\n\n\n@pytest.mark.musubito\n@pytest.mark.parametrize('n', range(8))\n"
+        "def test_it(n):\n    assert ask([n, 'x'] * n).value\n"
+    )
+    play("--musubito=record").assert_outcomes(passed=8)
+    folder = project / "tests" / "__musubito__"
+    serial = without_times(folder)
+    (folder / "test_it" / "gone.json").write_text("{}")
+    for path in folder.rglob("test_*.json"):
+        path.unlink()
+    result = pytester.runpytest_subprocess(
+        "-p", "musubito_pytest", "-p", "no:cacheprovider", "-n", "4", "--musubito=record"
+    )
+    result.assert_outcomes(passed=8)
+    result.stdout.fnmatch_lines(["  *gone.json", "musubito: 0 replayed, 8 ran"])
+    (folder / "test_it" / "gone.json").unlink()
+    assert without_times(folder) == serial
+    assert len(serial) == 8
