@@ -19,6 +19,8 @@ MODES: Final = ("off", "replay", "record", "refresh", "verify")
 """The modes in which recorded tests are run."""
 ENGINE: Final = "musubito_engine"
 """The name of the fixture of a test's engine."""
+RECORDED: Final = "musubito_recorded_tests"
+"""The name of the plugin that records and replays."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,21 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("musubito_mode", f"{text}: {', '.join(MODES)}.", default="off")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Begin to record or replay before a `conftest.py` may define steps."""
+    _begin(early_config, early_config.known_args_namespace.musubito)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the marker. Register the plugin that records and replays, if a mode asks for that."""
+    """Add the marker. Begin to record or replay if that has not begun, since a `conftest.py` names this plugin."""
     config.addinivalue_line(
         "markers",
         "musubito(compare=None, allow_effects=False): record the steps of the test in a cassette, and replay them. "
         "compare(recorded, new) tells for --musubito=verify whether two answers of a STOCHASTIC step are alike. With "
         "allow_effects=True, an effect may be recorded, for which it takes place.",
     )
-    mode = config.getoption("--musubito") or config.getini("musubito_mode")
+    _begin(config, config.getoption("--musubito"))
+
+
+def _begin(config: pytest.Config, option: str | None) -> None:
+    """Register the plugin that records and replays, if a mode asks for it and it is not registered yet."""
+    mode = option or config.getini("musubito_mode")
     if mode not in MODES:
         raise pytest.UsageError(f"musubito_mode is one of {', '.join(MODES)}, not {mode!r}")
-    if mode != "off":
+    if mode != "off" and not config.pluginmanager.has_plugin(RECORDED):
         from musubito.testing.plugin import RecordedTests  # noqa: PLC0415 - only where it is asked for
 
-        config.pluginmanager.register(RecordedTests(config, mode), "musubito_recorded_tests")
+        config.pluginmanager.register(RecordedTests(config, mode), RECORDED)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,7 +81,7 @@ def musubito_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
 
     In a marked test its store holds the results of the cassette, if the mode is not `off`.
     """
-    recorded = request.config.pluginmanager.get_plugin("musubito_recorded_tests")
+    recorded = request.config.pluginmanager.get_plugin(RECORDED)
     if recorded is not None and request.node.get_closest_marker("musubito") is not None:
         yield from recorded.engine_of(request, tmp_path)
         return

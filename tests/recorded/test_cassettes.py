@@ -15,11 +15,11 @@ import pytest
 
 import musubito
 from musubito.lineage import cassette_files
-from tests.recorded.conftest import SETTINGS, Run, cassette, edit, runs
+from tests.recorded.conftest import Run, cassette, edit, runs
 
 pytest_plugins = ["pytester"]
 
-LOCAL = '''
+LOCAL = """
 from dataclasses import dataclass
 
 import pytest
@@ -52,8 +52,8 @@ def test_local(shouted):
     assert type(answer) is Answer
     assert count(answer).value == 2
     assert shouted("hi") == "HI"
-'''
-CONFTEST = '''
+"""
+CONFTEST = """
 import pytest
 from musubito import musubito_step
 
@@ -67,7 +67,7 @@ def shout(text: str) -> str:
 @pytest.fixture
 def shouted():
     return lambda text: shout(text).value
-'''
+"""
 
 
 def as_script(folder: Path, *args: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
@@ -104,7 +104,7 @@ def test_another_checkout_import_mode_and_root(pytester: pytest.Pytester, tmp_pa
     (pytester.path / "project" / "pytest.ini").write_text("[pytest]\n")
     project = pytester.path / "project"
     assert as_script(project, "--musubito=record").returncode == 0
-    copy = tmp_path / "elsewhere" / "copy"
+    copy = tmp_path / "elsewhere" / "checkout"
     shutil.copytree(project, copy)
     for mode in ("prepend", "append", "importlib"):
         assert replays(copy, f"--import-mode={mode}"), mode
@@ -131,7 +131,7 @@ def test_modules_of_one_name_in_several_folders(pytester: pytest.Pytester) -> No
         assert replays(pytester.path, folder)
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "recorded_project"
 
 
 @pytest.mark.parametrize("version", ["", "3.11", "3.12", "3.13", "3.14"])
@@ -207,7 +207,9 @@ def test_large_outputs_that_no_cassette_names_are_told(project: Path, play: Run)
     play("--musubito=record").stdout.no_fnmatch_line("*no test uses*")
     (old,) = (project / "tests" / "__musubito__" / "blobs").iterdir()
     edit(project / "tests" / "test_it.py", 'ask("a")', 'ask("b")')
-    play("--musubito=refresh").stdout.fnmatch_lines(["musubito: Files of cassettes that no test uses:", f"  *{old.name}"])
+    play("--musubito=refresh").stdout.fnmatch_lines(
+        ["musubito: Files of cassettes that no test uses:", f"  *{old.name}"]
+    )
 
 
 def test_an_output_that_is_edited_by_hand_is_what_is_replayed(project: Path, play: Run) -> None:
@@ -258,9 +260,9 @@ SECRET = "sk-proj-Zk3vN8qLx2Tf6Rw1Yb9Hd4"
 @pytest.mark.parametrize(
     ("returned", "path"),
     [
-        ('{"headers": [{"x": "%s"}]}' % SECRET, "$.headers[0].x"),
+        (f'{{"headers": [{{"x": "{SECRET}"}}]}}', "$.headers[0].x"),
         ('{"api_key": "short"}', "$.api_key"),
-        ('(1, "%s")' % SECRET, "$[1]"),
+        (f'(1, "{SECRET}")', "$[1]"),
     ],
 )
 def test_an_output_that_looks_like_a_secret_stops_the_recording(
@@ -270,7 +272,9 @@ def test_an_output_that_looks_like_a_secret_stops_the_recording(
     edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("why?")')
     result = play("--musubito=record")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([f"*the output of answers.ask holds what looks like a secret at {path.replace('[', '[[]')}.*"])
+    result.stdout.fnmatch_lines(
+        [f"*the output of answers.ask holds what looks like a secret at {path.replace('[', '[[]')}.*"]
+    )
     assert not (project / "tests" / "__musubito__").exists()
 
 

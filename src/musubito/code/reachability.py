@@ -35,6 +35,7 @@ from musubito.code.guard import Guard
 from musubito.code.ownership import Owner, Owners, home_of, module_name, module_of
 from musubito.code.part_texts import constant_text, fields_text, prompt_text, storable
 from musubito.code.pickled_copies import is_copy, may_be_copies
+from musubito.code.portable_paths import portable
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.round_cache import one_round
 from musubito.code.state.access_reader import PlaceReader
@@ -327,7 +328,10 @@ class ReachabilityWalk(Walk):
             if value is None or value is True or value is False:
                 return CONSTANTS[value]
             self._texts.append(value)
-            return b"a" + sha256(tokens(value)).digest()
+            return b"a" + sha256(tokens(portable(value))).digest()
+        if isinstance(value, PurePath) and (counted := portable(value)) is not value:
+            self._texts.append(value)
+            return b"a" + sha256(tokens(*counted)).digest()
         if (shared := shared_by_all(value)) is not None:
             self.unseen.add(f"{name}: {shared}")
             return b"n" + sha256(tokens(shared)).digest()

@@ -9,6 +9,7 @@ equal documents.
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from musubito.lineage.reports import LineageError
 from musubito.model import StepType
 from musubito.store.rows import CallKeys, CodeRecord, EdgeKind, ExecutionFlags, ExternalRead, ParentRef, SampleRef, Used
 from musubito.values.artifact_codec import encode_value
-from musubito.values.display import plain, with_secrets
+from musubito.values.display import plain, with_secrets, without_secrets
 from musubito.values.value_diff import differences
 
 VERSION: Final = 1
@@ -100,12 +101,41 @@ class Blobs(NamedTuple):
     put: Callable[[str, bytes], None]
 
 
+def changed_results(
+    results: Iterable[RecordedResult], change: Callable[[RecordedResult], RecordedResult]
+) -> list[RecordedResult]:
+    """Return what a function makes of each result. Their calls lead to the changed results."""
+    changed: dict[tuple[Any, ...], RecordedResult] = {}
+
+    def changed_result(result: RecordedResult) -> RecordedResult:
+        if result.identity not in changed:
+            calls = tuple(call._replace(result=changed_result(call.result)) for call in result.calls)
+            changed[result.identity] = replace(change(result), calls=calls)
+        return changed[result.identity]
+
+    return [changed_result(result) for result in results]
+
+
 # -- secrets -----------------------------------------------------------------------------------------------------------
 def _secret_in(result: RecordedResult) -> str | None:
     """Return the path of a value in the output that looks like a secret; None if there is none."""
-    packed = memoryview(result.payload)[1:]
-    hidden = differences(with_secrets(packed), plain(packed), 1)
+    value = _with_texts(with_secrets(memoryview(result.payload)[1:]))
+    hidden = differences(value, without_secrets(value), 1)
     return hidden[0].path if hidden else None
+
+
+def _with_texts(value: Any) -> Any:
+    """Return plain data with texts in place of bytes, in which a secret may stand, too, and of what equals nothing."""
+    match value:
+        case float() if math.isnan(value):
+            return str(value)
+        case dict():
+            return {key: _with_texts(part) for key, part in value.items()}
+        case list():
+            return [_with_texts(part) for part in value]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+    return value
 
 
 def _check_secrets(results: Iterable[RecordedResult]) -> None:
@@ -196,7 +226,7 @@ def _output_written(payload: bytes, blobs: Blobs | None) -> dict[str, Any]:
     value = with_secrets(memoryview(payload)[1:])
     if _held_by_json(value, payload):
         return {"output": value}
-    shown = {"output": _readable(without_events(value))}
+    shown = {"output": _readable(without_events(plain(memoryview(payload)[1:])))}
     if blobs is None or len(payload) <= LARGE:
         return {**shown, "packed": b64encode(payload).decode()}
     name = sha256(payload).hexdigest()

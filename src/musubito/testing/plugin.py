@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +16,13 @@ from typing import Any, Final
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
+from musubito.code.portable_paths import CHECKOUT, count_paths_from
 from musubito.code.syntax.source import rewrite_modules
 from musubito.engine.engine_in_use import engine_in_mode
+from musubito.engine.files.digests import FILE
+from musubito.engine.files.digests import FOLDER as READ_FOLDER
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, RecordedResult
+from musubito.lineage.cassette import Cassette, RecordedResult, changed_results
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth
@@ -26,15 +30,20 @@ from musubito.lineage.formatting import duration, times
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.savings import savings
+from musubito.store.rows import CodeRecord, ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
-from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_results
+from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_result
 from musubito.values.class_names import name_modules
 
 MOST_FIELDS: Final = 10
 """Differing fields that are shown of a call."""
 MOST_NAMED: Final = 10
 """Unused files, or kinds of answers, that are named at the end."""
+
+
+_MOVED: Final = {"pathlib._local": "pathlib"}
+"""Modules of the standard library that have another name in some versions of Python."""
 
 
 class RecordedTest:
@@ -59,7 +68,8 @@ class RecordedTest:
         )
         self.engine.begin(way, marker.kwargs.get("compare"), allow_effects=marker.kwargs.get("allow_effects", False))
         if way is not Way.REFRESH:
-            load_cassette(self.engine, self.before)
+            here = changed_results(self.before.results, self._here)
+            load_cassette(self.engine, replace(self.before, results=tuple(here)))
         self.lineage = Lineage(self.engine)
         self.saved = 0
         self.notes: list[str] = []
@@ -82,8 +92,7 @@ class RecordedTest:
         if len(executions) == self.saved:
             return
         results = recorded_results(self.lineage, executions)
-        if self.scrub is not None:
-            results = scrubbed_results(results, self.scrub)
+        results = changed_results(results, self._portable)
         self.saved = len(executions)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
@@ -98,6 +107,25 @@ class RecordedTest:
         kept = [replace(each, duration_ms=before.get(each.identity, each).duration_ms) for each in results]
         is_same = before.keys() == {result.identity for result in results}
         return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
+
+    def _portable(self, result: RecordedResult) -> RecordedResult:
+        """Return a result as it is written: scrubbed, and with paths that hold in another checkout."""
+        root = self.item.config.rootpath
+        result = replace(
+            result,
+            reads=_moved(result.reads, Path.cwd(), root),
+            code=_with_source(result.code, str(root), CHECKOUT),
+        )
+        return result if self.scrub is None else scrubbed_result(result, self.scrub)
+
+    def _here(self, result: RecordedResult) -> RecordedResult:
+        """Return a written result as it holds in this checkout and working directory."""
+        root = self.item.config.rootpath
+        return replace(
+            result,
+            reads=_moved(result.reads, root, Path.cwd()),
+            code=_with_source(result.code, CHECKOUT, str(root)),
+        )
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def report(self) -> str:
@@ -143,7 +171,8 @@ class RecordedTests:
         self.notes: list[str] = []
         self.unrecorded: Counter[str] = Counter()
         name_modules(self._name_of)
-        if config.getoption("assertmode") == "rewrite":
+        count_paths_from(str(config.rootpath))
+        if config.known_args_namespace.assertmode == "rewrite":
             rewrite_modules(self._rewrite)
 
     # -- names of test modules -----------------------------------------------------------------------------------------
@@ -158,6 +187,8 @@ class RecordedTests:
 
         For test modules it is the name from their outermost package on, whatever the import mode and the root are.
         """
+        if module.__name__ in _MOVED:
+            return _MOVED[module.__name__]
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             return module.__name__
@@ -176,8 +207,9 @@ class RecordedTests:
         rewrite_asserts(tree, text.encode(), file, self.config)
 
     def pytest_unconfigure(self) -> None:
-        """Let modules count under their own names, and as they are written, again."""
+        """Let modules and paths count as they do elsewhere again."""
         name_modules(None)
+        count_paths_from(None)
         rewrite_modules(None)
 
     # -- one test ------------------------------------------------------------------------------------------------------
@@ -304,6 +336,22 @@ _OUTCOME: Final = pytest.StashKey[dict[str, Any]]()
 def path_of(item: pytest.Item) -> Path:
     """Return the path of a test's cassette."""
     return cassette_path(item.path, ".".join(item.nodeid.split("::")[1:]))
+
+
+def _with_source(code: CodeRecord, before: str, after: str) -> CodeRecord:
+    """Return a code record with a path in its texts replaced."""
+    return code._replace(
+        parts=[(part, digest, source and source.replace(before, after)) for part, digest, source in code.parts]
+    )
+
+
+def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[ExternalRead, ...]:
+    """Return reads of files that are relative to one folder as they are relative to another one, if they lie below."""
+    if start == end:
+        return tuple(reads)
+    files = {read: start / read.key for read in reads if read.kind in (FILE, READ_FOLDER)}
+    moved = {read: os.path.relpath(path, end) if path.is_relative_to(end) else path for read, path in files.items()}
+    return tuple(read._replace(key=os.fspath(moved[read])) if read in moved else read for read in reads)
 
 
 def _says_it(error: BaseException) -> bool:

@@ -8,28 +8,21 @@ from typing import Any, TypeAlias
 
 from ormsgpack import Ext, packb, unpackb
 
-from musubito.lineage.cassette import CassetteError, RecordedResult, ResultCall
+from musubito.lineage.cassette import CassetteError, RecordedResult
 
 Scrub: TypeAlias = Callable[[str], str]
 """A function that takes a text, and returns what is recorded of it."""
 
 
-def scrubbed_results(results: list[RecordedResult], scrub: Scrub) -> list[RecordedResult]:
-    """Return results with the texts in their inputs, outputs and code replaced.
-
-    A result comes after those that it called, as in `results`.
-    """
-    changed: dict[tuple[Any, ...], RecordedResult] = {}
-    for result in results:
-        parts = [(part, digest, source and scrub(source)) for part, digest, source in result.code.parts]
-        changed[result.identity] = replace(
-            result,
-            input=_mapped(result.input, scrub),
-            payload=_payload(result, scrub),
-            code=result.code._replace(parts=parts),
-            calls=tuple(ResultCall(changed[call.result.identity], call.node, call.asked) for call in result.calls),
-        )
-    return list(changed.values())
+def scrubbed_result(result: RecordedResult, scrub: Scrub) -> RecordedResult:
+    """Return a result with the texts in its input, its output and its code replaced."""
+    parts = [(part, digest, source and scrub(source)) for part, digest, source in result.code.parts]
+    return replace(
+        result,
+        input=_mapped(result.input, scrub),
+        payload=_payload(result, scrub),
+        code=result.code._replace(parts=parts),
+    )
 
 
 def scrubbed_input(scrub: Scrub) -> Callable[[str, Any], Any]:

@@ -112,7 +112,7 @@ def _named(module: str, namer: Callable[[ModuleType], str]) -> str:
     if loaded is None:
         return module
     counted = _NAMES[module] = namer(loaded)
-    if counted != module:
+    if counted != module and counted not in sys.modules:
         _LOADED[counted] = module
     return counted
 
