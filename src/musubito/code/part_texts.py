@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from musubito.code.graph_record import ATOMS, fields_of
+from musubito.code.portable_paths import portable
 from musubito.values.redaction import is_secret
 
 LONGEST_SHOWN = 1_000_000
@@ -49,8 +50,9 @@ def constant_text(name: str, value: Any) -> str | None:
     """
     if any(word in name.lower() for word in SECRET) or "(default " in name:
         return None
+    counted = portable(value)
     try:
-        shown = value if isinstance(value, str) else repr(value)
+        shown = counted if isinstance(counted, str) else repr(value) if counted is value else counted[1]
     except ValueError:  # an integer of more digits than are converted
         return None
     if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any
 
-CHECKOUT: Final = "<checkout>"
-"""Stands in place of the root's path."""
 _root: str | None = None
 
 
@@ -27,5 +25,5 @@ def portable(value: Any) -> Any:
         return value
     text = str(value)
     if text == _root or text.startswith(_root + os.sep):
-        text = f"{CHECKOUT}{text[len(_root) :].replace(os.sep, '/')}"
+        text = f"<checkout>{text[len(_root) :].replace(os.sep, '/')}"
     return text if type(value) is str else ("path", text)

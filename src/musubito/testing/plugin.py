@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
-from musubito.code.portable_paths import CHECKOUT, count_paths_from
+from musubito.code.portable_paths import count_paths_from
 from musubito.code.syntax.source import rewrite_modules
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.files.digests import FILE
@@ -30,7 +30,7 @@ from musubito.lineage.formatting import duration, times
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.savings import savings
-from musubito.store.rows import CodeRecord, ExternalRead
+from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
 from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_result
@@ -109,23 +109,13 @@ class RecordedTest:
         return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
 
     def _portable(self, result: RecordedResult) -> RecordedResult:
-        """Return a result as it is written: scrubbed, and with paths that hold in another checkout."""
-        root = self.item.config.rootpath
-        result = replace(
-            result,
-            reads=_moved(result.reads, Path.cwd(), root),
-            code=_with_source(result.code, str(root), CHECKOUT),
-        )
+        """Return a result as it is written: scrubbed, and with its files relative to the root of the tests."""
+        result = replace(result, reads=_moved(result.reads, Path.cwd(), self.item.config.rootpath))
         return result if self.scrub is None else scrubbed_result(result, self.scrub)
 
     def _here(self, result: RecordedResult) -> RecordedResult:
         """Return a written result as it holds in this checkout and working directory."""
-        root = self.item.config.rootpath
-        return replace(
-            result,
-            reads=_moved(result.reads, root, Path.cwd()),
-            code=_with_source(result.code, CHECKOUT, str(root)),
-        )
+        return replace(result, reads=_moved(result.reads, self.item.config.rootpath, Path.cwd()))
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def report(self) -> str:
@@ -336,13 +326,6 @@ _OUTCOME: Final = pytest.StashKey[dict[str, Any]]()
 def path_of(item: pytest.Item) -> Path:
     """Return the path of a test's cassette."""
     return cassette_path(item.path, ".".join(item.nodeid.split("::")[1:]))
-
-
-def _with_source(code: CodeRecord, before: str, after: str) -> CodeRecord:
-    """Return a code record with a path in its texts replaced."""
-    return code._replace(
-        parts=[(part, digest, source and source.replace(before, after)) for part, digest, source in code.parts]
-    )
 
 
 def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[ExternalRead, ...]:
