@@ -1,0 +1,72 @@
+"""The pytest plugin records the answers of a real client of a model, and replays them where nothing can be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.real.model_server import model_server
+from tests.recorded.conftest import edit, no_sockets
+
+__all__ = ["no_sockets"]
+
+pytest_plugins = ["pytester"]
+
+PROJECT = """
+from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
+
+from musubito_langgraph import musubito_graph
+
+SYSTEM = "You answer briefly."
+model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-proj-Zk3vN8qLx2Tf6Rw1Yb9Hd4", max_retries=0)
+
+
+def ask(state: MessagesState):
+    return {"messages": [model.invoke([("system", SYSTEM), *state["messages"]])]}
+
+
+graph = musubito_graph(StateGraph(MessagesState).add_node(ask).add_edge(START, "ask").compile(name="chat"))
+"""
+TEST = """
+import pytest
+from chat import graph
+
+
+@pytest.mark.musubito
+def test_chat():
+    for question in ("hello", "and now?"):
+        answer = graph.invoke({"messages": [("user", question)]})["messages"][-1]
+        assert "gpt-4o-mini" in answer.content
+        assert answer.usage_metadata["output_tokens"] > 0
+"""
+
+
+def play(pytester: pytest.Pytester, mode: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess("-p", "musubito_pytest", "-p", "no:cacheprovider", f"--musubito={mode}")
+
+
+def test_a_chat_is_replayed_without_a_server_and_without_a_key(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    pytester.makepyfile(chat=PROJECT, test_chat=TEST)
+    settings = "[pytest]\npythonpath = .\nasyncio_default_fixture_loop_scope = function\n"
+    (pytester.path / "pytest.ini").write_text(settings)
+    with model_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        play(pytester, "record").assert_outcomes(passed=1)
+        assert len(server.questions) == 2
+    written = (pytester.path / "__musubito__" / "test_chat" / "test_chat.json").read_text()
+    assert "sk-proj" not in written
+    request.getfixturevalue("no_sockets")
+    edit(pytester.path / "chat.py", "sk-proj-Zk3vN8qLx2Tf6Rw1Yb9Hd4", "none")
+    result = play(pytester, "replay")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["musubito: 2 replayed, 0 ran, *saved"])
+    edit(pytester.path / "chat.py", "briefly", "at length")
+    result = play(pytester, "replay")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["  +You answer at length."])
+    assert Path(pytester.path / "__musubito__" / "test_chat" / "test_chat.json").read_text() == written
