@@ -95,6 +95,7 @@ def _shown(text: str, folder: Path, real: Mapping[str, str]) -> Iterator[str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_PLUGINS": "musubito_pytest",  # the one that is installed with Musubito
         "COLUMNS": "90",
         "NO_COLOR": "1",
         "TZ": "UTC",

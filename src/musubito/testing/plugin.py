@@ -304,7 +304,7 @@ class RecordedTests:
         if self.cost.total_tokens:
             price = worth(self.cost)
             saved.append(f"{self.cost.total_tokens:,} tokens" + (f" ({price})" if price.startswith(("$", "<")) else ""))
-        if self.counts["replayed"]:
+        if self.cost.milliseconds >= 1:
             saved.append(duration(self.cost.milliseconds))
         return ", ".join(parts) + (f", {' and '.join(saved)} saved" if saved else "")
 
