@@ -14,7 +14,7 @@ def publish(text: str) -> str:
 
 
 def is_alike(recorded: str, new: str) -> bool:
-    return recorded.split(",")[0] == new.split(",")[0]
+    return recorded.split(",", maxsplit=1)[0] == new.split(",", maxsplit=1)[0]
 
 
 @pytest.fixture

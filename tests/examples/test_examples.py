@@ -85,4 +85,20 @@ def test_the_demo_ends_with_an_error_if_a_replay_gives_another_answer(examples: 
 def test_the_examples_are_short_and_each_is_listed() -> None:
     files = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in EXAMPLES.glob("*.py")}
     assert {name: lines for name, lines in files.items() if lines > 150} == {}
-    assert set(re.findall(r"^\| \[(\S+)\]\(\1\)", README, re.MULTILINE)) == set(files)
+    assert set(re.findall(r"^\| \[(\S+)\]\(\1\)", README, re.MULTILINE)) == {*files, "recorded_tests"}
+
+
+def test_the_recorded_tests_replay_and_an_edit_of_the_prompt_fails(
+    examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "musubito_pytest")
+    folder = examples / "recorded_tests"
+    (shown,) = re.findall(r"^## recorded_tests\n.*?```console\n\$ (.*?)```", README, re.MULTILINE | re.DOTALL)
+    command, *lines = shown.splitlines()
+    assert output(folder, command).splitlines()[:-1] == lines[:-1]
+    assert output(folder, f"{command} --musubito=verify").splitlines()[1] == "musubito: 6 verified"
+    edited = start(folder, f"sed -i 's/politely/briefly/' support.py && {command}")
+    assert edited.returncode == 1
+    assert "+You answer customers briefly." in edited.stdout
+    assert edited.stdout.splitlines()[-1].startswith("3 failed")

@@ -18,7 +18,7 @@ from musubito.lineage.reader import Lineage, by_first, of_many
 from musubito.lineage.reports import RunReport
 from musubito.store.changes import Commit, Moment
 from musubito.store.protocol import Row
-from musubito.store.queries import CurrentMoment, OlderCandidates
+from musubito.store.queries import CurrentMoment, KeyCheckOf, OlderCandidates
 from musubito.store.rows import (
     CallDependency,
     CallKeys,
@@ -66,6 +66,9 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
                 of[query] |= by_first(more)
         called = {row[0] for number in ahead for row in of["uses_of_executions"].get(number, ())}
         ahead = called - seen
+    for namespace in {row[2] for row in rows.values()}:
+        if lineage.engine.storage.find(KeyCheckOf(namespace)):
+            raise CassetteError(f"the namespace {namespace!r} is encrypted, and no cassette is made of it")
     if not rows:
         return []
     edges = by_first(lineage.about("edges_of_nodes", (row[1] for row in rows.values())))
@@ -76,8 +79,6 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
     for number in sorted(rows):  # a call has a lower number than its caller
         row = rows[number]
         contents = lineage.contents(row[2])
-        if contents.keys is not None:
-            raise CassetteError(f"the namespace {row[2]!r} is encrypted, and no cassette is made of it")
         payload, codec = payloads[number][0]
         usage = of["usage_of_executions"].get(number, ())
         effects = of["effects_of_executions"].get(number, ())
@@ -163,6 +164,9 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
     """
     storage = engine.storage
     began: Moment = storage.find(CurrentMoment())
+    for namespace in {result.namespace for result in cassette.results}:
+        if engine.in_namespace(namespace).contents.keys is not None or storage.find(KeyCheckOf(namespace)):
+            raise CassetteError(f"the namespace {namespace!r} is encrypted here, and takes no cassette")
     executions: dict[tuple[Any, ...], _Stored] = {}
     added = 0
     rest: Sequence[RecordedResult] = cassette.results
@@ -183,12 +187,9 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
 
 def _stored_before(engine: MusubitoEngine, result: RecordedResult, began: Moment) -> _Stored | None:
     """Return an equal execution that the store held before the cassette was loaded; None if there is none."""
-    contents = engine.in_namespace(result.namespace).contents
-    if contents.keys is not None:
-        raise CassetteError(f"the namespace {result.namespace!r} is encrypted here, and takes no cassette")
     if not began.executions:
         return None
-    artifact = contents.digest(result.payload)
+    artifact = engine.in_namespace(result.namespace).contents.digest(result.payload)
     candidates: Sequence[Candidate] = engine.storage.find(
         OlderCandidates(result.keys, result.namespace, across=False, oldest=-math.inf)
     )
