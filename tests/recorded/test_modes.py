@@ -95,6 +95,30 @@ def test_nothing_runs_whatever_mode_the_code_under_test_sets(project: Path, play
     assert runs(project) == 0
 
 
+@pytest.mark.parametrize("mode", ["record", "refresh"])
+def test_what_the_code_under_test_only_replays_does_not_run(project: Path, play: Run, mode: str) -> None:
+    test = project / "tests" / "test_it.py"
+    edit(test, "import pytest", "import pytest\nfrom musubito import run")
+    edit(test, '    assert "why?" in', '    with run(mode="replay_only"):\n        ')
+    play(f"--musubito={mode}").assert_outcomes(failed=1)
+    assert runs(project) == 0
+
+
+def test_tests_in_classes_and_of_unittest(project: Path, play: Run) -> None:
+    (project / "tests" / "test_it.py").write_text(
+        "import unittest\nimport pytest\nfrom answers import ask\n\n\n"
+        "@pytest.mark.musubito\nclass TestCase(unittest.TestCase):\n"
+        "    def setUp(self):\n        ask('before')\n\n    def test_it(self):\n        ask('why?')\n\n\n"
+        "@pytest.mark.musubito\nclass TestPlain:\n    def test_it(self):\n        ask('why?')\n"
+    )
+    play("--musubito=record").assert_outcomes(passed=2)
+    assert len(cassette(project, "TestCase.test_it")["results"]) == 2
+    assert len(cassette(project, "TestPlain.test_it")["results"]) == 1
+    runs(project)
+    play("--musubito=replay").assert_outcomes(passed=2)
+    assert runs(project) == 0
+
+
 def test_record_runs_what_is_missing_alone(project: Path, play: Run) -> None:
     play("--musubito=record")
     before = cassette(project)

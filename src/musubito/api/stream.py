@@ -42,7 +42,7 @@ UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 """Types of chunks that a reader cannot change, so that they need no copy."""
 
 
-class _StreamCall(CallProtocol):
+class StreamCall(CallProtocol):
     """The call of a stream. It waits for no other call, and no other call waits for it."""
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
@@ -217,7 +217,7 @@ class Recording:
     ) -> None:
         self._make = make
         self._keep = keep
-        kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else _StreamCall, EffectCall)
+        kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else StreamCall, EffectCall)
         self.protocol = engine._protocol(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
+from musubito.api.stream import StreamCall
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
 from musubito.engine.effects import EffectCall
-from musubito.engine.engine import MusubitoEngine
+from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
 from musubito.engine.modes import REPLAY, Mode
 from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
@@ -94,12 +95,16 @@ class CassetteEngine(MusubitoEngine):
         kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
     ) -> CallProtocol:
         if kinds is not DRY_RUNS:
-            step = _VerifiedStepCall if self.way is Way.VERIFY else CallProtocol if kinds is None else kinds[0]
             if self.way is Way.REPLAY:
-                # Whatever mode the code under test sets: nothing may run.
-                step, mode = _ReplayedStepCall, Mode.REPLAY_ONLY
+                mode = Mode.REPLAY_ONLY  # whatever mode the code under test sets
+            default = REPLAYS if mode is Mode.REPLAY_ONLY else RUNS
+            step = (kinds or default)[0]
+            if self.way is Way.REPLAY:
+                step = _ReplayedStepCall
+            elif self.way is Way.VERIFY:
+                step = _VERIFIED.get(step, step)
             may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
-            kinds = step, EffectCall if may_run else _ReplayedEffectCall
+            kinds = step, default[1] if may_run else _ReplayedEffectCall
         return super()._protocol(call, mode, scope, kinds)
 
 
@@ -175,6 +180,17 @@ class _VerifiedStepCall(CallProtocol):
             is_alike = engine.compare(before, after)
         if not is_alike:
             engine.deviations.append(Deviation(self.call.definition.name, StepType(semantics.step_type).value, fields))
+
+
+class _VerifiedStream(_VerifiedStepCall, StreamCall):
+    """The same for a call of a stream."""
+
+
+_VERIFIED: Final[dict[type[CallProtocol], type[CallProtocol]]] = {
+    CallProtocol: _VerifiedStepCall,
+    StreamCall: _VerifiedStream,
+}
+"""The classes that make a call which is verified, by those that make it otherwise."""
 
 
 def _as_plain(value: Any) -> Any:
