@@ -160,6 +160,10 @@ def test_files_that_a_step_reads_are_dependencies_in_each_checkout(project: Path
     # The file of the first checkout is there, and another one.
     (project / "prompt.txt").write_text("changed")
     assert replays(copy)
+    assert replays(copy / "tests")
+    before = cassette(copy)
+    assert as_script(copy / "tests", "--musubito=refresh").returncode == 0
+    assert cassette(copy) == before
     (copy / "prompt.txt").write_text("changed")
     done = as_script(copy, "--musubito=replay")
     assert "a file that it read changed: `prompt.txt`" in done.stdout

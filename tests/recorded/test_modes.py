@@ -93,6 +93,10 @@ def test_nothing_runs_whatever_mode_the_code_under_test_sets(project: Path, play
     edit(test, '    assert "why?" in', '    with run(mode="refresh"):\n        ')
     play("--musubito=replay").assert_outcomes(failed=1)
     assert runs(project) == 0
+    play("--musubito=record").assert_outcomes(passed=1)
+    assert runs(project) == 1
+    play("--musubito=replay").assert_outcomes(passed=1)
+    assert runs(project) == 0
 
 
 @pytest.mark.parametrize("mode", ["record", "refresh"])
