@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from musubito import MusubitoEngine, NotReplayed, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from musubito import (
+    MusubitoEngine,
+    NotReplayed,
+    SQLiteStorage,
+    StepConfiguration,
+    musubito_step,
+    record_usage,
+    run,
+    use_musubito_engine,
+)
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from tests.recorded.conftest import Run, edit, play, project, runs
@@ -59,7 +68,7 @@ def test_what_was_exported_is_replayed_from_another_store(exported: Path, url: s
     done = command("--url", url, "import", exported)
     assert (done.exit_code, done.output) == (0, "Imported 2 results.\n")
     again = command("--url", url, "import", exported, exported, "--json")
-    assert json.loads(again.output) == {"added": 0, "present": 4}
+    assert json.loads(again.output) == {"added": 0, "present": 4, "effects": 0}
     with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine), run(mode="replay_only"):
         assert draw("x").value == ("<x>" * 6 + "<x", 1)
         assert fetch("x").value == "<x>" * 500
@@ -102,6 +111,35 @@ def test_an_encrypted_namespace_takes_no_cassette(exported: Path, tmp_path: Path
     refused = command("--db", tmp_path / "b.db", "import", exported)
     assert refused.exit_code == 2
     assert "the namespace 'default' is encrypted here, and takes no cassette" in refused.output
+
+
+@musubito_step(StepConfiguration(step_type="external_effect"), name="mail")
+def mail(to: str) -> str:
+    SENT.append(to)
+    return to
+
+
+@musubito_step(name="mails")
+def mails(to: str) -> str:
+    return mail(to).value
+
+
+SENT: list[str] = []
+
+
+def test_an_effect_of_a_cassette_takes_place_in_another_store(tmp_path: Path) -> None:
+    SENT.clear()
+    with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine), run("nightly"):
+        mails("Ada")
+        fetch("x")
+    file = tmp_path / "run.json"
+    command("--db", tmp_path / "a.db", "export", "nightly", "--format", "cassette", "-o", file)
+    assert len(json.loads(file.read_text())["results"]) == 3
+    done = command("--db", tmp_path / "b.db", "import", file)
+    assert done.output == "Imported 1 result, 2 results of effects left out.\n"
+    with MusubitoEngine(SQLiteStorage(tmp_path / "b.db")) as engine, use_musubito_engine(engine):
+        mails("Ada")
+    assert SENT == ["Ada", "Ada"]
 
 
 def test_a_secret_stops_the_export(tmp_path: Path) -> None:

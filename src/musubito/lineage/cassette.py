@@ -80,6 +80,11 @@ class RecordedResult:
         """Return what tells the result from others in a cassette."""
         return self.namespace, self.keys, self.payload, self.reads
 
+    @property
+    def holds_effect(self) -> bool:
+        """Tell whether the result is an effect, or an effect was called inside."""
+        return self.effect is not None or any(call.result.holds_effect for call in self.calls)
+
 
 @dataclass(frozen=True, slots=True)
 class Cassette:
@@ -88,6 +93,13 @@ class Cassette:
     recorded_at: int
     namespace: str
     results: tuple[RecordedResult, ...]
+
+    def without_effects(self) -> Cassette:
+        """Return the cassette without effects, and without results inside of which an effect was called.
+
+        In another store an effect would count as done that never took place for it.
+        """
+        return replace(self, results=tuple(result for result in self.results if not result.holds_effect))
 
     def with_more(self, others: Iterable[RecordedResult]) -> Cassette:
         """Return the cassette with the results of others that it does not hold yet."""

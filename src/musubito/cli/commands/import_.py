@@ -26,14 +26,18 @@ def command(context: CommandContext, files: tuple[Path, ...], json_: bool) -> No
     """Load the results of cassettes into the store, from which steps then replay them.
 
     A cassette is what the pytest plugin records and what 'export --format cassette' writes. A result counts as recorded
-    when its cassette was. What the store holds already is left as it is. The store is made if it is not there.
+    when its cassette was. What the store holds already is left as it is. Effects are left out: they would count as
+    done. The store is made if it is not there.
     """
-    cassettes = [read_cassette(file) for file in files]
+    read = [read_cassette(file) for file in files]
+    cassettes = [cassette.without_effects() for cassette in read]
     context.make_store()
     added = sum(load_cassette(context.engine, cassette) for cassette in cassettes)
-    present = sum(len(cassette.results) for cassette in cassettes) - added
+    results = sum(len(cassette.results) for cassette in cassettes)
+    present, left_out = results - added, sum(len(cassette.results) for cassette in read) - results
     if json_:
-        context.json({"added": added, "present": present})
-    else:
-        already = f", {times(present, 'result')} were there already" if present else ""
-        context.print_text(f"Imported {times(added, 'result')}{already}.")
+        context.json({"added": added, "present": present, "effects": left_out})
+        return
+    already = f", {times(present, 'result')} were there already" if present else ""
+    effects = f", {times(left_out, 'result')} of effects left out" if left_out else ""
+    context.print_text(f"Imported {times(added, 'result')}{already}{effects}.")
