@@ -158,6 +158,15 @@ def test_a_refresh_drops_what_is_unused(project: Path, play: Run) -> None:
     assert [result["input"] for result in cassette(project)["results"]] == [{"question": "why? now"}]
 
 
+def test_a_refresh_removes_the_cassette_of_a_test_that_calls_no_step_any_more(project: Path, play: Run) -> None:
+    play("--musubito=record")
+    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', "assert ask")
+    play("--musubito=record").assert_outcomes(passed=1)
+    assert len(cassette(project)["results"]) == 1
+    play("--musubito=refresh").assert_outcomes(passed=1)
+    assert list((project / "tests" / "__musubito__" / "test_it").iterdir()) == []
+
+
 def test_a_test_that_fails_leaves_its_cassette_as_it_was(project: Path, play: Run) -> None:
     play("--musubito=record")
     before = cassette(project)

@@ -39,9 +39,7 @@ from musubito.values.class_names import name_modules
 MOST_FIELDS: Final = 10
 """Differing fields that are shown of a call."""
 MOST_NAMED: Final = 10
-"""Unused files, or kinds of answers, that are named at the end."""
-
-
+"""Lines under one title that are shown at the end of a session."""
 _MOVED: Final = {"pathlib._local": "pathlib"}
 """Modules of the standard library that have another name in some versions of Python."""
 
@@ -55,6 +53,9 @@ class RecordedTest:
         self.way = way
         self.scrub = scrub
         self.path = path_of(item)
+        self._root: Path = item.config.rootpath
+        # That of the session, since a test may change it.
+        self._working_directory: Path = item.config.invocation_params.dir
         self.has_cassette = self.path.is_file()
         self.before = read_cassette(self.path) if self.has_cassette else Cassette(int(time.time()), "default", ())
         self.recorded_at = int(time.time()) if way is Way.REFRESH else self.before.recorded_at
@@ -71,7 +72,8 @@ class RecordedTest:
             here = changed_results(self.before.results, self._here)
             load_cassette(self.engine, replace(self.before, results=tuple(here)))
         self.lineage = Lineage(self.engine)
-        self.saved = 0
+        self.saved: int | None = None
+        """The number of executions that were there when the cassette was written last; None if it was not."""
         self.notes: list[str] = []
 
     # -- after the test has passed -------------------------------------------------------------------------------------
@@ -91,13 +93,16 @@ class RecordedTest:
         executions = {row[0] for row in self.lineage.rows("executions_of_calls")}
         if len(executions) == self.saved:
             return
-        results = recorded_results(self.lineage, executions)
-        results = changed_results(results, self._portable)
+        results = changed_results(recorded_results(self.lineage, executions), self._portable)
         self.saved = len(executions)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
         ]
-        write_cassette(self.path, self._cassette(results))
+        cassette = self._cassette(results)
+        if cassette.results:
+            write_cassette(self.path, cassette)
+        else:
+            self.path.unlink(missing_ok=True)
 
     def _cassette(self, results: list[RecordedResult]) -> Cassette:
         before = {result.identity: result for result in self.before.results}
@@ -110,12 +115,12 @@ class RecordedTest:
 
     def _portable(self, result: RecordedResult) -> RecordedResult:
         """Return a result as it is written: scrubbed, and with its files relative to the root of the tests."""
-        result = replace(result, reads=_moved(result.reads, Path.cwd(), self.item.config.rootpath))
+        result = replace(result, reads=_moved(result.reads, self._working_directory, self._root))
         return result if self.scrub is None else scrubbed_result(result, self.scrub)
 
     def _here(self, result: RecordedResult) -> RecordedResult:
         """Return a written result as it holds in this checkout and working directory."""
-        return replace(result, reads=_moved(result.reads, self.item.config.rootpath, Path.cwd()))
+        return replace(result, reads=_moved(result.reads, self._root, self._working_directory))
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def report(self) -> str:
@@ -144,6 +149,7 @@ class RecordedTest:
 
 
 _RECORDED: Final = pytest.StashKey[RecordedTest]()
+_OUTCOME: Final = pytest.StashKey[dict[str, Any]]()
 
 
 class RecordedTests:
@@ -210,7 +216,7 @@ class RecordedTests:
         with test.engine:
             with engine_in_mode(test.engine, self.way.mode):
                 yield test.engine
-            if test.saved:
+            if test.saved is not None:
                 test.record()  # what other fixtures called at their end
             item.stash[_OUTCOME] = test.outcome()
 
@@ -231,7 +237,12 @@ class RecordedTests:
         """Add to the report of a test which calls were not replayed; hand on what became of its steps."""
         report = yield
         test = item.stash.get(_RECORDED, None)
-        if test is not None and report.failed and call.excinfo is not None and not _says_it(call.excinfo.value):
+        if (
+            test is not None
+            and report.failed
+            and call.excinfo is not None
+            and not isinstance(call.excinfo.value, pytest.fail.Exception)
+        ):
             if test.engine.misses:
                 report.sections.append(("musubito", test.report()))
             elif call.when == "call" and self.way in (Way.RECORD, Way.REFRESH):
@@ -320,9 +331,6 @@ class RecordedTests:
         return {path for path in self.modules if path.parent == folder}
 
 
-_OUTCOME: Final = pytest.StashKey[dict[str, Any]]()
-
-
 def path_of(item: pytest.Item) -> Path:
     """Return the path of a test's cassette."""
     return cassette_path(item.path, ".".join(item.nodeid.split("::")[1:]))
@@ -335,10 +343,6 @@ def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[Exter
     files = {read: start / read.key for read in reads if read.kind in (FILE, READ_FOLDER)}
     moved = {read: os.path.relpath(path, end) if path.is_relative_to(end) else path for read, path in files.items()}
     return tuple(read._replace(key=os.fspath(moved[read])) if read in moved else read for read in reads)
-
-
-def _says_it(error: BaseException) -> bool:
-    return isinstance(error, pytest.fail.Exception)
 
 
 def _end_at_users_code(error: BaseException) -> None:
