@@ -135,7 +135,7 @@ def _portable(reads: Iterable[Row]) -> Iterator[ExternalRead]:
     The absolute path of a file below the working directory is left out: the same file is read by its relative path.
     """
     for kind, key, digest in reads:
-        if kind not in AT:
+        if kind not in AT.values():
             yield ExternalRead(kind, key, bytes(digest) or None)
 
 

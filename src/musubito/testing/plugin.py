@@ -19,8 +19,7 @@ from _pytest.assertion.rewrite import rewrite_asserts
 from musubito.code.portable_paths import count_paths_from
 from musubito.code.syntax.source import rewrite_modules
 from musubito.engine.engine_in_use import engine_in_mode
-from musubito.engine.files.digests import FILE
-from musubito.engine.files.digests import FOLDER as READ_FOLDER
+from musubito.engine.files.digests import AT
 from musubito.errors import NotReplayed
 from musubito.lineage.cassette import Cassette, RecordedResult, changed_results
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
@@ -340,7 +339,7 @@ def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[Exter
     """Return reads of files that are relative to one folder as they are relative to another one, if they lie below."""
     if start == end:
         return tuple(reads)
-    files = {read: start / read.key for read in reads if read.kind in (FILE, READ_FOLDER)}
+    files = {read: start / read.key for read in reads if read.kind in AT}
     moved = {read: os.path.relpath(path, end) if path.is_relative_to(end) else path for read, path in files.items()}
     return tuple(read._replace(key=os.fspath(moved[read])) if read in moved else read for read in reads)
 
