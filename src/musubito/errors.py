@@ -26,6 +26,7 @@ __all__ = [
     "InputError",
     "MusubitoError",
     "MusubitoWarning",
+    "NotEdited",
     "SchemaError",
     "StoreBusy",
     "StoreClosed",
@@ -197,6 +198,10 @@ class NotReplayed(MusubitoError):
         self.operation = operation
         self.why = why
         self.explanation = explanation
+
+
+class NotEdited(MusubitoError):
+    """A stored result that was not corrected by hand. Its text says why, and what to do."""
 
 
 class EffectOutcomeUnknown(MusubitoError):

@@ -30,6 +30,7 @@ from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
+from musubito.engine.override import by_hand, node_of, override, undo
 from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
@@ -414,6 +415,31 @@ class MusubitoEngine:
             return 0  # nothing was begun there, and only an engine with its key may begin it
         count: int = self.storage.write([change])[0]
         return count
+
+    def override(
+        self, result: MusubitoResult[Any] | str, value: T, *, reason: str, by: str | None = None
+    ) -> MusubitoResult[T]:
+        """Correct a stored result: `value` answers in its place, without the function being called.
+
+        `result` is a result of this namespace, or the id of one (`node_id`). `reason` is kept, and `by` is the name of
+        the person, by default that of the user of this process. For a node of a LangGraph graph, `value` is what the
+        node returns.
+
+        What is upstream stays. What was built on the earlier result runs again. The corrected one answers until the
+        input, the code or a dependency of its step changes; `undo_override` takes it back. An external effect does not
+        take place again. If `value` equals the earlier one, nothing is stored.
+
+        Raises `NotEdited` if the result cannot be corrected, and `StoreError`.
+        """
+        return override(self, node_of(result), value, by_hand(reason, by))
+
+    def undo_override(self, result: MusubitoResult[Any] | str, *, reason: str = "", by: str | None = None) -> str:
+        """Take back the last correction of a result, and return the artifact id of the earlier output, which answers.
+
+        What was built on the corrected result runs again, or finds what was built on the earlier one. Raises
+        `NotEdited` if there is nothing to take back, and `StoreError`.
+        """
+        return undo(self, node_of(result), by_hand(reason, by))
 
     # -- what a call asks of its engine --------------------------------------------------------------------------------
     def _new_run(

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from musubito.store.rows import (
     CallDependency,
     CallKeys,
+    Edit,
     EffectOutcome,
     ExternalRead,
     LeaseOwner,
@@ -87,6 +88,12 @@ class Commit(NamedTuple):
     """The codec of the payload. If it ends with `BLOB`, the payload lies in a blob store and `payload` is empty."""
     size: int | None = None
     """Bytes of the encoded payload, before compression and encryption; None if `payload` has as many."""
+    edit: Edit | None = None
+    """Who corrected the result; None for an execution of the step's function.
+
+    The node of an edited execution is stored already, with its edges and its code. If the execution in whose place it
+    comes is an effect, the edited one is the record of that effect from now on.
+    """
 
 
 class CommitFailure(NamedTuple):
@@ -181,6 +188,7 @@ class Forget(NamedTuple):
 
     - Payloads, stored inputs, error texts, what was read and the texts of the code are erased. Contents that an
       execution outside this selection holds as well are kept.
+    - Executions that were edited from them are erased likewise. Of an edit, who made it and when stays.
     - Nodes, edges, executions and the history stay as a skeleton of ids and numbers.
     - The executions become INVALID as by `Invalidate`. Older ones of the same key become INVALID, too: otherwise they
       would come back in the place of the erased ones.
@@ -332,9 +340,11 @@ Change: TypeAlias = (
 def needs_fsync(change: Change) -> bool:
     """Return whether a change must survive a power cut before anything else happens.
 
-    That holds for every change of an effect, and for what is invalidated or forgotten by hand.
+    That holds for every change of an effect, and for what is edited, invalidated or forgotten by hand.
     """
-    if isinstance(change, (Commit, CommitFailure)):
+    if isinstance(change, Commit):
+        return change.effect is not None or change.edit is not None
+    if isinstance(change, CommitFailure):
         return change.effect is not None
     return isinstance(change, (BeginEffect, Invalidate, Forget))
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from musubito.store.rows import CallKeys, SampleRef
+from musubito.store.changes import Commit
+from musubito.store.rows import CallKeys, Candidate, SampleRef
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
@@ -63,6 +64,38 @@ class UsageOf(NamedTuple):
     """Ask for the tokens that an execution used. Answer: `Sequence[Used]`."""
 
     execution: int
+
+
+class AnswerOf(NamedTuple):
+    """Ask for the execution that answers at a node. Answer: `StoredAnswer`, or None."""
+
+    node: bytes
+    namespace: str
+
+
+class StoredAnswer(NamedTuple):
+    """The execution that answers at a node, with its payload, and the reuse key that was asked for last."""
+
+    candidate: Candidate
+    asked: bytes
+
+
+class CommitOf(NamedTuple):
+    """Ask for the commit of a successful execution, to commit the like of it. Answer: `StoredCommit`, or None.
+
+    Its keys, what it called and read and its sample are as they were committed. Its node has no parents and its code
+    has no parts, since these are stored. Its moment, lease and effect are gone.
+    """
+
+    execution: int
+    namespace: str
+
+
+class StoredCommit(NamedTuple):
+    """The commit of an execution, and whether the execution has become INVALID."""
+
+    commit: Commit
+    invalid: bool
 
 
 class EffectQuery(NamedTuple):
@@ -122,4 +155,4 @@ SimpleQuery: TypeAlias = (
     CodeOf | LeaseOwnerOf | KeyCheckOf | SimilarNodes | PayloadOf | ReadsOf | UsageOf | CurrentMoment
 )
 """The queries that ask for one thing, which a relational store answers with one statement."""
-Query: TypeAlias = SimpleQuery | OlderCandidates | SampleTree | EffectQuery
+Query: TypeAlias = SimpleQuery | OlderCandidates | SampleTree | AnswerOf | CommitOf | EffectQuery

@@ -212,6 +212,20 @@ class EffectRow(NamedTuple):
     candidate: Candidate | None
 
 
+class Edit(NamedTuple):
+    """The correction of a result by a person, or its undoing.
+
+    `before` is the number of the execution in whose place the edited one came. `restored` is the execution whose output
+    is given again; None if the output is the person's. `at` is in seconds since the epoch.
+    """
+
+    before: int
+    person: str
+    at: float
+    reason: str
+    restored: int | None = None
+
+
 class RunLine(NamedTuple):
     """A run in the history. It is written when the run begins, and again when the run ends."""
 

@@ -64,6 +64,8 @@ class Rules(Tables):
         invalid = self.executions[number].invalid
         if not invalid:
             self.answer(place, number)
+            if change.edit is not None and change.holds & ExecutionFlags.EFFECT:
+                self.correct_effect(change.edit.before, number)
         return Committed(number, invalid, self.forgotten_since(change.began, number))
 
     def fail(self, change: CommitFailure) -> Committed:
@@ -97,8 +99,9 @@ class Rules(Tables):
         self.executions[number] = Execution(number, change, invalid)
         for use in change.uses:
             self.nodes.setdefault(use.node, Node())
-        # The texts of the code may have been erased: they are stored again.
-        self.codes.setdefault(change.place.code.fingerprint, change.place.code)
+        if not (isinstance(change, Commit) and change.edit):
+            # The texts of the code may have been erased: they are stored again. An edit does not know them.
+            self.codes.setdefault(change.place.code.fingerprint, change.place.code)
         if change.lease:
             self.release(*change.lease)
         if change.effect:
@@ -243,7 +246,7 @@ class Rules(Tables):
                     change.namespace, change.operation, named_node
                 )
         answered = {line.execution for line in self.calls.values() if line.run_id == change.run}
-        named = [self.executions[number] for number in self.named(change, change.nodes, answered)]
+        named = [self.executions[number] for number in self.with_edits(self.named(change, change.nodes, answered))]
         size = 0
         for e in named:
             size += self.erase(e)
@@ -259,6 +262,15 @@ class Rules(Tables):
         self.forget_code()
         return Forgotten(len(named), 0, size)
 
+    def with_edits(self, numbers: Iterable[int]) -> list[int]:
+        """Return these executions and all that were edited from them."""
+        found = set(numbers)
+        for e in self.executions.values():  # an edit has a higher number than the execution before it
+            edit = e.change.edit if isinstance(e.change, Commit) else None
+            if edit is not None and edit.before in found:
+                found.add(e.number)
+        return sorted(found)
+
     def forget_code(self) -> None:
         had: dict[bool, set[bytes]] = {True: set(), False: set()}
         for node_id, node in self.nodes.items():
@@ -272,7 +284,11 @@ class Rules(Tables):
         erased: Commit | CommitFailure
         if isinstance(e.change, Commit):
             size = len(e.change.payload or b"")
-            erased = e.change._replace(payload=None, reads=[read for read in e.change.reads if read.kind == "answer"])
+            erased = e.change._replace(
+                payload=None,
+                reads=[read for read in e.change.reads if read.kind == "answer"],
+                edit=e.change.edit and e.change.edit._replace(reason=FORGOTTEN),
+            )
         else:
             size = len(e.change.error.encode())
             erased = e.change._replace(error=FORGOTTEN)
@@ -441,6 +457,12 @@ class Rules(Tables):
         effect = self.effects.get(end.effect_key, Effect(end.attempt))
         if effect.attempt <= end.attempt:
             self.effects[end.effect_key] = Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
+
+    def correct_effect(self, before: int, execution: int) -> None:
+        """Make an edited execution the record of an effect that was done."""
+        for key, effect in self.effects.items():
+            if effect.execution == before and effect.outcome == "done":
+                self.effects[key] = effect._replace(execution=execution)
 
     def perform(self, change: Change) -> Answer:
         namespace = _named(change)

@@ -15,7 +15,9 @@ from typing import Any, assert_never
 from musubito.errors import StoreClosed
 from musubito.store.changes import Change
 from musubito.store.queries import (
+    AnswerOf,
     CodeOf,
+    CommitOf,
     CurrentMoment,
     EffectQuery,
     KeyCheckOf,
@@ -64,6 +66,10 @@ class MemoryStore:
                 return tables.usage(query.execution)
             case CurrentMoment():
                 return tables.moment()
+            case AnswerOf():
+                return tables.answer_of(query)
+            case CommitOf():
+                return tables.commit_of(query)
             case EffectQuery():
                 return tables.effect(query)
             case SimilarNodes():

@@ -8,7 +8,17 @@ from typing import NamedTuple, Self
 
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Invalidate, Moment
-from musubito.store.queries import EffectQuery, OlderCandidates, SampleNode, SimilarNode, SimilarNodes
+from musubito.store.queries import (
+    AnswerOf,
+    CommitOf,
+    EffectQuery,
+    OlderCandidates,
+    SampleNode,
+    SimilarNode,
+    SimilarNodes,
+    StoredAnswer,
+    StoredCommit,
+)
 from musubito.store.rows import (
     FORGOTTEN,
     CallKeys,
@@ -197,6 +207,34 @@ class Tables:
             tree[e.number] = SampleNode(e.number, e.change.pool, e.change.place.sample, attempts, tuple(called))
             ahead += [number for number in called if number not in tree]
         return tree
+
+    def answer_of(self, query: AnswerOf) -> StoredAnswer | None:
+        node = self.nodes.get(query.node)
+        e = None if node is None or node.execution is None else self.executions.get(node.execution)
+        if e is None or node is None or node.place is None or node.reuse is None:
+            return None
+        keys = node.place.keys._replace(reuse=node.reuse)
+        return StoredAnswer(self.candidate(e, keys, e.payload)._replace(settled=0), node.reuse)
+
+    def commit_of(self, query: CommitOf) -> StoredCommit | None:
+        e = self.executions.get(query.execution)
+        if e is None or not isinstance(e.change, Commit) or e.change.place.namespace != query.namespace:
+            return None
+        place = e.change.place
+        commit = e.change._replace(
+            place=place._replace(code=CodeRecord(place.code.fingerprint, [], (), ()), parents=()),
+            began=Moment(0, 0),
+            uses=sorted(set(e.change.uses), key=lambda use: (use.execution, use.node)),
+            reads=list(dict.fromkeys(e.change.reads)),
+            attempts=sorted(set(e.change.attempts)),
+            usage=sorted(e.change.usage),
+            not_replayable=FORGOTTEN if e.forgotten else e.change.not_replayable,
+            holds=e.holds,
+            size=len(e.change.payload or b"") if e.change.size is None else e.change.size,
+            lease=None,
+            effect=None,
+        )
+        return StoredCommit(commit, e.invalid)
 
     def effect(self, query: EffectQuery) -> EffectRow | None:
         effect = self.effects.get(query.effect_key)

@@ -167,7 +167,8 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
     named: set[int] = set()
     size = 0
     for executions in _forget_targets(db, numbers, change):
-        for batch in _batches(sorted(set(executions) - named)):
+        edited = [execution for (execution,) in db.rows("edited_from", _named(executions))]
+        for batch in _batches(sorted({*executions, *edited} - named)):
             since = _newest(db)
             # What these executions had replaced would answer in their place.
             replaced = [execution for (execution,) in db.rows("replaced", _named(batch))]
@@ -176,6 +177,7 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
             contents.add_those_of(db, batch)
             size += db.rows("size_of_executions", _named(batch))[0][0]
             db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **_named(batch)})
+            db.rows("forget_edits", {"forgotten": FORGOTTEN, **_named(batch)})
             _invalidate_callers_since(db, batch, since)
             named.update(batch)
             yield STEP

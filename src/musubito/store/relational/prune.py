@@ -32,7 +32,12 @@ def without_contents(change: Record) -> Record:
     if isinstance(change, Commit):
         answers = [read for read in change.reads if read.kind == "answer"]
         return change._replace(
-            place=place, payload=None, reads=answers, not_replayable=FORGOTTEN, holds=change.holds | ERASED
+            place=place,
+            payload=None,
+            reads=answers,
+            not_replayable=FORGOTTEN,
+            holds=change.holds | ERASED,
+            edit=change.edit and change.edit._replace(reason=FORGOTTEN),
         )
     return change._replace(place=place, error=FORGOTTEN)
 
@@ -124,7 +129,7 @@ def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:
         if execution in of_effects:
             continue
         for node, size in db.rows("prune_execution", {"execution": execution}):
-            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage", "prune_retired"):
+            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage", "prune_edit", "prune_retired"):
                 db.rows(query, {"execution": execution})
             db.rows("list_node", {"node": node, "execution": execution})
             sizes.append(size)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, assert_never
 
 from musubito.errors import StoreError
-from musubito.store.changes import Moment
+from musubito.store.changes import Commit, Moment
 from musubito.store.protocol import NamedQuery, Row
 from musubito.store.queries import (
+    AnswerOf,
     CodeOf,
+    CommitOf,
     CurrentMoment,
     EffectQuery,
     KeyCheckOf,
@@ -25,10 +27,25 @@ from musubito.store.queries import (
     SimilarNode,
     SimilarNodes,
     SimpleQuery,
+    StoredAnswer,
+    StoredCommit,
     UsageOf,
 )
 from musubito.store.relational.sql_session import IdCache, SqlSession
-from musubito.store.rows import CallKeys, Candidate, EffectRow, ExternalRead, LeaseOwner, SampleRef, Stored, Used
+from musubito.store.rows import (
+    CallDependency,
+    CallKeys,
+    Candidate,
+    CodeRecord,
+    Edit,
+    EffectRow,
+    ExternalRead,
+    LeaseOwner,
+    NodeSpec,
+    SampleRef,
+    Stored,
+    Used,
+)
 
 LOOKED_AT: Final = 20_000
 """Number of the newest nodes among which the neighbours of a node are looked for."""
@@ -51,6 +68,10 @@ def answer(db: SqlSession, numbers: IdCache, query: Query) -> Any:
             return _with_settled(db, keys, [found_of(row) for row in rows])
         case SampleTree(execution):
             return _sample_tree(db, execution)
+        case AnswerOf(node, namespace):
+            return _answer_at(db, node, numbers.known_namespace(db, namespace))
+        case CommitOf(execution, namespace):
+            return _commit(db, execution, namespace, numbers.known_namespace(db, namespace))
         case EffectQuery(effect_key, keys, namespace):
             return _effect(db, effect_key, keys, numbers.known_namespace(db, namespace))
         case _:
@@ -208,6 +229,50 @@ def _sample_tree(db: SqlSession, root: int) -> dict[int, SampleNode]:
         )
         for execution, (pool, sample) in samples.items()
     }
+
+
+def _answer_at(db: SqlSession, node: bytes, namespace: int | None) -> StoredAnswer | None:
+    for _, execution, asked, *_ in db.rows("node", {"node": node}):
+        for row in db.rows("execution", {"execution": execution, "namespace": namespace}):
+            return StoredAnswer(found_of(row), asked)
+    return None
+
+
+def _commit(db: SqlSession, execution: int, name: str, namespace: int | None) -> StoredCommit | None:
+    rows = db.rows("commit_of", {"execution": execution, "namespace": namespace})
+    if not rows:
+        return None
+    node, reuse, cross, operation, fingerprint, input_hash, step_type, sample, arguments, *facts = rows[0]
+    started_at, duration_ms, artifact, payload, valid_from, valid_until, not_replayable, *more = facts
+    pool, holds, saved_ms, codec, size, invalid = more
+    of = {"execution": execution}
+    digests = {argument: bytes.fromhex(digest) for argument, digest in json.loads(arguments or "{}").items()}
+    code = CodeRecord(fingerprint, [], (), ())
+    keys = CallKeys(node, reuse, cross)
+    edits = [Edit(*row) for row in _check_types(db.rows("edit", of), int, str, float, str, _NUMBER)]
+    commit = Commit(
+        place=NodeSpec(keys, name, operation, code, input_hash, step_type, sample, digests, ()),
+        began=Moment(0, 0),
+        started_at=started_at,
+        duration_ms=duration_ms,
+        artifact=artifact,
+        payload=payload,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        not_replayable=not_replayable,
+        pool=pool,
+        uses=[CallDependency(*row) for row in _check_types(db.rows("uses", of), bytes, bytes, int, float)],
+        reads=_reads(db.rows("reads", of)),
+        attempts=[SampleRef(*row) for row in _check_types(db.rows("attempts", of), bytes, int)],
+        holds=holds,
+        usage=_usage(db.rows("usage", of)),
+        lease=None,
+        saved_ms=saved_ms,
+        codec=codec,
+        size=size,
+        edit=edits[0] if edits else None,
+    )
+    return StoredCommit(commit, bool(invalid))
 
 
 def _effect(db: SqlSession, effect_key: bytes, keys: CallKeys, namespace: int | None) -> EffectRow | None:

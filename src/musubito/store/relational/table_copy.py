@@ -41,6 +41,7 @@ TABLES: Final = {
     "_lone": ("run_id",),
     "_sums": ("run_id", "quarter", "operation"),
     "_token_sums": ("run_id", "quarter", "operation", "replayed", "model", "used"),
+    "_edits": ("execution",),
     "_executions": ("id",),
 }
 """The key of each table, in the order in which tables are copied: no row comes before one that it names."""

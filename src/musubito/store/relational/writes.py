@@ -116,8 +116,9 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         number = _add_node(db, numbers, place, new, None if invalid else execution, ran=True)
     else:
         number = node.number
-        # The texts of the code may have been erased: they are stored again.
-        numbers.code(db, place.code)
+        if change.edit is None:
+            # The texts of the code may have been erased: they are stored again. An edit does not know them.
+            numbers.code(db, place.code)
     inline = is_inline(change)
     if change.payload is not None and not inline:
         db.rows(
@@ -162,6 +163,10 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, numbers, change, execution)
+    if change.edit is not None:
+        db.rows("add_edit", {"execution": execution, **change.edit._asdict()})
+        if change.holds & EFFECT and not invalid:
+            db.rows("correct_effect", {"execution": execution, "before": change.edit.before})
     return Committed(execution, invalid, _is_forgotten(db, numbers, by_hand, place))
 
 

@@ -2,7 +2,7 @@
 
 -- name: prunable
 -- What nothing needs: executions (0), nodes without any (1), nodes with some of those (2). Needed is what is younger or
--- was asked for since, effects, what is being computed, and what all that came of: for an execution its node, what it
+-- was asked for since, effects, edits that answer, what is being computed, and what all that came of: for an execution its node, what it
 -- called and the success that came after it under its widest key (an older one must not answer in its place); for a node
 -- its parents and the execution that answers there. A recursive query of PostgreSQL may name itself once only, so what
 -- each thing needs is put together first.
@@ -19,12 +19,16 @@ WITH RECURSIVE needs (what, id, needed, other) AS (
       WHERE l.reuse_key = coalesce(e.cross_key, e.reuse_key) AND l.cross_key IS NULL AND l.id > e.id
         AND l.invalid = 0 AND l.outcome = 1
     ) FROM _executions e WHERE e.invalid = 0 AND e.outcome = 1
+  UNION ALL SELECT 0, execution, 0, before FROM _edits
+  UNION ALL SELECT 0, execution, 0, restored FROM _edits WHERE restored IS NOT NULL
   UNION ALL SELECT 1, child, 1, parent FROM _edges
   UNION ALL SELECT 1, id, 0, execution FROM _nodes
 ), first (what, id) AS (
   SELECT 0, id FROM _executions WHERE started_at >= :before OR holds & 8 <> 0
   UNION SELECT 0, max(id) FROM _executions
   UNION SELECT 0, execution FROM _effects
+  UNION SELECT 0, d.execution FROM _edits d JOIN _executions e ON e.id = d.execution JOIN _nodes n ON n.execution = e.id
+    WHERE e.invalid = 0
   UNION SELECT 0, execution FROM _calls WHERE at >= :before
   UNION SELECT 1, n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.at >= :before
   UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now

@@ -63,6 +63,15 @@ VALUES (:execution, :node, :reuse, :cross, :pool, :sample, :outcome, :started_at
 INSERT INTO _uses (execution, called, node, asked) VALUES (:execution, :called, :node, :asked)
 ON CONFLICT DO NOTHING;
 
+-- name: add_edit
+-- Who corrected a result, and why.
+INSERT INTO _edits (execution, before, restored, person, at, reason)
+VALUES (:execution, :before, :restored, :person, :at, :reason);
+
+-- name: edit
+-- Who corrected a result, and why.
+SELECT before, person, at, reason, restored FROM _edits WHERE execution = :execution;
+
 -- name: add_read
 -- Something an execution read.
 INSERT INTO _reads (execution, kind, key, digest) VALUES (:execution, :kind, :key, :digest)

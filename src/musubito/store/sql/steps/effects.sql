@@ -20,6 +20,10 @@ ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _ef
   outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution
 WHERE _effects.attempt <= excluded.attempt;
 
+-- name: correct_effect
+-- The edited execution is the record of an effect that was done.
+UPDATE _effects SET execution = :execution WHERE execution = :before AND outcome = 'done';
+
 -- name: effects_may_run_again
 -- The effects of executions that were invalidated by hand.
 UPDATE _effects SET outcome = 'failed'

@@ -46,6 +46,25 @@ JOIN _nodes n ON n.id = e.node
 LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
 WHERE e.id = :execution;
 
+-- name: commit_of
+-- The commit of a successful execution: its keys, what its node is, and what it gave.
+SELECT n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), o.name, c.fingerprint, n.input_hash, n.step_type,
+  e.sample, n.arguments, e.started_at, e.duration_ms, e.artifact, coalesce(e.payload, a.payload), e.valid_from,
+  e.valid_until, e.not_replayable, e.pool, e.holds, e.saved_ms, coalesce(a.codec, e.codec), coalesce(a.size, length(e.payload)),
+  e.invalid
+FROM _executions e
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation AND o.namespace = :namespace
+JOIN _codes c ON c.id = n.code
+LEFT JOIN _artifacts a ON e.payload IS NULL AND a.namespace = :namespace AND a.digest = e.artifact
+WHERE e.id = :execution AND e.outcome = 1;
+
+-- name: uses
+-- The calls made inside an execution.
+SELECT n.node_id, CASE WHEN u.asked = x'' THEN e.reuse_key ELSE u.asked END, u.called, e.started_at
+FROM _uses u JOIN _executions e ON e.id = u.called JOIN _nodes n ON n.id = u.node
+WHERE u.execution = :execution ORDER BY u.called, n.node_id;
+
 -- name: payload
 -- The payload of what an execution gave, and how it is stored.
 SELECT coalesce(e.payload, a.payload), coalesce(a.codec, e.codec) FROM _executions e

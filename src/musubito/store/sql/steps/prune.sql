@@ -6,6 +6,19 @@ UPDATE _executions SET payload = NULL, error = CASE WHEN error IS NULL THEN NULL
   not_replayable = :forgotten, holds = holds | :erased, invalid = 1
 WHERE id IN (SELECT value FROM json_each(:executions));
 
+-- name: edited_from
+-- What was edited from these executions, directly or through others.
+WITH RECURSIVE edited (id) AS (
+  SELECT execution FROM _edits WHERE before IN (SELECT value FROM json_each(:executions))
+  UNION
+  SELECT d.execution FROM edited x JOIN _edits d ON d.before = x.id
+)
+SELECT id FROM edited;
+
+-- name: forget_edits
+-- Edits without their reasons.
+UPDATE _edits SET reason = :forgotten WHERE execution IN (SELECT value FROM json_each(:executions));
+
 -- name: size_of_executions
 -- How many bytes of contents lie in the rows of these executions.
 SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
@@ -199,6 +212,10 @@ DELETE FROM _attempts WHERE execution = :execution;
 -- name: prune_usage
 -- Remove what an execution has used.
 DELETE FROM _usage WHERE execution = :execution;
+
+-- name: prune_edit
+-- Remove who made an execution by hand.
+DELETE FROM _edits WHERE execution = :execution;
 
 -- name: list_node
 -- A node that may have lost its executions is found by its own id from now on, and does not point at the one that it

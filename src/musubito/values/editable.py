@@ -1,0 +1,409 @@
+"""Show a stored output as text that a person may edit, and make a payload of what the person wrote.
+
+A text is shown as it is, any other output as JSON in the form of `musubito.values.display`. What was stored is the
+pattern for what is read: a number without a fraction stays a float if it was one, and an object named by `"$type"`
+keeps its class and its fields. No class is looked up. A part that JSON cannot hold (a date, bytes, an id) may be
+moved or left out, and not be changed.
+
+The adapter of a framework stores the output of a node beside the events that were emitted on the way. An edited output
+loses these events, since they tell of the earlier output. What the node wrote to the state on the way stays.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from ormsgpack import unpackb
+
+from musubito.errors import ArtifactUnreadable, EncodingError
+from musubito.values.artifact_codec import FORMAT, ArtifactPacker, encode_value, nesting
+from musubito.values.display import TYPE, with_secrets
+from musubito.values.msgpack_writer import Code
+
+_ROOM: Final = 3000
+"""Levels of arrays, maps and exts that may be open at a time."""
+_TRUSTED_EXTS: Final = 2
+"""Number of nested exts whose levels are not measured."""
+_SEQUENCES: Final = {Code.TUPLE: "tuple", Code.SET: "set", Code.FROZENSET: "frozenset"}
+"""Ext codes whose parts are the items, with the names of their types."""
+_SETS: Final = (Code.SET, Code.FROZENSET)
+_RECORDS: Final = (Code.DATACLASS, Code.PYDANTIC, Code.NAMEDTUPLE)
+"""Ext codes of instances whose fields may be edited."""
+_ADAPTER: Final = "musubito_langgraph.messages"
+"""The recorded module of what the adapter of LangGraph stores in place of something else."""
+EVENTS: Final = frozenset(
+    ("custom", "dispatched", "model", "chunk", "text", "end", "tool", "done", "failed", "pushed", "written")
+)
+"""Kinds of the events that an adapter stores beside an output."""
+WRITTEN: Final = "written"
+"""The kind of event that is a part of the output: a write to the state."""
+
+
+class NotReadBack(Exception):
+    """Raised for a text that is no output of the stored kind. `path` leads to the part that is wrong."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class Typed(NamedTuple):
+    """A value that msgpack has no type for: its ext code, and its parts."""
+
+    code: int
+    parts: Any
+
+
+class EditableText(NamedTuple):
+    """The text of an output. `is_json`: it is JSON, and not the output itself."""
+
+    text: str
+    is_json: bool
+
+
+class _Packer(ArtifactPacker):
+    """Writes what `_tree` has read."""
+
+    __slots__ = ()
+
+    def split(self, value: object) -> tuple[int, object]:
+        return (value.code, value.parts) if type(value) is Typed else super().split(value)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._room = _ROOM
+        self._depth = 0
+
+    def ext(self, code: int, data: bytes) -> Typed:
+        self._depth += 1
+        levels = nesting(data) + 1 if self._depth > _TRUSTED_EXTS else 1
+        self._room -= levels
+        try:
+            if self._room < 0:
+                raise ValueError("nested too deeply")
+            return Typed(code, unpackb(data, ext_hook=self.ext))
+        finally:
+            self._room += levels
+            self._depth -= 1
+
+
+def editable_text(payload: bytes | bytearray) -> EditableText:
+    """Return the text of an output that can be read back to an equal output.
+
+    Raise `NotReadBack` if there is none, and `ArtifactUnreadable` for a payload that does not decode.
+    """
+    output = _Output.of(payload)
+    if type(output.value) is str:
+        return EditableText(output.value, is_json=False)
+    shown = _shown(output.value)
+    text = json.dumps(shown, ensure_ascii=False, indent=2)
+    try:
+        text.encode()
+        same = _packed(_read(json.loads(text), output.value, "$", is_fixed=True)) == _packed(output.value)
+    except (RecursionError, UnicodeError, EncodingError) as error:
+        raise NotReadBack("$", f"it cannot be written as JSON: {error}") from error
+    if not same or not _is_editable(output.value):
+        raise NotReadBack("$", f"a value of type {_name_of(shown)} cannot be written as JSON")
+    return EditableText(text + "\n", is_json=True)
+
+
+def edited(payload: bytes | bytearray, text: str) -> bytes:
+    """Return the payload of an edited text. `payload` is what the text of `editable_text` was made of.
+
+    Raise `NotReadBack` if it is no output of that kind.
+    """
+    output = _Output.of(payload)
+    if type(output.value) is str:
+        return output.replaced(text)
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise NotReadBack("$", f"it is no JSON: {error}") from error
+    try:
+        return output.replaced(_read(value, output.value, "$", is_fixed=True))
+    except (RecursionError, EncodingError) as error:
+        raise NotReadBack("$", f"it cannot be stored: {error}") from error
+
+
+def with_output(payload: bytes | bytearray, value: object) -> bytes:
+    """Return the payload of another value in the place of a node's output; raise `EncodingError` if it has none.
+
+    `payload` is what the adapter of a framework has stored.
+    """
+    output = _Output.of(payload)
+    (tree,) = unpackb(ArtifactPacker().pack([value]), ext_hook=_Reader().ext)
+    return output.replaced(tree) if output.is_of_node else encode_value(value)
+
+
+def is_of_node(payload: bytes | bytearray) -> bool:
+    """Return whether a payload has the form in which the adapter of a framework stores the output of a node."""
+    return _Output.of(payload).is_of_node
+
+
+def _tree(payload: bytes | bytearray) -> Any:
+    if payload[:1] != FORMAT:
+        raise ArtifactUnreadable("the payload is in no format that this version of Musubito reads")
+    try:
+        return unpackb(memoryview(payload)[1:], ext_hook=_Reader().ext)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ArtifactUnreadable(f"the payload does not decode: {error}") from error
+
+
+def _packed(tree: Any) -> bytes:
+    return FORMAT + _Packer().pack(tree)
+
+
+class _Output:
+    """What is stored of an output, and where the output itself lies in it."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        self.value = tree
+        self._pieces = self._events = None
+        self._renamed = _state_of(tree, "Packed")
+        outputs = tree if self._renamed is None else self._renamed.get("outputs")
+        match outputs:
+            case Typed(Code.TUPLE, [[*pieces], [*events]]) if pieces and all(
+                type(event) is list and event and event[0] in EVENTS for event in events
+            ):
+                self._pieces, self._events = pieces, events
+                self.value = pieces[0] if len(pieces) == 1 else pieces
+            case _ if self._renamed is not None:
+                self.value = outputs
+
+    @classmethod
+    def of(cls, payload: bytes | bytearray) -> _Output:
+        return cls(_tree(payload))
+
+    @property
+    def is_of_node(self) -> bool:
+        return self._pieces is not None
+
+    def replaced(self, value: Any) -> bytes:
+        """Return the payload with another output."""
+        if self._pieces is not None and self._events is not None:
+            if _packed(value) == _packed(self.value):
+                return _packed(self.tree)
+            kept = [event for event in self._events if event[0] == WRITTEN]
+            value = Typed(Code.TUPLE, [[value] if len(self._pieces) == 1 else value, kept])
+        if self._renamed is not None:
+            *names, state = self.tree.parts
+            value = Typed(self.tree.code, [*names, {**state, "outputs": value}])
+        return _packed(value)
+
+
+def _state_of(tree: Any, name: str) -> dict[str, Any] | None:
+    """Return the state of a record that the adapter stores in place of something, None for any other value."""
+    match tree:
+        case Typed(Code.DATACLASS, [module, qualname, _, dict() as state]) if (module, qualname) == (_ADAPTER, name):
+            return state
+    return None
+
+
+# -- showing -----------------------------------------------------------------------------------------------------------
+def _shown(tree: Any) -> Any:
+    """Return a part of an output as plain data, as a reader is shown it, with nothing hidden."""
+    match tree:
+        case None | bool() | int() | str():
+            return tree
+        case float():
+            return tree if math.isfinite(tree) else {TYPE: "float", "value": str(tree)}
+        case bytes():
+            return {TYPE: "bytes", "size": len(tree), "sha256": sha256(tree).hexdigest()}
+        case Typed(code, items) if code in _SEQUENCES:
+            return {TYPE: _SEQUENCES[code], "items": [_shown(item) for item in items]}
+        case Typed(code, parts) if code in _RECORDS:
+            derived = _state_of(tree, "Derived")
+            if derived is not None:
+                return _shown(derived["value"])
+            if parts[0] != _ADAPTER:
+                return {TYPE: parts[1], **{name: _shown(part) for name, part in _fields_of(tree)}}
+        case list():
+            return [_shown(item) for item in tree]
+        case dict():
+            return {key: _shown(part) for key, part in tree.items()}
+    shown = _without_bytes(with_secrets(_Packer().pack(tree)))
+    return shown if type(shown) is dict and TYPE in shown else {TYPE: "...", "value": str(shown)}
+
+
+def _without_bytes(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _without_bytes(part) for key, part in value.items()}
+    if type(value) is list:
+        return [_without_bytes(part) for part in value]
+    return _shown(value) if type(value) is bytes else value
+
+
+def _fields_of(tree: Typed) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of an instance with their values."""
+    parts = tree.parts
+    if tree.code == Code.NAMEDTUPLE:
+        yield from zip(parts[2], parts[3], strict=True)
+        return
+    yield from parts[-1].items()
+    if tree.code == Code.PYDANTIC and parts[4]:
+        yield from parts[4].items()
+
+
+def _is_editable(tree: Any) -> bool:
+    """Return whether anything of a part may be changed."""
+    if type(tree) is not Typed:
+        return type(tree) is not bytes
+    is_record = tree.code in _RECORDS and (tree.parts[0] != _ADAPTER or _state_of(tree, "Derived") is not None)
+    return is_record or tree.code in _SEQUENCES
+
+
+def _name_of(shown: Any) -> str:
+    return str(shown[TYPE]) if type(shown) is dict and TYPE in shown else _json_type(shown)
+
+
+# -- reading back ------------------------------------------------------------------------------------------------------
+def _read(value: Any, tree: Any, path: str, *, is_fixed: bool) -> Any:
+    """Return what JSON says in the place of a stored part.
+
+    `is_fixed`: the part keeps its type, since it is the output itself or the field of an instance.
+    """
+    match tree:
+        case float() if type(value) in (int, float) and math.isfinite(tree):
+            return float(value)
+        case None | bool() | int() | str() if type(value) is type(tree):
+            return value
+        case None:
+            return _new(value, path)
+        case list() if type(value) is list:
+            return _items(value, tree, path)
+        case dict() if type(value) is dict:
+            return {
+                key: _read(part, tree[key], f"{path}.{key}", is_fixed=False)
+                if key in tree
+                else _new(part, f"{path}.{key}")
+                for key, part in value.items()
+            }
+        case Typed():
+            return _typed(value, tree, path)
+        case bytes() | float() if _same(value, _shown(tree)):
+            return tree
+    if not is_fixed and type(tree) is not bytes:
+        return _new(value, path)
+    raise NotReadBack(path, f"it is {_article(_json_type(_shown(tree)))}, and stays one; this is {_said(value)}")
+
+
+def _typed(value: Any, tree: Typed, path: str) -> Any:
+    shown = _shown(tree)
+    if _same(value, shown):
+        return tree
+    derived = _state_of(tree, "Derived")
+    if derived is not None:
+        *names, state = tree.parts
+        content = _read(value, derived["value"], path, is_fixed=True)
+        return Typed(tree.code, [*names, {**state, "value": content}])
+    name = shown[TYPE]
+    if type(value) is not dict or value.get(TYPE) != name:
+        raise NotReadBack(path, f"it is of type {name}, and stays so; this is {_said(value)}")
+    if tree.code in _SEQUENCES and value.keys() == {TYPE, "items"} and type(value["items"]) is list:
+        return _sequence(value["items"], tree, path)
+    if tree.code in _RECORDS and tree.parts[0] != _ADAPTER:
+        if value.keys() != shown.keys():
+            names = ", ".join(sorted(value.keys() ^ shown.keys()))
+            raise NotReadBack(path, f"it has the fields of {name}, no more and no fewer: {names}")
+        return _record(value, tree, path)
+    raise NotReadBack(path, f"a value of type {name} cannot be changed as text")
+
+
+def _sequence(items: list[Any], tree: Typed, path: str) -> Typed:
+    read = _items(items, tree.parts, f"{path}.items")
+    if tree.code in _SETS:
+        packed = {_packed(item): item for item in read}
+        if len(packed) < len(read):
+            raise NotReadBack(path, "an item occurs twice in a set")
+        read = [packed[key] for key in sorted(packed)]
+    return Typed(tree.code, read)
+
+
+def _record(value: dict[str, Any], tree: Typed, path: str) -> Typed:
+    read = {name: _read(value[name], part, f"{path}.{name}", is_fixed=True) for name, part in _fields_of(tree)}
+    parts = list(tree.parts)
+    if tree.code == Code.NAMEDTUPLE:
+        parts[3] = [read[name] for name in parts[2]]
+        return Typed(tree.code, parts)
+    before = parts[-1]
+    parts[-1] = {name: read[name] for name in before}
+    if tree.code == Code.PYDANTIC:
+        if parts[4]:
+            parts[4] = {name: read[name] for name in parts[4]}
+        # What a person has changed was chosen, and is no default.
+        changed = {name for name in parts[2] if name in before and _packed(before[name]) != _packed(read[name])}
+        parts[3] = sorted({*parts[3], *changed})
+    return Typed(tree.code, parts)
+
+
+def _items(values: list[Any], trees: list[Any], path: str) -> list[Any]:
+    """Return the items of a list. Each item that has a type of its own comes from one stored item of that type."""
+    shown = [_shown(tree) for tree in trees]
+    chosen: dict[int, int] = {}
+    for key_of in (_as_json, _kind):
+        stored, wanted = list(map(key_of, shown)), list(map(key_of, values))
+        free = [place for place in range(len(trees)) if place not in chosen.values()]
+        open_ = [number for number in range(len(values)) if number not in chosen]
+        # The item in the same place comes first.
+        same = [number for number in open_ if number in free and stored[number] == wanted[number]]
+        chosen |= {number: number for number in same}
+        places: defaultdict[str, deque[int]] = defaultdict(deque)
+        for place in sorted(set(free) - set(same)):
+            places[stored[place]].append(place)
+        for number in open_:
+            if number not in chosen and places[wanted[number]]:
+                chosen[number] = places[wanted[number]].popleft()
+    return [
+        _read(value, trees[chosen[number]], f"{path}[{number}]", is_fixed=False)
+        if number in chosen
+        else _new(value, f"{path}[{number}]")
+        for number, value in enumerate(values)
+    ]
+
+
+def _kind(value: Any) -> str:
+    return str(value[TYPE]) if type(value) is dict and type(value.get(TYPE)) is str else f"JSON {_json_type(value)}"
+
+
+def _new(value: Any, path: str) -> Any:
+    """Return a part for which nothing is stored, which has to be plain."""
+    if type(value) is dict:
+        if TYPE in value:
+            raise NotReadBack(path, f"a value of type {value[TYPE]} cannot be made as text")
+        return {key: _new(part, f"{path}.{key}") for key, part in value.items()}
+    return [_new(item, f"{path}[{number}]") for number, item in enumerate(value)] if type(value) is list else value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two pieces of JSON are equal, with their types."""
+    return _as_json(one) == _as_json(other)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+_JSON_TYPES: Final = {
+    str: "text", bool: "true or false", int: "whole number", float: "number", list: "list", dict: "object"
+}  # fmt: skip
+
+
+def _json_type(value: Any) -> str:
+    return "null" if value is None else _JSON_TYPES[type(value)]
+
+
+def _article(name: str) -> str:
+    return name if name.startswith(("null", "true", "text")) else f"an {name}" if name[0] in "aeio" else f"a {name}"
+
+
+def _said(value: Any) -> str:
+    kind = _kind(value)
+    return _article(kind.removeprefix("JSON ")) if kind.startswith("JSON ") else f"of type {kind}"
