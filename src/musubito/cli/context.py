@@ -274,16 +274,21 @@ def no_runs_text(context: CommandContext) -> str:
 
 
 def without_error_texts(document: Any) -> Any:
-    """Return the document with the names of errors in place of their texts.
+    """Return the document with the names of errors in place of their texts, and without the reasons of edits.
 
-    The text of an error may quote the arguments of a call.
+    The text of an error may quote the arguments of a call, and so may a person who says why an output was corrected.
     """
     if isinstance(document, dict):
-        return {
-            key: part.partition(":")[0] if key == "error" and isinstance(part, str) else without_error_texts(part)
-            for key, part in document.items()
-        }
+        return {key: _without_text(key, part) for key, part in document.items()}
     return [without_error_texts(part) for part in document] if isinstance(document, list) else document
+
+
+def _without_text(key: str, part: Any) -> Any:
+    if key == "error" and isinstance(part, str):
+        return part.partition(":")[0]
+    if key == "edit" and isinstance(part, dict):
+        return {**part, "reason": ""}
+    return without_error_texts(part)
 
 
 def missing_package(error: ImportError) -> str:

@@ -31,6 +31,7 @@ COMMANDS = (
     "diff",
     "stats",
     "savings",
+    "edit",
     "invalidate",
     "forget",
     "prune",

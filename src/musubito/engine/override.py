@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from musubito.engine.host import EngineHost
 from musubito.errors import ArtifactUnreadable, EncodingError, NotEdited
 from musubito.model import MusubitoResult, StepConfiguration
+from musubito.payloads.codec import EDIT
 from musubito.policy import decide
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, Committed, RecordReplay
@@ -26,8 +27,6 @@ from musubito.store.rows import Edit, ExecutionFlags, Used
 from musubito.values.artifact_codec import encode_value
 from musubito.values.editable import is_of_node, with_output
 
-REASON: Final = b"edit"
-"""The label of the sealed reason of an edit."""
 ANSWER: Final = "answer"
 """The kind of reads that are answers given while an effect ran."""
 INPUT: Final = "input"
@@ -147,7 +146,7 @@ def replace_payload(engine: EngineHost, result: ResultToEdit, payload: bytes, ma
         payload=sealed.body,
         codec=sealed.codec,
         size=len(payload),
-        edit=Edit(result.answer.candidate.execution, made.person, now, _sealed(engine, made.reason)),
+        edit=_edit(engine, result.answer, made, now),
     )
     _commit(engine, result.node, result.answer, change)
     return artifact
@@ -173,7 +172,7 @@ def undo(engine: EngineHost, node: bytes, made: ByHand) -> str:
         raise NotEdited(f"{name}: its output from before cannot be read: {error}") from error
     change = before._replace(
         payload=engine.contents.seal(before.artifact or b"", bytes(payload)).body,
-        edit=Edit(answer.candidate.execution, made.person, engine.now(), _sealed(engine, made.reason), restored),
+        edit=_edit(engine, answer, made, engine.now())._replace(restored=restored),
     )
     _commit(engine, node, answer, change)
     return (before.artifact or b"").hex()
@@ -189,8 +188,9 @@ def _before(engine: EngineHost, execution: int, name: str) -> Commit:
     return stored.commit
 
 
-def _sealed(engine: EngineHost, reason: str) -> str:
-    return engine.contents.sealed_text(REASON, reason)
+def _edit(engine: EngineHost, answer: StoredAnswer, made: ByHand, at: float) -> Edit:
+    person, reason = (engine.contents.sealed_text(EDIT, text) for text in made)
+    return Edit(answer.candidate.execution, person, at, reason)
 
 
 def _commit(engine: EngineHost, node: bytes, answer: StoredAnswer, like: Commit) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from musubito.lineage.reader import short_id as short
-from musubito.lineage.reports import Cost
+from musubito.lineage.reports import Cost, EditReport
 
 __all__ = [
     "MARKS",
@@ -18,6 +18,7 @@ __all__ = [
     "count",
     "counted",
     "duration",
+    "edited_by",
     "lately",
     "not_shown",
     "one_line",
@@ -100,6 +101,13 @@ def size(bytes_: int) -> str:
         (bytes_ / 10**power, unit) for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")) if bytes_ >= 10**power
     )
     return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
+
+
+def edited_by(edit: EditReport) -> str:
+    """Return the sentence that says who corrected a result, when, and why."""
+    done = "the edit was undone" if edit.undone else "edited"
+    reason = f": {one_line(edit.reason)}" if edit.reason else ""
+    return f"{done} by {one_line(edit.person)} at {when(edit.at)}{reason}"
 
 
 def without_input_text(number: int) -> str:

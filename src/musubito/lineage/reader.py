@@ -23,6 +23,7 @@ from musubito.lineage.reports import (
     Attempt,
     CallReport,
     Cost,
+    EditReport,
     Execution,
     LineageError,
     NodeReport,
@@ -34,7 +35,7 @@ from musubito.lineage.reports import (
 )
 from musubito.model import NodeStatus, ReplayReason
 from musubito.payloads.blobs import BlobStore
-from musubito.payloads.codec import ERROR, Contents
+from musubito.payloads.codec import EDIT, ERROR, Contents
 from musubito.payloads.encrypted_tags import opened_tags
 from musubito.payloads.key_derivation import KeySource
 from musubito.reasons import never_replayed
@@ -337,9 +338,16 @@ class Lineage:
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
-        records, used = self.ask(*(of_many(query, numbers) for query in ("node_records", "usage_of_nodes")))
+        records, used, edited = self.ask(
+            *(of_many(query, numbers) for query in ("node_records", "usage_of_nodes", "edits_of_nodes"))
+        )
         usage = by_first(used)
         nodes = {row[0]: _node(row, usage[row[0]]) for row in records}
+        for number, *edit in edited:
+            node = nodes[number]
+            if node.execution is not None:
+                execution = replace(node.execution, edit=self._edit(node.namespace, *edit))
+                nodes[number] = replace(node, execution=execution)
         reports = [nodes[number] for number in numbers]
         return [node if node.error is None else self._with_error(node, node.error) for node in reports]
 
@@ -348,6 +356,20 @@ class Lineage:
             return replace(node, error=self.contents(node.namespace).opened_text(ERROR, error))
         except ArtifactUnreadable as problem:
             return replace(node, error=f"(not shown: {problem})")
+
+    def _edit(self, namespace: str, person: str, at: float, reason: str, undone: int) -> EditReport:
+        texts = []
+        for text in (person, reason):
+            try:
+                texts.append(scrubbed(self.contents(namespace).opened_text(EDIT, text)))
+            except ArtifactUnreadable as problem:
+                texts.append(f"(not shown: {problem})")
+        return EditReport(texts[0], at, texts[1], bool(undone))
+
+    def edits(self, executions: Iterable[int]) -> dict[int, EditReport]:
+        """Return the corrections among these executions, by their numbers."""
+        rows = self.about("edits_of_executions", executions)
+        return {number: self._edit(namespace, *edit) for number, namespace, *edit in rows}
 
     def attempt(self, node: NodeReport) -> Attempt | None:
         """Return the last attempt at a node whose status is FAILED, else None."""

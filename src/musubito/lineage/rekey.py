@@ -16,7 +16,7 @@ from musubito.engine.recorded_inputs import resealed
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
-from musubito.payloads.codec import ERROR, READ, Contents
+from musubito.payloads.codec import EDIT, ERROR, READ, Contents
 from musubito.payloads.encrypted_tags import resealed_tags
 from musubito.store.relational.table_copy import Copyable
 from musubito.store.rows import BLOB
@@ -156,6 +156,18 @@ _KINDS: Final = (
         "UPDATE _reads SET key = ? WHERE execution = ? AND kind = ? AND key = ?",
         lambda contents, row: contents.resealed_text(READ, row[0]),
         2,
+    ),
+    *(
+        _Contents(
+            "edits",
+            f"SELECT d.{column}, d.execution FROM _edits d JOIN _executions e ON e.id = d.execution "  # noqa: S608 - ours
+            "JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation "
+            f"WHERE o.namespace = {{namespace}} AND substr(d.{column}, 1, 7) = 'sealed:'",
+            f"UPDATE _edits SET {column} = ? WHERE execution = ? AND {column} = ?",  # noqa: S608 - ours
+            lambda contents, row: contents.resealed_text(EDIT, row[0]),
+            1,
+        )
+        for column in ("person", "reason")
     ),
     _Contents(
         "inputs",

@@ -6,7 +6,7 @@ All values are plain. Ids are hexadecimal text, times are seconds since the epoc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from musubito.errors import MusubitoError
@@ -128,6 +128,19 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True)
+class EditReport:
+    """The correction of a result by a person, at a time in seconds since the epoch.
+
+    `undone` tells that an earlier correction was taken back. `reason` is empty if none was given.
+    """
+
+    person: str
+    at: float
+    reason: str
+    undone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """The execution that answers at a node.
 
@@ -145,6 +158,8 @@ class Execution:
     cost: Cost
     never: NeverReplayed | None = None
     """What `not_replayable` says, by cause, part and remedy."""
+    edit: EditReport | None = None
+    """The person who corrected the output by hand; None for a run of the step's function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +201,14 @@ class NodeReport:
         """Tell whether the contents of the call were erased with `forget`."""
         never = None if self.execution is None else self.execution.never
         return self.error == FORGOTTEN or (never is not None and never.reason is ReplayReason.FORGOTTEN)
+
+
+def without_reason(node: NodeReport) -> NodeReport:
+    """Return a node without the reason of its edit, which may quote its contents."""
+    execution = node.execution
+    if execution is None or execution.edit is None:
+        return node
+    return replace(node, execution=replace(execution, edit=replace(execution.edit, reason="")))
 
 
 class Relative(NamedTuple):

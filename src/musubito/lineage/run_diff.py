@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from musubito.engine.nearest import changed_arguments, difference
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage, by_first, of_many
-from musubito.lineage.reports import CallReport, RunSummary
+from musubito.lineage.reports import CallReport, EditReport, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import similar_node
@@ -27,7 +27,8 @@ class CallDiff:
     the call that made it. The other run knows nothing of such a call, so the call counts as no difference. `reason`
     says how the identities of a changed call differ. It is None if the identities are equal and the call ended
     otherwise, or if one of them is not stored. `parts` are the names of the arguments
-    that differ. `same_output` is None if one of the outputs is not stored.
+    that differ. `same_output` is None if one of the outputs is not stored. If a person corrected the result between the
+    two runs, `edit` says who, when and why.
     """
 
     operation: str
@@ -37,6 +38,7 @@ class CallDiff:
     reason: ReplayReason | None
     same_output: bool | None
     parts: tuple[str, ...] = ()
+    edit: EditReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +140,18 @@ def _at_same_place(side: _Side, call: CallReport) -> Hashable:
 
 
 class _Facts(NamedTuple):
-    """The stored facts of calls: the artifacts of their executions, and what tells their nodes from others."""
+    """The stored facts of calls.
+
+    These are the artifacts of their executions, which of these a person made, and what tells their nodes from others.
+    """
 
     artifacts: dict[int | None, bytes]
+    edits: dict[int, EditReport]
     identities: dict[str, SimilarNode]
 
 
 def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> _Facts:
-    executions = (call.execution for pair in pairs for call in pair if call.execution is not None)
+    executions = [call.execution for pair in pairs for call in pair if call.execution is not None]
     artifacts: dict[int | None, bytes] = dict(lineage.about("artifacts_of_executions", executions))
     numbers = lineage.numbers(call.node_id for pair in pairs if pair[0].node_id != pair[1].node_id for call in pair)
     found, consumed = lineage.ask(*(of_many(query, numbers.values()) for query in ("identities", "parents")))
@@ -154,7 +160,7 @@ def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> 
         binary(row[0]).hex(): similar_node(row, (binary(parent) for (parent,) in parents[number]))
         for number, *row in found
     }
-    return _Facts(artifacts, identities)
+    return _Facts(artifacts, lineage.edits(executions), identities)
 
 
 def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
@@ -166,8 +172,11 @@ def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
         parts = changed_arguments(first, second)
         return CallDiff(after.operation, "changed", before, after, difference(second, first), same_output, parts)
     ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]
-    change = "changed" if ended and before.outcome != after.outcome else "same"
-    return CallDiff(after.operation, change, before, after, None, same_output)
+    # The newer of two answers may be a person's, in whichever of the runs it was given.
+    newer = max(call.execution or 0 for call in (before, after))
+    edit = facts.edits.get(newer) if before.execution != after.execution else None
+    change = "changed" if edit is not None or (ended and before.outcome != after.outcome) else "same"
+    return CallDiff(after.operation, change, before, after, None, same_output, edit=edit)
 
 
 def _same_output(facts: _Facts, before: CallReport, after: CallReport) -> bool | None:

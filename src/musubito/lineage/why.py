@@ -72,6 +72,7 @@ class Why:
     - `files`: the files that the node's execution read with other content than the execution before it.
     - `reads`: the names of its other reads that returned something else: `$.configurable.thread_id`, `$.store`.
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
+    - `edited`: results that it consumed or called, and that a person has corrected.
     - `inputs_stored`: both inputs are stored, so that `fields` holds all visible differences.
     """
 
@@ -88,6 +89,7 @@ class Why:
     reads: tuple[str, ...] = ()
     varies: bool = False
     inputs_stored: bool = True
+    edited: tuple[NodeReport, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -149,7 +151,8 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
     codes = _codes(lineage, {code for fact, other in compared for code in {fact.call.code} ^ {other.code}})
     reports = []
-    for fact, found_call in zip(facts, near, strict=True):
+    edited = _edited(lineage, [number for number, _ in calls])
+    for (number, _), fact, found_call in zip(calls, facts, near, strict=True):
         execution = fact.node.execution
         files, names = changed.get(execution.number, NO_READS) if execution is not None else NO_READS
         report = Why(
@@ -164,9 +167,23 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
             tuple(file.reported(stored) for file in files),
             fact.never,
             names,
+            edited=edited[number],
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
+
+
+def _edited(lineage: Lineage, numbers: Sequence[int]) -> defaultdict[int, tuple[NodeReport, ...]]:
+    """Return the results that nodes consumed or called and that a person has corrected, by the nodes' numbers."""
+    consumed, called = lineage.ask(*(of_many(query, numbers) for query in ("data_edges", "inner_calls")))
+    links = {(number, other) for number, other, *_ in (*consumed, *called)}
+    wanted = sorted({number for number, *_ in lineage.about("edits_of_nodes", (other for _, other in links))})
+    nodes = dict(zip(wanted, lineage.nodes(wanted), strict=True)) if wanted else {}
+    edited: defaultdict[int, tuple[NodeReport, ...]] = defaultdict(tuple)
+    for number, other in sorted(links):
+        if other in nodes:
+            edited[number] += (nodes[other],)
+    return edited
 
 
 def _compared(

@@ -40,6 +40,8 @@ SEALED_TEXT: Final = "sealed:"
 """The beginning of a sealed text; base64 follows."""
 ERROR: Final = b"error"
 """The label of the sealed text of an error."""
+EDIT: Final = b"edit"
+"""The label of the sealed person and reason of an edit."""
 READ: Final = b"read"
 """The label of the sealed key of a read."""
 NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")

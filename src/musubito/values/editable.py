@@ -223,14 +223,16 @@ def _shown(tree: Any) -> Any:
             derived = _state_of(tree, "Derived")
             if derived is not None:
                 return _shown(derived["value"])
+            name = _state_of(tree, "Name")
+            if name is not None:
+                return f"(random id {name['number']})"  # the number keeps apart what must not be confused
             if parts[0] != _ADAPTER:
                 return {TYPE: parts[1], **{name: _shown(part) for name, part in _fields_of(tree)}}
         case list():
             return [_shown(item) for item in tree]
         case dict():
             return {key: _shown(part) for key, part in tree.items()}
-    shown = _without_bytes(with_secrets(_Packer().pack(tree)))
-    return shown if type(shown) is dict and TYPE in shown else {TYPE: "...", "value": str(shown)}
+    return _without_bytes(with_secrets(_Packer().pack(tree)))
 
 
 def _without_bytes(value: Any) -> Any:
@@ -304,6 +306,8 @@ def _typed(value: Any, tree: Typed, path: str) -> Any:
         *names, state = tree.parts
         content = _read(value, derived["value"], path, is_fixed=True)
         return Typed(tree.code, [*names, {**state, "value": content}])
+    if type(shown) is not dict or TYPE not in shown:
+        raise NotReadBack(path, f"{_as_json(shown)} cannot be changed as text")
     name = shown[TYPE]
     if type(value) is not dict or value.get(TYPE) != name:
         raise NotReadBack(path, f"it is of type {name}, and stays so; this is {_said(value)}")

@@ -11,7 +11,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from musubito.lineage.cost_format import money, worth
-from musubito.lineage.formatting import clean, count, duration, one_line, short, size, times, token_count, when
+from musubito.lineage.formatting import (
+    clean,
+    count,
+    duration,
+    edited_by,
+    one_line,
+    short,
+    size,
+    times,
+    token_count,
+    when,
+)
 from musubito.reasons import ReplayReason
 from musubito.web.links import PageLinks
 
@@ -42,6 +53,7 @@ def environment() -> Environment:
         "mark": lambda outcome: MARKS.get(outcome, "·"),
         "moment": moment,
         "money": money,
+        "edited_by": edited_by,
         "one_line": one_line,
         "quoted": quote,
         "sentence": lambda reason: SENTENCES[reason],

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from musubito.lineage import Attempt, Lineage, NodeReport, Why
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import not_shown
+from musubito.lineage.reports import without_reason
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import why
 from musubito.web.contents import Contents
@@ -44,7 +45,8 @@ class ResultView:
 
 
 def _without_text(node: NodeReport) -> NodeReport:
-    """Return a result with the name of its error alone: the text may quote the call's input."""
+    """Return a result with the name of its error alone, and without the reason of its edit: both may quote contents."""
+    node = without_reason(node)
     return node if node.error is None else replace(node, error=f"{node.error.partition(':')[0]}: {WITHHELD}")
 
 

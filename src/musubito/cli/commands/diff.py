@@ -13,7 +13,7 @@ from musubito.cli.context import CommandContext, json_option
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import WIDE, clean, duration, lately, one_line, short, times, when
+from musubito.lineage.formatting import WIDE, clean, duration, edited_by, lately, one_line, short, times, when
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.model import ReplayReason
 
@@ -52,6 +52,10 @@ def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
         if comparison.differ:
             _print_calls(context.console, comparison)
             click.echo()
+        for call in comparison.calls:
+            if call.edit is not None and call.after is not None:
+                name = f"{clean(call.operation)} {short(call.after.node_id)}"
+                context.print_text(f"{name}: {edited_by(call.edit)}")
         context.print_text(_summary(comparison))
     if comparison.differ:
         ctx.exit(1)
@@ -95,6 +99,8 @@ def _print_calls(console: Console, comparison: RunDiff) -> None:
 
 
 def _why(call: CallDiff) -> str:
+    if call.edit is not None:
+        return "the edit was undone" if call.edit.undone else "edited"
     if call.reason is None:
         return ""
     parts = f": {', '.join(call.parts)}" if call.parts and call.reason is ReplayReason.INPUT_CHANGED else ""

@@ -22,8 +22,19 @@ from musubito.cli.table_layout import Name, table_of
 from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import Attempt, NodeReport, RunReport
-from musubito.lineage.formatting import clean, count, duration, not_shown, short, short_ids, times, token_count
+from musubito.lineage.formatting import (
+    clean,
+    count,
+    duration,
+    edited_by,
+    not_shown,
+    short,
+    short_ids,
+    times,
+    token_count,
+)
 from musubito.lineage.provenance import Provenance, provenance
+from musubito.lineage.reports import without_reason
 from musubito.model import NodeStatus
 from musubito.values.display import TYPE
 from musubito.values.value_diff import shown
@@ -91,6 +102,9 @@ def command(context: CommandContext, what: str, up: bool, depth: int, json_: boo
     context.console.print(table_of([""] * 5, rows, context.console.width, texts=(1, 4)))
     others = len(nodes) - 1
     click.echo(f"\n{times(others, 'ancestor' if up else 'descendant')}")
+    for each in map(without_reason, nodes.values()) if no_inputs else nodes.values():
+        if each.execution is not None and each.execution.edit is not None:
+            context.print_text(f"{clean(each.operation)} {short(each.node_id)}: {edited_by(each.execution.edit)}")
     if origins is not None:
         _print_origins(context, origins, contents=not no_inputs)
 
@@ -126,7 +140,11 @@ def _kind(nodes: dict[int, NodeReport], further: Mapping[int, Any], link: tuple[
     Links are equal if they lead to nodes of one operation and status that have nothing beyond them.
     """
     far, kind = link
-    return kind, nodes[far].operation, nodes[far].status, far if further.get(far) else None
+    return kind, nodes[far].operation, nodes[far].status, _is_edited(nodes[far]), far if further.get(far) else None
+
+
+def _is_edited(node: NodeReport) -> bool:
+    return node.execution is not None and node.execution.edit is not None
 
 
 def _cells(line: Line, attempts: Mapping[str, Attempt], *, up: bool) -> tuple[Name | Text | str, ...]:
@@ -139,6 +157,7 @@ def _cells(line: Line, attempts: Mapping[str, Attempt], *, up: bool) -> tuple[Na
     marks = [
         ("called" if up else "caller") if line.kind == "call" else "",
         "" if fine else first.status.value.lower(),
+        "edited" if any(map(_is_edited, line.nodes)) else "",
         line.note,
     ]
     return (

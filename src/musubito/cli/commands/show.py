@@ -23,6 +23,7 @@ from musubito.lineage.formatting import (
     clean,
     count,
     duration,
+    edited_by,
     not_shown,
     one_line,
     short,
@@ -31,6 +32,7 @@ from musubito.lineage.formatting import (
     tokens_by_model,
     when,
 )
+from musubito.lineage.reports import without_reason
 from musubito.lineage.routers import without_routers
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
@@ -180,8 +182,8 @@ def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool)
 
 # -- a call ------------------------------------------------------------------------------------------------------------
 def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, contents: bool) -> None:
-    if not contents and node.error is not None:
-        node = replace(node, error=_without_text(node.error))
+    if not contents:
+        node = without_reason(node if node.error is None else replace(node, error=_without_text(node.error)))
     attempt = context.lineage.attempt(node)
     input_ = context.lineage.input(node) if contents and node.input_hash else None
     output = context.lineage.output(node) if contents else None
@@ -216,6 +218,8 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
         facts.append(("ran", f"{when(execution.started_at)}, took {_cost(execution.cost)}"))
         if execution.producer_node_id != node.node_id:
             facts.append(("under", f"{short(execution.producer_node_id)}, whose result answers here too"))
+        if execution.edit is not None:
+            facts.append(("edited", edited_by(execution.edit).removeprefix("edited ")))
         facts.append(("artifact", execution.artifact_id or "none: it cannot be stored"))
         if execution.not_replayable is not None:
             facts.append(("replay", f"never: {ERASED_BY if node.is_erased else execution.not_replayable}"))

@@ -19,7 +19,8 @@ from musubito.cli.context import (
 )
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
-from musubito.lineage.formatting import clean, count, one_line, short, times, when
+from musubito.lineage.formatting import clean, count, edited_by, one_line, short, times, when
+from musubito.lineage.reports import without_reason
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
@@ -161,6 +162,11 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
     else:
         context.print_text(name.append(f"failed: {one_line(failed)}"))
         print_line(f"It {_ran_because(report)}.")
+    for node in (report.node, *report.edited):
+        shown = node if contents else without_reason(node)
+        if shown.execution is not None and shown.execution.edit is not None:
+            output = "its output" if node is report.node else f"the output of {_parent(node)}"
+            context.print_text(f"{output}: {edited_by(shown.execution.edit)}")
     if report.node.is_erased:
         context.print_text("its contents were erased with 'musubito forget'")
     elif report.never is not None and report.never.reason is not report.reason:

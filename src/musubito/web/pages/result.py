@@ -48,7 +48,10 @@ def image(request: Request) -> Response:
 def _commands(node: NodeReport) -> list[tuple[str, str]]:
     """Return what can be done about a result, each with its command."""
     result = short(node.node_id)
+    execution = node.execution
+    edits = [("Correct its output", f"musubito edit {result}")]
     return [
+        *(edits if execution is not None and execution.not_replayable is None else []),
         ("Run it again at the next call", f"musubito invalidate {result}"),
         ("Erase its contents", f"musubito forget {result}"),
         ("Show all of it as JSON", f"musubito show {result} --json"),

@@ -40,6 +40,21 @@ SELECT n.id, u.model, u.input_tokens, u.output_tokens, u.total_input_tokens, u.t
 FROM _nodes n JOIN _usage u ON u.execution = n.execution
 WHERE n.id IN (SELECT value FROM json_each(:ids)) ORDER BY n.id, u.model;
 
+-- name: edits_of_nodes
+-- Who corrected the results of these nodes.
+SELECT n.id, d.person, d.at, d.reason, d.restored IS NOT NULL FROM _nodes n JOIN _edits d ON d.execution = n.execution
+WHERE n.id IN (SELECT value FROM json_each(:ids));
+
+-- name: edits_of_executions
+-- Which of these executions are corrections, and who made them; with their namespaces.
+SELECT d.execution, s.name, d.person, d.at, d.reason, d.restored IS NOT NULL
+FROM _edits d
+JOIN _executions e ON e.id = d.execution
+JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE d.execution IN (SELECT value FROM json_each(:ids));
+
 -- name: newest_call_of
 -- The node of the newest call of an operation.
 SELECT c.node FROM _operations o JOIN _calls c ON c.operation = o.id WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
