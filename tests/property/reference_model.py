@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from math import inf
 from typing import Any, NamedTuple
@@ -83,6 +83,10 @@ class Execution:
     replayable: bool
     attempts: list[Sample]
     invalid: bool = False
+    before: Execution | None = None
+    """The execution in whose place a person has put this one."""
+    restored: Execution | None = None
+    """The execution whose value it has again, if a person has taken a correction back."""
 
 
 class Use(NamedTuple):
@@ -328,3 +332,37 @@ class Model:
             if e is pointed or what in (e.asked.operation, e.node):
                 e.invalid = True
                 self.callers_invalid(e)
+
+    # -- by a person -------------------------------------------------------------------------------------------------
+    def correct(self, node: Id, value: Any) -> None:
+        """Put a value in the place of what answers at a node, if that would be replayed."""
+        e = self.correctable(node)
+        artifact = ("is", repr(value))
+        if e is not None and e.artifact != artifact:
+            self.put(node, replace(e, artifact=artifact, value=value, at=self.now(), before=e, restored=None))
+
+    def undo(self, node: Id) -> None:
+        """Take the last correction back, if what was there before it may be replayed."""
+        e = corrected = self.correctable(node)
+        while corrected is not None and corrected.restored is not None:
+            corrected = corrected.restored
+        before = None if corrected is None else corrected.before
+        if before is not None and not before.invalid and before.replayable:
+            self.put(node, replace(before, before=e, restored=before))
+
+    def correctable(self, node: Id) -> Execution | None:
+        if node not in self.points:
+            return None
+        e, now = self.points[node][1], self.now()
+        is_live = e.built_on.since - SKEW <= now < e.built_on.until
+        return e if not e.invalid and e.replayable and is_live else None
+
+    def put(self, node: Id, new: Execution) -> None:
+        asked = self.points[node][0]
+        new.number, new.node, new.invalid = len(self.executions), node, False
+        self.executions.append(new)
+        for reuse in dict.fromkeys((new.reuse, asked)):
+            self.replaced(reuse, new)
+            if new.invalid:
+                return
+            self.points[node] = reuse, new

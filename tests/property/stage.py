@@ -12,8 +12,9 @@ import linecache
 import random
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import Context, ContextVar, copy_context
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
@@ -46,11 +47,13 @@ from musubito.engine.requests import (
 )
 from musubito.engine.scope import SCOPE
 from musubito.engine.single_flight import FlightResult, JoinResult, SharedFailure
+from musubito.errors import NotEdited
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.store.changes import Change, Claim, Commit, Moment, RecordReplay
 from musubito.store.protocol import Store
 from musubito.store.queries import Query
-from musubito.store.rows import CallKeys, CallLine, Candidate
+from musubito.store.rows import CallKeys, CallLine, Candidate, Edit
+from musubito.values.artifact_codec import decode_value
 from tests.property.oracle import Oracle, Place, RunTruth, Truth
 from tests.property.turns import Turns
 from tests.property.world import (
@@ -464,6 +467,13 @@ class Stage:
         story = self.writing.pop(id(change), None)
         if story is not None:
             story.wrote(change, answer)
+        elif isinstance(change, Commit) and change.edit is not None:
+            self.corrected(change, change.edit, answer)
+        elif isinstance(change, RecordReplay) and answer:
+            # A person has corrected the answer of a node that was answered across parents.
+            keys = change.place.keys
+            asked = self.oracle._known["real reuse", keys.reuse]
+            self.oracle.answers(Place(self.number_of[keys.node.hex()], asked), self.oracle.executions[change.execution])
 
     def switch(self) -> None:
         if self.turns is not None:
@@ -565,6 +575,28 @@ class Stage:
         """A step, or a node by its id."""
         self.engines[0].invalidate(what.name if isinstance(what, Step) else what)
         self.oracle.invalidated(what.name if isinstance(what, Step) else self.number_of[what])
+
+    def correct(self, node: str, value: Any) -> None:
+        with suppress(NotEdited):
+            self.engines[0].override(node, value, reason="it was wrong")
+
+    def undo(self, node: str) -> None:
+        with suppress(NotEdited):
+            self.engines[0].undo_override(node)
+
+    def corrected(self, change: Commit, edit: Edit, committed: Any) -> None:
+        """A person has put something in the place of an execution."""
+        oracle = self.oracle
+        base = oracle.executions[edit.before if edit.restored is None else edit.restored]
+        truth = replace(
+            base,
+            place=Place(self.number_of[change.place.keys.node.hex()], base.place.reuse),
+            began=oracle.tick(),
+            at=base.at if edit.restored is not None else self.world.now,
+            artifact=("is", repr(decode_value(change.payload or b"", {}))),
+            condemned=False,
+        )
+        oracle.recorded(truth, committed.execution, invalid=committed.invalid)
 
     # -- playing ---------------------------------------------------------------------------------------------
     def play(self, play: Play) -> list[list[Any] | None]:

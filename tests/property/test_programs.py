@@ -86,6 +86,12 @@ class ModelPlayer:
     def invalidate(self, what: Any) -> None:
         self.model.invalidate(what.name if isinstance(what, Step) else what)
 
+    def correct(self, node: Any, value: Any) -> None:
+        self.model.correct(node, value)
+
+    def undo(self, node: Any) -> None:
+        self.model.undo(node)
+
     def play(self, play: Play) -> list[list[Any] | None]:
         self.world.polls = play.polls
         (worker,) = play.workers
@@ -278,6 +284,16 @@ def test_workers_at_once_are_given_nothing_wrong_and_run_nothing_needless(seeds:
     hold_all(seeds, tmp_path, parallel=True)
 
 
+@chunks(0, 150, 150)
+def test_what_people_correct_and_take_back_is_given_as_the_rules_say(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, parallel=False, corrected=True)
+
+
+@chunks(0, 60, 60)
+def test_corrections_while_workers_run_give_nothing_wrong(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, parallel=True, corrected=True)
+
+
 @pytest.mark.parametrize("seed", [500193, 501579, 501817, 502074, 600342, 601391])
 def test_what_soaks_have_found(seed: int, tmp_path: Path) -> None:
     """601391: a failure that came of another run's sample was passed on. The others misled the oracle."""
@@ -288,6 +304,12 @@ def test_what_soaks_have_found(seed: int, tmp_path: Path) -> None:
 @chunks(100_000, 20_000, 1_000)
 def test_many_more_with_one_worker(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False)
+
+
+@pytest.mark.soak
+@chunks(100_000, 10_000, 1_000)
+def test_many_more_with_corrections(seeds: range, tmp_path: Path) -> None:
+    hold_all(seeds, tmp_path, corrected=True)
 
 
 @pytest.mark.soak

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 DEEPEST = 4
-PARALLEL_EVENTS = ("clock", "force", "invalidate", "node", "store", "fail")
+PARALLEL_EVENTS = ("clock", "force", "invalidate", "node", "store", "fail", "correct", "undo")
 
 
 class StepFailed(Exception):
@@ -162,6 +162,8 @@ class Player(Protocol):
     async def apause(self) -> None: ...
     def changed(self, step: Step) -> None: ...
     def invalidate(self, what: Step | Any) -> None: ...
+    def correct(self, node: Any, value: Any) -> None: ...
+    def undo(self, node: Any) -> None: ...
 
 
 class World:
@@ -242,6 +244,13 @@ class World:
             case "node":
                 if self.nodes:
                     self.player.invalidate(self.nodes[int(event.detail * len(self.nodes))])
+            case "correct":
+                if self.nodes:
+                    which, value = event.detail
+                    self.player.correct(self.nodes[int(which * len(self.nodes))], value)
+            case "undo":
+                if self.nodes:
+                    self.player.undo(self.nodes[int(event.detail * len(self.nodes))])
             case _:
                 raise ValueError(event.kind)
 
@@ -366,12 +375,16 @@ def polling(notes: Notes) -> Iterator[None]:
 class Maker:
     """Makes a program from a seed."""
 
-    def __init__(self, seed: int, *, parallel: bool | None = None, stochastic: float = 0.4) -> None:
+    def __init__(
+        self, seed: int, *, parallel: bool | None = None, stochastic: float = 0.4, corrected: bool = False
+    ) -> None:
         self.rng = rng = random.Random(seed)
         self.seed, self.n = seed, rng.randint(2, 4)
         kinds = ["force", "invalidate", "node", "store", "fail", "ttl"]
         # Few at a time: what shows a rule is mostly two or three things that happen to one another.
         self.kinds = rng.sample(kinds, rng.choice([0, 1, 1, 2, 2, 3, 6]))
+        self.corrections = ["correct", "correct", "undo"] if corrected else []
+        self.kinds += self.corrections
         self.parallel = rng.random() < 0.4 if parallel is None else parallel
         self.stochastic = 0.0 if stochastic < 1 and rng.random() < 0.2 else stochastic
         self.recursive = rng.random() < 0.15
@@ -412,8 +425,10 @@ class Maker:
                 detail = rng.choice([None, 4, 9])
             case "store":
                 detail = (rng.choice("ab"), rng.randrange(2))
-            case "node":
+            case "node" | "undo":
                 detail = rng.random()
+            case "correct":
+                detail = rng.random(), rng.choice([0, 1, "corrected"])
         return Event(kind, rng.randrange(self.n), detail)
 
     def play(self) -> Play:
@@ -438,6 +453,7 @@ class Maker:
         so what takes many things in the right order happens, too."""
         rng = self.rng
         self.n, self.kinds = 2, rng.sample(["force", "invalidate", "store", "fail", "ttl"], 1)
+        self.kinds += self.corrections
         inner = Call(1, ("const", 0), None, "retry")
         outer = StepText(((inner,), (inner, inner)), stochastic=rng.random() < self.stochastic / 2)
         code: tuple[Line, ...] = (Read("a"),) if "store" in self.kinds else ()
