@@ -30,6 +30,7 @@ from musubito.store.rows import Candidate, EffectRow, ExternalRead
 from musubito.testing.changes import claim, commit, failed, found, held, holder, intent, place, pointed, ran, steady
 from musubito.testing.conformance.answers import AnswerRules
 from musubito.testing.conformance.claims import ClaimRules
+from musubito.testing.conformance.edits import EditRules
 from musubito.testing.conformance.removal import RemovalRules
 from musubito.testing.conformance.rules import BELOW_ONE, BELOW_TWO, ELSEWHERE, LONGER, SHORT, F, G, H, invalidate, one
 from musubito.testing.conformance.validity import ValidityRules
@@ -38,7 +39,7 @@ from musubito.testing.conformance.writing import WritingRules
 __all__ = ["DistantConformance", "LeaseConformance", "PersistentStoreConformance", "StoreConformance"]
 
 
-class StoreConformance(AnswerRules, ValidityRules, RemovalRules, ClaimRules, WritingRules):
+class StoreConformance(AnswerRules, ValidityRules, RemovalRules, EditRules, ClaimRules, WritingRules):
     """The tests of every store. A subclass defines `open_store`, which opens a fresh store."""
 
 
