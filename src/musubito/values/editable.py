@@ -257,7 +257,7 @@ def _fields_of(tree: Typed) -> Iterator[tuple[str, Any]]:
 def _is_editable(tree: Any) -> bool:
     """Return whether anything of a part may be changed."""
     if type(tree) is not Typed:
-        return type(tree) is not bytes
+        return type(tree) is not bytes and (type(tree) is not float or math.isfinite(tree))
     is_record = tree.code in _RECORDS and (tree.parts[0] != _ADAPTER or _state_of(tree, "Derived") is not None)
     return is_record or tree.code in _SEQUENCES
 
@@ -351,26 +351,49 @@ def _record(value: dict[str, Any], tree: Typed, path: str) -> Typed:
 def _items(values: list[Any], trees: list[Any], path: str) -> list[Any]:
     """Return the items of a list. Each item that has a type of its own comes from one stored item of that type."""
     shown = [_shown(tree) for tree in trees]
-    chosen: dict[int, int] = {}
-    for key_of in (_as_json, _kind):
-        stored, wanted = list(map(key_of, shown)), list(map(key_of, values))
-        free = [place for place in range(len(trees)) if place not in chosen.values()]
-        open_ = [number for number in range(len(values)) if number not in chosen]
-        # The item in the same place comes first.
-        same = [number for number in open_ if number in free and stored[number] == wanted[number]]
-        chosen |= {number: number for number in same}
-        places: defaultdict[str, deque[int]] = defaultdict(deque)
-        for place in sorted(set(free) - set(same)):
-            places[stored[place]].append(place)
-        for number in open_:
-            if number not in chosen and places[wanted[number]]:
-                chosen[number] = places[wanted[number]].popleft()
-    return [
-        _read(value, trees[chosen[number]], f"{path}[{number}]", is_fixed=False)
-        if number in chosen
-        else _new(value, f"{path}[{number}]")
-        for number, value in enumerate(values)
-    ]
+    unchanged = _matches(list(map(_as_json, shown)), list(map(_as_json, values)))
+    free = dict.fromkeys(place for place in range(len(trees)) if place not in unchanged.values())
+    items: list[Any] = []
+    for number, value in enumerate(values):
+        if number in unchanged:
+            items.append(trees[unchanged[number]])
+            continue
+        # The item in the same place comes first. A number or a text needs no other one to come of.
+        ahead = (
+            sorted(free, key=lambda place: place != number) if type(value) in (dict, list) else {number} & free.keys()
+        )
+        places = [place for place in ahead if _kind(value) == _kind(shown[place])]
+        items.append(_changed_item(value, trees, places, free, f"{path}[{number}]"))
+    return items
+
+
+def _matches(stored: list[str], wanted: list[str]) -> dict[int, int]:
+    """Return the place of an equal stored text for each wanted text that has one, each place once."""
+    matches = {number: number for number, (one, other) in enumerate(zip(stored, wanted, strict=False)) if one == other}
+    places: defaultdict[str, deque[int]] = defaultdict(deque)
+    for place, text in enumerate(stored):
+        if place not in matches:
+            places[text].append(place)
+    for number, text in enumerate(wanted):
+        if number not in matches and places[text]:
+            matches[number] = places[text].popleft()
+    return matches
+
+
+def _changed_item(value: Any, trees: list[Any], places: list[int], free: dict[int, None], path: str) -> Any:
+    """Return an item that comes of one of the stored items in these places. The first that it may come of is taken."""
+    refused: NotReadBack | None = None
+    for place in places:
+        try:
+            item = _read(value, trees[place], path, is_fixed=False)
+        except NotReadBack as error:
+            refused = refused or error
+        else:
+            del free[place]
+            return item
+    if refused is not None:
+        raise refused
+    return _new(value, path)
 
 
 def _kind(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""What a person reads of an output, and what becomes of what the person writes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections import namedtuple
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from musubito.values.artifact_codec import decode_value, encode_value
+from musubito.values.editable import NotReadBack, editable_text, edited, is_of_node, with_output
+
+
+@dataclass
+class Report:
+    title: str
+    score: float = 1.0
+    when: datetime.datetime = datetime.datetime(2020, 1, 1)
+    more: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+
+class Model(BaseModel):
+    name: str = "a"
+    items: list[int] = []
+
+
+Point = namedtuple("Point", ["x", "y"])
+HERE = {(cls.__module__, cls.__qualname__): cls for cls in (Report, Model, Point)}
+
+
+def change(value: object, *pairs: tuple[str, str]) -> Any:
+    """The value that comes of these replacements in its text."""
+    payload = encode_value(value)
+    text = editable_text(payload).text
+    for before, after in pairs:
+        assert before in text, text
+        text = text.replace(before, after)
+    return decode_value(edited(payload, text), HERE)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text(), inner)
+        | st.tuples(inner, inner)
+        | st.builds(Report, st.text(), more=st.dictionaries(st.text(), inner))
+        | st.builds(Model, name=st.text())
+        | st.builds(Point, inner, inner)
+        | st.frozensets(st.integers() | st.text())
+        | st.datetimes()
+        | st.binary()
+    ),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_what_nobody_changes_stays_as_it_is_byte_by_byte(value: object) -> None:
+    payload = encode_value(value)
+    try:
+        text = editable_text(payload).text
+    except NotReadBack:
+        assert not isinstance(value, dict | list | tuple | Report | Model | Point) or "\\ud" in ascii(value)
+        return
+    assert edited(payload, text) == payload
+
+
+@given(st.lists(PLAIN, min_size=1), st.data())
+def test_what_is_left_of_a_list_is_what_it_was(values: list[object], data: st.DataObject) -> None:
+    """Whatever the parts are that cannot be made as text."""
+    payload = encode_value(values)
+    try:
+        shown = json.loads(editable_text(payload).text)
+    except NotReadBack:
+        return
+    order = data.draw(st.permutations(range(len(values))))[: data.draw(st.integers(0, len(values)))]
+    read = edited(payload, json.dumps([shown[place] for place in order]))
+    assert read == encode_value([values[place] for place in order])
+
+
+def test_a_text_is_shown_as_it_is() -> None:
+    payload = encode_value('a "text"\nof two lines')
+    assert editable_text(payload) == ('a "text"\nof two lines', False)
+    assert decode_value(edited(payload, "{another}\n"), {}) == "{another}\n"
+
+
+def test_fields_keep_their_class_and_their_types() -> None:
+    changed = change(Report("a", more={"k": (1, 2)}), ('"a"', '"b"'), ("1.0", "3"), ("null", '"note"'), ("2\n", "5\n"))
+    assert changed == Report("b", 3.0, more={"k": (1, 5)}, note="note")
+    assert type(changed.score) is float
+    assert change(Point(1, "a"), ("1", "2")) == Point(2, "a")
+    assert change(Model(), ('"a"', '"b"')).model_dump(exclude_unset=True) == {"name": "b"}
+    assert change({"a": [1, {"b": None}]}, ("1", '"one"'), ("null", "[2.5]")) == {"a": ["one", {"b": [2.5]}]}
+    assert change({1, 2, 3}, ("2", "9")) == {1, 9, 3}
+
+
+def test_items_may_be_left_out_moved_and_changed() -> None:
+    reports = [Report(name, when=datetime.datetime(2020, 1, day)) for day, name in enumerate("abc", 1)]
+    payload = encode_value(reports)
+    a, _, c = json.loads(editable_text(payload).text)
+    read = decode_value(edited(payload, json.dumps([{**c, "title": "new"}, a])), HERE)
+    assert read == [Report("new", when=datetime.datetime(2020, 1, 3)), reports[0]]
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "after", "path", "problem"),
+    [
+        (Report("a"), '"a"', "5", "$.title", "text"),
+        (Report("a"), '"title"', '"name"', "$", "fields of Report.*name, title"),
+        (Report("a"), "2020", "2021", "$.when", "datetime cannot be changed"),
+        (Report("a"), '"Report"', '"Model"', "$", "is of type Report.*Model"),
+        (Report("a"), "1.0", "true", "$.score", "a number.*true or false"),
+        ({"a": 1}, "{", "[", "$", "no JSON"),
+        ([1], "[\n  1\n]", "{}", "$", "a list.*an object"),
+        (5, "5", '"5"', "$", "a whole number.*text"),
+        (True, "true", "1", "$", "true or false.*a whole number"),
+        ({"a": 1}, "1", '{"$type": "Report"}', "$.a", "Report cannot be made"),
+        ({1, 2}, "2", "1", "$", "twice"),
+        ([b"x"], '"size": 1', '"size": 2', "$[0]", "bytes"),
+    ],
+)
+def test_what_is_no_such_output_is_refused(value: object, before: str, after: str, path: str, problem: str) -> None:
+    with pytest.raises(NotReadBack, match=problem) as told:
+        change(value, (before, after))
+    assert told.value.path == path
+
+
+@pytest.mark.parametrize("value", [b"x", datetime.datetime(2020, 1, 1), {1: 2}, 2**70, float("nan"), "\ud800"])
+def test_what_json_cannot_hold_is_not_shown(value: object) -> None:
+    with pytest.raises(NotReadBack, match="cannot be written as JSON"):
+        editable_text(encode_value(value))
+
+
+def test_of_a_node_only_the_output_is_shown_and_what_it_streamed_is_dropped() -> None:
+    events = [["custom", 1, ""], ["written", "key", "state"], ["text", 0, "old"]]
+    payload = encode_value(([{"answer": "old"}], events))
+    assert is_of_node(payload)
+    assert editable_text(payload).text == '{\n  "answer": "old"\n}\n'
+    assert edited(payload, '{"answer": "old"}') == payload
+    wanted = encode_value(([{"answer": "new"}], [["written", "key", "state"]]))
+    assert edited(payload, '{"answer": "new"}') == with_output(payload, {"answer": "new"}) == wanted
+    assert not is_of_node(encode_value(([1], [["unknown"]])))
+    assert not is_of_node(encode_value([1]))
