@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
-from collections import namedtuple
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -21,7 +20,7 @@ from musubito.values.editable import NotReadBack, editable_text, edited, is_of_n
 class Report:
     title: str
     score: float = 1.0
-    when: datetime.datetime = datetime.datetime(2020, 1, 1)
+    when: dt.datetime = dt.datetime(2020, 1, 1)
     more: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
 
@@ -31,7 +30,11 @@ class Model(BaseModel):
     items: list[int] = []
 
 
-Point = namedtuple("Point", ["x", "y"])
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
 HERE = {(cls.__module__, cls.__qualname__): cls for cls in (Report, Model, Point)}
 
 
@@ -103,11 +106,11 @@ def test_fields_keep_their_class_and_their_types() -> None:
 
 
 def test_items_may_be_left_out_moved_and_changed() -> None:
-    reports = [Report(name, when=datetime.datetime(2020, 1, day)) for day, name in enumerate("abc", 1)]
+    reports = [Report(name, when=dt.datetime(2020, 1, day)) for day, name in enumerate("abc", 1)]
     payload = encode_value(reports)
     a, _, c = json.loads(editable_text(payload).text)
     read = decode_value(edited(payload, json.dumps([{**c, "title": "new"}, a])), HERE)
-    assert read == [Report("new", when=datetime.datetime(2020, 1, 3)), reports[0]]
+    assert read == [Report("new", when=dt.datetime(2020, 1, 3)), reports[0]]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_what_is_no_such_output_is_refused(value: object, before: str, after: st
     assert told.value.path == path
 
 
-@pytest.mark.parametrize("value", [b"x", datetime.datetime(2020, 1, 1), {1: 2}, 2**70, float("nan"), "\ud800"])
+@pytest.mark.parametrize("value", [b"x", dt.datetime(2020, 1, 1), {1: 2}, 2**70, float("nan"), "\ud800"])
 def test_what_json_cannot_hold_is_not_shown(value: object) -> None:
     with pytest.raises(NotReadBack, match="cannot be written as JSON"):
         editable_text(encode_value(value))

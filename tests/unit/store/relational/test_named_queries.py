@@ -18,6 +18,7 @@ from musubito.store.sqlite import storage
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
 SCANS = {
     "effects_may_run_again": {"_effects"},
+    "correct_effect": {"_effects"},
     "forget_code_unless_in_use": {"n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
@@ -27,12 +28,13 @@ SCANS = {
 }
 # Rows that a query has made itself.
 OWN = re.compile(
-    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|wanted|outward|below|json_each|t|c|o|b|f|w|bound|\(subquery|CTE)",
+    r"SCAN (\d+-ROW|CONSTANT|.*SUBQUERY|tree|chain|wanted|outward|below|edited|json_each|t|c|o|b|f|w|bound|\(subquery|CTE)",
     re.IGNORECASE,
 )
 
 INDEXES = {
     "invalidate_node": {"_executions_by_node"},
+    "edited_from": {"_edits_by_before"},
     "dismiss": {"_executions_by_reuse_key", "_executions_by_cross_key"},
     "newest": {"_executions_by_reuse_key"},
     "others": {"_executions_by_reuse_key"},

@@ -11,7 +11,7 @@ WHERE id IN (SELECT value FROM json_each(:executions));
 WITH RECURSIVE edited (id) AS (
   SELECT execution FROM _edits WHERE before IN (SELECT value FROM json_each(:executions))
   UNION
-  SELECT d.execution FROM edited x JOIN _edits d ON d.before = x.id
+  SELECT d.execution FROM edited b JOIN _edits d ON d.before = b.id
 )
 SELECT id FROM edited;
 
