@@ -101,7 +101,9 @@ def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World)
     for key, operation, pid, process in ((b"1", "dead", 2**22 + 1, "1"), (b"2", "alive", os.getpid(), this_process())):
         planted(world.path, lease, key * 32, operation, this_host(), pid, process, now - 90, now - 60)
     planted(world.path, lease, b"3" * 32, "effect", this_host(), 2**22 + 1, "1", now - 90, now - 60)
-    planted(world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, NULL, NULL, NULL)", b"3" * 32, now)
+    planted(
+        world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, NULL, NULL, NULL, NULL, NULL, NULL)", b"3" * 32, now
+    )
     told = findings(musubito, world.path)["leases"]
     assert f"dead (pid {2**22 + 1} on {platform.node()}, 1 min" in told
     assert musubito("--db", str(world.path), "prune", "--older-than", "90d", "--yes").exit_code == 0
@@ -109,7 +111,7 @@ def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World)
     assert ("dead" in left, "alive" in left, "effect" in left) == (False, True, False)
     # It tells that nobody knows what became of the effect.
     effects = findings(musubito, world.path)["effects"]
-    assert f"load effect {(b'3' * 5).hex()} (" in effects and "That settles its lease, too." in effects
+    assert f"load effect {(b'3' * 5).hex()} (" in effects and "musubito effects settle" in effects
 
 
 SENDING = """
@@ -179,7 +181,10 @@ def test_an_effect_that_failed_halfway_is_told_with_its_node(musubito: Musubito,
 def test_only_some_effects_are_named(musubito: Musubito, world: World) -> None:
     for number in range(8):
         planted(
-            world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, 'unknown', 0, NULL)", bytes([number] * 16), number
+            world.path,
+            "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, 'unknown', 0, NULL, NULL, NULL, NULL)",
+            bytes([number] * 16),
+            number,
         )
     url = f"sqlite:///{world.path}"
     line, *which, more = told_of_effects(musubito, url)

@@ -105,6 +105,10 @@ def older(path):
         connection.execute("DROP TABLE _retired")
         connection.execute("DROP TRIGGER _waits_end")
         connection.execute("DROP INDEX _executions_by_node")
+        connection.execute("DROP VIEW edits")
+        connection.execute("DROP TABLE _edits")
+        for column in ("settled_as", "payload", "codec"):
+            connection.execute(f"ALTER TABLE _effects DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 2")
         connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])
         connection.commit()

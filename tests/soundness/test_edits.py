@@ -30,6 +30,8 @@ from musubito.errors import NotEdited
 from musubito.lineage import Lineage
 from musubito.lineage.erase import changes_for, forget
 from musubito.lineage.prune import prune
+from musubito.lineage.rekey import RekeyCounts, rekey
+from musubito.lineage.unknown_effects import settle, unknown_effects
 from musubito.lineage.verify import verify
 from musubito.store.changes import Commit
 from musubito.values.artifact_codec import encode_value
@@ -439,6 +441,33 @@ def test_large_outputs_and_encrypted_namespaces(tmp_path: Path, key: bytes | Non
         assert b"a tenant" not in stored
         with MusubitoEngine(SQLiteStorage(path)) as engine, pytest.raises(WrongKey):
             engine.override(result, 1, reason="")
+
+
+def test_a_key_that_is_changed_opens_what_people_said(tmp_path: Path) -> None:
+    path, key, new = tmp_path / "s.db", b"k" * 32, b"n" * 32
+    step = musubito_step(name="s")(lambda x: x)
+
+    @musubito_step(EFFECT, name="send")
+    def send(x: int) -> int:
+        raise TimeoutError("no answer")
+
+    with MusubitoEngine(SQLiteStorage(path), key=key) as engine, use_musubito_engine(engine):
+        result = step(1)
+        engine.override(result, 2, reason="why", by="Ada")
+        with pytest.raises(TimeoutError):
+            send(1)
+        lineage = Lineage(engine)
+        assert settle(lineage, unknown_effects(lineage)[0], 7, happened=True)
+    with MusubitoEngine(SQLiteStorage(path), key=key + new + key) as engine:
+        counts = RekeyCounts()
+        list(rekey(Lineage(engine), counts))
+        assert (counts.sealed["edits"], counts.sealed["effects"], counts.unreadable) == (2, 1, {})
+    with MusubitoEngine(SQLiteStorage(path), key=key + new) as engine, use_musubito_engine(engine):
+        edit = Lineage(engine).node(result.node_id).execution
+        assert edit is not None
+        assert edit.edit is not None
+        assert (edit.edit.person, edit.edit.reason) == ("Ada", "why")
+        assert (step(1).value, send(1).value) == (2, 7)
 
 
 def test_an_erased_result_takes_its_edits_with_it(w: World) -> None:

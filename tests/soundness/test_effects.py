@@ -25,6 +25,8 @@ from musubito import (
 )
 from musubito.adapter import ANSWER, add_control_flow, not_replayable, note_read
 from musubito.engine import scope
+from musubito.lineage import Lineage
+from musubito.lineage.unknown_effects import settle, unknown_effects
 from musubito.model import ReplayDecision, ReplayReason
 from musubito.store.changes import BeginEffect, Commit, CommitFailure
 from tests.soundness.test_failures import Faulty
@@ -124,6 +126,26 @@ def test_an_effect_that_was_cut_short_is_unknown(w: World, error: type[BaseExcep
     with pytest.raises(EffectOutcomeUnknown):
         send(0)
     assert w.ran["send"] == 1
+
+
+def test_what_a_person_found_out_settles_an_effect_in_doubt(w: World) -> None:
+    send = sending(w, fails=1)
+    for found_out, given in (({"happened": False}, 2), ({"value": [7], "happened": True}, [7])):
+        w.data["fails"] = w.ran["send"] + 1
+        with pytest.raises(Failing):
+            forced(send)(0)
+        with MusubitoEngine(SQLiteStorage(w.path)) as engine:
+            lineage = Lineage(engine)
+            (effect,) = unknown_effects(lineage)
+            assert settle(lineage, effect, **found_out)
+        # Neither force nor an edit of the code makes it run once more if it happened.
+        assert [send(0).value, send(0).value] == [given, given]
+        with MusubitoEngine(SQLiteStorage(w.path)) as engine:
+            assert unknown_effects(Lineage(engine)) == []
+            assert not settle(Lineage(engine), effect, happened=False)
+    assert w.ran["send"] == 3
+    # As after the answer of a callable, the key stays the same until the effect is done.
+    assert w.data["keys"][0] == w.data["keys"][1] != w.data["keys"][2]
 
 
 def test_a_definite_failure_may_run_again(w: World) -> None:

@@ -230,6 +230,30 @@ def test_commands_to_copy_are_quoted_for_a_shell(site: Site) -> None:
     assert "musubito impact 'two words; rm -rf x'" in site.says("/operations/two%20words%3B%20rm%20-rf%20x")
 
 
+def test_a_corrected_result_says_by_whom_and_how_to_correct_it_is_told(site: Site, engine) -> None:
+    @musubito_step(name="word")
+    def word(text: str) -> str:
+        return text
+
+    @musubito_step(name="after")
+    def after(result) -> str:
+        return result.value
+
+    with run("before"):
+        result = word("a")
+        after(result)
+    assert f"musubito edit {result.node_id[:10]}" in site.says(f"/results/{result.node_id}")
+    engine.override(result, "b", reason="<it was wrong>", by="Ada")
+    with run("after") as again:
+        below = after(word("a"))
+    engine.flush()
+    for page in (f"/results/{result.node_id}", f"/results/{below.node_id}"):
+        assert re.search(r"edited by Ada at [-\d: ]+: &lt;it was wrong&gt;", site.get(page)), page
+    (first,) = [each.run_id for each in site.lineage.runs() if each.name == "before"]
+    compared = site.says(f"/compare?run={again.run_id}&run={first}")
+    assert re.search(r"word changed ran replayed edited by Ada at [-\d: ]+: <it was wrong> differs", compared)
+
+
 def test_calls_that_are_nested_very_deeply_are_shown(site: Site) -> None:
     @musubito_step(name="deeper")
     def deeper(number: int) -> int:

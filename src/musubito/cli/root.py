@@ -32,6 +32,7 @@ COMMANDS = (
     "stats",
     "savings",
     "edit",
+    "effects",
     "invalidate",
     "forget",
     "prune",
@@ -80,18 +81,20 @@ class Commands(click.Group):
             return None
         module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         command: click.Command = import_module(f"musubito.cli.commands.{module}").command
-        if not any(param.name == "db" for param in command.params):
-            command.params += [
-                click.Option(
-                    [f"--{name}"],
-                    metavar=metavar,
-                    help=PLACES[name],
-                    multiple=True,
-                    expose_value=False,
-                    callback=_set_places,
-                )
-                for name, metavar in (("db", "PATH"), ("url", "URL"), ("blobs", "URL"))
-            ]
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        for each in (command, *inner):
+            if not any(param.name == "db" for param in each.params):
+                each.params += [
+                    click.Option(
+                        [f"--{name}"],
+                        metavar=metavar,
+                        help=PLACES[name],
+                        multiple=True,
+                        expose_value=False,
+                        callback=_set_places,
+                    )
+                    for name, metavar in (("db", "PATH"), ("url", "URL"), ("blobs", "URL"))
+                ]
         return command
 
     def resolve_command(

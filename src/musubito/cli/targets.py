@@ -61,14 +61,22 @@ def run_or_node_or_effect(context: CommandContext, what: str) -> RunReport | Nod
 
     An effect is named by the id that `doctor` shows, by the idempotency key that an error names, or by its step.
     """
+    effects = effects_in_doubt(context, what)
+    return effects[-1] if len(effects) == 1 or (effects and not _is_id(what)) else run_or_node(context, what)
+
+
+def effects_in_doubt(context: CommandContext, what: str) -> list[UnknownEffect]:
+    """Return the effects in doubt that a text names, oldest first; see `run_or_node_or_effect`."""
     text = what.lower()
-    is_id = len(text) >= SHORTEST and DIGITS.issuperset(text)
-    effects = [
+    return [
         effect
         for effect in unknown_effects(context.lineage)
-        if effect.operation == what or (is_id and effect.is_called(text))
+        if effect.operation == what or (_is_id(what) and effect.is_called(text))
     ]
-    return effects[-1] if len(effects) == 1 or (effects and not is_id) else run_or_node(context, what)
+
+
+def _is_id(what: str) -> bool:
+    return len(what) >= SHORTEST and DIGITS.issuperset(what.lower())
 
 
 def _unknown(context: CommandContext, what: str, *, is_id: bool) -> str:

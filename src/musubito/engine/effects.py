@@ -31,11 +31,13 @@ from musubito.engine.commit import error_text
 from musubito.engine.files.dependencies import without_files
 from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
-from musubito.errors import ChangedInput, EffectOutcomeUnknown, StoreError
+from musubito.errors import ArtifactUnreadable, ChangedInput, EffectOutcomeUnknown, StoreError
 from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, ReplayReason
+from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import BeginEffect, LeaseHeld, Moment, RecordReplay, Release, Superseded
 from musubito.store.queries import EffectQuery, SampleTree
-from musubito.store.rows import EffectRow, ExecutionFlags, ExternalRead
+from musubito.store.rows import EffectRow, ExecutionFlags, ExternalRead, FoundOut
+from musubito.values.artifact_codec import decode_value
 from musubito.values.call_keys import effect_key, idempotency_key
 
 ANSWER: Final = "answer"
@@ -43,8 +45,8 @@ ANSWER: Final = "answer"
 PAUSE: Final = 0.02
 """Seconds of a pause while another owner has the effect."""
 REMEDY: Final = (
-    'Find out. Then set on_unknown="rerun" if it did not, or if the other side ignores a key that it knows; '
-    "else on_unknown=<a callable that is given the key and tells>."
+    "Find out. Then say so with 'musubito effects settle', or in code: set on_unknown=\"rerun\" if it did not, "
+    "or if the other side ignores a key that it knows; else on_unknown=<a callable that is given the key and tells>."
 )
 REMEDY_WHEN_DONE: Final = (
     "Running it again would do it twice. Set on_unknown=<a callable that is given the key and gives back "
@@ -191,6 +193,8 @@ class EffectCall(CallProtocol):
             self._reason = ReplayReason.NODE_FAILED
             return None
         self._reason = ReplayReason.OUTCOME_UNKNOWN
+        if row.found_out is not None:
+            return self._found_out(row.found_out)
         why = "whether it took place is unknown, since "
         why += "whoever began it is gone" if row.outcome is None else "its last attempt failed or was cut short"
         on_unknown = self.call.definition.semantics.on_unknown
@@ -226,6 +230,19 @@ class EffectCall(CallProtocol):
         ):
             return None
         return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
+
+    def _found_out(self, found_out: FoundOut) -> EffectHappened | None:
+        """Return what a person has found out of the last attempt; None if the effect may run."""
+        if found_out.stored is None:
+            return None
+        try:
+            body, codec = found_out.stored.payload, found_out.stored.codec
+            payload = self.engine.contents.opened_item(SETTLED, Sealed(codec, body))
+            return EffectHappened(decode_value(payload, {}))
+        except ArtifactUnreadable as error:
+            raise StoreError(
+                f"{self.call.definition.name}: what was found out of it cannot be read: {error}"
+            ) from error
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[EffectHappened | None]:
         """Ask the policy's callable whether the effect took place. Raises `EffectOutcomeUnknown` if there is none."""

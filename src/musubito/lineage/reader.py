@@ -338,16 +338,9 @@ class Lineage:
     def nodes(self, numbers: Iterable[int]) -> list[NodeReport]:
         """Return the nodes that have these numbers in the store, in their order."""
         numbers = list(numbers)
-        records, used, edited = self.ask(
-            *(of_many(query, numbers) for query in ("node_records", "usage_of_nodes", "edits_of_nodes"))
-        )
+        records, used = self.ask(*(of_many(query, numbers) for query in ("node_records", "usage_of_nodes")))
         usage = by_first(used)
-        nodes = {row[0]: _node(row, usage[row[0]]) for row in records}
-        for number, *edit in edited:
-            node = nodes[number]
-            if node.execution is not None:
-                execution = replace(node.execution, edit=self._edit(node.namespace, *edit))
-                nodes[number] = replace(node, execution=execution)
+        nodes = {row[0]: self._with_edit(_node(row[:-4], usage[row[0]]), *row[-4:]) for row in records}
         reports = [nodes[number] for number in numbers]
         return [node if node.error is None else self._with_error(node, node.error) for node in reports]
 
@@ -356,6 +349,13 @@ class Lineage:
             return replace(node, error=self.contents(node.namespace).opened_text(ERROR, error))
         except ArtifactUnreadable as problem:
             return replace(node, error=f"(not shown: {problem})")
+
+    def _with_edit(self, node: NodeReport, person: str | None, at: float, reason: str, undone: int) -> NodeReport:
+        if person is None or node.execution is None:
+            return node
+        return replace(
+            node, execution=replace(node.execution, edit=self._edit(node.namespace, person, at, reason, undone))
+        )
 
     def _edit(self, namespace: str, person: str, at: float, reason: str, undone: int) -> EditReport:
         texts = []

@@ -16,7 +16,7 @@ from musubito.engine.recorded_inputs import resealed
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
-from musubito.payloads.codec import EDIT, ERROR, READ, Contents
+from musubito.payloads.codec import EDIT, ERROR, READ, SETTLED, Contents
 from musubito.payloads.encrypted_tags import resealed_tags
 from musubito.store.relational.table_copy import Copyable
 from musubito.store.rows import BLOB
@@ -168,6 +168,14 @@ _KINDS: Final = (
             1,
         )
         for column in ("person", "reason")
+    ),
+    _Contents(
+        "effects",
+        "SELECT f.payload, f.effect_key, f.codec FROM _effects f JOIN _operations o ON o.id = f.operation "
+        "WHERE o.namespace = {namespace} AND f.payload IS NOT NULL",
+        "UPDATE _effects SET payload = ? WHERE effect_key = ? AND payload = ?",
+        lambda contents, row: contents.resealed(row[2], SETTLED, row[0]),
+        1,
     ),
     _Contents(
         "inputs",

@@ -8,12 +8,18 @@ from typing import Final, NamedTuple
 from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
+from musubito.payloads.codec import SETTLED, Sealed
+from musubito.store.changes import SettleEffect
+from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import LeaseOwner
+from musubito.values.artifact_codec import encode_value
 from musubito.values.call_keys import idempotency_key
 
+HAPPENED: Final = "happened"
+NEVER_HAPPENED: Final = "never happened"
 REMEDY: Final = (
-    "Find out whether it took place, then call it again with on_unknown in its StepConfiguration: "
-    '"rerun" if not, else a callable that returns the outcome. That settles its lease, too.'
+    "Find out whether it took place. Then 'musubito effects settle ID --happened VALUE' or '--never-happened' says so, "
+    "and its next call goes by that. on_unknown in its StepConfiguration does the same in code."
 )
 
 
@@ -21,7 +27,8 @@ class UnknownEffect(NamedTuple):
     """An external effect that may have taken place.
 
     `began_at` is the time when the effect was begun. `node_id` is "" if no attempt at it has ended. Errors of the step
-    name the `idempotency_key`, unless the namespace is encrypted and its key is not here.
+    name the `idempotency_key`, unless the namespace is encrypted and its key is not here. `attempt` counts from 1.
+    `settled` is "happened" or "never happened" if a person has found that out, and the effect was not called since.
     """
 
     operation: str
@@ -29,10 +36,33 @@ class UnknownEffect(NamedTuple):
     effect_key: str
     began_at: float
     idempotency_key: str
+    attempt: int
+    settled: str | None
+    namespace: str
 
     def is_called(self, text: str) -> bool:
         """Tell whether the effect's key, its idempotency key or its node begins with these digits."""
         return any(identity.startswith(text) for identity in (self.effect_key, self.idempotency_key, self.node_id))
+
+
+def settle(lineage: Lineage, effect: UnknownEffect, value: object = None, *, happened: bool) -> bool:
+    """Record what was found out of an effect in doubt: that it never happened, or that it did and what it gave.
+
+    The next call for the effect goes by that: it runs, or returns the value. Return False if the outcome is known by
+    now, or the effect was begun again. Raises `EncodingError`, `WrongKey` and
+    `StoreError`.
+    """
+    sealed: Sealed | None = None
+    if happened:
+        contents = lineage.contents(effect.namespace)
+        # Without its key, the value would lie in an encrypted namespace as it is.
+        contents.verify_key(lineage.engine.storage.find(KeyCheckOf(effect.namespace)))
+        sealed = contents.sealed_item(SETTLED, encode_value(value))
+    change = SettleEffect(
+        bytes.fromhex(effect.effect_key), effect.attempt, happened, sealed and sealed.body, sealed and sealed.codec
+    )
+    (known,) = lineage.engine.storage.write([change])
+    return bool(known)
 
 
 @reports_damage
@@ -45,9 +75,12 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     now = time.time()
     effects: list[UnknownEffect] = []
     rows = lineage.rows("open_effects", now=now)
-    for operation, key, settled, began_at, node, owner, host, pid, process, is_held in rows:
+    for operation, key, settled, began_at, node, owner, host, pid, process, is_held, attempt, found_out, name in rows:
         if not is_held or is_dead(LeaseOwner(binary(owner), host, pid, process, now)):
             node_id, effect_key = "" if node is None else binary(node).hex(), binary(key)
             key_of_step = idempotency_key(effect_key, settled)
-            effects.append(UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), key_of_step))
+            told = None if found_out is None else HAPPENED if found_out else NEVER_HAPPENED
+            effects.append(
+                UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), key_of_step, attempt, told, name)
+            )
     return effects

@@ -13,7 +13,7 @@ from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_argument
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage, of_many
+from musubito.lineage.reader import Lineage, by_first, of_many
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
@@ -147,12 +147,12 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
     compared = [(fact, found[0].call) for fact, found in zip(facts, near, strict=True) if found is not None]
     numbers = sorted(
         {fact.numbers[node] for fact, other in compared for node in (other.node, *(fact.call.parents ^ other.parents))}
+        | {number for fact in facts for number in fact.edited}
     )
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
     codes = _codes(lineage, {code for fact, other in compared for code in {fact.call.code} ^ {other.code}})
     reports = []
-    edited = _edited(lineage, [number for number, _ in calls])
-    for (number, _), fact, found_call in zip(calls, facts, near, strict=True):
+    for fact, found_call in zip(facts, near, strict=True):
         execution = fact.node.execution
         files, names = changed.get(execution.number, NO_READS) if execution is not None else NO_READS
         report = Why(
@@ -167,23 +167,10 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
             tuple(file.reported(stored) for file in files),
             fact.never,
             names,
-            edited=edited[number],
+            edited=tuple(nodes[number] for number in fact.edited),
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
-
-
-def _edited(lineage: Lineage, numbers: Sequence[int]) -> defaultdict[int, tuple[NodeReport, ...]]:
-    """Return the results that nodes consumed or called and that a person has corrected, by the nodes' numbers."""
-    consumed, called = lineage.ask(*(of_many(query, numbers) for query in ("data_edges", "inner_calls")))
-    links = {(number, other) for number, other, *_ in (*consumed, *called)}
-    wanted = sorted({number for number, *_ in lineage.about("edits_of_nodes", (other for _, other in links))})
-    nodes = dict(zip(wanted, lineage.nodes(wanted), strict=True)) if wanted else {}
-    edited: defaultdict[int, tuple[NodeReport, ...]] = defaultdict(tuple)
-    for number, other in sorted(links):
-        if other in nodes:
-            edited[number] += (nodes[other],)
-    return edited
 
 
 def _compared(
@@ -240,7 +227,8 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
 class _Facts(NamedTuple):
     """A node to be explained, with the earlier calls that are most like its call.
 
-    `numbers` has the numbers of these calls, and of what they consumed, by their ids.
+    `numbers` has the numbers of these calls, and of what they consumed, by their ids. `edited` are the numbers of what
+    the node consumed or called and a person has corrected.
     """
 
     node: NodeReport
@@ -251,21 +239,24 @@ class _Facts(NamedTuple):
     call: SimilarNode
     alike: list[SimilarNode]
     numbers: Mapping[bytes, int]
+    edited: list[int]
 
 
 def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[_Facts]:
     of = {"limit": COMPARED, "looked_at": LOOKED_AT}
     numbers = [number for number, _ in calls]
-    identities, *rows = lineage.ask(
+    identities, edited, *rows = lineage.ask(
         of_many("identities", numbers),
+        of_many("edited_above", numbers),
         *((query, {**of, "id": number}) for number in numbers for query in FACTS),
         # This one may look through all calls.
         *(("reason_of_run", {"id": number}) for number, recorded in calls if recorded is None),
     )
     own = {row[0]: row for row in identities}
+    above = by_first(edited)
     answers, ran = iter(rows), iter(rows[len(FACTS) * len(calls) :])
     return [
-        _facts_of(node, recorded or _recorded(next(ran)), own[number], *islice(answers, len(FACTS)))
+        _facts_of(node, recorded or _recorded(next(ran)), own[number], above[number], *islice(answers, len(FACTS)))
         for (number, recorded), node in zip(calls, lineage.nodes(numbers), strict=True)
     ]
 
@@ -275,7 +266,7 @@ def _recorded(rows: list[Row]) -> Recorded:
     return (ReplayReason[rows[0][0]], rows[0][1]) if rows else (ReplayReason.NODE_NOT_FOUND, math.inf)
 
 
-def _facts_of(node: NodeReport, recorded: Recorded, own: Row, *rows: list[Row]) -> _Facts:
+def _facts_of(node: NodeReport, recorded: Recorded, own: Row, edited: list[Row], *rows: list[Row]) -> _Facts:
     nodes, edges, refused, ((execution_before,),) = rows
     reason, began = recorded
     not_replayable = next((says for (says,) in refused), None)
@@ -298,7 +289,9 @@ def _facts_of(node: NodeReport, recorded: Recorded, own: Row, *rows: list[Row]) 
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
     alike = [] if is_unlike else Earlier(before or earlier).alike(call)
-    return _Facts(node, reason, not_replayable, never, execution_before, call, alike, numbers)
+    return _Facts(
+        node, reason, not_replayable, never, execution_before, call, alike, numbers, [number for (number,) in edited]
+    )
 
 
 def _changed_parents(

@@ -42,6 +42,8 @@ ERROR: Final = b"error"
 """The label of the sealed text of an error."""
 EDIT: Final = b"edit"
 """The label of the sealed person and reason of an edit."""
+SETTLED: Final = b"settled"
+"""The label of the sealed value of an effect that a person has settled."""
 READ: Final = b"read"
 """The label of the sealed key of a read."""
 NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")

@@ -317,6 +317,20 @@ class BeginEffect(NamedTuple):
     holder: LeaseOwner
 
 
+class SettleEffect(NamedTuple):
+    """Record what a person has found out of an attempt at an effect. Answer: bool, whether its outcome was unknown.
+
+    The next call for the effect goes by that. `payload` and `codec` are what the effect gave; None if it never
+    happened.
+    """
+
+    effect_key: bytes
+    attempt: int
+    happened: bool
+    payload: bytes | None = None
+    codec: str | None = None
+
+
 Change: TypeAlias = (
     Claim
     | Commit
@@ -327,6 +341,7 @@ Change: TypeAlias = (
     | RegisterWait
     | Invalidate
     | BeginEffect
+    | SettleEffect
     | OpenNamespace
     | Ledger
     | Forget
@@ -346,7 +361,7 @@ def needs_fsync(change: Change) -> bool:
         return change.effect is not None or change.edit is not None
     if isinstance(change, CommitFailure):
         return change.effect is not None
-    return isinstance(change, (BeginEffect, Invalidate, Forget))
+    return isinstance(change, (BeginEffect, SettleEffect, Invalidate, Forget))
 
 
 Answer: TypeAlias = Moment | LeaseHeld | Superseded | Committed | Forgotten | Pruned | bytes | bool | int | None

@@ -202,6 +202,13 @@ class EffectOutcome(NamedTuple):
         return self.outcome not in ("unknown", "withdrawn")
 
 
+class FoundOut(NamedTuple):
+    """What a person has found out of an effect whose outcome was unknown; `stored` is what it gave, if it happened."""
+
+    happened: bool
+    stored: Stored | None
+
+
 class EffectRow(NamedTuple):
     """The stored state of an effect. If `outcome` is None, the effect was begun, and the store knows no end of it."""
 
@@ -210,6 +217,8 @@ class EffectRow(NamedTuple):
     outcome: str | None
     holder: LeaseOwner | None
     candidate: Candidate | None
+    found_out: FoundOut | None = None
+    """What a person has found out of the last attempt; None if nobody has."""
 
 
 class Edit(NamedTuple):

@@ -30,9 +30,20 @@ from musubito.store.changes import (
     RegisterWait,
     Release,
     Renew,
+    SettleEffect,
     Superseded,
 )
-from musubito.store.rows import FORGOTTEN, CallDependency, EdgeKind, EffectOutcome, ExecutionFlags, Ledger, NodeSpec
+from musubito.store.rows import (
+    FORGOTTEN,
+    CallDependency,
+    EdgeKind,
+    EffectOutcome,
+    ExecutionFlags,
+    FoundOut,
+    Ledger,
+    NodeSpec,
+    Stored,
+)
 from musubito.testing.reference_tables import AnsweredAgain, Effect, Erasure, Execution, Node, Tables
 
 __all__ = ["Rules"]
@@ -260,6 +271,10 @@ class Rules(Tables):
         if change.run in self.runs:
             self.runs[change.run] = self.runs[change.run]._replace(tags=None)
         self.forget_code()
+        for key, effect in self.effects.items():
+            told = effect.found_out
+            if told is not None and told.stored is not None and effect.of == (change.namespace, change.operation):
+                self.effects[key] = effect._replace(found_out=None)
         return Forgotten(len(named), 0, size)
 
     def with_edits(self, numbers: Iterable[int]) -> list[int]:
@@ -448,7 +463,8 @@ class Rules(Tables):
             return Superseded()
         if lease and lease.owner != change.holder.owner and lease.expires_at >= change.at:
             return LeaseHeld(lease)
-        self.effects[key] = Effect(change.attempt, effect.settled if effect else 0)
+        of = change.namespace, change.operation
+        self.effects[key] = Effect(change.attempt, effect.settled if effect else 0, of=of)
         self.leases[key] = change.holder
         return self.moment()
 
@@ -456,7 +472,17 @@ class Rules(Tables):
         """Record the end of an attempt, even if a crash of the server has lost its intent."""
         effect = self.effects.get(end.effect_key, Effect(end.attempt))
         if effect.attempt <= end.attempt:
-            self.effects[end.effect_key] = Effect(end.attempt, effect.settled + end.settles, end.outcome, execution)
+            settled = effect.settled + end.settles
+            self.effects[end.effect_key] = Effect(end.attempt, settled, end.outcome, execution, of=effect.of)
+
+    def settle_effect(self, change: SettleEffect) -> bool:
+        """Record what a person has found out of the last attempt at an effect, if its outcome is unknown."""
+        effect = self.effects.get(change.effect_key)
+        if effect is None or effect.attempt != change.attempt or effect.outcome not in (None, "unknown"):
+            return False
+        stored = None if change.payload is None else Stored(change.payload, change.codec or "")
+        self.effects[change.effect_key] = effect._replace(found_out=FoundOut(change.happened, stored))
+        return True
 
     def correct_effect(self, before: int, execution: int) -> None:
         """Make an edited execution the record of an effect that was done."""
@@ -483,6 +509,8 @@ class Rules(Tables):
                 return self.invalidate(change)
             case BeginEffect():
                 return self.intend(change)
+            case SettleEffect():
+                return self.settle_effect(change)
             case Release():
                 self.release(*change.lease)
             case Renew():

@@ -29,6 +29,7 @@ from musubito.store.rows import (
     EffectRow,
     ExecutionFlags,
     ExternalRead,
+    FoundOut,
     LeaseOwner,
     NodeSpec,
     Outcome,
@@ -104,6 +105,9 @@ class Effect(NamedTuple):
     settled: int = 0
     outcome: str | None = None
     execution: int | None = None
+    found_out: FoundOut | None = None
+    of: tuple[str, str] = "", ""
+    """The namespace and the operation of the effect."""
 
 
 class Erasure(Invalidate):
@@ -244,7 +248,14 @@ class Tables:
         if effect.outcome == "done" and effect.execution is not None:
             e = self.executions[effect.execution]
             candidate = self.candidate(e, query.keys, e.payload)
-        return EffectRow(effect.attempt, effect.settled, effect.outcome, self.leases.get(query.effect_key), candidate)
+        return EffectRow(
+            effect.attempt,
+            effect.settled,
+            effect.outcome,
+            self.leases.get(query.effect_key),
+            candidate,
+            effect.found_out,
+        )
 
     def neighbours(self, query: SimilarNodes) -> list[SimilarNode]:
         nodes = list(self.nodes.items())

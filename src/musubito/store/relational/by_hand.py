@@ -186,6 +186,7 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
     if change.operation is not None:
         # Inputs of calls that were never recorded are erased, too.
         yield from contents.add_inputs_of(db, numbers.operation(db, change.namespace, change.operation))
+        db.rows("forget_settled", {"operation": numbers.operation(db, change.namespace, change.operation)})
     yield from contents.erase(db)
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()

@@ -40,6 +40,7 @@ from musubito.store.rows import (
     Edit,
     EffectRow,
     ExternalRead,
+    FoundOut,
     LeaseOwner,
     NodeSpec,
     SampleRef,
@@ -279,14 +280,16 @@ def _effect(db: SqlSession, effect_key: bytes, keys: CallKeys, namespace: int | 
     rows = db.rows("effect", {"effect_key": effect_key})
     if not rows:
         return None
-    attempt, settled, outcome, execution = rows[0]
+    attempt, settled, outcome, execution, happened, payload, codec = rows[0]
     if not (type(attempt) is int and type(settled) is int and attempt >= 0 and settled >= (outcome == "done")):
         raise StoreError(f"an effect holds {attempt!r:.50} and {settled!r:.50} where numbers of attempts belong")
     if outcome not in (None, "done", "failed", "unknown", "withdrawn"):
         raise StoreError(f"an effect holds {outcome!r:.50} where its outcome belongs")
     executions = db.rows("execution", {"execution": execution, "namespace": namespace}) if outcome == "done" else []
     done = _with_settled(db, keys, [found_of(row) for row in executions])
-    return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None)
+    stored = None if payload is None else _stored((payload, codec))
+    found_out = None if happened is None else FoundOut(bool(happened), stored)
+    return EffectRow(attempt, settled, outcome, holder_of(db, effect_key), done[0] if done else None, found_out)
 
 
 def holder_of(db: SqlSession, key: bytes) -> LeaseOwner | None:

@@ -32,6 +32,7 @@ from musubito.store.changes import (
     RegisterWait,
     Release,
     Renew,
+    SettleEffect,
     Superseded,
 )
 from musubito.store.protocol import Row
@@ -78,6 +79,8 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
             return next(answers for answers in steps_of(db, numbers, change) if answers)[0]
         case BeginEffect():
             return _intend(db, numbers, change)
+        case SettleEffect():
+            return bool(db.rows("settle_effect", {**change._asdict(), "happened": int(change.happened)}))
         case Ledger():
             history.add(db, numbers, change)
         case OpenNamespace(namespace, key_check):

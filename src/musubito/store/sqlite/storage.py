@@ -45,6 +45,7 @@ from musubito.store.changes import (
     Prune,
     Release,
     Renew,
+    SettleEffect,
     Superseded,
     needs_fsync,
 )
@@ -85,7 +86,7 @@ Perform = Callable[[], list[Any]]
 """The work and the answers of a transaction that does more than perform its changes."""
 _CLAIMS: Final = {Claim}
 _RELEASES: Final = {Release}
-_LASTING: Final = {BeginEffect, Commit, CommitFailure, Invalidate}
+_LASTING: Final = {BeginEffect, Commit, CommitFailure, Invalidate, SettleEffect}
 _ERASING: Final = {Forget, Prune, CleanUp}
 _ENDING: Final = (Commit, CommitFailure, Release)
 _SHOWING: Final = (BeginEffect, Renew)

@@ -1,11 +1,22 @@
-"""The rules of corrections by a person."""
+"""The rules of what people say: corrections of results, and what became of effects."""
 
 from __future__ import annotations
 
-from musubito.store.changes import Committed, Forget
+from musubito.store.changes import Committed, Forget, SettleEffect
 from musubito.store.protocol import Store
 from musubito.store.queries import AnswerOf, CommitOf, CurrentMoment, EffectQuery, PayloadOf, UsageOf
-from musubito.store.rows import FORGOTTEN, Edit, EffectOutcome, ExecutionFlags, ExternalRead, NodeSpec, SampleRef, Used
+from musubito.store.rows import (
+    FORGOTTEN,
+    Edit,
+    EffectOutcome,
+    ExecutionFlags,
+    ExternalRead,
+    FoundOut,
+    NodeSpec,
+    SampleRef,
+    Stored,
+    Used,
+)
 from musubito.testing.changes import commit, digest, found, intent, is_invalid, is_stale, parent, place, ran, use
 from musubito.testing.conformance.rules import EFFECT, F, G, Rules, one, prune
 
@@ -19,7 +30,7 @@ def edited(store: Store, at: NodeSpec, output: str, before: int, **more: object)
 
 
 class EditRules(Rules):
-    """The rules of corrections by a person."""
+    """The rules of what people say."""
 
     def test_what_answers_at_a_node_is_told_with_its_payload(self, store: Store) -> None:
         assert store.find(AnswerOf(F.keys.node, "default")) is None
@@ -110,3 +121,39 @@ class EditRules(Rules):
             assert prune(store, executions=[execution]).executions == 1
             assert store.find(CommitOf(execution, "default")) is None
             assert store.find(UsageOf(execution)) == []
+
+    # -- effects in doubt ----------------------------------------------------------------------------------------------
+    def test_what_was_found_out_of_an_effect_is_told_until_it_is_begun_again(self, store: Store) -> None:
+        key = digest("send")
+
+        def told() -> FoundOut | None:
+            found_out: FoundOut | None = store.find(EffectQuery(key, EFFECT.keys, "default")).found_out
+            return found_out
+
+        happened = SettleEffect(key, 1, happened=True, payload=b"x", codec="msgpack")
+        assert store.write([happened]) == [False]
+        store.write([intent("send", "me")])
+        assert told() is None
+        assert store.write([happened._replace(attempt=2)]) == [False]
+        assert store.write([happened]) == [True]
+        assert told() == FoundOut(happened=True, stored=Stored(b"x", "msgpack"))
+        assert store.write([SettleEffect(key, 1, happened=False)]) == [True]
+        assert told() == FoundOut(happened=False, stored=None)
+        store.write([intent("send", "me", attempt=2)])
+        assert told() is None
+
+    def test_only_an_effect_in_doubt_is_settled(self, store: Store) -> None:
+        store.write([intent("send", "me")])
+        ran(store, EFFECT, "x", effect=EffectOutcome(digest("send"), 1, "done"), holds=ExecutionFlags.EFFECT)
+        assert store.write([SettleEffect(digest("send"), 1, happened=False)]) == [False]
+        store.write([intent("send", "me", attempt=2)])
+        ran(store, EFFECT, "x", effect=EffectOutcome(digest("send"), 2, "unknown"), holds=ExecutionFlags.EFFECT)
+        assert store.write([SettleEffect(digest("send"), 2, happened=False)]) == [True]
+
+    def test_what_an_effect_gave_is_forgotten_with_its_operation(self, store: Store) -> None:
+        store.write([intent("send", "me")])
+        store.write([SettleEffect(digest("send"), 1, happened=True, payload=b"x", codec="msgpack")])
+        store.write([Forget("default", operation="another")])
+        assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")).found_out is not None
+        store.write([Forget("default", operation="send")])
+        assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")).found_out is None

@@ -19,6 +19,7 @@ from musubito.store.sqlite import storage
 SCANS = {
     "effects_may_run_again": {"_effects"},
     "correct_effect": {"_effects"},
+    "forget_settled": {"_effects"},
     "forget_code_unless_in_use": {"n"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},

@@ -21,17 +21,18 @@ SELECT n.node_id, n.id FROM wanted w CROSS JOIN _executions e JOIN _nodes n ON n
 WHERE e.reuse_key = w.node;
 
 -- name: node_records
--- Nodes: what each is, and the execution that answers there.
+-- Nodes: what each is, the execution that answers there, and who corrected it.
 SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
   e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
   CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
-  e.not_replayable, e.saved_ms
+  e.not_replayable, e.saved_ms, d.person, d.at, d.reason, d.restored IS NOT NULL
 FROM _nodes n
 LEFT JOIN _operations o ON o.id = n.operation
 LEFT JOIN _namespaces s ON s.id = o.namespace
 LEFT JOIN _codes c ON c.id = n.code
 LEFT JOIN _executions e ON e.id = n.execution
 LEFT JOIN _nodes p ON p.id = e.node
+LEFT JOIN _edits d ON d.execution = n.execution
 WHERE n.id IN (SELECT value FROM json_each(:ids));
 
 -- name: usage_of_nodes
@@ -40,10 +41,17 @@ SELECT n.id, u.model, u.input_tokens, u.output_tokens, u.total_input_tokens, u.t
 FROM _nodes n JOIN _usage u ON u.execution = n.execution
 WHERE n.id IN (SELECT value FROM json_each(:ids)) ORDER BY n.id, u.model;
 
--- name: edits_of_nodes
--- Who corrected the results of these nodes.
-SELECT n.id, d.person, d.at, d.reason, d.restored IS NOT NULL FROM _nodes n JOIN _edits d ON d.execution = n.execution
-WHERE n.id IN (SELECT value FROM json_each(:ids));
+-- name: edited_above
+-- What these nodes consumed or called, as far as a person has corrected it.
+SELECT g.child, g.parent FROM _edges g JOIN _nodes p ON p.id = g.parent JOIN _edits d ON d.execution = p.execution
+WHERE g.child IN (SELECT value FROM json_each(:ids)) AND g.kind = 0
+UNION
+SELECT n.id, u.node FROM _nodes n
+JOIN _uses u ON u.execution = n.execution
+JOIN _nodes p ON p.id = u.node
+JOIN _edits d ON d.execution = p.execution
+WHERE n.id IN (SELECT value FROM json_each(:ids))
+ORDER BY 1, 2;
 
 -- name: edits_of_executions
 -- Which of these executions are corrections, and who made them; with their namespaces.

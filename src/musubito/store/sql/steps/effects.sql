@@ -2,14 +2,14 @@
 
 -- name: effect
 -- What is known of an effect.
-SELECT attempt, settled, outcome, execution FROM _effects WHERE effect_key = :effect_key;
+SELECT attempt, settled, outcome, execution, settled_as, payload, codec FROM _effects WHERE effect_key = :effect_key;
 
 -- name: intend
 -- An effect is about to run, unless this attempt was made already.
 INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
 VALUES (:effect_key, :operation, :attempt, 0, :at)
 ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL,
-  execution = NULL
+  execution = NULL, settled_as = NULL, payload = NULL, codec = NULL
 WHERE _effects.attempt < :attempt;
 
 -- name: end_effect
@@ -17,8 +17,15 @@ WHERE _effects.attempt < :attempt;
 INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, outcome, outcome_at, execution)
 VALUES (:effect_key, :operation, :attempt, :settled, :began_at, :outcome, :at, :execution)
 ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _effects.settled + excluded.settled,
-  outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution
+  outcome = excluded.outcome, outcome_at = excluded.outcome_at, execution = excluded.execution, settled_as = NULL,
+  payload = NULL, codec = NULL
 WHERE _effects.attempt <= excluded.attempt;
+
+-- name: settle_effect
+-- What a person has found out of an attempt whose outcome is unknown.
+UPDATE _effects SET settled_as = :happened, payload = :payload, codec = :codec
+WHERE effect_key = :effect_key AND attempt = :attempt AND (outcome IS NULL OR outcome = 'unknown')
+RETURNING attempt;
 
 -- name: correct_effect
 -- The edited execution is the record of an effect that was done.

@@ -112,6 +112,10 @@ DELETE FROM _code_parts WHERE code = :code AND NOT EXISTS (
   SELECT 1 FROM _nodes n JOIN _executions e ON e.node = n.id WHERE n.code = :code AND e.holds & :erased = 0
 );
 
+-- name: forget_settled
+-- Forget what a person has found out of effects of an operation: it holds what these gave.
+UPDATE _effects SET settled_as = NULL, payload = NULL, codec = NULL WHERE operation = :operation AND payload IS NOT NULL;
+
 -- name: forget_tags
 -- A run without what its user said of it.
 UPDATE _runs SET tags = NULL WHERE run_id = :run;

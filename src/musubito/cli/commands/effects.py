@@ -1,0 +1,91 @@
+"""`musubito effects`: list external effects in doubt, and say what became of one."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import click
+
+from musubito.cli.context import CommandContext, CommandError, json_option
+from musubito.cli.table_layout import table_of
+from musubito.cli.targets import effects_in_doubt
+from musubito.errors import EncodingError
+from musubito.lineage.formatting import clean, short, when
+from musubito.lineage.unknown_effects import REMEDY, UnknownEffect, settle, unknown_effects
+
+NOT_JSON: Final = "--happened takes JSON: a text stands in quotes, as in --happened '\"accepted\"'"
+
+
+@click.group(
+    "effects",
+    invoke_without_command=True,
+    short_help="External effects in doubt, and what became of them.",
+    epilog="Example: musubito effects settle 3f9a1c20 --never-happened",
+)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, json_: bool) -> None:
+    """List the external effects of which nobody knows whether they took place, oldest first.
+
+    'musubito effects settle' says what you have found out.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    context: CommandContext = ctx.obj
+    effects = unknown_effects(context.lineage)
+    if json_:
+        context.json({"effects": effects})
+        return
+    if not effects:
+        click.echo("No effect is in doubt.")
+        return
+    rows = [
+        [short(each.effect_key), clean(each.operation), when(each.began_at), each.settled or ""] for each in effects
+    ]
+    columns = ("effect", "step", "begun", "found out")
+    context.console.print(table_of(columns, rows, context.console.width, texts=range(4)))
+    if any(each.settled is None for each in effects):
+        context.print_text(f"\n{REMEDY}")
+
+
+@command.command("settle", short_help="Say what became of an effect in doubt.")
+@click.argument("what", metavar="EFFECT|STEP")
+@click.option("--happened", metavar="VALUE", help="It took place, and this is what it gave, as JSON.")
+@click.option("--never-happened", is_flag=True, help="It did not take place.")
+@json_option
+@click.pass_obj
+def settle_command(context: CommandContext, what: str, happened: str | None, never_happened: bool, json_: bool) -> None:
+    """Say what became of an effect in doubt, so that no code has to be edited for it.
+
+    Its next call returns VALUE, or runs if the effect never happened. EFFECT is an id as 'musubito effects' lists it,
+    or the idempotency key that an error names. STEP stands for its only effect in doubt.
+    """
+    if (happened is None) != never_happened:
+        raise click.UsageError("give one of --happened VALUE and --never-happened")
+    effect = _effect(context, what)
+    try:
+        value = None if happened is None else json.loads(happened)
+    except ValueError as error:
+        raise click.UsageError(NOT_JSON) from error
+    try:
+        known = settle(context.lineage, effect, value, happened=not never_happened)
+    except EncodingError as error:
+        raise CommandError(f"this value cannot be stored: {error}") from error
+    name = f"{clean(effect.operation)} {short(effect.effect_key)}"
+    if not known:
+        raise CommandError(f"{name} is not in doubt any more: see 'musubito effects'")
+    if json_:
+        context.json({"effect": _effect(context, effect.effect_key)})
+    else:
+        click.echo(f"{name}: its next call {'runs' if never_happened else 'returns that value'}.")
+
+
+def _effect(context: CommandContext, what: str) -> UnknownEffect:
+    effects = effects_in_doubt(context, what)
+    if len(effects) == 1:
+        return effects[0]
+    if not effects:
+        raise CommandError(f"no effect in doubt is called {what!r}. 'musubito effects' lists them")
+    names = ", ".join(short(each.effect_key) for each in effects[:3])
+    raise CommandError(f"{what!r} names several effects in doubt: {names}. Give the id of one")

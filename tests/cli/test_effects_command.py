@@ -1,0 +1,147 @@
+"""`musubito effects`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from musubito import (
+    EffectOutcomeUnknown,
+    MusubitoEngine,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    current_idempotency_key,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
+from musubito.payloads.encryption import require_cryptography
+from tests.cli.conftest import Musubito
+from tests.fresh import fresh
+
+SENT: list[tuple[str, str | None]] = []
+
+
+class Mail:
+    """What the outside world does; it is no part of the code."""
+
+    broken = True
+
+    def __musubito_identity__(self) -> str:
+        return "mail"
+
+    def send(self, to: str) -> dict[str, str]:
+        SENT.append((to, current_idempotency_key()))
+        if self.broken:
+            raise TimeoutError("no answer came")
+        return {"accepted": to}
+
+
+MAIL = Mail()
+
+
+@musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")
+def mail(to: str) -> dict[str, str]:
+    return MAIL.send(to)
+
+
+def call(path: Path, to: str, key: bytes | None = None) -> str:
+    """What becomes of a call."""
+    with MusubitoEngine(SQLiteStorage(path), key=key) as engine, use_musubito_engine(engine):
+        try:
+            return json.dumps(mail(to).value)
+        except (TimeoutError, EffectOutcomeUnknown) as error:
+            return type(error).__name__
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    SENT.clear()
+    MAIL.broken = True
+    (tmp_path / ".musubito").mkdir()
+    path = fresh(tmp_path / ".musubito" / "musubito.db")
+    assert call(path, "ada") == "TimeoutError"
+    MAIL.broken = False
+    assert call(path, "ada") == "EffectOutcomeUnknown"
+    return path
+
+
+def test_they_are_listed_with_what_to_do(musubito: Musubito, path: Path) -> None:
+    told = musubito("effects").stdout
+    assert re.search(r"^[0-9a-f]{10} +mail +\d", told, re.MULTILINE), told
+    assert "effects settle" in told
+    (effect,) = json.loads(musubito("effects", "--json").stdout)["effects"]
+    assert (effect["operation"], effect["attempt"], effect["settled"]) == ("mail", 1, None)
+    assert effect["idempotency_key"] == SENT[0][1]
+
+
+def test_one_that_never_happened_runs(musubito: Musubito, path: Path) -> None:
+    told = musubito("effects", "settle", "mail", "--never-happened")
+    assert re.fullmatch(r"mail [0-9a-f]{10}: its next call runs\.\n", told.stdout), told
+    assert "never happened" in musubito("effects").stdout
+    assert call(path, "ada") == '{"accepted": "ada"}'
+    assert call(path, "ada") == '{"accepted": "ada"}'
+    assert len(SENT) == 2
+    assert musubito("effects").stdout == "No effect is in doubt.\n"
+
+
+def test_one_that_happened_gives_the_value_and_does_not_run(musubito: Musubito, path: Path) -> None:
+    (effect,) = json.loads(musubito("effects", "--json").stdout)["effects"]
+    told = musubito("effects", "settle", effect["idempotency_key"], "--happened", '{"accepted": "by phone"}', "--json")
+    assert json.loads(told.stdout)["effect"]["settled"] == "happened"
+    assert [call(path, "ada"), call(path, "ada")] == ['{"accepted": "by phone"}'] * 2
+    assert len(SENT) == 1
+    assert musubito("effects", "settle", "mail", "--never-happened").exit_code == 2
+
+
+def test_a_later_word_counts_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
+    MAIL.broken = True
+    assert call(path, "bob") == "TimeoutError"
+    MAIL.broken = False
+    several = musubito("effects", "settle", "mail", "--never-happened")
+    assert (several.exit_code, "several" in several.stderr) == (2, True)
+    ada, _ = json.loads(musubito("effects", "--json").stdout)["effects"]
+    musubito("effects", "settle", ada["effect_key"][:12], "--never-happened")
+    musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
+    assert (call(path, "ada"), call(path, "bob")) == ("1", "EffectOutcomeUnknown")
+
+
+def test_what_was_found_out_of_one_attempt_says_nothing_of_the_next(musubito: Musubito, path: Path) -> None:
+    musubito("effects", "settle", "mail", "--never-happened")
+    MAIL.broken = True
+    assert [call(path, "ada"), call(path, "ada")] == ["TimeoutError", "EffectOutcomeUnknown"]
+    (effect,) = json.loads(musubito("effects", "--json").stdout)["effects"]
+    assert (effect["attempt"], effect["settled"]) == (2, None)
+
+
+def test_the_value_is_sealed_where_the_namespace_is_encrypted(musubito: Musubito, tmp_path: Path, path: Path) -> None:
+    require_cryptography()
+    key, sealed = tmp_path / "key", fresh(tmp_path / "sealed.db")
+    key.write_bytes(b"k" * 32)
+    MAIL.broken = True
+    assert call(sealed, "ada", b"k" * 32) == "TimeoutError"
+    without = musubito("--db", str(sealed), "effects", "settle", "mail", "--happened", '"the secret"')
+    assert (without.exit_code, "key" in without.stderr) == (2, True)
+    told = musubito(
+        *("--db", str(sealed), "effects", "settle", "mail", "--happened", '"the secret"'), MUSUBITO_KEY_FILE=str(key)
+    )
+    assert told.exit_code == 0, told.stderr
+    assert b"the secret" not in b"".join(file.read_bytes() for file in tmp_path.glob("sealed.db*"))
+    assert call(sealed, "ada", b"k" * 32) == '"the secret"'
+
+
+def test_wrong_usage(musubito: Musubito, path: Path) -> None:
+    for wrong, says in (
+        (("mail",), "give one of"),
+        (("mail", "--happened", "1", "--never-happened"), "give one of"),
+        (("mail", "--happened", "accepted"), "takes JSON"),
+        (("nobody", "--never-happened"), "no effect in doubt"),
+    ):
+        told = musubito("effects", "settle", *wrong)
+        assert (told.exit_code, says in told.stderr) == (2, True), told.stderr
+    with run():
+        pass
