@@ -98,6 +98,12 @@ class StoredCommit(NamedTuple):
     invalid: bool
 
 
+class TraceOf(NamedTuple):
+    """Ask for the span in which an execution ran. Answer: `TraceLine`, or None."""
+
+    execution: int
+
+
 class EffectQuery(NamedTuple):
     """Ask for the state of an effect. Answer: `EffectRow`, or None."""
 
@@ -152,7 +158,7 @@ class KeyCheckOf(NamedTuple):
 
 
 SimpleQuery: TypeAlias = (
-    CodeOf | LeaseOwnerOf | KeyCheckOf | SimilarNodes | PayloadOf | ReadsOf | UsageOf | CurrentMoment
+    CodeOf | LeaseOwnerOf | KeyCheckOf | SimilarNodes | PayloadOf | ReadsOf | UsageOf | TraceOf | CurrentMoment
 )
 """The queries that ask for one thing, which a relational store answers with one statement."""
 Query: TypeAlias = SimpleQuery | OlderCandidates | SampleTree | AnswerOf | CommitOf | EffectQuery

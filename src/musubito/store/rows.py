@@ -297,8 +297,16 @@ class InputLine(NamedTuple):
     chains: Sequence[Sequence[Part]]
 
 
+class TraceLine(NamedTuple):
+    """The span of OpenTelemetry in which an execution ran: 16 bytes of its trace, and 8 of the span itself."""
+
+    execution: int
+    trace: bytes
+    span: bytes
+
+
 class Ledger(NamedTuple):
-    """Add runs, calls and inputs to the history. Answer: None.
+    """Add runs, calls, inputs and spans to the history. Answer: None.
 
     Of a chain, the parts after the last stored one are added. An input without a body brings some of its chains; the
     rest comes with the next inputs.
@@ -308,3 +316,5 @@ class Ledger(NamedTuple):
     runs: Sequence[RunLine]
     calls: Sequence[CallLine]
     inputs: Sequence[InputLine] = ()
+    traces: Sequence[TraceLine] = ()
+    """Spans of executions. Nothing is kept of an execution that was forgotten or removed before this is written."""

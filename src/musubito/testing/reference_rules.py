@@ -308,6 +308,7 @@ class Rules(Tables):
             size = len(e.change.error.encode())
             erased = e.change._replace(error=FORGOTTEN)
         self.executions[e.number] = replace(e, change=erased, invalid=True, forgotten=True)
+        self.traces.pop(e.number, None)
         return size
 
     # -- what nothing needs --------------------------------------------------------------------------------------------
@@ -382,6 +383,7 @@ class Rules(Tables):
         if number == max(self.executions) or self.callers(number):
             return False
         del self.executions[number]
+        self.traces.pop(number, None)
         node = self.nodes[e.keys.node]
         if node.execution == number:
             self.nodes[e.keys.node] = node._replace(execution=None)
@@ -518,6 +520,8 @@ class Rules(Tables):
             case Ledger():
                 self.runs.update({line.run_id: line for line in change.runs})
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
+                there = {e.number for e in self.executions.values() if not e.forgotten}
+                self.traces.update({line.execution: line for line in change.traces if line.execution in there})
             case OpenNamespace():
                 return self.key_checks[change.namespace]
             case Forget():

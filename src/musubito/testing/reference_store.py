@@ -28,6 +28,7 @@ from musubito.store.queries import (
     ReadsOf,
     SampleTree,
     SimilarNodes,
+    TraceOf,
     UsageOf,
 )
 from musubito.store.rows import CallKeys, CallLine, Candidate, RunLine
@@ -64,6 +65,8 @@ class MemoryStore:
                 return tables.sample_tree(query.execution)
             case UsageOf():
                 return tables.usage(query.execution)
+            case TraceOf():
+                return tables.traces.get(query.execution)
             case CurrentMoment():
                 return tables.moment()
             case AnswerOf():

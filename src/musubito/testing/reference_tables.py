@@ -35,6 +35,7 @@ from musubito.store.rows import (
     Outcome,
     RunLine,
     Stored,
+    TraceLine,
     Used,
 )
 
@@ -136,6 +137,7 @@ class Tables:
     runs: dict[bytes, RunLine] = field(default_factory=dict)
     calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
     key_checks: dict[str, bytes] = field(default_factory=dict)
+    traces: dict[int, TraceLine] = field(default_factory=dict)
 
     def copy(self) -> Self:
         """Return a copy of the tables. The rows are shared, since no row is ever changed in place."""

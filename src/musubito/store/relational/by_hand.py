@@ -178,6 +178,7 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
             size += db.rows("size_of_executions", _named(batch))[0][0]
             db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **_named(batch)})
             db.rows("forget_edits", {"forgotten": FORGOTTEN, **_named(batch)})
+            db.rows("forget_traces", _named(batch))
             _invalidate_callers_since(db, batch, since)
             named.update(batch)
             yield STEP

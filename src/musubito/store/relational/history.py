@@ -23,7 +23,7 @@ SUMMED: Final = 20
 
 def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
     """See `Ledger`."""
-    namespace, runs, calls, inputs = change
+    namespace, runs, calls, inputs, traces = change
     for run in runs:
         db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
     operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
@@ -37,6 +37,8 @@ def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
         if has_ended:
             _add_sums(db, run_id)
     _keep_inputs(db, numbers, namespace, inputs)
+    there = _not_forgotten(db, [line.execution for line in traces])
+    db.many("add_trace", [line._asdict() for line in traces if line.execution in there])
 
 
 def _first_calls(calls: Sequence[CallLine]) -> dict[bytes, tuple[int, float]]:
@@ -83,12 +85,18 @@ def sum_ended(db: SqlSession) -> Iterator[None]:
         yield
 
 
+def _not_forgotten(db: SqlSession, executions: Sequence[int]) -> set[int]:
+    """Return executions that are stored and were not forgotten, those of `executions` among them."""
+    if not executions:
+        return set()
+    params = {"first": min(executions), "last": max(executions), "erased": ExecutionFlags.ERASED}
+    return {row[0] for row in db.rows("not_forgotten_among", params)}
+
+
 def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
     if not inputs:
         return
-    numbered = [line.execution for line in inputs]
-    params = {"first": min(numbered), "last": max(numbered), "erased": ExecutionFlags.ERASED}
-    there = {row[0] for row in db.rows("not_forgotten_among", params)}
+    there = _not_forgotten(db, [line.execution for line in inputs])
     inputs = [line for line in inputs if line.execution in there]
     whole = [line for line in inputs if line.body]
     rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]

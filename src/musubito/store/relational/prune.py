@@ -23,6 +23,10 @@ from musubito.store.rows import FORGOTTEN, ExecutionFlags
 ERASED: Final = ExecutionFlags.ERASED
 CALLS: Final = 5_000
 """Calls of runs that are removed in one transaction."""
+BESIDE_EXECUTIONS: Final = tuple(
+    f"prune_{each}" for each in ("uses", "reads", "attempts", "usage", "trace", "edit", "retired")
+)
+"""The queries that remove what belongs to one execution alone."""
 Record = TypeVar("Record", Commit, CommitFailure)
 
 
@@ -129,7 +133,7 @@ def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:
         if execution in of_effects:
             continue
         for node, size in db.rows("prune_execution", {"execution": execution}):
-            for query in ("prune_uses", "prune_reads", "prune_attempts", "prune_usage", "prune_edit", "prune_retired"):
+            for query in BESIDE_EXECUTIONS:
                 db.rows(query, {"execution": execution})
             db.rows("list_node", {"node": node, "execution": execution})
             sizes.append(size)

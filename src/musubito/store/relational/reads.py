@@ -29,6 +29,7 @@ from musubito.store.queries import (
     SimpleQuery,
     StoredAnswer,
     StoredCommit,
+    TraceOf,
     UsageOf,
 )
 from musubito.store.relational.sql_session import IdCache, SqlSession
@@ -45,6 +46,7 @@ from musubito.store.rows import (
     NodeSpec,
     SampleRef,
     Stored,
+    TraceLine,
     Used,
 )
 
@@ -89,6 +91,8 @@ def statement_of(query: SimpleQuery) -> tuple[NamedQuery, Callable[[list[Row]], 
             return ("reads", {"execution": execution}), _reads
         case UsageOf(execution):
             return ("usage", {"execution": execution}), _usage
+        case TraceOf(execution):
+            return ("trace", {"execution": execution}), _trace
         case CurrentMoment():
             return ("began", {}), _moment
         case SimilarNodes(namespace, operation, node, limit):
@@ -113,6 +117,10 @@ def _reads(rows: list[Row]) -> list[ExternalRead]:
 
 def _usage(rows: list[Row]) -> list[Used]:
     return [Used(*row) for row in _check_types(rows, str, int, int, int, int)]
+
+
+def _trace(rows: list[Row]) -> TraceLine | None:
+    return TraceLine(*_check_types(rows, int, bytes, bytes)[0]) if rows else None
 
 
 def _moment(rows: list[Row]) -> Moment:

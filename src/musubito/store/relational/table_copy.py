@@ -38,6 +38,7 @@ TABLES: Final = {
     "_reads": ("execution", "kind", "key", "digest"),
     "_attempts": ("execution", "pool", "sample"),
     "_usage": ("execution", "model"),
+    "_traces": ("execution",),
     "_lone": ("run_id",),
     "_sums": ("run_id", "quarter", "operation"),
     "_token_sums": ("run_id", "quarter", "operation", "replayed", "model", "used"),

@@ -8,8 +8,8 @@ import pytest
 
 from musubito.store.changes import CleanUp, Committed, Forget, InvalidateMarked, MarkForPruning
 from musubito.store.protocol import Store
-from musubito.store.queries import CodeOf, CurrentMoment, PayloadOf, ReadsOf, SimilarNodes
-from musubito.store.rows import FORGOTTEN, CallLine, ExternalRead, Ledger, NodeSpec, RunLine
+from musubito.store.queries import CodeOf, CurrentMoment, PayloadOf, ReadsOf, SimilarNodes, TraceOf
+from musubito.store.rows import FORGOTTEN, CallLine, ExternalRead, Ledger, NodeSpec, RunLine, TraceLine
 from musubito.testing.changes import (
     commit,
     digest,
@@ -69,6 +69,17 @@ class RemovalRules(Rules):
         assert list(store.find(ReadsOf(1))) == [ExternalRead("answer", "", None)]
         assert (found(store, G).payload, found(store, G).invalid) == (b"y", 0)
         assert forget(store, "f")[:3] == (1, 0, 0)
+
+    def test_the_span_of_an_execution_goes_with_it(self, store: Store) -> None:
+        for at in (F, G, H):
+            ran(store, at, "x")
+        spans = [TraceLine(execution, bytes([execution]) * 16, bytes([execution]) * 8) for execution in (1, 2, 3, 4)]
+        store.write([Ledger("default", (), (), (), spans)])
+        assert [store.find(TraceOf(execution)) for execution in (1, 2, 3, 4)] == [*spans[:3], None]
+        forget(store, "f")
+        assert retired(store, [2]).executions == 1
+        store.write([Ledger("default", (), (), (), spans)])
+        assert [store.find(TraceOf(execution)) for execution in (1, 2, 3)] == [None, None, spans[2]]
 
     def test_forgetting_concerns_failures(self, store: Store) -> None:
         failed(store, F, error="no")

@@ -80,6 +80,11 @@ ON CONFLICT DO NOTHING;
 -- Those executions in a range that are there and were not forgotten.
 SELECT id FROM _executions WHERE id BETWEEN :first AND :last AND holds & :erased = 0;
 
+-- name: add_trace
+-- The span in which an execution ran; a server that lost its last commits may give its number again.
+INSERT INTO _traces (execution, trace, span) VALUES (:execution, :trace, :span)
+ON CONFLICT (execution) DO UPDATE SET trace = excluded.trace, span = excluded.span;
+
 -- name: part
 -- Whether a piece of stored inputs is there.
 SELECT 1 FROM _parts WHERE namespace = :namespace AND digest = :digest;

@@ -125,6 +125,10 @@ LEFT JOIN _executions e ON e.id = n.execution
 WHERE s.name = :namespace
 ORDER BY n.id DESC LIMIT :limit;
 
+-- name: trace
+-- The span in which an execution ran.
+SELECT execution, trace, span FROM _traces WHERE execution = :execution;
+
 -- name: usage
 -- What an execution has used, by model.
 SELECT model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage WHERE execution = :execution

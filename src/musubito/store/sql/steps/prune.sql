@@ -19,6 +19,10 @@ SELECT id FROM edited;
 -- Edits without their reasons.
 UPDATE _edits SET reason = :forgotten WHERE execution IN (SELECT value FROM json_each(:executions));
 
+-- name: forget_traces
+-- The spans of these executions lead to their contents in another system.
+DELETE FROM _traces WHERE execution IN (SELECT value FROM json_each(:executions));
+
 -- name: size_of_executions
 -- How many bytes of contents lie in the rows of these executions.
 SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
@@ -220,6 +224,10 @@ DELETE FROM _usage WHERE execution = :execution;
 -- name: prune_edit
 -- Remove who made an execution by hand.
 DELETE FROM _edits WHERE execution = :execution;
+
+-- name: prune_trace
+-- Remove the span in which an execution ran.
+DELETE FROM _traces WHERE execution = :execution;
 
 -- name: list_node
 -- A node that may have lost its executions is found by its own id from now on, and does not point at the one that it
