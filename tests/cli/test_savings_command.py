@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
-from musubito.lineage.prices import _rate
+from musubito.engine.model_rates import rate_of
 from tests.cli.conftest import Musubito, World
 
 LONG = "a_package.with_modules.and_a_very_long_name/of_a_graph/and_its_node/with[brackets]"
@@ -36,7 +36,7 @@ def priced(tmp_path: Path) -> str:
             with run(name):
                 ask("why?")
                 judge("because")
-    _rate.cache_clear()
+    rate_of.cache_clear()
     return str(path)
 
 
@@ -65,7 +65,7 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
 def test_without_prices(musubito: Musubito, priced: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     told = musubito("--db", priced, "savings").stdout
-    _rate.cache_clear()
+    rate_of.cache_clear()
     assert "$" not in told
     assert told.startswith("Saved 1.1M tok and ")
     assert told.endswith("Tokens only: pip install 'musubito[prices]' shows money.\n")

@@ -8,8 +8,9 @@ import sys
 import pytest
 from genai_prices import Usage, calc_price
 
+from musubito.engine.model_rates import rate_of
 from musubito.lineage import Cost, Tokens
-from musubito.lineage.prices import _rate, dollars, unpriced
+from musubito.lineage.prices import dollars, unpriced
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +19,9 @@ def nothing_is_fetched(monkeypatch):
         raise AssertionError("prices are never fetched")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
-    _rate.cache_clear()
+    rate_of.cache_clear()
     yield
-    _rate.cache_clear()
+    rate_of.cache_clear()
 
 
 def cost(model, tokens_in=1000, tokens_out=1000):
