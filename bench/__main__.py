@@ -26,6 +26,7 @@ from bench import (
     starts,
     storage,
     tasks,
+    telemetry,
     writers,
 )
 from bench.goals import Goal, Ratio
@@ -46,6 +47,7 @@ ROWS: Final = {
     **growth.ROWS,
     **storage.ROWS,
     **sizes.ROWS,
+    **telemetry.ROWS,
 }
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.
 WORKSHOP = Path(__file__).resolve().parent.parent / ".bench"

@@ -44,6 +44,7 @@ from musubito.engine.explain import explained
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
+from musubito.engine.observer import register_span_source
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder
@@ -100,6 +101,7 @@ __all__ = [
     "register_display",
     "register_policy",
     "register_source",
+    "register_span_source",
     "run_story",
     "run_story_async",
     "stops_call",

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 LOGGER: Final = logging.getLogger("musubito")
+# A program that sets up no logging gets no output of ours.
+LOGGER.addHandler(logging.NullHandler())
 _OWN: Final = tuple(f"{Path(__file__).parent}{end}{os.sep}" for end in ("", "_langgraph"))
 """The beginnings of the paths of all files in the two packages."""
 _STANDARD_LIBRARY: Final = (f"{Path(os.__file__).parent}{os.sep}", "<frozen ")

@@ -65,6 +65,7 @@ from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
 from musubito_langgraph.same_objects import SameObjects
 from musubito_langgraph.settings import Invocation, invocation_of
+from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
 from musubito_langgraph.tool_failures import ToolFailed, failed_tools
 
@@ -184,7 +185,10 @@ class NodeCall:
 
         def protocol() -> CallProtocol:
             engine, scope = self.engine_and_scope()
-            return engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+            made = engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+            if engine.observer is not None:
+                made.spans_here = partial(spans_in, self.config)
+            return made
 
         return self.if_recorded(protocol)
 

@@ -292,3 +292,17 @@ def test_columns_are_two_blanks_apart(musubito: Musubito, world: World, command:
         if "summarise" in line or "digest" in line:
             assert re.search(r"\S  +\S", line), line
             assert not re.search(r"(tok|ms) [a-z0-9]", line), line
+
+
+def test_the_command_shows_warnings_of_the_library(tmp_path: Path) -> None:
+    program = """
+import logging, sys, musubito.cli
+sys.argv[1:] = ["--version"]
+try:
+    musubito.cli.main()
+finally:
+    logging.getLogger("musubito").info("nothing")
+    logging.getLogger("musubito").warning("only the owner may do that")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "only the owner may do that\n"

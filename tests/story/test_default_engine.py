@@ -31,7 +31,9 @@ from tests.logged import fault_said
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 PROGRAM = """
+import logging
 import sys
+logging.basicConfig(format="%(message)s")
 from musubito import musubito_step
 @musubito_step()
 def f(x):

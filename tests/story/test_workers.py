@@ -92,12 +92,15 @@ def test_all_that_workers_did_is_in_the_ledger_when_they_have_ended(tmp_path: Pa
 
 
 LOCKED = """
+import logging
 import multiprocessing
 import sqlite3
 import sys
 import time
 
 from musubito import musubito_step
+
+logging.basicConfig()
 
 
 @musubito_step

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import gc
+import logging
 import sys
 from io import TextIOWrapper
 from typing import Final
+
+from musubito.errors import LOGGER
 
 __all__ = ["main"]
 
@@ -48,4 +51,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a character shows another one, and no traceback.
             stream.reconfigure(errors="plainer")
+    # The library prints nothing, and the command has no program around it that would show its warnings.
+    warnings = logging.StreamHandler()
+    warnings.setLevel(logging.WARNING)
+    LOGGER.addHandler(warnings)
     root(prog_name="musubito")

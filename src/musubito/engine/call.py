@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 from musubito.engine.call_identity import input_of
 from musubito.engine.call_state import UNRECORDED, StartedExecution
 from musubito.engine.commit import CallCommit
+from musubito.engine.notices import say_unrecorded
 from musubito.engine.requests import CallSteps, FetchLatest, Invoke, Join, Raised, RunQuery, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import StoreError
@@ -98,6 +99,7 @@ class CallProtocol(CallCommit):
         # A node that cannot be described cannot be recorded.
         if begun.lease is not None:
             self.engine._disown(begun.lease)
+        say_unrecorded(self.call.definition.name, "its arguments cannot be described any more", self.ids())
         return UNRECORDED
 
     def _input_now(self) -> bytes:
@@ -149,7 +151,7 @@ class CallProtocol(CallCommit):
         contents.verify_key(check)
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
-        self.engine._report(fault)
+        self.engine._report(fault, self.ids())
         return UNRECORDED
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
@@ -173,6 +175,7 @@ class CallProtocol(CallCommit):
                 JoinResult.MINE if self._holds_flight() else (yield Join(self.flight_key(), self.frame()))
             )
             if joined is JoinResult.CYCLE:
+                say_unrecorded(self.call.definition.name, "it would wait for itself", self.ids())
                 return UNRECORDED
             if joined is JoinResult.MINE:
                 return (yield from self._claim_or_wait())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from logging import DEBUG
+from typing import Any, Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state.own_changes import ObservedRun
@@ -12,7 +13,10 @@ from musubito.deferred import running_loop
 from musubito.engine.call_identity import Call, ambient_paths, identify
 from musubito.engine.frame import Dependencies, Frame, earliest, latest
 from musubito.engine.host import EngineHost
+from musubito.engine.notices import ids_in_log, say_decision
+from musubito.engine.observer import Ended, Observer, Origin, SpanSource
 from musubito.engine.scope import Scope
+from musubito.errors import LOGGER
 from musubito.model import StepType
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Moment
@@ -39,6 +43,11 @@ UNRECORDED: Final = StartedExecution(None)
 
 class CallState:
     """The state of a call, and the dependencies that it hands up to the enclosing step."""
+
+    spans_here: SpanSource | None = None
+    """Where an adapter knows the spans of its framework for this very call."""
+    origin: Origin | None = None
+    """Facts about the execution that is replayed, where an observer wants them."""
 
     def __init__(self, engine: EngineHost, call: Call, scope: Scope) -> None:
         self._began_at = time.perf_counter()
@@ -198,9 +207,36 @@ class CallState:
             ),
         )
         engine.journal.append(line)
+        if engine.observer is not None:
+            self._tell(engine.observer, line, reason)
+        if LOGGER.isEnabledFor(DEBUG):
+            say_decision(line, reason, self.ids())
         if run.within is not None and self.scope.run is None:
             run.name, run.status, run.finished_at = self.call.definition.name, "open", engine.now()
             engine.journal.append(run)
         engine.keeper.wake()
         if run.lines is not None:
             run.lines.append(line)
+
+    def _tell(self, observer: Observer, line: CallLine, reason: ReplayReason) -> None:
+        """Tell the observer how the call ended."""
+        engine = self.engine
+        step_type: Any = self.call.definition.semantics.step_type  # a `StepType` by now
+        if line.outcome == "replayed":
+            outer = self.scope.frame
+            around = None if outer is None else outer.spans
+            observer.replayed(line, reason._value_, engine.namespace, step_type, around, self.origin, self.spans_here)
+            return
+        body = None if self._frame is None else self._frame.spans
+        trace = observer.ran(Ended(line, reason._value_, engine.namespace, step_type, body))
+        if trace is not None:
+            engine.journal.append(trace)
+
+    def ids(self) -> Mapping[str, str]:
+        """Return the ids of the call, as a log record has them."""
+        return ids_in_log(
+            self.engine.namespace,
+            self.call.definition.name,
+            self.engine.journal.run_id(self._run).hex(),
+            self.keys.node.hex(),
+        )

@@ -9,6 +9,7 @@ from typing import Any, Final
 from musubito.engine import process_identity
 from musubito.engine.call_state import UNRECORDED, StartedExecution
 from musubito.engine.lookup import CallLookup
+from musubito.engine.notices import say_unrecorded
 from musubito.engine.requests import CallSteps, FetchLatest, FetchOrClaim, Raised, Sleep, Write
 from musubito.engine.single_flight import FlightResult, SharedFailure
 from musubito.errors import StoreError
@@ -55,6 +56,7 @@ class CallClaim(CallLookup):
         pause, over = FIRST_PAUSE, self.engine.owner
         held_keys: list[bytes] = []
         begun: StartedExecution | None = None
+        waits_since: float | None = None
         yield from self.until_released(key)
         try:
             while True:
@@ -72,7 +74,10 @@ class CallClaim(CallLookup):
                         held_keys = [key_held for key_held, _ in holding]
                         yield Write(Renew(self.engine._lease_owner(), holding, time.time()))
                         if (yield Write(RegisterWait(held_keys, claim.holder.owner, key, time.time()))):
+                            name = self.call.definition.name
+                            say_unrecorded(name, "another process waits for a step around it", self.ids())
                             return UNRECORDED
+                    waits_since = waits_since or time.perf_counter()
                     yield Sleep(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE)
                 hit = yield from self.lookup()
@@ -81,8 +86,14 @@ class CallClaim(CallLookup):
                 if isinstance(answer, Superseded) and self._seen == claim.seen:
                     raise StoreError("the database contradicts itself: it holds something newer that cannot be found")
         finally:
+            self._tell_wait(waits_since)
             if held_keys:
                 yield from self._end_wait(held_keys, begun)
+
+    def _tell_wait(self, since: float | None) -> None:
+        """Tell the observer for how long another owner's lease made this call wait, if it did (`since`)."""
+        if since is not None and self.engine.observer is not None:
+            self.engine.observer.waited(self.call.definition.name, time.perf_counter() - since)
 
     def until_released(self, key: bytes) -> CallSteps[None]:
         """Wait while the keeper releases an earlier lease of this key, because that would end a new lease too."""
@@ -101,7 +112,7 @@ class CallClaim(CallLookup):
         except StoreError as fault:
             if self.engine.strict and begun is not None and begun.lease is not None:
                 self.engine._disown(begun.lease)
-            self.engine._report(fault)
+            self.engine._report(fault, self.ids())
 
     def _holds_flight(self) -> bool:
         """Tell whether this call holds the flight that others in this process wait for."""

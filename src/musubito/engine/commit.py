@@ -21,7 +21,7 @@ from musubito.engine.files.named_files import note_paths
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
-from musubito.engine.notices import say_why
+from musubito.engine.notices import say_in_doubt, say_unrecorded, say_why
 from musubito.engine.recorded_inputs import CallInputs, FileText
 from musubito.engine.requests import CallSteps, CheckDependency, Offload, Raised, Returned, RunQuery, Write
 from musubito.engine.scope import Scope, control_flow, suspends
@@ -113,6 +113,11 @@ class CallCommit(CallClaim):
         """
         frame = self.frame()
         self.engine.open.enter(self._run, frame)
+        observer, outer = self.engine.observer, self.scope.frame
+        if observer is not None:
+            frame.spans = observer.began(
+                self.call.definition.name, None if outer is None else outer.spans, self.spans_here
+            )
         self._fingerprint, self._observed = self.call.tracker.begin()
         if self.engine.track_files:
             files = frame.files = events.begin(self.call.definition.function)
@@ -140,6 +145,7 @@ class CallCommit(CallClaim):
         codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran. The process that began the execution records it.
+            say_unrecorded(self.call.definition.name, "its process was forked while it ran", self.ids())
             begun = UNRECORDED
         self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
         match outcome:
@@ -209,7 +215,7 @@ class CallCommit(CallClaim):
                     if begun.lease is not None:
                         self.engine._disown(begun.lease)
                     begun = UNRECORDED
-                self.engine._report(fault)
+                self.engine._report(fault, self.ids())
                 # Even so, the store records that an effect was done.
                 not_replayable = ReplayReason.STORE_FAILED.of(fault)
                 artifact, artifact_id = None, UNSTORABLE + uuid.uuid4().hex
@@ -264,7 +270,7 @@ class CallCommit(CallClaim):
             warn_of(self.call.definition, self.call.fingerprint, frame)
         reason = self._reason_it_ran(not_replayable)
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
-            say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable)
+            say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable, self.ids())
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and usage else _own_tokens_as_json(frame)
         self._add_to_history(
@@ -318,7 +324,7 @@ class CallCommit(CallClaim):
         except StoreError as fault:
             if change.lease is not None:
                 self.engine._disown(change.lease)
-            self.engine._report(fault)
+            self.engine._report(fault, self.ids())
             return None
         if self.call.definition.semantics.record_inputs:
             arguments, name = self.given, self.call.definition.name
@@ -335,7 +341,7 @@ class CallCommit(CallClaim):
             if artifact is not None and codec.endswith(BLOB) and not (yield RunQuery(PayloadOf(execution))):
                 yield Offload(partial(self.engine.contents.discard, artifact, codec))
         except StoreError as fault:
-            self.engine._report(fault)
+            self.engine._report(fault, self.ids())
 
     def _why_outer_not_replayable(self, not_replayable: str | None, committed: Committed | None) -> str | None:
         """Return the reason why the enclosing execution is never replayed, if this call is the cause.
@@ -392,6 +398,9 @@ class CallCommit(CallClaim):
         self, begun: StartedExecution, error: str, effect: str, started_at: float, duration_ms: float
     ) -> CommitFailure:
         frame = self.frame()
+        if begun.effect is not None and effect == "unknown":
+            # The class alone: the text may show what the user stores.
+            self._say_in_doubt(error.partition(":")[0])
         return CommitFailure(
             place=self.place(),
             started_at=started_at,
@@ -406,13 +415,20 @@ class CallCommit(CallClaim):
             began=begun.moment,
         )
 
+    def _say_in_doubt(self, why: str) -> None:
+        """Report that nobody knows whether the effect of this call took place."""
+        name = self.call.definition.name
+        say_in_doubt(name, why, self.ids())
+        if self.engine.observer is not None:
+            self.engine.observer.in_doubt(name)
+
     def _remember_attempt(self, inside: Dependencies, error: BaseException) -> CallSteps[None]:
         trees = []
         for use in inside.uses:
             try:
                 trees.append(((yield RunQuery(SampleTree(use.execution))), use.execution))
             except StoreError as fault:
-                self.engine._report(fault)
+                self.engine._report(fault, self.ids())
         if suspends(error):
             self._run.samples.suspended(trees)
         else:

@@ -120,11 +120,15 @@ class EffectCall(CallProtocol):
 
     def _intend(self) -> CallSteps[MusubitoResult[Any] | StartedExecution]:
         holder = _WaitedFor(self.engine.owner)
+        waits_since: float | None = None
         while True:
             row: EffectRow | None = yield RunQuery(EffectQuery(self._effect_key, self.keys, self.engine.namespace))
             if row is not None and row.outcome is None and holder.may_end(row):
+                waits_since = waits_since or time.perf_counter()
                 yield Sleep(PAUSE)
                 continue
+            self._tell_wait(waits_since)
+            waits_since = None
             earlier = None if row is None else (yield from self._earlier_outcome(row))
             if isinstance(earlier, MusubitoResult):
                 return earlier
@@ -250,6 +254,7 @@ class EffectCall(CallProtocol):
         name = self.call.definition.name
         key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
         if not callable(reconcile):
+            self._say_in_doubt(why)
             raise EffectOutcomeUnknown(name, key, why, REMEDY_WHEN_DONE if row.outcome == "done" else REMEDY)
         found_out = yield CheckDependency(lambda: reconcile(key))
         if isinstance(found_out, Raised):

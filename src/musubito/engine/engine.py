@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -30,6 +31,7 @@ from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
+from musubito.engine.observer import Observer
 from musubito.engine.override import by_hand, node_of, override, undo
 from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
@@ -85,6 +87,7 @@ class MusubitoEngine:
       encrypted, and every digest is keyed. Once the key is thrown away, nothing can be read or guessed. `key` may also
       be a mapping of namespaces, or a callable that takes a namespace. Both give the namespace's key, or None. The key
       is kept in memory alone.
+    - `telemetry`: report spans and metrics to OpenTelemetry, as MUSUBITO_OTEL=1 tells every engine.
     - `track_files`: make files and folders that a step reads dependencies of its result, so that the step runs again
       if one changes. Without it, or with MUSUBITO_TRACK_FILES=0 (false, no, off) in the environment, no file counts.
 
@@ -115,6 +118,7 @@ class MusubitoEngine:
         key: KeySource | None = None,
         track_files: bool = True,
         keep: str | None = None,
+        telemetry: bool = False,
     ) -> None:
         if not callable(getattr(storage, "newest", None)):
             raise TypeError(f"MusubitoEngine takes a store, such as SQLiteStorage(path), not {storage!r}")
@@ -132,6 +136,12 @@ class MusubitoEngine:
         self.redact = redact
         if not isinstance(track_files, bool):
             raise TypeError(f"track_files must be True or False, not {track_files!r}")
+        if not isinstance(telemetry, bool):
+            raise TypeError(f"telemetry must be True or False, not {telemetry!r}")
+        self._telemetry = telemetry
+        self.observer: Observer | None = None
+        if telemetry or is_on("MUSUBITO_OTEL", default=False):
+            self.observer = import_module("musubito.engine.telemetry").Telemetry()
         self._track_files = track_files
         self._keep_option = keep
         self.keep = keep_of(keep)
@@ -204,6 +214,8 @@ class MusubitoEngine:
         self.journal = HistoryBuffer(self.owner, self.contents, self.redact, process)
         self.keeper = MaintenanceThread(self)
         self.writer = Writer(self.storage)
+        if self.observer is not None:
+            self.observer.begin_process()
         # Created now, and not at the first claim: reading the host's files would trip a check for blocking calls in an
         # event loop.
         self._holder = LeaseOwner(self.owner, this_host(), 0, "", 0.0)
@@ -244,6 +256,7 @@ class MusubitoEngine:
                 track_files=self._track_files,
             )
             new.keep = None  # this engine prunes all namespaces
+            new._telemetry, new.observer = self._telemetry, self.observer
             new.url, new._is_shared, new.fault_log = self.url, self._is_shared, self.fault_log
             # All share one dict, so that each of them finds the others.
             self._namesakes.setdefault(self.namespace, self)
@@ -259,7 +272,14 @@ class MusubitoEngine:
         if self._named_key is False:
             raise TypeError("an engine with a key can be pickled only if the key is given by a function of a module")
         options = EngineSpec(
-            self.strict, self.redact, self._blobs, self._named_key, self._track_files, self._keep_option, self.owner
+            self.strict,
+            self.redact,
+            self._blobs,
+            self._named_key,
+            self._track_files,
+            self._keep_option,
+            self._telemetry,
+            self.owner,
         )
         return reopened, (type(self), self.url, self.namespace, options, script_name())
 
@@ -504,12 +524,15 @@ class MusubitoEngine:
         """Hand over a lease that could not be released, so that the keeper tries again."""
         self.keeper.disown(lease)
 
-    def _report(self, fault: StoreError) -> None:
-        """Report that the store failed and the step goes on unrecorded; raise the fault if the engine is strict."""
+    def _report(self, fault: StoreError, ids: Mapping[str, str]) -> None:
+        """Report that the store failed and the step goes on unrecorded; raise the fault if the engine is strict.
+
+        `ids` are those of the call (see `ids_in_log`).
+        """
         if self.strict:
             raise fault
         self.faults += 1
-        self.fault_log.say("steps run unrecorded", fault)
+        self.fault_log.say("steps run unrecorded", fault, ids)
 
     def flush(self) -> None:
         """Write the buffered history, so that readers see it."""

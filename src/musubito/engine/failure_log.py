@@ -1,6 +1,6 @@
 """Log once that a store fails, and once that it works again, to the logger `musubito`.
 
-The logger prints warnings if no handler is set. A fault is logged as a warning again if it comes back after a while. In
+A fault is logged as a warning again if it comes back after a while. In
 between it is logged for debugging.
 """
 
@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from musubito.errors import LOGGER
@@ -29,16 +30,19 @@ class FaultLog:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self.count = 0
+        """The number of faults so far, logged or not."""
         self._last: dict[str, float] = {}
         """The time of a fault's last occurrence, by its text without numbers."""
         self._since: float | None = None
         """The time of the fault that was logged as a warning, while the store has not been known to work since."""
 
-    def say(self, consequence: str, fault: Exception) -> None:
+    def say(self, consequence: str, fault: Exception, ids: Mapping[str, str] | None = None) -> None:
         """Log a fault and its consequence: a new fault as a warning, a known one for debugging."""
         text, now = str(fault), time.monotonic()
         kind = _NUMBERS.sub("", text)
         with self._lock:
+            self.count += 1
             previous = self._last.pop(kind, None)
             while len(self._last) >= MOST:
                 del self._last[next(iter(self._last))]
@@ -46,7 +50,7 @@ class FaultLog:
             is_new = previous is None or now - previous > QUIET
             if is_new and self._since is None:
                 self._since = now
-        LOGGER.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", consequence, text)
+        LOGGER.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s", consequence, text, extra=ids)
 
     def say_works_again(self) -> None:
         """Log that the store works again, if a fault was logged as a warning before."""

@@ -113,6 +113,8 @@ class Frame:
     """The tokens of the calls inside the body."""
     saved_ms: float = 0.0
     """The milliseconds that replays inside the body saved."""
+    spans: Any = None
+    """What the observer of the engine keeps for the body."""
     asked: dict[Unrepeatable, None] = field(default_factory=dict)
     """Things the body asked for that are different each time (see `engine.connections`), each once."""
 

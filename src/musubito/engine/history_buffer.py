@@ -14,11 +14,11 @@ from musubito.engine.recorded_inputs import CallInputs, FileText, Redact
 from musubito.errors import LOGGER
 from musubito.payloads.codec import Contents
 from musubito.payloads.encrypted_tags import sealed_tags
-from musubito.store.rows import CallLine, InputLine, Ledger, RunLine
+from musubito.store.rows import CallLine, InputLine, Ledger, RunLine, TraceLine
 from musubito.values.display import without_secrets
 from musubito.values.redaction import scrubbed
 
-Entry: TypeAlias = "CallLine | CallInputs | FileText | Run"
+Entry: TypeAlias = "CallLine | CallInputs | FileText | TraceLine | Run"
 
 
 class HistoryBuffer:
@@ -57,6 +57,7 @@ class HistoryBuffer:
         runs: dict[bytes, RunLine] = {}
         calls: list[CallLine] = []
         inputs: list[InputLine] = []
+        traces: list[TraceLine] = []
         for _ in range(len(self._entries)):
             entry = self._entries.popleft()
             if isinstance(entry, CallLine):
@@ -64,10 +65,12 @@ class HistoryBuffer:
                 calls.append(entry)
             elif isinstance(entry, CallInputs | FileText):
                 inputs += self._input_lines(entry)
+            elif isinstance(entry, TraceLine):
+                traces.append(entry)
             else:
                 run_id = self.run_id(entry)
                 runs[run_id] = self._line(run_id, entry)
-        return Ledger(self._contents.namespace, list(runs.values()), calls, inputs)
+        return Ledger(self._contents.namespace, list(runs.values()), calls, inputs, tuple(traces))
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:
         parent, call = run.within or (None, None)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from musubito.engine.failure_log import FaultLog
@@ -13,6 +13,7 @@ from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, BodyKeeper, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
+from musubito.engine.observer import Observer
 from musubito.engine.scope import OpenScopes
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.write_batcher import Writer
@@ -40,6 +41,7 @@ class EngineHost(BodyHost, Protocol):
     now: Callable[[], float]
     contents: Contents
     keyed: Keyed | None
+    observer: Observer | None
     distant: SupportsFetchOrClaim | None
     reads_in_place: bool
     claims_in_place: bool
@@ -83,5 +85,5 @@ class EngineHost(BodyHost, Protocol):
     def _keep_text(self, operation: str, read: ExternalRead) -> Any:
         """Note that the text of this file is stored, and return the digest under which it is stored."""
 
-    def _report(self, fault: StoreError) -> None:
+    def _report(self, fault: StoreError, ids: Mapping[str, str]) -> None:
         """Report that the store failed and the step goes on unrecorded."""

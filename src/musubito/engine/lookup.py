@@ -12,6 +12,7 @@ from musubito.engine.call_state import READS, SAMPLES, CallState
 from musubito.engine.files.dependencies import counting, first_changed
 from musubito.engine.files.digests import KINDS as FILES
 from musubito.engine.frame import NO_USAGE, Dependencies, Usage
+from musubito.engine.observer import Observer, Origin
 from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
 from musubito.model import MusubitoResult
@@ -19,8 +20,8 @@ from musubito.payloads.codec import PLAIN
 from musubito.policy import decide
 from musubito.reasons import ReplayReason, reason_of
 from musubito.store.changes import RecordReplay
-from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, ReadsOf, SampleTree, UsageOf
-from musubito.store.rows import BLOB, CallDependency, Candidate, ExternalRead, SampleRef, Stored
+from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, ReadsOf, SampleTree, TraceOf, UsageOf
+from musubito.store.rows import BLOB, CallDependency, Candidate, ExternalRead, SampleRef, Stored, TraceLine, Used
 from musubito.values.artifact_codec import decode_value
 
 AT_ONCE: Final = 65_536
@@ -211,9 +212,28 @@ class CallLookup(CallState):
 
     def _usage(self, candidate: Candidate) -> CallSteps[Usage]:
         """Return the tokens of a replayed execution, if a step encloses this call and takes them."""
+        observer = self.engine.observer
+        if observer is not None:
+            self.origin = observer.origin(candidate.execution, candidate.started_at)
+            if self.origin is None:
+                self.origin = yield from self._origin(observer, candidate)
         if candidate.tokens is None or not self._is_inside():
             return NO_USAGE
         return {used.model: used[3:] for used in (yield RunQuery(UsageOf(candidate.execution)))}
+
+    def _origin(self, observer: Observer, candidate: Candidate) -> CallSteps[Origin | None]:
+        """Return the facts about an execution with which its replay is marked; None if the store fails.
+
+        A fault is logged even if the engine is strict: the replay needs none of this.
+        """
+        try:
+            trace: TraceLine | None = yield RunQuery(TraceOf(candidate.execution))
+            usage: Sequence[Used] = (yield RunQuery(UsageOf(candidate.execution))) if candidate.tokens else ()
+        except StoreError as fault:
+            self.engine.fault_log.say("the span of a replay has no link", fault, self.ids())
+            return None
+        age = self.engine.now() - candidate.started_at - candidate.duration_ms / 1000
+        return observer.keep_origin(candidate.execution, candidate.started_at, age, trace, usage)
 
     def _replayed(
         self, candidate: Candidate, value: Any, reads: Sequence[ExternalRead], usage: Usage, reason: ReplayReason

@@ -96,7 +96,7 @@ class MaintenanceThread:
     def flush(self) -> None:
         """Write what is buffered now, after any round of the keeper that is under way."""
         with self._ticking:
-            if len(self._engine.journal) or self._unwritten:
+            if len(self._engine.journal) or self._unwritten or self._engine.observer is not None:
                 self._keep(last=False)
 
     def stop(self) -> None:
@@ -166,6 +166,8 @@ class MaintenanceThread:
             self._failures = 0
         self._lost += sum(len(piece.calls) for piece in pieces[MOST_UNWRITTEN:])
         self._unwritten = pieces[:MOST_UNWRITTEN]
+        if engine.observer is not None:
+            engine.observer.flush(engine.fault_log.count)
 
     def _wrote(self, ledger: Ledger) -> bool:
         """Write a piece of the history, and return whether it need not be tried again.

@@ -45,6 +45,7 @@ class EngineSpec(NamedTuple):
     key: KeySource | None
     track_files: bool
     keep: str | None
+    telemetry: bool
     origin: bytes
 
     def told_apart(self) -> tuple[Any, ...]:
@@ -54,7 +55,8 @@ class EngineSpec(NamedTuple):
         store.
         """
         plain = self.blobs is None and (self.redact is None or is_of_a_module(self.redact))
-        return self.strict, self.redact if plain else self.origin, self.key, self.track_files, self.keep
+        redact = self.redact if plain else self.origin
+        return self.strict, redact, self.key, self.track_files, self.keep, self.telemetry
 
 
 def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec, script: str) -> Any:

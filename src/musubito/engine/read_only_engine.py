@@ -30,6 +30,7 @@ class ReadOnlyEngine(MusubitoEngine):
             redact=engine.redact,
             track_files=engine.track_files,
         )
+        self.observer = None  # nothing happens here
         self.behind = engine
         self._hold(engine.contents)
 

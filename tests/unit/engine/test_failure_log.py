@@ -58,6 +58,6 @@ def test_namespaces_of_one_store_say_it_once() -> None:
     engine.close()
     with said() as texts:
         for each in (engine, other):
-            each._report(StoreError("full"))
+            each._report(StoreError("full"), {})
     assert len(texts) == 1
     assert (engine.faults, other.faults) == (1, 1)
