@@ -105,8 +105,9 @@ def older(path):
         connection.execute("DROP TABLE _retired")
         connection.execute("DROP TRIGGER _waits_end")
         connection.execute("DROP INDEX _executions_by_node")
-        connection.execute("DROP VIEW edits")
-        connection.execute("DROP TABLE _edits")
+        for name in ("traces", "edits"):
+            connection.execute(f"DROP VIEW {name}")
+            connection.execute(f"DROP TABLE _{name}")
         for column in ("settled_as", "payload", "codec"):
             connection.execute(f"ALTER TABLE _effects DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 2")

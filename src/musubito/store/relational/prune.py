@@ -23,8 +23,9 @@ from musubito.store.rows import FORGOTTEN, ExecutionFlags
 ERASED: Final = ExecutionFlags.ERASED
 CALLS: Final = 5_000
 """Calls of runs that are removed in one transaction."""
-BESIDE_EXECUTIONS: Final = tuple(
-    f"prune_{each}" for each in ("uses", "reads", "attempts", "usage", "trace", "edit", "retired")
+BESIDE_EXECUTIONS: Final = (
+    *("prune_uses", "prune_reads", "prune_attempts", "prune_usage"),
+    *("prune_trace", "prune_edit", "prune_retired"),
 )
 """The queries that remove what belongs to one execution alone."""
 Record = TypeVar("Record", Commit, CommitFailure)

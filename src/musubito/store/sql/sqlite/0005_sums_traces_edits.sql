@@ -1,4 +1,4 @@
--- The schema, version 5: what runs that have ended took, summed up; and calls outside of runs as rows.
+-- The schema, version 5: what ended runs took, summed up; lone calls as rows; spans; what people corrected and settled.
 
 -- Runs of calls that are in no row of _runs, each with its first call. A row is made with the first line of such a call.
 CREATE TABLE _lone (
@@ -119,3 +119,36 @@ CREATE VIEW runs AS
   SELECT lower(hex(c.run_id)), NULL, NULL, c.at - c.duration_ms / 1000, c.at,
     CASE c.outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE c.outcome END, NULL
   FROM _lone l JOIN _calls c ON c.run_id = l.run_id AND c.call = l.call;
+
+-- The span in which an execution ran, for links from the spans of its replays.
+CREATE TABLE _traces (
+  execution INTEGER PRIMARY KEY REFERENCES _executions,
+  trace BLOB NOT NULL,
+  span BLOB NOT NULL
+);
+
+CREATE VIEW traces AS
+  SELECT execution AS execution_id, lower(hex(trace)) AS trace_id, lower(hex(span)) AS span_id FROM _traces;
+
+-- Results that a person has corrected, and effects that a person has settled.
+-- before: the execution in whose place it came. restored: the execution whose output it has again, if an edit was undone.
+-- Both may be gone, since a prune may have removed them.
+CREATE TABLE _edits (
+  execution INTEGER PRIMARY KEY REFERENCES _executions,
+  before INTEGER NOT NULL,
+  restored INTEGER,
+  person TEXT NOT NULL,
+  at REAL NOT NULL,
+  reason TEXT NOT NULL
+);
+CREATE INDEX _edits_by_before ON _edits (before);
+
+CREATE VIEW edits AS
+  SELECT execution AS execution_id, before AS before_execution_id, restored AS restored_execution_id, person, at, reason
+  FROM _edits;
+
+-- settled_as: what a person has found out of the last attempt, whose outcome was unknown: 1 it took place, 0 it did not.
+-- payload and codec: what it gave, if it took place.
+ALTER TABLE _effects ADD COLUMN settled_as INTEGER;
+ALTER TABLE _effects ADD COLUMN payload BLOB;
+ALTER TABLE _effects ADD COLUMN codec TEXT;

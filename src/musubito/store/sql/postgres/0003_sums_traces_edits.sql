@@ -1,4 +1,4 @@
--- The schema on PostgreSQL, version 3: what runs that have ended took, summed up; and calls outside of runs as rows.
+-- The schema, version 3: what ended runs took, summed up; lone calls as rows; spans; what people corrected and settled.
 
 -- Runs of calls that are in no row of _runs, each with its first call. A row is made with the first line of such a call.
 CREATE TABLE _lone (
@@ -142,3 +142,36 @@ BEGIN
     EXECUTE format('GRANT %s ON _lone, _sums, _token_sums, _unsummed TO %s', given.privilege_type, given.role);
   END LOOP;
 END $$;
+
+-- The span in which an execution ran, for links from the spans of its replays.
+CREATE TABLE _traces (
+  execution bigint PRIMARY KEY,
+  trace bytea NOT NULL,
+  span bytea NOT NULL
+);
+
+CREATE VIEW traces AS
+  SELECT execution AS execution_id, encode(trace, 'hex') AS trace_id, encode(span, 'hex') AS span_id FROM _traces;
+
+-- Results that a person has corrected, and effects that a person has settled.
+-- before: the execution in whose place it came. restored: the execution whose output it has again, if an edit was undone.
+-- Both may be gone, since a prune may have removed them.
+CREATE TABLE _edits (
+  execution bigint PRIMARY KEY,
+  before bigint NOT NULL,
+  restored bigint,
+  person text NOT NULL,
+  at double precision NOT NULL,
+  reason text NOT NULL
+);
+CREATE INDEX _edits_by_before ON _edits (before);
+
+CREATE VIEW edits AS
+  SELECT execution AS execution_id, before AS before_execution_id, restored AS restored_execution_id, person, at, reason
+  FROM _edits;
+
+-- settled_as: what a person has found out of the last attempt, whose outcome was unknown: 1 it took place, 0 it did not.
+-- payload and codec: what it gave, if it took place.
+ALTER TABLE _effects ADD COLUMN settled_as bigint;
+ALTER TABLE _effects ADD COLUMN payload bytea;
+ALTER TABLE _effects ADD COLUMN codec text;
