@@ -212,6 +212,10 @@ def without_secrets_in(code: str) -> str:
 
     A text that is no code is cleaned as any other text.
     """
+    return _cleaned_again(code) if len(code) <= LONGEST_KEPT else _cleaned(code)
+
+
+def _cleaned(code: str) -> str:
     tree, above = _parsed(code)
     if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
         return _without_bound(scrubbed(code))
@@ -223,6 +227,10 @@ def without_secrets_in(code: str) -> str:
         if isinstance(node, ast.Constant) and type(node.value) is str and (node.lineno, node.col_offset) not in hidden
     ]
     return _without_keys(_without_bound(_rewritten(code, secrets, above)))
+
+
+_cleaned_again: Final = lru_cache(MOST_TEXTS)(_cleaned)
+"""The same, for code that comes again: each new database is given the code of all its steps."""
 
 
 def _parsed(code: str) -> tuple[ast.Module | None, int]:
