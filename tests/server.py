@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from musubito.store.postgres.storage import PostgreSQLStorage
 
-__all__ = ["drop_database", "new_database", "new_store", "server_url"]
+__all__ = ["drop_database", "empty_store", "new_database", "new_store", "server_url"]
 
 
 @cache
@@ -68,6 +68,30 @@ def _with_schema() -> str:
     PostgreSQLStorage(url).close()
     atexit.register(drop_database, url)
     return str(conninfo_to_dict(url)["dbname"])
+
+
+def empty_store(url: str) -> None:
+    """Take all rows out of a store, which is then as new: to copy another takes ten times as long."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.execute("""
+            DO $$
+            DECLARE name text;
+            BEGIN
+                SET LOCAL session_replication_role = replica;  -- rows go in any order
+                FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+                WHERE schemaname = 'musubito' AND tablename <> '_schema' LOOP
+                    EXECUTE 'DELETE FROM ' || name;
+                END LOOP;
+                FOR name IN SELECT format('%I.%I', schemaname, sequencename) FROM pg_sequences
+                WHERE schemaname = 'musubito' LOOP
+                    PERFORM setval(name, 1, false);
+                END LOOP;
+            END $$
+        """)
 
 
 def drop_database(url: str) -> None:

@@ -13,7 +13,7 @@ from musubito.store.protocol import Store
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.conformance import DistantConformance, LeaseConformance, PersistentStoreConformance
 from musubito.testing.reference_store import MemoryStore
-from tests.server import drop_database, new_store
+from tests.server import drop_database, empty_store, new_store
 
 
 class TestMemory(LeaseConformance):
@@ -50,12 +50,19 @@ class TestSQLiteInSteps(PersistentStoreConformance):
         return SQLiteStorage(directory / "musubito.db")
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    url = new_store()
+    yield url
+    drop_database(url)
+
+
 class TestPostgreSQL(DistantConformance, LeaseConformance, PersistentStoreConformance):
     @pytest.fixture(autouse=True)
-    def _database(self) -> Iterator[None]:
-        self.url = new_store()
+    def _database(self, database: str) -> Iterator[None]:
+        self.url = database
         yield
-        drop_database(self.url)
+        empty_store(database)
 
     def open_store(self, directory: Path) -> Store:
         return PostgreSQLStorage(self.url)
