@@ -20,6 +20,7 @@ _SLOW: Final = frozenset(
         "subprocess",
         "tests.faults.children",
         "tests.langgraph.equivalence",
+        "tests.launcher",
         "tests.server",
     }
 )

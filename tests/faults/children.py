@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import musubito
+from tests.launcher import Forked, fork
 
 __all__ = ["bury", "finish", "heard", "kill", "log_of", "program", "run_program", "start", "time_limit"]
 
 SOURCE = Path(musubito.__file__).resolve().parents[1]
-_STARTED: list[subprocess.Popen[str]] = []
+_STARTED: list[Forked] = []
 PRELUDE = '''\
 from __future__ import annotations
 
@@ -53,18 +53,12 @@ def program(directory: Path, body: str, name: str = "program.py") -> Path:
     return path
 
 
-def start(path: Path, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+def start(path: Path, *arguments: object, imports: str = "musubito", **environment: str) -> Forked:
     """The program, running; what it says is read from its stdout."""
     # The same Musubito as here, however the tests were told where it is.
     source = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     where = {"PYTHONPATH": source, "DATABASE": str(path.parent / "musubito.db"), "LOG": str(path.parent / "log")}
-    process = subprocess.Popen(
-        [sys.executable, str(path), *map(str, arguments)],
-        env={**os.environ, **where, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = fork(path, *arguments, environment={**os.environ, **where, **environment}, imports=imports)
     _STARTED.append(process)
     return process
 
@@ -77,14 +71,13 @@ def bury() -> None:
         process.communicate()
 
 
-def heard(process: subprocess.Popen[str]) -> str:
+def heard(process: Forked) -> str:
     """The next line that it says."""
-    assert process.stdout is not None
     line = process.stdout.readline()
     return line.rstrip() if line else f"nothing: {process.communicate()[1]}"
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 60) -> list[str]:
+def finish(process: Forked, timeout: float = 60) -> list[str]:
     """What it said, once it has ended well."""
     try:
         said, complaints = process.communicate(timeout=timeout)
@@ -101,7 +94,7 @@ def run_program(path: Path, *arguments: object, timeout: float = 60, **environme
     return finish(start(path, *arguments, **environment), timeout)
 
 
-def kill(process: subprocess.Popen[str]) -> list[str]:
+def kill(process: Forked) -> list[str]:
     """Kill -9, and what it had said by then."""
     process.send_signal(signal.SIGKILL)
     return process.communicate(timeout=30)[0].splitlines()

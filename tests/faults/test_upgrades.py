@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +17,7 @@ from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.verify import verify
 from musubito.store.sqlite.opening import STEPS, statements
-from tests.faults.children import SOURCE, finish, heard, program, start
+from tests.faults.children import finish, heard, program, start
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PROGRAM = FIXTURES / "program.py"
@@ -50,16 +47,10 @@ def database(folder: Path, schema: int) -> Path:
 
 
 def call_everything(path: Path) -> dict:
-    source = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, PROGRAM, path],
-        env={**os.environ, "PYTHONPATH": source},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    process = start(PROGRAM, path, imports="musubito_langgraph")
+    said, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, "")
+    return json.loads(said)
 
 
 def sql(path: Path, statement: str) -> list[tuple]:

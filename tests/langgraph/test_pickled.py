@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,6 +13,7 @@ from langgraph.graph import START, StateGraph
 import musubito
 from musubito import run
 from musubito_langgraph import musubito_graph, musubito_plan
+from tests import launcher
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 SENDER = '''
@@ -241,16 +240,18 @@ ANSWER = "{'a': 1, 'b': 3, 'c': [3]} {'a': 1, 'b': 3, 'c': [3]} 6 6 17"
 
 def ran(folder: Path, program: str, *args: str) -> list[str]:
     (folder / "program.py").write_text(program)
-    environment = {**os.environ, "PYTHONPATH": LIBRARY, "MUSUBITO_URL": f"sqlite:///{folder}/m.db"}
-    done = subprocess.run(
-        [sys.executable, "program.py", *args],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=True,
+    # Each kind of process keeps sets of texts in an order of its own.
+    seed = {SENDER: "1", RECEIVER: "2"}.get(program, "3")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": LIBRARY,
+        "PYTHONHASHSEED": seed,
+        "MUSUBITO_URL": f"sqlite:///{folder}/m.db",
+    }
+    done = launcher.run(
+        folder / "program.py", *args, folder=folder, environment=environment, imports="musubito_langgraph"
     )
+    assert done.returncode == 0, done.stderr
     (folder / "program.py").unlink()
     return done.stdout.splitlines()
 

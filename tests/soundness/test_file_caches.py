@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import launcher
 
 BEGINNING = """
 import asyncio, functools, threading
@@ -161,14 +161,8 @@ def replays_are_right(here: Path, program: str, *, ends: bool = True) -> None:
     of its steps do."""
 
     def says(**environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "program.py"],
-            cwd=here,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = launcher.run(here / "program.py", folder=here, environment={**os.environ, **environment})
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     (here / "program.py").write_text(program)

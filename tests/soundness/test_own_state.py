@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ import pytest
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
+from tests import launcher
 
 HEAD = """
 import asyncio, collections, heapq, json, os, sys, typing
@@ -37,9 +36,7 @@ def play(tmp_path: Path, program: str, *lines: str) -> list[list[str]]:
     """A new process runs each of these lines after the program; what ran during each."""
     script = tmp_path / "program.py"
     script.write_text(HEAD + program + TAIL)
-    made = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "m.db"), *lines], capture_output=True, text=True, check=False
-    )
+    made = launcher.run(script, tmp_path / "m.db", *lines)
     assert made.returncode == 0, made.stderr
     assert "Warning" not in made.stderr, made.stderr
     return [json.loads(line) for line in made.stdout.splitlines()]
