@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from musubito.engine.engine import _ENGINES
+from musubito.engine.files.digests import DATABASES
 from musubito.lineage import prune
 from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
@@ -37,6 +38,12 @@ def pytest_runtest_teardown() -> None:
     for engine in tuple(_ENGINES):
         if len(engine.journal):
             engine.flush()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget the databases of earlier tests that are gone: for each digest of a file, all that are known are looked at."""
+    DATABASES.difference_update([path for path in DATABASES if not os.path.exists(path)])
 
 
 def pytest_collection_finish() -> None:

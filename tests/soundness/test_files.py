@@ -41,6 +41,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from tests import launcher
 from tests.soundness.world import World
 
 
@@ -788,13 +789,8 @@ class Checkouts:
 
     def says(self, step: str, folder: Path, program: Path | None = None) -> str:
         script = (program or folder) / "program.py"
-        done = subprocess.run(
-            [sys.executable, str(script), str(self.root / "lineage.db"), step],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = launcher.run(script, self.root / "lineage.db", step, folder=folder)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
 
@@ -1150,8 +1146,9 @@ with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
 @pytest.mark.parametrize("how", ["spec", "name", "path"])
 def test_code_that_a_step_loads_by_a_name_that_it_computes(here: Path, how: str) -> None:
     def says() -> str:
-        program = [sys.executable, "program.py", how]
-        return subprocess.run(program, cwd=here, capture_output=True, text=True, check=True).stdout
+        done = launcher.run(here / "program.py", how, folder=here)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     (here / "plugins").mkdir()
     (here / "program.py").write_text(PLUG_IN_PROGRAM)
@@ -1184,9 +1181,9 @@ def test_code_that_a_step_names_counts_as_code_and_not_as_a_file(w: World, here:
     (here / "program.py").write_text(program)
 
     def says() -> str:
-        return subprocess.run(
-            [sys.executable, "program.py"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout
+        done = launcher.run(here / "program.py", folder=here)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert [says(), says()] == ["ran 1\n", "1\n"]
     (here / "helper.py").write_text("# a comment\nfrom below import VALUE\n")

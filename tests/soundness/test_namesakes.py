@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import musubito
 from musubito import StepConfiguration, StepType, musubito_step
 from musubito.adapter import ambient
 from musubito.errors import ChangedInput
+from tests import launcher
 from tests.soundness.world import World
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
@@ -225,10 +224,8 @@ print(json.dumps(pickle.loads(Path("sent").read_bytes())()))
 def told(folder: Path, program: str, *args: str) -> Any:
     (folder / "program.py").write_text(program)
     environment = {**os.environ, "PYTHONPATH": LIBRARY, "MUSUBITO_URL": f"sqlite:///{folder}/m.db"}
-    command = [sys.executable, "program.py", *args]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True
-    )
+    done = launcher.run(folder / "program.py", *args, folder=folder, environment=environment, imports="pydantic")
+    assert done.returncode == 0, done.stderr
     (folder / "program.py").unlink()
     return json.loads(done.stdout)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import musubito
+from tests import launcher
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 SCRIPT = '''
@@ -255,15 +254,9 @@ ALL = [f"{step}/{kind}" for kind in KINDS for step in ("told", "same", "made")]
 def ran(folder: Path, program: str, *args: str) -> list[list[str]]:
     """What its two rounds ran; the program is gone afterwards."""
     (folder / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "program.py", *args],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": LIBRARY, "MUSUBITO_URL": f"sqlite:///{folder}/m.db"},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": LIBRARY, "MUSUBITO_URL": f"sqlite:///{folder}/m.db"}
+    done = launcher.run(folder / "program.py", *args, folder=folder, environment=environment, imports="pydantic")
+    assert done.returncode == 0, done.stderr
     (folder / "program.py").unlink()
     found: list[list[str]] = json.loads(done.stdout)
     return found
