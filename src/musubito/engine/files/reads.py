@@ -8,7 +8,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
@@ -253,10 +253,18 @@ def _own_package(module: str) -> str | None:
 
 def _is_database(path: str, database: str | None) -> bool:
     path = os.path.normpath(path)
-    files = DATABASES if database is None else {*DATABASES, database}
-    if path in files or any(path.endswith(suffix) and path.removesuffix(suffix) in files for suffix in BESIDE):
-        return True
-    return any(f"{path}/".startswith(f"{suffix}-blobs/") for suffix in files)
+    files = path, *(path.removesuffix(suffix) for suffix in BESIDE if path.endswith(suffix))
+    # Not one by one: a process may have opened thousands of databases.
+    folders = (folder.removesuffix("-blobs") for folder in _and_above(path) if folder.endswith("-blobs"))
+    return any(file in DATABASES or file == database for file in (*files, *folders))
+
+
+def _and_above(path: str) -> Iterator[str]:
+    """Yield a path and the folders above it."""
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        yield above
+        path = above
 
 
 def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
