@@ -18,6 +18,7 @@ from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
 
 keep_temporary_files_in_memory()
+gc.disable()  # until all tests are collected: what is made until then stays
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,6 +57,7 @@ def pytest_collection_finish() -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
