@@ -125,7 +125,7 @@ def begun(path: Path) -> bool:
 @pytest.mark.parametrize(("how", "status"), [("ends", "finished"), ("fails", "failed")])
 def test_follows_a_run_until_it_ends(tmp_path: Path, how: str, status: str) -> None:
     # What takes less than a second is not told of on its way.
-    with started(tmp_path, SLOW.replace("0.8", "1.2"), how) as child:
+    with started(tmp_path, SLOW.replace("0.8", "1.2 if x == 0 else 0.3"), how) as child:
         ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "slow", "--live"])
         assert (ended, child.wait(timeout=30)) == (0, 0 if how == "ends" else 3)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
@@ -156,9 +156,10 @@ def test_the_run_of_a_graph_does_not_end_between_its_nodes(tmp_path: Path) -> No
 
 
 def test_on_its_way_it_says_why_and_since_when(tmp_path: Path) -> None:
-    with started(tmp_path, SLOW, "ends") as child:
+    with started(tmp_path, SLOW.replace("0.8", "0"), "ends") as child:
         assert child.wait(timeout=30) == 0
-    other = SLOW.replace("outer(0)", "outer(10)").replace("0.8", "2.5").replace('"slow"', '"again"')
+    # The second call inside goes on for as long as it takes to look at what the first one was.
+    other = SLOW.replace("outer(0)", "outer(10)").replace("0.8", "2.5 if x == 11 else 0.3").replace('"slow"', '"again"')
     with started(tmp_path, other, "ends") as child:
         until = time.monotonic() + 30
         leases: list[tuple[str, float]] = []
@@ -195,7 +196,7 @@ def test_a_run_that_is_killed_is_left_at_once(tmp_path: Path) -> None:
 
 
 def test_without_a_terminal_it_waits_and_tells_once(musubito: Musubito, tmp_path: Path) -> None:
-    with started(tmp_path, SLOW, "ends") as child:
+    with started(tmp_path, SLOW.replace("0.8", "0.4"), "ends") as child:
         result = musubito("--db", str(tmp_path / "live.db"), "show", "slow", "--live", "--json")
         assert child.wait(timeout=30) == 0
     assert result.exit_code == 0, result.stderr

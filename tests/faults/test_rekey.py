@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from musubito import (
     FolderBlobs,
     MusubitoEngine,
+    SQLiteStorage,
     StepConfiguration,
     StepType,
     musubito_merge,
@@ -275,6 +276,8 @@ def test_what_the_earlier_key_seals_meanwhile_is_told_and_sealed_the_next_time(u
 
 def test_what_was_erased_meanwhile_stays_erased(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old contents of each row are compared when the new ones are written."""
+    # To empty the log, each command waits so long for the reader of what is being sealed.
+    monkeypatch.setitem(SQLiteStorage.__init__.__kwdefaults__, "busy_timeout", 0.5)
     with opened(url, tmp_path, OLD) as engine:
         work(engine)
     with opened(url, tmp_path) as engine:
