@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,7 +18,6 @@ from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
 
 keep_temporary_files_in_memory()
-gc.disable()  # until all tests are collected: what is made until then stays
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,6 +46,16 @@ def pytest_runtest_setup() -> None:
     DATABASES.difference_update([path for path in DATABASES if not os.path.exists(path)])
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are collected: what is made then stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from visiting the collected tests, and the modules, again and again.
 
@@ -57,7 +66,6 @@ def pytest_collection_finish() -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
