@@ -35,7 +35,7 @@ maintenance.LEASE_SECONDS = engine_module.LEASE_SECONDS = 2.5
 maintenance.TICK = 0.1
 
 
-@musubito_step()
+@musubito_step(StepConfiguration(ignore_files=("*.quick",)))
 def slow(n):
     log("run")
     if not os.path.exists(DATABASE + ".quick"):
