@@ -382,10 +382,10 @@ opening, go_on = threading.Event(), threading.Event()
 real = engine_in_use.MusubitoEngine.from_url
 
 
-def slowly(url):
+def slowly(url, **how):
     opening.set()
     go_on.wait(5)
-    return real(url)
+    return real(url, **how)
 
 
 engine_in_use.MusubitoEngine.from_url = slowly
