@@ -10,6 +10,8 @@ from musubito.reasons import ReplayReason
 
 CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
+OF_RESULT: Final = ".artifact_id"
+"""The end of the path of a step's result in an input. What it holds is what the call is about."""
 
 
 def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> str:
@@ -30,6 +32,6 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         return f"If it decides nothing, say ignore_config=({names},) in musubito_graph."
     if first.startswith(CONTEXT):
         return "If it decides nothing, leave it out of the context."
-    if varies and reason is ReplayReason.INPUT_CHANGED:
+    if varies and reason is ReplayReason.INPUT_CHANGED and not first.endswith(OF_RESULT):
         return f"{first} differs in each call: if it decides nothing, name what counts in inputs=(...)."
     return ""

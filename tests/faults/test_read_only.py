@@ -20,7 +20,7 @@ from musubito.cli.root import COMMANDS, root
 from musubito.lineage import Lineage
 from tests.server import drop_database, new_database, new_store
 
-WRITING = {"invalidate", "forget", "prune", "rekey"}
+WRITING = {"edit", "import", "invalidate", "forget", "prune", "rekey"}
 ELSEWHERE = {"completion", "run", "ui"}
 NOBODY = 65534
 
@@ -58,6 +58,7 @@ def calls(node: str, folder: Path) -> dict[str, list[str]]:
         "export": ["last"],
         "copy": ["--to", f"sqlite:///{folder}/copies/{secrets.token_hex(4)}.db"],
         "doctor": [],
+        "effects": [],
         "forget": [node, "--dry-run"],
         "prune": ["--older-than", "1d", "--dry-run"],
     }

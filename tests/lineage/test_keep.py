@@ -66,7 +66,7 @@ def executions(engine: MusubitoEngine) -> int:
         ("30d", Keep(30 * DAY, None)),
         ("2GB", Keep(None, 2 * 10**9)),
         ("12h, 500MB", Keep(12 * 3600.0, 500 * 10**6)),
-        ("30", Keep(None, 30)),  # bytes
+        ("30B", Keep(None, 30)),
         ("2GB,30d", Keep(30 * DAY, 2 * 10**9)),
     ],
 )
@@ -78,7 +78,23 @@ def test_an_age_a_size_or_both(text: str, expected: Keep, monkeypatch: pytest.Mo
     assert keep_of("1w") == Keep(7 * DAY, None)
 
 
-@pytest.mark.parametrize("text", ["", "a month", "30d,12h", "1GB,2GB", "30d;2GB", "-1d", 30, "30d,"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a month",
+        "30d,12h",
+        "1GB,2GB",
+        "30d;2GB",
+        "-1d",
+        pytest.param(30, id="a number"),
+        "30d,",
+        "30",
+        "0d",
+        "0GB",
+        "30d,500",
+    ],
+)
 def test_any_other_text_is_a_clear_error(text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="^keep is an age, a size, or both, such as '30d' or '30d,2GB', not"):
         MusubitoEngine.from_url(f"sqlite:///{tmp_path}/m.db", keep=text)
@@ -110,7 +126,7 @@ def test_the_longest_unused_go_until_the_size_is_right(url: str) -> None:
     least = used_bytes(Lineage(empty))
     empty.close()
     most = least + 300_000
-    with MusubitoEngine.from_url(url, keep=f"{most}") as engine, use_musubito_engine(engine):
+    with MusubitoEngine.from_url(url, keep=f"{most}B") as engine, use_musubito_engine(engine):
         for number in range(40):
             made(number, 20_000)
         wait_until(lambda: used_bytes(Lineage(engine)) <= most)

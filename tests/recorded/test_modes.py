@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito.lineage import prices
+from musubito.engine.model_rates import rate_of
 from tests.recorded.conftest import SETTINGS, Run, cassette, edit, last_line, runs
 
 pytest_plugins = ["pytester"]
@@ -19,7 +19,7 @@ def test_recorded_once_and_replayed_without_a_model(project: Path, play: Run, no
     result = play("--musubito=replay")
     result.assert_outcomes(passed=1)
     assert runs(project) == 0
-    amount = "" if prices._rate("gpt-4o") is None else r" \(\$0\.0045\)"
+    amount = "" if rate_of("gpt-4o") is None else r" \(\$0\.0045\)"
     assert re.fullmatch(rf"musubito: 1 replayed, 0 ran, 1,200 tokens{amount}( and [\d.]+ ms)? saved", last_line(result))
 
 

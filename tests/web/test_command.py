@@ -99,7 +99,7 @@ def test_the_plan_follows_the_code_as_it_is_edited(engine, tmp_path: Path) -> No
         page = eventually(browser, plan, "would be replayed")
         assert "1 would be replayed" in page
         command = html.unescape(page.partition("<code")[2].partition(">")[2].partition("</code>")[0])
-        assert command == f"musubito plan program.py:greet --db {db} --args '[]'"
+        assert command == f"musubito plan program.py:greet --args '[]' --db {db}"
         program.write_text(EDITED.format(text="good morning"))
         assert "its code changed" in eventually(browser, plan, "its code changed")
         program.write_text("def broken(:\n")
@@ -127,7 +127,7 @@ def test_a_plan_is_made_whatever_the_code_prints_and_whatever_folder_goes(tmp_pa
     (tmp_path / ".venv" / "lib").mkdir(parents=True)
     (tmp_path / ".venv" / "lib" / "much.py").touch()
     (tmp_path / "program.py").write_text("import sys\nsys.stderr.buffer.write(b'\\xff')\nsys.exit(3)\n")
-    plan = WatchedPlan(f"{tmp_path}/program.py:graph", ["--db", f"{tmp_path}/none.db"], {})
+    plan = WatchedPlan(f"{tmp_path}/program.py:graph", [], ["--db", f"{tmp_path}/none.db"], {})
     try:
         until = time.monotonic() + 20
         while plan.now.number == 0 and time.monotonic() < until:

@@ -52,14 +52,16 @@ class Stopped(BaseException):
 def keep_of(keep: object) -> Keep | None:
     """Return what an engine keeps, by its argument or else by the environment; None if it keeps all.
 
-    Raises ValueError for a text that is neither an age, nor a size, nor both.
+    Raises ValueError for a text that is neither an age, nor a size, nor both, each with a unit and more than nothing.
     """
     text = os.environ.get(VARIABLE) or None if keep is None else keep
     if text is None:
         return None
-    parts = text.split(",") if isinstance(text, str) else []
-    ages = [seconds for part in parts if (seconds := seconds_of(part)) is not None]
-    sizes = [size for part in parts if seconds_of(part) is None and (size := bytes_of(part)) is not None]
+    # A number without a unit is nothing that may decide what is removed, and nothing may be kept for no time.
+    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else []
+    named = [part for part in parts if not part[-1:].isdigit()]
+    ages = [seconds for part in named if (seconds := seconds_of(part))]
+    sizes = [size for part in named if seconds_of(part) is None and (size := bytes_of(part))]
     if not parts or len(ages) + len(sizes) < len(parts) or len(ages) > 1 or len(sizes) > 1:
         what = "keep" if keep is not None else f"the environment variable {VARIABLE}"
         raise ValueError(f"{what} is an age, a size, or both, such as '30d' or '30d,2GB', not {text!r}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
+from shlex import quote
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -45,11 +46,12 @@ def application(
     announce: Callable[[str], None],
     stopping: asyncio.Event,
     plan_of: WatchedPlan | None = None,
+    place: Sequence[str] = (),
 ) -> ASGIApp:
     """Return the application that shows a lineage.
 
     `hosts` and `announce` are those of `Guard`. Streams of events end when `stopping` is set. `plan_of` is what the
-    page of the plan shows.
+    page of the plan shows. `place` are the options by which a command finds the store.
     """
     app = Starlette(
         routes=list(ROUTES),
@@ -58,6 +60,7 @@ def application(
     app.state.lineage = lineage
     app.state.plan = plan_of
     app.state.stopping = stopping
+    app.state.place = "".join(f" {quote(option)}" for option in place)
     return Guard(app, hosts, announce)
 
 

@@ -70,8 +70,9 @@ def environment() -> Environment:
 
 
 def page(template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
-    """Return a page of a template."""
-    return HTMLResponse(environment().get_template(template).render(**values), status)
+    """Return a page of a template, or a part of one. Of the values, `request` is that of the page."""
+    place = values["request"].app.state.place if "request" in values else ""
+    return HTMLResponse(environment().get_template(template).render(place=place, **values), status)
 
 
 def moment(time: float) -> str:

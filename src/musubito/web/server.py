@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import uvicorn
@@ -46,11 +46,12 @@ def serve(
     opens: bool,
     tell: Callable[[str], None],
     plan: WatchedPlan | None = None,
+    place: Sequence[str] = (),
 ) -> None:
     """Serve the page until Ctrl-C.
 
     `tell` is given each address under which a browser gets in, once. `opens` opens the first one in the user's browser.
-    Raise `PortTaken` if the address cannot be bound.
+    `plan` and `place` are those of `application`. Raise `PortTaken` if the address cannot be bound.
     """
     with _bound(host, port) as bound:
         address = bound.getsockname()[1]
@@ -66,7 +67,7 @@ def serve(
 
         stopping = asyncio.Event()
         # At all addresses of this machine it has unknown names. A browser sends the cookie to the one that was opened.
-        app = application(lineage, set() if host in EVERYWHERE else hosts, announce, stopping, plan)
+        app = application(lineage, set() if host in EVERYWHERE else hosts, announce, stopping, plan, place)
         server = _Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off"), stopping
         )

@@ -38,15 +38,16 @@ class PlanNow(NamedTuple):
 class WatchedPlan:
     """The plan of a target, made anew after each edit until `close`."""
 
-    def __init__(self, target: str, options: Sequence[str], variables: Mapping[str, str]) -> None:
+    def __init__(self, target: str, given: Sequence[str], place: Sequence[str], variables: Mapping[str, str]) -> None:
         """Make the plan of `target`, such as `app.py:graph`.
 
-        `options` and the environment variables `variables` say where the store is, and what the target is called with.
+        `given` are the options that say what the target is called with. The options `place` and the environment
+        variables `variables` say where the store is.
         """
         self.target = target
-        self.command = shlex.join(["musubito", "plan", target, *options])
-        """The command that prints the same plan."""
-        self._command = [sys.executable, "-m", "musubito", "plan", target, "--json", *options]
+        self.command = shlex.join(["musubito", "plan", target, *given])
+        """The command that prints the same plan of the default store."""
+        self._command = [sys.executable, "-m", "musubito", "plan", target, "--json", *given, *place]
         self._environment = {**os.environ, **variables}
         file = Path(target.rpartition(":")[0] or target)
         self._folder = file.parent if file.suffix == ".py" else Path()

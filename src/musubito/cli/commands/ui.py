@@ -47,12 +47,12 @@ def command(
     if target is None and (input_ or arguments):
         raise click.UsageError("--input and --args belong to a TARGET, such as app.py:graph")
     lineage = context.lineage
-    options = [*context.place_options(), *_given("--input", input_), *_given("--args", arguments)]
-    plan = None if target is None else WatchedPlan(target, options, context.place_variables())
+    given, place = [*_given("--input", input_), *_given("--args", arguments)], context.place_options()
+    plan = None if target is None else WatchedPlan(target, given, place, context.place_variables())
     if host not in LOOPBACK:
         click.echo(f"Whoever can reach {host} and knows the address can read all that was recorded.", err=True)
     try:
-        serve(lineage, host=host, port=port, opens=opens, tell=_tell, plan=plan)
+        serve(lineage, host=host, port=port, opens=opens, tell=_tell, plan=plan, place=place)
     except PortTaken as error:
         raise CommandError(f"{host}:{port}: {error}. Choose another with --port; --port 0 takes any.") from error
     finally:

@@ -28,7 +28,7 @@ from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, 
 from musubito.engine.files.caches import remember
 from musubito.engine.files.digests import DATABASES, FILE, FOLDER, getcwd, signature
 from musubito.engine.files.named_files import note_command
-from musubito.engine.files.path_looks import LOOK, is_probe, report_looks
+from musubito.engine.files.path_looks import LOOK, report_looks
 from musubito.engine.scope import SCOPE
 
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
@@ -189,11 +189,11 @@ def _looks(files: BodyFiles, args: Any) -> None:
 
 
 def _for_looks(for_body: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return the handler of looks. Most come while no body is open; a probe belongs to none."""
-    scope, bodies, probes = SCOPE.get, _OPEN, is_probe
+    """Return the handler of looks. Most come while no body is open."""
+    scope, bodies = SCOPE.get, _OPEN
 
     def handler(args: Any) -> None:
-        if not probes(args[0]) and (bodies or scope().frame is not None):
+        if bodies or scope().frame is not None:
             for_body(args)
 
     return handler

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any, Final
+from weakref import WeakSet
+
+from musubito.code.graph_record import contents
 
 LOOK: Final = "musubito.look"
 """The audit event. Its arguments are the path, and the name of the function of `os`."""
 ANSWERS: Final = ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_follow_symlinks")
 """Sets of `os` that tell which arguments a function takes."""
-_reporting: Final[dict[str, Any]] = {}
-"""By name, the function that was last found to raise the event."""
-_heard: Final[list[object]] = []
-
-
-class _Probe(str):
-    """A path that is looked at to find out whether the event is raised."""
-
-    __slots__ = ()
+MOST: Final = 20
+"""Functions below one another among which one that reports is looked for at most."""
+_present: Final[dict[str, Any]] = {}
+"""The functions of `os`, by name, when they were last found to report looks."""
+_reporting: Final[WeakSet[FunctionType]] = WeakSet()
 
 
 def report_looks() -> None:
@@ -35,29 +33,20 @@ def report_looks() -> None:
     """
     for name in ("stat", "lstat", "access"):
         function = getattr(os, name)
-        if _reporting.get(name) is not function:
-            if not _reports(name, function):
+        if _present.get(name) is not function:
+            if not any(each in _reporting for each in _around(function)):
                 function = _reporting_function(name, function)
                 setattr(os, name, function)
-            _reporting[name] = function
+            _present[name] = function
 
 
-def _reports(name: str, function: Callable[..., Any]) -> bool:
-    """Tell whether a function that is not known raises the event, since it calls one that does."""
-    probe = _Probe("")
-    _heard.clear()
-    if name in _reporting:
-        with suppress(Exception):  # nothing is at this path; whoever calls the function is told what else is wrong
-            function(probe, os.F_OK) if name == "access" else function(probe)
-    return bool(_heard)
-
-
-def is_probe(path: object) -> bool:
-    """Tell whether a path is looked at only to find out whether the event is raised."""
-    if type(path) is not _Probe:
-        return False
-    _heard.append(path)
-    return True
+def _around(function: Any) -> Iterator[FunctionType]:
+    """Yield a function, and the functions that it holds and may call, such as the one that it stands for."""
+    ahead = [function]
+    for each in ahead:
+        if isinstance(each, FunctionType) and len(ahead) < MOST:
+            yield each
+            ahead += [each.__dict__.get("__wrapped__"), *map(contents, each.__closure__ or ())]
 
 
 def _reporting_function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,6 +63,7 @@ def _reporting_function(name: str, function: Callable[..., Any]) -> Callable[...
     for answers in (getattr(os, answer) for answer in ANSWERS):
         if function in answers:
             answers.add(look)
+    _reporting.add(look)
     return look
 
 
