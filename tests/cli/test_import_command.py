@@ -87,6 +87,17 @@ def test_a_store_that_has_a_newer_answer_keeps_what_it_has(exported: Path, tmp_p
     assert command("--db", tmp_path / "a.db", "stats", "--json").output == before
 
 
+def test_an_answer_that_was_invalidated_does_not_come_back(exported: Path, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine):
+        engine.invalidate("fetch")
+        assert not engine.explain(draw, "x").decision.replay
+    done = command("--db", tmp_path / "a.db", "import", exported)
+    assert "Imported 0 results" in done.output
+    with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine):
+        assert not engine.explain(fetch, "x").decision.replay
+        assert not engine.explain(draw, "x").decision.replay
+
+
 def test_what_cannot_be_done_is_told(exported: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     for args in (("draw",), ("last", "--no-inputs")):

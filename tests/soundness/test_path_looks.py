@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import glob
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from multiprocessing.pool import ThreadPool
 from os.path import exists as is_there
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ import jinja2
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
-from musubito.engine.files import events, path_looks
+from musubito.code.world import path_looks
+from musubito.engine.files import events
 from musubito.lineage import Lineage
 from musubito.lineage.files import files_read
 from tests.fresh import fresh
@@ -186,6 +190,57 @@ def test_folders_that_are_made_and_paths_that_are_resolved_cost_no_run() -> None
     assert (ask(), ask()) == (("out", 1), ("out", 0))
 
 
+def test_a_look_into_a_folder_that_the_step_made_counts() -> None:
+    def choice() -> str:
+        os.makedirs("work", exist_ok=True)
+        os.makedirs("out", exist_ok=True)
+        return "override" if os.path.exists("work/o.txt") or os.path.exists("out/../o.txt") else "default"
+
+    ask = asked(choice)
+    assert (ask(), ask()) == (("default", 1), ("default", 0))
+    write("1", "o.txt")
+    assert (ask(), ask()) == (("override", 1), ("override", 0))
+    os.remove("o.txt")
+    write("1", "work/o.txt")
+    assert ask() == ("override", 1)
+
+
+def test_what_is_removed_elsewhere_by_the_same_name_hides_no_look() -> None:
+    def choice() -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "o.txt").write_text("1")
+            assert Path(folder, "o.txt").exists()
+        return os.path.exists("o.txt")
+
+    ask = asked(choice)
+    assert (ask(), ask()) == ((False, 1), (False, 0))
+    write("1", "o.txt")
+    assert (ask(), ask()) == ((True, 1), (True, 0))
+
+
+def test_files_that_are_compared_count_by_size_and_time() -> None:
+    write("1")
+    write("22", "b.txt")
+    ask = asked(partial(filecmp.cmp, "a.txt", "b.txt"))
+    assert (ask(), ask()) == ((False, 1), (False, 0))
+    write("22")
+    assert (ask(), ask()) == ((True, 1), (True, 0))
+
+
+@lru_cache
+def is_there_once(name: str) -> bool:
+    return os.path.exists(name)
+
+
+def test_a_cache_that_was_filled_outside_of_any_step_counts_with_its_look() -> None:
+    ask = asked(lambda: [is_there_once("a.txt")])
+    assert ask() == ([False], 1)
+    is_there_once.cache_clear()
+    write("1")
+    assert is_there_once("a.txt")
+    assert ask() == ([True], 1)
+
+
 def test_a_file_that_somebody_makes_meanwhile_is_never_replayed() -> None:
     def look() -> bool:
         found = Path("a.txt").exists()
@@ -207,10 +262,14 @@ def test_looks_of_tasks_and_threads_count() -> None:
         thread.join()
         return found[0]
 
-    asks = [asked(lambda: asyncio.run(in_a_thread())), asked(threaded)]
-    assert [ask() for ask in asks] == [(False, 1)] * 2
+    def pooled() -> bool:
+        with ThreadPool(1) as pool:
+            return pool.map(os.path.exists, ["a.txt"])[0]
+
+    asks = [asked(lambda: asyncio.run(in_a_thread())), asked(threaded), asked(pooled)]
+    assert [ask() for ask in asks] == [(False, 1)] * 3
     write("1")
-    assert [ask() for ask in asks] == [(True, 1)] * 2
+    assert [ask() for ask in asks] == [(True, 1)] * 3
 
 
 def test_a_cache_that_answers_counts_with_its_look() -> None:
@@ -256,6 +315,7 @@ def test_the_functions_of_os_stay_what_they_are() -> None:
     write("1")
     assert os.stat("a.txt", dir_fd=folder).st_size == 1
     os.close(folder)
+    assert type("Fs", (), {"stat": os.stat})().stat("a.txt").st_size == 1  # it binds to no object
     with pytest.raises(FileNotFoundError):
         os.stat("no")
     with pytest.raises(TypeError):
@@ -276,7 +336,7 @@ def test_a_replacement_of_these_functions_is_no_way_around() -> None:
         assert os.stat is around
     finally:
         detector.deactivate()
-    original = before.__globals__["function"]  # type: ignore[attr-defined]
+    original = before.original  # type: ignore[attr-defined]
     os.stat = original
     try:
         assert ask() == (False, 1)

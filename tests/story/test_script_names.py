@@ -114,6 +114,41 @@ def test_a_script_and_the_module_that_is_imported_replay_each_others_results(tmp
     assert ran(tmp_path)["judged"] == 2
 
 
+NAMED = """
+import pickle
+from musubito import musubito_step
+class R: pass
+@musubito_step
+def packed(x):
+    return pickle.dumps(R())
+@musubito_step
+def named(x):
+    return R.__module__
+if __name__ == "__main__":
+    print(type(pickle.loads(packed(1).value)).__module__, named(1).value)
+"""
+
+
+def test_an_output_that_names_the_script_is_valid_in_the_script_alone(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(NAMED)
+    (tmp_path / "worker.py").write_text(
+        "import app, pickle\nprint(type(pickle.loads(app.packed(1).value)).__module__, app.named(1).value)\n"
+    )
+    for _ in range(2):
+        assert python(tmp_path, "app.py").split() == ["__main__", "__main__"]
+    assert python(tmp_path, "worker.py").split() == ["app", "app"]
+
+
+@pytest.mark.parametrize("other", ["./app.py", "{folder}/app.py", "{folder}/../{name}/app.py"])
+def test_a_script_counts_alike_however_its_path_is_spelled(tmp_path: Path, other: str) -> None:
+    (tmp_path / "app.py").write_text("import helper\n" + PROGRAM)
+    (tmp_path / "helper.py").write_text("import sys\nif 'app' not in sys.modules:\n    import app\n")
+    python(tmp_path, "app.py")
+    before = ran(tmp_path)
+    python(tmp_path, other.format(folder=tmp_path, name=tmp_path.name))
+    assert ran(tmp_path) == before
+
+
 def test_a_module_of_a_package_and_the_package_itself(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "__init__.py").touch()

@@ -48,6 +48,7 @@ from musubito.code.walk import Walk
 from musubito.code.world.compiled_readers import paths_named
 from musubito.code.world.environment import Variable, describe_variable
 from musubito.code.world.loaded_modules import shared_by_all
+from musubito.code.world.path_looks import ReportingFunction
 from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.errors import MusubitoError
 from musubito.values.class_names import canonical_module, qualified_name, the_one_of
@@ -294,6 +295,8 @@ class ReachabilityWalk(Walk):
         )
 
     def _note_package(self, value: Any) -> None:
+        if type(value) is ReportingFunction:
+            value = value.original
         if isinstance(value, FunctionType):
             origin, module = self.origins.of_function(value), module_of(value)
         elif isinstance(value, ModuleType):

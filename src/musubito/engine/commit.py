@@ -16,7 +16,7 @@ from musubito.engine.claim import CallClaim
 from musubito.engine.connections import reads_of, warn_of
 from musubito.engine.files import events
 from musubito.engine.files.dependencies import counting, take_files
-from musubito.engine.files.digests import place_in
+from musubito.engine.files.digests import where_valid
 from musubito.engine.files.named_files import note_paths
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
@@ -198,9 +198,9 @@ class CallCommit(CallClaim):
         else:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
-        if payload is not None and self.engine.track_files and (place := place_in(payload)) is not None:
-            digest = self.engine._digest_of_read(place.digest)
-            frame.absorb(Dependencies((), (place._replace(digest=digest),), None, None, None, samples=False))
+        if payload is not None and self.engine.track_files:
+            digest = self.engine._digest_of_read
+            frame.add_reads([each._replace(digest=digest(each.digest)) for each in where_valid(payload)], None)
         inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))

@@ -53,8 +53,8 @@ def read_cassette(path: Path) -> Cassette:
     """Return the cassette in a file. Raise `CassetteError` if it cannot be read."""
     try:
         return cassette_of(json.loads(path.read_text(encoding="utf-8")), blobs_of(path))
-    except (OSError, ValueError, MusubitoError) as error:
-        raise CassetteError(f"{path}: {error}") from error
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, MusubitoError) as error:
+        raise CassetteError(f"{path}: {error}. Mend it, or delete it and record its test anew.") from error
 
 
 def write_cassette(path: Path, cassette: Cassette) -> bool:

@@ -159,8 +159,9 @@ _Stored: TypeAlias = tuple[int, float]
 def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
     """Write the results of a cassette into the engine's store, and return how many were not there.
 
-    They count as begun when the cassette was recorded. A result that the store holds is left as it is. Raises
-    `CassetteError` if the store keeps the namespace encrypted, and `StoreError`.
+    They count as begun when the cassette was recorded. A call that the store has an answer for is left as it is: it may
+    have another answer by now, or one that was invalidated. Nor is anything written that was built on the cassette's
+    answer to such a call. Raises `CassetteError` if the store keeps the namespace encrypted, and `StoreError`.
     """
     storage = engine.storage
     began: Moment = storage.find(CurrentMoment())
@@ -168,15 +169,25 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
         if engine.in_namespace(namespace).contents.keys is not None or storage.find(KeyCheckOf(namespace)):
             raise CassetteError(f"the namespace {namespace!r} is encrypted here, and takes no cassette")
     executions: dict[tuple[Any, ...], _Stored] = {}
+    left = set[tuple[Any, ...]]()
     added = 0
     rest: Sequence[RecordedResult] = cassette.results
     while rest:
         # A result comes after those that it called.
-        ready = [result for result in rest if all(call.result.identity in executions for call in result.calls)]
+        known = executions.keys() | left
+        ready = [result for result in rest if all(call.result.identity in known for call in result.calls)]
         rest = [result for result in rest if result not in ready]
-        found = {result.identity: _stored_before(engine, result, began) for result in ready}
-        executions |= {key: execution for key, execution in found.items() if execution is not None}
-        new = [result for result in ready if found[result.identity] is None]
+        left |= {each.identity for each in ready if any(call.result.identity in left for call in each.calls)}
+        new: list[RecordedResult] = []
+        for result in (each for each in ready if each.identity not in left):
+            before = _stored_before(engine, result, began)
+            equal = _equal(engine, result, before)
+            if equal is not None:
+                executions[result.identity] = equal
+            elif before:
+                left.add(result.identity)
+            else:
+                new.append(result)
         commits = [_commit(engine, cassette.recorded_at, result, executions, began) for result in new]
         for result, committed in zip(new, storage.write(commits), strict=True):
             executions[result.identity] = committed.execution, float(cassette.recorded_at)
@@ -185,16 +196,21 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
     return added
 
 
-def _stored_before(engine: MusubitoEngine, result: RecordedResult, began: Moment) -> _Stored | None:
-    """Return an equal execution that the store held before the cassette was loaded; None if there is none."""
+def _stored_before(engine: MusubitoEngine, result: RecordedResult, began: Moment) -> Sequence[Candidate]:
+    """Return the answers to a call that the store held before the cassette was loaded."""
     if not began.executions:
-        return None
-    artifact = engine.in_namespace(result.namespace).contents.digest(result.payload)
+        return ()
     candidates: Sequence[Candidate] = engine.storage.find(
         OlderCandidates(result.keys, result.namespace, across=False, oldest=-math.inf)
     )
+    return [each for each in candidates if each.artifact is not None and each.execution <= began.executions]
+
+
+def _equal(engine: MusubitoEngine, result: RecordedResult, candidates: Sequence[Candidate]) -> _Stored | None:
+    """Return an answer that is equal to that of the cassette and still valid; None if there is none."""
+    artifact = engine.in_namespace(result.namespace).contents.digest(result.payload)
     for each in candidates:
-        if each.artifact == artifact and not each.invalid and each.execution <= began.executions:
+        if each.artifact == artifact and not each.invalid:
             return each.execution, each.started_at
     return None
 

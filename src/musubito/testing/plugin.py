@@ -333,7 +333,8 @@ class RecordedTests:
 
 def path_of(item: pytest.Item) -> Path:
     """Return the path of a test's cassette."""
-    return cassette_path(item.path, ".".join(item.nodeid.split("::")[1:]))
+    name, bracket, parameters = item.nodeid.partition("[")
+    return cassette_path(item.path, ".".join(name.split("::")[1:]) + bracket + parameters)
 
 
 def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[ExternalRead, ...]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.machinery import PathFinder
+from os.path import realpath
 from pathlib import PurePath
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
@@ -88,11 +90,17 @@ def _importable_name(spec: str | None, file: str) -> str:
     path = PurePath(file)
     name = path.stem if spec is None and path.suffix == ".py" else spec or ""
     top = name.partition(".")[0]
-    loaded = getattr(sys.modules.get(name), "__file__", file)
     # The launchers of kernels, tests and workers lie in packages. What they run is not theirs.
     is_users = not {"site-packages", "dist-packages"}.intersection(path.parts) and top not in sys.stdlib_module_names
-    importable = name != SCRIPT and all(map(str.isidentifier, name.split("."))) and loaded == file
-    return name if is_users and importable and not is_own(name) else SCRIPT
+    importable = name != SCRIPT and all(map(str.isidentifier, name.split(".")))
+    is_itself = spec is not None or (importable and _would_import(name, file))
+    return name if is_users and importable and is_itself and not is_own(name) else SCRIPT
+
+
+def _would_import(name: str, file: str) -> bool:
+    """Return whether an import of this name finds this file, whatever is loaded by now."""
+    found = PathFinder.find_spec(name)
+    return found is not None and found.origin is not None and realpath(found.origin) == realpath(file)
 
 
 def _script() -> ModuleType | None:

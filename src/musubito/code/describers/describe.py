@@ -32,7 +32,8 @@ from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
-from musubito.code.world.random_fields import is_variable_made_at_random
+from musubito.code.world.path_looks import ReportingFunction
+from musubito.code.world.random_variables import is_made_at_random
 from musubito.errors import EncodingError
 from musubito.model import StepDefinition
 from musubito.values.canonical import canonical
@@ -170,7 +171,7 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
         held_now = walk.read.cell(cell, variable, f"{name}:{variable}")
         if held_now is ABSENT:
             continue
-        if others and is_variable_made_at_random(value, variable, held_now):
+        if others and is_made_at_random(value, variable, held_now):
             links.append((f"closure {variable}", b"made at random"))
             continue
         if others:
@@ -365,6 +366,7 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], GraphRecord]]] = [
     (functools.cached_property, _wrapper(("func",))),
     (functools.singledispatchmethod, _wrapper(("dispatcher", "func"))),
     (IN_C, _builtin),
+    (ReportingFunction, lambda walk, value, name: _builtin(walk, value.original, name)),
     ((types.MemberDescriptorType, types.GetSetDescriptorType), lambda _walk, value, _name: _by_name(value)),
     (GETTERS, _getter),
     (Enum, _member),

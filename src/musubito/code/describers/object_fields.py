@@ -20,7 +20,6 @@ from musubito.code.state.access_reader import members_of_slots
 from musubito.code.state.write_limits import CACHED
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
-from musubito.code.world.random_fields import is_made_at_random
 
 TELLS_ALL = frozenset({types.NoneType, bool, int, float})
 """Types of constants that are no secret and hold none."""
@@ -114,8 +113,6 @@ def _value_links(
     If no adapter knows another package's object, its code may read all that the field leads to. For an object of the
     user's, the walk knows what the code does with the field.
     """
-    if of_others and is_made_at_random(type(holder), label, value):
-        return [(label, b"made at random")]
     if type(value) in TELLS_ALL:
         return [(label, walk.link(value, name))]
     has_policy = policy_of(holder) is not None

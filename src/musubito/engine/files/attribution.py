@@ -25,9 +25,8 @@ Site: TypeAlias = tuple[CodeType, int]
 SITE: Final = frozenset({"site-packages", "dist-packages"})
 """Names of the folders of installed packages."""
 EVENTS: Final = (
-    *(f"musubito.engine.files.{name}" for name in ("events", "body_files", "path_looks")),
-    "musubito.code.audit_hook",
-    os.name,  # the module whose functions report looks
+    *("musubito.engine.files.events", "musubito.engine.files.body_files"),
+    *("musubito.code.audit_hook", "musubito.code.world.path_looks"),
 )
 OURS: Final = frozenset({__name__, *EVENTS})
 LOOKED_THROUGH: Final = frozenset(
@@ -60,13 +59,15 @@ ON_THEIR_OWN: Final = frozenset(
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""
-OF_PATHS: Final = frozenset({"genericpath", "posixpath", "ntpath", "pathlib", "glob", "fnmatch"})
+OF_PATHS: Final = frozenset({"genericpath", "posixpath", "ntpath", "pathlib", "glob", "fnmatch", "filecmp"})
 """Modules that look at paths on behalf of others."""
 ON_THE_WAY: Final = frozenset({"realpath", "_joinrealpath", "resolve", "mkdir", "touch", "samefile", "ismount"})
 """Functions of these modules that look at a path on their way to something else."""
-OF_STATUS: Final = frozenset({"stat", "lstat", "getmtime", "getctime", "getatime"})
+OF_STATUS: Final = frozenset(
+    {"stat", "lstat", "getmtime", "getctime", "getatime", "cmp", "cmpfiles", "_cmp", "phase2", "phase3"}
+)
 """Functions that return the time of a path."""
-CALLERS: Final = frozenset({"concurrent", "threading", "asyncio", "functools", "contextlib"})
+CALLERS: Final = frozenset({"concurrent", "threading", "asyncio", "functools", "contextlib", "multiprocessing"})
 """Packages of Python that call the functions of others."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep the content that they have read."""
@@ -142,7 +143,7 @@ def looker_of(function: str, home: str) -> Looker | None:
     is_installed = not SITE.isdisjoint(file.split(os.path.sep))
     is_package = is_installed and top != home.partition(".")[0]
     is_of_python = file.startswith((STDLIB, "<frozen ")) and not is_installed and top not in CALLERS
-    is_own = is_of_python or top in ON_THEIR_OWN or _is_importing(frame)
+    is_own = is_of_python or top in ON_THEIR_OWN - CALLERS or _is_importing(frame)
     if is_own and name not in BODIES:
         return None
     kind = PRESENCE

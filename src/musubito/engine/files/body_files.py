@@ -121,7 +121,8 @@ class BodyFiles:
         if isinstance(name, int) or (looker := looker_of(function, self.module)) is None:
             return
         path, relative = self._path(name)
-        if (path, looker.kind) in self.seen or self.made_or_wrote(path) or path in self.gone:
+        path = os.path.normpath(path)
+        if (path, looker.kind) in self.seen or self.wrote(path) or path in self.made or path in self.gone:
             return
         seen = seen_at(path, relative, self.base, signature(path), looker.reader, looker.kind)
         seen.is_of_package = looker.is_package
@@ -179,6 +180,12 @@ class BodyFiles:
     def changed(self, seen: Seen) -> bool:
         """Tell whether the body itself made, wrote or removed what it had looked at."""
         return seen.path in self.gone or seen.path in self.written or self.made_or_wrote(seen.path)
+
+    def is_below_temporary(self, path: str) -> bool:
+        """Tell whether a path lies in a folder that the body made and that is gone now."""
+        return any(
+            path.startswith(f"{each}{os.path.sep}") and signature(each) is None for each in self.made | self.gone
+        )
 
     def made_or_wrote(self, path: str) -> bool:
         """Tell whether the body itself made what is at a path: a file that it wrote, a folder, or what is in one."""

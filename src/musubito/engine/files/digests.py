@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
 from musubito.deferred import running_loop
 from musubito.store.rows import ExternalRead
+from musubito.values.class_names import SCRIPT, script_name
 
 FILE: Final = "file"
 FOLDER: Final = "folder"
@@ -41,7 +43,11 @@ too. It counts while it exists.
 _AT: Final = {at: kind for kind, at in AT.items()}
 PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
-KINDS: Final = frozenset({*AT, *_AT, PLACE})
+RUNNING: Final = "script"
+"""The kind of a read of the script's name. An output that names `__main__` is valid where the same script runs."""
+WHERE: Final = PLACE, RUNNING
+"""The kinds of reads that tell where an output is valid, and are no files."""
+KINDS: Final = frozenset({*AT, *_AT, *WHERE})
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
@@ -58,6 +64,9 @@ PIECE: Final = 1 << 20
 SHORTEST_PLACE: Final = 2
 """Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
 _SEPARATOR: Final = os.fsencode(os.sep)
+_SCRIPT: Final = SCRIPT.encode()
+_NAMES_SCRIPT: Final = re.compile(rb"(?<![.\w])" + _SCRIPT)
+"""Matches the name of the script, and not that of the module `package.__main__`."""
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """Endings of the files beside a database, some of which exist only while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
@@ -209,20 +218,20 @@ class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slot
     _here: str | None = None
     _checks: Sequence[Check] = ()
     _has_files: bool | None = None
-    _place: ExternalRead | None = None
+    _where: Sequence[ExternalRead] = ()
 
     @property
     def has_files(self) -> bool:
         """Tell whether a file or a folder is among the reads."""
         if self._has_files is None:
             self._has_files = any(read.kind in KINDS for read in self)
-            self._place = next((read for read in self if read.kind == PLACE), None)
+            self._where = [read for read in self if read.kind in WHERE]
         return self._has_files
 
     @property
-    def place(self) -> ExternalRead | None:
-        """Return the read of the working directory, if its path stands in the output."""
-        return self._place if self.has_files else None
+    def where(self) -> Sequence[ExternalRead]:
+        """Return the reads of the working directory and the script, if their names stand in the output."""
+        return self._where if self.has_files else ()
 
     def checks(self, here: str) -> Sequence[Check]:
         """Return the checks of the files, seen from this working directory."""
@@ -237,17 +246,21 @@ def place_digest(here: str) -> bytes:
     return sha256(os.fsencode(here)).digest()
 
 
-def place_in(payload: bytes) -> ExternalRead | None:
-    """Return a read of the working directory, if its path stands in an output."""
-    if _SEPARATOR not in payload:
-        return None  # nor does the path: most outputs need no look at it
-    try:
-        here = getcwd()
-    except OSError:
-        return None  # the working directory is gone, so no output can name it
-    if not SHORTEST_PLACE <= len(here) <= len(payload) or os.fsencode(here) not in payload:
-        return None
-    return ExternalRead(PLACE, "the working directory", place_digest(here))
+def _script_digest() -> bytes:
+    return sha256(script_name().encode("utf-8", "surrogateescape")).digest()
+
+
+def where_valid(payload: bytes) -> Iterator[ExternalRead]:
+    """Yield reads of the working directory and of the script, if an output names them."""
+    if _SEPARATOR in payload:  # most outputs hold no path
+        try:
+            here = getcwd()
+        except OSError:
+            here = ""  # the working directory is gone, so no output can name it
+        if SHORTEST_PLACE <= len(here) <= len(payload) and os.fsencode(here) in payload:
+            yield ExternalRead(PLACE, "the working directory", place_digest(here))
+    if _SCRIPT in payload and _NAMES_SCRIPT.search(payload) and script_name() != SCRIPT:
+        yield ExternalRead(RUNNING, "the script", _script_digest())
 
 
 class Check(NamedTuple):
@@ -263,7 +276,7 @@ class Check(NamedTuple):
 
 def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
     checks: dict[tuple[str, str, bytes | None], Check] = {}
-    files = (each for each in reads if each.kind in KINDS and each.kind != PLACE)
+    files = (each for each in reads if each.kind in KINDS and each.kind not in WHERE)
     for read in sorted(files, key=lambda each: each.kind in _AT):
         path = here if read.key == "." else os.path.join(here, read.key)
         kind = _AT.get(read.kind, read.kind)
@@ -281,9 +294,9 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         here = getcwd()
     except OSError:
         here = os.devnull  # the working directory is gone, and nothing is below this
-    place = reads.place
-    if place is not None and stored(place_digest(here)) != place.digest:
-        return place
+    for each in reads.where:
+        if stored(place_digest(here) if each.kind == PLACE else _script_digest()) != each.digest:
+            return each
     for key, if_there, wanted, read in reads.checks(here):
         seen = signature(key[0])
         if seen is None:

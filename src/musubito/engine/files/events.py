@@ -23,14 +23,16 @@ from typing import Any, Final, TypeAlias
 
 from musubito.code import audit_hook
 from musubito.code.describers.cached_functions import KNOWN_CODE
-from musubito.engine.files.attribution import BODIES, code_of, reader_of
+from musubito.code.world.path_looks import LOOK, report_looks
+from musubito.engine.files.attribution import BODIES, code_of, looker_of, reader_of
 from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.engine.files.caches import remember
 from musubito.engine.files.digests import DATABASES, FILE, FOLDER, getcwd, signature
 from musubito.engine.files.named_files import note_command
-from musubito.engine.files.path_looks import LOOK, report_looks
 from musubito.engine.scope import SCOPE
 
+NO_FOLDER: Final = -1
+"""The descriptor of no folder. A path that is relative to a folder's descriptor cannot be told."""
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
 """Whether a context is the main thread's, or a copy of that."""
 if threading.current_thread() is threading.main_thread():
@@ -189,18 +191,41 @@ def _looks(files: BodyFiles, args: Any) -> None:
 
 
 def _for_looks(for_body: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return the handler of looks. Most come while no body is open."""
-    scope, bodies = SCOPE.get, _OPEN
+    """Return the handler of looks. Most come while no body is open, and then a cache may keep what they tell."""
+    scope, bodies, caches, started = SCOPE.get, _OPEN, KNOWN_CODE, _STARTED
 
     def handler(args: Any) -> None:
-        if bodies or scope().frame is not None:
+        if bodies or scope().frame is not None or caches or not started:
             for_body(args)
 
     return handler
 
 
+def _looked_outside(args: Any) -> None:
+    """Note a look while no body is open. A cache of the user's code may keep what it tells, and answer a body later."""
+    name, function = args
+    looker = None if isinstance(name, int) else looker_of(function, "")
+    if looker is not None and not looker.is_package:
+        here, text = getcwd(), os.fsdecode(name)
+        path = os.path.normpath(os.path.join(here, text))
+        relative = None if os.path.isabs(text) else text
+        remember(seen_at(path, relative, here, signature(path), looker.reader, looker.kind), ())
+
+
 def _removes(files: BodyFiles, args: Any) -> None:
-    files.removed(args[0])
+    if args[1] == NO_FOLDER:
+        files.removed(args[0])
+
+
+def _renames(files: BodyFiles, args: Any) -> None:
+    source, target, *folders = args
+    if folders == [NO_FOLDER, NO_FOLDER]:
+        files.renamed(source, target)
+
+
+def _makes_folder(files: BodyFiles, args: Any) -> None:
+    if args[2] == NO_FOLDER:
+        files.makes_folder(args[0])
 
 
 def _spawns(files: BodyFiles, args: Any) -> None:
@@ -221,11 +246,11 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     ),
     "os.listdir": _for_body(_listed, _listed, _listed_outside),
     "os.scandir": _for_body(_listed, _listed, _listed_outside),
-    "os.rename": _for_body(lambda files, args: files.renamed(args[0], args[1]), _nothing),
-    LOOK: _for_looks(_for_body(_looks, _looks)),
+    "os.rename": _for_body(_renames, _nothing),
+    LOOK: _for_looks(_for_body(_looks, _looks, _looked_outside)),
     "os.remove": _for_body(_removes, _nothing),
     "os.rmdir": _for_body(_removes, _nothing),
-    "os.mkdir": _for_body(lambda files, args: files.makes_folder(args[0]), _nothing),
+    "os.mkdir": _for_body(_makes_folder, _nothing),
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),

@@ -93,7 +93,7 @@ def read_by(
         if _is_of_the_system(seen.path, own) or _is_database(seen.path, database) or _is_told_otherwise(seen, files):
             continue
         if seen.kind in LOOKS:
-            if seen.is_of_package and _is_for_the_package(seen):
+            if (seen.is_of_package and _is_for_the_package(seen)) or files.is_below_temporary(seen.path):
                 continue
             seen.changed_by_body = files.changed(seen)
         try:
