@@ -1,6 +1,6 @@
 """List looks at files that no event reports: those of functions that were bound early, and of entries of a folder.
 
-Audit events report the files that a step opens, lists or looks at (`musubito.engine.files.path_looks`). Two kinds of
+Audit events report the files that a step opens, lists or looks at (`musubito.code.world.path_looks`). Two kinds of
 looks raise none. Functions that look in such a way are listed as not tracked.
 """
 
