@@ -46,7 +46,7 @@ test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
 
 real: $(VENV)/installed-real
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/real
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/real
 
 browser: $(VENV)/installed-browser
 	@for each in $(BROWSERS); do command -v "$$each" >/dev/null && exit; done; \
