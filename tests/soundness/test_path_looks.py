@@ -21,6 +21,7 @@ from typing import Any
 import blockbuster
 import jinja2
 import pytest
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.code.world import path_looks
@@ -152,6 +153,20 @@ def test_a_template_that_appears_earlier_in_the_search_path_is_taken() -> None:
     assert ask() == ("shipped 1", 0)
     write("mine {{ q }}", "mine/t.txt")
     assert (ask(), ask()) == (("mine 1", 1), ("mine 1", 0))
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file="my.env")
+    prompt: str = "default"
+
+
+def test_settings_are_read_from_a_file_that_appears() -> None:
+    ask = asked(lambda: Settings().prompt)
+    assert (ask(), ask()) == (("default", 1), ("default", 0))
+    write("prompt=mine", "my.env")
+    assert (ask(), ask()) == (("mine", 1), ("mine", 0))
+    os.remove("my.env")
+    assert ask() == ("default", 0)
 
 
 def test_a_file_that_the_step_makes_if_absent_counts_as_it_was() -> None:

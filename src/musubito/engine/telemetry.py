@@ -100,7 +100,7 @@ _instruments: Final = cache(_Instruments)
 
 
 class Telemetry:
-    """What is reported of the calls of one store. See `musubito.engine.observer.Observer`."""
+    """Reports the calls of one store to OpenTelemetry. See `musubito.engine.observer.Observer`."""
 
     def __init__(self) -> None:
         self._tracer = trace.get_tracer(_NAME, _VERSION)

@@ -203,7 +203,7 @@ class EffectOutcome(NamedTuple):
 
 
 class FoundOut(NamedTuple):
-    """What a person has found out of an effect whose outcome was unknown; `stored` is what it gave, if it happened."""
+    """The finding of a person about an effect in doubt; `stored` is what the effect gave, if it happened."""
 
     happened: bool
     stored: Stored | None

@@ -161,7 +161,7 @@ def _packed(tree: Any) -> bytes:
 
 
 class _Output:
-    """What is stored of an output, and where the output itself lies in it."""
+    """The stored form of an output, and the place of the output itself in it."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree

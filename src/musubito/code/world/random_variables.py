@@ -23,10 +23,8 @@ from musubito.code.syntax.occurrences import Occurrences, Resolved
 from musubito.code.syntax.source import codes
 from musubito.code.world.unrepeatable import ALWAYS, source_of
 
-UNSEEDED: Final = frozenset({*ALWAYS["ids"], *ALWAYS["random"]})
-"""Functions that make another value each time, whatever was seeded."""
-WORDS: Final = frozenset(name.rpartition(".")[2] for name in UNSEEDED)
-"""Their names without those of their modules."""
+WORDS: Final = frozenset(name.rpartition(".")[2] for name in (*ALWAYS["ids"], *ALWAYS["random"]))
+"""Names of functions that make another value each time, whatever was seeded."""
 HARMLESS: Final = frozenset({"str", "bytes"})
 """Builtins that make a random value of a random value."""
 

@@ -56,6 +56,8 @@ SECRET: Final = (
     *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
 )
 """Names of files that hold secrets. Their texts are never kept."""
+CREDENTIALS: Final = frozenset({".netrc", "_netrc"})
+"""Names of files in which clients of HTTP look for passwords, whatever they are asked."""
 NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
 """Paths of the machine, which are no input."""
 IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
@@ -168,11 +170,8 @@ def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRe
 
 def _may_be_kept(path: str, now: Signature) -> bool:
     is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
-    return is_small and not _is_secret(os.path.basename(path))
-
-
-def _is_secret(name: str) -> bool:
-    return any(fnmatchcase(name.lower(), pattern) for pattern in SECRET)
+    name = os.path.basename(path).lower()
+    return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
 
 
 def _text_to_keep(path: str, digest: bytes | None) -> str | None:
@@ -207,7 +206,7 @@ def _why_not_comparable(
 def _is_for_the_package(seen: Seen) -> bool:
     """Tell whether a package has looked for its own purposes: for credentials, or for a file that it then made."""
     name = os.path.basename(seen.path)
-    return digest_of(seen.path, signature(seen.path), seen.kind) != seen.digest or _is_secret(name)
+    return digest_of(seen.path, signature(seen.path), seen.kind) != seen.digest or name in CREDENTIALS
 
 
 def _is_told_otherwise(seen: Seen, files: BodyFiles) -> bool:
