@@ -319,7 +319,8 @@ def equal_sends_before(config: Config, begun: Collection[str], counted: Callable
     # The tasks of `Send`s come first in the loop's mapping, in the order of the `Send`s.
     *others, this = islice(tasks.values(), position + 1)
     alike = (task for task in others if task.name == this.name and (not task.writes or task.id in begun))
-    return sum(_are_equal(counted(task.input), counted(this.input)) for task in alike)
+    mine = counted(this.input)
+    return sum(_are_equal(counted(task.input), mine) for task in alike)
 
 
 def _are_equal(one: Any, other: Any) -> bool:

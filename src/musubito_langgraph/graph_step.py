@@ -60,14 +60,21 @@ class GraphStep:
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
 
-    def counted(self, value: Any, code: Fingerprint, around: Iterable[Fingerprint]) -> Any:
-        """Return the part of an input that counts for this code, which may call what is `around` it."""
+    def counting(self, code: Fingerprint, around: Iterable[Fingerprint]) -> Callable[[Any], Any]:
+        """Return the function that returns the part of an input that counts for this code.
+
+        The code may call what is `around` it.
+        """
         inputs = self.operation.definition.semantics.inputs
         if inputs is not None:
-            return self._counting(value, inputs)
+            return lambda value: self._counting(value, inputs)
         # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
-        return value if keys is None else keys.of(value)
+        return _all_of if keys is None else keys.of
+
+
+def _all_of(value: Any) -> Any:
+    return value
 
 
 def counted_keys(value: Any, names: tuple[str, ...]) -> Any:

@@ -126,6 +126,7 @@ class NodeCall:
         self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
         self._code: Fingerprint | None = None
+        self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._same: SameObjects | None = None
@@ -214,7 +215,7 @@ class NodeCall:
         counted = self._all_counted(code)
         self._same = SameObjects.of_flat(counted)
         self._identified, self._naming = self._renamed(counted, code)
-        turn = self._place.turn and self._place.turn(lambda value: self._counted(value, code))
+        turn = self._place.turn and self._place.turn(self._counting(code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
@@ -237,10 +238,13 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        return {**self._all_inputs(), "input": self._counted(self.value, code)}
+        return {**self._all_inputs(), "input": self._counting(code)(self.value)}
 
-    def _counted(self, value: Any, code: Fingerprint) -> Any:
-        return self.step.counted(value, code, self._around.code())
+    def _counting(self, code: Fingerprint) -> Callable[[Any], Any]:
+        """Return the function that returns the part of an input that counts for this code."""
+        if self._counts is None or self._counts[0] is not code:
+            self._counts = code, self.step.counting(code, self._around.code())
+        return self._counts[1]
 
     def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
         return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))

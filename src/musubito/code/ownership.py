@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakKeyDictionary
 
 from musubito.code.graph_record import below
-from musubito.code.round_cache import kept_for_a_round
-from musubito.values.class_names import canonical_module, find_module, script_name
+from musubito.values.class_names import NAMESPACE, canonical_module, find_module, script_name
 from musubito.values.own_names import is_own, recorded_as
 
 SITE = frozenset({"site-packages", "dist-packages"})
@@ -43,6 +43,8 @@ class Owners:
     def __init__(self, own: str) -> None:
         self.own = frozenset(canonical_module(module).partition(".")[0] for module in own.split())
         self._known: dict[tuple[str, str | None], Owner] = {}
+        self._of_classes: WeakKeyDictionary[type, tuple[object, ModuleType | None, Owner]] = WeakKeyDictionary()
+        """The owners of classes, each with the module that the class stated."""
 
     def of_function(self, function: FunctionType) -> Owner:
         """Return the origin of a function, by the place where its code was compiled.
@@ -52,16 +54,22 @@ class Owners:
         name = function.__globals__.get("__name__")
         return self.of_name(canonical_module(name) if isinstance(name, str) else "", function.__code__.co_filename)
 
-    @kept_for_a_round
     def of_class(self, cls: type) -> Owner:
         """Return the origin of a class, by the module that it states.
 
         Classes that `types` makes for others state `types` as their module: they are the user's.
         """
+        stated = NAMESPACE(cls).get("__module__")
+        loaded = sys.modules.get(stated) if type(stated) is str else None
+        known = self._of_classes.get(cls)
+        if known is not None and known[0] is stated and known[1] is loaded:
+            return known[2]
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
-        return self.of_name(name, _file_of(name))
+        owner = self.of_name(name, _file_of(name))
+        self._of_classes[cls] = stated, loaded, owner
+        return owner
 
     def of_module(self, module: ModuleType) -> Owner:
         """Return the origin of a module, by the file that it was loaded from."""

@@ -40,8 +40,8 @@ _MAX_NESTING = 256
 """Levels of arrays and maps that one payload may nest."""
 _ROOM = 3400
 """Levels of arrays, maps and exts that may be open at a time."""
-_SHORT = 48
-"""Bytes below which a payload's length bounds its nesting."""
+_FEW = 48
+"""Heads of arrays and maps below which their number is taken for their nesting."""
 
 
 def encode_value(value: object) -> bytes:
@@ -167,11 +167,18 @@ _LENGTH_SIZES = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (
 _COUNT_SIZES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 """Bytes of the count after the head of a container, and the values for each count."""
 
+_OTHER_BYTES = bytes(byte for byte in range(256) if not 0x80 <= byte < 0xA0 and byte not in _COUNT_SIZES)
+"""The bytes that are no head of an array or a map."""
+
 
 def nesting(data: bytes) -> int:
-    """Return the most levels at which arrays and maps nest in `data`; the payloads of exts are not entered."""
-    if len(data) < _SHORT:
-        return len(data)
+    """Return the most levels at which arrays and maps may nest in `data`; the payloads of exts are not entered.
+
+    The answer is exact only for data with many bytes that could be heads of arrays and maps.
+    """
+    heads = len(data.translate(None, _OTHER_BYTES))
+    if heads < _FEW:
+        return heads
     open_items = [1]
     deepest = position = 0
     while open_items:

@@ -59,6 +59,7 @@ _BUILTINS: Mapping[type, Callable[[Any], object]] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }
 """Types that classes are derived from, each with how to read its content without a method of the derived class."""
+_TEXT = frozenset({str})
 _PYDANTIC_SLOTS = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 """Slots in which pydantic keeps the parts of a model."""
 
@@ -301,7 +302,7 @@ def rebuild(code: int, parts: list[Any], classes: Mapping[tuple[str, str], type]
     if code in (Code.ENUM, Code.FLAG):
         return _member(cls, parts, code)
     fields, state = [] if code == Code.DERIVED else parts[2], parts[-1]
-    if type(fields) is not list or not all(type(name) is str for name in fields) or fields != plan.fields:
+    if type(fields) is not list or fields != plan.fields or not _TEXT.issuperset(map(type, fields)):
         raise TypeError(f"the fields of {parts[1]} have changed")
     if code == Code.NAMEDTUPLE:
         if type(state) is not list or len(state) != len(fields):
@@ -337,15 +338,13 @@ def _with_content(cls: type, content: Any) -> object:
 
 
 def _set_state(value: object, state: dict[Any, Any], plan: ClassLayout) -> None:
-    contents: dict[str, object] = {}
-    for name, part in state.items():
-        if type(name) is not str:
-            raise TypeError("an attribute name that is no text")
-        slot = plan.slots.get(name)
-        if slot is not None:
-            slot.__set__(value, part)
-        else:
-            contents[name] = part
+    if not _TEXT.issuperset(map(type, state)):
+        raise TypeError("an attribute name that is no text")
+    slots, contents = plan.slots, state
+    if slots:
+        contents = {name: part for name, part in state.items() if name not in slots}
+        for name in slots.keys() & state.keys():
+            slots[name].__set__(value, state[name])
     if contents:
         if not plan.has_dict:
             raise TypeError("attributes that the class has no room for")

@@ -17,6 +17,7 @@ from os.path import realpath
 from pathlib import PurePath
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from musubito.values.own_names import is_own, recorded_as
 
@@ -46,6 +47,8 @@ _NAMES: Final[dict[str, str]] = {}
 _LOADED: Final[dict[str, str]] = {}
 """The names under which modules are loaded, by other names under which they count."""
 _namer: Callable[[ModuleType], str] | None = None
+_QUALIFIED: Final[WeakKeyDictionary[type, tuple[str, str, tuple[str, str]]]] = WeakKeyDictionary()
+"""The qualified names of classes that lay in their modules, each with the module and the name that the class stated."""
 
 
 def name_modules(namer: Callable[[ModuleType], str] | None) -> None:
@@ -57,6 +60,7 @@ def name_modules(namer: Callable[[ModuleType], str] | None) -> None:
     _namer = namer
     _NAMES.clear()
     _LOADED.clear()
+    _QUALIFIED.clear()
 
 
 def canonical_module(module: str) -> str:
@@ -140,9 +144,17 @@ def is_of_two(module: str) -> bool:
 
 def qualified_name(cls: type) -> tuple[str, str]:
     """Return the module and qualified name under which a class counts, without running code of the class."""
-    module, name = canonical_module(_stated_module(cls)), _QUALNAME(cls)
-    if "." in name or _lies_in(module_of_class(cls), name, cls):
-        return recorded_as(module, name) if is_own(module) else (module, name)
+    stated, name = _stated_module(cls), _QUALNAME(cls)
+    known = _QUALIFIED.get(cls)
+    if known is not None and known[:2] == (stated, name) and _lies_in(sys.modules.get(stated), name, cls):
+        return known[2]
+    module = canonical_module(stated)
+    lies_there = _lies_in(module_of_class(cls), name, cls)
+    if "." in name or lies_there:
+        qualified = recorded_as(module, name) if is_own(module) else (module, name)
+        if lies_there and module == stated and not is_script(stated):
+            _QUALIFIED[cls] = stated, name, qualified
+        return qualified
     places = {
         place
         for function in functions_in(cls)
