@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito.code import fingerprint
+from musubito.code.reachability import reach
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
 from tests import launcher
@@ -529,6 +531,48 @@ def test_equal_steps_side_by_side_do_not_disturb_each_other(engine: MusubitoEngi
         for _ in range(2):
             assert list(pool.map(ask, range(8))) == list(range(8))
     assert sorted(ran) == list(range(8))
+
+
+def test_a_run_may_change_its_state_while_the_code_of_another_is_walked(
+    engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    began, may_note, noted, may_end = (threading.Event() for _ in range(4))
+
+    @musubito_step(name="asks")
+    def asks(q: str) -> str:
+        ran.append(q)
+        if q == "slow":
+            began.set()
+            may_note.wait(20)
+        counted = note(SEEN, q)
+        if q == "slow":
+            noted.set()
+            may_end.wait(20)
+        return q * bool(counted)
+
+    def ask(q: str) -> str:
+        with use_musubito_engine(engine):
+            answer: str = asks(q).value
+            return answer
+
+    def reach_late(*args: Any, **kwargs: Any) -> Any:
+        # The changes of the runs that are open were looked at just now.
+        if "quick" in ran and not noted.is_set():
+            may_note.set()
+            assert noted.wait(20)
+        return reach(*args, **kwargs)
+
+    asks("first")
+    monkeypatch.setattr(fingerprint, "reach", reach_late)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, "slow")
+        assert began.wait(20)
+        assert ask("quick") == "quick"
+        may_end.set()
+        assert slow.result(20) == "slow"
+    assert [ask(q) for q in ("quick", "slow")] == ["quick", "slow"]
+    assert ran == ["first", "slow", "quick"]
 
 
 async def test_tasks_side_by_side_do_not_disturb_each_other(engine: MusubitoEngine) -> None:

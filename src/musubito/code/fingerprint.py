@@ -183,11 +183,11 @@ class CodeTracker:
     def _renew(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
-            closure = self._reach()
+            closure, is_settled = self._reach()
             for _ in range(ATTEMPTS):
-                if closure.unchanged():
+                if is_settled:
                     break
-                closure = self._reach()  # another thread changed something meanwhile
+                closure, is_settled = self._reach()  # another thread changed something meanwhile
             packages, unread = parts_of_packages(closure.modules, self.packages, self._released)
         except MusubitoError:
             raise
@@ -221,9 +221,15 @@ class CodeTracker:
             self._whose = f"{self._step} {distinguishing_code(self.function)}"
         return self._whose
 
-    def _reach(self) -> ReachableCode:
-        settle_open_runs()
-        return reach(self.function, self._owner, self._module, self._name(), released=self._released)
+    def _reach(self) -> tuple[ReachableCode, bool]:
+        """Walk the code; tell whether nothing changed meanwhile.
+
+        A run beside the walk may have changed its state before the walk came to it. Then the walk took the state for
+        somebody else's, and the run is first known to have changed it afterwards.
+        """
+        before = settle_open_runs()
+        closure = reach(self.function, self._owner, self._module, self._name(), released=self._released)
+        return closure, closure.unchanged() and settle_open_runs() == before
 
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
 _open: Final[dict[int, ObservedRun]] = {}
 """Runs that have not ended, by the order in which they began."""
 _lock = fork_safe(RLock())
+_remembered = 0
+"""Number of times that a change was remembered."""
 
 
 def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
@@ -174,6 +176,8 @@ class ObservedRun:
         if self.read_into is not None and not change.manner.counts:
             self.read_into(change.sources)
         changes.by_key[hashed(key)] = change
+        global _remembered
+        _remembered += 1
 
 
 def _changes_for(step: str | None, container: Any, of_all: Changes | None) -> Changes:
@@ -192,11 +196,15 @@ def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> Non
         del _changes[place]
 
 
-def settle_open_runs() -> None:
-    """Remember the changes by runs that have not ended: a call beside them must not count these changes."""
+def settle_open_runs() -> int:
+    """Remember the changes by runs that have not ended: a call beside them must not count these changes.
+
+    Return a number that grows with each change that is remembered.
+    """
     with _lock:
         for run in list(_open.values()):
             run.settle()
+        return _remembered
 
 
 def _look_again(look: Callable[[], Any]) -> Any:
