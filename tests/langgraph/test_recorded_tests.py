@@ -116,7 +116,7 @@ def test_an_edit_fails_and_names_the_node_and_what_changed(pytester: pytest.Pyte
     result = play(pytester, "replay")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
-        ["agent/ask was not replayed: its code changed: `agent.SYSTEM`*", "  +You look all words up."]
+        ["agent/ask was not replayed: its code changed: `agent.SYSTEM`; *", "  +You look all words up."]
     )
     edit(project / "agent.py", "look all words up", "look words up")
     edit(project / "test_agent.py", "a knot?", "a bow?")

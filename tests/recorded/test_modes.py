@@ -48,7 +48,7 @@ def test_an_edit_of_the_prompt_fails_and_shows_the_difference(project: Path, pla
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "answers.ask was not replayed: its code changed: `answers.PROMPT`*nearest earlier call: "
+            "answers.ask was not replayed: its code changed: `answers.PROMPT`; nearest earlier call: "
             + cassette(project)["results"][0]["id"],
             "  -Answer briefly: *",
             "  +Answer at length: *",

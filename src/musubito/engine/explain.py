@@ -10,16 +10,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from musubito.code.fingerprint import shown_source
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
+from musubito.engine.code_diff import ChangedCode, changed_code
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
-from musubito.engine.nearest import COMPARED, Earlier, changed_arguments, changed_names, nearest, reasons
+from musubito.engine.nearest import COMPARED, Earlier, changed_arguments, nearest, reasons
 from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
@@ -30,7 +30,6 @@ from musubito.remedies import remedy_of
 from musubito.store.protocol import SupportsFindTogether
 from musubito.store.queries import CodeOf, LeaseOwnerOf, SimilarNode, SimilarNodes, SimpleQuery
 from musubito.store.rows import ExternalRead, LeaseOwner
-from musubito.values.value_diff import text_diff
 
 LOOKED_AT: Final = 5000
 """Newest nodes among which executions of an operation are looked for."""
@@ -156,10 +155,9 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         nearest_id, varies = near.call.node.hex(), near.varies
         arguments = changed_arguments(this, near.call)
         before = stored.codes[near.call.code]
-        code = changed_names(
-            {part: digest for part, digest, _ in before}, {part: digest for part, digest, _ in call.code.parts}
-        )
-        fields, diffs = tuple(map(str, near.fields)), _diffs(question, before)
+        changed = _changed_code(call, before)
+        code, diffs = tuple(entry.part for entry in changed), tuple(entry.diff for entry in changed if entry.diff)
+        fields = tuple(map(str, near.fields))
         if decision.reason is ReplayReason.NODE_NOT_FOUND:
             decision = no(near.reason)
     return Explanation(
@@ -254,14 +252,11 @@ def why_missing(
     return reasons(rows, nodes, before)
 
 
-def _diffs(question: CallProtocol, code: Sequence[tuple[str, bytes, str | None]]) -> tuple[str, ...]:
-    before = {part: source for part, _, source in code if source is not None}
-    if not before:  # no texts of code are kept
-        return ()
-    now = {part.name: shown_source(part) for part in question.call.fingerprint.parts}
-    names = sorted(before.keys() | now.keys())
-    diffs = (text_diff(name, before.get(name) or "", now.get(name) or "") for name in names)
-    return tuple(filter(None, diffs))
+def _changed_code(call: Call, before: Sequence[tuple[str, bytes, str | None]]) -> tuple[ChangedCode, ...]:
+    old = {part: (digest, source) for part, digest, source in before}
+    has_texts = any(source is not None for _, source in old.values())
+    new = {part: (digest, source if has_texts else None) for part, digest, source in call.code.parts}
+    return changed_code(old, new)
 
 
 def _is_running(owner: LeaseOwner | None) -> bool:

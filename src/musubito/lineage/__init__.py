@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from musubito.engine.code_diff import ChangedCode
 from musubito.lineage.impact import Impact, ImpactRow, impact
 from musubito.lineage.plan import Plan, PlanLine, plan
 from musubito.lineage.prices import dollars
@@ -24,7 +25,7 @@ from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
 from musubito.lineage.savings import Savings, SavingsRow, savings
 from musubito.lineage.store_stats import StepStatistics, StoredSize, StoreStatistics, statistics
 from musubito.lineage.verify import Finding, VerifyProgress, verify
-from musubito.lineage.why import ChangedCode, Why, why
+from musubito.lineage.why import Why, why
 
 __all__ = [
     "Attempt",

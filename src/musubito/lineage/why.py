@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, NamedTuple
 
+from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code
 from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_arguments, nearest, reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
@@ -20,8 +21,8 @@ from musubito.remedies import remedy_of
 from musubito.store.protocol import Row
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import neighbour, neighbours_of, similar_node
-from musubito.values.redaction import HIDDEN, is_secret, without_secrets_in
-from musubito.values.value_diff import Difference, text_diff
+from musubito.values.redaction import without_secrets_in
+from musubito.values.value_diff import Difference
 
 LOOKED_AT: Final = 50_000
 """Nodes before the explained node that are searched for earlier calls."""
@@ -43,18 +44,6 @@ UNIDENTIFIED: Final = (
     ReplayReason.REMEMBERS,
 )
 """Reasons that make a call unlike every other, so that there is nothing to compare it with."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedCode:
-    """A function, class or constant that differs.
-
-    `diff` is a unified diff of its text; it is empty if no text was kept. `change` is "changed", "added" or "gone".
-    """
-
-    part: str
-    change: str
-    diff: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +168,7 @@ def _compared(
     near: Nearest,
     inputs_stored: bool,
     nodes: Mapping[int, NodeReport],
-    codes: Mapping[bytes, _Code],
+    codes: Mapping[bytes, PartsOfCode],
 ) -> Why:
     """Return the report with the differences from the nearest earlier call."""
     call, other = fact.call, near.call
@@ -192,7 +181,7 @@ def _compared(
         nearest=nodes[fact.numbers[other.node]],
         arguments=changed_arguments(other, call),
         fields=near.fields,
-        code=_changed_code(codes[other.code], codes[call.code]) if other.code != call.code else (),
+        code=changed_code(codes[other.code], codes[call.code]) if other.code != call.code else (),
         parents=_changed_parents(gone, new),
         varies=near.varies,
         inputs_stored=inputs_stored,
@@ -306,49 +295,9 @@ def _changed_parents(
     return (*pairs, *((parent, None) for parent in gone))
 
 
-_Code = dict[str, tuple[bytes, str | None]]
-"""The digests and texts of parts of code, by their names."""
-
-
-def _codes(lineage: Lineage, fingerprints: Collection[bytes]) -> dict[bytes, _Code]:
+def _codes(lineage: Lineage, fingerprints: Collection[bytes]) -> dict[bytes, PartsOfCode]:
     rows = lineage.ask(*(("code_of", {"fingerprint": fingerprint}) for fingerprint in fingerprints))
     return {
         fingerprint: {part: (digest, source and without_secrets_in(source)) for part, digest, source in parts}
         for fingerprint, parts in zip(fingerprints, rows, strict=True)
     }
-
-
-def _changed_code(old: _Code, new: _Code) -> tuple[ChangedCode, ...]:
-    changed: list[ChangedCode] = []
-    for part in sorted(old.keys() | new.keys()):
-        (digest, text), (new_digest, new_text) = old.get(part, (None, None)), new.get(part, (None, None))
-        if digest == new_digest:
-            continue
-        change = "added" if digest is None else "gone" if new_digest is None else "changed"
-        diff = text_diff(part, text or "", new_text or "") if text != new_text else ""
-        changed.append(ChangedCode(part, change, diff))
-    # A part that differs only because another part differs tells nothing new. A part with a hidden text is kept: it may
-    # have changed itself.
-    hidden = {
-        part
-        for part, (_, text) in (*old.items(), *new.items())
-        if (text and HIDDEN in text) or is_secret(part.rpartition(".")[2])
-    }
-    names = {entry.part for entry in changed}
-    # A constant without a stored text is kept for the same reason, unless the change in it is a part of its own.
-    hidden |= {
-        part
-        for part in names & old.keys() & new.keys()
-        if old[part][1] is new[part][1] is None and not any(part in _around(other) for other in names)
-    }
-    shown = [entry for entry in changed if entry.diff or entry.change != "changed" or entry.part in hidden]
-    # A part inside another part that changed is shown with that part.
-    outer = [entry for entry in changed if not any(name in names for name in _around(entry.part))]
-    return tuple(shown or outer)
-
-
-def _around(part: str) -> Iterator[str]:
-    """Yield the parts that a part of code lies in, by their dotted names."""
-    while "." in part:
-        part = part.rpartition(".")[0]
-        yield part
