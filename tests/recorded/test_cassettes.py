@@ -169,6 +169,35 @@ def test_files_that_a_step_reads_are_dependencies_in_each_checkout(project: Path
     assert "a file that it read changed: `prompt.txt`" in done.stdout
 
 
+@pytest.mark.parametrize("how", ["code", "input", "environment", "file", "home"])
+def test_a_file_of_another_checkout_that_something_names_counts(
+    project: Path, play: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    prompt = project / "prompt.txt"
+    prompt.write_text("Answer in one word: ")
+    (project / "folder.txt").write_text(str(project))
+    monkeypatch.setenv("PROMPTS", str(project))
+    monkeypatch.setenv("HOME", str(project.parent))
+    reads = {
+        "code": f"Path('{project}', 'prompt.txt').read_text()",
+        "input": "Path(question, 'prompt.txt').read_text()",
+        "environment": "Path(os.environ['PROMPTS'], 'prompt.txt').read_text()",
+        "file": "Path(Path('folder.txt').read_text(), 'prompt.txt').read_text()",
+        "home": f"Path('~/{project.name}/prompt.txt').expanduser().read_text()",
+    }
+    edit(project / "answers.py", "from pathlib", "import os\nfrom pathlib")
+    edit(project / "answers.py", "    ran()\n    record", f"    {reads[how]}\n    ran()\n    record")
+    edit(project / "answers.py", "return f\"an answer to '{PROMPT}{question}'\"", 'return "an answer"')
+    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?")', f"ask('{project}')")
+    assert as_script(project, "--musubito=record").returncode == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    assert replays(copy)
+    assert replays(project)
+    prompt.write_text("changed")  # which the code of the copy reads
+    assert as_script(copy, "--musubito=replay").returncode == 1
+
+
 # -- what is written ---------------------------------------------------------------------------------------------------
 def test_outputs_are_json_where_json_holds_them(project: Path, play: Run) -> None:
     edit(project / "answers.py", "-> str:\n    ran", "-> object:\n    ran")
@@ -282,14 +311,56 @@ def test_an_output_that_looks_like_a_secret_stops_the_recording(
     assert not (project / "tests" / "__musubito__").exists()
 
 
-def test_a_secret_that_is_given_or_stands_in_code_is_not_written(project: Path, play: Run) -> None:
-    edit(project / "answers.py", "def ask(question: str)", f'def ask(question: str, api_key="", key="{SECRET}")')
-    edit(project / "tests" / "test_it.py", 'ask("why?")', f'ask("why?", api_key="hunter2hunter2", key="{SECRET}")')
+def test_a_secret_that_is_named_as_one_or_stands_in_code_is_not_written(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "    ran()\n    record", f"    ran()\n    '{SECRET}'\n    record")
+    edit(project / "answers.py", "def ask(question: str)", f'def ask(question: str, api_key="{SECRET}", auth=())')
+    edit(project / "tests" / "test_it.py", 'ask("why?")', f'ask("why?", api_key="{SECRET}1", auth=["hunter2hunter2"])')
     play("--musubito=record").assert_outcomes(passed=1)
     written = (project / "tests" / "__musubito__" / "test_it" / "test_it.json").read_text()
     assert SECRET not in written
     assert "hunter2" not in written
     play("--musubito=replay").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        (f'"Use {SECRET}."', "$.question"),
+        (f'{{"headers": [{{"x": "{SECRET}"}}]}}', "$.question.headers[0].x"),
+        (f'b"{SECRET}"', "$.question"),
+        (f'{{"{SECRET}": 1}}', "$.question"),
+    ],
+)
+def test_an_input_that_looks_like_a_secret_stops_the_recording(project: Path, play: Run, given: str, path: str) -> None:
+    test = project / "tests" / "test_it.py"
+    edit(test, 'assert "why?" in ask("why?").value', f"ask({given})")
+    edit(project / "answers.py", "return f\"an answer to '{PROMPT}{question}'\"", 'return "an answer"')
+    edit(project / "answers.py", "def ask(question: str)", "def ask(question)")
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    says = f"the input of answers.ask holds what looks like a secret at {path}".replace("[", "[[]")
+    result.stdout.fnmatch_lines([f"{says}*musubito_scrub*"])
+    result.stdout.no_fnmatch_line("*During handling*")
+    assert not (project / "tests" / "__musubito__").exists()
+    test.write_text(test.read_text() + SCRUB % SECRET)
+    play("--musubito=record").assert_outcomes(passed=1)
+    assert SECRET not in json.dumps(cassette(project))
+    play("--musubito=replay").assert_outcomes(passed=1)
+
+
+def test_ten_asterisks_in_an_input_are_no_secret(project: Path, play: Run) -> None:
+    edit(project / "tests" / "test_it.py", '"why?"', '"why?\\n**********\\n"')
+    play("--musubito=record").assert_outcomes(passed=1)
+
+
+def test_a_constant_that_looks_like_a_secret_stops_the_recording(project: Path, play: Run) -> None:
+    edit(project / "answers.py", '"Answer briefly: "', f'"Use {SECRET}: "')
+    edit(project / "answers.py", "return f\"an answer to '{PROMPT}{question}'\"", 'return PROMPT and "an answer"')
+    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("why?")')
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the code of answers.ask holds what looks like a secret at answers.PROMPT.*"])
+    assert not (project / "tests" / "__musubito__").exists()
 
 
 SCRUB = """
@@ -320,6 +391,44 @@ def test_texts_are_scrubbed_before_they_are_written(project: Path, play: Run) ->
     play("--musubito=record").assert_outcomes(passed=1)
     assert runs(project) == 1
     play("--musubito=replay").assert_outcomes(passed=1)
+
+
+def test_bytes_are_scrubbed(project: Path, play: Run) -> None:
+    edit(project / "answers.py", "    return f", "    return b'Hi Ada', {b'Ada': b'\\xff Ada'}, f")
+    test = project / "tests" / "test_it.py"
+    edit(test, 'assert "why?" in ask("why?").value', 'print("got", ask("why?").value[:2])')
+    test.write_text(test.read_text() + SCRUB % SECRET)
+    play("--musubito=record").assert_outcomes(passed=1)
+    result = play("--musubito=replay", "-s")
+    # Bytes that are no text stay as they are.
+    assert r"got (b'Hi NAME', {b'NAME': b'\xff Ada'})" in result.stdout.str()
+
+
+@pytest.mark.parametrize("what", ["a file", "the step"])
+def test_a_name_that_a_replay_needs_is_not_scrubbed_in_silence(project: Path, play: Run, what: str) -> None:
+    (project / "Ada.txt").write_text("Answer in one word: ")
+    if what == "a file":
+        edit(
+            project / "answers.py", "    ran()\n    record", "    (HERE / 'Ada.txt').read_text()\n    ran()\n    record"
+        )
+        says = "musubito_scrub replaces what answers.ask reads: file NAME.txt. *Give it another name"
+    else:
+        edit(project / "answers.py", 'StepConfiguration(ignore_files=("ran.txt",))', 'name="ask Ada"')
+        says = "musubito_scrub replaces the name of the step ask NAME. *Give it another name"
+    test = project / "tests" / "test_it.py"
+    test.write_text(test.read_text() + SCRUB % SECRET)
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([says])
+    assert not (project / "tests" / "__musubito__").exists()
+
+
+def test_the_name_of_a_file_that_looks_like_a_secret_stops_the_recording(project: Path, play: Run) -> None:
+    (project / SECRET).write_text("Answer in one word: ")
+    edit(project / "answers.py", "    ran()\n    record", f"    (HERE / '{SECRET}').read_text()\n    ran()\n    record")
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the name of what answers.ask reads looks like a secret: file [*]*. No cassette*"])
 
 
 # -- several workers ---------------------------------------------------------------------------------------------------

@@ -87,16 +87,43 @@ def test_a_miss_that_the_code_under_test_catches_fails_the_test(project: Path, p
     assert runs(project) == 0
 
 
-def test_nothing_runs_whatever_mode_the_code_under_test_sets(project: Path, play: Run) -> None:
+@pytest.mark.parametrize(
+    "setting", ['run(mode="refresh")', 'run(mode="off")', "use_musubito_engine(None)", "switched_off()"]
+)
+def test_nothing_runs_whatever_mode_the_code_under_test_sets(project: Path, play: Run, setting: str) -> None:
     test = project / "tests" / "test_it.py"
-    edit(test, "import pytest", "import pytest\nfrom musubito import run")
-    edit(test, '    assert "why?" in', '    with run(mode="refresh"):\n        ')
+    edit(
+        test,
+        "import pytest",
+        "import contextlib\nimport os\nimport threading\n\nimport pytest\nfrom musubito import run, use_musubito_engine",
+    )
+    edit(
+        test,
+        "@pytest.mark.musubito",
+        "@contextlib.contextmanager\ndef switched_off():\n    os.environ['MUSUBITO_MODE'] = 'off'\n"
+        "    try:\n        yield\n    finally:\n        del os.environ['MUSUBITO_MODE']\n\n\n@pytest.mark.musubito",
+    )
+    edit(test, '    assert "why?" in', f"    with {setting}:\n        ")
     play("--musubito=replay").assert_outcomes(failed=1)
     assert runs(project) == 0
     play("--musubito=record").assert_outcomes(passed=1)
     assert runs(project) == 1
     play("--musubito=replay").assert_outcomes(passed=1)
     assert runs(project) == 0
+    play().assert_outcomes(passed=1)
+    assert runs(project) == 1
+
+
+def test_off_is_off_again_after_a_recorded_test(project: Path, play: Run) -> None:
+    test = project / "tests" / "test_it.py"
+    test.write_text(
+        test.read_text() + "\n\ndef test_plain():\n    from musubito import run\n"
+        "    with run(mode='off'):\n        ask('why?')\n        ask('why?')\n"
+    )
+    play("--musubito=record").assert_outcomes(passed=2)
+    assert runs(project) == 3
+    play("--musubito=replay").assert_outcomes(passed=2)
+    assert runs(project) == 2
 
 
 @pytest.mark.parametrize("mode", ["record", "refresh"])

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from musubito.engine.default_engine import default_engine, engine_of_nothing
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.mode_in_use import IN_USE, LOCK, Setting
-from musubito.engine.modes import Mode
+from musubito.engine.modes import Mode, mode_of_off
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
 
@@ -41,9 +41,13 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
             raise TypeError(f"use_musubito_engine takes a MusubitoEngine, or None for steps unrecorded, not {engine!r}")
         self.engine = engine
         before = SCOPE.get()
-        if engine is None:
+        if engine is None and mode_of_off() is not Mode.OFF:
+            # In a recorded test, whose engine goes on.
+            setting = Setting(current_engine(), mode_of_off())
+            mode: Mode | None = mode_of_off()
+        elif engine is None:
             setting = Setting(engine_without_store(), Mode.OFF)
-            mode: Mode | None = Mode.OFF
+            mode = Mode.OFF
         else:
             setting = Setting(engine, None)
             mode = None if before.mode is Mode.OFF and before.engine is engine_without_store() else before.mode

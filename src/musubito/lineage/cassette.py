@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from musubito.errors import EncodingError
+from musubito.errors import ArtifactUnreadable, EncodingError
 from musubito.lineage.reader import without_events
 from musubito.lineage.reports import LineageError
 from musubito.model import StepType
@@ -31,6 +32,8 @@ VERSION: Final = 1
 """The version of the format of cassettes."""
 LARGE: Final = 8192
 """Bytes above which a packed output lies in a file of its own."""
+_PACKED: Final = re.compile(r"(?:[0-9a-f]{2}){8,}")
+"""Matches the key of a read that may be packed."""
 BLOBS: Final = "blobs"
 """The folder of these files, each named by the SHA-256 of its content."""
 
@@ -129,10 +132,13 @@ def changed_results(
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
-def _secret_in(result: RecordedResult) -> str | None:
-    """Return the path of a value in the output that looks like a secret; None if there is none."""
-    value = _with_texts(with_secrets(memoryview(result.payload)[1:]))
-    hidden = differences(value, without_secrets(value), 1)
+def secret_at(value: Any, *, by_name: bool = True) -> str | None:
+    """Return the path of a value in plain data that looks like a secret; None if there is none.
+
+    With `by_name` false, a value that only its name tells is none: it is hidden, and so are the secrets of pydantic.
+    """
+    value = _with_texts(value)
+    hidden = differences(value if by_name else without_secrets(value, str), without_secrets(value), 1)
     return hidden[0].path if hidden else None
 
 
@@ -151,14 +157,35 @@ def _with_texts(value: Any) -> Any:
 
 
 def _check_secrets(results: Iterable[RecordedResult]) -> None:
-    """Raise `CassetteError` if an output holds a value that looks like a secret."""
+    """Raise `CassetteError` if an output, or the name of what was read, holds a value that looks like a secret."""
     for result in results:
-        path = _secret_in(result)
+        path = secret_at(with_secrets(memoryview(result.payload)[1:]))
         if path is not None:
-            raise CassetteError(
-                f"the output of {result.operation} holds what looks like a secret at {path}. No cassette is written. "
-                "Let the step return no secret, or replace it: the fixture musubito_scrub returns a function for that"
-            )
+            raise secret_found(f"the output of {result.operation}", path, "return")
+        for read in result.reads:
+            key = key_as_data(read.key)
+            if secret_at(key) is not None:
+                name = f"{read.kind} {without_secrets(key)}"
+                raise CassetteError(
+                    f"the name of what {result.operation} reads looks like a secret: {name}. No cassette is written. "
+                    "Give it another name"
+                )
+
+
+def key_as_data(key: str) -> Any:
+    """Return the key of a read as plain data: that of a store's item is packed, in hexadecimal text."""
+    try:
+        return with_secrets(memoryview(bytes.fromhex(key))[1:]) if _PACKED.fullmatch(key) else key
+    except (ValueError, ArtifactUnreadable):
+        return key
+
+
+def secret_found(what: str, path: str, verb: str) -> CassetteError:
+    """Return the error that nothing is recorded, since a secret stands at a path."""
+    return CassetteError(
+        f"{what} holds what looks like a secret at {path}. No cassette is written. Let the step {verb} no secret, or "
+        "replace it: the fixture musubito_scrub returns a function for that"
+    )
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from musubito.engine.engine import MusubitoEngine
@@ -13,6 +14,7 @@ from musubito.engine.files.digests import AT
 from musubito.engine.recorded_inputs import stored
 from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, ResultCall
 from musubito.lineage.corruption import reports_damage
+from musubito.lineage.named_paths import NamedPaths
 from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage, by_first, of_many
 from musubito.lineage.reports import RunReport
@@ -82,7 +84,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
         payload, codec = payloads[number][0]
         usage = of["usage_of_executions"].get(number, ())
         effects = of["effects_of_executions"].get(number, ())
-        results[number] = RecordedResult(
+        result = RecordedResult(
             namespace=row[2],
             operation=row[3],
             input=inputs[number],
@@ -105,13 +107,22 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
                 for called, node, asked in of["uses_of_executions"].get(number, ())
                 if called in results
             ),
-            reads=tuple(sorted(_portable(of["reads_of_executions"].get(number, ())), key=str)),
+            reads=tuple(
+                sorted(
+                    (
+                        ExternalRead(kind, key, bytes(digest) or None)
+                        for kind, key, digest in of["reads_of_executions"].get(number, ())
+                    ),
+                    key=str,
+                )
+            ),
             attempts=tuple(
                 SampleRef(bytes(pool), sample) for pool, sample in of["attempts_of_executions"].get(number, ())
             ),
             usage=tuple(Used(*used) for used in usage),
             effect=(bytes(effects[0][0]), effects[0][1]) if effects else None,
         )
+        results[number] = replace(result, reads=tuple(_portable(result)))
     return list({result.identity: result for result in results.values()}.values())
 
 
@@ -129,14 +140,16 @@ def _codes(lineage: Lineage, rows: Iterable[Row]) -> dict[bytes, CodeRecord]:
     }
 
 
-def _portable(reads: Iterable[Row]) -> Iterator[ExternalRead]:
+def _portable(result: RecordedResult) -> Iterator[ExternalRead]:
     """Yield the reads that hold in another checkout.
 
-    The absolute path of a file below the working directory is left out: the same file is read by its relative path.
+    The absolute path of a file below the working directory is left out, unless something names that path: the same file
+    is read by its relative path.
     """
-    for kind, key, digest in reads:
-        if kind not in AT.values():
-            yield ExternalRead(kind, key, bytes(digest) or None)
+    named = NamedPaths(result)
+    for read in result.reads:
+        if read.kind not in AT.values() or named.hold(read.key):
+            yield read
 
 
 def cassette_of_run(lineage: Lineage, report: RunReport) -> Cassette:

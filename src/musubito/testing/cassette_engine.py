@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
@@ -13,16 +14,22 @@ from musubito.engine.call_state import StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
 from musubito.engine.effects import EffectCall
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.modes import REPLAY, Mode
+from musubito.engine.process_identity import this_host
+from musubito.engine.recorded_inputs import CallInputs, FileText
 from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
-from musubito.errors import EncodingError, NotReplayed
+from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
+from musubito.lineage.cassette import CassetteError, secret_at, secret_found
 from musubito.lineage.reader import without_events
 from musubito.model import MusubitoResult, StepType
 from musubito.store.queries import CurrentMoment
+from musubito.store.rows import InputLine
+from musubito.testing.scrub import Scrub, scrubbed_value
 from musubito.values.artifact_codec import encode_value
-from musubito.values.display import plain
+from musubito.values.display import plain, with_secrets
 from musubito.values.value_diff import Difference, differences
 
 NO_EFFECTS: Final = "no effect is recorded without @pytest.mark.musubito(allow_effects=True)"
@@ -62,11 +69,13 @@ class CassetteEngine(MusubitoEngine):
     - `misses`: the calls that the cassette did not answer, and that must not run.
     - `deviations`: the answers that were verified and differ from the recorded ones.
     - `verified` and `unrecorded`: the number of answers that were compared, and of those that nothing was recorded for.
+    - `secrets`: the errors about secrets in inputs and in constants, for which no cassette is written.
     """
 
     way = Way.REPLAY
     allow_effects = False
     compare: Callable[[Any, Any], bool] | None = None
+    scrub: Scrub = str
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -74,17 +83,24 @@ class CassetteEngine(MusubitoEngine):
         self.deviations: list[Deviation] = []
         self.verified = 0
         self.unrecorded: list[str] = []
+        self.secrets: list[CassetteError] = []
+        self._looked_at: set[bytes] = set()
 
-    def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, *, allow_effects: bool) -> None:
+    def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, scrub: Scrub, *, allow_effects: bool) -> None:
         """Say how calls are made from now on."""
-        self.way, self.compare, self.allow_effects = way, compare, allow_effects
+        self.way, self.compare, self.scrub, self.allow_effects = way, compare, scrub, allow_effects
+
+    def _begin_process(self) -> None:
+        super()._begin_process()
+        self.journal = _WatchedHistory(self)
 
     def in_namespace(self, namespace: str) -> MusubitoEngine:
         """Return the engine of another namespace on the same store, which makes calls in the same way."""
         engine = super().in_namespace(namespace)
         if isinstance(engine, CassetteEngine) and engine is not self:
-            engine.begin(self.way, self.compare, allow_effects=self.allow_effects)
+            engine.begin(self.way, self.compare, self.scrub, allow_effects=self.allow_effects)
             engine.misses, engine.deviations, engine.unrecorded = self.misses, self.deviations, self.unrecorded
+            engine.secrets = self.secrets
         return engine
 
     def _protocol(
@@ -95,6 +111,7 @@ class CassetteEngine(MusubitoEngine):
         kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
     ) -> CallProtocol:
         if kinds is not DRY_RUNS:
+            self._look_at_code(call)
             if self.way is Way.REPLAY:
                 mode = Mode.REPLAY_ONLY  # whatever mode the code under test sets
             default = REPLAYS if mode is Mode.REPLAY_ONLY else RUNS
@@ -106,6 +123,40 @@ class CassetteEngine(MusubitoEngine):
             may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
             kinds = step, default[1] if may_run else _ReplayedEffectCall
         return super()._protocol(call, mode, scope, kinds)
+
+    def _look_at_code(self, call: Call) -> None:
+        """Note a constant that looks like a secret. A secret in a function's own text is only hidden."""
+        if call.code.fingerprint in self._looked_at:
+            return
+        self._looked_at.add(call.code.fingerprint)
+        for part in call.fingerprint.parts:
+            if part.source is not None and not part.is_function:
+                path = secret_at(scrubbed_value(part.source, self.scrub), by_name=False)
+                if path is not None:
+                    self.secrets.append(secret_found(f"the code of {call.definition.name}", part.name, "reach"))
+
+    def look_at_inputs(self, inputs: CallInputs) -> None:
+        """Note an input that looks like a secret, and is not named as one."""
+        try:
+            value = with_secrets(inputs.packed, inputs.texts)
+        except ArtifactUnreadable:
+            return  # such an input is not stored, either
+        path = secret_at(scrubbed_value(value, self.scrub), by_name=False)
+        if path is not None:
+            self.secrets.append(secret_found(f"the input of {inputs.operation}", path, "be given"))
+
+
+class _WatchedHistory(HistoryBuffer):
+    """The history of an engine that looks at each input before it is hidden."""
+
+    def __init__(self, engine: CassetteEngine) -> None:
+        super().__init__(engine.owner, engine.contents, engine.redact, (this_host(), os.getpid(), engine._process))
+        self._engine = engine
+
+    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
+        if isinstance(inputs, CallInputs):
+            self._engine.look_at_inputs(inputs)
+        return super()._input_lines(inputs)
 
 
 class _ReplayedStepCall(ReplayOnlyStepCall):

@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -20,12 +20,14 @@ from musubito.code.portable_paths import count_paths_from
 from musubito.code.syntax.source import rewrite_modules
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.files.digests import AT
+from musubito.engine.modes import OFF, make_off
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, RecordedResult, changed_results
+from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth
 from musubito.lineage.formatting import duration, times
+from musubito.lineage.named_paths import NamedPaths
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.savings import savings
@@ -66,7 +68,8 @@ class RecordedTest:
             redact=None if scrub is None else scrubbed_input(scrub),
             strict=True,
         )
-        self.engine.begin(way, marker.kwargs.get("compare"), allow_effects=marker.kwargs.get("allow_effects", False))
+        allow_effects = marker.kwargs.get("allow_effects", False)
+        self.engine.begin(way, marker.kwargs.get("compare"), scrub or str, allow_effects=allow_effects)
         if way is not Way.REFRESH:
             here = changed_results(self.before.results, self._here)
             load_cassette(self.engine, replace(self.before, results=tuple(here)))
@@ -92,8 +95,19 @@ class RecordedTest:
         executions = {row[0] for row in self.lineage.rows("executions_of_calls")}
         if len(executions) == self.saved:
             return
-        results = changed_results(recorded_results(self.lineage, executions), self._portable)
         self.saved = len(executions)
+        try:
+            self._write(executions)
+        except CassetteError as error:
+            refusal = str(error)
+        else:
+            return
+        pytest.fail(refusal, pytrace=False)
+
+    def _write(self, executions: set[int]) -> None:
+        for error in self.engine.secrets:
+            raise error
+        results = changed_results(recorded_results(self.lineage, executions), self._portable)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
         ]
@@ -114,12 +128,12 @@ class RecordedTest:
 
     def _portable(self, result: RecordedResult) -> RecordedResult:
         """Return a result as it is written: scrubbed, and with its files relative to the root of the tests."""
-        result = replace(result, reads=_moved(result.reads, self._working_directory, self._root))
+        result = replace(result, reads=_moved(result, self._working_directory, self._root, NamedPaths(result).hold))
         return result if self.scrub is None else scrubbed_result(result, self.scrub)
 
     def _here(self, result: RecordedResult) -> RecordedResult:
         """Return a written result as it holds in this checkout and working directory."""
-        return replace(result, reads=_moved(result.reads, self._root, self._working_directory))
+        return replace(result, reads=_moved(result, self._root, self._working_directory))
 
     # -- what is told of it --------------------------------------------------------------------------------------------
     def report(self) -> str:
@@ -214,8 +228,12 @@ class RecordedTests:
         item = request.node
         test = item.stash[_RECORDED] = RecordedTest(item, self.way, folder, request.getfixturevalue("musubito_scrub"))
         with test.engine:
-            with engine_in_mode(test.engine, self.way.mode):
-                yield test.engine
+            make_off(self.way.mode)
+            try:
+                with engine_in_mode(test.engine, self.way.mode):
+                    yield test.engine
+            finally:
+                make_off(OFF)
             if test.saved is not None:
                 test.record()  # what other fixtures called at their end
             item.stash[_OUTCOME] = test.outcome()
@@ -337,13 +355,22 @@ def path_of(item: pytest.Item) -> Path:
     return cassette_path(item.path, ".".join(name.split("::")[1:]) + bracket + parameters)
 
 
-def _moved(reads: Sequence[ExternalRead], start: Path, end: Path) -> tuple[ExternalRead, ...]:
-    """Return reads of files that are relative to one folder as they are relative to another one, if they lie below."""
-    if start == end:
-        return tuple(reads)
-    files = {read: start / read.key for read in reads if read.kind in AT}
-    moved = {read: os.path.relpath(path, end) if path.is_relative_to(end) else path for read, path in files.items()}
-    return tuple(read._replace(key=os.fspath(moved[read])) if read in moved else read for read in reads)
+def _moved(
+    result: RecordedResult, start: Path, end: Path, stays: Callable[[str], bool] = os.path.isabs
+) -> tuple[ExternalRead, ...]:
+    """Return reads of files that are relative to one folder as they are relative to another one, if they lie below.
+
+    An absolute path for which `stays` is true is left as it is.
+    """
+    reads = []
+    for read in result.reads:
+        path = start / read.key
+        if read.kind in AT and not (Path(read.key).is_absolute() and stays(read.key)):
+            key = os.path.relpath(path, end) if path.is_relative_to(end) else os.fspath(path)
+            reads.append(read._replace(key=key))
+        else:
+            reads.append(read)
+    return tuple(reads)
 
 
 def _end_at_users_code(error: BaseException) -> None:

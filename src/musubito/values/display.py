@@ -61,10 +61,13 @@ def _read(packed: bytes | memoryview, texts: Mapping[bytes, str] | None, clean: 
         raise ArtifactUnreadable(f"the bytes do not decode: {error}") from error
 
 
-def without_secrets(value: Any) -> Any:
-    """Return a value with `HIDDEN` in place of texts that are named as secrets or look like keys."""
+def without_secrets(value: Any, clean: Callable[[str], str] = scrubbed) -> Any:
+    """Return a value with `HIDDEN` in place of texts that are named as secrets or look like keys.
+
+    `clean` returns what is shown of a text that is not named as a secret.
+    """
     if type(value) is str:
-        return scrubbed(value)
+        return clean(value)
     if type(value) is dict:
         if value.get(TYPE) in SECRET_CLASSES:
             return {TYPE: value[TYPE], "value": HIDDEN}
@@ -72,27 +75,30 @@ def without_secrets(value: Any) -> Any:
         if "value" in value and type(name) is str and is_secret(name):  # such as a variable of an environment
             value = {**value, "value": _hidden(value["value"])}
         return {
-            key: _shown_field(name, part) for name, (key, part) in zip(value, _shown_keys(value).items(), strict=True)
+            key: _shown_field(name, part, clean)
+            for name, (key, part) in zip(value, _shown_keys(value, clean).items(), strict=True)
         }
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str:  # a name and its value: a header, a pair of a dict
-            return [without_secrets(value[0]), _shown_field(value[0], value[1])]
+            return [without_secrets(value[0], clean), _shown_field(value[0], value[1], clean)]
         # Arguments and environments hold a name, and then its value.
         before = ["", *value]
         return [
-            _hidden(part) if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name) else without_secrets(part)
+            _hidden(part)
+            if type(name) is str and _SAYS_NEXT.match(name) and is_secret(name)
+            else without_secrets(part, clean)
             for name, part in zip(before, value, strict=False)
         ]
     return _binary("bytes", value) if type(value) is bytes else value
 
 
-def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
+def _shown_keys(value: dict[str, Any], clean: Callable[[str], str] = scrubbed) -> dict[str, Any]:
     """Return the dict with secrets in its keys hidden; keys that then look alike are numbered."""
     if all(len(key) < SHORT for key in value):
         return value
     shown: dict[str, Any] = {}
     for key, part in value.items():
-        text = hidden = key if len(key) < SHORT else scrubbed(key)
+        text = hidden = key if len(key) < SHORT else clean(key)
         number = len(shown)
         # Nor may a key look like another one that is shown as it is.
         while text != key and (text in shown or text in value):
@@ -102,8 +108,8 @@ def _shown_keys(value: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _shown_field(name: str, value: Any) -> Any:
-    return _hidden(value) if is_secret(name) else without_secrets(value)
+def _shown_field(name: str, value: Any, clean: Callable[[str], str]) -> Any:
+    return _hidden(value) if is_secret(name) else without_secrets(value, clean)
 
 
 def _hidden(value: Any) -> Any:

@@ -44,7 +44,9 @@ _KEYS: Final = re.compile(
     r"|e2b|pcsk|sbp|whsec|rubygems|dckr_pat|CLOJARS|do[opr]_v1|HRKU|fo1|fm2|fm1[ar]|pscale_(?:tkn|oauth|pw)|lin_(?:api|oauth)"
     r"|ntn|figd|shp(?:at|ca|pa|ss)|shippo_(?:live|test)|sq0(?:atp|csp)|NR(?:AK|JS|II)|sntry[su]|pnu|PMAK|ph[cx]|apify_api"
     r"|nfp|rdme|duffel_(?:live|test)|tfp|xkeysib|sm_[aps]at|fio-u|dnkey|bedrock-api-key|FLWSECK"
-    r"|(?P<word>[spr]k|hf|gsk|xai|fw|jina|sb_secret|secret|pul|glc|npm|vc[apkir]|tk-us|live|test))[-_][\w+/-]{16,}"
+    r"|(?P<word>[spr]k|hf|gsk|xai|fw|jina|sb_secret|secret|pul|glc|npm|vc[apkir]|tk-us"
+    # A function or a folder is called `test_a_long_name1`: after these two, the key is one piece.
+    r"|(?:live|test)(?=[-_][A-Za-z0-9]+(?![\w/-]))))[-_][\w+/-]{16,}"
     # the same without a sign between the two
     r"|(?:AKIA|ASIA|ABIA|ACCA|A3T|AIza|GOCSPX-|LTAI|ABSK|AKCp|ATATT3|EZ[AT]K|AQVN|ops_eyJ|pypi-AgE|AGE-SECRET-KEY-1)"
     r"[\w+/=-]{16,}"
@@ -173,7 +175,9 @@ def _without_keys(text: str) -> str:
 
 
 def _without_keys_in(run: re.Match[str]) -> str:
-    return _KEYS.sub(lambda key: key[0] if key["word"] and not _RANDOM.search(key[0]) else HIDDEN, run[0])
+    return _KEYS.sub(
+        lambda key: key[0] if key["word"] and not _RANDOM.search(key[0]) else HIDDEN, run[0]
+    )
 
 
 def _of_option(match: re.Match[str]) -> str:
