@@ -21,7 +21,7 @@ CHUNK = 200
 """Number of terms in one generated function."""
 EXACT = (dict, MappingProxyType)
 """Mappings that can be read without their own code."""
-ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__"})
+ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__", "__annotate_func__"})
 """Members that Python adds to a class when its annotations are first asked for."""
 MAPPINGS = (OrderedDict, dict, MappingProxyType)
 """Builtin classes of mappings. An OrderedDict comes first: it has an order of its own besides that of the dict."""

@@ -9,12 +9,11 @@ as the one thing that they are copies of, as long as they are equal in all that 
 from __future__ import annotations
 
 import dis
-import sys
 import typing
 from types import CodeType, FunctionType
 from typing import Any, TypeAlias
 
-from musubito.code.describers.annotations import annotations_of
+from musubito.code.describers.annotations import annotations_of, guard_annotations
 from musubito.code.graph_record import ABSENT, contents, step_of
 from musubito.code.guard import Guard
 from musubito.code.syntax.bytecode import GLOBALS
@@ -108,8 +107,7 @@ def _pairs_of_functions(a: FunctionType, b: FunctionType, guard: Guard) -> Pairs
         pairs.append((getattr(a, attribute), getattr(b, attribute)))
     if not all(_same_annotation(ours[name], theirs[name]) for name in ours):
         return None
-    if sys.version_info < (3, 14):
-        guard.mapping(b.__annotations__, tuple(theirs), tuple(theirs.values()))
+    guard_annotations(guard, b)
     for mine, cell in zip(a.__closure__ or (), b.__closure__ or (), strict=True):
         theirs_now = contents(cell)
         if theirs_now is not ABSENT:

@@ -15,6 +15,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from musubito.code.graph_record import ABSENT, contents
+from musubito.code.guard import Guard
 from musubito.code.ownership import module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.expressions import attribute_chain
@@ -39,6 +40,8 @@ def annotations_of(cls: Any) -> dict[str, Any]:
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - new in 3.14
 
+        if not callable(getattr(cls, "__annotate__", None) or dict):
+            return {}  # a class of Cython's, whose instances have annotations
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
     annotations = vars(cls).get("__annotations__") if isinstance(cls, type) else getattr(cls, "__annotations__", None)
     return dict(annotations) if isinstance(annotations, dict) else {}
@@ -48,13 +51,9 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
     """Return links to the annotations of a class or function itself, and to the things that their text names."""
     links: list[tuple[str, bytes]] = []
     scopes = [vars(thing), *_globals_of(walk, thing)] if isinstance(thing, type) else [thing.__globals__]
-    if sys.version_info < (3, 14):
-        annotations = vars(thing).get("__annotations__") if isinstance(thing, type) else thing.__annotations__
-        if isinstance(annotations, dict):
-            walk.guard.mapping(annotations, tuple(annotations), tuple(annotations.values()))
-        if not isinstance(thing, type):
-            walk.guard.attribute(thing, "__annotations__", annotations)
-    for each, annotation in annotations_of(thing).items():
+    annotations = annotations_of(thing)  # from Python 3.14 on, this also lets the thing keep them
+    guard_annotations(walk.guard, thing)
+    for each, annotation in annotations.items():
         bound = f"{name}.{each}:"
         if isinstance(annotation, str):
             links.append((f"{each}:", b"s" + tokens(annotation)))
@@ -64,6 +63,25 @@ def annotation_links(walk: Walk, thing: Any, name: str) -> list[tuple[str, bytes
         for text in _texts_in(annotation):
             links += text_links(walk, text, scopes, bound, entered)
     return links
+
+
+def guard_annotations(guard: Guard, thing: Any) -> None:
+    """Require that the annotations of a class or function, which were asked for, are what they are now."""
+    if isinstance(thing, type):
+        members = vars(thing)
+        at = "__annotations_cache__" if "__annotations_cache__" in members else "__annotations__"
+        annotations = members.get(at)
+        if annotations is not None:
+            guard.item(members, at, annotations)
+    else:
+        try:
+            annotations = thing.__annotations__
+        except Exception:  # from Python 3.14 on, they are evaluated late: a name may be missing
+            guard.attribute(thing, "__annotate__", thing.__annotate__)
+            return
+        guard.attribute(thing, "__annotations__", annotations)
+    if isinstance(annotations, dict):
+        guard.mapping(annotations, tuple(annotations), tuple(annotations.values()))
 
 
 def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
