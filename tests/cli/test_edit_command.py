@@ -208,6 +208,8 @@ def test_an_edit_is_undone(musubito: Musubito, program: Program) -> None:
     musubito("edit", "draft", "--value", "-", given="an essay")
     told = musubito("edit", "--undo", "draft", "--reason", "it was right")
     assert "the edit was undone by" in told.stdout
+    assert "stale" not in told.stdout
+    assert "What was built on the earlier output is found again" in told.stdout
     program.play()
     assert program.answers == [Report("a draft on cats", 4), "A DRAFT ON CATS"]
     assert program.ran == ["whole"]
@@ -246,3 +248,27 @@ def test_what_cannot_be_edited_is_said(musubito: Musubito, program: Program, tmp
     assert "is a run" in musubito("edit", "first").stderr
     assert "give one of them" in musubito("edit", "odd", "--undo", "--value", "-").stderr
     assert musubito("edit", "nothing").exit_code == 2
+
+
+@musubito_step(name="read")
+def read_from(name: str) -> str:
+    RAN.note("read")
+    return Path(name).read_text()
+
+
+def test_an_edit_that_cannot_answer_since_a_file_changed_is_told(
+    musubito: Musubito, program: Program, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("a draft")
+    with MusubitoEngine(SQLiteStorage(program.path)) as engine, use_musubito_engine(engine):
+        result = read_from(str(file))
+        assert musubito("edit", "read", "--value", "-", given="an essay").stderr == ""
+        assert read_from(str(file)).value == "an essay"
+        file.write_text("other notes")
+        told = musubito("edit", "read", "--value", "-", given="a book")
+        assert told.exit_code == 0
+        assert f"notes.txt, which read {result.node_id[:10]} read, has changed since" in " ".join(told.stderr.split())
+        engine.override(result, "a letter", reason="")
+        assert "does not answer: notes.txt, which it read, has changed" in caplog.text
+        assert read_from(str(file)).value == "other notes"

@@ -98,7 +98,7 @@ def test_one_that_happened_gives_the_value_and_does_not_run(musubito: Musubito, 
     assert musubito("effects", "settle", "mail", "--never-happened").exit_code == 2
 
 
-def test_a_later_word_counts_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
+def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
     MAIL.broken = True
     assert call(path, "bob") == "TimeoutError"
     MAIL.broken = False
@@ -106,6 +106,15 @@ def test_a_later_word_counts_and_another_effect_stays_in_doubt(musubito: Musubit
     assert (several.exit_code, "several" in several.stderr) == (2, True)
     ada, _ = json.loads(musubito("effects", "--json").stdout)["effects"]
     musubito("effects", "settle", ada["effect_key"][:12], "--never-happened")
+    again = musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
+    assert again.exit_code == 2
+    assert re.search(
+        r"somebody has said already that it never happened.*'musubito effects settle \w+ --undo'", again.stderr
+    )
+    undone = musubito("effects", "settle", ada["effect_key"][:12], "--undo")
+    assert undone.stdout.endswith("is in doubt again.\n")
+    assert musubito("effects", "settle", ada["effect_key"][:12], "--undo").exit_code == 2
+    assert call(path, "ada") == "EffectOutcomeUnknown"
     musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
     assert (call(path, "ada"), call(path, "bob")) == ("1", "EffectOutcomeUnknown")
 

@@ -257,8 +257,8 @@ def test_an_output_that_is_edited_by_hand_is_what_is_replayed(project: Path, pla
     ("before", "after", "says"),
     [
         ('"musubito": 1', '"musubito": 2', "it is no cassette of version 1"),
-        ('"recorded_at"', '"recorded"', "it is damaged: KeyError('recorded_at')"),
-        ('"node": "', '"node": "no hexadecimal ', "it is damaged"),
+        ('"recorded_at"', '"recorded"', "$ lacks 'recorded_at'"),
+        ('"node": "', '"node": "no hexadecimal ', "$.results[0].node is to be 64 hexadecimal digits, not 'no hex"),
         ("{", "", "Extra data"),
     ],
 )

@@ -15,8 +15,9 @@ import getpass
 import os
 from typing import Any, Final, NamedTuple
 
+from musubito.engine.files.digests import Reads, changed
 from musubito.engine.host import EngineHost
-from musubito.errors import ArtifactUnreadable, EncodingError, NotEdited
+from musubito.errors import LOGGER, ArtifactUnreadable, EncodingError, NotEdited
 from musubito.model import MusubitoResult, StepConfiguration
 from musubito.payloads.codec import EDIT
 from musubito.policy import decide
@@ -40,6 +41,15 @@ class ResultToEdit(NamedTuple):
     answer: StoredAnswer
     commit: Commit
     payload: bytes | bytearray
+
+    def changed_file(self, engine: EngineHost) -> str | None:
+        """Return the path of a file that the result depends on and that has changed; None if there is none.
+
+        While that is so, the result does not answer, and neither does one in its place.
+        """
+        reads = Reads(engine.contents.opened_reads(self.commit.reads))
+        differs = changed(reads, engine._digest_of_read) if reads.has_files else None
+        return None if differs is None else differs.key
 
 
 class ByHand(NamedTuple):
@@ -119,6 +129,14 @@ def _check_replayable(engine: EngineHost, answer: StoredAnswer, commit: Commit, 
 def override(engine: EngineHost, node: bytes, value: object, made: ByHand) -> MusubitoResult[Any]:
     """Put a value in the place of a result."""
     result = result_to_edit(engine, node)
+    differs = result.changed_file(engine)
+    if differs is not None:
+        LOGGER.warning(
+            "%s %s is corrected, but does not answer: %s, which it read, has changed since its step ran",
+            result.commit.place.operation,
+            node.hex()[:10],
+            differs,
+        )
     of_node = INPUT in result.commit.place.arguments and is_of_node(result.payload)
     try:
         payload = encode_value(value)

@@ -1,4 +1,4 @@
-"""Cassettes: recorded results as a JSON document that people can review, and as values that a store is filled with.
+"""Cassettes: recorded results as values that a store is filled with, and written as JSON that people can review.
 
 A document shows each result with its input, its output and its code. Whatever identifies the result stands below that.
 An output that JSON holds is written as JSON alone. Another output is shown for readers, and its bytes are packed
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +22,7 @@ from typing import Any, Final, NamedTuple
 from musubito.errors import ArtifactUnreadable, EncodingError
 from musubito.lineage.reader import without_events
 from musubito.lineage.reports import LineageError
-from musubito.model import StepType
-from musubito.store.rows import CallKeys, CodeRecord, EdgeKind, ExecutionFlags, ExternalRead, ParentRef, SampleRef, Used
+from musubito.store.rows import CallKeys, CodeRecord, ExecutionFlags, ExternalRead, ParentRef, SampleRef, Used
 from musubito.values.artifact_codec import encode_value
 from musubito.values.display import plain, with_secrets, without_secrets
 from musubito.values.value_diff import differences
@@ -313,94 +312,3 @@ def _code_written(code: CodeRecord) -> dict[str, Any]:
 
 def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-def cassette_of(written: Any, blobs: Blobs) -> Cassette:
-    """Return the cassette of a document. Raise `CassetteError` if it is none."""
-    if not isinstance(written, dict) or written.get("musubito") != VERSION:
-        raise CassetteError(f"it is no cassette of version {VERSION}")
-    try:
-        recorded_at = int(datetime.fromisoformat(written["recorded_at"]).timestamp())
-        codes = {name: _code_read(name, code) for name, code in written["code"].items()}
-        rest = {result["id"]: result for result in written["results"]}
-        results: dict[str, RecordedResult] = {}
-        # A result comes after those that it called.
-        while rest:
-            ready = [
-                name for name, result in rest.items() if all(call[0] in results for call in result.get("calls", ()))
-            ]
-            if not ready:
-                raise CassetteError(f"the calls of {next(iter(rest))} lead to no result")
-            for name in ready:
-                results[name] = _read(rest.pop(name), written["namespace"], codes, results, blobs)
-        order = {result["id"]: None for result in written["results"]}
-        return Cassette(recorded_at, written["namespace"], tuple(results[name] for name in order))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise CassetteError(f"it is damaged: {error!r}") from error
-
-
-def _read(
-    written: Mapping[str, Any],
-    namespace: str,
-    codes: Mapping[str, CodeRecord],
-    results: Mapping[str, RecordedResult],
-    blobs: Blobs,
-) -> RecordedResult:
-    node = bytes.fromhex(written["node"])
-    reuse = bytes.fromhex(written["reuse"]) if "reuse" in written else node
-    cross = bytes.fromhex(written["cross"]) if "cross" in written else reuse
-    calls = []
-    for name, *asked in written.get("calls", ()):
-        called = results[name]
-        calls.append(
-            ResultCall(called, *map(bytes.fromhex, asked or (called.keys.node.hex(), called.keys.reuse.hex())))
-        )
-    effect = written.get("effect")
-    return RecordedResult(
-        namespace=written.get("namespace", namespace),
-        operation=written["operation"],
-        input=written["input"],
-        payload=_payload_read(written, blobs),
-        keys=CallKeys(node, reuse, cross),
-        code=codes[written["code"]],
-        input_hash=bytes.fromhex(written["input_hash"]),
-        step_type=StepType(written["step_type"]).value,
-        sample=written.get("sample", 0),
-        arguments={name: bytes.fromhex(digest) for name, digest in written.get("arguments", {}).items()},
-        parents=tuple(
-            ParentRef(bytes.fromhex(parent), bytes.fromhex(artifact), EdgeKind[kind])
-            for parent, artifact, kind in written.get("parents", ())
-        ),
-        pool=bytes.fromhex(written["pool"]) if "pool" in written else None,
-        holds=sum(ExecutionFlags[name] for name in written.get("holds", ())),
-        duration_ms=written["milliseconds"],
-        valid_for=written.get("valid_for"),
-        calls=tuple(calls),
-        reads=tuple(
-            ExternalRead(kind, key, None if digest is None else bytes.fromhex(digest))
-            for kind, key, digest in written.get("reads", ())
-        ),
-        attempts=tuple(SampleRef(bytes.fromhex(pool), sample) for pool, sample in written.get("attempts", ())),
-        usage=tuple(Used(model, *numbers) for model, numbers in written.get("tokens", {}).items()),
-        effect=None if effect is None else (bytes.fromhex(effect[0]), effect[1]),
-    )
-
-
-def _payload_read(written: Mapping[str, Any], blobs: Blobs) -> bytes:
-    if "packed" in written:
-        return b64decode(written["packed"], validate=True)
-    if "blob" not in written:
-        return encode_value(written["output"])
-    payload = blobs.get(written["blob"])
-    if sha256(payload).hexdigest() != written["blob"]:
-        raise CassetteError(f"the file {BLOBS}/{written['blob']} has another content")
-    return payload
-
-
-def _code_read(fingerprint: str, written: Mapping[str, Any]) -> CodeRecord:
-    parts = [
-        (part, bytes.fromhex(each["digest"]), None if each["source"] is None else "\n".join(each["source"]))
-        for part, each in written["parts"].items()
-    ]
-    return CodeRecord(bytes.fromhex(fingerprint), parts, tuple(written["untracked"]), tuple(written["state"]))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from musubito.errors import MusubitoError
-from musubito.lineage.cassette import BLOBS, Blobs, Cassette, CassetteError, cassette_of, document, text
+from musubito.lineage.cassette import BLOBS, Blobs, Cassette, CassetteError, document, text
+from musubito.lineage.cassette_reader import cassette_of
 
 FOLDER: Final = "__musubito__"
 """The folder beside test modules that holds their cassettes."""
@@ -53,8 +54,11 @@ def read_cassette(path: Path) -> Cassette:
     """Return the cassette in a file. Raise `CassetteError` if it cannot be read."""
     try:
         return cassette_of(json.loads(path.read_text(encoding="utf-8")), blobs_of(path))
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError, MusubitoError) as error:
-        raise CassetteError(f"{path}: {error}. Mend it, or delete it and record its test anew.") from error
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except (OSError, ValueError, MusubitoError) as error:
+        problem = str(error)
+    raise CassetteError(f"{path}: {problem}. Mend it, or delete it and record its test anew.")
 
 
 def write_cassette(path: Path, cassette: Cassette) -> bool:

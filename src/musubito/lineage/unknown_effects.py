@@ -45,12 +45,12 @@ class UnknownEffect(NamedTuple):
         return any(identity.startswith(text) for identity in (self.effect_key, self.idempotency_key, self.node_id))
 
 
-def settle(lineage: Lineage, effect: UnknownEffect, value: object = None, *, happened: bool) -> bool:
+def settle(lineage: Lineage, effect: UnknownEffect, value: object = None, *, happened: bool | None) -> bool:
     """Record what was found out of an effect in doubt: that it never happened, or that it did and what it gave.
 
-    The next call for the effect goes by that: it runs, or returns the value. Return False if the outcome is known by
-    now, or the effect was begun again. Raises `EncodingError`, `WrongKey` and
-    `StoreError`.
+    The next call for the effect goes by that: it runs, or returns the value. With `happened` None, take back what was
+    found out. Return False if the outcome is known by now, the effect was begun again, or somebody has found out
+    before. Raises `EncodingError`, `WrongKey` and `StoreError`.
     """
     sealed: Sealed | None = None
     if happened:

@@ -318,15 +318,16 @@ class BeginEffect(NamedTuple):
 
 
 class SettleEffect(NamedTuple):
-    """Record what a person has found out of an attempt at an effect. Answer: bool, whether its outcome was unknown.
+    """Record what a person has found out of an attempt at an effect. Answer: bool, whether that was recorded.
 
-    The next call for the effect goes by that. `payload` and `codec` are what the effect gave; None if it never
-    happened.
+    It is recorded if the outcome is unknown and nobody has found out before. The next call for the effect goes by that.
+    With `happened` None, what was found out is taken back. `payload` and `codec` are what the effect gave; None if it
+    never happened.
     """
 
     effect_key: bytes
     attempt: int
-    happened: bool
+    happened: bool | None
     payload: bytes | None = None
     codec: str | None = None
 

@@ -482,8 +482,11 @@ class Rules(Tables):
         effect = self.effects.get(change.effect_key)
         if effect is None or effect.attempt != change.attempt or effect.outcome not in (None, "unknown"):
             return False
+        if (change.happened is None) == (effect.found_out is None):
+            return False
         stored = None if change.payload is None else Stored(change.payload, change.codec or "")
-        self.effects[change.effect_key] = effect._replace(found_out=FoundOut(change.happened, stored))
+        found_out = None if change.happened is None else FoundOut(change.happened, stored)
+        self.effects[change.effect_key] = effect._replace(found_out=found_out)
         return True
 
     def correct_effect(self, before: int, execution: int) -> None:

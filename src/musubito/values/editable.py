@@ -15,6 +15,7 @@ import json
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -126,8 +127,9 @@ def edited(payload: bytes | bytearray, text: str) -> bytes:
         value = json.loads(text)
     except ValueError as error:
         raise NotReadBack("$", f"it is no JSON: {error}") from error
+    read = _read_update if output.is_of_node else partial(_read, is_fixed=True)
     try:
-        return output.replaced(_read(value, output.value, "$", is_fixed=True))
+        return output.replaced(read(value, output.value, "$"))
     except (RecursionError, EncodingError) as error:
         raise NotReadBack("$", f"it cannot be stored: {error}") from error
 
@@ -295,6 +297,25 @@ def _read(value: Any, tree: Any, path: str, *, is_fixed: bool) -> Any:
     if not is_fixed and type(tree) is not bytes:
         return _new(value, path)
     raise NotReadBack(path, f"it is {_article(_json_type(_shown(tree)))}, and stays one; this is {_said(value)}")
+
+
+def _read_update(value: Any, tree: Any, path: str) -> Any:
+    """Return what JSON says in the place of a node's update of the state.
+
+    The framework refuses keys that its state does not have, and a key of another type fails where it is read.
+    """
+    match tree:
+        case dict() if type(value) is dict:
+            for key in value.keys() - tree.keys():
+                raise NotReadBack(f"{path}.{key}", f"the node did not write this key; it wrote {', '.join(tree)}")
+            return {key: _read(part, tree[key], f"{path}.{key}", is_fixed=True) for key, part in value.items()}
+        case list() if type(value) is list and len(value) == len(tree):
+            return [_read_update(value[at], old, f"{path}[{at}]") for at, old in enumerate(tree)]
+        case Typed(code) if code in _RECORDS and type(value) is dict:
+            old = dict(_fields_of(tree)).get("update")
+            if type(old) is dict and type(value.get("update")) is dict:  # of a command
+                _read_update(value["update"], old, f"{path}.update")
+    return _read(value, tree, path, is_fixed=True)
 
 
 def _typed(value: Any, tree: Typed, path: str) -> Any:

@@ -175,9 +175,7 @@ def _without_keys(text: str) -> str:
 
 
 def _without_keys_in(run: re.Match[str]) -> str:
-    return _KEYS.sub(
-        lambda key: key[0] if key["word"] and not _RANDOM.search(key[0]) else HIDDEN, run[0]
-    )
+    return _KEYS.sub(lambda key: key[0] if key["word"] and not _RANDOM.search(key[0]) else HIDDEN, run[0])
 
 
 def _of_option(match: re.Match[str]) -> str:

@@ -136,6 +136,11 @@ def test_what_is_no_such_output_is_refused(value: object, before: str, after: st
     assert told.value.path == path
 
 
+@dataclass
+class Move:
+    update: dict[str, Any]
+
+
 @pytest.mark.parametrize("value", [b"x", dt.datetime(2020, 1, 1), {1: 2}, 2**70, float("nan"), "\ud800"])
 def test_what_json_cannot_hold_is_not_shown(value: object) -> None:
     with pytest.raises(NotReadBack, match="cannot be written as JSON"):
@@ -152,3 +157,27 @@ def test_of_a_node_only_the_output_is_shown_and_what_it_streamed_is_dropped() ->
     assert edited(payload, '{"answer": "new"}') == with_output(payload, {"answer": "new"}) == wanted
     assert not is_of_node(encode_value(([1], [["unknown"]])))
     assert not is_of_node(encode_value([1]))
+
+
+@pytest.mark.parametrize(
+    ("output", "text", "path", "problem"),
+    [
+        ({"a": 1, "b": []}, '{"a": 1, "c": 2}', "$.c", "did not write this key; it wrote a, b"),
+        ({"a": 1, "b": []}, '{"a": "one"}', "$.a", "a whole number, and stays one"),
+        ({"a": 1, "b": []}, '{"b": "none"}', "$.b", "a list, and stays one"),
+        ({"a": 1}, "[]", "$", "an object, and stays one"),
+        (Move({"a": 1}), '{"$type": "Move", "update": {"b": 1}}', "$.update.b", "did not write this key"),
+    ],
+)
+def test_the_update_of_a_node_keeps_its_keys_and_their_types(
+    output: object, text: str, path: str, problem: str
+) -> None:
+    with pytest.raises(NotReadBack, match=problem) as told:
+        edited(encode_value(([output], [])), text)
+    assert told.value.path == path
+
+
+def test_the_update_of_a_node_may_lose_keys_and_take_what_was_nothing() -> None:
+    payload = encode_value(([{"a": None, "b": [1]}], []))
+    assert edited(payload, '{"a": "x", "b": []}') == with_output(payload, {"a": "x", "b": []})
+    assert edited(payload, '{"b": [1, "x"]}') == with_output(payload, {"b": [1, "x"]})

@@ -60,7 +60,8 @@ def command(
     before = _invalid(context)
     artifact = edits(context, target, made, value)
     node = context.lineage.node(target.node_id)
-    stale, callers = _stale(context, node), _invalid(context) - before
+    # What was built on the output from before an edit is found again.
+    stale, callers = 0 if undo_ else _stale(context, node), _invalid(context) - before
     if json_:
         document = {"node": node, "edited": artifact is not None, "artifact_id": artifact, "callers": callers}
         context.json({**document, "stale": stale})
@@ -71,7 +72,10 @@ def command(
         context.print_text(f"{_name(node)}: {'edited' if edit is None else edited_by(edit)}.")
         if callers:
             click.echo(f"{times(callers, 'execution')} that called it will not be replayed.")
-        click.echo(f"{times(stale, 'call')} downstream {'is' if stale == 1 else 'are'} stale.")
+        if undo_:
+            click.echo("What was built on the earlier output is found again where nothing else has changed.")
+        else:
+            click.echo(f"{times(stale, 'call')} downstream {'is' if stale == 1 else 'are'} stale.")
 
 
 def _name(node: NodeReport) -> str:
@@ -100,6 +104,14 @@ def _edited(context: CommandContext, node: NodeReport, made: ByHand, value: str 
         shown = editable_text(result.payload)
     except NotReadBack as error:
         raise CommandError(f"{_name(node)} cannot be edited as text ({error}). {IN_PYTHON}") from error
+
+    differs = result.changed_file(engine)
+    if differs is not None:
+        click.echo(
+            f"musubito: {clean(differs)}, which {_name(node)} read, has changed since, as seen from this folder. "
+            "Its step will run again, and the edit does not answer.",
+            err=True,
+        )
 
     def replace(text: str) -> str | None:
         payload = edited(result.payload, _as_saved(text, shown))

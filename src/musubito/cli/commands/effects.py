@@ -53,32 +53,44 @@ def command(ctx: click.Context, json_: bool) -> None:
 @click.argument("what", metavar="EFFECT|STEP")
 @click.option("--happened", metavar="VALUE", help="It took place, and this is what it gave, as JSON.")
 @click.option("--never-happened", is_flag=True, help="It did not take place.")
+@click.option("--undo", is_flag=True, help="Take back what was said of it: it is in doubt again.")
 @json_option
 @click.pass_obj
-def settle_command(context: CommandContext, what: str, happened: str | None, never_happened: bool, json_: bool) -> None:
+def settle_command(
+    context: CommandContext, what: str, happened: str | None, never_happened: bool, undo: bool, json_: bool
+) -> None:
     """Say what became of an effect in doubt, so that no code has to be edited for it.
 
     Its next call returns VALUE, or runs if the effect never happened. EFFECT is an id as 'musubito effects' lists it,
-    or the idempotency key that an error names. STEP stands for its only effect in doubt.
+    or the idempotency key that an error names. STEP stands for its only effect in doubt. What was said once is not
+    replaced: --undo takes it back.
     """
-    if (happened is None) != never_happened:
-        raise click.UsageError("give one of --happened VALUE and --never-happened")
+    if (happened is not None) + never_happened + undo != 1:
+        raise click.UsageError("give one of --happened VALUE, --never-happened and --undo")
     effect = _effect(context, what)
+    name = f"{clean(effect.operation)} {short(effect.effect_key)}"
+    if undo and effect.settled is None:
+        raise CommandError(f"nobody has said what became of {name}: there is nothing to undo")
+    if not undo and effect.settled is not None:
+        raise CommandError(
+            f"{name}: somebody has said already that it {effect.settled}, and its next call goes by that. "
+            f"'musubito effects settle {short(effect.effect_key)} --undo' takes that back"
+        )
     try:
         value = None if happened is None else json.loads(happened)
     except ValueError as error:
         raise click.UsageError(NOT_JSON) from error
     try:
-        known = settle(context.lineage, effect, value, happened=not never_happened)
+        known = settle(context.lineage, effect, value, happened=None if undo else not never_happened)
     except EncodingError as error:
         raise CommandError(f"this value cannot be stored: {error}") from error
-    name = f"{clean(effect.operation)} {short(effect.effect_key)}"
     if not known:
-        raise CommandError(f"{name} is not in doubt any more: see 'musubito effects'")
+        raise CommandError(f"{name} has changed meanwhile: see 'musubito effects'")
     if json_:
         context.json({"effect": _effect(context, effect.effect_key)})
     else:
-        click.echo(f"{name}: its next call {'runs' if never_happened else 'returns that value'}.")
+        then = "is in doubt again" if undo else f"its next call {'runs' if never_happened else 'returns that value'}"
+        click.echo(f"{name}: {then}.")
 
 
 def _effect(context: CommandContext, what: str) -> UnknownEffect:

@@ -80,7 +80,9 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
         case BeginEffect():
             return _intend(db, numbers, change)
         case SettleEffect():
-            return bool(db.rows("settle_effect", {**change._asdict(), "happened": int(change.happened)}))
+            happened = None if change.happened is None else int(change.happened)
+            params = {**change._asdict(), "happened": happened, "undo": int(happened is None)}
+            return bool(db.rows("settle_effect", params))
         case Ledger():
             history.add(db, numbers, change)
         case OpenNamespace(namespace, key_check):

@@ -137,7 +137,12 @@ class EditRules(Rules):
         assert store.write([happened._replace(attempt=2)]) == [False]
         assert store.write([happened]) == [True]
         assert told() == FoundOut(happened=True, stored=Stored(b"x", "msgpack"))
-        assert store.write([SettleEffect(key, 1, happened=False)]) == [True]
+        never, undo = SettleEffect(key, 1, happened=False), SettleEffect(key, 1, happened=None)
+        assert store.write([never]) == [False]
+        assert told() == FoundOut(happened=True, stored=Stored(b"x", "msgpack"))
+        assert store.write([undo, undo]) == [True, False]
+        assert told() is None
+        assert store.write([never]) == [True]
         assert told() == FoundOut(happened=False, stored=None)
         store.write([intent("send", "me", attempt=2)])
         assert told() is None

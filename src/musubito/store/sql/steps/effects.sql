@@ -22,9 +22,11 @@ ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, settled = _ef
 WHERE _effects.attempt <= excluded.attempt;
 
 -- name: settle_effect
--- What a person has found out of an attempt whose outcome is unknown.
+-- What a person has found out of an attempt whose outcome is unknown, unless somebody has found out before; or take back
+-- what was found out.
 UPDATE _effects SET settled_as = :happened, payload = :payload, codec = :codec
 WHERE effect_key = :effect_key AND attempt = :attempt AND (outcome IS NULL OR outcome = 'unknown')
+  AND (settled_as IS NULL) = (:undo = 0)
 RETURNING attempt;
 
 -- name: correct_effect
