@@ -223,3 +223,16 @@ def test_it_takes_no_longer_for_texts_that_are_made_for_it(piece: str):
     began = time.perf_counter()
     scrubbed(text)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("/tmp/test_a_file_of_another_checkout_that_counts0/notes.txt", False),
+        ("tests/live-demo-of-the-pipeline2/run", False),
+        ("test_4eC39HqLyjWDarjtT1zdp7dc", True),
+        ("key: live_dHar4XY7LxsDOtmnkVtjNVWXLSlXsM", True),
+    ],
+)
+def test_a_folder_that_is_named_after_a_test_is_no_key(text: str, hidden: bool) -> None:
+    assert (scrubbed(text) != text) is hidden
