@@ -58,6 +58,7 @@ from musubito.store.relational.named_queries import reading
 from musubito.store.relational.reads import answer, newest
 from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
+from musubito.store.sqlite import compaction
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
 from musubito.store.sqlite.condition import Condition, condition_of, faults_in
 from musubito.store.sqlite.connection import READER, WRITER, Connection
@@ -253,17 +254,15 @@ class SQLiteStorage:
 
     def read(self, questions: Sequence[NamedQuery]) -> list[list[tuple[Any, ...]]]:
         """See `Readable.read`."""
-        reader = self._reader
-        try:
-            with reader.lock:
-                self._take_back(reader)
-                try:
-                    reader.begin("BEGIN")
-                    return [reader.execute(reading()[name], parameters).fetchall() for name, parameters in questions]
-                finally:
-                    reader.take_back()
-        except _FAULTS as error:
-            raise self._fault(error) from error
+
+        def look(reader: Connection) -> list[list[tuple[Any, ...]]]:
+            try:
+                reader.begin("BEGIN")
+                return [reader.execute(reading()[name], parameters).fetchall() for name, parameters in questions]
+            finally:
+                reader.take_back()
+
+        return self._on(self._reader, look)
 
     def copy_session(self, *, snapshot: bool) -> AbstractContextManager[CopySession]:
         """See `Copyable.copy_session`."""
@@ -273,16 +272,10 @@ class SQLiteStorage:
 
     def last_commit(self) -> str:
         """See `Readable.last_commit`."""
-        reader = self._reader
         if self._presence is not None:
             self._presence.check()
-        try:
-            with reader.lock:
-                self._take_back(reader)
-                ((version,),) = reader.data_version()
-                return str(version)
-        except _FAULTS as error:
-            raise self._fault(error) from error
+        ((version,),) = self._on(self._reader, Connection.data_version)
+        return str(version)
 
     def condition(self) -> Condition:
         """Return the condition of the file. Raises `StoreError`."""
@@ -404,73 +397,35 @@ class SQLiteStorage:
             connection.numbers.forget()
             connection.drop()
 
-    def empty_log(self) -> bool:
-        """Bring the whole log into the database and empty it. Return False if a reader was in the way."""
-        writer = self._writer
+    def _on(self, connection: Connection, look: Callable[[Connection], T]) -> T:
+        """Return what `look` returns on this connection, which no other thread uses meanwhile."""
         try:
-            with writer.lock:
-                # Others can write during the first one, which leaves little to the second one.
-                writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                busy: int = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                return not busy
+            with connection.lock:
+                self._take_back(connection)
+                return look(connection)
         except _FAULTS as error:
             raise self._fault(error) from error
+
+    def empty_log(self) -> bool:
+        """See `Compactable.empty_log`."""
+        return self._on(self._writer, compaction.empty_log)
 
     def vacuum(self) -> None:
-        """Write the database anew, so that it holds only live data and takes no more room than that needs.
-
-        Until the end, it takes as much room again, and nobody can write.
-        """
-        writer = self._writer
-        try:
-            with writer.lock:
-                writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
-                writer.execute("VACUUM")
-        except _FAULTS as error:
-            raise self._fault(error) from error
+        """See `Compactable.vacuum`. Until the end, it takes as much room again, and nobody can write."""
+        self._on(self._writer, compaction.vacuum)
         self.empty_log()
 
     def used(self) -> int:
         """See `Compactable.used`."""
-        pages, free, size = self._pages()
-        return (pages - free) * size
+        return self._on(self._reader, compaction.used_and_free)[0]
 
     def free(self) -> int:
         """Return the number of bytes of the file that hold nothing."""
-        _, free, size = self._pages()
-        return free * size
-
-    def _pages(self) -> tuple[int, int, int]:
-        """Return the number of pages, the number of free pages, and the size of a page in bytes."""
-        try:
-            with self._reader.lock:
-                ask = self._reader.execute
-                pages, free, size = (
-                    ask(f"PRAGMA {pragma}").fetchone()[0] for pragma in ("page_count", "freelist_count", "page_size")
-                )
-        except _FAULTS as error:
-            raise self._fault(error) from error
-        return pages, free, size
+        return self._on(self._reader, compaction.used_and_free)[1]
 
     def give_back(self, most: int) -> int:
-        """See `Compactable.give_back`.
-
-        A file of an older Musubito gives nothing back until `vacuum`, and behaves like a new file after that.
-        """
-        writer = self._writer
-        try:
-            with writer.lock:
-                if writer.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
-                    return 0
-                size: int = writer.execute("PRAGMA page_size").fetchone()[0]
-                before: int = writer.execute("PRAGMA freelist_count").fetchone()[0]
-                # Each step of this statement frees one page, and `execute` makes only the first step if the rows have
-                # no columns.
-                writer.connection.executescript(f"PRAGMA incremental_vacuum({max(1, most // size)})")
-                after: int = writer.execute("PRAGMA freelist_count").fetchone()[0]
-        except _FAULTS as error:
-            raise self._fault(error) from error
-        return max(0, before - after) * size
+        """See `Compactable.give_back`."""
+        return self._on(self._writer, partial(compaction.give_back, most=most))
 
     @property
     def claims_in_place(self) -> bool:
