@@ -171,7 +171,7 @@ class Session:
     def run_pair(
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        """See `SqlSession.both`."""
+        """See `SqlSession.run_pair`."""
         self._send_all()
         with self.connection.pipeline():
             first, second = self.ask(*one), self.ask(*other)

@@ -25,12 +25,9 @@ from typing import Any, Final, TypeVar, get_args
 
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
 from musubito.store.changes import (
-    BeginEffect,
     Change,
     Claim,
     CleanUp,
-    Commit,
-    CommitFailure,
     Committed,
     Forget,
     Invalidate,
@@ -62,7 +59,7 @@ try:
 except ImportError as missing:
     raise StoreError("PostgreSQL needs psycopg and its pool: pip install 'musubito[postgres]'.") from missing
 
-from musubito.store.postgres import sessions
+from musubito.store.postgres import compaction, sessions
 from musubito.store.postgres.copy_session import copy_session
 from musubito.store.postgres.schema import (
     GRANTS,
@@ -76,6 +73,7 @@ from musubito.store.postgres.schema import (
     prepare,
 )
 from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
+from musubito.store.postgres.unclear_commits import EarlierAttempts, UnclearCommit, was_committed
 
 IMPATIENCE: Final = 0.5
 """Seconds to wait for a server that was away already, and has not come back since."""
@@ -92,22 +90,6 @@ seen, so the caller's claim is refused.
 
 
 T = TypeVar("T")
-
-
-class _UnclearCommit(ConnectionLost):
-    """The connection was lost while a transaction was being committed."""
-
-    def __init__(self, transaction: str, answers: list[Any]) -> None:
-        super().__init__()
-        self.transaction = transaction
-        self.answers = answers
-
-
-class _EarlierAttempts:
-    """The earlier attempts at one write, whose connections were lost."""
-
-    unclear: _UnclearCommit | None = None
-    first: Mapping[str, Any] | None = None
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
@@ -270,6 +252,15 @@ class PostgreSQLStorage:
             except _FAULTS as error:
                 raise self._fault(error) from error
 
+    def _in_session(self, ask: Callable[[Session], T]) -> T:
+        """Return what `ask` returns of a session; call `ask` again if that may help."""
+
+        def ask_once() -> T:
+            with self._session() as session:
+                return ask(session)
+
+        return self._persistently(ask_once)
+
     def _give_up(self) -> None:
         """Shorten the wait of the next caller, and check the connections of the pool meanwhile.
 
@@ -367,24 +358,19 @@ class PostgreSQLStorage:
 
     def last_commit(self) -> str:
         """See `Readable.last_commit`. A commit in another database of the server counts, too."""
-
-        def ask() -> str:
-            with self._session() as session:
-                ((commit,),) = session.rows("last_commit", {})
-                return str(commit)
-
-        return self._persistently(ask)
+        ((commit,),) = self._in_session(lambda session: session.rows("last_commit", {}))
+        return str(commit)
 
     def condition(self) -> ServerCondition:
         """Return the state of the database. Raise `StoreError` if it cannot be read."""
 
-        def ask() -> ServerCondition:
-            with self._session() as session, session.connection.pipeline():
+        def ask(session: Session) -> ServerCondition:
+            with session.connection.pipeline():
                 asked = [session.ask(query, {}) for query in ("condition", "version", "not_allowed")]
             ((server, size),), ((version,),), tables = (cursor.fetchall() for cursor in asked)
             return ServerCondition(str(self), server, size, version, max(STEPS), tuple(table for (table,) in tables))
 
-        return self._persistently(ask)
+        return self._in_session(ask)
 
     # -- writing -------------------------------------------------------------------------------------------------------
     def write(self, changes: Sequence[Change]) -> list[Any]:
@@ -406,7 +392,7 @@ class PostgreSQLStorage:
             return self._persistently(lambda: self._in_steps(change))
         # One at a time in this process: no other transaction may use the numbers of one that is not committed.
         with self._writing:
-            before = _EarlierAttempts()
+            before = EarlierAttempts()
             return self._persistently(lambda: self._write(changes, before))
 
     def _claim(self, claim: Claim, *, again: bool = False) -> Moment | LeaseHeld | Superseded:
@@ -450,11 +436,12 @@ class PostgreSQLStorage:
                 session.execute("COMMIT")
         return [None] * len(changes)
 
-    def _write(self, changes: Sequence[Change], before: _EarlierAttempts) -> list[Any]:
+    def _write(self, changes: Sequence[Change], before: EarlierAttempts) -> list[Any]:
         """Write in one transaction. If the last attempt may have been committed, find that out first."""
         if before.unclear is not None:
-            if self._was_committed(before.unclear, changes):
-                return before.unclear.answers
+            with self._session() as session:
+                if was_committed(session, before.unclear, changes):
+                    return before.unclear.answers
             before.unclear = None
         try:
             if before.first is None:
@@ -468,7 +455,7 @@ class PostgreSQLStorage:
         except BaseException as error:
             # The numbers of the failed transaction may not be in the database.
             self._numbers.forget()
-            if isinstance(error, _UnclearCommit):
+            if isinstance(error, UnclearCommit):
                 before.unclear = error
             raise
 
@@ -491,7 +478,7 @@ class PostgreSQLStorage:
         `first`: a first commit that may have been committed before the connection was lost, or may be yet. Once this
         transaction has had the lock, that commit writes nothing, since it is not the first any more.
         """
-        committing: _UnclearCommit | None = None
+        committing: UnclearCommit | None = None
         with self._session() as session:
             try:
                 haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
@@ -517,7 +504,7 @@ class PostgreSQLStorage:
                         # Later transactions use these numbers, so a crash must not lose them.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on the transaction may be committed, even if no answer comes.
-                    committing = _UnclearCommit(transaction, answers)
+                    committing = UnclearCommit(transaction, answers)
             except BaseException as error:
                 if committing is not None and ConnectionLost.by(error, session.connection):
                     raise committing from error
@@ -545,25 +532,6 @@ class PostgreSQLStorage:
                         raise
         return answers
 
-    def _was_committed(self, before: _UnclearCommit, changes: Sequence[Change]) -> bool:
-        """Return whether the rows of an unclear transaction are there.
-
-        The number of the transaction does not tell. After a crash, the server gives numbers again whose transactions
-        had not come to its disk. For changes that may be written twice, the answer is False.
-        """
-        with self._session() as session:
-            while _is_in_progress(session, before.transaction):
-                time.sleep(0.02)
-            for change, answer in zip(changes, before.answers, strict=True):
-                match change:
-                    case Commit() | CommitFailure():
-                        params = {"reuse": change.place.keys.reuse, "started_at": change.started_at}
-                        return bool(session.rows("was_recorded", {"execution": answer.execution, **params}))
-                    case BeginEffect() if isinstance(answer, Moment):
-                        params = {"attempt": change.attempt, "owner": change.holder.owner}
-                        return bool(session.rows("was_intended", {"effect_key": change.effect_key, **params}))
-        return False
-
     # -- tidying -------------------------------------------------------------------------------------------------------
     def empty_log(self) -> bool:
         """Return True. Beside the tables lies only the server's own log, which its administrator looks after."""
@@ -571,46 +539,15 @@ class PostgreSQLStorage:
 
     def used(self) -> int:
         """Return how many bytes all rows take, without indexes and free room. It reads every row."""
-
-        def ask() -> int:
-            with self._session() as session:
-                tables = [table for (table,) in session.rows("tables", {})]
-                with session.connection.pipeline():
-                    sizes = [
-                        session.execute(f"SELECT coalesce(sum(pg_column_size(t.*)), 0)::bigint FROM {SCHEMA}.{table} t")  # noqa: S608 - our own names
-                        for table in tables
-                    ]
-                return sum(cursor.fetchall()[0][0] for cursor in sizes)
-
-        return self._persistently(ask)
+        return self._in_session(compaction.used)
 
     def give_back(self, most: int) -> int:
         """Return 0, since free room is kept for new rows. See `vacuum`."""
         return 0
 
     def vacuum(self) -> None:
-        """Make room that nothing needs free for new rows.
-
-        `VACUUM FULL` would return that room to the disk, and would stop everybody meanwhile. The administrator may run
-        it.
-        """
-
-        def ask() -> bool:
-            severities: set[str | None] = set()
-
-            def notice(of: psycopg.errors.Diagnostic) -> None:
-                severities.add(of.severity_nonlocalized)
-
-            with self._session() as session:
-                session.connection.add_notice_handler(notice)
-                try:
-                    for (table,) in session.rows("tables", {}):
-                        session.execute(f"VACUUM {SCHEMA}.{table}")
-                finally:
-                    session.connection.remove_notice_handler(notice)
-            return "WARNING" in severities
-
-        if self._persistently(ask):
+        """Make room that nothing needs free for new rows. The administrator may return it to the disk."""
+        if not self._in_session(compaction.vacuum):
             LOGGER.warning("%s: only the owner of the tables may vacuum them; the server does so itself, later", self)
 
 
@@ -618,14 +555,6 @@ def _close_own(connections: list[psycopg.Connection[Any]], process: int) -> None
     """Close connections, unless another process opened them: that would end its sessions."""
     while connections and process == os.getpid():
         connections.pop().close()
-
-
-def _is_in_progress(session: Session, transaction: str) -> bool:
-    try:
-        ((status,),) = session.rows("became_of", {"transaction": transaction})
-    except psycopg.errors.InvalidParameterValue:  # a crash of the server has lost this number
-        return False
-    return bool(status == "in progress")
 
 
 _AGAIN: Final = (ConnectionLost, psycopg.errors.DeadlockDetected)
