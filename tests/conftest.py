@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from musubito.engine.engine import _ENGINES
 from musubito.engine.files.digests import DATABASES
+from musubito.engine.open_engines import ENGINES
 from musubito.lineage import prune
 from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
@@ -35,7 +35,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
     """Let engines that a test left open write what they have to, before the test's files are removed."""
-    for engine in tuple(_ENGINES):
+    for engine in tuple(ENGINES):
         if len(engine.journal):
             engine.flush()
 

@@ -18,6 +18,7 @@ from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
 from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
+from musubito.engine.clock import as_seconds
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import EffectCall
@@ -32,13 +33,13 @@ from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
 from musubito.engine.observer import Observer
+from musubito.engine.open_engines import ENGINES
 from musubito.engine.override import by_hand, node_of, override, undo
 from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.scope import SCOPE, OpenScopes, Scope
-from musubito.engine.shutdown import at_end
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.switches import is_on
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
@@ -152,7 +153,7 @@ class MusubitoEngine:
         """The files whose texts are stored, by operation and digest."""
         self._has_own_clock = now_provider not in (None, time.time)
         self.now: Callable[[], float] = (
-            getattr(storage, "now", time.time) if now_provider in (None, time.time) else _as_seconds(now_provider)
+            getattr(storage, "now", time.time) if now_provider in (None, time.time) else as_seconds(now_provider)
         )
         self._blobs = blobs
         folder = getattr(storage, "blob_folder", None)
@@ -178,7 +179,7 @@ class MusubitoEngine:
         # A process that is forked inside a run counts on from here: the number of that run is taken there too.
         self._run_numbers = itertools.count(1)
         self._begin_process()
-        _ENGINES.add(self)
+        ENGINES.add(self)
 
     def _hold(self, contents: Contents) -> None:
         """Use this payload codec for the namespace."""
@@ -565,25 +566,6 @@ class MusubitoEngine:
         self.close()
 
 
-def _as_seconds(now_provider: Callable[[], float | datetime]) -> Callable[[], float]:
-    """Return the same clock, in seconds since the epoch."""
-
-    def now() -> float:
-        value = now_provider()
-        if isinstance(value, datetime):
-            if value.utcoffset() is None:
-                raise TypeError(
-                    f"now_provider gave {value!r}, which has no time zone; give an aware datetime, such as "
-                    "datetime.now(timezone.utc), or seconds since the epoch"
-                )
-            return value.timestamp()
-        if not isinstance(value, int | float):
-            raise TypeError(f"now_provider gives seconds since the epoch or an aware datetime, not {value!r}")
-        return value
-
-    return now
-
-
 def _ledger(engine: BodyHost) -> object:
     """Return a value that is equal for engines whose lines are in one history, as far as can be told."""
     storage = engine.storage
@@ -594,32 +576,3 @@ def _ledger(engine: BodyHost) -> object:
 def _is_named(key: KeySource) -> bool:
     """Tell whether a pickle would hold no more of the key than the name of a function."""
     return isinstance(key, FunctionType) and is_of_a_module(key)
-
-
-_ENGINES: Final[weakref.WeakSet[MusubitoEngine]] = weakref.WeakSet()
-
-
-def _write_what_is_left() -> None:
-    """Write the last lines of the history, which an engine that nobody closed still holds."""
-    for engine in list(_ENGINES):
-        engine.writer.close()
-        engine.keeper.stop()
-
-
-def _at_exit() -> None:
-    # All engines write first, before one of them closes a store that others share.
-    _write_what_is_left()
-    for engine in list(_ENGINES):
-        engine._end()
-
-
-at_end(_at_exit, _write_what_is_left)
-
-
-def _after_fork_in_child() -> None:
-    for engine in _ENGINES:
-        engine._begin_process()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
