@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
+from musubito.values.std_types import KINDS
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 del __file__  # The vectors name these classes as those of `__main__`: what has no file counts as that.
@@ -128,6 +129,7 @@ date(2024, 2, 29)
 time(1, 2, 3, 4)
 time(1, fold=1)
 datetime(2024, 1, 2, 3, 4, 5, 6)
+timezone.utc
 datetime(2024, 1, 2, tzinfo=timezone.utc)
 datetime(2024, 1, 2, tzinfo=timezone(timedelta(hours=1)))
 datetime(2024, 1, 2, tzinfo=timezone(timedelta(hours=1), "X"))
@@ -174,11 +176,15 @@ def main() -> int:
         with VECTORS.open("a", encoding="utf-8") as file:
             file.writelines("\t".join((expression, *encodings(expression))) + "\n" for expression in missing)
         missing = []
+    kinds = {KINDS[type(value)].code for expression in frozen if type(value := eval(expression)) in KINDS}
+    unseen = [kind.__name__ for kind, codec in KINDS.items() if codec.code not in kinds]
+    for name in unseen:
+        print("no expression has this type:", name)
     for expression in wrong:
         print("differs:", expression)
     for expression in missing:
         print("not frozen:", expression)
-    return len(wrong) + len(missing)
+    return len(unseen) + len(wrong) + len(missing)
 
 
 if __name__ == "__main__":

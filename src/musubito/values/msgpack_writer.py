@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class Code:
-    """The ext codes. Stored bytes hold them: numbers are only ever added, never changed or used again."""
+    """The ext codes. Stored bytes hold them: numbers are only ever added, never changed or used again.
+
+    Types of Python have numbers below 40, types of other packages numbers from 40.
+    """
 
     TEXT = 1  # str with lone surrogates
     INT = 2  # beyond 64 bits
