@@ -13,6 +13,7 @@ from musubito.store.protocol import Store
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.conformance import DistantConformance, LeaseConformance, PersistentStoreConformance
 from musubito.testing.reference_store import MemoryStore
+from tests.fresh import fresh
 from tests.server import drop_database, empty_store, new_store
 
 
@@ -23,7 +24,7 @@ class TestMemory(LeaseConformance):
 
 class TestSQLite(PersistentStoreConformance):
     def open_store(self, directory: Path) -> Store:
-        return SQLiteStorage(directory / "musubito.db")
+        return SQLiteStorage(fresh(directory / "musubito.db"))
 
 
 class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
@@ -31,7 +32,7 @@ class TestSQLiteWithoutLocks(LeaseConformance, PersistentStoreConformance):
 
     def open_store(self, directory: Path) -> Store:
         with patch("musubito.store.sqlite.byte_range_locks.fcntl", None):
-            return SQLiteStorage(directory / "musubito.db")
+            return SQLiteStorage(fresh(directory / "musubito.db"))
 
 
 class TestSQLiteInMemory(LeaseConformance):
@@ -47,7 +48,7 @@ class TestSQLiteInSteps(PersistentStoreConformance):
         monkeypatch.setattr("musubito.store.relational.by_hand.AT_ONCE", 1)
 
     def open_store(self, directory: Path) -> Store:
-        return SQLiteStorage(directory / "musubito.db")
+        return SQLiteStorage(fresh(directory / "musubito.db"))
 
 
 @pytest.fixture(scope="module")
