@@ -77,7 +77,6 @@ class Code:
     PANDAS_TIMESTAMP = 46
     PANDAS_TIMEDELTA = 47
     PANDAS_MISSING = 48
-    PANDAS_ARRAY = 49
     RESULT_BY_ID = 100  # identity only, from here on
     RESULT_BY_VALUE = 101
     IDENTITY = 102
