@@ -5,8 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ import musubito
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito_langgraph import musubito_graph
 from musubito_langgraph.lineage_channel import LINEAGE
+from tests import launcher
 from tests.fresh import fresh
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
@@ -719,13 +718,13 @@ async def test_step_by_step_async(case, tmp_path):
 
 
 # -- another process ---------------------------------------------------------------------------------------------------
-def in_another_process(call, *arguments):
-    """Call a function of this module in a Python of its own."""
-    program = f"import sys; from {__name__} import {call}; {call}(*sys.argv[1:])"
+def in_another_process(call, directory, *names):
+    """Call a function of this module in a process of its own."""
+    program = directory / "program.py"
+    program.write_text(f"import sys; from {__name__} import {call}; {call}(*sys.argv[1:])", encoding="utf-8")
     here, source = Path(__file__).parents[2], Path(musubito.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (source, here)))}
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = launcher.run(program, directory, *names, environment=environment, imports="musubito_langgraph")
     assert done.returncode == 0, done.stderr
 
 
