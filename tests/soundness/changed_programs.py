@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
+from tests.fresh import fresh
 
 RECORDER = """
 import contextlib
@@ -118,7 +119,7 @@ def in_one_process(folder: Path, name: str, program: Program) -> list[int]:
     text = written(name, program.text.replace("VALUE", program.first))
     counts: list[int] = []
     try:
-        with MusubitoEngine(SQLiteStorage(folder / "one.db")) as engine, use_musubito_engine(engine):
+        with MusubitoEngine(SQLiteStorage(fresh(folder / "one.db"))) as engine, use_musubito_engine(engine):
             loaded(recorder, folder, RECORDER)
             loaded(module, folder, text)
             for number in range(3):

@@ -44,6 +44,7 @@ from musubito.testing.reference_store import MemoryStore
 from musubito.values.artifact_codec import encode_value
 from musubito.values.call_keys import effect_key, head
 from musubito.values.digest import argument_digests, content_digest, digest_input
+from tests.fresh import fresh
 from tests.logged import fault_said
 
 pytest.importorskip("cryptography")
@@ -117,7 +118,7 @@ def path(tmp_path):
 
 @contextmanager
 def opened(path, key=KEY, **options):
-    with MusubitoEngine(SQLiteStorage(path), key=key, **options) as engine, use_musubito_engine(engine):
+    with MusubitoEngine(SQLiteStorage(fresh(path)), key=key, **options) as engine, use_musubito_engine(engine):
         yield engine
 
 

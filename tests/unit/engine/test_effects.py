@@ -31,6 +31,7 @@ from musubito import (
 )
 from musubito.engine.maintenance import LEASE_SECONDS
 from musubito.testing.reference_store import MemoryStore
+from tests.fresh import fresh
 from tests.logged import fault_said
 
 EFFECT = StepType.EXTERNAL_EFFECT
@@ -64,7 +65,7 @@ def boom(error: BaseException) -> Callable[[Any], Any]:
 @pytest.fixture(params=["sqlite", "memory"])
 def engine(request, tmp_path):
     KEYS.clear(), BEHAVIOUR.clear()
-    store = SQLiteStorage(tmp_path / "musubito.db") if request.param == "sqlite" else MemoryStore()
+    store = SQLiteStorage(fresh(tmp_path / "musubito.db")) if request.param == "sqlite" else MemoryStore()
     with MusubitoEngine(store) as engine, use_musubito_engine(engine):
         yield engine
 
