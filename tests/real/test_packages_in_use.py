@@ -99,6 +99,21 @@ held = ChatPromptTemplate.from_template("say {q}") | FakeListChatModel(responses
         "import instructor, openai\nheld = instructor.from_openai(openai.OpenAI(api_key='a'))",
         "held.chat.completions.create.__name__ + str(held.mode) + q",
     ),
+    # Its options are a model, and the key of the service is a header in there.
+    "a client of Gemini": (
+        """
+from google import genai
+held = genai.Client(api_key=str(id(sys)), http_options={"base_url": "http://127.0.0.1:1"})
+def refused():
+    try:
+        held.models.generate_content(model="m", contents="q")
+    except Exception as error:
+        return type(error).__name__
+""",
+        "refused()",
+    ),
+    # One of its patterns holds the characters of a set, in the order of hashes.
+    "a parser of Markdown": ("import markdown_it\nheld = markdown_it.MarkdownIt()", "held.render(q)"),
     "a template of Jinja": (
         "import jinja2, markupsafe\nheld = jinja2.Environment(loader=jinja2.DictLoader({'a': 'hi {{q}}'}))",
         "markupsafe.Markup(held.get_template('a').render(q=q))",
@@ -114,6 +129,8 @@ CHANGES = {
     "a validator of JSON Schema": "held.schema['type'] = 'number'",
     "a chain of LangChain": "held.steps[1].responses[1] = 'c'",
     "a client of instructor": "held.mode = instructor.Mode.JSON",
+    "a client of Gemini": "held._api_client._http_options.base_url = 'http://127.0.0.1:2'",
+    "a parser of Markdown": "held.options['typographer'] = True",
     "a template of Jinja": "held.loader.mapping['a'] = 'ho {{q}}'",
 }
 

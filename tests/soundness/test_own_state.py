@@ -415,6 +415,43 @@ def undo(): del client.chat.completions.create
 """
 
 
+HEADERS = {
+    "requests, an item": ("requests.Session()", "client.headers['X-Team'] = q", "client.headers.get('X-Team')"),
+    "requests, a method": (
+        "requests.Session()",
+        "client.headers.update({'X-Team': q})",
+        "client.headers.get('X-Team')",
+    ),
+    "requests, a dict": ("requests.Session()", "client.params['team'] = q", "client.params.get('team')"),
+    "httpx, an item": ("httpx.Client()", "client.headers['X-Team'] = q", "client.headers.get('X-Team')"),
+    "httpx, a property": ("httpx.Client()", "client.base_url = 'http://' + q", "str(client.base_url)"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_a_step_sets_is_its_own_state_and_counts_for_others(tmp_path: Path, name: str) -> None:
+    client, sets, reads = HEADERS[name]
+    program = f"""
+import httpx, requests
+client = {client}
+@musubito_step
+def sets(q):
+    ran.append("sets " + q)
+    {sets}
+    return {reads}
+@musubito_step
+def reads(q):
+    ran.append("reads " + q)
+    return {reads}
+"""
+    calls = ["sets('a')", "sets('a')", "reads('x')", "sets('b')", "sets('a')", "reads('x')", "reads('x')"]
+    assert play(tmp_path, program, *calls) == [["sets a"], [], ["reads x"], ["sets b"], [], ["reads x"], []]
+    q = "b"
+    assert play(tmp_path, program, "sets('b')", "sets('a')", sets.replace("q", repr(q)), "sets('b')") == [
+        *([], [], [], ["sets b"]),
+    ]
+
+
 def test_a_method_that_is_patched_below_a_client_counts(tmp_path: Path, server: str) -> None:
     program = PATCHED.replace("URL", server)
     lines = ["patch('a')", "ask('q')", "ask('q')", "patch('b')", "ask('q')", "mock('c')", "ask('q')", "mock('d')"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from types import FunctionType
@@ -129,29 +130,29 @@ def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[s
     """Return the links to a field of another package's object, without the secrets in it."""
     if is_secret_field(label, value):
         return [(label, b"secret")]
-    cleaned = without_secrets(value)
-    if cleaned is value:
-        return held_value_links(walk, value, label, name)
-    _watch_through(walk, value, 0)
-    return held_value_links(walk, cleaned, label, name)
+    return held_value_links(walk, _without_secrets(walk, value, name), label, name)
 
 
-def _watch_through(walk: Walk, value: Any, depth: int) -> None:
-    """Watch containers within containers, if a cleaned copy of them is described.
+def _without_secrets(walk: Walk, value: Any, name: str) -> Any:
+    """Return the value without the secrets in it; containers with secrets are copied as they count."""
+    return value if without_secrets(value) is value else without_secrets(_as_counted(walk, value, name, 0))
 
-    Otherwise the guard would watch the copy and miss a change of the original.
+
+def _as_counted(walk: Walk, value: Any, name: str, depth: int) -> Any:
+    """Return a copy of containers within containers, without what runs of the step have changed in them.
+
+    The original is read, so that a change of it is noticed.
     """
-    if depth > DEPTH:
-        return
-    if isinstance(value, dict):
-        walk.guard.mapping(value, tuple(value), tuple(value.values()))
-        for inner in value.values():
-            _watch_through(walk, inner, depth + 1)
-    elif type(value) in (list, tuple):
-        if type(value) is list:
-            walk.guard.items(value, list, tuple(value))
-        for each in value:
-            _watch_through(walk, each, depth + 1)
+    is_dict = isinstance(value, dict)
+    if depth > DEPTH or not (is_dict or type(value) in (list, tuple)):
+        return value
+    walk.note_link(value)
+    if is_dict:
+        pairs = walk.read.entries(value, name)
+        copy = {key: _as_counted(walk, inner, f"{name}[{key!r}]", depth + 1) for key, inner in pairs}
+        return OrderedDict(copy) if type(value) is OrderedDict else copy
+    items = walk.read.elements(value, list, name) if type(value) is list else value
+    return type(value)(_as_counted(walk, each, name, depth + 1) for each in items)
 
 
 def defaults_held(walk: Walk, function: FunctionType) -> list[tuple[int | str, Any]]:
@@ -221,7 +222,7 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
     """Return links to the declared fields of another package's dataclass or pydantic model.
 
     If an adapter says which fields do not count, these are left out. Otherwise the fields that a pydantic model itself
-    excludes are left out.
+    excludes are left out, and of what a client holds the secrets, too.
     """
     cls, kind = type(value), policy_of(value)
     if is_dataclass(cls):
@@ -231,7 +232,7 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
         names = [each for each, field in declared if kind is not None or not getattr(field, "exclude", None)]
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     links: list[tuple[str, bytes]] = []
-    contents = fields_of(value)
+    contents, is_setting_of_client = fields_of(value), walk.is_within_client()
     extra = fields_of(value, "__pydantic_extra__") or {}
     for each in sorted({*names, *extra} - left_out):
         mapping = next((fields for fields in (contents, extra) if fields is not None and each in fields), None)
@@ -243,10 +244,13 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
         if inner is ABSENT:
             continue
         if kind is None:
-            if is_secret_field(each, inner) and not each.endswith("token"):  # may be a piece of a model's text
+            may_be_text = each == "token" or (each.endswith("token") and not is_setting_of_client)  # of a model
+            if is_secret_field(each, inner) and not may_be_text:
                 links.append((each, b"secret"))
                 continue
             mark_introspectable(walk, inner)
+            if is_setting_of_client:
+                inner = _without_secrets(walk, inner, called)
         for part, label, shown in _counted_parts(walk, inner, each, called, left_out):
             links.append((label, walk.link(part, walk.part_name(part, shown))))
     return links

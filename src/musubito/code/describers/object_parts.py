@@ -12,10 +12,8 @@ import copyreg
 import functools
 import gc
 import io
-import logging
 import struct
 import sys
-import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -27,6 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code.describers.msgspec_structs import is_struct
 from musubito.code.graph_record import fields_of
+from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, module_name
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.syntax.ast_digest import tokens
@@ -34,21 +33,6 @@ from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import HEAP_TYPE
 
-RESOURCES: Final = frozenset(
-    (
-        *("_thread", "threading", "_socket", "socket", "select", "selectors", "_ssl", "ssl", "_asyncio", "asyncio"),
-        *("_queue", "queue", "subprocess", "_sqlite3", "sqlite3", "multiprocessing", "_multiprocessing", "concurrent"),
-        *("mmap", "_ctypes", "ctypes", "signal", "tkinter", "contextvars", "_contextvars", "random", "_random"),
-        *("_winapi", "sched", "traceback", "warnings", "importlib", "unittest", "_io", "io"),
-    )
-)
-"""Modules whose objects lock, run, connect, load or draw random numbers."""
-OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
-"""Methods of objects that hold something which must be released; other objects have none of them."""
-LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
-"""Classes of loggers and of their managers."""
-REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
-"""Containers whose content depends on when garbage was collected."""
 LARGE: Final = 4096
 """Bytes of a content above which its digest takes its place."""
 LARGEST: Final = 1 << 26
@@ -66,20 +50,6 @@ class Parts(NamedTuple):
 
     own: bytes
     held: list[tuple[str, Any]]
-
-
-def is_machinery(value: object) -> bool:
-    """Return whether an object acts and is no data: a client, a lock, a logger, a file, a source of random numbers."""
-    return _makes_machinery(type(value))
-
-
-@kept_for_a_round
-def _makes_machinery(cls: type) -> bool:
-    module = module_name(cls)
-    top = module.partition(".")[0]
-    if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
-        return True
-    return "random" in module or any(hasattr(cls, method) for method in OPEN)
 
 
 def parts_of(value: Any, origin: Owner) -> Parts | None:

@@ -15,8 +15,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from musubito.code.graph_record import fields_of
+from musubito.code.graph_record import fields_of, slot_of
 from musubito.code.ownership import module_name
+from musubito.code.state.access_reader import members_of_slots
 from musubito.values.redaction import HIDDEN, SECRETS
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -41,6 +42,10 @@ _SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNO
 """Matches credentials after a scheme of authorization."""
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
 """Matches the credentials in a URL."""
+_CLASS: Final = re.compile(r"\\.|\[((?:\\\W|[^\\\]\[^-])+)\]", re.DOTALL)
+"""Matches an escaped character, or a class of single characters in a pattern."""
+_CHARACTER: Final = re.compile(r"\\?.", re.DOTALL)
+"""Matches one character of such a class."""
 _AGENT: Final = "user-agent"
 """The header, or field, in which a library states its own version."""
 FIXED_URLS: Final = frozenset({"httpx", "httpx2", "yarl", "pydantic", "pydantic_core", "starlette"})
@@ -72,10 +77,16 @@ def is_secret_field(name: object, value: object) -> bool:
 
 
 def without_secrets(value: Any, depth: int = 0) -> Any:
-    """Return the value without the secrets in it, or `value` itself if there are none; objects are not entered."""
+    """Return the value without the secrets in it, or `value` itself if there are none; objects are not entered.
+
+    Patterns get the characters of each class in one order: packages join a set of characters, which has none.
+    """
     kind = type(value)
     if kind is str:
         return _cleaned(value)
+    if kind is re.Pattern and type(value.pattern) is str:
+        text = _CLASS.sub(_in_one_order, value.pattern)
+        return value if text == value.pattern else re.compile(text, value.flags)
     if (kind not in CONTAINERS and not isinstance(value, dict)) or depth > DEPTH:
         return value
     if isinstance(value, dict):
@@ -96,6 +107,10 @@ def _cleaned(text: str) -> str:
     if _KEY.fullmatch(text) or _SCHEME.fullmatch(text):
         return HIDDEN
     return _CREDENTIALS.sub("", text) if "://" in text and "@" in text and " " not in text else text
+
+
+def _in_one_order(match: re.Match[str]) -> str:
+    return match[0] if match[1] is None else f"[{''.join(sorted(_CHARACTER.findall(match[1])))}]"
 
 
 def url_text(value: Any) -> str | None:
@@ -156,7 +171,7 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
-    contents = fields_of(value) or {}
+    contents = {**(fields_of(value) or {}), **{slot: slot_of(value, slot) for slot, _ in members_of_slots(cls)}}
     result = {"pid"} if contents.get("pid") == os.getpid() else set()
     for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:

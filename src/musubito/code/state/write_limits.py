@@ -5,12 +5,15 @@ Names decide, not flow. Anything outside of these limits was changed by other co
 - Code writes a global only if it binds that very name.
 - Code writes a field only if it sets a field of that name.
 - Code writes a container only if it calls a method that changes such a container, or hands the container on.
+
+Code also names a write to an object of a package by an item (`session.headers["a"] = 1`), by a method that changes
+containers (`jar.set("a", 1)`) or by a property (`client.timeout = 1`). All below that object is then named.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +21,8 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.fixpoint import Discoveries
-from musubito.code.graph_record import ABSENT, ATOMS, fields_of
+from musubito.code.graph_record import ABSENT, ATOMS, fields_of, static
+from musubito.code.machinery import is_machinery
 from musubito.code.state.access_paths import NAMES, PlaceKind, hashed
 from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep
 
@@ -70,6 +74,8 @@ class WriteLimits:
     """Writes of methods to their receivers, by class."""
     _opened: dict[int, bool] = field(default_factory=dict)
     """Things that code hands on, by id, each with whether it is another package's."""
+    _named_below: set[int] = field(default_factory=set)
+    """Objects of which code names a write to something below, by id."""
     _parents: dict[int, set[int]] = field(default_factory=dict)
     """The ids of the things by which a thing was reached."""
     size: int = 0
@@ -109,17 +115,47 @@ class WriteLimits:
         """Note that code writes at a key of the container to which a path leads from `root`; without a key, at any."""
         container, key = root, write.key
         for step in write.path:
-            container = step_into(container, step)
-            if container is ABSENT:
+            inner = step_into(container, step)
+            if inner is ABSENT:
+                self._add_property(container, step)
                 return
+            container = inner
         manner = Manner(write.counts, write.lazily)
         if key is None or not key.attribute:
             container = wrapped(container)
         is_field = key is not None and key.attribute and not isinstance(container, CONTAINERS)
         if key is not None and (is_field or isinstance(container, dict)):
             self.add_name(container, key.key, manner)
+            if is_field:
+                self._add_property(container, key)
         elif isinstance(container, CONTAINERS):
             self._note(self._whole, id(container), manner)
+        elif not is_machinery(container):  # a client's `set` and `add` write elsewhere
+            self.add_below(container)
+
+    def add_below(self, container: Any) -> None:
+        """Note that code names writes to anything below an object."""
+        self._named_below.add(id(container))
+
+    def _add_property(self, container: Any, step: PathStep) -> None:
+        """Note that code writes to a property of an object, or to something to which a property leads.
+
+        A property mostly stands for the field of its name with an underscore before it. Without such a field, the code
+        may write anything below the object.
+        """
+        if isinstance(container, (*CONTAINERS, ModuleType, type)):
+            return
+        name = str(step.key)
+        if step.attribute and not isinstance(static(container, name), property):
+            return
+        private = f"_{name}"
+        inner = (fields_of(container) or {}).get(private, ABSENT)
+        if inner is ABSENT:
+            self.add_below(container)
+            return
+        self.add_name(container, private, ANYHOW)
+        if type(inner) not in ATOMS:
+            self.add_below(inner)
 
     def add_name(self, container: Any, name: Hashable, manner: Manner) -> None:
         """Note that code writes this one name in `container`."""
@@ -189,8 +225,10 @@ class WriteLimits:
         return named or whole or ANYHOW
 
     def names(self, kind: PlaceKind, container: Any, key: Hashable) -> bool:
-        """Return whether code names this very place, or sets a field of this name."""
-        return self.writes(container, key) or (kind is PlaceKind.FIELD and self.fields.holds((key, ANY_FIELD)))
+        """Return whether code names this very place or something above it, or sets a field of this name."""
+        if self.writes(container, key) or (kind is PlaceKind.FIELD and self.fields.holds((key, ANY_FIELD))):
+            return True
+        return self._is_below(id(container), self._named_below.__contains__)
 
     def is_open(self, container: Any, *, foreign: bool = False) -> bool:
         """Return whether the container, or something by which it was reached, was handed on.
@@ -204,10 +242,16 @@ class WriteLimits:
         return False
 
     def _opens(self, key: int, foreign: bool) -> bool:
+        if foreign:
+            return self._is_below(key, lambda each: self._opened.get(each, False))
+        return self._is_below(key, self._opened.__contains__)
+
+    def _is_below(self, key: int, is_wanted: Callable[[int], bool]) -> bool:
+        """Return whether a thing, or something by which it was reached, is wanted; both by id."""
         pending, seen = [key], set[int]()
         while pending:
             each = pending.pop()
-            if self._opened.get(each, False) if foreign else each in self._opened:
+            if is_wanted(each):
                 return True
             if each not in seen:
                 seen.add(each)
