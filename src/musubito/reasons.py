@@ -230,6 +230,12 @@ class ReplayReason(StrEnum):
         ": {}",
         "Compile the graph with that store or checkpointer, where it is watched, instead of reaching it by the code.",
     )
+    DATABASE_UNREADABLE = (
+        "database unreadable",
+        "it reads a database in memory that is large or cannot be read",
+        ": {}",
+        "Say what it holds: operation_version=lambda: collection.count().",
+    )
     GRAPH_REMEMBERS = (
         "graph remembers",
         "a graph ran inside it that has a memory of its own",

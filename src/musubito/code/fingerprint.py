@@ -72,6 +72,8 @@ class Fingerprint:
     met: tuple[Any, ...]
     others: frozenset[str]
     unseen: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """The names of databases in memory whose content cannot be read."""
     unrepeatable: tuple[Unrepeatable, ...] = ()
     modules: frozenset[str] = frozenset()
     """The full names of the modules of other packages that the code names, and of their attributes."""
@@ -204,6 +206,7 @@ class CodeTracker:
             tuple(filter(may_remember, closure.met)),
             closure.others,
             closure.unseen,
+            closure.unreadable,
             closure.unrepeatable,
             closure.modules,
             self.packages,

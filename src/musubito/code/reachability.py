@@ -163,6 +163,7 @@ class ReachabilityWalk(Walk):
         self._untracked: set[str] = set()
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
+        self.unreadable = set()
         self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
@@ -289,6 +290,7 @@ class ReachabilityWalk(Walk):
             self.limits,
             self.read.kept,
             tuple(sorted(self.unseen)),
+            tuple(sorted(self.unreadable)),
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             paths_named(self._functions, self._texts, {name.partition(".")[0] for name in self.modules}, words),
             words,

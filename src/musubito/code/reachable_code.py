@@ -54,6 +54,8 @@ class ReachableCode(NamedTuple):
     limits: WriteLimits
     kept: list[tuple[Changes, Hashable]]
     unseen: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    """The names of databases in memory whose content cannot be read."""
     unrepeatable: tuple[Unrepeatable, ...]
     paths: PathsNamed | None
     """The paths that the code names, if it reaches a package that opens files unseen."""

@@ -59,6 +59,8 @@ class Walk(Protocol):
     """The full names of other packages' modules that the code names, and of attributes that may be modules."""
     owners: dict[int, tuple[type, bool]]
     """Functions that are methods, by id: the class, and whether the receiver is the class itself."""
+    unreadable: set[str]
+    """The names of databases in memory whose content cannot be read."""
     unseen: set[str]
     """One sentence for each thing that functions read and that the walk cannot follow."""
 

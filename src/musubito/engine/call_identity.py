@@ -116,6 +116,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         why_not = doubts(call.fingerprint)
     if why_not is None and any(map(remembers, call.fingerprint.met)):
         why_not = ReplayReason.REMEMBERS.of()
+    if why_not is None and call.fingerprint.unreadable and call.definition.operation_version is None:
+        why_not = ReplayReason.DATABASE_UNREADABLE.of(", ".join(call.fingerprint.unreadable))
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.

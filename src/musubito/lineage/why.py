@@ -42,6 +42,7 @@ UNIDENTIFIED: Final = (
     ReplayReason.INPUT_NOT_IDENTIFIED,
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
     ReplayReason.REMEMBERS,
+    ReplayReason.DATABASE_UNREADABLE,
 )
 """Reasons that make a call unlike every other, so that there is nothing to compare it with."""
 

@@ -29,15 +29,17 @@ from musubito.code.describers.object_contents import (
     parts_in,
     stated_names,
 )
-from musubito.code.describers.object_parts import hides_content, is_active, is_machinery
+from musubito.code.describers.object_parts import hides_content, is_active
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_type_adapter, url_text
 from musubito.code.describers.typing_objects import is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of, slot_of, static
+from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, module_name
 from musubito.code.state.access_paths import ELEMENTS
 from musubito.code.state.access_reader import members_of_slots
 from musubito.code.walk import Walk
+from musubito.code.world.memory_databases import is_in_memory
 from musubito.values.own_names import is_own
 
 DEPTH = 100
@@ -126,7 +128,7 @@ class _Judgement:
             return self._counts_all(value, value, depth)
         if isinstance(value, dict):
             return self._counts_all(value, [each for _, each in walk.read.held_in(value, value)], depth)
-        if is_mock(value) or policy_of(value) is not None or encoded(value) is not None:
+        if is_in_memory(value) or is_mock(value) or policy_of(value) is not None or encoded(value) is not None:
             return True
         if declares_fields(cls) and not is_machinery(value):  # a stream may be a dataclass
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 from array import array
 from dataclasses import is_dataclass
@@ -55,6 +56,20 @@ def base_value(value: Any) -> bytes | None:
             return tokens(value.typecode, array.tobytes(value))
         case _:
             return _parser_settings(value) or array_encoding(value)
+
+
+def generator_state(value: Any) -> bytes | None:
+    """Return the encoding of the state of a generator of random numbers, or None for any other object.
+
+    The generators that whole modules share have no seed that anybody gave them.
+    """
+    if isinstance(value, random.Random):
+        is_shared = value is getattr(random.random, "__self__", None)
+        return None if is_shared or isinstance(value, random.SystemRandom) else encoded(random.Random.getstate(value))
+    generators = sys.modules.get("numpy.random")
+    if generators is None or not isinstance(value, generators.Generator):
+        return None
+    return encoded(value.bit_generator.state)
 
 
 def _parser_settings(value: Any) -> bytes | None:

@@ -2,6 +2,7 @@
 
 - An object of the user's counts by its class and its fields. The fields that its own methods write do not count.
 - An object of the standard library counts by its content, if the canonical encoding has one.
+- A database in memory counts by its content.
 - An object of another package counts by the declared fields of a dataclass or pydantic model, or by its content.
 - Any other object of a package counts by its type and by those fields that can be identified.
 - A secret counts by its type alone.
@@ -25,6 +26,7 @@ from musubito.code.describers.object_contents import (
     declares_fields,
     described_parts,
     encoded,
+    generator_state,
     identity_of,
     is_masked,
     is_secret_type,
@@ -32,7 +34,7 @@ from musubito.code.describers.object_contents import (
     stated_names,
 )
 from musubito.code.describers.object_fields import declared_field_links, field_links, held_value_links
-from musubito.code.describers.object_parts import SHOWN, Parts, hides_content, is_active, is_machinery
+from musubito.code.describers.object_parts import SHOWN, Parts, hides_content, is_active
 from musubito.code.describers.object_policies import Shown, policy_of
 from musubito.code.describers.object_settings import (
     FIXED_URLS,
@@ -42,10 +44,12 @@ from musubito.code.describers.object_settings import (
     without_secrets,
 )
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
+from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.state.access_reader import value_of
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
+from musubito.code.world.memory_databases import UNREADABLE, content_in_memory, is_in_memory, memory_database
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import is_derived
 from musubito.values.own_names import is_own
@@ -69,6 +73,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
     links = [("class", walk.link(cls, walk.part_name(cls, name)))]
+    if is_in_memory(value):
+        return _describe_database(walk, value, name, links)
     if origin is not Owner.USER or _is_derived(walk, cls):
         walk.limits.open(value, foreign=origin is not Owner.USER)
     if origin is Owner.OTHER and is_machinery(value):
@@ -109,6 +115,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     if base_value(value) is not None:
         content = walk.read.content(value, base_value, name)
         return GraphRecord(tokens("content", content), [*links, *_zone_links(walk, value, name)])
+    if generator_state(value) is not None:
+        return GraphRecord(tokens("generator", walk.read.content(value, generator_state, name)), links)
     if is_own(module_name(cls)):
         return describe_untracked(walk, value, name)
     if issubclass(cls, weakref.ReferenceType):
@@ -131,6 +139,21 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         if idle and not inner:
             walk.note_unidentified(name, value)
     return GraphRecord(tokens("object", *names), [*links, *inner])
+
+
+def _describe_database(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> GraphRecord:
+    """Describe a database in memory by its content; what one step stores there counts for the others."""
+    walk.limits.open(value)
+    walk.limits.add_below(value)
+    content = walk.read.content(value, content_in_memory, name)
+    if content == UNREADABLE:
+        walk.unreadable.add(name)
+    database = memory_database(type(value))
+    for setting in database.settings if database is not None else ():
+        held = getattr(value, setting, None)
+        walk.guard.attribute(value, setting, held)
+        links += held_value_links(walk, held, setting, f"{name}.{setting}")
+    return GraphRecord(tokens("database", content), links)
 
 
 def _describe_shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:

@@ -22,6 +22,7 @@ from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, 
 from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
 from musubito.code.walk import Walk
 from musubito.code.world.compiled_readers import opens_unseen
+from musubito.code.world.memory_databases import is_in_memory
 from musubito.code.world.outside_data import is_source
 
 UNSEEN_FILE: Final = "unseen file"
@@ -141,7 +142,7 @@ def unrepeatable_in(
                 source = Source("random", type(value).__qualname__)
             if source is not None:
                 result.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
-        if is_source(values[number]):
+        if is_source(values[number]) and not is_in_memory(values[number]):
             cls = type(values[number])
             result.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
     return tuple(sorted(result))

@@ -1,0 +1,198 @@
+"""Read databases that lie in the memory of this process: a connection, or a client of one, counts by its content.
+
+Nobody outside can say what such a database holds, and no file tells of a change. If the content is large or cannot be
+read, a step that reaches the database is not replayed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from musubito.code.round_cache import kept_for_a_round
+from musubito.code.world.outside_data import register_source
+from musubito.values.canonical import canonical
+
+MOST_ROWS: Final = 10_000
+"""Rows of a database above which its content is not read at each call."""
+MOST_BYTES: Final = 1 << 24
+"""Bytes of a database of SQLite above which its content is not read at each call."""
+UNREADABLE: Final = b""
+"""Stands for the digest of a content that cannot be read."""
+
+
+class _IsOutsideError(Exception):
+    """Raised if the data does not lie in this process."""
+
+
+class MemoryDatabase(NamedTuple):
+    """A class whose objects may hold a database in memory.
+
+    `rows` yields what the database holds, as plain data. `settings` are the attributes that count besides.
+    """
+
+    rows: Callable[[Any], Iterator[Any]]
+    settings: tuple[str, ...] = ()
+
+
+def content_in_memory(value: Any) -> bytes | None:
+    """Return the digest of a database in memory, `UNREADABLE`, or None if the object holds no such database."""
+    database = memory_database(type(value))
+    if database is None:
+        return None
+    digest, count = sha256(), 0
+    try:
+        for row in islice(database.rows(value), MOST_ROWS + 1):
+            digest.update(canonical(row))
+            count += 1
+    except _IsOutsideError:
+        return None
+    except Exception:  # a package may raise anything: the connection is closed, or belongs to another thread
+        return UNREADABLE
+    return digest.digest() if count <= MOST_ROWS else UNREADABLE
+
+
+def is_in_memory(value: Any) -> bool:
+    """Return whether an object holds a database in memory."""
+    database = memory_database(type(value))
+    if database is None:
+        return False
+    try:
+        next(database.rows(value), None)
+    except _IsOutsideError:
+        return False
+    except Exception:  # as above
+        return True
+    return True
+
+
+@kept_for_a_round
+def memory_database(cls: type) -> MemoryDatabase | None:
+    """Return how to read the databases of a class, or None."""
+    names = ((base.__module__, base.__qualname__) for base in cls.__mro__)
+    return next((DATABASES[name] for name in names if name in DATABASES), None)
+
+
+def _of_sqlite(connection: Any) -> Iterator[Any]:
+    import sqlite3  # noqa: PLC0415 - some builds of Python have none
+
+    cursor = sqlite3.Cursor(connection)
+    cursor.row_factory = None
+    names = [(name, path) for _, name, path in cursor.execute("pragma database_list") if name != "temp"]
+    if any(path for _, path in names):
+        raise _IsOutsideError
+    yield [name for name, _ in names]
+    for name, _ in names:
+        pages, size = (next(cursor.execute(f'pragma "{name}".{what}'))[0] for what in ("page_count", "page_size"))
+        if pages * size > MOST_BYTES:
+            raise OverflowError
+        yield name, connection.serialize(name=name)
+
+
+def _of_duckdb(connection: Any) -> Iterator[Any]:
+    cursor = connection.cursor()  # the connection itself may have a result that nobody has fetched yet
+    if cursor.execute("select 1 from duckdb_databases() where path is not null and not internal").fetchall():
+        raise _IsOutsideError
+    tables = "select database_name, schema_name, table_name, estimated_size from duckdb_tables() where not internal"
+    for *names, size in cursor.execute(tables).fetchall():
+        if size > MOST_ROWS:
+            raise OverflowError
+        quoted = ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
+        yield names, [column[0] for column in cursor.execute(f"from {quoted}").description]
+        yield from cursor.fetchall()
+    yield from cursor.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
+    functions = "select function_name, parameters, macro_definition from duckdb_functions() where not internal"
+    yield from cursor.execute(functions).fetchall()
+
+
+def _of_duckdb_itself(function: Any) -> Iterator[Any]:
+    """Read the connection on which the functions of the module work."""
+    if getattr(function, "__module__", None) not in ("_duckdb", "duckdb"):
+        raise _IsOutsideError
+    yield function.__module__, function.__name__
+    yield from _of_duckdb(sys.modules["duckdb"].default_connection())
+
+
+def _of_chroma(client: Any) -> Iterator[Any]:
+    _ask_chroma(client)
+    yield "collections"
+    for collection in sorted(client.list_collections(), key=lambda each: str(each.name)):
+        yield from _of_collection(collection)
+
+
+def _ask_chroma(client: Any) -> None:
+    """Raise an error if the data of a client of Chroma lies on a disk or a server."""
+    settings = client.get_settings()
+    if settings.is_persistent or settings.chroma_server_host:
+        raise _IsOutsideError
+
+
+def _of_collection(collection: Any) -> Iterator[Any]:
+    _ask_chroma(collection._client)
+    yield collection.name, collection.metadata
+    held = collection.get(limit=MOST_ROWS + 1, include=["embeddings", "documents", "metadatas", "uris"])
+    columns = [held[name] for name in ("ids", "embeddings", "documents", "metadatas", "uris")]
+    yield from zip(*columns, strict=True)
+
+
+def _of_qdrant(client: Any) -> Iterator[Any]:
+    if getattr(client._client, "location", None) != ":memory:":
+        raise _IsOutsideError
+    for name in sorted(each.name for each in client.get_collections().collections):
+        yield name, client.get_collection(name).config.model_dump(mode="json")
+        for record in client.scroll(name, limit=MOST_ROWS + 1, with_payload=True, with_vectors=True)[0]:
+            yield record.model_dump(mode="json")
+
+
+def _of_lance(connection: Any) -> Iterator[Any]:
+    if not connection.uri.startswith("memory:"):
+        raise _IsOutsideError
+    for name in sorted(connection.list_tables().tables):
+        yield from _of_lance_table(connection.open_table(name))
+
+
+def _of_lance_table(table: Any) -> Iterator[Any]:
+    if not table._conn.uri.startswith("memory:"):
+        raise _IsOutsideError
+    if table.count_rows() > MOST_ROWS:
+        raise OverflowError
+    yield table.name, str(table.schema)
+    yield from table.to_arrow().to_pylist()
+
+
+def _of_sqlalchemy(engine: Any) -> Iterator[Any]:
+    url = engine.url
+    if url.get_backend_name() != "sqlite" or (url.database or ":memory:") != ":memory:":
+        raise _IsOutsideError
+    yield url.get_backend_name()
+    if type(engine.pool).__name__ != "SingletonThreadPool":
+        # Its connection may be in use elsewhere, and giving it back would end a transaction there.
+        raise ValueError
+    connection = engine.raw_connection()
+    try:
+        rows = [*_of_sqlite(connection.driver_connection)]
+    finally:
+        connection.close()
+    yield from rows
+
+
+_FUNCTION: Final = "nanobind", "nb_func"
+"""The class of functions that are written in C++."""
+DATABASES: Final = {
+    ("sqlite3", "Connection"): MemoryDatabase(_of_sqlite, ("row_factory", "text_factory")),
+    ("_duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
+    ("duckdb.duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
+    _FUNCTION: MemoryDatabase(_of_duckdb_itself),
+    ("chromadb.api.client", "Client"): MemoryDatabase(_of_chroma, ("tenant", "database")),
+    ("chromadb.api.models.Collection", "Collection"): MemoryDatabase(_of_collection, ("_embedding_function",)),
+    ("qdrant_client.qdrant_client", "QdrantClient"): MemoryDatabase(_of_qdrant, ("_embedding_model_name",)),
+    ("lancedb.db", "LanceDBConnection"): MemoryDatabase(_of_lance),
+    ("lancedb.table", "LanceTable"): MemoryDatabase(_of_lance_table),
+    ("sqlalchemy.engine.base", "Engine"): MemoryDatabase(_of_sqlalchemy, ("_execution_options",)),
+}
+"""The classes, by module and name: their packages take long to import."""
+for _name in DATABASES.keys() - {_FUNCTION}:
+    register_source(_name)  # where the data lies outside
