@@ -19,6 +19,11 @@ class Q(BaseModel):
 def step(q): """
 RETRY = "import tenacity\ndef bad(r): return r == VALUE\ndef ask(q): return 1\n"
 SEEN = {
+    "an annotation that a class gets later": Program(
+        "import typing\nclass A: pass\nif 'VALUE' == 'b': A.__annotations__['x'] = int\n"
+        "def step(q): return str(typing.get_type_hints(A))",
+        *("a", "b", "A.__annotations__['x'] = int"),
+    ),
     "a child's answer": Program(
         f"{MOCK}c.complete.return_value = 'VALUE'\ndef step(q): return c.complete(q)",
         *("a", "b", "c.complete.return_value = 'VALUE'"),

@@ -73,6 +73,8 @@ def guard_annotations(guard: Guard, thing: Any) -> None:
         annotations = members.get(at)
         if annotations is not None:
             guard.item(members, at, annotations)
+        else:  # the dict is made when somebody first asks for it
+            guard.absent(members, at)
     else:
         try:
             annotations = thing.__annotations__
