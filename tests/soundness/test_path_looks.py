@@ -7,6 +7,7 @@ import filecmp
 import glob
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,61 @@ def test_whether_a_file_is_there_counts_and_what_is_in_it_does_not(look: Callabl
     assert ask() == (True, 0)
     os.remove("a.txt")
     assert ask() == (False, 0)
+
+
+LINKS = {
+    "os.readlink": lambda: os.readlink("link"),
+    "Path.readlink": lambda: str(Path("link").readlink()),
+    "Path.resolve": lambda: Path("link").resolve().name,
+    "realpath": lambda: os.path.basename(os.path.realpath("link")),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("look", LINKS.values(), ids=LINKS)
+def test_where_a_link_leads_counts(look: Callable[[], str]) -> None:
+    write("1"), write("1", "b.txt")
+    os.symlink("a.txt", "link")
+    ask = asked(look)
+    assert (ask(), ask()) == (("a.txt", 1), ("a.txt", 0))
+    write("22")
+    assert ask() == ("a.txt", 0)
+    os.remove("link")
+    os.symlink("b.txt", "link")
+    assert (ask(), ask()) == (("b.txt", 1), ("b.txt", 0))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize(
+    "look", [lambda: os.path.islink("a.txt"), lambda: Path("a.txt").is_symlink()], ids=["os", "Path"]
+)
+def test_whether_a_path_is_a_link_counts(look: Callable[[], bool]) -> None:
+    write("1"), write("1", "b.txt")
+    ask = asked(look)
+    assert (ask(), ask()) == ((False, 1), (False, 0))
+    os.remove("a.txt")
+    os.symlink("b.txt", "a.txt")
+    assert (ask(), ask()) == ((True, 1), (True, 0))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_that_leads_nowhere_counts() -> None:
+    ask = asked(lambda: os.readlink("link") if os.path.islink("link") else "none")
+    assert (ask(), ask()) == (("none", 1), ("none", 0))
+    for target in ("nowhere", "elsewhere"):
+        os.symlink(target, "link")
+        assert (ask(), ask()) == ((target, 1), (target, 0))
+        os.remove("link")
+    assert ask() == ("none", 0)
+
+
+def test_where_a_program_lies_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path.cwd()))
+    ask = asked(lambda: os.path.basename(shutil.which("program") or "none"))
+    assert (ask(), ask()) == (("none", 1), ("none", 0))
+    write("1", "program")
+    os.chmod("program", 0o755)
+    assert (ask(), ask()) == (("program", 1), ("program", 0))
 
 
 def test_a_folder_is_another_thing_than_a_file() -> None:

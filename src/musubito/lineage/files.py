@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
-from musubito.engine.files.digests import FILE, LOOKS, OF_CONTENT
+from musubito.engine.files.digests import FILE, OF_CONTENT, OF_LOOKS
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
@@ -22,7 +22,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-KINDS: Final = (*OF_CONTENT, *LOOKS)
+KINDS: Final = (*OF_CONTENT, *OF_LOOKS)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
@@ -36,7 +36,8 @@ NAME: Final = re.compile(r"(?![0-9a-f]{16,}$)[\w.$-]+")
 class FileRead:
     """A file or a folder that an execution read, or that a call inside it read.
 
-    `kind` is "file" or "folder". It is "presence", "size" or "status" for a path that was looked at and not opened.
+    `kind` is "file" or "folder". It is "presence", "size", "status" or "link" for a path that was looked at and not
+    opened.
     `path` is relative to the working directory if the file lies below that directory. `absent` tells that nothing was
     there.
     """

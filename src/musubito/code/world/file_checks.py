@@ -14,7 +14,7 @@ from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import resolve
 from musubito.code.walk import Walk
 
-LOOKS: Final = frozenset({"stat", "lstat", "access"})
+LOOKS: Final = frozenset({"stat", "lstat", "access", "readlink"})
 """Functions of `os` that look at paths. They raise no event for code that bound them before Musubito was imported."""
 
 

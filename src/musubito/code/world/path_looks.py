@@ -1,7 +1,7 @@
 """Report looks at paths as audit events: whether a file is there, how large it is, and when it was changed.
 
 Python raises an event where a file is opened, and none where it is looked at. All looks of Python code (`os.path`,
-`pathlib`, `glob` and others) go through three functions of `os`. Each is replaced by an object that raises the event
+`pathlib`, `glob` and others) go through four functions of `os`. Each is replaced by an object that raises the event
 and calls the function.
 """
 
@@ -54,7 +54,7 @@ def report_looks() -> None:
 
     Somebody may replace these functions later, or put back those from before. So this is called at each body.
     """
-    for name in ("stat", "lstat", "access"):
+    for name in ("stat", "lstat", "access", "readlink"):
         function = getattr(os, name)
         if _present.get(name) is not function:
             if not any(isinstance(each, ReportingFunction) for each in _around(function)):

@@ -15,7 +15,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.cached_functions import know
-from musubito.engine.files.digests import PRESENCE, SIZE, STATUS
+from musubito.engine.files.digests import LINK, PRESENCE, SIZE, STATUS
 
 Cache: TypeAlias = "CodeType | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
@@ -61,6 +61,10 @@ ON_THEIR_OWN: Final = frozenset(
 """Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""
 OF_PATHS: Final = frozenset({"genericpath", "posixpath", "ntpath", "pathlib", "glob", "fnmatch", "filecmp"})
 """Modules that look at paths on behalf of others."""
+IN_SHUTIL: Final = frozenset({"which", "_access_check"})
+"""Functions of `shutil` that look at paths on behalf of others."""
+OF_LINKS: Final = frozenset({"readlink", "islink", "is_symlink", "is_junction"})
+"""Functions that tell whether a path is a link, or where the link leads."""
 ON_THE_WAY: Final = frozenset({"realpath", "_joinrealpath", "resolve", "mkdir", "touch", "samefile", "ismount"})
 """Functions of these modules that look at a path on their way to something else."""
 OF_STATUS: Final = frozenset(
@@ -132,9 +136,9 @@ def looker_of(function: str, home: str) -> Looker | None:
     while inner.f_back is not None and _module(inner) in OURS:
         inner = inner.f_back
     frame, asked = inner, function
-    while frame.f_back is not None and _module(frame).partition(".")[0] in OF_PATHS:
+    while frame.f_back is not None and _is_asked_for_paths(frame):
         asked = frame.f_code.co_name
-        if asked in ON_THE_WAY:
+        if asked in ON_THE_WAY and function != "readlink":
             return None
         frame = frame.f_back
     name = _module(frame)
@@ -147,11 +151,20 @@ def looker_of(function: str, home: str) -> Looker | None:
     if is_own and name not in BODIES:
         return None
     kind = PRESENCE
-    if not is_package and asked in OF_STATUS:
+    if function == "readlink" or asked in OF_LINKS:
+        if is_package:
+            return None
+        kind = LINK
+    elif not is_package and asked in OF_STATUS:
         kind = STATUS
     elif not is_package and asked == "getsize":
         kind = SIZE
     return Looker(Reader(_site_of(frame), _caches_around(inner)), kind, is_package)
+
+
+def _is_asked_for_paths(frame: Any) -> bool:
+    name = _module(frame)
+    return name.partition(".")[0] in OF_PATHS or (name == "shutil" and frame.f_code.co_name in IN_SHUTIL)
 
 
 def _site_of(frame: Any) -> Site | None:

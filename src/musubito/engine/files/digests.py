@@ -34,7 +34,10 @@ STATUS: Final = "status"
 OF_CONTENT: Final = FILE, FOLDER
 LOOKS: Final = PRESENCE, SIZE, STATUS
 """The kinds of reads that look at a path, and do not open it. Each tells what those before it tell, and more."""
-AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *LOOKS)}
+LINK: Final = "link"
+"""The kind of a read that asks where a link leads, or whether a path is one."""
+OF_LOOKS: Final = *LOOKS, LINK
+AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *OF_LOOKS)}
 """By kind, the kind of a second read, of a path below the working directory that was named by its absolute path.
 
 A process with another working directory may have another file of the same relative name. So the absolute path is read
@@ -81,6 +84,7 @@ Signature: TypeAlias = tuple[int, ...]
 # Bound at import: a detector of blocking calls replaces these functions later, and would refuse them on an event loop.
 # Long reads are done in a thread, as the detector wants; one `stat` where a file is opened has to happen at once.
 _stat = os.stat
+_readlink = os.readlink
 scandir = os.scandir
 getcwd = os.getcwd
 _KNOWN: dict[tuple[str, str], tuple[Signature | None, bytes | None]] = {}
@@ -129,10 +133,12 @@ def is_settled(seen: Signature | None, at: int) -> bool:
 
 
 def digest_of(path: str, seen: Signature | None, kind: str, *, at_most: int | None = None) -> bytes | None:
-    """Return the digest of a path that has this signature now; None if the path is absent.
+    """Return the digest of a path that has this signature now; None if the path is absent, unless a link is asked for.
 
     `kind` says what is read of the path. Raises `TooMuch` if more than `at_most` bytes would have to be read.
     """
+    if kind == LINK:
+        return _digest_of_link(path)
     if seen is None:
         return None
     if kind in LOOKS and len(seen) > 1:
@@ -150,6 +156,13 @@ def digest_of(path: str, seen: Signature | None, kind: str, *, at_most: int | No
             _KNOWN.clear()
         _KNOWN[path, kind] = seen, digest
     return digest
+
+
+def _digest_of_link(path: str) -> bytes:
+    try:
+        return sha256(os.fsencode(_readlink(path))).digest()
+    except OSError as error:
+        return sha256(b"no link: %d" % (error.errno or 0)).digest()
 
 
 def _digest(path: str, seen: Signature, kind: str) -> bytes | None:
@@ -299,7 +312,8 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
             return each
     for key, if_there, wanted, read in reads.checks(here):
         seen = signature(key[0])
-        if seen is None:
+        # A link that leads nowhere has no signature, and yet leads somewhere.
+        if seen is None and (if_there or key[1] != LINK):
             if wanted is None or if_there:
                 continue
             return read

@@ -25,6 +25,7 @@ from musubito.engine.files.digests import (
     LOOKS,
     NO_ENTRIES,
     OF_CONTENT,
+    OF_LOOKS,
     PRESENCE,
     Signature,
     digest_of,
@@ -94,7 +95,7 @@ def read_by(
     for seen in tuple(files.seen.values()):
         if _is_of_the_system(seen.path, own) or _is_database(seen.path, database) or _is_told_otherwise(seen, files):
             continue
-        if seen.kind in LOOKS:
+        if seen.kind in OF_LOOKS:
             if (seen.is_of_package and _is_for_the_package(seen)) or files.is_below_temporary(seen.path):
                 continue
             seen.changed_by_body = files.changed(seen)
