@@ -17,9 +17,11 @@ OF_RESULT: Final = ".artifact_id"
 def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> str:
     """Return the remedy for the reason of a call; "" if nothing can or need be done.
 
-    `parts` holds what differs: paths in the input, files, or names of other reads. `varies` is true if the one part
-    differs in each of several calls, and the rest of their inputs is equal.
+    `parts` holds what differs: paths in the input, files, names of other reads, or objects that the code reaches.
+    `varies` is true if the one part differs in each of several calls, and the rest of their inputs is equal.
     """
+    if reason is ReplayReason.CODE_CHANGED and parts:
+        return f"If nobody changed {parts[0]}, each process makes it anew: make it in a function under functools.cache."
     changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
     if reason not in changed or not parts:
         return reason.remedy

@@ -198,3 +198,24 @@ def test_what_ran_before_its_run_says_more_than_its_siblings(engine: MusubitoEng
             last = [fetch(f"{number}", {"text": text}).node_id for number in range(3)][-1]
     told = why(Lineage(engine), last)
     assert [str(field) for field in told.fields] == ['$.settings.text: "old" → "new"']
+
+
+def test_an_object_that_each_process_makes_anew_has_a_remedy(engine: MusubitoEngine, pipeline: Any):
+    text = PIPELINE.replace(
+        'PROMPT = "PROMPT TEXT"', "import requests\nPROMPT = requests.Session()\nPROMPT.headers['X'] = 'A'"
+    )
+    text = text.replace("PROMPT + helper", "PROMPT.headers['X'] + helper")
+
+    def ask(text: str) -> str:
+        m = pipeline(text=text)
+        return m.write(m.fetch("x", 1)).node_id
+
+    ask(text)
+    made_anew = why(Lineage(engine), ask(text.replace("'A'", "'B'")))
+    assert made_anew.remedy == (
+        f"If nobody changed {made_anew.code[0].part}, each process makes it anew: "
+        "make it in a function under functools.cache."
+    )
+    assert made_anew.code[0].part.startswith("why_pipeline.PROMPT")
+    edited = why(Lineage(engine), ask(text.replace("'A'", "'C'").replace("METHOD()", "lower()")))
+    assert edited.remedy == ""

@@ -92,7 +92,7 @@ class Explanation:
         if self.never is not None:
             return self.never.remedy
         reason = self.decision.reason
-        parts = self.files if reason is ReplayReason.READ_CHANGED else self.parts
+        parts = {ReplayReason.READ_CHANGED: self.files, ReplayReason.CODE_CHANGED: ()}.get(reason, self.parts)
         return "" if self.decision.replay else remedy_of(reason, parts, varies=self.varies)
 
     def __str__(self) -> str:

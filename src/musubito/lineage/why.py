@@ -93,7 +93,14 @@ class Why:
     @property
     def remedy(self) -> str:
         """Return what to do so that such a call is replayed; "" if nothing can or need be done."""
-        return (self.never and self.never.remedy) or remedy_of(self.reason, self.parts, varies=self.varies)
+        parts = self.objects if self.reason is ReplayReason.CODE_CHANGED else self.parts
+        return (self.never and self.never.remedy) or remedy_of(self.reason, parts, varies=self.varies)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Return the names of the changed objects if no text of the code has changed."""
+        is_of_objects = all(part.change == "changed" and not part.diff for part in self.code)
+        return tuple(part.part for part in self.code) if is_of_objects else ()
 
 
 @reports_damage
