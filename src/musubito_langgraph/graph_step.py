@@ -16,7 +16,6 @@ from musubito.adapter import (
 from musubito_langgraph import _graph_parts
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.state_keys import keys_read
-from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class GraphStep:
         homes = homes_of(code)
         self._state_of = state_of
         self._home = homes.own or settings.home
-        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
+        tracker = settings.family.tracker(name, code, self._home, semantics.packages, homes.released)
         self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls

@@ -23,6 +23,7 @@ from musubito.code.describers.mock_objects import describe_mock, is_mock
 from musubito.code.describers.object_contents import (
     array_encoding,
     base_value,
+    cached_property_names,
     declares_fields,
     described_parts,
     encoded,
@@ -158,8 +159,11 @@ def _describe_database(walk: Walk, value: Any, name: str, links: list[tuple[str,
 
 def _describe_shown(walk: Walk, value: Any, name: str, shown: Shown) -> GraphRecord:
     """Return the record of an object that is only shown: the data that its kind shows."""
-    contents = fields_of(value) or {}
-    walk.guard.mapping(contents, tuple(contents), tuple(contents.values()))
+    contents, computed = fields_of(value) or {}, cached_property_names(type(value))
+    for field, each in contents.items():
+        if field not in computed:
+            walk.guard.item(contents, field, each)
+    walk.guard.within(contents, computed.union(contents))
     others = sorted(shown.others.items())
     links = [(label, walk.link(each, f"{name}.{label}", shown=True)) for label, each in others]
     return GraphRecord(tokens("shown", canonical(shown.data)), links)
