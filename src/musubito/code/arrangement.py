@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.code.describers.mock_objects import is_mock
 from musubito.code.describers.object_contents import cached_property_names, declared_names, declares_fields, identity_of
@@ -31,7 +31,7 @@ from musubito.code.round_cache import one_round
 from musubito.code.state.access_reader import in_slots, members_of_slots
 from musubito.code.world.outside_data import is_source
 from musubito.values.canonical import canonical
-from musubito.values.class_instances import lies_in_its_module
+from musubito.values.class_instances import HEAP_TYPE, lies_in_its_module
 from musubito.values.class_names import find_module
 
 MOST: Final = 20_000
@@ -157,7 +157,7 @@ class _Reader:
         if number < len(self.things):
             return
         self.things.append(value)
-        if cls is not tuple and cls is not frozenset:  # equal ones may be one object, wherever they are
+        if cls is not frozenset and not issubclass(cls, tuple):  # equal ones may be one object, wherever they are
             self.held.append(id(value))
         self._add_parts(value, cls, depth + 1)
 
@@ -187,6 +187,9 @@ class _Reader:
             if cls is set:
                 self.guard.items(value, set, items)
             self._add_all(items, depth)
+        elif issubclass(cls, tuple) and fields_of(value) is None:
+            self.add(cls, depth)
+            self._add_all(tuple(tuple.__iter__(value)), depth)
         elif cls is MethodType:
             self._add_all((value.__func__, value.__self__), depth)
         elif cls is partial:
@@ -317,7 +320,11 @@ def _is_named(value: Any) -> bool:
     if cls is FunctionType:
         return "<locals>" not in value.__qualname__ and _at_home(value) is value
     if issubclass(cls, type):
-        return lies_in_its_module(value)
+        return lies_in_its_module(value) or not value.__flags__ & HEAP_TYPE
+    if cls is TypeVar:
+        return value is getattr(find_module(value.__module__), value.__name__, None)
+    if cls.__module__ == "typing":
+        return value is getattr(typing, str(getattr(value, "_name", "")), None)
     if issubclass(cls, Enum):
         return lies_in_its_module(cls)
     return value is NotImplemented or value is getattr(sys.modules.get("pydantic_core"), "PydanticUndefined", None)
