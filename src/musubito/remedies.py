@@ -10,6 +10,8 @@ from musubito.reasons import ReplayReason
 
 CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
+KEPT_BY_ID: Final = re.compile(r"(.+?)\['[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'\].*")
+"""Matches the name of a thing that an object keeps under a random id."""
 OF_RESULT: Final = ".artifact_id"
 """The end of the path of a step's result in an input. What it holds is what the call is about."""
 
@@ -21,6 +23,9 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     `varies` is true if the one part differs in each of several calls, and the rest of their inputs is equal.
     """
     if reason is ReplayReason.CODE_CHANGED and parts:
+        holder = next((match[1] for part in parts if (match := KEPT_BY_ID.fullmatch(part))), None)
+        if holder is not None:
+            return f"{holder} has random ids: give each document an id of its own."
         return f"If nobody changed {parts[0]}, each process makes it anew: make it in a function under functools.cache."
     changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
     if reason not in changed or not parts:

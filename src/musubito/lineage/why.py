@@ -98,9 +98,8 @@ class Why:
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Return the names of the changed objects if no text of the code has changed."""
-        is_of_objects = all(part.change == "changed" and not part.diff for part in self.code)
-        return tuple(part.part for part in self.code) if is_of_objects else ()
+        """Return the names of the objects that differ if no text of the code does."""
+        return () if any(part.diff for part in self.code) else tuple(part.part for part in self.code)
 
 
 @reports_damage

@@ -1,0 +1,21 @@
+"""What is said to do about a difference."""
+
+from __future__ import annotations
+
+import pytest
+
+from musubito.reasons import ReplayReason
+from musubito.remedies import remedy_of
+
+ID = "53f4a824-f3b3-4c15-b5bf-0e64098382ff"
+
+
+@pytest.mark.parametrize("part", [f"app.store['{ID}']", f"app.store['{ID}']['vector'].0"])
+def test_a_store_of_random_ids_is_named(part: str) -> None:
+    remedy = remedy_of(ReplayReason.CODE_CHANGED, ("app.other", part), varies=False)
+    assert remedy == "app.store has random ids: give each document an id of its own."
+
+
+@pytest.mark.parametrize("part", ["app.store", "app.store['a']", "app.store['53f4a824']"])
+def test_other_code_has_no_remedy(part: str) -> None:
+    assert remedy_of(ReplayReason.CODE_CHANGED, (part,), varies=False) == ""
