@@ -160,10 +160,9 @@ class _SharedTracker(CodeTracker):
     place: _Place
 
     def _renew(self) -> Fingerprint:
-        if self._held is None:
-            self._held = self.family.known(self.number)
-            if self._held is not None:
-                return self._held[1]
+        if self._held is None and (known := self.family.known(self.number)) is not None:
+            self._held = known
+            return known[1]
         return self._walk()
 
     def _walk(self) -> Fingerprint:

@@ -155,9 +155,10 @@ class CodeTracker:
 
     def _walked(self) -> tuple[Callable[[], bool], Fingerprint, ReachableCode]:
         """Return what a walk found last."""
-        if self._held is None or self._held[2] is None:
+        # Another thread may put another tracker's fingerprint there just after the walk.
+        while (held := self._held) is None or (reached := held[2]) is None:
             self._walk()
-        return self._held  # type: ignore[return-value]  # `_walk` sets it, or raises
+        return held[0], held[1], reached
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
