@@ -17,5 +17,10 @@ def test_a_store_of_random_ids_is_named(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["app.store", "app.store['a']", "app.store['53f4a824']"])
-def test_other_code_has_no_remedy(part: str) -> None:
-    assert remedy_of(ReplayReason.CODE_CHANGED, (part,), varies=False) == ""
+def test_an_object_may_be_made_anew_by_each_process(part: str) -> None:
+    remedy = remedy_of(ReplayReason.CODE_CHANGED, (part,), varies=False)
+    assert remedy.startswith(f"If nobody changed {part}, each process makes it anew")
+
+
+def test_changed_text_has_no_remedy() -> None:
+    assert remedy_of(ReplayReason.CODE_CHANGED, (), varies=False) == ""
