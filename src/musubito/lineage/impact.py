@@ -1,23 +1,30 @@
 """Preview which nodes would go stale if an operation changed, and what running them took.
 
-All nodes of the store are looked through. A node does not count if a later node took its place in the workflow: an edit
-put that node there. The place is operation, input, sample and the places of the parents. A node below one that does not
-count does not count either.
+The nodes that are in use are looked through: those that were recorded last, and those that the newest runs of the
+operation asked for. A small store is looked through whole. A node does not count if a later node took its place in the
+workflow: an edit put that node there. The place is operation, input, sample and the places of the parents. A node below
+one that does not count does not count either.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage
+from musubito.lineage.reader import Lineage, of_many
 from musubito.lineage.reports import Cost, LineageError, Tokens
 from musubito.lineage.suggestions import similar_names
 from musubito.model import StepType
+
+NEWEST_NODES: Final = 10_000
+"""Nodes recorded last that are looked through at least."""
+NEWEST_CALLS: Final = 10_000
+"""Calls, in the newest runs of the operation, whose nodes are looked through besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +44,18 @@ class ImpactRow:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """The nodes that a change of an operation could make run again, with all inputs so far.
+    """The nodes that a change of an operation could make run again.
 
     At most these nodes run: one whose upstream results stay equal is replayed all the same. Operations come in the
-    order in which the first of these nodes were recorded.
+    order in which the first of these nodes were recorded. `looked_at` nodes of `stored` were looked at: in a large store
+    only the newest, as `impact` says. Older ones run again, too, if something asks for them.
     """
 
     operation: str
     rows: tuple[ImpactRow, ...]
     total: ImpactRow
+    looked_at: int
+    stored: int
 
 
 class _Node(NamedTuple):
@@ -73,35 +83,40 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     - all nodes below these along data edges, and the callers of any of them
 
     An external effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
+
+    In a large store, two kinds of nodes are looked at: the `NEWEST_NODES` nodes that were recorded last, and the nodes
+    of the newest `NEWEST_CALLS` calls in runs that called one of these operations.
     """
     place, _, tool = operation.rpartition(".")
-    operations, rows, edges, uses, usage, parts = lineage.ask(
+    rows, parts = lineage.ask(
         ("all_operations", {}),
-        ("places", {}),
-        ("all_data_edges", {}),
-        ("all_uses", {}),
-        ("own_usage", {}),
         ("codes_with_part", {"part": operation, "inside": f"{operation}.%", "tool": f"%{tool}%" if place else ""}),
     )
-    names: dict[int, tuple[str, str]] = {number: (space, name) for number, space, name in operations}
+    names: dict[int, tuple[str, str]] = {number: (space, name) for number, space, name in rows}
     changed = {number for number, (_, name) in names.items() if name == operation}
     graph = operation.partition("/")[0] if "/" in place else None
     codes_with_part = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
     codes_with_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
     if not changed and not codes_with_part:
         raise LineageError(_unknown(operation, {name for _, name in names.values()}))
+    in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
+    changed_codes = {number for (number,) in lineage.about("operations_with_codes", codes_with_part | codes_with_tool)}
+    looked_at, stored = _looked_at(lineage, changed | changed_codes)
+    edges, uses = lineage.ask(
+        of_many("data_edges", [node.number for node in looked_at]),
+        of_many("uses_below", {node.execution: None for node in looked_at if node.execution is not None}),
+    )
     parents: defaultdict[int, list[int]] = defaultdict(list)
     below: defaultdict[int, list[int]] = defaultdict(list)
-    for parent, child in edges:
+    for child, parent, _ in edges:
         parents[child].append(parent)
         below[parent].append(child)
-    nodes = _current(list(map(_Node._make, rows)), parents)
+    nodes = _current(looked_at, parents)
     answered: defaultdict[int | None, list[int]] = defaultdict(list)
     for node in nodes.values():
         answered[node.execution].append(node.number)
     for execution, _, called_node in uses:
         below[called_node] += answered.get(execution, ())
-    in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
     first = {
         node.number
         for node in nodes.values()
@@ -110,13 +125,23 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         or (node.operation in in_graph and node.code in codes_with_tool)
     }
     affected = _reached(nodes, below, first)
+    usage = lineage.about("own_usage", {node.execution for node in affected if node.execution is not None})
     costs = _costs(affected, uses, usage)
     total = sum((cost for _, cost in costs.values()), Cost())
     return Impact(
         operation,
         tuple(ImpactRow(*names[number], count, cost, dollars(cost)) for number, (count, cost) in costs.items()),
         ImpactRow("", "total", len(affected), total, dollars(total)),
+        len(looked_at),
+        stored,
     )
+
+
+def _looked_at(lineage: Lineage, operations: Collection[int]) -> tuple[list[_Node], int]:
+    """Return the nodes to look at, the oldest first, and how many are stored."""
+    wanted = {"newest_nodes": NEWEST_NODES, "newest_calls": NEWEST_CALLS, "operations": json.dumps(sorted(operations))}
+    rows, ((stored,),) = lineage.ask(("places", wanted), ("number_of_nodes", {}))
+    return list(map(_Node._make, rows)), stored
 
 
 def _costs(

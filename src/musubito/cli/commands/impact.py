@@ -25,15 +25,17 @@ def command(context: CommandContext, operation: str, json_: bool) -> None:
 
     PART is a helper, a prompt or a tool as 'musubito why' names it. Listed are the results of the step, of steps whose
     code contains it, the results downstream, and those that called any of them, each as it stands after the last edits.
-    If one of the list called another, the time of the outer one includes that of the inner one.
+    If one of the list called another, the time of the outer one includes that of the inner one. In a large store, the
+    results are those recorded last, and those that the newest runs of the step asked for.
     """
     report = impact(context.lineage, operation)
     if json_:
         context.json(report)
         return
     name = clean(operation)
+    newest = _newest_note(report)
     if not report.total.nodes:
-        click.echo(f"Nothing goes stale if {name} changes.")
+        click.echo(f"Nothing goes stale if {name} changes.{newest and f' {newest}'}")
         return
     cost = report.total.cost
     most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
@@ -42,9 +44,16 @@ def command(context: CommandContext, operation: str, json_: bool) -> None:
     )
     click.echo()
     _print(context.console, report)
-    note = unpriced_note(cost)
-    if note:
-        context.console.print(note)
+    for note in (unpriced_note(cost), newest):
+        if note:
+            context.console.print(note)
+
+
+def _newest_note(report: Impact) -> str:
+    """Return a sentence that says which results were looked at; "" if all were."""
+    if report.looked_at == report.stored:
+        return ""
+    return f"Looked at: the {count(report.looked_at)} newest of {times(report.stored, 'result')}."
 
 
 def _print(console: Console, report: Impact) -> None:

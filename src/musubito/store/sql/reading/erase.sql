@@ -135,3 +135,11 @@ FROM _calls c GROUP BY c.run_id
 UNION ALL
 SELECT r.run_id, CASE WHEN s.name = :namespace THEN 1 ELSE 0 END FROM _runs r JOIN _namespaces s ON s.id = r.namespace
 WHERE NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.run_id);
+
+-- name: all_data_edges
+-- All edges along which data went.
+SELECT parent, child FROM _edges WHERE kind = 0;
+
+-- name: all_uses
+-- Which executions were built on which, and at which node.
+SELECT execution, called, node FROM _uses;

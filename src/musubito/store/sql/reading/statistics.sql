@@ -56,16 +56,33 @@ WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
 SELECT 1 FROM _operations WHERE name = :operation LIMIT 1;
 
 -- name: calls_by_quarter
--- How many calls of an operation ended how, in each quarter of an hour since a time.
+-- How many calls of an operation ended how, in each quarter of an hour since a time. Only runs that called it are read.
 SELECT CAST(c.at AS INTEGER) / 900, c.outcome, count(*)
-FROM _operations o JOIN _calls c ON c.operation = o.id
-WHERE o.name = :operation AND c.at >= :since GROUP BY 1, 2 ORDER BY 1;
+FROM (
+  SELECT run_id FROM _sums
+  WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since
+  UNION
+  SELECT run_id FROM _unsummed
+) r CROSS JOIN _calls c
+WHERE c.run_id = r.run_id AND c.at >= :since AND c.operation IN (SELECT id FROM _operations WHERE name = :operation)
+GROUP BY 1, 2 ORDER BY 1;
 
 -- name: newest_that_ran
--- The newest calls of an operation that ran, with the start of their run.
-SELECT c.run_id, s.name, r.started_at, c.node, c.reason, c.at
-FROM _operations o
+-- The newest calls of an operation that ran, with the start of their run. Only runs in which some did are read.
+SELECT x.run_id, s.name, r.started_at, x.node, x.reason, x.at
+FROM (
+  SELECT c.run_id, c.operation, c.node, c.reason, c.at
+  FROM (
+    SELECT run_id FROM _sums
+    WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
+    UNION
+    SELECT run_id FROM _unsummed
+  ) t CROSS JOIN _calls c
+  WHERE c.run_id = t.run_id AND c.at >= :since AND c.outcome = 'ran'
+    AND c.operation IN (SELECT id FROM _operations WHERE name = :operation)
+  ORDER BY c.at DESC LIMIT :limit
+) x
+JOIN _operations o ON o.id = x.operation
 JOIN _namespaces s ON s.id = o.namespace
-JOIN _calls c ON c.operation = o.id
-LEFT JOIN _runs r ON r.run_id = c.run_id
-WHERE o.name = :operation AND c.at >= :since AND c.outcome = 'ran' ORDER BY c.at DESC LIMIT :limit;
+LEFT JOIN _runs r ON r.run_id = x.run_id
+ORDER BY x.at DESC;

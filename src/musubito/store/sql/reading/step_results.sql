@@ -65,7 +65,15 @@ WHERE d.execution IN (SELECT value FROM json_each(:ids));
 
 -- name: newest_call_of
 -- The node of the newest call of an operation.
-SELECT c.node FROM _operations o JOIN _calls c ON c.operation = o.id WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
+SELECT c.node
+FROM (
+  SELECT t.run_id FROM (
+    SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
+  ) t
+  UNION
+  SELECT run_id FROM _unsummed
+) r CROSS JOIN _calls c CROSS JOIN _operations o
+WHERE c.run_id = r.run_id AND o.id = c.operation AND o.name = :operation ORDER BY c.at DESC LIMIT 1;
 
 -- name: newest_node_of
 -- The newest node of an operation.
