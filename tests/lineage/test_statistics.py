@@ -59,17 +59,18 @@ def test_counts(engine):
     assert found.code.count > 0 < found.code.bytes
 
 
-def test_artifacts_small_and_large_are_counted_once(engine, path):
-    long(10)
-    long(10)
-    musubito_step(name="other")(lambda n: "x" * n)(10)  # the same artifact
-    long(100_000)
+def test_a_small_artifact_counts_with_each_execution_and_a_large_one_once(engine, path):
+    other = musubito_step(name="other")(lambda n: "x" * n)  # the same artifacts
+    for size in (10, 100_000):
+        long(size)
+        long(size)
+        other(size)
     found = statistics(Lineage(engine)).artifacts
     with sqlite3.connect(path) as database:
-        told = database.execute("SELECT count(*), sum(size) FROM artifacts").fetchone()
+        (small,) = database.execute("SELECT sum(length(payload)) FROM _executions").fetchone()
+        (large,) = database.execute("SELECT sum(length(payload)) FROM _artifacts").fetchone()
     database.close()
-    assert (found.count, found.bytes) == told
-    assert found.count == 2
+    assert (found.count, found.bytes) == (2 + 1, small + large)
 
 
 def test_operations(engine):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from musubito.lineage.corruption import reports_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.why import whys
@@ -27,6 +27,7 @@ class Unreplayed:
     - `parts`: the parts that the reason names, each once.
     - `says`: the sentence of the newest execution.
     - `remedy`: what to do about it; "" if nothing can or need be done.
+    - `executions`: how many there are; if each call differs, how many calls ran.
     - `cost`: the cost without that of the calls inside.
     """
 
@@ -51,10 +52,8 @@ def unreplayed(lineage: Lineage) -> list[Unreplayed]:
 
 def _refused(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions for which a reason is stored why they are never replayed."""
-    rows, usage = lineage.ask(
-        ("never_replayed", {"erased": ExecutionFlags.ERASED}),
-        ("usage_of_never_replayed", {"erased": ExecutionFlags.ERASED}),
-    )
+    rows = lineage.rows("never_replayed", erased=ExecutionFlags.ERASED)
+    usage = lineage.rows("usage_of_never_replayed", erased=ExecutionFlags.ERASED) if rows else ()
     tokens: defaultdict[tuple[str, str, str], dict[str, Tokens]] = defaultdict(dict)
     for namespace, operation, says, model, tokens_in, tokens_out in usage:
         tokens[namespace, operation, says][model] = Tokens(tokens_in, tokens_out)
@@ -75,15 +74,17 @@ def _refused(lineage: Lineage) -> list[Unreplayed]:
 
 
 def _with_changing_input(lineage: Lineage, reported: set[tuple[str, str]]) -> list[Unreplayed]:
-    """Return the operations that several runs called and never replayed, since each call differed."""
-    rows, usage = lineage.ask(("without_replays", {"runs": RUNS}), ("usage_of_operations", {}))
+    """Return the operations that several runs called and never replayed, since each call differed.
+
+    Their costs are those of the calls in the history.
+    """
+    rows = [row for row in lineage.rows("without_replays", runs=RUNS) if row[1:3] not in reported]
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
-    for number, model, tokens_in, tokens_out in usage:
+    for number, model, tokens_in, tokens_out in lineage.about("usage_of_calls", (row[0] for row in rows)):
         tokens[number][model] = Tokens(tokens_in, tokens_out)
     candidates = [
-        (Cost(milliseconds, tokens[number]), (namespace, operation), node.hex(), count)
+        (Cost(milliseconds, tokens[number]), (namespace, operation), binary(node).hex(), count)
         for number, namespace, operation, node, count, milliseconds in rows
-        if (namespace, operation) not in reported
     ]
     candidates.sort(key=lambda candidate: (candidate[0].total_tokens, candidate[0].milliseconds), reverse=True)
     entries = []

@@ -57,8 +57,9 @@ class StepStatistics:
 class StoreStatistics:
     """The contents of a store, counted.
 
-    A call outside of runs counts as a run. `inputs` share their `parts`. Equal artifacts are counted once, and the
-    bytes of those that lie in blobs are counted in `blobs`. Operations with the most executions come first.
+    A call outside of runs counts as a run. `inputs` share their `parts`. A small artifact is stored with each execution
+    that returned it, and counts as often; equal large artifacts are stored once. The bytes of artifacts that lie in
+    blobs are counted in `blobs`. Operations with the most executions come first.
     """
 
     nodes: int
@@ -78,12 +79,14 @@ class StoreStatistics:
 def statistics(lineage: Lineage) -> StoreStatistics:
     """Count all that a store contains. The time grows with the store."""
     counts, *of_operations = lineage.ask(("how_many", {}), *OF_OPERATIONS)
-    sizes_by_kind = _sizes_by_kind(counts)
+    # All columns of the executions but their operation, the mean and the last time.
+    executions, failed, small, size = (sum(row[column] for row in of_operations[1]) for column in (1, 2, 5, 6))
+    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, size))
     files = blobs(lineage).all
     return StoreStatistics(
         sizes_by_kind["nodes"].count,
-        sizes_by_kind["executions"].count,
-        sizes_by_kind["failed"].count,
+        executions,
+        failed,
         sizes_by_kind["artifacts"],
         StoredSize(len(files), sum(file.size for file in files)),
         sizes_by_kind["inputs"],
@@ -103,16 +106,17 @@ def step_statistics(lineage: Lineage) -> tuple[StepStatistics, ...]:
 
 def sizes(lineage: Lineage) -> dict[str, int]:
     """Return the number of things of each kind, counted as in `StoreStatistics`."""
-    sizes_by_kind = _sizes_by_kind(lineage.rows("how_many"))
+    counts, ((executions, small),) = lineage.ask(("how_many", {}), ("how_many_executions", {}))
+    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, 0)) | {"executions": StoredSize(executions, 0)}
     return {kind: sizes_by_kind[kind].count for kind in KINDS}
 
 
-def _sizes_by_kind(rows: Sequence[tuple[Any, ...]]) -> dict[str, StoredSize]:
+def _sizes_by_kind(rows: Sequence[tuple[Any, ...]], small: StoredSize) -> dict[str, StoredSize]:
+    """Return the sizes of all but executions. `small` are the artifacts that lie in the rows of executions."""
     sizes_by_kind = {name: StoredSize(count, size or 0) for name, count, size in rows}
-    # Small artifacts lie in the rows of their executions, and a call outside of runs is a run.
-    for kind, parts in (("artifacts", ("artifacts", "small artifacts")), ("runs", ("named runs", "lone calls"))):
-        addends = [sizes_by_kind[part] for part in parts]
-        sizes_by_kind[kind] = StoredSize(sum(size.count for size in addends), sum(size.bytes for size in addends))
+    large, named, lone = (sizes_by_kind[kind] for kind in ("artifacts", "named runs", "lone calls"))
+    sizes_by_kind["artifacts"] = StoredSize(large.count + small.count, large.bytes + small.bytes)
+    sizes_by_kind["runs"] = StoredSize(named.count + lone.count, 0)
     return sizes_by_kind
 
 
@@ -122,7 +126,7 @@ def _operations(
     calls: Sequence[tuple[Any, ...]],
     usage: Sequence[tuple[Any, ...]],
 ) -> tuple[StepStatistics, ...]:
-    ran = {operation: rest for operation, *rest in executions}
+    ran = {operation: rest for operation, *rest, _, _ in executions}
     called = {operation: rest for operation, *rest in calls}
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for operation, model, tokens_in, tokens_out in usage:

@@ -70,23 +70,38 @@ WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :erased = 0
 GROUP BY s.name, o.name, e.not_replayable, u.model;
 
 -- name: without_replays
--- Operations that were called in so many runs and never replayed, with the newest node that has an answer.
-SELECT o.id, s.name, o.name, n.node_id, x.executions, x.took
+-- Operations that were called in so many runs and never replayed: the node of the newest call that ran, how many calls
+-- there were, and what they took.
+WITH called (run_id, operation, calls, replayed, ran_ms, newest) AS (
+  SELECT run_id, operation, calls, replayed, ran_ms, newest FROM _sums WHERE operation <> 0
+  UNION ALL
+  SELECT i.run_id, i.operation, 1, CASE i.outcome WHEN 'replayed' THEN 1 ELSE 0 END, i.duration_ms, i.at
+  FROM _unsummed n CROSS JOIN _calls i WHERE i.run_id = n.run_id AND i.operation IS NOT NULL
+), never (operation, calls, ran_ms, newest) AS (
+  SELECT operation, sum(calls), sum(ran_ms), max(newest) FROM called
+  GROUP BY operation HAVING count(DISTINCT run_id) >= :runs AND sum(replayed) = 0
+)
+SELECT o.id, s.name, o.name, x.node, x.calls, x.ran_ms
 FROM (
-  SELECT s.operation FROM (
-    SELECT run_id, operation, replayed FROM _sums
-    UNION ALL
-    SELECT i.run_id, i.operation, CASE i.outcome WHEN 'replayed' THEN 1 ELSE 0 END
-    FROM _unsummed n CROSS JOIN _calls i WHERE i.run_id = n.run_id AND i.operation IS NOT NULL
-  ) s WHERE s.operation <> 0 GROUP BY s.operation HAVING count(DISTINCT s.run_id) >= :runs AND sum(s.replayed) = 0
-) c
-JOIN (
-  SELECT m.operation, max(m.id) AS newest, count(*) AS executions, sum(e.duration_ms) AS took
-  FROM _executions e JOIN _nodes m ON m.id = e.node WHERE e.outcome = 1 AND m.execution IS NOT NULL GROUP BY m.operation
-) x ON x.operation = c.operation
-JOIN _nodes n ON n.id = x.newest
-JOIN _operations o ON o.id = c.operation
-JOIN _namespaces s ON s.id = o.namespace;
+  SELECT n.operation, n.ran_ms, CAST(n.calls AS BIGINT) AS calls, c.node,
+    row_number() OVER (PARTITION BY n.operation ORDER BY c.at DESC) AS place
+  FROM never n CROSS JOIN called r CROSS JOIN _calls c
+  WHERE r.operation = n.operation AND r.newest = n.newest AND c.run_id = r.run_id AND c.operation = n.operation
+    AND c.outcome = 'ran' AND c.execution IS NOT NULL
+) x
+JOIN _operations o ON o.id = x.operation
+JOIN _namespaces s ON s.id = o.namespace
+WHERE x.place = 1;
+
+-- name: usage_of_calls
+-- The tokens that the calls of operations used themselves, by model.
+SELECT s.operation, s.model, CAST(sum(s.tokens_in) AS BIGINT), CAST(sum(s.tokens_out) AS BIGINT) FROM (
+  SELECT operation, model, tokens_in, tokens_out FROM _token_sums WHERE replayed = 0 AND used = ''
+  UNION ALL
+  SELECT c.operation, u.model, u.input_tokens, u.output_tokens
+  FROM _unsummed n CROSS JOIN _calls c JOIN _usage u ON u.execution = c.execution
+  WHERE c.run_id = n.run_id AND c.outcome <> 'replayed'
+) s WHERE s.operation IN (SELECT value FROM json_each(:ids)) GROUP BY s.operation, s.model;
 
 -- name: asked_by_operation
 -- What an operation's executions asked for that is another each time, as far as they answer at one of so many newest

@@ -1,22 +1,19 @@
 -- How much there is, and how each operation did.
 
 -- name: how_many
--- How many of each thing there are, and the bytes of those that have contents.
+-- How many of each thing there are but executions, and the bytes of those that have contents.
 SELECT 'nodes', count(*), CAST(NULL AS BIGINT) FROM _nodes WHERE operation IS NOT NULL
-UNION ALL SELECT 'executions', count(*), NULL FROM _executions
-UNION ALL SELECT 'failed', count(*), NULL FROM _executions WHERE outcome <> 1
 UNION ALL SELECT 'artifacts', count(*), coalesce(sum(length(payload)), 0) FROM _artifacts
-UNION ALL SELECT 'small artifacts', count(*), coalesce(sum(size), 0) FROM (
-  SELECT max(length(e.payload)) AS size FROM _executions e
-  JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-  WHERE e.payload IS NOT NULL GROUP BY o.namespace, e.artifact
-) small
 UNION ALL SELECT 'inputs', count(*), coalesce(sum(length(body)), 0) FROM _inputs
 UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
 UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
 UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
 UNION ALL SELECT 'lone calls', count(*), NULL FROM _lone
 UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
+
+-- name: how_many_executions
+-- How many executions there are, and those of them that have a small artifact in their row.
+SELECT count(*), count(payload) FROM _executions;
 
 -- name: operations
 -- All operations of which something ran, each with its namespace.
@@ -29,10 +26,11 @@ SELECT o.id, s.name, o.name FROM _operations o JOIN _namespaces s ON s.id = o.na
 
 -- name: executions_of_operations
 -- How often each operation was executed, how often that failed, and how long it took when it did not: on average, and
--- the last time.
-SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms FROM (
+-- the last time. How many small artifacts lie in the rows of these executions, and their bytes.
+SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms, x.small, x.bytes FROM (
   SELECT n.operation, count(*) AS number, sum(CASE e.outcome WHEN 1 THEN 0 ELSE 1 END) AS failed,
-    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last
+    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last,
+    count(e.payload) AS small, coalesce(sum(length(e.payload)), 0) AS bytes
   FROM _executions e JOIN _nodes n ON n.id = e.node WHERE n.operation IS NOT NULL GROUP BY n.operation
 ) x LEFT JOIN _executions l ON l.id = x.last;
 
