@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 
 import pytest
@@ -60,11 +61,11 @@ def test_counts(engine):
 
 
 def test_a_small_artifact_counts_with_each_execution_and_a_large_one_once(engine, path):
-    other = musubito_step(name="other")(lambda n: "x" * n)  # the same artifacts
-    for size in (10, 100_000):
-        long(size)
-        long(size)
-        other(size)
+    for name in ("one", "other"):
+        noise = musubito_step(name=name)(lambda n: random.Random(n).randbytes(n))
+        for size in (10, 20_000):
+            noise(size)
+            noise(size)
     found = statistics(Lineage(engine)).artifacts
     with sqlite3.connect(path) as database:
         (small,) = database.execute("SELECT sum(length(payload)) FROM _executions").fetchone()

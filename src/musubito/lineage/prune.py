@@ -150,14 +150,28 @@ class Prunable(NamedTuple):
 @reports_damage
 def prunable(lineage: Lineage, before: float) -> Prunable:
     """Return the executions and nodes that began before a time and that nothing younger needs."""
+    rows = lineage.rows("prunable", **_until(lineage, before))
+    executions = [number for kind, number, *_ in rows if kind == 0]
+    bare, nodes = (
+        [binary(node) for kind, _, node, has_executions in rows if kind == 1 and bool(has_executions) == wanted]
+        for wanted in (False, True)
+    )
+    return Prunable(executions, bare, nodes)
+
+
+@reports_damage
+def number_prunable(lineage: Lineage, before: float) -> tuple[int, int]:
+    """Return how many executions and nodes `prunable` returns."""
+    ((executions, nodes),) = lineage.rows("number_prunable", **_until(lineage, before))
+    return int(executions), int(nodes)
+
+
+def _until(lineage: Lineage, before: float) -> dict[str, float]:
+    """Return the parameters by which the store tells what is old."""
     now = time.time()
     # An execution that began during a running call may have been called by it.
     since = lineage.rows("oldest_lease", now=now)[0][0]
-    before = before if since is None else min(before, since)
-    rows = lineage.rows("prunable", before=before, now=now)
-    executions = [number for kind, number, _ in rows if kind == 0]
-    bare, nodes = ([binary(node) for kind, _, node in rows if kind == wanted] for wanted in (1, 2))
-    return Prunable(executions, bare, nodes)
+    return {"before": before if since is None else min(before, since), "now": now}
 
 
 @reports_damage

@@ -17,8 +17,8 @@ from musubito.lineage.formatting import counted, size, times, when
 from musubito.lineage.prune import (
     PruneCounts,
     Watch,
+    number_prunable,
     old_runs,
-    prunable,
     prune,
     prune_to_size,
     release_space,
@@ -142,9 +142,8 @@ def _older(context: CommandContext, before: float | None) -> dict[str, int | Non
     """Return how many executions, nodes and runs are older; None for each if no age was given."""
     if before is None:
         return {"executions": None, "nodes": None, "runs": None}
-    old = prunable(context.lineage, before)
-    runs = old_runs(context.lineage, before)
-    return {"executions": len(old.executions), "nodes": len(old.bare) + len(old.nodes), "runs": len(runs)}
+    executions, nodes = number_prunable(context.lineage, before)
+    return {"executions": executions, "nodes": nodes, "runs": len(old_runs(context.lineage, before))}
 
 
 def _counts_text(older: dict[str, int | None]) -> str:

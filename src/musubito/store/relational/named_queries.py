@@ -44,9 +44,15 @@ QUERIES: Final = _topics("steps")
 @cache
 def reading() -> dict[str, str]:
     """Return the queries that readers may ask, by name: their own, and those of steps."""
-    return _topics("steps", "reading")
+    return _filled(_topics("steps", "reading"))
 
 
+def _filled(queries: dict[str, str]) -> dict[str, str]:
+    """Return the queries, with the text of a query where another one names it in braces."""
+    return {name: _NAMED.sub(lambda named: queries[named[1]], query) for name, query in queries.items()}
+
+
+_NAMED: Final = re.compile(r"\{(\w+)\}")
 _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _REPLACEMENTS: Final = (
     (r"%", "%%"),
@@ -72,8 +78,8 @@ def for_postgres() -> dict[str, str]:
     Queries of PostgreSQL's own replace others of their name. Leases use the server's clock: `:now` becomes the
     time of the server, and `:expires_at` that time plus the parameter `lasts`, in seconds.
     """
-    queries = reading() | _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
-    queries["newest_or_claim"] = queries["newest_or_claim"].replace("{newest}", queries["newest"])
+    own = _parse((_SQL / "postgres" / "queries.sql").read_text(encoding="utf-8"))
+    queries = _filled(_topics("steps", "reading") | own)
     return {name: in_postgres(text) for name, text in queries.items()}
 
 

@@ -177,3 +177,62 @@ SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id A
 UNION
 SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
 ORDER BY 1, 2;
+
+-- name: prunable
+-- What nothing needs: see the query of SQLite.
+WITH RECURSIVE bound (young) AS (
+  SELECT coalesce((SELECT id FROM _executions WHERE started_at < :before ORDER BY id DESC LIMIT 1), 0) + 1
+), late (id, execution) AS (
+  SELECT n.id, n.execution FROM bound b CROSS JOIN _executions e CROSS JOIN _nodes n
+  WHERE e.id >= b.young AND n.id = e.node AND coalesce(n.execution, 0) < b.young
+  UNION
+  SELECT n.id, n.execution FROM bound b CROSS JOIN _uses u CROSS JOIN _nodes n
+  WHERE u.execution >= b.young AND n.id = u.node AND coalesce(n.execution, 0) < b.young
+), asked (execution, node) AS (
+  SELECT DISTINCT c.execution, c.node FROM bound b CROSS JOIN _calls c
+  WHERE c.at >= :before AND (c.execution IS NULL OR c.execution < b.young)
+), first (what, id) AS (
+  SELECT 0, e.id FROM bound b CROSS JOIN _executions e WHERE e.id < b.young AND (e.started_at >= :before OR e.holds & 8 <> 0)
+  UNION SELECT 0, max(id) FROM _executions
+  UNION SELECT 0, execution FROM _effects
+  UNION SELECT 0, d.execution FROM _edits d JOIN _executions e ON e.id = d.execution JOIN _nodes n ON n.execution = e.id
+    WHERE e.invalid = 0
+  UNION SELECT 0, d.before FROM bound b CROSS JOIN _edits d WHERE d.execution >= b.young
+  UNION SELECT 0, d.restored FROM bound b CROSS JOIN _edits d WHERE d.execution >= b.young
+  UNION SELECT 0, u.called FROM bound b CROSS JOIN _uses u WHERE u.execution >= b.young AND u.called < b.young
+  UNION SELECT 0, execution FROM asked
+  UNION SELECT 1, n.id FROM asked a CROSS JOIN _nodes n WHERE n.node_id = a.node AND n.listed = 1
+  UNION SELECT 1, id FROM late
+  UNION SELECT 1, p.id FROM bound b CROSS JOIN _nodes n CROSS JOIN _edges g CROSS JOIN _nodes p
+    WHERE n.execution >= b.young AND g.child = n.id AND p.id = g.parent AND coalesce(p.execution, 0) < b.young
+  UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now
+  UNION SELECT 1, id FROM _nodes WHERE EXISTS (SELECT 1 FROM _leases WHERE expires_at >= :now)
+    AND coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
+), kept (what, id) AS (
+  SELECT what, id FROM first WHERE id IS NOT NULL
+  UNION
+  SELECT x.what, x.id FROM kept k CROSS JOIN LATERAL (
+    SELECT 1 AS what, e.node AS id FROM _executions e WHERE k.what = 0 AND e.id = k.id
+    UNION ALL SELECT 0, u.called FROM _uses u WHERE k.what = 0 AND u.execution = k.id
+    UNION ALL SELECT 1, u.node FROM _uses u WHERE k.what = 0 AND u.execution = k.id
+    UNION ALL SELECT 0, l.id FROM _executions e JOIN _executions l ON l.cross_key = coalesce(e.cross_key, e.reuse_key)
+      WHERE k.what = 0 AND e.id = k.id AND e.invalid = 0 AND e.outcome = 1 AND l.id > e.id AND l.invalid = 0 AND l.outcome = 1
+    UNION ALL SELECT 0, l.id FROM _executions e JOIN _executions l ON l.reuse_key = coalesce(e.cross_key, e.reuse_key)
+      WHERE k.what = 0 AND e.id = k.id AND e.invalid = 0 AND e.outcome = 1 AND l.cross_key IS NULL AND l.id > e.id
+        AND l.invalid = 0 AND l.outcome = 1
+    UNION ALL SELECT 0, d.before FROM _edits d WHERE k.what = 0 AND d.execution = k.id
+    UNION ALL SELECT 0, d.restored FROM _edits d WHERE k.what = 0 AND d.execution = k.id
+    UNION ALL SELECT 1, g.parent FROM _edges g WHERE k.what = 1 AND g.child = k.id
+    UNION ALL SELECT 0, n.execution FROM _nodes n WHERE k.what = 1 AND n.id = k.id
+  ) x WHERE x.id IS NOT NULL
+)
+SELECT f.what, f.id, f.node_id, f.has_executions FROM (
+  SELECT 0 AS what, e.id, NULL::bytea AS node_id, true AS has_executions FROM bound b CROSS JOIN _executions e
+  WHERE e.id < b.young AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.what = 0 AND k.id = e.id)
+  UNION ALL
+  SELECT 1, n.id, n.node_id, EXISTS (SELECT 1 FROM _executions e WHERE e.node = n.id)
+  FROM bound b CROSS JOIN _nodes n
+  WHERE coalesce(n.execution, 0) < b.young AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.what = 1 AND k.id = n.id) AND (
+    NOT EXISTS (SELECT 1 FROM _invalidations i WHERE i.node = n.id) OR EXISTS (SELECT 1 FROM _edges g WHERE g.child = n.id)
+  )
+) f ORDER BY f.what, f.id;
