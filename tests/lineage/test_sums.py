@@ -27,6 +27,7 @@ from musubito.store.changes import Ledger
 from musubito.store.postgres import schema
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.rows import CallLine
+from musubito.store.sqlite import opening
 from tests.server import drop_database, new_database, new_store
 
 BYS: tuple[By, ...] = ("day", "model", "operation", "run")
@@ -256,3 +257,53 @@ def test_a_killed_process_leaves_no_sums_of_what_is_not_there(tmp_path: Path) ->
         world = World(engine, Clock())
         assert world.sql("SELECT 1 FROM _sums")
         world.check()
+
+
+COLUMNS = "run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens, used"
+
+
+def written_by_an_earlier_version(world: World, run_id: str, call: int, parent: int | None, at: float) -> None:
+    """Add a call as versions before schema 5 did: with nothing but its line."""
+    storage: Any = world.engine.storage
+    with storage.copy_session(snapshot=False) as session:
+        session.insert(
+            f"INSERT INTO _calls ({COLUMNS}) VALUES ({', '.join('?' * 13)})",
+            [(bytes.fromhex(run_id), call, parent, b"n" * 32, None, "ran", "NODE_NOT_FOUND", at, 5.0, 0.0, 0, 3, None)],
+        )
+
+
+def test_calls_of_a_process_of_an_earlier_version_count(world: World) -> None:
+    """It goes on while another process migrates the store, and knows nothing of sums and of lone calls."""
+    with run("a") as record:
+        inner(1)
+    world.engine.flush()
+    assert world.sql("SELECT 1 FROM _sums")
+    lone = "ab" * 17
+    # The line of an inner call comes before that of the outer one.
+    written_by_an_earlier_version(world, lone, 2, 1, BEGAN)
+    written_by_an_earlier_version(world, lone, 1, None, BEGAN + 1)
+    written_by_an_earlier_version(world, record.run_id, 9, None, BEGAN)
+    assert savings(world.lineage).total.calls == 4
+    assert {each.run_id: each.calls for each in world.lineage.runs()} == {record.run_id: 2, lone: 2}
+    world.check()
+
+
+def test_what_it_left_out_is_found_at_the_next_migration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for steps, newest in ((opening.STEPS, 6), (schema.STEPS, 4)):
+        with monkeypatch.context() as earlier:
+            earlier.delitem(steps, newest)
+            url = new_database() if steps is schema.STEPS else f"sqlite:///{tmp_path}/m.db"
+            with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+                world = World(engine, Clock())
+                with run("a") as record:
+                    inner(1)
+                engine.flush()
+                written_by_an_earlier_version(world, "ab" * 17, 1, None, BEGAN)
+                written_by_an_earlier_version(world, record.run_id, 9, None, BEGAN)
+                assert savings(world.lineage).total.calls == 1
+        with MusubitoEngine.from_url(url) as engine:
+            world = World(engine, Clock())
+            assert savings(world.lineage).total.calls == 3
+            world.check()
+        if steps is schema.STEPS:
+            drop_database(url)

@@ -1,8 +1,8 @@
 """The writes of the history of every relational store: runs, calls and their inputs, in terms of named queries.
 
-Each run of which calls are stored has either its own row or one in the table of calls outside of runs. When a run has
-ended, its calls are summed up, so that readers need not look at them. Triggers of the schema remove the sums of a run
-with anything that they were made of.
+Each run of which calls are stored has either its own row or one in the table of calls outside of runs, which triggers of
+the schema keep. When a run has ended, its calls are summed up, so that readers need not look at them. Triggers remove the
+sums of a run if a call is added to it, and with anything that they were made of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from musubito.store.part_codec import joined
 from musubito.store.relational.sql_session import IdCache, SqlSession
-from musubito.store.rows import CallLine, ExecutionFlags, InputLine, Ledger, Part
+from musubito.store.rows import ExecutionFlags, InputLine, Ledger, Part
 
 LOOKED_BACK: Final = 2000
 """Items by which a list may have grown and still share its beginning with the shorter list."""
@@ -28,39 +28,24 @@ def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
         db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
     operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
     db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
-    first_calls = _first_calls(calls)
-    touched = first_calls.keys() | {run.run_id for run in runs}
-    recorded = _recorded(db, touched)
-    db.bulk("add_lone", [(run, *first) for run, first in first_calls.items() if run not in recorded])
-    for run_id, has_ended in recorded.items():
+    for run_id in _ended(db, {call.run_id for call in calls} | {run.run_id for run in runs}):
         _drop_sums(db, run_id)
-        if has_ended:
-            _add_sums(db, run_id)
+        _add_sums(db, run_id)
     _keep_inputs(db, numbers, namespace, inputs)
     there = _not_forgotten(db, [line.execution for line in traces])
     db.many("add_trace", [line._asdict() for line in traces if line.execution in there])
 
 
-def _first_calls(calls: Sequence[CallLine]) -> dict[bytes, tuple[int, float]]:
-    """Return the number and the time of the first call of each run among these."""
-    result: dict[bytes, tuple[int, float]] = {}
-    for call in calls:
-        first = result.get(call.run_id)
-        if first is None or call.call < first[0]:
-            result[call.run_id] = call.call, call.at
-    return result
-
-
-def _recorded(db: SqlSession, runs: Collection[bytes]) -> dict[bytes, bool]:
-    """Return those of these runs that have a row, each with whether it has ended."""
+def _ended(db: SqlSession, runs: Collection[bytes]) -> list[bytes]:
+    """Return those of these runs that have a row and have ended."""
     by_size: defaultdict[int, list[bytes]] = defaultdict(list)
     for run in runs:
         by_size[len(run)].append(run)
-    return {
-        bytes(run): bool(has_ended)
+    return [
+        bytes(run)
         for size, names in by_size.items()
-        for run, has_ended in db.rows("recorded_among", {"runs": b"".join(names), "bytes": size})
-    }
+        for (run,) in db.rows("ended_among", {"runs": b"".join(names), "bytes": size})
+    ]
 
 
 def _add_sums(db: SqlSession, run: bytes) -> None:

@@ -39,15 +39,14 @@ TABLES: Final = {
     "_attempts": ("execution", "pool", "sample"),
     "_usage": ("execution", "model"),
     "_traces": ("execution",),
-    "_lone": ("run_id",),
     "_sums": ("run_id", "quarter", "operation"),
     "_token_sums": ("run_id", "quarter", "operation", "replayed", "model", "used"),
     "_edits": ("execution",),
     "_executions": ("id",),
 }
 """The key of each table, in the order in which tables are copied: no row comes before one that it names."""
-NOT_COPIED: Final = frozenset({"_leases", "_waits", "_retired", "_schema"})
-"""Tables of what processes do just now, and of the schema."""
+NOT_COPIED: Final = frozenset({"_leases", "_waits", "_retired", "_schema", "_lone"})
+"""Tables of what processes do just now, of the schema, and what its triggers make of the calls."""
 MOST_ROWS: Final = 500
 """Rows of one batch at most."""
 MOST_BYTES: Final = 4_000_000

@@ -13,20 +13,15 @@ INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, r
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
--- name: add_lone
--- A run of calls that is in no row of its own, with a call; by position, since there is one for each call outside of runs.
-INSERT INTO _lone (run_id, call, at) VALUES (?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET call = excluded.call, at = excluded.at WHERE excluded.call < _lone.call;
-
--- name: recorded_among
--- Those of these runs that have a row, and whether they have ended. Their ids have so many bytes each.
+-- name: ended_among
+-- Those of these runs that have a row and have ended. Their ids have so many bytes each.
 WITH RECURSIVE wanted (first, run) AS (
   SELECT 1, substr(:runs, 1, CAST(:bytes AS INTEGER))
   UNION ALL
   SELECT first + CAST(:bytes AS INTEGER), substr(:runs, first + CAST(:bytes AS INTEGER), CAST(:bytes AS INTEGER))
   FROM wanted WHERE first + CAST(:bytes AS INTEGER) < length(:runs)
 )
-SELECT r.run_id, CASE WHEN r.finished_at IS NULL THEN 0 ELSE 1 END FROM wanted w CROSS JOIN _runs r WHERE r.run_id = w.run;
+SELECT r.run_id FROM wanted w CROSS JOIN _runs r WHERE r.run_id = w.run AND r.finished_at IS NOT NULL;
 
 -- name: add_sums
 -- What the calls of a run took: see _sums.
