@@ -73,7 +73,12 @@ class World:
             ("executions_after", {"after": 0, "limit": 100}),
             ("artifacts_after", {"namespace": 0, "digest": b"", "limit": 100}),
         )
-        texts = [node.error or "" for node in self.lineage.nodes([row[0] for row in self.lineage.rows("identities_after", after=0, limit=10_000)])]
+        texts = [
+            node.error or ""
+            for node in self.lineage.nodes(
+                [row[0] for row in self.lineage.rows("identities_after", after=0, limit=10_000)]
+            )
+        ]
         said = [str(each.tags) for each in self.lineage.runs()]
         blobs = b"".join(file.read_bytes() for file in self.blobs())
         return repr([rows, texts, said]).encode() + blobs

@@ -77,7 +77,9 @@ class World:
 
     def not_needed(self, before: float) -> tuple[list[int], list[bytes]]:
         """Return the executions and nodes that nothing needs, by a search over everything that each needs."""
-        executions = self.sql("SELECT id, node, reuse_key, cross_key, outcome, started_at, invalid, holds FROM _executions")
+        executions = self.sql(
+            "SELECT id, node, reuse_key, cross_key, outcome, started_at, invalid, holds FROM _executions"
+        )
         nodes = self.sql("SELECT id, node_id, execution FROM _nodes")
         calls = self.sql(f"SELECT execution, node FROM _calls WHERE at >= {before}")
         numbers = {node_id: number for number, node_id, _ in nodes}

@@ -259,7 +259,9 @@ def test_a_killed_process_leaves_no_sums_of_what_is_not_there(tmp_path: Path) ->
         world.check()
 
 
-COLUMNS = "run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens, used"
+COLUMNS = (
+    "run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens, tokens, used"
+)
 
 
 def written_by_an_earlier_version(world: World, run_id: str, call: int, parent: int | None, at: float) -> None:

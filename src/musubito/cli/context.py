@@ -24,7 +24,7 @@ from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage, Tokens
 from musubito.lineage.formatting import CONTROLS
-from musubito.lineage.reader import engine_on_existing
+from musubito.lineage.store_reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
 from musubito.store.protocol import Store

@@ -8,8 +8,8 @@ from itertools import chain
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
-from musubito.lineage.reader import DIGITS, SHORTEST
 from musubito.lineage.reports import NothingRan
+from musubito.lineage.store_reader import DIGITS, SHORTEST
 from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 

@@ -16,8 +16,9 @@ from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, R
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.named_paths import NamedPaths
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage, by_first, of_many
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import RunReport
+from musubito.lineage.store_reader import by_first, of_many
 from musubito.store.changes import Commit, Moment
 from musubito.store.protocol import Row
 from musubito.store.queries import CurrentMoment, KeyCheckOf, OlderCandidates

@@ -27,8 +27,9 @@ from musubito.lineage.prune import (
     remove_unused_contents,
     unused_parts,
 )
-from musubito.lineage.reader import EVER, Lineage
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
+from musubito.lineage.run_reader import EVER
 from musubito.lineage.suggestions import suggestion
 from musubito.store.changes import Forget, Forgotten, Prune
 from musubito.store.rows import ExecutionFlags

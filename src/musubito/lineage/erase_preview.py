@@ -8,7 +8,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reader import Lineage, of_many
+from musubito.lineage.reader import Lineage
+from musubito.lineage.store_reader import of_many
 from musubito.store.changes import Forget
 from musubito.store.rows import ExecutionFlags
 

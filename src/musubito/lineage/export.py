@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage, by_first, short_id
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
+from musubito.lineage.store_reader import by_first, short_id
 from musubito.model import NodeStatus
 
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}

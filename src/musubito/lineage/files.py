@@ -14,8 +14,9 @@ from musubito.engine.files.digests import FILE, OF_CONTENT, OF_LOOKS
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
-from musubito.lineage.reader import Lineage, by_first
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
+from musubito.lineage.store_reader import by_first
 from musubito.payloads.codec import SEALED_TEXT
 from musubito.store.protocol import Row
 from musubito.store.rows import ExternalRead

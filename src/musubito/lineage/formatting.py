@@ -7,8 +7,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
-from musubito.lineage.reader import short_id as short
 from musubito.lineage.reports import Cost, EditReport
+from musubito.lineage.store_reader import short_id as short
 
 __all__ = [
     "MARKS",

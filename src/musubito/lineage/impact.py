@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage, of_many
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, LineageError, Tokens
+from musubito.lineage.store_reader import of_many
 from musubito.lineage.suggestions import similar_names
 from musubito.model import StepType
 
@@ -47,8 +48,8 @@ class Impact:
     """The nodes that a change of an operation could make run again.
 
     At most these nodes run: one whose upstream results stay equal is replayed all the same. Operations come in the
-    order in which the first of these nodes were recorded. `looked_at` nodes of `stored` were looked at: in a large store
-    only the newest, as `impact` says. Older ones run again, too, if something asks for them.
+    order in which the first of these nodes were recorded. `looked_at` nodes of `stored` were looked at. In a large
+    store these are the newest, as `impact` says; older ones run again, too, if something asks for them.
     """
 
     operation: str

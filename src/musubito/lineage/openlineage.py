@@ -18,8 +18,9 @@ from uuid import UUID, uuid5
 import musubito
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage, by_first
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, NodeReport, RunReport, Tokens
+from musubito.lineage.store_reader import by_first
 
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 PARENT: Final = "https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet"

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from musubito.engine.nearest import changed_arguments, difference
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reader import Lineage, by_first, of_many
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, EditReport, RunSummary
+from musubito.lineage.store_reader import by_first, of_many
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import similar_node

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.prices import dollars
-from musubito.lineage.reader import Lineage, tokens_of_call
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, LineageError, Tokens
+from musubito.lineage.run_reader import tokens_of_call
 from musubito.values.redaction import scrubbed
 
 By: TypeAlias = Literal["day", "model", "operation", "run"]

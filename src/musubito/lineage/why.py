@@ -14,8 +14,9 @@ from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_argument
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
 from musubito.lineage.prune import batches
-from musubito.lineage.reader import Lineage, by_first, of_many
+from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
+from musubito.lineage.store_reader import by_first, of_many
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
 from musubito.store.protocol import Row

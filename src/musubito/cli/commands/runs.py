@@ -12,7 +12,7 @@ from musubito.cli.quantities import to_seconds
 from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
-from musubito.lineage.reader import EVER
+from musubito.lineage.run_reader import EVER
 
 STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
 

@@ -1,8 +1,8 @@
 """The writes of the history of every relational store: runs, calls and their inputs, in terms of named queries.
 
-Each run of which calls are stored has either its own row or one in the table of calls outside of runs, which triggers of
-the schema keep. When a run has ended, its calls are summed up, so that readers need not look at them. Triggers remove the
-sums of a run if a call is added to it, and with anything that they were made of.
+Each run of which calls are stored has either its own row or one in the table of calls outside of runs, which triggers
+of the schema keep. When a run has ended, its calls are summed up, so that readers need not look at them. Triggers
+remove the sums of a run if a call is added to it, and with anything that they were made of.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, RunSummary
-from musubito.lineage.reader import EVER
+from musubito.lineage.run_reader import EVER
 from musubito.web.rendering import page
 
 ROWS: Final = 50
