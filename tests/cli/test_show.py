@@ -20,6 +20,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.cli.commands import show
 from tests.cli.conftest import Musubito, World
 
 
@@ -340,3 +341,18 @@ def test_the_words_are_told(musubito: Musubito) -> None:
     told = musubito("show", "--help").stdout
     for word in ("call", "step result", "execution", "run", "replayed", "ran", "reason", "sample", "effect"):
         assert re.search(rf"^ +{word}  +\w", told, re.MULTILINE), word
+
+
+def test_of_a_long_run_the_first_calls_are_read(
+    musubito: Musubito, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "FIRST_CALLS", 3)
+    place = ("--db", str(world.path))
+    told, everything = (musubito(*place, "show", "second", *more).stdout for more in ([], ["--all"]))
+    assert told.splitlines()[-1] == "7 later calls left out; --all shows them"
+    assert "left out" not in everything
+    # What ended how is told of all calls.
+    assert "4 ran, 6 replayed" in told and "4 ran, 6 replayed" in everything
+    found = json.loads(musubito(*place, "show", "second", "--json").stdout)
+    assert (found["summary"]["calls"], len(found["calls"])) == (10, 3)
+    assert len(json.loads(musubito(*place, "show", "second", "--all", "--json").stdout)["calls"]) == 10

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import sys
+
 import pytest
 
 from musubito import (
@@ -12,10 +16,14 @@ from musubito import (
     musubito_merge,
     musubito_step,
     record_usage,
+    run,
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
 from musubito.lineage.impact import impact
+
+impact_module = sys.modules["musubito.lineage.impact"]
+"""The module: the package has a function of its name."""
 
 
 @pytest.fixture
@@ -161,3 +169,49 @@ def test_an_unknown_operation(engine):
             impact(Lineage(engine), wrong)
     with pytest.raises(LineageError, match="there is check, report"):
         impact(Lineage(engine), "xyz")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_newest_calls_alone_name_what_is_in_use(engine, monkeypatch, seed):
+    """Of random workflows with edits, it finds by the runs of an operation what it finds among all nodes."""
+    choice = random.Random(seed)
+    versions = dict.fromkeys(("report", "report/research"), 0)
+    for _ in range(12):
+        if choice.randrange(3) == 0:
+            versions[choice.choice(sorted(versions))] += 1
+        workflow = Workflow(str(versions["report/research"]), more="!" * choice.randrange(2))
+        with run("a"), contextlib.ExitStack() as inside:
+            topic = choice.choice(("knots", "ropes", "sails"))
+            if choice.randrange(2):
+                workflow(topic)
+            else:
+                # What a run inside of another one consumed.
+                report = workflow.report(topic)
+                inside.enter_context(run("part"))
+                workflow.check(report)
+    monkeypatch.setattr(impact_module, "NEWEST_NODES", 10_000)
+    lineage = Lineage(engine)
+    names = ("report", "report/research", "report/write", "check")
+    whole = {name: impact(lineage, name) for name in names}
+    assert {found.looked_at for found in whole.values()} == {found.stored for found in whole.values()}
+    monkeypatch.setattr(impact_module, "NEWEST_NODES", 0)
+    for name in names:
+        found = impact(lineage, name)
+        assert (found.rows, found.total) == (whole[name].rows, whole[name].total)
+        assert found.looked_at <= found.stored
+
+
+def test_in_a_large_store_it_says_how_much_it_looked_at(engine, monkeypatch):
+    monkeypatch.setattr(impact_module, "NEWEST_NODES", 3)
+    monkeypatch.setattr(impact_module, "NEWEST_CALLS", 1)
+    old = musubito_step(name="old")(lambda x: x)
+    new = musubito_step(name="new")(lambda x: x)
+    for number in range(2):
+        with run("a"):
+            old(number)
+    for number in range(5):
+        new(number)
+    # An old result of a step that nothing asked for lately is found by the newest run of the step.
+    found = impact(Lineage(engine), "old")
+    assert (found.total.nodes, found.looked_at, found.stored) == (1, 4, 7)
+    assert nodes(engine, "new") == {"new": 3}

@@ -345,3 +345,37 @@ def test_tokens_of_what_is_no_longer_stored(engine: MusubitoEngine, tmp_path: Pa
     summary, total = lineage.run("long").summary, savings(lineage).total
     assert summary.spent.tokens == {"": Tokens(1000, 0), "m": Tokens(7, 0)}
     assert (summary.spent.tokens, summary.saved.tokens) == (total.spent.tokens, total.saved.tokens)
+
+
+def test_the_calls_of_a_run_in_pages(engine: MusubitoEngine):
+    @musubito_step(name="outer")
+    def outer(topic: str) -> str:
+        with run("part"):
+            fetch(topic)
+        return write(fetch(topic)).value
+
+    with run("long"):
+        fetch("a")
+        for topic in ("b", "c", "b"):
+            outer(topic)
+        with pytest.raises(ValueError, match="no"):
+            breaks()
+        fetch("d")
+    lineage = Lineage(engine)
+    whole = lineage.run("long")
+    assert [call.number for call in whole.calls] == list(range(1, len(whole.calls) + 1))
+    assert len({call.parent for call in whole.calls}) > 2
+    for size in range(1, len(whole.calls) + 2):
+        for replayed in (True, False):
+            calls = [call for call in whole.calls if replayed or call.outcome != "replayed"]
+            after, pages = 0, []
+            while page := lineage.run("long", after=after, limit=size, replayed=replayed):
+                assert page.summary == whole.summary
+                if not page.calls:
+                    break
+                assert len(page.calls) <= size
+                pages += page.calls
+                after = page.calls[-1].number
+            assert pages == calls
+    assert whole.outcomes == {"ran": 8, "replayed": 3, "failed": 1}
+    assert lineage.run("long", limit=2).outcomes == lineage.run("long", replayed=False).outcomes == whole.outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 
 from musubito.cli.context import CommandContext, no_runs_text
@@ -14,16 +15,19 @@ from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 
 
-def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
-    """Return the run or the node that a text names.
+def run_or_node(
+    context: CommandContext, what: str, *, limit: int | None = None, replayed: bool = True
+) -> RunReport | NodeReport:
+    """Return the run or the node that a text names. `limit` and `replayed` are those of `Lineage.run`.
 
     A run is named by its id, its name, or "last". A node is named by its id, or by the name of its step, which stands
     for the newest call of the step. Raises `LineageError` with a hint where to look.
     """
     lineage = context.lineage
+    run = partial(lineage.run, limit=limit, replayed=replayed)
     if what == "last":
         try:
-            return lineage.run(what)
+            return run(what)
         except NothingRan:
             raise LineageError(no_runs_text(context)) from None
     named, *nodes = lineage.ask(
@@ -32,13 +36,13 @@ def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
         ("newest_node_of", {"operation": what}),
     )
     if named:
-        return lineage.run(what)
+        return run(what)
     # A call that failed before anything was recorded has no result: the newest that has one stands for its step.
     for (node,) in chain(*nodes):
         with suppress(LineageError):
             return lineage.node(binary(node).hex())
     try:
-        return lineage.run(what)
+        return run(what)
     except LineageError as no_run:
         is_id = bool(what) and DIGITS.issuperset(what.lower())
         if not is_id or len(what) < SHORTEST:
@@ -56,13 +60,17 @@ def run_or_node(context: CommandContext, what: str) -> RunReport | NodeReport:
             ) from None
 
 
-def run_or_node_or_effect(context: CommandContext, what: str) -> RunReport | NodeReport | UnknownEffect:
+def run_or_node_or_effect(
+    context: CommandContext, what: str, *, limit: int | None = None, replayed: bool = True
+) -> RunReport | NodeReport | UnknownEffect:
     """Return what `run_or_node` finds, or the effect in doubt that a text names.
 
     An effect is named by the id that `doctor` shows, by the idempotency key that an error names, or by its step.
     """
     effects = effects_in_doubt(context, what)
-    return effects[-1] if len(effects) == 1 or (effects and not _is_id(what)) else run_or_node(context, what)
+    if len(effects) == 1 or (effects and not _is_id(what)):
+        return effects[-1]
+    return run_or_node(context, what, limit=limit, replayed=replayed)
 
 
 def effects_in_doubt(context: CommandContext, what: str) -> list[UnknownEffect]:

@@ -5,6 +5,7 @@ All values are plain. Ids are hexadecimal text, times are seconds since the epoc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -121,10 +122,19 @@ class CallReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run with its calls."""
+    """A run with its calls, or with those of them that were asked for."""
 
     summary: RunSummary
     calls: tuple[CallReport, ...]
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Return how many calls of the run ended how. Rare outcomes are "other" if their calls are not here."""
+        run, outcomes = self.summary, Counter(call.outcome for call in self.calls)
+        if run.calls - len(self.calls) == run.replayed - outcomes["replayed"]:
+            return +(outcomes | Counter(replayed=run.replayed))
+        others = run.calls - run.ran - run.replayed - run.failed
+        return +Counter({"ran": run.ran, "replayed": run.replayed, "failed": run.failed, "other": others})
 
 
 @dataclass(frozen=True, slots=True)

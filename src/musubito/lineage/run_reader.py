@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -14,7 +15,7 @@ from musubito.lineage.reports import CallReport, Cost, LineageError, NothingRan,
 from musubito.lineage.store_reader import DIGITS, SHORTEST, StoreReader
 from musubito.model import ReplayReason
 from musubito.payloads.encrypted_tags import opened_tags
-from musubito.store.protocol import Row
+from musubito.store.protocol import NamedQuery, Row
 from musubito.store.rows import LeaseOwner
 from musubito.values.display import without_secrets
 from musubito.values.redaction import scrubbed
@@ -23,6 +24,10 @@ EVER: Final = 1e18
 """Seconds since the epoch, later than any run."""
 PAGE: Final = 500
 """Runs that are looked at together, once a few have not been enough."""
+
+
+FIRST_CALLS: Final = 2_000
+"""Calls of a run that a reader is shown who does not ask for all."""
 
 
 class _RunRows(NamedTuple):
@@ -81,13 +86,16 @@ class RunReader(StoreReader):
         return sorted(chain(*self.ask(("runs", of), ("lone_calls", of))), reverse=True)[:limit]
 
     @reports_damage
-    def run(self, run: str) -> RunReport:
+    def run(self, run: str, *, after: int = 0, limit: int | None = None, replayed: bool = True) -> RunReport:
         """Return one run with its calls.
 
-        `run` is an id, a name, or "last". A name stands for its newest run, "last" for the newest of all.
+        `run` is an id, a name, or "last". A name stands for its newest run, "last" for the newest of all. Of the calls,
+        only those after the number `after` are returned, and at most `limit`; with `replayed=False`, only those that
+        were not replayed. The summary counts all.
         """
         rows = self._rows_of_runs([self._run_id(run)])
-        return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts))
+        most = sys.maxsize if limit is None else limit
+        return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts, after, most, replayed=replayed))
 
     def _run_id(self, text: str) -> bytes:
         if text == "last":
@@ -176,15 +184,27 @@ class RunReader(StoreReader):
             saved,
         )
 
-    def _calls(self, parts: list[Row]) -> tuple[CallReport, ...]:
-        """Return the calls of a run and of the runs inside it, numbered from 1 through all of them."""
-        rows = self.ask(*(("calls_of_run", {"run": part}) for part, *_ in parts))
+    def _calls(self, parts: list[Row], after: int, limit: int, *, replayed: bool) -> tuple[CallReport, ...]:
+        """Return calls of a run and of the runs inside it, numbered from 1 through all of them."""
         numbers: dict[tuple[bytes, int | None], int] = {}
-        placed_rows: list[tuple[bytes, tuple[bytes, int | None], Row]] = []
-        for (part, outer_run, outer_call, _), lines in zip(parts, rows, strict=True):
-            for row in lines:
-                numbers[binary(part), row[1]] = len(numbers) + 1
-                placed_rows.append((binary(part), (binary(outer_run), outer_call), row))
+        questions: list[NamedQuery] = []
+        outer_calls: list[tuple[bytes, tuple[bytes, int | None]]] = []
+        calls_by_part = self.ask(*(("call_numbers", {"run": part}) for part, *_ in parts))
+        for (part, outer_run, outer_call, _), rows in zip(parts, calls_by_part, strict=True):
+            before = len(numbers)
+            numbers |= {(binary(part), call): number for number, (call,) in enumerate(rows, before + 1)}
+            # Without filter, calls before these fill the page.
+            is_full = replayed and before >= after + limit
+            if len(numbers) > after and not is_full:
+                first = rows[max(0, after - before)][0]
+                of = {"run": part, "first": first, "limit": limit, "replayed": int(replayed)}
+                questions.append(("calls_of_run", of))
+                outer_calls.append((binary(part), (binary(outer_run), outer_call)))
+        placed_rows = [
+            (part, outer, row)
+            for (part, outer), rows in zip(outer_calls, self.ask(*questions), strict=True)
+            for row in rows
+        ][:limit]
         calls: list[CallReport] = []
         for part, outer, row in placed_rows:
             _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row

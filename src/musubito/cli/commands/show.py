@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,6 +33,7 @@ from musubito.lineage.formatting import (
 )
 from musubito.lineage.reports import without_reason
 from musubito.lineage.routers import without_routers
+from musubito.lineage.run_reader import FIRST_CALLS
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import with_reasons
@@ -62,7 +62,12 @@ ERASED_BY: Final = "it was erased with 'musubito forget'"
     is_flag=True,
     help="Follow a run that is in progress, until it ends; what takes over a second is told on its way.",
 )
-@click.option("--all", "all_", is_flag=True, help="Also the calls of routers (conditional edges).")
+@click.option(
+    "--all",
+    "all_",
+    is_flag=True,
+    help=f"Also calls of routers (conditional edges), and all calls of a run of over {FIRST_CALLS:,}.",
+)
 @json_option
 @no_inputs_option
 @click.pass_obj
@@ -84,7 +89,7 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
     sample       one of several stored answers of a STOCHASTIC step
     effect       a call of an EXTERNAL_EFFECT, which is never repeated by itself
     """  # noqa: D301 - Click leaves a paragraph after \b as it is
-    target = run_or_node_or_effect(context, what)
+    target = run_or_node_or_effect(context, what, limit=None if all_ else FIRST_CALLS)
     if isinstance(target, UnknownEffect):
         _show_effect(context, target, json_=json_)
         return
@@ -108,6 +113,9 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
         if len(calls) < len(report.calls):
             hidden = times(len(report.calls) - len(calls), "call of a router", "calls of routers")
             context.print_text(Text(f"{hidden} left out; --all shows them", style="dim"))
+        later = report.summary.calls - len(report.calls)
+        if later:
+            context.print_text(Text(f"{times(later, 'later call')} left out; --all shows them", style="dim"))
         _print_errors(context, report, contents=not no_inputs)
 
 
@@ -121,7 +129,7 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
         about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
     if run.tags and contents:
         about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
-    ended = Counter(call.outcome for call in report.calls)
+    ended = report.outcomes
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
     head = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
@@ -133,6 +141,8 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
 
 def _print_errors(context: CommandContext, report: RunReport, *, contents: bool) -> None:
     """Print the errors of the failed calls, each for the innermost call that it passed through."""
+    if len(report.calls) < report.summary.calls and report.summary.failed:
+        report = context.lineage.run(report.summary.run_id, limit=FIRST_CALLS, replayed=False)
     failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
     executions = (call.execution for call in failed if call.execution is not None)
     texts: dict[int | None, str] = dict(context.lineage.about("errors_of_executions", executions))

@@ -21,6 +21,7 @@ from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
 from musubito.lineage.formatting import clean, count, edited_by, one_line, short, times, when
 from musubito.lineage.reports import without_reason
+from musubito.lineage.run_reader import FIRST_CALLS
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
@@ -40,16 +41,18 @@ EXPLAINED: Final = 20
     "why", short_help="Why a call ran, or all that ran in a run.", epilog="Example: musubito why report/research"
 )
 @click.argument("what", metavar="RUN|CALL|STEP|EFFECT")
+@click.option("--all", "all_", is_flag=True, help=f"Also the later ones of over {FIRST_CALLS:,} calls that ran.")
 @json_option
 @no_inputs_option
 @click.pass_obj
-def command(context: CommandContext, what: str, json_: bool, no_inputs: bool) -> None:
+def command(context: CommandContext, what: str, all_: bool, json_: bool, no_inputs: bool) -> None:
     """Show why a call ran, and what changed since the nearest earlier call of its step.
 
     A RUN (an id, a name or "last") stands for all calls that ran in it, a STEP for its newest call. CALL is an id as
     'musubito show RUN' lists it, EFFECT an id of an effect in doubt.
     """
-    target, contents = run_or_node_or_effect(context, what), not no_inputs
+    target = run_or_node_or_effect(context, what, limit=None if all_ else FIRST_CALLS, replayed=False)
+    contents = not no_inputs
     if isinstance(target, RunReport):
         _explain_run(context, target, json_=json_, contents=contents)
     elif isinstance(target, UnknownEffect):
@@ -64,7 +67,7 @@ def command(context: CommandContext, what: str, json_: bool, no_inputs: bool) ->
 
 def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, contents: bool) -> None:
     """Explain the calls of a run that were not replayed; of equal calls, the first one."""
-    ran = [call for call in with_reasons(context.lineage, report).calls if call.outcome != "replayed"]
+    ran = with_reasons(context.lineage, report).calls
     kinds: dict[tuple[Any, ...], list[CallReport]] = {}
     for call in ran:
         kinds.setdefault((call.namespace, call.operation, call.outcome, call.reason), []).append(call)
@@ -83,7 +86,7 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         )
         return
     outcomes = Counter({"ran": 0, "replayed": 0})
-    outcomes.update(call.outcome for call in report.calls)
+    outcomes.update(report.outcomes)
     counts = ", ".join(f"{count(number)} {outcome}" for outcome, number in outcomes.items())
     context.print_text(
         Text.assemble(
@@ -110,6 +113,9 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         context.print_text(
             f"\nand {count(len(kinds) - EXPLAINED)} more; 'musubito show {short(report.summary.run_id)}' lists them"
         )
+    later = report.summary.calls - report.summary.replayed - len(ran)
+    if later:
+        context.print_text(f"\nand {times(later, 'later call')} that ran; --all explains them, too")
 
 
 def _ids(calls: Sequence[CallReport]) -> str:

@@ -43,14 +43,18 @@ WITH RECURSIVE tree (id, outer_run, call, inside) AS (
 )
 SELECT id, outer_run, call, inside FROM tree;
 
+-- name: call_numbers
+-- The numbers of the calls of one run, in the order in which they began.
+SELECT call FROM _calls WHERE run_id = :run ORDER BY call;
+
 -- name: calls_of_run
--- The calls of one run, in the order in which they began.
+-- Calls of one run from a number on, in the order in which they began; with those that were replayed, or without.
 SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms,
   c.saved_tokens, c.tokens
 FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
 LEFT JOIN _namespaces s ON s.id = o.namespace
-WHERE c.run_id = :run ORDER BY c.call;
+WHERE c.run_id = :run AND c.call >= :first AND (:replayed = 1 OR c.outcome <> 'replayed') ORDER BY c.call LIMIT :limit;
 
 -- name: runs_like
 -- Runs whose ids lie in a range: those that begin with the same digits.
