@@ -22,9 +22,9 @@ from musubito.lineage.store_reader import of_many
 from musubito.lineage.suggestions import similar_names
 from musubito.model import StepType
 
-NEWEST_NODES: Final = 10_000
+NEWEST_NODES: Final = 8_000
 """Nodes recorded last that are looked through at least."""
-NEWEST_CALLS: Final = 10_000
+NEWEST_CALLS: Final = 8_000
 """Calls, in the newest runs of the operation, whose nodes are looked through besides."""
 
 

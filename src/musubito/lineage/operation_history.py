@@ -16,6 +16,8 @@ from musubito.reasons import ReplayReason
 
 NEWEST: Final = 20
 """Calls whose reasons are told at most."""
+LOOKED_AT: Final = 1_000
+"""Calls that were not replayed, among which the newest that ran are looked for."""
 COMPARED_RUNS: Final = 5
 """Runs whose calls are compared with earlier ones at most, the newest first."""
 
@@ -57,7 +59,7 @@ def history_of(lineage: Lineage, operation: str, since: float) -> OperationHisto
         ("operation_named", {"operation": operation}),
         ("calls_by_quarter", {"operation": operation, "since": since}),
         ("newest_call_of", {"operation": operation}),
-        ("newest_that_ran", {"operation": operation, "since": since, "limit": NEWEST}),
+        ("newest_that_ran", {"operation": operation, "since": since, "limit": NEWEST, "looked_at": LOOKED_AT}),
     )
     days: dict[str, Counter[str]] = {}
     for quarter, outcome, number in rows:

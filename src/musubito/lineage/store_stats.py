@@ -15,6 +15,8 @@ from musubito.lineage.reports import Cost, Tokens
 
 KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
+COUNTS: Final = (("how_many", dict[str, Any]()), ("how_many_executions", dict[str, Any]()))
+"""The queries of all counts but those of operations."""
 OF_OPERATIONS: Final = tuple(
     (query, dict[str, Any]())
     for query in ("all_operations", "executions_of_operations", "calls_of_operations", "usage_of_operations")
@@ -54,12 +56,12 @@ class StepStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreStatistics:
+class StoreContents:
     """The contents of a store, counted.
 
     A call outside of runs counts as a run. `inputs` share their `parts`. A small artifact is stored with each execution
     that returned it, and counts as often; equal large artifacts are stored once. The bytes of artifacts that lie in
-    blobs are counted in `blobs`. Operations with the most executions come first.
+    blobs are counted in `blobs`.
     """
 
     nodes: int
@@ -72,30 +74,45 @@ class StoreStatistics:
     code: StoredSize
     runs: int
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics(StoreContents):
+    """The contents of a store, counted, and the statistics of its operations.
+
+    Operations with the most executions come first.
+    """
+
     operations: tuple[StepStatistics, ...]
 
 
 @reports_damage
 def statistics(lineage: Lineage) -> StoreStatistics:
+    """Count all that a store contains, and how each operation did. The time grows with the store."""
+    counts, executions, *of_operations = lineage.ask(*COUNTS, *OF_OPERATIONS)
+    return StoreStatistics(**_counted(lineage, counts, executions), operations=_operations(*of_operations))
+
+
+@reports_damage
+def contents(lineage: Lineage) -> StoreContents:
     """Count all that a store contains. The time grows with the store."""
-    counts, *of_operations = lineage.ask(("how_many", {}), *OF_OPERATIONS)
-    # All columns of the executions but their operation, the mean and the last time.
-    executions, failed, small, size = (sum(row[column] for row in of_operations[1]) for column in (1, 2, 5, 6))
-    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, size))
+    return StoreContents(**_counted(lineage, *lineage.ask(*COUNTS)))
+
+
+def _counted(
+    lineage: Lineage, counts: Sequence[tuple[Any, ...]], executions: Sequence[tuple[Any, ...]]
+) -> dict[str, Any]:
+    """Return the fields of `StoreContents`, from the rows of `COUNTS`."""
+    ((number, failed, small, size),) = executions
     files = blobs(lineage).all
-    return StoreStatistics(
-        sizes_by_kind["nodes"].count,
-        executions,
-        failed,
-        sizes_by_kind["artifacts"],
-        StoredSize(len(files), sum(file.size for file in files)),
-        sizes_by_kind["inputs"],
-        sizes_by_kind["parts"],
-        sizes_by_kind["code"],
-        sizes_by_kind["runs"].count,
-        sizes_by_kind["calls"].count,
-        _operations(*of_operations),
-    )
+    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, int(size)))
+    return {
+        **{kind: sizes_by_kind[kind].count for kind in ("nodes", "runs", "calls")},
+        **{kind: sizes_by_kind[kind] for kind in ("artifacts", "inputs", "parts", "code")},
+        "blobs": StoredSize(len(files), sum(file.size for file in files)),
+        "executions": number,
+        "failed": int(failed),
+    }
 
 
 @reports_damage
@@ -106,8 +123,8 @@ def step_statistics(lineage: Lineage) -> tuple[StepStatistics, ...]:
 
 def sizes(lineage: Lineage) -> dict[str, int]:
     """Return the number of things of each kind, counted as in `StoreStatistics`."""
-    counts, ((executions, small),) = lineage.ask(("how_many", {}), ("how_many_executions", {}))
-    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, 0)) | {"executions": StoredSize(executions, 0)}
+    counts, ((executions, _, small, size),) = lineage.ask(*COUNTS)
+    sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, int(size))) | {"executions": StoredSize(executions, 0)}
     return {kind: sizes_by_kind[kind].count for kind in KINDS}
 
 
@@ -126,7 +143,7 @@ def _operations(
     calls: Sequence[tuple[Any, ...]],
     usage: Sequence[tuple[Any, ...]],
 ) -> tuple[StepStatistics, ...]:
-    ran = {operation: rest for operation, *rest, _, _ in executions}
+    ran = {operation: rest for operation, *rest in executions}
     called = {operation: rest for operation, *rest in calls}
     tokens: defaultdict[int, dict[str, Tokens]] = defaultdict(dict)
     for operation, model, tokens_in, tokens_out in usage:

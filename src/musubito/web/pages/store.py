@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, statistics
+from musubito.lineage import Lineage
 from musubito.lineage.health import checks_of
+from musubito.lineage.store_stats import contents
 from musubito.lineage.unknown_effects import REMEDY, unknown_effects
 from musubito.web.rendering import page
 
@@ -19,7 +20,7 @@ def show(request: Request) -> Response:
         title="Store",
         request=request,
         checks=checks_of(lineage),
-        contents=statistics(lineage),
+        contents=contents(lineage),
         effects=unknown_effects(lineage),
         remedy=REMEDY,
     )

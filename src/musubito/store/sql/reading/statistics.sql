@@ -12,8 +12,9 @@ UNION ALL SELECT 'lone calls', count(*), NULL FROM _lone
 UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
 
 -- name: how_many_executions
--- How many executions there are, and those of them that have a small artifact in their row.
-SELECT count(*), count(payload) FROM _executions;
+-- How many executions there are, how many failed, how many have a small artifact in their row, and the bytes of these.
+SELECT count(*), coalesce(sum(CASE outcome WHEN 1 THEN 0 ELSE 1 END), 0), count(payload), coalesce(sum(length(payload)), 0)
+FROM _executions;
 
 -- name: operations
 -- All operations of which something ran, each with its namespace.
@@ -26,11 +27,10 @@ SELECT o.id, s.name, o.name FROM _operations o JOIN _namespaces s ON s.id = o.na
 
 -- name: executions_of_operations
 -- How often each operation was executed, how often that failed, and how long it took when it did not: on average, and
--- the last time. How many small artifacts lie in the rows of these executions, and their bytes.
-SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms, x.small, x.bytes FROM (
+-- the last time.
+SELECT x.operation, x.number, x.failed, x.mean, l.duration_ms FROM (
   SELECT n.operation, count(*) AS number, sum(CASE e.outcome WHEN 1 THEN 0 ELSE 1 END) AS failed,
-    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last,
-    count(e.payload) AS small, coalesce(sum(length(e.payload)), 0) AS bytes
+    avg(CASE e.outcome WHEN 1 THEN e.duration_ms END) AS mean, max(CASE e.outcome WHEN 1 THEN e.id END) AS last
   FROM _executions e JOIN _nodes n ON n.id = e.node WHERE n.operation IS NOT NULL GROUP BY n.operation
 ) x LEFT JOIN _executions l ON l.id = x.last;
 
@@ -66,13 +66,16 @@ WHERE c.run_id = r.run_id AND c.at >= :since AND c.operation IN (SELECT id FROM 
 GROUP BY 1, 2 ORDER BY 1;
 
 -- name: newest_that_ran
--- The newest calls of an operation that ran, with the start of their run. Only runs in which some did are read.
+-- The newest calls of an operation that ran, with the start of their run. Looks at the newest runs in which so many were
+-- not replayed, and no further.
 SELECT x.run_id, s.name, r.started_at, x.node, x.reason, x.at
 FROM (
   SELECT c.run_id, c.operation, c.node, c.reason, c.at
   FROM (
-    SELECT run_id FROM _sums
-    WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
+    SELECT l.run_id FROM (
+      SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
+      WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
+    ) l WHERE l.before < :looked_at
     UNION
     SELECT run_id FROM _unsummed
   ) t CROSS JOIN _calls c
