@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 import signal
 import socket
@@ -139,3 +140,26 @@ def test_a_plan_is_made_whatever_the_code_prints_and_whatever_folder_goes(tmp_pa
         assert plan._files() == []
     finally:
         plan.close()
+
+
+def test_the_url_of_the_store_is_in_no_argument_of_the_plan_s_process(engine, ran, tmp_path: Path) -> None:
+    """Other users of the machine can read arguments, and a URL may hold a password."""
+    ran()
+    engine.flush()
+    url, found = f"sqlite:///{engine.storage.db_path}", tmp_path / "found.json"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json, os, sys\n"
+        f"json.dump([sys.orig_argv, os.environ['MUSUBITO_URL']], open({str(found)!r}, 'w'))\n" + EDITED.format(text="a")
+    )
+    command = [sys.executable, "-m", "musubito", "--url", url, "ui", "--no-open", "--port", "0", f"{program}:greet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            until = time.monotonic() + 30
+            while not (found.exists() and found.read_text().endswith("]")) and time.monotonic() < until:
+                time.sleep(0.05)
+            arguments, told = json.loads(found.read_text())
+        finally:
+            process.kill()
+    assert told == url
+    assert not any(str(engine.storage.db_path) in argument for argument in arguments)

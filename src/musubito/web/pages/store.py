@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage
+from musubito.lineage import Lineage, savings
 from musubito.lineage.health import checks_of
 from musubito.lineage.store_stats import contents
 from musubito.lineage.unknown_effects import REMEDY, unknown_effects
 from musubito.web.rendering import page
 
+DAYS: Final = 30
+"""Days whose growth is shown."""
+DAY: Final = 86_400.0
+
 
 def show(request: Request) -> Response:
     """Show the store."""
     lineage: Lineage = request.app.state.lineage
+    days = savings(lineage, since=lineage.engine.now() - DAYS * DAY, by="day").rows[::-1]
     return page(
         "store.html",
         title="Store",
         request=request,
         checks=checks_of(lineage),
         contents=contents(lineage),
+        since_days=DAYS,
+        curve={
+            "unit": "calls",
+            "days": [day.key for day in days],
+            "series": [["ran", [day.ran for day in days]], ["replayed", [day.replayed for day in days]]],
+        },
         effects=unknown_effects(lineage),
         remedy=REMEDY,
     )
