@@ -22,10 +22,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from musubito.code.describers.mock_objects import is_mock
 from musubito.code.describers.object_contents import cached_property_names, declared_names, declares_fields, identity_of
-from musubito.code.describers.object_parts import SHOWN, hides_content, is_machinery
+from musubito.code.describers.object_parts import SHOWN, hides_content
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.graph_record import ABSENT, ATOMS, contents, fields_of, static
 from musubito.code.guard import Guard
+from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, Owners, owners_seen_from
 from musubito.code.round_cache import one_round
 from musubito.code.state.access_reader import in_slots, members_of_slots
