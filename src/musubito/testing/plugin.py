@@ -105,8 +105,8 @@ class RecordedTest:
         pytest.fail(refusal, pytrace=False)
 
     def _write(self, executions: set[int]) -> None:
-        for error in self.engine.secrets:
-            raise error
+        if self.engine.secrets:
+            raise self.engine.secrets[0]
         results = changed_results(recorded_results(self.lineage, executions), self._portable)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
