@@ -147,15 +147,16 @@ SELECT key, owner, :awaited FROM _leases WHERE key = :held AND owner = :owner FO
 ON CONFLICT (held) DO UPDATE SET owner = excluded.owner, awaited = excluded.awaited;
 
 -- name: links_above
--- What hangs together above a node: each pair of it once.
+-- What hangs together above a node: each pair of it once. The links of each node are looked up by themselves: joined, all
+-- links of the store would be gone through at each level.
 WITH RECURSIVE above (id) AS (
   VALUES (:id)
   UNION
-  SELECT x.id FROM above a JOIN (
-    SELECT g.child AS below, g.parent AS id FROM _edges g WHERE g.kind = 0
+  SELECT x.id FROM above a CROSS JOIN LATERAL (
+    SELECT g.parent AS id FROM _edges g WHERE g.child = a.id AND g.kind = 0
     UNION ALL
-    SELECT n.id, u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution
-  ) x ON x.below = a.id
+    SELECT u.node FROM _nodes n JOIN _uses u ON u.execution = n.execution WHERE n.id = a.id
+  ) x
 )
 SELECT g.child, g.parent, 'data' FROM above a JOIN _edges g ON g.child = a.id AND g.kind = 0
 UNION
@@ -167,16 +168,58 @@ ORDER BY 1, 2;
 WITH RECURSIVE below (id) AS (
   VALUES (:id)
   UNION
-  SELECT x.id FROM below b JOIN (
-    SELECT g.parent AS above, g.child AS id FROM _edges g WHERE g.kind = 0
+  SELECT x.id FROM below b CROSS JOIN LATERAL (
+    SELECT g.child AS id FROM _edges g WHERE g.parent = b.id AND g.kind = 0
     UNION ALL
-    SELECT u.node, n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution
-  ) x ON x.above = b.id
+    SELECT n.id FROM _uses u JOIN _nodes n ON n.execution = u.execution WHERE u.node = b.id
+  ) x
 )
 SELECT g.parent, g.child, 'data' FROM below b JOIN _edges g ON g.parent = b.id AND g.kind = 0
 UNION
 SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
 ORDER BY 1, 2;
+
+-- name: places
+-- Nodes that are looked through for an edit: see the query of SQLite. `OFFSET 0`: few rows of large tables are wanted, and
+-- PostgreSQL would go through these tables, as it takes the rows for many.
+WITH RECURSIVE called (run_id, calls, newest) AS (
+  SELECT s.run_id, sum(s.calls), max(s.newest) FROM _sums s
+  WHERE s.run_id IN (SELECT x.run_id FROM _sums x WHERE x.operation IN (SELECT value FROM json_each(:operations)))
+  GROUP BY s.run_id
+  UNION ALL
+  SELECT c.run_id, count(*), max(c.at) FROM _unsummed n CROSS JOIN _calls c WHERE c.run_id = n.run_id
+  GROUP BY c.run_id
+  HAVING sum(CASE WHEN c.operation IN (SELECT value FROM json_each(:operations)) THEN 1 ELSE 0 END) > 0
+), lately (run_id) AS (
+  SELECT t.run_id FROM (
+    SELECT run_id, sum(calls) OVER (ORDER BY newest DESC, run_id) - calls AS before FROM called
+  ) t WHERE t.before < :newest_calls
+  UNION
+  SELECT x.other FROM lately l JOIN (
+    SELECT run_id, parent AS other FROM _runs WHERE parent IS NOT NULL
+    UNION ALL
+    SELECT parent, run_id FROM _runs WHERE parent IS NOT NULL
+  ) x ON x.run_id = l.run_id
+), asked (node) AS (
+  SELECT DISTINCT t.node FROM (
+    SELECT x.node FROM lately l CROSS JOIN LATERAL (
+      SELECT c.node, c.at FROM _calls c WHERE c.run_id = l.run_id OFFSET 0
+    ) x ORDER BY x.at DESC LIMIT :newest_calls
+  ) t
+), looked (id) AS (
+  SELECT x.id FROM asked a CROSS JOIN LATERAL (
+    SELECT n.id FROM _nodes n WHERE n.node_id = a.node AND n.listed = 1
+    UNION ALL
+    SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = a.node AND n.node_id = a.node
+    OFFSET 0
+  ) x
+  UNION
+  SELECT id FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
+)
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code
+FROM looked l CROSS JOIN LATERAL (SELECT * FROM _nodes n WHERE n.id = l.id OFFSET 0) n
+LEFT JOIN LATERAL (SELECT * FROM _executions e WHERE e.id = n.execution OFFSET 0) e ON true
+WHERE n.operation IS NOT NULL ORDER BY n.id;
 
 -- name: prunable
 -- What nothing needs: see the query of SQLite.
