@@ -20,7 +20,6 @@ from musubito_langgraph.node import Node
 from musubito_langgraph.node_kinds import kind_of, recorded_writer, replaced, step_names
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
-from musubito_langgraph.trackers import Family
 
 G = TypeVar("G")
 
@@ -83,7 +82,6 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     """Return a compiled graph wrapped with these settings."""
     names = dict(step_names(graph))
     checked_names(settings.steps, names)
-    settings = replace(settings, family=Family())
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     wrapped = _wrapped(graph, name, "", settings)

@@ -16,6 +16,7 @@ from musubito.adapter import (
 from musubito_langgraph import _graph_parts
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.state_keys import keys_read
+from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class GraphStep:
         homes = homes_of(code)
         self._state_of = state_of
         self._home = homes.own or settings.home
-        tracker = settings.family.tracker(name, code, self._home, semantics.packages, homes.released)
+        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
         self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls

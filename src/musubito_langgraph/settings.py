@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 from musubito import MusubitoEngine, StepConfiguration, StepType
 from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
 from musubito_langgraph import _compat
-from musubito_langgraph.trackers import Family
 
 KEY: Final = "musubito"
 """Key in the `metadata` of a node, and in the `configurable` of an invocation."""
@@ -71,8 +70,6 @@ class Settings:
     home: str = ""
     """The module that wrapped the graph or Runnable. If a step's function is a framework's, this module decides what
     counts as the user's own code."""
-    family: Family = field(default_factory=Family, repr=False, compare=False)
-    """Compares the code of the steps with that of graphs that were built before."""
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """Return the engine that records an invocation."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.ownership import Owner, owners_seen_from
+from musubito.code.ownership import Owner, Owners
 from musubito.code.reachability import reach
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
@@ -132,8 +132,7 @@ class CodeTracker:
         self._module = module
         self._step = step
         self._whose: str | None = None
-        self._held: tuple[Callable[[], bool], Fingerprint, ReachableCode | None] | None = None
-        """The check, the fingerprint and what a walk reached; the last is None if another tracker walked."""
+        self._held: tuple[Callable[[], bool], Fingerprint, ReachableCode] | None = None
 
     def current(self) -> Fingerprint:
         """Return the present fingerprint, or raise `CodeError`.
@@ -150,15 +149,12 @@ class CodeTracker:
 
         The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
         """
-        _, fingerprint, reached = self._walked()
-        return fingerprint, ObservedRun(self._name(), reached.unchanged, reached.observations, reached.limits)
-
-    def _walked(self) -> tuple[Callable[[], bool], Fingerprint, ReachableCode]:
-        """Return what a walk found last."""
-        # Another thread may put another tracker's fingerprint there just after the walk.
-        while (held := self._held) is None or (reached := held[2]) is None:
-            self._walk()
-        return held[0], held[1], reached
+        kept = self._held
+        if kept is None:
+            self._renew()
+            kept = self._held
+        assert kept is not None  # noqa: S101 - `_renew` sets it, or raises
+        return kept[1], ObservedRun(self._name(), kept[2].unchanged, kept[2].observations, kept[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
@@ -182,15 +178,11 @@ class CodeTracker:
     def _reached(self) -> ReachableCode | None:
         try:
             self.current()
-            return self._walked()[2]
         except MusubitoError:
             return None  # its first call will say why
+        return None if self._held is None else self._held[2]
 
     def _renew(self) -> Fingerprint:
-        """Return the fingerprint of the code that is there now."""
-        return self._walk()
-
-    def _walk(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
             closure, is_settled = self._reach()
@@ -307,6 +299,10 @@ def _is_of_a_module(function: FunctionType) -> bool:
     return not is_script(name) and value is not None and getattr(value, "__wrapped__", value) is function
 
 
+_origins = cache(Owners)
+"""Tells whose code a thing is, seen from a module."""
+
+
 @lru_cache(MOST_CLASSES)
 def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
     return CodeTracker(cls, packages=packages)
@@ -317,7 +313,7 @@ def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
 
     The script's classes are among them: an instance of any of them may be an argument.
     """
-    whose, script = owners_seen_from(SCRIPT), find_module(SCRIPT)
+    whose, script = _origins(SCRIPT), find_module(SCRIPT)
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Owner.USER:
             continue
@@ -370,7 +366,7 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
 
 
 def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
-    whose = owners_seen_from(seen_from)
+    whose = _origins(seen_from)
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 

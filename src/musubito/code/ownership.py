@@ -100,10 +100,6 @@ class Owners:
         return _owner_of_path(file)
 
 
-owners_seen_from = cache(Owners)
-"""Return what tells whose code a thing is, seen from a module."""
-
-
 def module_name(thing: Any) -> str:
     """Return the name under which the `__module__` of a class or function counts, or "" if it is no text."""
     name = getattr(thing, "__module__", None)

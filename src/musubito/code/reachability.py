@@ -294,7 +294,6 @@ class ReachabilityWalk(Walk):
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             paths_named(self._functions, self._texts, {name.partition(".")[0] for name in self.modules}, words),
             words,
-            self.guard,
         )
 
     def _note_package(self, value: Any) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from musubito.code.guard import Guard
 from musubito.code.state.access_paths import Observation
 from musubito.code.state.own_changes import Changes
 from musubito.code.state.write_limits import WriteLimits
@@ -62,5 +61,3 @@ class ReachableCode(NamedTuple):
     """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str]
     """The words that the user's functions and constants mention (see `words_of`), and the fields of classes."""
-    guard: Guard
-    """The conditions that `unchanged` checks."""

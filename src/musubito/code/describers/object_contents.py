@@ -6,8 +6,7 @@ import functools
 import random
 import sys
 from array import array
-from collections.abc import Collection
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -107,11 +106,6 @@ def is_masked(value: Any) -> bool:
 def declares_fields(cls: type) -> bool:
     """Return whether a class declares its fields: whether it is a dataclass or a pydantic model."""
     return is_dataclass(cls) or any("__pydantic_fields__" in vars(base) for base in cls.__mro__)
-
-
-def declared_names(cls: Any) -> Collection[str]:
-    """Return the names of the fields that a class declares."""
-    return [each.name for each in fields(cls)] if is_dataclass(cls) else cls.__pydantic_fields__.keys()
 
 
 def stated_names(value: Any) -> list[str]:

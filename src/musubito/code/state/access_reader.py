@@ -110,7 +110,7 @@ class PlaceReader:
 
         `members` is explained at `members_of_slots`.
         """
-        look = partial(in_slots, thing, members)
+        look = partial(_in_slots, thing, members)
         entries = look()
         for name, value in zip(*entries, strict=True):
             self._guard.attribute(thing, name, value)
@@ -301,8 +301,7 @@ def _entries(mapping: Any) -> Entries:
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
 
 
-def in_slots(thing: Any, members: Members) -> Entries:
-    """Return the names and values in the slots of an object that are set."""
+def _in_slots(thing: Any, members: Members) -> Entries:
     pairs = [(name, _slot(thing, member)) for name, member in members]
     there = [pair for pair in pairs if pair[1] is not ABSENT]
     return tuple(name for name, _ in there), tuple(value for _, value in there)
