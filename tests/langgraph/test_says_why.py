@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
@@ -176,7 +177,7 @@ def with_a_client(name: str) -> None:
 
 
 def with_a_context(name: str) -> None:
-    context = Context(sqlite3.connect(":memory:"))
+    context = Context(sqlite3.connect(Path(mkdtemp()) / "outside.db"))
     graph_of(name, uses_the_context, Context).invoke({"question": "?"}, context=context)
 
 

@@ -224,7 +224,7 @@ states = st.dictionaries(st.sampled_from((*KEYS, "e")), st.integers(0, 2)).map(
 def test_states_that_count_as_equal_are_equal_to_the_code(program: Program, given: list[dict[str, Any]]) -> None:
     node = made(program.text)
     step = step_of(node)
-    counted = [step.counted(state, step.operation.fingerprint(), ()) for state in given]
+    counted = [step.counting(step.operation.fingerprint(), ())(state) for state in given]
     outcomes = [outcome(node, state) for state in given]
     for mine, mine_counts in zip(outcomes, counted, strict=True):
         for other, other_counts in zip(outcomes, counted, strict=True):
@@ -236,4 +236,4 @@ def test_states_that_count_as_equal_are_equal_to_the_code(program: Program, give
 def test_code_that_only_looks_up_keys_depends_on_these(program: Program) -> None:
     step = step_of(made(program.text))
     state = dict.fromkeys((*KEYS, "more"), 1)
-    assert "more" not in step.counted(state, step.operation.fingerprint(), ()), program.text
+    assert "more" not in step.counting(step.operation.fingerprint(), ())(state), program.text

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypedDict
 
 import pytest
@@ -87,7 +89,8 @@ def test_a_failure_of_another_tenants_request():
 
 # -- what has no identity in a context ---------------------------------------------------------------------------------
 def database(row: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    """A database outside of the process: one in memory counts by its content."""
+    connection = sqlite3.connect(Path(mkdtemp()) / "tenant.db", check_same_thread=False)
     connection.execute("CREATE TABLE rows (row TEXT)")
     connection.execute("INSERT INTO rows VALUES (?)", (row,))
     connection.commit()

@@ -17,6 +17,9 @@ from musubito.reasons import ReplayReason
 from tests.fresh import fresh
 
 
+SHARED = "sqlite:///file:shared?mode=memory&cache=shared&uri=true"
+
+
 @pytest.fixture(autouse=True)
 def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
     with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
@@ -48,6 +51,62 @@ def test_a_database_in_memory_counts_by_its_content() -> None:
     connection.row_factory = lambda _cursor, row: (row[0].upper(),)
     assert (ask().value, len(ran)) == (["A"], 3)
     connection.close()
+
+
+def test_a_temporary_table_counts() -> None:
+    connection, ran = words(), []
+    connection.execute("create temp table notes (text)")
+
+    @musubito_step(name="ask")
+    def ask() -> int:
+        ran.append(1)
+        return int(connection.execute("select count(*) from notes").fetchone()[0])
+
+    assert (ask().value, ask().value, len(ran)) == (0, 0, 1)
+    connection.execute("insert into notes values ('x')")
+    assert (ask().value, ask().value, len(ran)) == (1, 1, 2)
+    connection.close()
+
+
+def test_a_cursor_counts_by_its_database() -> None:
+    cursor, ran = words().cursor(), []
+
+    @musubito_step(name="ask")
+    def ask() -> int:
+        ran.append(1)
+        return int(cursor.execute("select count(*) from words").fetchone()[0])
+
+    assert (ask().value, ask().value, len(ran)) == (1, 1, 1)
+    cursor.connection.execute("insert into words values ('x')")
+    assert (ask().value, ask().value, len(ran)) == (2, 2, 2)
+    cursor.connection.close()
+
+
+def test_a_database_with_an_attached_file_is_not_replayed(tmp_path: Path) -> None:
+    connection, ran = words(), []
+    connection.execute("attach ? as other", (str(tmp_path / "other.db"),))
+
+    @musubito_step(name="ask")
+    def ask() -> int:
+        ran.append(1)
+        return int(connection.execute("select count(*) from words").fetchone()[0])
+
+    assert (ask().value, ask().value, len(ran)) == (1, 1, 2)
+    connection.close()
+
+
+def test_an_engine_on_a_shared_database_in_memory_is_not_replayed() -> None:
+    shared, ran = sqlalchemy.create_engine(SHARED, poolclass=sqlalchemy.QueuePool), []
+    kept = shared.connect()
+
+    @musubito_step(name="ask")
+    def ask() -> int:
+        ran.append(1)
+        return int(kept.execute(sqlalchemy.text("select 1")).scalar_one()) if shared else 0
+
+    assert (ask().value, ask().value, len(ran)) == (1, 1, 2)
+    kept.close()
+    shared.dispose()
 
 
 def test_what_one_step_stores_counts_for_the_others() -> None:

@@ -195,9 +195,9 @@ class RunReader(StoreReader):
             numbers |= {(binary(part), call): number for number, (call,) in enumerate(rows, before + 1)}
             # Without filter, calls before these fill the page.
             is_full = replayed and before >= after + limit
-            if len(numbers) > after and not is_full:
-                first = rows[max(0, after - before)][0]
-                of = {"run": part, "first": first, "limit": limit, "replayed": int(replayed)}
+            start = max(0, after - before)
+            if start < len(rows) and not is_full:
+                of = {"run": part, "first": rows[start][0], "limit": limit, "replayed": int(replayed)}
                 questions.append(("calls_of_run", of))
                 outer_calls.append((binary(part), (binary(outer_run), outer_call)))
         placed_rows = [

@@ -81,15 +81,21 @@ def _of_sqlite(connection: Any) -> Iterator[Any]:
 
     cursor = sqlite3.Cursor(connection)
     cursor.row_factory = None
-    names = [(name, path) for _, name, path in cursor.execute("pragma database_list") if name != "temp"]
-    if any(path for _, path in names):
+    paths = {name: path for _, name, path in cursor.execute("pragma database_list")}
+    if paths["main"]:
         raise _IsOutsideError
-    yield [name for name, _ in names]
-    for name, _ in names:
+    if any(paths.values()):
+        raise ValueError  # a file is attached, and nothing tells what it holds
+    yield [*paths]
+    for name in paths:
         pages, size = (next(cursor.execute(f'pragma "{name}".{what}'))[0] for what in ("page_count", "page_size"))
         if pages * size > MOST_BYTES:
             raise OverflowError
         yield name, connection.serialize(name=name)
+
+
+def _of_cursor(cursor: Any) -> Iterator[Any]:
+    yield from _of_sqlite(cursor.connection)
 
 
 def _of_duckdb(connection: Any) -> Iterator[Any]:
@@ -165,9 +171,9 @@ def _of_lance_table(table: Any) -> Iterator[Any]:
 
 def _of_sqlalchemy(engine: Any) -> Iterator[Any]:
     url = engine.url
-    if url.get_backend_name() != "sqlite" or (url.database or ":memory:") != ":memory:":
+    place = url.database or ":memory:"
+    if url.get_backend_name() != "sqlite" or (place != ":memory:" and url.query.get("mode") != "memory"):
         raise _IsOutsideError
-    yield url.get_backend_name()
     if type(engine.pool).__name__ != "SingletonThreadPool":
         # Its connection may be in use elsewhere, and giving it back would end a transaction there.
         raise ValueError
@@ -183,6 +189,7 @@ _FUNCTION: Final = "nanobind", "nb_func"
 """The class of functions that are written in C++."""
 DATABASES: Final = {
     ("sqlite3", "Connection"): MemoryDatabase(_of_sqlite, ("row_factory", "text_factory")),
+    ("sqlite3", "Cursor"): MemoryDatabase(_of_cursor, ("row_factory",)),
     ("_duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
     ("duckdb.duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
     _FUNCTION: MemoryDatabase(_of_duckdb_itself),
