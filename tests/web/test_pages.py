@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
@@ -167,6 +168,29 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     assert "At most 4 results run again" in text
     assert text.index("its input changed") < text.index("no earlier call of this step is stored")
     assert "report" in site.says("/operations")
+
+
+def test_an_operation_gives_the_reason_of_every_call_that_it_lists(site: Site) -> None:
+    for number in range(12):
+        with run(f"topic {number}"):
+            rate("x" * number)
+    text = site.says("/operations/rate")
+    assert text.count("its input changed") == 11
+    assert text.count("no earlier call of this step is stored") == 1
+
+
+def test_a_call_outside_of_runs_is_compared_with_those_before_its_start(site: Site) -> None:
+    @musubito_step(name="deeper")
+    def deeper(number: int) -> int:
+        if number == 0:
+            return number
+        time.sleep(0.3)  # longer than it takes to store a result
+        return deeper(number - 1).value
+
+    deeper(1)
+    text = site.says("/operations/deeper")
+    assert text.count("its input changed") == 1
+    assert text.count("no earlier call of this step is stored") == 1
 
 
 def test_savings_are_told_by_day_step_and_model(site: Site, ran) -> None:

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from musubito.engine.explain import why_missing
+from musubito.engine.nearest import COMPARED, reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.savings import QUARTER
 from musubito.reasons import ReplayReason
+from musubito.store.relational.reads import neighbour, neighbours_of
 
 NEWEST: Final = 20
 """Calls whose reasons are told at most."""
 LOOKED_AT: Final = 1_000
 """Calls that were not replayed, among which the newest that ran are looked for."""
-COMPARED_RUNS: Final = 5
-"""Runs whose calls are compared with earlier ones at most, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class DayOfOperation:
 
 
 class RanCall(NamedTuple):
-    """A call that ran, with its reason; the reason is that of the history if the call was not compared."""
+    """A call that ran, with its reason."""
 
     run_id: str
     node_id: str
@@ -75,14 +74,17 @@ def history_of(lineage: Lineage, operation: str, since: float) -> OperationHisto
 
 def _with_reasons(lineage: Lineage, operation: str, rows: Sequence[tuple[Any, ...]]) -> tuple[RanCall, ...]:
     """Return calls, with the difference from the nearest earlier call as the reason if nothing was stored for them."""
-    runs: defaultdict[tuple[bytes, str, float], set[bytes]] = defaultdict(set)
-    for run, namespace, began, node, reason, at in rows:
+    missing: defaultdict[str, defaultdict[tuple[bytes, float], set[bytes]]] = defaultdict(lambda: defaultdict(set))
+    for run, namespace, began, node, reason, _ in rows:
         if ReplayReason[reason] is ReplayReason.NODE_NOT_FOUND:
-            runs[binary(run), namespace, at if began is None else began].add(binary(node))
+            missing[namespace][binary(run), began].add(binary(node))
+    # Calls of all runs are compared with the same earlier calls, so these are read once.
+    stored = lineage.ask(*(neighbours_of(namespace, operation, COMPARED + NEWEST) for namespace in missing))
     compared: dict[tuple[bytes, bytes], ReplayReason] = {}
-    for (run, namespace, began), nodes in list(runs.items())[:COMPARED_RUNS]:
-        found = why_missing(lineage.engine.in_namespace(namespace), operation, nodes, began)
-        compared |= {(run, node): reason for node, reason in found.items()}
+    for runs, neighbours in zip(missing.values(), stored, strict=True):
+        calls = list(map(neighbour, neighbours))
+        for (run, began), nodes in runs.items():
+            compared |= {(run, node): reason for node, reason in reasons(calls, nodes, began).items()}
     return tuple(
         RanCall(
             binary(run).hex(),

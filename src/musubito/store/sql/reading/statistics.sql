@@ -66,11 +66,11 @@ WHERE c.run_id = r.run_id AND c.at >= :since AND c.operation IN (SELECT id FROM 
 GROUP BY 1, 2 ORDER BY 1;
 
 -- name: newest_that_ran
--- The newest calls of an operation that ran, with the start of their run. Looks at the newest runs in which so many were
--- not replayed, and no further.
-SELECT x.run_id, s.name, r.started_at, x.node, x.reason, x.at
+-- The newest calls of an operation that ran, with the start of their run, or of the call if the run has none. Looks at
+-- the newest runs in which so many were not replayed, and no further.
+SELECT x.run_id, s.name, coalesce(r.started_at, x.at - x.duration_ms / 1000), x.node, x.reason, x.at
 FROM (
-  SELECT c.run_id, c.operation, c.node, c.reason, c.at
+  SELECT c.run_id, c.operation, c.node, c.reason, c.at, c.duration_ms
   FROM (
     SELECT l.run_id FROM (
       SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
