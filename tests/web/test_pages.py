@@ -149,7 +149,36 @@ class TestResult:
         text = site.says(f"/results/{node}")
         assert "ran in first" in text
         assert "replayed in second" in text
+        assert text.count("the same call is stored") == 2, "above, of the newest replay, and in the list"
         assert first != second
+
+    def test_it_says_why_it_was_replayed_last(self, site: Site, ran) -> None:
+        first = ran(name="first")
+        node = site.lineage.run(first).calls[0].node_id
+        assert "It was replayed" not in site.says(f"/results/{node}")
+        ran(name="second")
+        text = site.says(f"/results/{node}")
+        assert "It was replayed because the same call is stored. This was last in second" in text
+
+    def test_what_it_consumed_has_a_heading(self, site: Site) -> None:
+        @musubito_step(name="above")
+        def above(text: str) -> str:
+            return text
+
+        @musubito_step(name="below")
+        def below(result) -> str:
+            return f"{result.value}!"
+
+        below(above("a"))
+        result = below(above("b"))
+        text = site.says(f"/results/{result.node_id}")
+        assert re.search(r"What it consumed above [0-9a-f]+ → above [0-9a-f]+", text), text
+
+    def test_it_leads_to_what_an_edit_of_its_step_would_cost(self, site: Site, ran) -> None:
+        node = next(call.node_id for call in site.lineage.run(ran()).calls if call.operation == "ask")
+        address = re.search(r'<a href="([^"]+)">What an edit of this step would cost</a>', site.get(f"/results/{node}"))
+        assert address is not None
+        assert "2 results may have to run again: at most 856 tok" in site.says(address[1])
 
     def test_what_is_not_there_is_told_as_such(self, site: Site) -> None:
         answer = site.client.get("/results/abcdef")
@@ -165,7 +194,8 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     ran("a.txt")
     ran("b.txt")
     text = site.says("/operations/ask")
-    assert "At most 4 results run again" in text
+    assert re.search(r"4 results may have to run again: at most 1,712 tok and [\d.]+ m?s", text), text
+    assert re.search(r"Step Results Time Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
     assert text.index("its input changed") < text.index("no earlier call of this step is stored")
     assert "report" in site.says("/operations")
 

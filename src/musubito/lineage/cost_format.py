@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musubito.lineage.formatting import clean, tokens
+from musubito.lineage.formatting import clean, duration, tokens
 from musubito.lineage.prices import dollars, unpriced
 from musubito.lineage.reports import Cost
 
@@ -23,6 +23,11 @@ def worth(cost: Cost) -> str:
     if amount is not None:
         return money(amount) + ("+" if unpriced(cost) else "")
     return f"{tokens(cost)} tok" if cost.total_tokens else ""
+
+
+def worth_and_time(cost: Cost) -> str:
+    """Return a cost as $1.23 and its time, or as the time alone if it has no tokens."""
+    return " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
 
 
 def unpriced_note(cost: Cost) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from musubito.lineage.cost_format import money, worth
+from musubito.lineage.cost_format import money, unpriced_note, worth, worth_and_time
 from musubito.lineage.formatting import (
     clean,
     count,
@@ -63,7 +63,9 @@ def environment() -> Environment:
         "times": times,
         "tokens": token_count,
         "when": when,
+        "unpriced_note": unpriced_note,
         "worth": worth,
+        "worth_and_time": worth_and_time,
     }
     templates.globals["links"] = LINKS
     return templates

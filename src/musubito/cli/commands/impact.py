@@ -7,7 +7,7 @@ from rich.console import Console
 
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.cost_format import unpriced_note, worth, worth_and_time
 from musubito.lineage.formatting import clean, count, duration, times
 from musubito.lineage.impact import Impact, impact
 
@@ -38,10 +38,8 @@ def command(context: CommandContext, operation: str, json_: bool) -> None:
         click.echo(f"Nothing goes stale if {name} changes.{newest and f' {newest}'}")
         return
     cost = report.total.cost
-    most = " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
-    context.console.print(
-        f"If {name} changes, {times(report.total.nodes, 'result')} may have to run again: at most {most}."
-    )
+    results = times(report.total.nodes, "result")
+    context.console.print(f"If {name} changes, {results} may have to run again: at most {worth_and_time(cost)}.")
     click.echo()
     _print(context.console, report)
     for note in (unpriced_note(cost), newest):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import Final
 
 from starlette.requests import Request
@@ -23,13 +22,15 @@ def show(request: Request) -> Response:
     """Show a result."""
     lineage: Lineage = request.app.state.lineage
     node = lineage.node(request.path_params["result"])
+    runs = runs_with(lineage, node.node_id, RUNS)
     return page(
         "result.html",
         title=node.operation or "Result",
         request=request,
         view=view_of(lineage, node),
         graph=drawn_result(lineage, node, LINKS),
-        runs=runs_with(lineage, node.node_id, RUNS),
+        runs=runs,
+        replay=next((use for use in runs if use.outcome == "replayed"), None),
         commands=_commands(node) if node.operation else [],
     )
 
@@ -55,5 +56,4 @@ def _commands(node: NodeReport) -> list[tuple[str, str]]:
         ("Run it again at the next call", f"musubito invalidate {result}"),
         ("Erase its contents", f"musubito forget {result}"),
         ("Show all of it as JSON", f"musubito show {result} --json"),
-        ("What an edit of this step would cost", f"musubito impact {quote(node.operation)}"),
     ]

@@ -143,6 +143,6 @@ SELECT execution, model, input_tokens, output_tokens, total_input_tokens, total_
 WHERE execution IN (SELECT value FROM json_each(:ids)) ORDER BY execution, model;
 
 -- name: runs_with_node
--- The runs that called a node, newest first: how its last call there ended, and how many there were.
-SELECT c.run_id, r.name, min(c.outcome), max(c.at), count(*) FROM _calls c LEFT JOIN _runs r ON r.run_id = c.run_id
-WHERE c.node = :node GROUP BY c.run_id, r.name ORDER BY max(c.at) DESC LIMIT :limit;
+-- The runs that called a node, newest first: how its calls there ended and why, the time of the last one, their number.
+SELECT c.run_id, r.name, c.outcome, c.reason, max(c.at), count(*) FROM _calls c LEFT JOIN _runs r ON r.run_id = c.run_id
+WHERE c.node = :node GROUP BY c.run_id, r.name, c.outcome, c.reason ORDER BY max(c.at) DESC LIMIT :limit;
