@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from musubito import musubito_step, run
+from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, run
+from musubito.lineage.formatting import short
+from musubito.lineage.unknown_effects import settle, unknown_effects
 from tests.web.conftest import NASTY, Site, ask, rate
 
 
@@ -238,6 +240,29 @@ def test_the_store_tells_its_health(site: Site, ran) -> None:
     assert "integrity" in text
     assert "Step results 4" in text
     assert "None: it is known of each external effect" in text
+
+
+def test_an_effect_in_doubt_comes_with_its_arguments_and_with_what_to_say_of_it(site: Site, engine) -> None:
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT), name="mail")
+    def mail(to: str) -> None:
+        raise ConnectionError("no answer came")
+
+    with pytest.raises(ConnectionError):
+        mail("<ada>")
+    with pytest.raises(EffectOutcomeUnknown):
+        mail("<ada>")
+    (effect,) = unknown_effects(site.lineage)
+    key, page, text = short(effect.effect_key), site.get("/store"), site.says("/store")
+    assert f'<a href="/results/{effect.node_id}">{key}</a>' in page
+    assert '{to: "<ada>"}' in text
+    assert f"musubito effects settle {key} --never-happened" in text
+    assert f"musubito effects settle {key} --happened VALUE" in text
+    assert text.count("Find out whether it took place") == 1
+    assert "--undo" not in text
+    settle(site.lineage, effect, happened=False)
+    text = site.says("/store")
+    assert f"never happened musubito effects settle {key} --undo" in text
+    assert "--never-happened" not in text[text.index("Effects in doubt") :]
 
 
 def test_recorded_contents_are_text_everywhere(site: Site, tmp_path) -> None:

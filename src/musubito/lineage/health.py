@@ -60,8 +60,9 @@ def _file(storage: SQLiteStorage) -> Iterator[Check]:
     yield Check("database", True, state.path)
     yield Check("schema", state.schema == state.newest_schema, f"version {state.schema} of {state.newest_schema}")
     yield _integrity(storage, state)
+    log = f" and {size(state.log_size)} in its write-ahead log" if state.log_size else ""
     free = f", {100 * state.free_pages // max(1, state.pages)} % of its pages are free" if state.free_pages else ""
-    yield Check("size", True, f"{size(state.size)}, log {size(state.log_size)}{free}")
+    yield Check("size", True, f"{size(state.size)}{log}{free}")
     private = not state.mode & 0o077
     remedy = "" if private else f": others can read what was recorded; chmod 600 {state.path}"
     yield Check("permissions", private, f"{state.mode:04o}{remedy}")
@@ -118,8 +119,8 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
     yield _none_of(
         "leases",
         leases,
-        "ran out",
-        "Their processes died, and the next call takes them over; 'musubito prune' clears those of this host.",
+        "of processes that died while they computed a result",
+        "The next call takes them over; 'musubito prune' clears those of this host.",
     )
     runs = [
         f"{short(run.hex())} {name or ''} ({ago(at, now)})"
