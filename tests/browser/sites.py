@@ -20,7 +20,13 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
     "encrypted run": ("/runs/{runs[sealed]}", "rate"),
     "attacking run": ("/runs/{runs[attack]}", ATTACKING_STEP),
     "comparison": ("/compare?run={runs[report]}&run={runs[first]}", "Before", "After", "its input changed"),
-    "result": ("/results/{results[report]}", "what it reads changed", "file two.txt", "Runs that used it"),
+    "result": (
+        "/results/{results[report]}",
+        "what it reads changed",
+        "file two.txt",
+        "Runs that used it",
+        "What an edit",
+    ),
     "result of an edited file": ("/results/{results[file changed]}", "-Lamps are returned within 30 days.", "+Lamps"),
     "result of edited code": ("/results/{results[code changed]}", "its code changed", "+You are a bold editor."),
     "chat": ("/results/{results[chat]}", "system", "Say what an image shows.", "order(lamp=1)"),
@@ -31,7 +37,14 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
     "operation": ("/operations/agent%2Fmodel", "If it is edited", "Why it ran", "input changed"),
     "attacking operation": (f"/operations/{quote(ATTACKING_STEP, safe='')}", ATTACKING_STEP),
     "savings": ("/savings", "Saved", "gpt-4o", "agent/model"),
-    "store": ("/store", "quick_check found nothing", "1 with unknown outcome", "Idempotency key", "Step results"),
+    "store": (
+        "/store",
+        "quick_check found nothing",
+        "1 with unknown outcome",
+        "Idempotency key",
+        "--never-happened",
+        "Step results",
+    ),
     "plan": ("/plan", "app.py:graph", "2 would be replayed", "article/research"),
 }
 """The path of each page, and texts that it shows."""
