@@ -16,7 +16,6 @@ from musubito.code.world import memory_databases
 from musubito.reasons import ReplayReason
 from tests.fresh import fresh
 
-
 SHARED = "sqlite:///file:shared?mode=memory&cache=shared&uri=true"
 
 
