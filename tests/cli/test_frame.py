@@ -30,6 +30,30 @@ def test_no_database_is_one_line_and_none_is_made(musubito: Musubito, tmp_path: 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+OPENING = [
+    ["runs"],
+    ["show", "last"],
+    ["why", "summarise"],
+    ["stats"],
+    ["doctor"],
+    ["ui"],
+    ["copy", "--to", "sqlite:///copy.db"],
+    ["plan", "a:b"],
+]
+
+
+@pytest.mark.parametrize("place", ["path", "url"])
+@pytest.mark.parametrize(("name", "value"), [("MUSUBITO_KEEP", "30"), ("MUSUBITO_OTEL", "maybe")])
+def test_a_bad_setting_is_one_line(musubito: Musubito, world: World, place: str, name: str, value: str) -> None:
+    option = ["--db", str(world.path)] if place == "path" else ["--url", f"sqlite:///{world.path}"]
+    for arguments in OPENING:
+        result = musubito(*option, *arguments, **{name: value})
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"musubito: the environment variable {name} is ")
+        assert result.stderr.count("\n") == 1
+        assert repr(value) in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

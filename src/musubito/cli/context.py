@@ -7,7 +7,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -62,6 +63,15 @@ class CommandError(click.ClickException):
     """A request that cannot be met. Its text says why, and what to do."""
 
     exit_code = 2
+
+
+@contextmanager
+def valid_settings() -> Iterator[None]:
+    """Raise `CommandError` if an engine takes no such value of an environment variable, such as MUSUBITO_KEEP."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 class Screen(Console):
@@ -142,11 +152,13 @@ class CommandContext:
             if not makes:
                 self._must_be_there(path)
             storage = SQLiteStorage(path) if makes else existing_sqlite(path)
-            return Lineage(MusubitoEngine(storage, blobs=self._blob_store(), key=self._key_source(storage)))
+            with valid_settings():
+                return Lineage(MusubitoEngine(storage, blobs=self._blob_store(), key=self._key_source(storage)))
         scheme, _, rest = url.partition(":///")
         if scheme == "sqlite" and rest and not makes:
             self._must_be_there(Path(rest))
-        return Lineage(engine_on_existing(url, self._blob_store(), self._key_source, self._opens))
+        with valid_settings():
+            return Lineage(engine_on_existing(url, self._blob_store(), self._key_source, self._opens))
 
     @cached_property
     def key(self) -> bytes | None:

@@ -20,7 +20,7 @@ from musubito import MusubitoEngine, MusubitoError
 from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.commands.runs import to_tags
 from musubito.cli.commands.show import head
-from musubito.cli.context import CommandContext, CommandError, Screen, json_option, json_text
+from musubito.cli.context import CommandContext, CommandError, Screen, json_option, json_text, valid_settings
 from musubito.engine.engine_in_use import recording_engine
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode
@@ -72,11 +72,9 @@ def command(
     settings = {"MUSUBITO_URL": context.url_of_options(), "MUSUBITO_MODE": mode, "MUSUBITO_NAMESPACE": namespace}
     # In the environment, the settings also hold in processes that the program starts.
     os.environ.update({key: value for key, value in settings.items() if value is not None})
-    try:
+    with valid_settings():
         current_mode()
         engine = recording_engine()
-    except ValueError as error:
-        raise CommandError(str(error)) from error
     status, run_id = 0, ""
     try:
         with musubito.run(name or script, tags=tags or None) as record:
