@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from musubito import MusubitoEngine, ReplayReason, SQLiteStorage, use_musubito_engine
 from musubito.cli.commands.plan import _row
+from musubito.engine.modes import Mode, mode_of_off
 from musubito.lineage import Cost, PlanLine, Tokens
 from musubito.lineage.plan import RUN
 from tests.cli.conftest import Musubito
@@ -342,3 +343,55 @@ def test_what_ran_as_a_script_is_planned(musubito: Musubito, tmp_path: Path) -> 
 def test_what_ran_as_a_module_is_no_script(musubito: Musubito, flow: Path) -> None:
     told = musubito("plan", "work_flow:report", "--args", '["ropes"]').stdout.splitlines()
     assert told[0] == "work_flow:report: 1 would run."
+
+
+UNGUARDED = """
+from musubito import musubito_step, run
+
+
+@musubito_step
+def write(topic):
+    print("write runs")
+    return topic
+
+
+with run("plain", mode="MODE"):
+    write("knots")
+"""
+
+
+@pytest.mark.parametrize("mode", ["replay", "refresh", "off"])
+def test_a_script_without_a_guard_runs_and_records_nothing(musubito: Musubito, tmp_path: Path, mode: str) -> None:
+    module = f"unguarded_{mode}"
+    script, text = tmp_path / f"{module}.py", UNGUARDED.replace("MODE", mode)
+    script.write_text(UNGUARDED.replace("MODE", "replay"))
+    subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
+    script.write_text(text)
+    before = stored(tmp_path)
+    replayed = musubito("plan", f"{module}.py:write", "--args", '["knots"]')
+    assert replayed.stdout.startswith(f"{module}.py:write: 1 would be replayed.")
+    assert replayed.stderr == ""
+    del sys.modules[module]
+    script.write_text(text.replace("return topic", "return topic * 2"))
+    refused = musubito("plan", f"{module}.py:write", "--args", '["knots"]')
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(
+        f"musubito: {module}.py calls {module}.write as it is imported, and a plan runs no step (its code changed: "
+    )
+    assert refused.stderr.endswith("""Call steps and graphs below 'if __name__ == "__main__":'\n""")
+    assert stored(tmp_path) == before
+    assert mode_of_off() is Mode.OFF
+
+
+def test_a_graph_that_is_invoked_by_the_import_runs_nothing(musubito: Musubito, tmp_path: Path) -> None:
+    script = tmp_path / "invoked_flow.py"
+    text = SCRIPT.replace('    open("ran", "a").write("once")\n', "")
+    script.write_text(text.replace('if __name__ == "__main__":', "if True:"))
+    given = ("plan", "invoked_flow.py:graph", "--input", '{"topic": "knots"}')
+    subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
+    script.write_text(script.read_text().replace('Note(state["topic"])', 'Note(state["topic"] + "!")'))
+    before = stored(tmp_path)
+    refused = musubito(*given)
+    assert "invoked_flow.py calls noted/write as it is imported" in refused.stderr
+    assert refused.exit_code == 2
+    assert stored(tmp_path) == before

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Self
 
+from musubito.engine.call import CallProtocol
+from musubito.engine.call_identity import Call
+from musubito.engine.effects import EffectCall
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Frame, Run
+from musubito.engine.history_buffer import HistoryBuffer
+from musubito.engine.modes import REPLAY, Mode
+from musubito.engine.scope import Scope
 from musubito.errors import StoreError
+from musubito.payloads.codec import Contents
 from musubito.store.changes import Change
 from musubito.store.protocol import Store
 from musubito.store.queries import Query
@@ -17,7 +25,8 @@ from musubito.store.rows import CallKeys, Candidate
 class ReadOnlyEngine(MusubitoEngine):
     """Reads the data of another engine, in the same namespace.
 
-    Its runs are not in the history, its store cannot be written to, and a fault of the store is raised.
+    Its runs are not in the history, its store cannot be written to, and a fault of the store is raised. A call that it
+    is given is replayed or raises `NotReplayed`, in each mode but `off`.
     """
 
     def __init__(self, engine: MusubitoEngine) -> None:
@@ -33,6 +42,19 @@ class ReadOnlyEngine(MusubitoEngine):
         self.observer = None  # nothing happens here
         self.behind = engine
         self._hold(engine.contents)
+
+    def _begin_process(self) -> None:
+        super()._begin_process()
+        self.journal = _NoHistory(self.owner, self.contents)
+
+    def _protocol(
+        self,
+        call: Call,
+        mode: Mode = REPLAY,
+        scope: Scope | None = None,
+        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+    ) -> CallProtocol:
+        return super()._protocol(call, Mode.REPLAY_ONLY if kinds is None else mode, scope, kinds)
 
     def in_namespace(self, namespace: str) -> Self:
         """Return the engine of another namespace, which only reads, too."""
@@ -61,6 +83,15 @@ class ReadOnlyEngine(MusubitoEngine):
         if run.gives_samples:
             new.samples = run.samples.copy()
         return new
+
+
+class _NoHistory(HistoryBuffer):
+    """A history that forgets each line."""
+
+    def __init__(self, owner: bytes, contents: Contents) -> None:
+        super().__init__(owner, contents)
+        self._entries = deque(maxlen=0)
+        self.append = self._entries.append
 
 
 class _ReadOnly:

@@ -21,6 +21,10 @@ from rich.text import Text
 from musubito import MusubitoError, use_musubito_engine
 from musubito.cli.context import CommandContext, CommandError, as_json, json_option
 from musubito.cli.table_layout import Name, table_of
+from musubito.engine.engine_in_use import engine_in_mode
+from musubito.engine.modes import Mode, make_off, mode_of_off
+from musubito.engine.read_only_engine import ReadOnlyEngine
+from musubito.errors import NotReplayed
 from musubito.lineage import Cost, Plan, PlanLine, plan
 from musubito.lineage.cost_format import unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
@@ -49,12 +53,11 @@ def command(context: CommandContext, target: str, input_: str | None, arguments:
 
     Beside each call stand the time and the tokens that it took earlier.
 
-    TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then. Nothing else of
-    it runs, and nothing is recorded. A graph is planned for a new thread. ● would be replayed, ○ would run, ? depends
-    on results that are not known yet, · may be called inside of the one above.
+    TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then, except that no
+    step runs. Nothing else of it runs, and nothing is recorded. A graph is planned for a new thread. ● would be
+    replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of the one above.
     """
-    with use_musubito_engine(context.engine):
-        module, name = _module(target)
+    module, name = _module(context, target)
     with use_musubito_engine(context.engine):
         result = _plan_target(context, target, _named_in(module, name, target), module.__name__, input_, arguments)
     if json_:
@@ -79,14 +82,20 @@ def _plan_target(
 # -- the target --------------------------------------------------------------------------------------------------------
 
 
-def _module(target: str) -> tuple[ModuleType, str]:
+def _module(context: CommandContext, target: str) -> tuple[ModuleType, str]:
     """Return the module of a target, and the name of the rest inside it."""
     location, _, name = target.rpartition(":")
     if not location or not name:
         raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
-    # The plan alone goes to the standard output: a program may read it as JSON.
-    with redirect_stdout(sys.stderr):
-        return _imported(location), name
+    off = mode_of_off()
+    # A script without a guard calls its steps as it is imported. They may be replayed, but must not run.
+    make_off(Mode.REPLAY_ONLY)
+    try:
+        # The plan alone goes to the standard output: a program may read it as JSON.
+        with engine_in_mode(ReadOnlyEngine(context.engine), Mode.REPLAY_ONLY), redirect_stdout(sys.stderr):
+            return _imported(location), name
+    finally:
+        make_off(off)
 
 
 def _named_in(module: ModuleType, name: str, target: str) -> Any:
@@ -105,6 +114,11 @@ def _imported(location: str) -> ModuleType:
         sys.path.insert(0, str(root))
     try:
         module = import_module(name)
+    except NotReplayed as error:
+        raise CommandError(
+            f"{location} calls {clean(error.operation)} as it is imported, and a plan runs no step "
+            f"({clean(error.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
+        ) from error
     except (Exception, SystemExit) as error:
         raise CommandError(
             f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
