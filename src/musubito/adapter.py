@@ -40,7 +40,7 @@ from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
-from musubito.engine.explain import explained
+from musubito.engine.explain import code_changes, explained
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
@@ -85,6 +85,7 @@ __all__ = [
     "arguments_as_stored",
     "at_line_of_user",
     "check_inputs",
+    "code_changes",
     "current_engine",
     "current_mode",
     "digest_input",

@@ -213,6 +213,26 @@ def test_an_edited_node_runs_and_what_follows_it_is_unknown(follow: Follow) -> N
     assert follow(graph_with(edges, b="edited"), {"n": 1}) == {"a": REPLAYS, "b": REPLAYS, "c": REPLAYS}
 
 
+def test_an_edit_below_another_one_is_named(engine: MusubitoEngine) -> None:
+    edges = "^ a, a b, b c"
+
+    def says(**marks: str) -> list[str]:
+        return [line.says for line in musubito_plan(graph_with(edges, **marks), {"n": 1}).lines]
+
+    edited = f"its code changed: {__name__}.leaves.<locals>.node:mark"
+    assert says(a="edited") == [
+        "no earlier call of this step is stored",
+        "depends on what a gives",
+        "depends on what a gives",
+    ]
+    graph_with(edges).invoke({"n": 1})
+    assert says(a="edited", c="edited") == [edited, "depends on what a gives", f"{edited}; depends on what a gives"]
+    graph_with(edges, c="edited").invoke({"n": 1})
+    # Both codes of c are stored: none of them is a reason to run.
+    for mark in ("", "edited"):
+        assert says(a="edited", c=mark) == [edited, "depends on what a gives", "depends on what a gives"]
+
+
 def test_a_join_of_which_one_parent_would_run_is_unknown(follow: Follow) -> None:
     edges = "^ a, a b, a c, b+c d, d e"
     follow(graph_with(edges), {"n": 1})

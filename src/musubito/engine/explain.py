@@ -199,9 +199,7 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
     storage: Any = engine.storage
     operation, codes = call.definition.name, list(dict.fromkeys(other.code for other in alike))
     if not callable(getattr(storage, "read", None)):
-        parts = (storage.find(CodeOf(code)).items() for code in codes)
-        texts = {code: [(*part, None) for part in own] for code, own in zip(codes, parts, strict=True)}
-        return _Stored(None, [None] * len(alike), texts, ())
+        return _Stored(None, [None] * len(alike), {code: _parts_of_code(storage, code) for code in codes}, ())
     given: Any = None
     names: list[InputName] = []
     if alike and alike[0].input_hash != this.input_hash:
@@ -218,6 +216,25 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
     )
     parts_of_codes = dict(zip(codes, answers, strict=False))
     return _Stored(given, stored_inputs(storage, names, answers[len(codes) :]), parts_of_codes, asked)
+
+
+def code_changes(engine: EngineHost, call: Call) -> tuple[str, ...]:
+    """Return the parts of a step's code that differ from its newest call, whatever the input; none if none ran.
+
+    An earlier call that had the present code shows that the code is no reason to run. Raises `StoreError`.
+    """
+    rows = engine.storage.find(SimilarNodes(engine.namespace, call.definition.name, None, COMPARED))
+    if not rows or any(row.code == call.code.fingerprint for row in rows):
+        return ()
+    return tuple(entry.part for entry in _changed_code(call, _parts_of_code(engine.storage, rows[0].code)))
+
+
+def _parts_of_code(storage: Any, fingerprint: bytes) -> Sequence[tuple[str, bytes, str | None]]:
+    """Return the parts of a code, each with its digest, and its text if readers can ask the store."""
+    if not callable(getattr(storage, "read", None)):
+        return [(part, digest, None) for part, digest in storage.find(CodeOf(fingerprint)).items()]
+    parts: list[tuple[str, bytes, str | None]] = storage.read([("code_of", {"fingerprint": fingerprint})])[0]
+    return parts
 
 
 def _found(storage: Any, queries: Sequence[SimpleQuery]) -> list[Any]:

@@ -45,6 +45,7 @@ class PlanLine:
     within: str | None = None
     parts: tuple[str, ...] = ()
     remedy: str = ""
+    code: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         remedy = f"\n    {self.remedy}" if self.remedy else ""
@@ -52,8 +53,9 @@ class PlanLine:
 
     @property
     def says(self) -> str:
-        """Return the reason as a sentence, with the parts that it names."""
-        return self.reason.of(", ".join(self.parts))
+        """Return the reason as a sentence, with the parts that it names, and what else is known to differ."""
+        reason = self.reason.of(", ".join(self.parts))
+        return f"{ReplayReason.CODE_CHANGED.of(', '.join(self.code))}; {reason}" if self.code else reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.errors import GraphInterrupt
 
-from musubito import InputError
-from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Mode, ReplayReason, explained
+from musubito import InputError, MusubitoEngine
+from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Mode, ReplayReason, code_changes, explained
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
@@ -119,6 +119,11 @@ class StepLookup:
             called = _graph_parts.tools_called(self._tools, *inputs) if inputs else None
             calls += [f"{self.name}.{tool}" for tool in called or self._tools.tools_by_name]
         return inside(self.name, calls, estimates)
+
+    def code_changes(self, engine: MusubitoEngine) -> tuple[str, ...]:
+        """Return the parts of the step's code that differ from its newest call, whatever its input."""
+        operation = self._step.operation
+        return code_changes(engine, operation.call(engine, operation.fingerprint(), {}, _nothing))
 
     def may_go_anywhere(self) -> bool:
         """Tell whether the code of the step makes a `Command` that leads to another node."""

@@ -109,14 +109,17 @@ def _further(record: PlanRecord, config: dict[str, Any], unknown: list[str]) -> 
         if not stopped:
             continue
         outline = visits[0].site.outline
-        estimates = record.estimates(outline.settings.engine_for(invocation))
+        engine = outline.settings.engine_for(invocation)
+        estimates = record.estimates(engine)
         unknown += dict.fromkeys(text for visit in stopped for text in _undeclared(visit))
         awaited = tuple(dict.fromkeys(visit.site.node for visit in stopped))
         for part in _reached(outline, visits, record.pending.get(place, ())):
             name = part if isinstance(part, str) else part.name
             if name not in named:
                 named.add(name)
-                line = PlanLine(name, None, UNKNOWN, ReplayReason.DEPENDS_ON_RESULT, estimates.of(name), parts=awaited)
+                reason, estimate = ReplayReason.DEPENDS_ON_RESULT, estimates.of(name)
+                code = part.code_changes(engine) if isinstance(part, StepLookup) else ()
+                line = PlanLine(name, None, UNKNOWN, reason, estimate, parts=awaited, code=code)
                 if line.estimate is None and not isinstance(part, OpaqueNode):
                     unknown.append(never_ran(name))
                 yield line
