@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -98,15 +99,23 @@ def _html_of(name: str, steps: Collection[str], settings: Settings) -> str:
 def plan_of(graph: Any, input_: Any, module: str) -> Plan:
     """Return the plan of an invocation in a new thread, for the command line.
 
-    `graph` is what a module holds, and need not be compiled or wrapped.
+    `graph` is what a module holds, and need not be compiled or wrapped. In place of a builder, the graph that the
+    module has compiled of it is planned: its name is said there alone.
     """
     if isinstance(graph, StateGraph):
-        graph = graph.compile()
+        graph = _compiled_in(module, graph) or graph.compile()
     if not isinstance(graph, _compat.Pregel):
         raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
     if LINEAGE not in graph.channels:
         graph = wrapped_compiled(graph, Settings(home=module))
     return musubito_plan(graph, input_)
+
+
+def _compiled_in(module: str, builder: Any) -> Any:
+    """Return the graph that a module has compiled of a builder, a wrapped one if there is one; None without any."""
+    values = vars(sys.modules[module]).values()
+    graphs = [value for value in values if isinstance(value, _compat.Pregel) and vars(value).get("builder") is builder]
+    return min(graphs, key=lambda graph: LINEAGE not in graph.channels, default=None)
 
 
 def _wrapped_builder(builder: Any, settings: Settings) -> Any:

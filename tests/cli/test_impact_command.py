@@ -35,7 +35,7 @@ def test_an_unknown_operation(musubito: Musubito, world: World) -> None:
     result = musubito("--db", str(world.path), "impact", "sumarise")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "no step is called 'sumarise'; there is summarise" in result.stderr
+    assert "no step and no part of code is called 'sumarise'; did you mean summarise" in result.stderr
     assert musubito("--db", str(world.path), "impact").exit_code == 2
 
 
@@ -52,3 +52,10 @@ def test_a_part_of_code_is_what_may_change(musubito: Musubito, world: World) -> 
     assert re.search(r"^summarise  +2 ", told, re.MULTILINE)
     assert re.search(r"^digest  +2 ", told, re.MULTILINE)
     assert "load" not in told
+
+
+def test_a_part_may_be_named_by_its_last_name_to_be_found(musubito: Musubito, world: World) -> None:
+    result = musubito("--db", str(world.path), "impact", "PROMPT")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"did you mean {conftest.__name__}.PROMPT?\n")
+    assert "did you mean" not in musubito("--db", str(world.path), "impact", "PROM_T").stderr

@@ -18,7 +18,7 @@ from musubito.cli.commands.plan import _row
 from musubito.engine.modes import Mode, mode_of_off
 from musubito.lineage import Cost, PlanLine, Tokens
 from musubito.lineage.plan import RUN
-from tests.cli.conftest import Musubito
+from tests.cli.conftest import Musubito, World
 
 FLOW = """
 import operator
@@ -104,17 +104,22 @@ def stored(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("target", ["flows/work_flow.py:wrapped", "work_flow:bare", "work_flow:builder"])
 def test_of_a_graph_wrapped_or_not(musubito: Musubito, flow: Path, tmp_path: Path, target: str) -> None:
-    if target.endswith("builder"):
-        # Its name is said where it is compiled.
-        expected = {"LangGraph/begin": "would run"}
-    else:
-        expected = dict.fromkeys(("report/begin", "report/begin:parts", "report/work", "report/end"), "would replay")
+    expected = dict.fromkeys(("report/begin", "report/begin:parts", "report/work", "report/end"), "would replay")
     before = stored(tmp_path)
     result = musubito("plan", target, "--input", '{"topic": "knots"}', "--json")
     assert stored(tmp_path) == before
     made = json.loads(result.stdout)
     assert expected.items() <= {line["operation"]: line["outcome"] for line in made["lines"]}.items()
     assert result.exit_code == 0
+
+
+def test_of_a_builder_that_its_module_does_not_compile(musubito: Musubito, world: World, tmp_path: Path) -> None:
+    text = FLOW.replace('bare = builder.compile(name="report")', "").replace("wrapped = musubito_graph(bare)", "")
+    (tmp_path / "built_flow.py").write_text(text)
+    target = "built_flow.py:builder"
+    result = musubito("--db", str(world.path), "plan", target, "--input", '{"topic": "knots"}', "--json")
+    made = json.loads(result.stdout)
+    assert made["lines"][0]["operation"] == "LangGraph/begin"
 
 
 def test_of_a_step(musubito: Musubito, flow: Path) -> None:
@@ -249,6 +254,7 @@ def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, f
         (("nowhere:graph",), "nowhere cannot be imported: ModuleNotFoundError"),
         (("work_flow:nothing",), "work_flow has no nothing"),
         (("work_flow:RAN", "--input", "{}"), "work_flow:RAN: a plan is made for a graph or a step, not for a list"),
+        (("work_flow:work",), "work_flow:work: a plan is made for a graph or a step, not for a function"),
         (("work_flow:wrapped",), "is no step; say what a graph is invoked with by --input"),
         (("work_flow:wrapped", "--args", "[]"), "--args is for functions with @musubito_step"),
         (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),

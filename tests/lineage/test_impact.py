@@ -165,7 +165,7 @@ def test_an_unknown_operation(engine):
         impact(Lineage(engine), "report")
     Workflow()("knots")
     for wrong, right in (("reprot", "report"), ("research", "report/research"), ("report/wirte", "report/write")):
-        with pytest.raises(LineageError, match=f"no step is called '{wrong}'; there is .*{right}"):
+        with pytest.raises(LineageError, match=f"no step and no part of code is called '{wrong}'; .*{right}"):
             impact(Lineage(engine), wrong)
     with pytest.raises(LineageError, match="there is check, report"):
         impact(Lineage(engine), "xyz")

@@ -99,7 +99,7 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     codes_with_part = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
     codes_with_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
     if not changed and not codes_with_part:
-        raise LineageError(_unknown(operation, {name for _, name in names.values()}))
+        raise LineageError(_unknown(lineage, operation, {name for _, name in names.values()}))
     in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
     changed_codes = {number for (number,) in lineage.about("operations_with_codes", codes_with_part | codes_with_tool)}
     looked_at, stored = _looked_at(lineage, changed | changed_codes)
@@ -228,11 +228,15 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int | None
     return reached
 
 
-def _unknown(operation: str, names: Collection[str]) -> str:
-    similar = similar_names(operation, names)
+def _unknown(lineage: Lineage, operation: str, names: set[str]) -> str:
+    # LIKE takes "_" for any character.
+    rows = lineage.rows("codes_with_part", part="", inside="", tool=f"%.{operation}")
+    parts = {part for _, part in rows if part.endswith(f".{operation}")}
+    similar = similar_names(operation, names | parts)
+    unknown = f"no step and no part of code is called {operation!r}"
     if similar:
-        return f"no step is called {operation!r}; there is {_first_names(similar)}"
-    return f"no step is called {operation!r}; " + (
+        return f"{unknown}; did you mean {_first_names(similar)}?"
+    return f"{unknown}; " + (
         f"there is {_first_names(sorted(names))}" if names else "nothing has run yet, or it ran in another database"
     )
 

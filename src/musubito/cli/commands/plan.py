@@ -73,6 +73,9 @@ def _plan_target(
         if input_ is not None:
             raise click.UsageError(f"{target} is a step: give its arguments with --args")
         return _of_step(context, thing, _json("--args", arguments or "[]"))
+    if not hasattr(thing, "invoke") and not hasattr(thing, "compile"):
+        what = f"a plan is made for a graph or a step, not for a {type(thing).__qualname__}"
+        raise CommandError(f"{target}: {what}. {REMEDY} A node is planned with its graph.")
     if arguments is not None or input_ is None:
         wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
         raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
