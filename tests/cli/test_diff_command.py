@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,21 @@ def test_no_difference(musubito: Musubito, path: str) -> None:
         result = musubito("--db", path, "diff", before, after)
         assert result.exit_code == 0
         assert result.stdout.endswith(f"The runs do not differ: 3 calls are the same{how}.\n")
+
+
+def test_one_run_is_compared_with_the_one_of_its_name_before_it(musubito: Musubito, world: World) -> None:
+    with MusubitoEngine(SQLiteStorage(world.path)) as engine, use_musubito_engine(engine):
+        ask = musubito_step(name="ask")(lambda question: question)
+        for name, question in (("one", "why?"), ("other", "what?"), ("one", "when?")):
+            with run(name):
+                ask(question)
+    made = json.loads(musubito("--db", str(world.path), "diff", "last", "--json").stdout)
+    assert [made[side]["name"] for side in ("before", "after")] == ["one", "one"]
+    assert made["before"]["started_at"] < made["after"]["started_at"]
+    assert [call["change"] for call in made["calls"]] == ["changed"]
+    alone = musubito("--db", str(world.path), "diff", "other")
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    assert re.search(r"there is no run called 'other' before [0-9a-f-]+; give two runs", alone.stderr)
 
 
 @pytest.mark.parametrize("columns", [80, 140])

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from musubito.engine.nearest import changed_arguments, difference
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
-from musubito.lineage.reports import CallReport, EditReport, RunSummary
-from musubito.lineage.store_reader import by_first, of_many
+from musubito.lineage.reports import CallReport, EditReport, LineageError, RunSummary
+from musubito.lineage.store_reader import by_first, of_many, short_id
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import similar_node
@@ -81,6 +81,19 @@ def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
         if call.number not in old.partners
     ]
     return RunDiff(first.summary, second.summary, tuple(compared))
+
+
+def compare_with_previous(lineage: Lineage, run: str) -> RunDiff:
+    """Compare a run with the run of the same name that began before it.
+
+    Raises `LineageError` if there is none.
+    """
+    summary = lineage.run(run, limit=1).summary
+    previous = lineage.runs(1, name=summary.name, before=summary.started_at)
+    if not previous:
+        named = f" called {summary.name!r}" if summary.name else ""
+        raise LineageError(f"there is no run{named} before {short_id(summary.run_id)}; give two runs")
+    return compare_runs(lineage, previous[0].run_id, summary.run_id)
 
 
 class _Side:

@@ -14,7 +14,7 @@ from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.cost_format import worth
 from musubito.lineage.formatting import WIDE, clean, duration, edited_by, lately, one_line, short, times, when
-from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
+from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs, compare_with_previous
 from musubito.model import ReplayReason
 
 REASON: Final = 32
@@ -25,18 +25,23 @@ MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-
 
 @click.command("diff", short_help="What differs between two runs.", epilog="Example: musubito diff nightly last")
 @click.argument("before", metavar="RUN")
-@click.argument("after", metavar="RUN")
+@click.argument("after", metavar="[RUN]", required=False)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, before: str, after: str, json_: bool) -> None:
+def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> None:
     """Show what differs between two runs: calls that changed (~), came (+) or went (-).
 
-    A RUN is an id, a name (its newest run), or "last". Calls with one id are the same, whether they ran or were
+    A RUN is an id, a name (its newest run), or "last". One RUN alone is compared with the one of its name before it.
+    Calls with one id are the same, whether they ran or were
     replayed. The calls that a replayed call does not make again count as no difference. Exit status 1 if the runs
     differ.
     """
     context: CommandContext = ctx.obj
-    comparison = compare_runs(context.lineage, before, after)
+    comparison = (
+        compare_with_previous(context.lineage, before)
+        if after is None
+        else compare_runs(context.lineage, before, after)
+    )
     if json_:
         context.json(
             {
