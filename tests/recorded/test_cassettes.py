@@ -348,6 +348,35 @@ def test_an_input_that_looks_like_a_secret_stops_the_recording(project: Path, pl
     play("--musubito=replay").assert_outcomes(passed=1)
 
 
+HANDED_ON = """
+import pytest
+from musubito import musubito_step
+
+
+@musubito_step
+def log_in(name):
+    return {"name": name, "session": "%s"[::-1]}
+
+
+@musubito_step
+def greet(session):
+    return "hello"
+
+
+@pytest.mark.musubito
+def test_greet():
+    greet(log_in("Ada").value)
+"""
+
+
+def test_a_secret_that_is_handed_on_is_named_where_it_comes_from(project: Path, play: Run) -> None:
+    (project / "tests" / "test_it.py").write_text(HANDED_ON % SECRET[::-1])
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the output of test_it.log_in holds what looks like a secret at $.session.*"])
+    assert not (project / "tests" / "__musubito__").exists()
+
+
 def test_ten_asterisks_in_an_input_are_no_secret(project: Path, play: Run) -> None:
     edit(project / "tests" / "test_it.py", '"why?"', '"why?\\n**********\\n"')
     play("--musubito=record").assert_outcomes(passed=1)

@@ -155,7 +155,7 @@ def _with_texts(value: Any) -> Any:
     return value
 
 
-def _check_secrets(results: Iterable[RecordedResult]) -> None:
+def check_secrets(results: Iterable[RecordedResult]) -> None:
     """Raise `CassetteError` if an output, or the name of what was read, holds a value that looks like a secret."""
     for result in results:
         path = secret_at(with_secrets(memoryview(result.payload)[1:]))
@@ -193,7 +193,7 @@ def document(cassette: Cassette, blobs: Blobs | None) -> dict[str, Any]:
 
     Raise `CassetteError` if an output holds a value that looks like a secret.
     """
-    _check_secrets(cassette.results)
+    check_secrets(cassette.results)
     results = sorted(cassette.results, key=_order)
     names = _names(results)
     codes = {result.code.fingerprint: result.code for result in results}

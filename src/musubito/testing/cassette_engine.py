@@ -69,7 +69,8 @@ class CassetteEngine(MusubitoEngine):
     - `misses`: the calls that the cassette did not answer, and that must not run.
     - `deviations`: the answers that were verified and differ from the recorded ones.
     - `verified` and `unrecorded`: the number of answers that were compared, and of those that nothing was recorded for.
-    - `secrets`: the errors about secrets in inputs and in constants, for which no cassette is written.
+    - `secrets`: the errors about secrets in inputs and in constants, for which no cassette is written. Before each
+      stands the number of the execution that was given the input, 0 for a constant.
     """
 
     way = Way.REPLAY
@@ -83,7 +84,7 @@ class CassetteEngine(MusubitoEngine):
         self.deviations: list[Deviation] = []
         self.verified = 0
         self.unrecorded: list[str] = []
-        self.secrets: list[CassetteError] = []
+        self.secrets: list[tuple[int, CassetteError]] = []
         self._looked_at: set[bytes] = set()
 
     def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, scrub: Scrub, *, allow_effects: bool) -> None:
@@ -133,7 +134,7 @@ class CassetteEngine(MusubitoEngine):
             if part.source is not None and not part.is_function:
                 path = secret_at(scrubbed_value(part.source, self.scrub), by_name=False)
                 if path is not None:
-                    self.secrets.append(secret_found(f"the code of {call.definition.name}", part.name, "reach"))
+                    self.secrets.append((0, secret_found(f"the code of {call.definition.name}", part.name, "reach")))
 
     def look_at_inputs(self, inputs: CallInputs) -> None:
         """Note an input that looks like a secret, and is not named as one."""
@@ -143,7 +144,8 @@ class CassetteEngine(MusubitoEngine):
             return  # such an input is not stored, either
         path = secret_at(scrubbed_value(value, self.scrub), by_name=False)
         if path is not None:
-            self.secrets.append(secret_found(f"the input of {inputs.operation}", path, "be given"))
+            error = secret_found(f"the input of {inputs.operation}", path, "be given")
+            self.secrets.append((inputs.execution, error))
 
 
 class _WatchedHistory(HistoryBuffer):

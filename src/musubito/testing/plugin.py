@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -22,7 +23,7 @@ from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.files.digests import AT
 from musubito.engine.modes import OFF, make_off
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results
+from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth
@@ -106,8 +107,11 @@ class RecordedTest:
 
     def _write(self, executions: set[int]) -> None:
         if self.engine.secrets:
-            raise self.engine.secrets[0]
-        results = changed_results(recorded_results(self.lineage, executions), self._portable)
+            first, error = min(self.engine.secrets, key=itemgetter(0))
+            # An input may only hand on what an earlier step returned, which is then to be named.
+            check_secrets(self._results({execution for execution in executions if execution < first}))
+            raise error
+        results = self._results(executions)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
         ]
@@ -116,6 +120,10 @@ class RecordedTest:
             write_cassette(self.path, cassette)
         else:
             self.path.unlink(missing_ok=True)
+
+    def _results(self, executions: set[int]) -> list[RecordedResult]:
+        """Return the results of these executions as they are written."""
+        return changed_results(recorded_results(self.lineage, executions), self._portable)
 
     def _cassette(self, results: list[RecordedResult]) -> Cassette:
         before = {result.identity: result for result in self.before.results}
