@@ -98,6 +98,24 @@ def test_one_that_happened_gives_the_value_and_does_not_run(musubito: Musubito, 
     assert musubito("effects", "settle", "mail", "--never-happened").exit_code == 2
 
 
+def test_one_that_is_settled_is_in_doubt_no_more(musubito: Musubito, path: Path) -> None:
+    assert musubito("doctor").exit_code == 1
+    for how, settled, then in (
+        (("--happened", "1"), "settled as happened", "returns what was said"),
+        (("--never-happened",), "settled as never happened", "runs"),
+    ):
+        musubito("effects", "settle", "mail", *how)
+        for command in ("show", "why"):
+            told = " ".join(musubito(command, "mail").stdout.split())
+            assert f"{settled}: its next call {then}" in told
+            assert "--undo" in told
+            assert "in doubt" not in told
+        health = musubito("doctor")
+        assert health.exit_code == 0
+        assert "none with unknown outcome, 1 settled and not called since" in health.stdout
+        musubito("effects", "settle", "mail", "--undo")
+
+
 def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
     MAIL.broken = True
     assert call(path, "bob") == "TimeoutError"

@@ -190,7 +190,9 @@ def doubtful(tmp_path: Path) -> dict[str, str]:
 def test_an_effect_in_doubt_is_found(musubito: Musubito, doubtful: dict[str, str], name: str) -> None:
     wanted = doubtful[name][:12]
     told = musubito("--db", "x.db", "why", wanted).stdout
-    assert told.startswith(f"mail {doubtful['effect'][:10]} is in doubt: it was begun at ")
+    assert told.startswith(
+        f"mail {doubtful['effect'][:10]} is in doubt: it is not known whether it took place. It was begun"
+    )
     assert "on_unknown" in told
     shown = musubito("--db", "x.db", "show", wanted).stdout
     assert f"key         {doubtful['key']}" in shown

@@ -132,12 +132,16 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
         "in progress for over a day",
         "If no process works on them any more, it died; 'musubito prune' removes them by age.",
     )
+    every = unknown_effects(lineage)
     effects = [
         f"{effect.operation} {short(effect.node_id) or f'effect {short(effect.effect_key)}'} "
         f"({ago(effect.began_at, now)})"
-        for effect in unknown_effects(lineage)
+        for effect in every
+        if effect.settled is None
     ]
-    yield _none_of("effects", effects, "with unknown outcome", REMEDY)
+    settled = len(every) - len(effects)
+    how = "with unknown outcome" + (f", {settled:,} settled and not called since" if settled else "")
+    yield _none_of("effects", effects, how, REMEDY)
 
 
 def _blobs(lineage: Lineage) -> Iterator[Check]:

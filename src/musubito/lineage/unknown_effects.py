@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.formatting import short
 from musubito.lineage.reader import Lineage
 from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import SettleEffect
@@ -39,6 +40,20 @@ class UnknownEffect(NamedTuple):
     attempt: int
     settled: str | None
     namespace: str
+
+    @property
+    def says(self) -> str:
+        """Return what is known of the effect, as a clause."""
+        if self.settled is None:
+            return "in doubt: it is not known whether it took place"
+        return f"settled as {self.settled}: its next call {'returns what was said' if self.settled == HAPPENED else 'runs'}"
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do about the effect."""
+        if self.settled is None:
+            return REMEDY
+        return f"Nothing. 'musubito effects settle {short(self.effect_key)} --undo' takes back what was said."
 
     def is_called(self, text: str) -> bool:
         """Tell whether the effect's key, its idempotency key or its node begins with these digits."""

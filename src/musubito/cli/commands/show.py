@@ -34,7 +34,7 @@ from musubito.lineage.formatting import (
 from musubito.lineage.reports import without_reason
 from musubito.lineage.routers import without_routers
 from musubito.lineage.run_reader import FIRST_CALLS
-from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
+from musubito.lineage.unknown_effects import UnknownEffect
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import with_reasons
 from musubito.payloads.codec import SEALED_TEXT
@@ -179,11 +179,11 @@ def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool)
     facts = [
         ("effect", effect.effect_key),
         ("step", effect.operation),
-        ("status", "in doubt: it is not known whether it took place"),
+        ("status", effect.says),
         ("begun", when(effect.began_at)),
         ("key", f"{effect.idempotency_key}  (idempotency key)"),
         ("last call", effect.node_id),
-        ("what to do", REMEDY),
+        ("what to do", effect.remedy),
     ]
     for label, text in facts:
         if text:

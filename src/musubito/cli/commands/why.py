@@ -135,11 +135,9 @@ def _explain_effect(context: CommandContext, effect: UnknownEffect, *, json_: bo
     if json_:
         context.json({"effect": effect})
         return
-    name = Text.assemble((clean(effect.operation), "bold"), f" {short(effect.effect_key)} is in doubt: ")
-    context.print_text(
-        name.append(f"it was begun at {when(effect.began_at)}, and it is not known whether it took place")
-    )
-    context.print_text(f"what to do: {REMEDY}")
+    name = Text.assemble((clean(effect.operation), "bold"), f" {short(effect.effect_key)} ")
+    context.print_text(name.append(f"is {effect.says}. It was begun at {when(effect.began_at)}."))
+    context.print_text(f"what to do: {effect.remedy}")
 
 
 def _document(report: Why, *, contents: bool) -> Any:
