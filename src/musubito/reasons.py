@@ -36,6 +36,7 @@ class ReplayReason(StrEnum):
     EXACT_HIT = ("exact hit", "the same call is stored", "", "", "same")
     EARLY_CUTOFF_HIT = ("early cutoff hit", "what it consumed came out equal", "", "", "same content")
     CROSS_PARENT_HIT = ("cross parent hit", "its code and its input are the same", "", "", "same input")
+    EFFECT_HAPPENED = ("effect happened", "it was settled that its last attempt took place", "", "", "settled")
 
     # Of calls that ran: no result is stored for them.
     NODE_NOT_FOUND = ("node not found", "no earlier call of this step is stored", "", "", "new")
@@ -84,6 +85,13 @@ class ReplayReason(StrEnum):
     ARTIFACT_UNREADABLE = ("artifact unreadable", "its stored result could not be read")
     NOT_REPLAYABLE = ("not replayable", "its stored result may not be replayed", ": {}")
     OUTCOME_UNKNOWN = ("outcome unknown", "it is not known whether its last attempt took place", ": {}", "", "in doubt")
+    EFFECT_NEVER_HAPPENED = (
+        "effect never happened",
+        "it was settled that its last attempt never happened",
+        "",
+        "",
+        "settled",
+    )
 
     # Of calls in a plan that are not certain.
     CALLED_PERHAPS = ("called perhaps", "the step around it may call it", "{} may call it")

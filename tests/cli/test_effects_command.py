@@ -116,6 +116,37 @@ def test_one_that_is_settled_is_in_doubt_no_more(musubito: Musubito, path: Path)
         musubito("effects", "settle", "mail", "--undo")
 
 
+def test_the_call_of_one_that_happened_did_not_run(musubito: Musubito, path: Path) -> None:
+    musubito("effects", "settle", "mail", "--happened", "1")
+    assert call(path, "ada") == "1"
+    (line,) = json.loads(musubito("show", "last", "--json").stdout)["calls"]
+    assert (line["outcome"], line["reason"]) == ("replayed", "effect happened")
+    assert call(path, "ada") == "1"
+    assert "did not run: it was settled that its last attempt took place" in musubito("why", "mail").stdout
+    assert re.search(r"^settled +\d.*, as happened: it did not run$", musubito("show", "mail").stdout, re.MULTILINE)
+
+
+def test_the_call_of_one_that_never_happened_says_so(musubito: Musubito, path: Path) -> None:
+    musubito("effects", "settle", "mail", "--never-happened")
+    call(path, "ada")
+    (line,) = json.loads(musubito("show", "last", "--json").stdout)["calls"]
+    assert (line["outcome"], line["reason"]) == ("ran", "effect never happened")
+    assert "ran: it was settled that its last attempt never happened" in musubito("why", "mail").stdout
+    assert re.search(r"^ran +\d", musubito("show", "mail").stdout, re.MULTILINE)
+
+
+def test_what_was_used_is_not_undone(musubito: Musubito, path: Path) -> None:
+    (effect,) = json.loads(musubito("effects", "--json").stdout)["effects"]
+    musubito("effects", "settle", "mail", "--happened", "1")
+    call(path, "ada")
+    for name in ("mail", effect["effect_key"][:12]):
+        undone = musubito("effects", "settle", name, "--undo")
+        assert undone.exit_code == 2
+        assert "its next call has already gone by what was said" in undone.stderr
+    unknown = musubito("effects", "settle", "nobody", "--undo")
+    assert "no effect in doubt is called 'nobody'" in unknown.stderr
+
+
 def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
     MAIL.broken = True
     assert call(path, "bob") == "TimeoutError"

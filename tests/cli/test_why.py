@@ -93,7 +93,9 @@ def test_what_did_not_run(musubito: Musubito, tmp_path: Path) -> None:
 
 def test_the_first(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "why", world.nodes["load"]).stdout
-    assert told == f"load {world.nodes['load'][:10]} ran: no earlier call of this step is stored\n"
+    first, then = told.splitlines()
+    assert first == f"load {world.nodes['load'][:10]} ran: no earlier call of this step is stored"
+    assert re.fullmatch(r"that was at \S+ \S+ in the run [0-9a-f]{12}-\d+ first; it was replayed since", then), then
 
 
 def with_key(x: int) -> str:

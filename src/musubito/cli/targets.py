@@ -10,9 +10,10 @@ from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
 from musubito.lineage.reports import NothingRan
-from musubito.lineage.store_reader import DIGITS, SHORTEST
+from musubito.lineage.store_reader import DIGITS, LONGEST, SHORTEST
 from musubito.lineage.suggestions import suggestion
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
+from musubito.model import StepType
 
 
 def run_or_node(
@@ -81,6 +82,18 @@ def effects_in_doubt(context: CommandContext, what: str) -> list[UnknownEffect]:
         for effect in unknown_effects(context.lineage)
         if effect.operation == what or (_is_id(what) and effect.is_called(text))
     ]
+
+
+def is_effect(context: CommandContext, what: str) -> bool:
+    """Tell whether a text is the id of an effect or names a step with effects, whatever is known of them."""
+    if _is_id(what) and len(what) <= 2 * LONGEST["call"]:
+        first, last = (bytes.fromhex(what.ljust(2 * LONGEST["call"], digit)) for digit in "0f")
+        if context.lineage.rows("effects_like", first=first, last=last):
+            return True
+    with suppress(LineageError):
+        named = run_or_node(context, what, limit=0)
+        return isinstance(named, NodeReport) and named.step_type == StepType.EXTERNAL_EFFECT.value
+    return False
 
 
 def _is_id(what: str) -> bool:

@@ -273,8 +273,10 @@ class CallCommit(CallClaim):
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable, self.ids())
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and usage else _own_tokens_as_json(frame)
+        # An effect that is known to have taken place returns what it gave then, and its function did not run.
+        outcome = "replayed" if reason is ReplayReason.EFFECT_HAPPENED else "ran"
         self._add_to_history(
-            "ran", reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
+            outcome, reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
         )
         self._land(
             FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF

@@ -83,7 +83,9 @@ class EffectDryRun(DryRun, EffectCall):
         if row.outcome == "done":
             done = yield from self._done(row)
             return None if isinstance(done, EffectHappened) else done
-        if row.outcome == "failed":
+        if row.found_out is not None and row.found_out.stored is None:
+            self._reason = ReplayReason.EFFECT_NEVER_HAPPENED
+        elif row.outcome == "failed":
             self._reason = ReplayReason.NODE_FAILED
         elif row.outcome is None:
             self._reason = ReplayReason.NODE_RUNNING

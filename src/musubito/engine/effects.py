@@ -137,6 +137,7 @@ class EffectCall(CallProtocol):
                 continue
             if earlier is None:
                 return begun
+            self._reason = ReplayReason.EFFECT_HAPPENED
             now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
             return (yield from self._succeeded(begun, earlier.value, self.engine.now(), 0.0, now))
 
@@ -238,6 +239,7 @@ class EffectCall(CallProtocol):
     def _found_out(self, found_out: FoundOut) -> EffectHappened | None:
         """Return what a person has found out of the last attempt; None if the effect may run."""
         if found_out.stored is None:
+            self._reason = ReplayReason.EFFECT_NEVER_HAPPENED
             return None
         try:
             body, codec = found_out.stored.payload, found_out.stored.codec
@@ -263,6 +265,7 @@ class EffectCall(CallProtocol):
             case EffectHappened():
                 return found_out.value
             case EffectNeverHappened():
+                self._reason = ReplayReason.EFFECT_NEVER_HAPPENED
                 return None
             case other:
                 problem = "on_unknown must give back EffectHappened or EffectNeverHappened"

@@ -9,6 +9,8 @@ from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.formatting import short
 from musubito.lineage.reader import Lineage
+from musubito.lineage.reports import NodeReport
+from musubito.model import ReplayReason, StepType
 from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import SettleEffect
 from musubito.store.queries import KeyCheckOf
@@ -46,7 +48,8 @@ class UnknownEffect(NamedTuple):
         """Return what is known of the effect, as a clause."""
         if self.settled is None:
             return "in doubt: it is not known whether it took place"
-        return f"settled as {self.settled}: its next call {'returns what was said' if self.settled == HAPPENED else 'runs'}"
+        then = "returns what was said" if self.settled == HAPPENED else "runs"
+        return f"settled as {self.settled}: its next call {then}"
 
     @property
     def remedy(self) -> str:
@@ -78,6 +81,18 @@ def settle(lineage: Lineage, effect: UnknownEffect, value: object = None, *, hap
     )
     (known,) = lineage.engine.storage.write([change])
     return bool(known)
+
+
+@reports_damage
+def is_settled_as_happened(lineage: Lineage, node: NodeReport) -> bool:
+    """Tell whether the result of an effect is what it was settled to have given, so that its function did not run.
+
+    The history tells it. If that is gone, the answer is no.
+    """
+    if node.step_type != StepType.EXTERNAL_EFFECT.value or node.execution is None:
+        return False
+    rows = lineage.rows("reason_of_run", id=lineage.number(node.execution.producer_node_id))
+    return bool(rows) and rows[0][0] == ReplayReason.EFFECT_HAPPENED.name
 
 
 @reports_damage

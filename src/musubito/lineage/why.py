@@ -22,7 +22,7 @@ from musubito.remedies import remedy_of
 from musubito.store.protocol import Row
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import neighbour, neighbours_of, similar_node
-from musubito.values.redaction import without_secrets_in
+from musubito.values.redaction import scrubbed, without_secrets_in
 from musubito.values.value_diff import Difference
 
 LOOKED_AT: Final = 50_000
@@ -64,6 +64,8 @@ class Why:
     - `reads`: the names of its other reads that returned something else: `$.configurable.thread_id`, `$.store`.
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
     - `edited`: results that it consumed or called, and that a person has corrected.
+    - `run_id`, `run_name`: the run in which it ran last; None if the history does not hold it, or was not asked.
+    - `replayed_since`: it was replayed after that.
     - `inputs_stored`: both inputs are stored, so that `fields` holds all visible differences.
     """
 
@@ -81,6 +83,9 @@ class Why:
     varies: bool = False
     inputs_stored: bool = True
     edited: tuple[NodeReport, ...] = ()
+    run_id: str | None = None
+    run_name: str | None = None
+    replayed_since: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -165,6 +170,9 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
             fact.never,
             names,
             edited=tuple(nodes[number] for number in fact.edited),
+            run_id=fact.last.run_id,
+            run_name=fact.last.run_name,
+            replayed_since=fact.last.replayed_since,
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
@@ -224,8 +232,8 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
 class _Facts(NamedTuple):
     """A node to be explained, with the earlier calls that are most like its call.
 
-    `numbers` has the numbers of these calls, and of what they consumed, by their ids. `edited` are the numbers of what
-    the node consumed or called and a person has corrected.
+    `last` is the call that ran last. `numbers` has the numbers of these calls, and of what they consumed, by their ids.
+    `edited` are the numbers of what the node consumed or called and a person has corrected.
     """
 
     node: NodeReport
@@ -237,6 +245,17 @@ class _Facts(NamedTuple):
     alike: list[SimilarNode]
     numbers: Mapping[bytes, int]
     edited: list[int]
+    last: _LastCall
+
+
+class _LastCall(NamedTuple):
+    """The reason of the call that ran last at a node, the time when its run began, and more of it if it is known."""
+
+    reason: ReplayReason
+    began: float
+    run_id: str | None = None
+    run_name: str | None = None
+    replayed_since: bool = False
 
 
 def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[_Facts]:
@@ -253,19 +272,27 @@ def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> li
     above = by_first(edited)
     answers, ran = iter(rows), iter(rows[len(FACTS) * len(calls) :])
     return [
-        _facts_of(node, recorded or _recorded(next(ran)), own[number], above[number], *islice(answers, len(FACTS)))
+        _facts_of(
+            node,
+            _LastCall(*recorded) if recorded else _last_call(next(ran)),
+            own[number],
+            above[number],
+            *islice(answers, len(FACTS)),
+        )
         for (number, recorded), node in zip(calls, lineage.nodes(numbers), strict=True)
     ]
 
 
-def _recorded(rows: list[Row]) -> Recorded:
-    """Return the reason of the call that ran last at a node, and the time when its run began."""
-    return (ReplayReason[rows[0][0]], rows[0][1]) if rows else (ReplayReason.NODE_NOT_FOUND, math.inf)
+def _last_call(rows: list[Row]) -> _LastCall:
+    if not rows:
+        return _LastCall(ReplayReason.NODE_NOT_FOUND, math.inf)
+    reason, began, run, name, replayed_since = rows[0]
+    return _LastCall(ReplayReason[reason], began, binary(run).hex(), name and scrubbed(name), bool(replayed_since))
 
 
-def _facts_of(node: NodeReport, recorded: Recorded, own: Row, edited: list[Row], *rows: list[Row]) -> _Facts:
+def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *rows: list[Row]) -> _Facts:
     nodes, edges, refused, ((execution_before,),) = rows
-    reason, began = recorded
+    reason, began = last.reason, last.began
     not_replayable = next((says for (says,) in refused), None)
     never = None if not_replayable is None else never_replayed(not_replayable)
     if never is not None and never.reason in UNIDENTIFIED:
@@ -286,9 +313,8 @@ def _facts_of(node: NodeReport, recorded: Recorded, own: Row, edited: list[Row],
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
     alike = [] if is_unlike else Earlier(before or earlier).alike(call)
-    return _Facts(
-        node, reason, not_replayable, never, execution_before, call, alike, numbers, [number for (number,) in edited]
-    )
+    corrected = [number for (number,) in edited]
+    return _Facts(node, reason, not_replayable, never, execution_before, call, alike, numbers, corrected, last)
 
 
 def _changed_parents(

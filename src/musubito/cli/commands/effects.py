@@ -9,7 +9,7 @@ import click
 
 from musubito.cli.context import CommandContext, CommandError, json_option
 from musubito.cli.table_layout import table_of
-from musubito.cli.targets import effects_in_doubt
+from musubito.cli.targets import effects_in_doubt, is_effect
 from musubito.errors import EncodingError
 from musubito.lineage.formatting import clean, short, when
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect, settle, unknown_effects
@@ -98,6 +98,11 @@ def _effect(context: CommandContext, what: str) -> UnknownEffect:
     if len(effects) == 1:
         return effects[0]
     if not effects:
+        if is_effect(context, what):
+            raise CommandError(
+                f"{what}: its outcome is known by now: it took place or failed, "
+                "or its next call has already gone by what was said. 'musubito show' tells its result"
+            )
         raise CommandError(f"no effect in doubt is called {what!r}. 'musubito effects' lists them")
     names = ", ".join(short(each.effect_key) for each in effects[:3])
     raise CommandError(f"{what!r} names several effects in doubt: {names}. Give the id of one")

@@ -34,7 +34,7 @@ from musubito.lineage.formatting import (
 from musubito.lineage.reports import without_reason
 from musubito.lineage.routers import without_routers
 from musubito.lineage.run_reader import FIRST_CALLS
-from musubito.lineage.unknown_effects import UnknownEffect
+from musubito.lineage.unknown_effects import UnknownEffect, is_settled_as_happened
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import with_reasons
 from musubito.payloads.codec import SEALED_TEXT
@@ -203,7 +203,8 @@ def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, conten
         context.json({**document, "files": as_json(files), "unrepeatable": unrepeatable})
         return
     notes = (("repeatable", f"no: {thing}") for thing in unrepeatable)
-    for label, text in [*_facts(node, attempt), *_files(files), *notes]:
+    facts = _facts(node, attempt, settled=is_settled_as_happened(context.lineage, node))
+    for label, text in [*facts, *_files(files), *notes]:
         context.print_text(clean(text), prefix=Text(f"{label:<12}", style="dim"))
     for label, value in (("input", input_), ("output", output)):
         if not contents:
@@ -216,7 +217,7 @@ def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, conten
         context.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
 
 
-def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
+def _facts(node: NodeReport, attempt: Attempt | None, *, settled: bool) -> list[tuple[str, str]]:
     facts = [
         ("call", node.node_id),
         ("step", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
@@ -225,7 +226,10 @@ def _facts(node: NodeReport, attempt: Attempt | None) -> list[tuple[str, str]]:
     ]
     if node.execution is not None:
         execution = node.execution
-        facts.append(("ran", f"{when(execution.started_at)}, took {_cost(execution.cost)}"))
+        if settled:
+            facts.append(("settled", f"{when(execution.started_at)}, as happened: it did not run"))
+        else:
+            facts.append(("ran", f"{when(execution.started_at)}, took {_cost(execution.cost)}"))
         if execution.producer_node_id != node.node_id:
             facts.append(("under", f"{short(execution.producer_node_id)}, whose result answers here too"))
         if execution.edit is not None:

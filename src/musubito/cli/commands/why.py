@@ -166,6 +166,10 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
     else:
         context.print_text(name.append(f"failed: {one_line(failed)}"))
         print_line(f"It {_ran_because(report)}.")
+    if report.run_id is not None and report.replayed_since:
+        run = one_line(f"{short(report.run_id)} {report.run_name or ''}").rstrip()
+        at = "" if report.node.execution is None else f" at {when(report.node.execution.started_at)}"
+        context.print_text(f"that was{at} in the run {run}; it was replayed since")
     for node in (report.node, *report.edited):
         shown = node if contents else without_reason(node)
         if shown.execution is not None and shown.execution.edit is not None:
@@ -238,6 +242,8 @@ def _ran_because(report: Why) -> str:
         )
     because = clean(because)
     execution = report.node.execution
+    if report.reason is ReplayReason.EFFECT_HAPPENED:
+        return f"did not run: {because}"
     if execution is not None and execution.producer_node_id != report.node.node_id:
         return f"did not run: {because}, and the result of {short(execution.producer_node_id)} answers here too"
     return f"ran: {because}"

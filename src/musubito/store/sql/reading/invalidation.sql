@@ -42,3 +42,7 @@ LEFT JOIN _executions e ON e.id = f.execution
 LEFT JOIN _nodes n ON n.id = e.node
 LEFT JOIN _leases l ON l.key = f.effect_key AND f.outcome IS NULL
 WHERE f.outcome IS NULL OR f.outcome = 'unknown' ORDER BY f.intent_at, f.effect_key;
+
+-- name: effects_like
+-- External effects whose keys lie in a range, whether they are in doubt or not.
+SELECT effect_key FROM _effects WHERE effect_key >= :first AND effect_key <= :last LIMIT 1;

@@ -28,9 +28,12 @@ WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
 ));
 
 -- name: reason_of_run
--- Why a node ran last, as its call said, and when the run began in which it did.
-SELECT c.reason, coalesce((SELECT r.started_at FROM _runs r WHERE r.run_id = c.run_id), c.at - c.duration_ms / 1000)
-FROM _calls c WHERE c.node = (SELECT node_id FROM _nodes WHERE id = :id) AND c.outcome <> 'replayed'
+-- Why a node ran last, or why its effect needed no run, as its call said; when the run began in which it did, that run,
+-- its name, and whether the node was replayed since.
+SELECT c.reason, coalesce(r.started_at, c.at - c.duration_ms / 1000), c.run_id, r.name,
+  EXISTS (SELECT 1 FROM _calls l WHERE l.node = c.node AND l.outcome = 'replayed' AND l.at > c.at)
+FROM _calls c LEFT JOIN _runs r ON r.run_id = c.run_id
+WHERE c.node = (SELECT node_id FROM _nodes WHERE id = :id) AND (c.outcome <> 'replayed' OR c.reason = 'EFFECT_HAPPENED')
 ORDER BY c.at DESC LIMIT 1;
 
 -- name: execution_before
