@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import nbformat
 import pytest
+from langgraph.graph import START, StateGraph
 from nbclient import NotebookClient
 
 import musubito
 from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
 from musubito.lineage.notebook import CALLS
+from musubito_langgraph import musubito_graph
 from tests.fresh import fresh
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
@@ -128,6 +130,29 @@ def test_a_run_that_is_not_recorded(engine: MusubitoEngine) -> None:
     with run(mode="off") as record:
         inner(1)
     assert "no run" in shown(record).text()
+
+
+class State(TypedDict, total=False):
+    topic: str
+    text: str
+
+
+def answer(state: State) -> State:
+    return {"text": inner(state["topic"]).value}
+
+
+def test_a_graph_shows_the_run_around_its_newest_invocation(engine: MusubitoEngine) -> None:
+    builder = StateGraph(State).add_sequence([answer]).add_edge(START, "answer")
+    graph = musubito_graph(builder.compile(name="report"))
+    with run("named"):
+        graph.invoke({"topic": "a"})
+        assert "run named" in shown(graph).text(), "the run goes on"
+    assert "run named · finished" in shown(graph).text()
+    graph.invoke({"topic": "a"})
+    assert "run report" in shown(graph).text()
+    with run("named again"):
+        graph.invoke({"topic": "a"})
+    assert "run named again" in shown(graph).text()
 
 
 SNIPPET = Path(__file__).parents[2] / "docs" / "snippets" / "notebook.py"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Final
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
+from musubito.lineage.corruption import binary
 from musubito.lineage.cost_format import worth
 from musubito.lineage.formatting import MARKS, clean, count, duration, one_line, short, times, when
 from musubito.lineage.reader import Lineage
@@ -52,16 +53,28 @@ def html_of_run(engine: MusubitoEngine, run_id: str) -> str:
     return _box(_run(report))
 
 
-def html_of_graph(engine: MusubitoEngine, name: str, steps: Iterable[str]) -> str:
-    """Return the names of a graph's steps, and its newest run."""
+def html_of_graph(engine: MusubitoEngine, name: str, steps: Collection[str]) -> str:
+    """Return the names of a graph's steps, and the newest run in which it was invoked."""
     listed = _folded(f"graph {name}", [_line(step) for step in steps])
     try:
         lineage = Lineage(engine)
-        newest = lineage.runs(1, name=name)
-        report = with_reasons(lineage, lineage.run(newest[0].run_id)) if newest else None
+        newest = _newest_run(lineage, name, steps)
+        report = None if newest is None else with_reasons(lineage, lineage.run(newest))
     except (MusubitoError, TypeError) as error:
         return _box(listed, _line(f"no run: {error}"))
     return _box(listed, _line("It has not run yet.") if report is None else _run(report))
+
+
+def _newest_run(lineage: Lineage, name: str, steps: Iterable[str]) -> str | None:
+    """Return the id of the newest run in which a graph was invoked; None if it was not.
+
+    It is a run of the graph's name, or the run around the invocation, whose name is another one.
+    """
+    of_steps = lineage.ask(*(("newest_run_of", {"operation": f"{name}/{step}"}) for step in steps))
+    runs = [(float(at), binary(run).hex()) for rows in of_steps for at, run in rows]
+    # No call may have ended yet in a run of the graph's own.
+    runs += [(run.started_at, run.run_id) for run in lineage.runs(1, name=name)]
+    return max(runs)[1] if runs else None
 
 
 # -- a value -----------------------------------------------------------------------------------------------------------

@@ -75,6 +75,18 @@ FROM (
 ) r CROSS JOIN _calls c CROSS JOIN _operations o
 WHERE c.run_id = r.run_id AND o.id = c.operation AND o.name = :operation ORDER BY c.at DESC LIMIT 1;
 
+-- name: newest_run_of
+-- When the newest call of an operation ended, and the run in which it was made.
+SELECT c.at, c.run_id
+FROM (
+  SELECT t.run_id FROM (
+    SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
+  ) t
+  UNION
+  SELECT run_id FROM _unsummed
+) r CROSS JOIN _calls c CROSS JOIN _operations o
+WHERE c.run_id = r.run_id AND o.id = c.operation AND o.name = :operation ORDER BY c.at DESC LIMIT 1;
+
 -- name: newest_node_of
 -- The newest node of an operation.
 SELECT n.node_id FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.name = :operation ORDER BY n.id DESC LIMIT 1;
