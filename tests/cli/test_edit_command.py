@@ -6,9 +6,11 @@ import getpass
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,27 @@ def test_readers_say_who_edited_it_and_why(musubito: Musubito, program: Program)
             hidden = musubito(command, "draft", "--no-inputs", *flag).stdout
             assert "Anna" in hidden
             assert "too short" not in hidden
+
+
+def test_an_edited_output_is_told_from_what_the_function_gave(musubito: Musubito, program: Program) -> None:
+    def time_of(command: str) -> str:
+        ran = re.search(r"^ran +(\S+ \S+),", musubito("show", command).stdout, re.MULTILINE)
+        assert ran is not None
+        return ran[1]
+
+    with closing(sqlite3.connect(program.path)) as connection, connection:
+        connection.execute("UPDATE _executions SET started_at = started_at - 3600")
+    at = time_of("draft")
+    for text in ("an essay", "a poem"):
+        musubito("edit", "draft", "--value", "-", given=text)
+        assert time_of("draft") == at, "the function ran when it ran"
+    program.play()
+    assert re.search(r"● draft .* same, edited ", musubito("show", "again").stdout)
+    assert "edited" not in musubito("show", "first").stdout
+    musubito("edit", "draft", "--undo")
+    musubito("edit", "draft", "--undo")
+    program.play("undone")
+    assert "edited" not in musubito("show", "undone").stdout
 
 
 def test_what_cannot_be_edited_is_said(musubito: Musubito, program: Program, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from rich.text import Text
@@ -18,14 +18,18 @@ Kind: TypeAlias = tuple[Any, ...]
 
 
 class Line(NamedTuple):
-    """A line of the tree. `lead` is drawn before it. `calls` are its equal calls."""
+    """A line of the tree. `lead` is drawn before it. `calls` are its equal calls.
+
+    `edited` tells that a person has corrected what they returned.
+    """
 
     lead: str
     calls: Sequence[CallReport]
+    edited: bool
 
 
-def lines(calls: Sequence[CallReport]) -> list[Line]:
-    """Return all lines of the tree, from the top."""
+def lines(calls: Sequence[CallReport], edited: Collection[int | None] = ()) -> list[Line]:
+    """Return all lines of the tree, from the top; `edited` are the executions that a person has made by an edit."""
     inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
     numbers = {call.number for call in calls}
     for call in calls:
@@ -37,17 +41,19 @@ def lines(calls: Sequence[CallReport]) -> list[Line]:
             call.operation,
             call.outcome,
             call.reason,
+            call.execution in edited,
             *(kinds[inner_call.number] for inner_call in inner[call.number]),
         )
 
     def below_call(siblings: Sequence[CallReport], lead: str) -> Iterator[Line]:
         for own, below, group in branches(grouped(siblings, lambda call: kinds[call.number]), lead):
-            yield Line(own, group)
+            yield Line(own, group, group[0].execution in edited)
             yield from below_call([inner_call for call in group for inner_call in inner[call.number]], below)
 
     tree: list[Line] = []
     for group in grouped(inner[None], lambda call: kinds[call.number]):
-        tree += [Line("", group), *below_call([inner_call for call in group for inner_call in inner[call.number]], " ")]
+        inside = [inner_call for call in group for inner_call in inner[call.number]]
+        tree += [Line("", group, group[0].execution in edited), *below_call(inside, " ")]
     return tree
 
 
@@ -67,7 +73,7 @@ def _cells(line: Line) -> tuple[Name | Text | str, ...]:
     replayed = first.outcome == "replayed"
     took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
     used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
-    why = first.reason.word
+    why = first.reason.word + (", edited" if line.edited else "")
     return (
         Name(clean(first.operation), before=before, after=many, style="not dim"),
         duration(took),

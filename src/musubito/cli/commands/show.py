@@ -16,7 +16,7 @@ from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option
 from musubito.cli.follow import follow
 from musubito.cli.targets import run_or_node_or_effect
-from musubito.lineage import Attempt, Cost, NodeReport, RunReport
+from musubito.lineage import Attempt, CallReport, Cost, Lineage, NodeReport, RunReport
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import (
     clean,
@@ -107,9 +107,8 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
         context.json(report)
     else:
         calls = report.calls if all_ else without_routers(report.calls)
-        context.console.print(
-            Group(head(report, contents=not no_inputs), calls_table(lines(calls), context.console.width))
-        )
+        tree = lines(calls, _edited(context.lineage, calls))
+        context.console.print(Group(head(report, contents=not no_inputs), calls_table(tree, context.console.width)))
         if len(calls) < len(report.calls):
             hidden = times(len(report.calls) - len(calls), "call of a router", "calls of routers")
             context.print_text(Text(f"{hidden} left out; --all shows them", style="dim"))
@@ -137,6 +136,12 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
         if cost.milliseconds >= 0.05 or cost.tokens:
             head.append(Text(f"{label} {_cost(cost)}"))
     return Group(*head, Text(""))
+
+
+def _edited(lineage: Lineage, calls: Sequence[CallReport]) -> set[int | None]:
+    """Return the executions behind these calls that hold what a person wrote."""
+    edits = lineage.edits(call.execution for call in calls if call.execution is not None)
+    return {number for number, edit in edits.items() if not edit.undone}
 
 
 def _print_errors(context: CommandContext, report: RunReport, *, contents: bool) -> None:
@@ -203,7 +208,8 @@ def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, conten
         context.json({**document, "files": as_json(files), "unrepeatable": unrepeatable})
         return
     notes = (("repeatable", f"no: {thing}") for thing in unrepeatable)
-    facts = _facts(node, attempt, settled=is_settled_as_happened(context.lineage, node))
+    settled = is_settled_as_happened(context.lineage, node)
+    facts = _facts(node, attempt, ran=_ran(context.lineage, node), settled=settled)
     for label, text in [*facts, *_files(files), *notes]:
         context.print_text(clean(text), prefix=Text(f"{label:<12}", style="dim"))
     for label, value in (("input", input_), ("output", output)):
@@ -217,7 +223,18 @@ def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, conten
         context.console.print(Text.assemble((f"\n{label}\n", "bold"), text), soft_wrap=True)
 
 
-def _facts(node: NodeReport, attempt: Attempt | None, *, settled: bool) -> list[tuple[str, str]]:
+def _ran(lineage: Lineage, node: NodeReport) -> str:
+    """Return when the function of a result ran, and what that took; "" if it is not known."""
+    execution = node.execution
+    if execution is None:
+        return ""
+    if execution.edit is None or execution.edit.undone:
+        return f"{when(execution.started_at)}, took {_cost(execution.cost)}"
+    rows = lineage.rows("run_before_edits", execution=execution.number)
+    return f"{when(rows[0][0])}, took {duration(rows[0][1])}" if rows else ""
+
+
+def _facts(node: NodeReport, attempt: Attempt | None, *, ran: str, settled: bool) -> list[tuple[str, str]]:
     facts = [
         ("call", node.node_id),
         ("step", f"{node.operation or 'unknown'}  (namespace {node.namespace})" if node.namespace else "unknown"),
@@ -229,7 +246,7 @@ def _facts(node: NodeReport, attempt: Attempt | None, *, settled: bool) -> list[
         if settled:
             facts.append(("settled", f"{when(execution.started_at)}, as happened: it did not run"))
         else:
-            facts.append(("ran", f"{when(execution.started_at)}, took {_cost(execution.cost)}"))
+            facts.append(("ran", ran))
         if execution.producer_node_id != node.node_id:
             facts.append(("under", f"{short(execution.producer_node_id)}, whose result answers here too"))
         if execution.edit is not None:

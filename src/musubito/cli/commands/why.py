@@ -168,7 +168,9 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         print_line(f"It {_ran_because(report)}.")
     if report.run_id is not None and report.replayed_since:
         run = one_line(f"{short(report.run_id)} {report.run_name or ''}").rstrip()
-        at = "" if report.node.execution is None else f" at {when(report.node.execution.started_at)}"
+        execution = report.node.execution
+        # An edited output is as old as the edit.
+        at = f" at {when(execution.started_at)}" if execution is not None and execution.edit is None else ""
         context.print_text(f"that was{at} in the run {run}; it was replayed since")
     for node in (report.node, *report.edited):
         shown = node if contents else without_reason(node)

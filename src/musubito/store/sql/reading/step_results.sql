@@ -63,6 +63,16 @@ JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
 WHERE d.execution IN (SELECT value FROM json_each(:ids));
 
+-- name: run_before_edits
+-- When the function ran whose output was edited first, and how long that took.
+WITH RECURSIVE chain (id) AS (
+  VALUES (CAST(:execution AS BIGINT))
+  UNION
+  SELECT d.before FROM chain c CROSS JOIN _edits d WHERE d.execution = c.id
+)
+SELECT e.started_at, e.duration_ms FROM chain c CROSS JOIN _executions e
+WHERE e.id = c.id AND NOT EXISTS (SELECT 1 FROM _edits d WHERE d.execution = e.id) LIMIT 1;
+
 -- name: newest_call_of
 -- The node of the newest call of an operation.
 SELECT c.node
