@@ -222,3 +222,24 @@ def test_ctrl_c_ends_it_with_a_summary(folder: Path) -> None:
     assert "KeyboardInterrupt" in errors
     assert "run " in errors
     assert "cancelled" in errors
+
+
+ABRUPT = """
+import os
+from musubito import StepConfiguration, musubito_step
+
+@musubito_step(StepConfiguration(step_type="external_effect"), name="pay")
+def pay(n):
+    os._exit(3)
+
+pay(1)
+"""
+
+
+def test_a_program_that_ends_abruptly_has_its_run(tmp_path: Path) -> None:
+    (tmp_path / "abrupt.py").write_text(ABRUPT)
+    assert run(tmp_path, "--name", "pn", "abrupt.py").returncode == 3
+    told = python(tmp_path, "-m", "musubito", "show", "pn").stdout
+    assert "stopped" in told
+    assert "no calls were recorded before it stopped" in told
+    assert "pay" in python(tmp_path, "-m", "musubito", "effects").stdout

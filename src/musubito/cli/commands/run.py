@@ -79,6 +79,8 @@ def command(
     try:
         with musubito.run(name or script, tags=tags or None) as record:
             run_id = record.run_id
+            # The program may end by `os._exit` before the thread has written anything.
+            engine.flush()
             _call(script, arguments, is_module=is_module)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1

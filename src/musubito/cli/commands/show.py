@@ -130,7 +130,11 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
         about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
     ended = report.outcomes
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
-    calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number) or "no calls yet"
+    calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number)
+    if not calls:
+        calls = {"running": "no calls yet", "stopped": "no calls were recorded before it stopped"}.get(
+            run.status, "no calls"
+        )
     head = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
     for label, cost in (("spent", run.spent), ("saved", run.saved)):
         if cost.milliseconds >= 0.05 or cost.tokens:
