@@ -221,6 +221,40 @@ FROM looked l CROSS JOIN LATERAL (SELECT * FROM _nodes n WHERE n.id = l.id OFFSE
 LEFT JOIN LATERAL (SELECT * FROM _executions e WHERE e.id = n.execution OFFSET 0) e ON true
 WHERE n.operation IS NOT NULL ORDER BY n.id;
 
+-- name: newest_call_of
+-- The node of the newest call of an operation: see the query of SQLite, and `places`.
+SELECT c.node
+FROM (
+  SELECT t.run_id FROM (
+    SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
+  ) t
+  UNION
+  SELECT run_id FROM _unsummed
+) r CROSS JOIN LATERAL (SELECT node, operation, at FROM _calls c WHERE c.run_id = r.run_id OFFSET 0) c
+JOIN _operations o ON o.id = c.operation
+WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
+
+-- name: newest_that_ran
+-- The newest calls of an operation that ran: see the query of SQLite, and `places`.
+SELECT x.run_id, s.name, coalesce(r.started_at, x.at - x.duration_ms / 1000), x.node, x.reason, x.at
+FROM (
+  SELECT c.run_id, c.operation, c.node, c.reason, c.at, c.duration_ms
+  FROM (
+    SELECT l.run_id FROM (
+      SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
+      WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
+    ) l WHERE l.before < :looked_at
+    UNION
+    SELECT run_id FROM _unsummed
+  ) t CROSS JOIN LATERAL (SELECT * FROM _calls c WHERE c.run_id = t.run_id AND c.at >= :since AND c.outcome = 'ran' OFFSET 0) c
+  WHERE c.operation IN (SELECT id FROM _operations WHERE name = :operation)
+  ORDER BY c.at DESC LIMIT :limit
+) x
+JOIN _operations o ON o.id = x.operation
+JOIN _namespaces s ON s.id = o.namespace
+LEFT JOIN _runs r ON r.run_id = x.run_id
+ORDER BY x.at DESC;
+
 -- name: prunable
 -- What nothing needs: see the query of SQLite.
 WITH RECURSIVE bound (young) AS (
