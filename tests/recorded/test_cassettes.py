@@ -369,6 +369,16 @@ def test_greet():
 """
 
 
+def test_a_test_whose_name_looks_like_a_secret_has_no_cassette(project: Path, play: Run) -> None:
+    test = project / "tests" / "test_it.py"
+    edit(test, "def test_it(", f'@pytest.mark.parametrize("key", ["{SECRET}"])\ndef test_it(key, ')
+    test.write_text("import pytest\n" + test.read_text())
+    result = play("--musubito=record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the name of the test looks like a secret*pytest.param*"])
+    assert not (project / "tests" / "__musubito__").exists()
+
+
 def test_a_secret_that_is_handed_on_is_named_where_it_comes_from(project: Path, play: Run) -> None:
     (project / "tests" / "test_it.py").write_text(HANDED_ON % SECRET[::-1])
     result = play("--musubito=record")

@@ -23,7 +23,14 @@ from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.files.digests import AT
 from musubito.engine.modes import OFF, make_off
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets
+from musubito.lineage.cassette import (
+    Cassette,
+    CassetteError,
+    RecordedResult,
+    changed_results,
+    check_secrets,
+    secret_at,
+)
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth
@@ -111,6 +118,11 @@ class RecordedTest:
             # An input may only hand on what an earlier step returned, which is then to be named.
             check_secrets(self._results({execution for execution in executions if execution < first}))
             raise error
+        if secret_at(self.item.name) is not None:
+            raise CassetteError(
+                "the name of the test looks like a secret, and the cassette would be called so. No cassette is "
+                "written: give the parameter another name, as in pytest.param(..., id='a key')"
+            )
         results = self._results(executions)
         self.notes = [
             f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
