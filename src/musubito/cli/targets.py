@@ -39,7 +39,7 @@ def run_or_node(
     if named:
         return run(what)
     # A call that failed before anything was recorded has no result: the newest that has one stands for its step.
-    for (node,) in chain(*nodes):
+    for node, *_ in chain(*nodes):
         with suppress(LineageError):
             return lineage.node(binary(node).hex())
     try:

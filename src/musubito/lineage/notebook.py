@@ -70,8 +70,8 @@ def _newest_run(lineage: Lineage, name: str, steps: Iterable[str]) -> str | None
 
     It is a run of the graph's name, or the run around the invocation, whose name is another one.
     """
-    of_steps = lineage.ask(*(("newest_run_of", {"operation": f"{name}/{step}"}) for step in steps))
-    runs = [(float(at), binary(run).hex()) for rows in of_steps for at, run in rows]
+    of_steps = lineage.ask(*(("newest_call_of", {"operation": f"{name}/{step}"}) for step in steps))
+    runs = [(float(at), binary(run).hex()) for rows in of_steps for _, at, run in rows]
     # No call may have ended yet in a run of the graph's own.
     runs += [(run.started_at, run.run_id) for run in lineage.runs(1, name=name)]
     return max(runs)[1] if runs else None

@@ -222,15 +222,15 @@ LEFT JOIN LATERAL (SELECT * FROM _executions e WHERE e.id = n.execution OFFSET 0
 WHERE n.operation IS NOT NULL ORDER BY n.id;
 
 -- name: newest_call_of
--- The node of the newest call of an operation: see the query of SQLite, and `places`.
-SELECT c.node
+-- The newest call of an operation: see the query of SQLite, and `places`.
+SELECT c.node, c.at, c.run_id
 FROM (
   SELECT t.run_id FROM (
     SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
   ) t
   UNION
   SELECT run_id FROM _unsummed
-) r CROSS JOIN LATERAL (SELECT node, operation, at FROM _calls c WHERE c.run_id = r.run_id OFFSET 0) c
+) r CROSS JOIN LATERAL (SELECT * FROM _calls c WHERE c.run_id = r.run_id OFFSET 0) c
 JOIN _operations o ON o.id = c.operation
 WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
 
