@@ -34,6 +34,8 @@ LINES: Final = re.compile(r"\r\n|\r|\n")
 """Pattern of the ends of lines that Python counts."""
 FRAMEWORKS: Final = re.compile(r"(langchain|langgraph|langsmith|musubito)(_\w+)?")
 """Pattern of the packages whose modules are not read."""
+SHOWING: Final = ("langchain_core", "langsmith")
+"""Packages whose modules are not read even where code reaches them: they write reports, or show them in traces."""
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
 """Keys by which LangChain decides how the blocks of a content are read."""
 EVERY: Final = "*"
@@ -104,7 +106,7 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
 def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
     packages = {name for name in code.others if not FRAMEWORKS.fullmatch(name)}
     modules = [name for name in list(sys.modules) if name.partition(".")[0] in packages]
-    modules += [name for name in code.modules if name.partition(".")[0] not in (*packages, "langchain_core")]
+    modules += [name for name in code.modules if name.partition(".")[0] not in (*packages, *SHOWING)]
     for name in modules:
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)

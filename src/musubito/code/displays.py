@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 _DISPLAYS: Final[set[str]] = set()
@@ -18,6 +19,7 @@ def register_display(modules: Collection[str], methods: Collection[str]) -> None
     the modules below it. A method counts on any object.
     """
     _DISPLAYS.update(modules)
+    displays.cache_clear()
     _SHOWING.update(methods)
 
 
@@ -26,6 +28,7 @@ def is_showing_method(name: str) -> bool:
     return name in _SHOWING
 
 
+@lru_cache(1024)
 def displays(module: str) -> bool:
     """Return whether functions and objects of this module only show what they hold."""
     return any(module == shown or module.startswith(f"{shown}.") for shown in _DISPLAYS)

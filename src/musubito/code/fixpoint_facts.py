@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from musubito.code.fixpoint import Discoveries
 from musubito.code.state.write_limits import WriteLimits
 
-FLAGS = 6
-"""Number of flags at the beginning of `FixpointFacts._size()`.
-
-A walk may ask for a flag at any time, so a change of one needs another round.
-"""
+DOCS: Final = "docstrings"
+"""Reached code reads docstrings: all of them count."""
+ANNOTATIONS: Final = "annotations"
+"""Reached code reads annotations: all of them count."""
+ORDER: Final = "order"
+"""Reached code gets names in the order in which they were defined."""
+TEXT: Final = "text"
+"""Reached code reads the text of code: comments count, too."""
+FIELDS: Final = "fields"
+"""Reached code may read fields in other ways than by name."""
 
 
 @dataclass(slots=True)
@@ -35,18 +40,10 @@ class FixpointFacts:
     """Classes that code which can run calls, or whose instances it calls."""
     late: int = 0
     """How often code that can run was found to lead to something only after that had been described."""
-    annotations: bool = False
-    """Whether reached code reads annotations: then all of them count."""
-    docs: bool = False
-    """Whether reached code reads docstrings: then all of them count."""
-    order: bool = False
-    """Whether reached code gets names in the order in which they were defined."""
-    text: bool = False
-    """Whether reached code reads the text of code: then comments count, too."""
+    looks: Discoveries = field(default_factory=Discoveries)
+    """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`."""
     fields: Discoveries = field(default_factory=Discoveries)
     """Names by which reached code may read fields."""
-    reads_fields: bool = False
-    """Whether reached code may read fields in other ways than by name."""
     whole: Discoveries = field(default_factory=Discoveries)
     """The user's objects that are reached in other ways than by the names of their fields, by id."""
     handing: Discoveries = field(default_factory=Discoveries)
@@ -57,7 +54,7 @@ class FixpointFacts:
     """The ids of shown things that are also reached in another way."""
     walked_apart: bool = False
     """Whether this round walked what a run has left, with the facts that were known then."""
-    _before: tuple[int | bool, ...] = ()
+    _before: tuple[int, ...] = ()
     """The size at the beginning of this round."""
 
     def apart(self) -> FixpointFacts:
@@ -78,16 +75,13 @@ class FixpointFacts:
         """Return whether another round would find the same."""
         if self._size() == self._before:
             return True
-        if self.walked_apart or self._flags() != self._before[:FLAGS]:
+        if self.walked_apart or self.late != self._before[0]:
             return False
         return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
 
     def _discoveries(self) -> tuple[Discoveries, ...]:
         names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
-        return *names, self.fields, self.whole, self.handing, self.shown, self.used
+        return *names, self.looks, self.fields, self.whole, self.handing, self.shown, self.used
 
-    def _flags(self) -> tuple[int | bool, ...]:
-        return self.late, self.docs, self.annotations, self.order, self.text, self.reads_fields
-
-    def _size(self) -> tuple[int | bool, ...]:
-        return *self._flags(), self.limits.size, *map(len, self._discoveries())
+    def _size(self) -> tuple[int, ...]:
+        return self.late, self.limits.size, *map(len, self._discoveries())

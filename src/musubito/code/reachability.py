@@ -117,10 +117,6 @@ class ReachabilityWalk(Walk):
         self.owner = owner
         self.facts = facts
         self.limits = facts.limits
-        self.docs = facts.docs
-        self.annotations = facts.annotations
-        self.order = facts.order
-        self.text = facts.text
         self.live = True
         self.guard = Guard()
         self.outermost = True
@@ -462,20 +458,25 @@ class ReachabilityWalk(Walk):
     # -- records -------------------------------------------------------------------------------------------------------
 
     def _record(self, name: str, description: GraphRecord, text: str | None, *, is_function: bool) -> None:
-        own, whole = sha256(description.own), sha256(description.own)
+        own, whole = [description.own], [description.own]
         if self.live and not issubclass(type(self._kept[self._number]), CODE):
             self._holders[self._number] = name
-        self._edges.append([int(each[1:]) for _, each in description.links if each.startswith(b"r")])
+        edges: list[int] = []
         for label, reference in description.links:
-            own.update(tokens(label, self._names[int(reference[1:])] if reference.startswith(b"r") else reference))
-            whole.update(tokens(label, reference))
-        self._digest.update(whole.digest())
+            whole.append(tokens(label, reference))
+            if reference.startswith(b"r"):
+                edges.append(number := int(reference[1:]))
+                own.append(tokens(label, self._names[number]))
+            else:
+                own.append(whole[-1])
+        self._edges.append(edges)
+        self._digest.update(sha256(b"".join(whole)).digest())
         if description.named:
             return
-        part, number = name, 2
+        part, count = name, 2
         while part in self._parts:
-            part, number = f"{name}#{number}", number + 1
-        self._parts[part] = CodePart(part, own.digest(), storable(text), is_function)
+            part, count = f"{name}#{count}", count + 1
+        self._parts[part] = CodePart(part, sha256(b"".join(own)).digest(), storable(text), is_function)
 
 
 def may_be_shown(value: Any) -> bool:

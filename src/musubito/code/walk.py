@@ -25,14 +25,6 @@ class Walk(Protocol):
     guard: Guard
     read: PlaceReader
     origins: Owners
-    docs: bool
-    """Whether docstrings count in this walk."""
-    annotations: bool
-    """Whether annotations count in this walk."""
-    order: bool
-    """Whether the order of definitions counts in this walk."""
-    text: bool
-    """Whether comments and layout count in this walk."""
     live: bool
     """Whether code that can run leads to the thing that is being described."""
     outermost: bool

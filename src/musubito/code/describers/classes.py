@@ -14,6 +14,7 @@ from typing import Any
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS
 from musubito.code.graph_record import GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
@@ -89,11 +90,11 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
         links.append(("metaclass", walk.link(type(cls), f"{name}.metaclass")))
-    if _shows_docstring(cls) or walk.docs:
+    if _shows_docstring(cls) or DOCS in walk.facts.looks:
         doc = members.get("__doc__")
         own += tokens(doc if isinstance(doc, str) else None)
         walk.guard.item(members, "__doc__", doc)
-    if schema or walk.annotations:
+    if schema or ANNOTATIONS in walk.facts.looks:
         links += annotation_links(walk, cls, name)
     if is_struct(cls):
         links += struct_links(walk, cls, name)

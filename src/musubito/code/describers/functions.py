@@ -21,6 +21,7 @@ from musubito.code.describers.introspection import (
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.object_fields import defaults_held
 from musubito.code.describers.unread_fields import note_fields
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, TEXT
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
@@ -63,15 +64,15 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         return describe_mock(walk, mock, name)
     text = text_of(function)
     member = member or _is_method_of(walk.owner, function)
-    signature = walk.annotations or id(function) in walk.facts.given
+    signature = ANNOTATIONS in walk.facts.looks or id(function) in walk.facts.given
     own = tokens("function", signature)
-    own += text.normal(code, docs=walk.docs or walk.annotations, signature=signature)
-    if walk.docs or signature:
+    own += text.normal(code, docs=walk.facts.looks.meets((DOCS, ANNOTATIONS)), signature=signature)
+    if signature or DOCS in walk.facts.looks:
         doc = function.__doc__
         own += tokens(inspect.cleandoc(doc) if isinstance(doc, str) else None)
         walk.guard.attribute(function, "__doc__", doc)
     own += function_names(walk, function, is_value=signature)
-    if walk.text and text.source is not None:
+    if text.source is not None and TEXT in walk.facts.looks:
         own += tokens("text", text.source.text)
     note_introspection(walk, text.scan)
     note_fields(walk, function, text.scan)

@@ -33,11 +33,11 @@ from musubito.code.describers.object_parts import hides_content, is_active
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_type_adapter, url_text
 from musubito.code.describers.typing_objects import is_of_typing
-from musubito.code.graph_record import ABSENT, ATOMS, fields_of, slot_of, static
+from musubito.code.graph_record import ABSENT, ATOMS, fields_of, static
 from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, module_name
 from musubito.code.state.access_paths import ELEMENTS
-from musubito.code.state.access_reader import members_of_slots
+from musubito.code.state.access_reader import slots_of
 from musubito.code.walk import Walk
 from musubito.code.world.memory_databases import is_in_memory
 from musubito.values.own_names import is_own
@@ -151,8 +151,7 @@ class _Judgement:
             return False
         if origin is Owner.STDLIB:
             return True
-        slots = dict(members_of_slots(cls))
-        fields += ((each, walk.read.held_at(value, each, slot_of(value, each))) for each in slots)
+        fields += ((slot, walk.read.held_at(value, slot, held)) for slot, held in slots_of(value))
         return self._counts_all(value, [each for name, each in fields if not is_secret_field(name, each)], depth)
 
     def _counts_all(self, holder: Any, contents: Iterable[Any], depth: int) -> bool:

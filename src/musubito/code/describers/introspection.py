@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from types import FunctionType
 from typing import Any, Final
 
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, ORDER, TEXT
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
@@ -26,17 +27,15 @@ DEPTH: Final = 100
 
 def note_introspection(walk: Walk, scan: NameUsage) -> None:
     """Note which properties of other code one function reads: docstrings, annotations, order, text."""
-    walk.facts.docs |= scan.reads_docs
-    walk.facts.annotations |= scan.reads_annotations
-    walk.facts.order |= scan.reads_order
-    walk.facts.text |= scan.reads_source
+    kinds = ((DOCS, scan.reads_docs), (ANNOTATIONS, scan.reads_annotations), (ORDER, scan.reads_order))
+    walk.facts.looks |= (look for look, reads in (*kinds, (TEXT, scan.reads_source)) if reads)
 
 
 def note_introspecting_function(walk: Walk, value: Any) -> None:
     """Note a reached function of a library that looks at code, under whatever name it is reached."""
     if isinstance(value, FunctionType) and walk.origins.of_function(value) is not Owner.USER:
-        walk.facts.annotations |= value.__name__ in ANNOTATION_READERS
-        walk.facts.text |= value.__name__ in SOURCE_READERS
+        readers = ((ANNOTATIONS, ANNOTATION_READERS), (TEXT, SOURCE_READERS))
+        walk.facts.looks |= (look for look, names in readers if value.__name__ in names)
 
 
 def mark_introspectable(walk: Walk, value: Any) -> None:
@@ -80,7 +79,7 @@ def order_links(
     walk: Walk, thing: Any, names: Iterable[object], left_out: Collection[object], name: str
 ) -> list[tuple[str, bytes]]:
     """Return names in the order of their definition, if reached code gets at that order."""
-    if not walk.order:
+    if ORDER not in walk.facts.looks:
         return []
 
     def ordered() -> tuple[str, ...]:
@@ -92,7 +91,7 @@ def order_links(
 
 def written_text(walk: Walk, thing: Any) -> bytes:
     """Return the text of a class or module as it is written, if reached code reads such texts."""
-    if not walk.text:
+    if TEXT not in walk.facts.looks:
         return b""
     try:
         return tokens("text", inspect.getsource(thing))

@@ -15,9 +15,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from musubito.code.graph_record import fields_of, slot_of
+from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
-from musubito.code.state.access_reader import members_of_slots
+from musubito.code.state.access_reader import slots_of
 from musubito.values.redaction import HIDDEN, SECRETS
 
 _WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -171,7 +171,7 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
-    contents = {**(fields_of(value) or {}), **{slot: slot_of(value, slot) for slot, _ in members_of_slots(cls)}}
+    contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     result = {"pid"} if contents.get("pid") == os.getpid() else set()
     for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:

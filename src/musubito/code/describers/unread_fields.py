@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from musubito.code.describers.msgspec_structs import is_struct
 from musubito.code.describers.object_policies import policy_of
+from musubito.code.fixpoint_facts import FIELDS
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.walk import Walk
@@ -33,7 +34,8 @@ def note_fields(walk: Walk, function: FunctionType, scan: NameUsage) -> None:
     """Note which fields one function reads, and whether it hands on the object that it is a method of."""
     facts = walk.facts
     facts.fields |= scan.fields
-    facts.reads_fields |= scan.reads_fields
+    if scan.reads_fields:
+        facts.looks.add(FIELDS)
     place, _, _ = function.__code__.co_qualname.rpartition(".")
     if scan.hands_receiver and place and not place.endswith("<locals>"):
         module = function.__globals__.get("__name__")
@@ -50,7 +52,7 @@ def note_whole(walk: Walk, value: Any) -> None:
 def unread_fields(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
     """Return the fields of an object that do not count."""
     cls, facts = type(value), walk.facts
-    if facts.reads_fields or id(value) in facts.whole or policy_of(value) is not None or not _is_plain(walk, cls):
+    if policy_of(value) is not None or not _is_plain(walk, cls) or FIELDS in facts.looks or id(value) in facts.whole:
         return frozenset()
     if any(qualified_name(base) in facts.handing for base in cls.__mro__):
         return frozenset()

@@ -301,6 +301,11 @@ def _entries(mapping: Any) -> Entries:
     return tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
 
 
+def slots_of(thing: Any) -> list[tuple[str, Any]]:
+    """Return the name of each slot of an object with what is in it, or ABSENT."""
+    return [(name, _slot(thing, member)) for name, member in members_of_slots(type(thing))]
+
+
 def _in_slots(thing: Any, members: Members) -> Entries:
     pairs = [(name, _slot(thing, member)) for name, member in members]
     there = [pair for pair in pairs if pair[1] is not ABSENT]

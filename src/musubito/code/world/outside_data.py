@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import qualified_name
 
 _SOURCES: Final[dict[type | tuple[str, str], bool]] = {}
@@ -23,9 +24,15 @@ def register_source(cls: type | tuple[str, str], *, is_source: bool = True) -> N
 
 def is_source(value: object) -> bool:
     """Return whether an object stands for data that is kept outside, which may change unseen."""
-    cls = type(value)
+    return _is_of_sources(type(value))
+
+
+@kept_for_a_round
+def _is_of_sources(cls: type) -> bool:
     for base in cls.__mro__:
-        registered = _SOURCES.get(base, _SOURCES.get(qualified_name(base)))
+        registered = _SOURCES.get(base)
+        if registered is None:
+            registered = _SOURCES.get(qualified_name(base))
         if registered is not None:
             return registered
     return any(all(callable(getattr(cls, method, None)) for method in methods) for methods in SOURCES)
