@@ -208,13 +208,14 @@ def _editable_roots() -> tuple[str, ...]:
         except OSError:
             continue  # if this user may not read the folder, nothing can be imported from it
         for name in names:
-            if not name.endswith(".dist-info"):
+            path = f"{folder}{os.sep}{name}{os.sep}direct_url.json"
+            if not name.endswith(".dist-info") or not os.path.exists(path):
                 continue
             try:
-                with open(os.path.join(folder, name, "direct_url.json"), encoding="utf-8") as record:
+                with open(path, encoding="utf-8") as record:
                     content = json.load(record)
             except (OSError, ValueError):
-                continue  # most packages have no such record, and an unreadable one promises no editable install
+                continue  # an unreadable record promises no editable install
             if (
                 isinstance(content, dict)
                 and content.get("dir_info", {}).get("editable")
