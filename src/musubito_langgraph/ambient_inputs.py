@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, 
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
@@ -55,6 +55,13 @@ CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
 _WARNED: Final[set[str]] = set()
 
 
+class Given(Protocol):
+    """A call, as far as its surroundings know it."""
+
+    def all_given(self) -> bytes | None:
+        """Return the digest of all that the call was given, None if it has no identity."""
+
+
 class NodeAmbient:
     """The surroundings of one call of a node or Runnable, and of the steps inside the call."""
 
@@ -62,16 +69,16 @@ class NodeAmbient:
         self,
         config: RunnableConfig,
         ignored: frozenset[str],
-        all_given: Callable[[], bytes | None] = lambda: None,
+        call: Callable[[], Given | None] = lambda: None,
         *,
         may_ask_models: bool = True,
     ) -> None:
         """Keep what surrounds the call.
 
-        `ignored` are the keys that do not count. `all_given` returns the digest of all that the call was given, None if
-        it has no identity. `may_ask_models` tells whether reads are checked for which a model is asked.
+        `ignored` are the keys that do not count. `call` is a weak reference to the call, which holds its
+        surroundings. `may_ask_models` tells whether reads are checked for which a model is asked.
         """
-        self.given = all_given
+        self._call = call
         self._may_ask_models = may_ask_models
         self._config = config
         self._ignored = ignored
@@ -86,6 +93,11 @@ class NodeAmbient:
         self._looked: dict[tuple[int, ...], tuple[tuple[Fingerprint, ...], dict[str, object]]] = {}
         """The values that differ from run to run and count all the same, by the ids of the fingerprints that read
         them."""
+
+    def given(self) -> bytes | None:
+        """Return the digest of all that the call was given, None if it has no identity or is over."""
+        call = self._call()
+        return None if call is None else call.all_given()
 
     def values(self, code: Fingerprint) -> Mapping[str, object]:
         """Return the surrounding values that count for a step of this code, as they are."""

@@ -9,6 +9,7 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -93,6 +94,25 @@ class CallSite(NamedTuple):
 ANYWHERE: Final = CallSite()
 
 
+class Beginning:
+    """What is known of a call's origin in the lineage; it holds nothing of the call itself."""
+
+    __slots__ = ("node", "origin")
+
+    def __init__(self) -> None:
+        self.node: bytes | None = None
+        self.origin: UpstreamRef | None = None
+
+    def __call__(self) -> tuple[UpstreamRef, ...]:
+        """Return the origin, even if the call failed; nothing if it has none."""
+        if self.origin is not None:
+            return (self.origin,)
+        if self.node is None:
+            return ()
+        node = self.node.hex()
+        return (UpstreamRef(node, external(node).artifact),)
+
+
 class NodeCall:
     """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
 
@@ -112,8 +132,7 @@ class NodeCall:
         exist.
         """
         self.step = step
-        self._node: bytes | None = None
-        self._origin: UpstreamRef | None = None
+        self.begun = Beginning()
         self.config = config
         self.value = value
         self._others = others or {}
@@ -121,7 +140,7 @@ class NodeCall:
         self._place = place
         self._scope = Scope()
         self._around = NodeAmbient(
-            config, step.settings.ignore_config, self.all_given, may_ask_models=step.look_up is None
+            config, step.settings.ignore_config, weakref.ref(self), may_ask_models=step.look_up is None
         )
         self.invocation: Invocation = invocation_of(config)
         self._naming: IdMap | None = None
@@ -322,16 +341,7 @@ class NodeCall:
             return
         if self.step.operation.definition.semantics.inputs is None:
             self._before = story.given  # otherwise `begin` takes the digest: the part that does not count may be large
-        self._node = story.keys.node
-
-    def begun(self) -> tuple[UpstreamRef, ...]:
-        """Return the origin of the call in the lineage, even if the call failed; nothing if it has none."""
-        if self._origin is not None:
-            return (self._origin,)
-        if self._node is None:
-            return ()
-        node = self._node.hex()
-        return (UpstreamRef(node, external(node).artifact),)
+        self.begun.node = story.keys.node
 
     @property
     def releases(self) -> bool:
@@ -439,7 +449,9 @@ class NodeCall:
         if self._unidentified is not None:
             return  # the lineage knows nothing of its output
         artifact = result.artifact_id
-        self._origin = UpstreamRef(result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact)
+        self.begun.origin = UpstreamRef(
+            result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact
+        )
 
     def tell_tracers(self) -> None:
         """Add to the metadata of a surrounding tracer run which result was replayed or recorded.
@@ -447,12 +459,13 @@ class NodeCall:
         This happens only if the call has a run of its own there.
         """
         callbacks = self.config.get("callbacks")
-        if self._origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+        origin = self.begun.origin
+        if origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
             return
         for handler in callbacks.handlers:
             run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
             if run is not None:
-                run.add_metadata({"musubito_node_id": self._origin.node, "musubito_replayed": not self._ran})
+                run.add_metadata({"musubito_node_id": origin.node, "musubito_replayed": not self._ran})
 
     def unpacked(self, value: Any) -> Any:
         """Return the stored output, and emit again what was emitted."""

@@ -1,8 +1,10 @@
-"""What a fingerprint costs, in things that are described."""
+"""What a fingerprint costs, in things that are described, and what an invocation leaves behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddleware, before_model
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import StructuredTool
+from langgraph.pregel._loop import AsyncPregelLoop, SyncPregelLoop
 
 from musubito.code import reachability
 from musubito_langgraph import musubito_graph
@@ -100,3 +103,31 @@ def test_a_graph_that_is_built_for_each_request(monkeypatch: pytest.MonkeyPatch)
     assert walks <= 8
     assert rounds <= walks + 1
     assert described < 500
+
+
+@pytest.fixture
+def uncollected() -> Iterator[Callable[[], int]]:
+    """Count the invocations whose objects wait for the garbage collector, which is off."""
+    gc.collect()
+    gc.disable()
+    yield lambda: sum(isinstance(each, SyncPregelLoop | AsyncPregelLoop) for each in gc.get_objects())
+    gc.enable()
+
+
+def asked(graph: Any, question: str) -> None:
+    graph.invoke({"messages": [("user", question)]})
+
+
+async def asked_in_a_loop(graph: Any, question: str) -> None:
+    await graph.ainvoke({"messages": [("user", question)]})
+
+
+def test_an_invocation_leaves_nothing_to_the_garbage_collector(uncollected: Callable[[], int]) -> None:
+    graph = musubito_graph(create_agent(Scripted(script=answer, ran=RAN), TOOLS, middleware=[note]))
+    asked(graph, "what its code is")  # the walk of the code holds more
+    gc.collect()
+    asked(graph, "a first run")
+    asked(graph, "a first run")
+    asyncio.run(asked_in_a_loop(graph, "a first run of coroutines"))
+    asyncio.run(asked_in_a_loop(graph, "a first run of coroutines"))
+    assert uncollected() == 0
