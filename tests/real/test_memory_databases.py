@@ -52,6 +52,42 @@ duckdb.execute("create table words (text varchar)")
 def put(text): duckdb.execute("insert into words values (?)", [text])
 def find(q): return [text for text, in duckdb.execute("from words").fetchall()]
 """,
+    "a temporary table of DuckDB": """
+import duckdb
+held = duckdb.connect(":memory:")
+held.execute("create temp table words (text varchar)")
+def put(text): held.execute("insert into words values (?)", [text])
+def find(q): return [text for text, in held.execute("from words").fetchall()]
+""",
+    "a frame that is registered in DuckDB": """
+import duckdb, pandas
+held = duckdb.connect(":memory:")
+frame = pandas.DataFrame({"text": ["z"]})
+def put(text):
+    global frame
+    frame = pandas.concat([frame, pandas.DataFrame({"text": [text]})])
+    held.register("words", frame)
+def find(q): return [text for text, in held.execute("from words").fetchall()]
+""",
+    "a setting of DuckDB": """
+import duckdb
+held = duckdb.connect(":memory:")
+for schema in "abc":
+    held.execute(f"create schema {schema}")
+path = []
+def put(text):
+    path.append(text)
+    held.execute(f"set search_path = '{','.join(path)}'")
+def find(q): return held.execute("select current_setting('search_path')").fetchall()[0][0]
+""",
+    "a client of fakeredis": """
+import fakeredis
+held = fakeredis.FakeRedis(decode_responses=True)
+held.sadd("all", *VECTORS)
+held.set("soon", "gone", ex=1000)
+def put(text): held.rpush("words", text)
+def find(q): return held.lrange("words", 0, -1)
+""",
     "a client of Qdrant": """
 from qdrant_client import QdrantClient, models
 held = QdrantClient(":memory:")

@@ -203,3 +203,19 @@ def test_a_connection_that_many_share_is_not_read(engine: MusubitoEngine) -> Non
     never = engine.explain(ask).never
     assert never is not None and never.reason is ReplayReason.DATABASE_UNREADABLE
     database.dispose()
+
+
+@pytest.mark.parametrize("add", ["create_function('twice', 1, f)", "create_collation('mine', f)"])
+def test_a_database_with_functions_of_the_user_s_is_not_replayed(engine: MusubitoEngine, add: str) -> None:
+    connection, ran = words(), []
+    exec(f"connection.{add}", {"connection": connection, "f": lambda *_: 0})
+
+    @musubito_step(name="ask")
+    def ask() -> int:
+        ran.append(1)
+        return int(connection.execute("select count(*) from words").fetchone()[0])
+
+    assert (ask().value, ask().value, len(ran)) == (1, 1, 2)
+    never = engine.explain(ask).never
+    assert never is not None and never.reason is ReplayReason.DATABASE_UNREADABLE
+    connection.close()

@@ -32,6 +32,7 @@ from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
+from musubito.code.world.memory_databases import is_in_memory
 from musubito.code.world.path_looks import ReportingFunction
 from musubito.code.world.random_variables import is_made_at_random
 from musubito.errors import EncodingError
@@ -44,6 +45,8 @@ PLAIN = frozenset({dict, OrderedDict, bytearray, list, tuple, set, frozenset, de
 """Builtin containers whose content is all that they hold."""
 ELSEWHERE = frozenset({"run_in_executor", "to_thread"})
 """Functions that merely call their argument in another thread: frameworks run sync code from async code with them."""
+FUNCTIONS = (FunctionType, types.BuiltinFunctionType)
+"""Types of functions, some of which work on a database of their module."""
 DEPTH = 100
 """Levels of nesting below which a container is not plain data."""
 
@@ -115,6 +118,8 @@ def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
         return _by_name(value)._replace(links=patch_links(walk, value, name))
     if issubclass(cls, ModuleType):
         return GraphRecord(tokens("named", canonical_module(value.__name__)), [], named=True)
+    if cls in FUNCTIONS and is_in_memory(value):
+        return describe_object(walk, value, name)
     for kinds, describe_parts in KINDS:
         if issubclass(cls, kinds):
             description = describe_parts(walk, value, name)

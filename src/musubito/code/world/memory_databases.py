@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cache
 from hashlib import sha256
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -22,6 +24,19 @@ MOST_BYTES: Final = 1 << 24
 """Bytes of a database of SQLite above which its content is not read at each call."""
 UNREADABLE: Final = b""
 """Stands for the digest of a content that cannot be read."""
+
+
+FUNCTIONS: Final = """
+select name, narg from pragma_function_list where not builtin union all select name, 0 from pragma_collation_list"""
+"""The query for the functions and collations of a connection of SQLite that are not built in."""
+SETTINGS: Final = "select name, value from duckdb_settings()"
+"""The query for the settings of a connection of DuckDB."""
+TABLES: Final = """
+select database_name, schema_name, table_name, '', estimated_size from duckdb_tables() where not internal
+union all
+select database_name, schema_name, view_name, case when temporary then '' else sql end, 0 from duckdb_views()
+where not internal order by all"""
+"""The query for what a connection of DuckDB can read: a temporary view may lead to data of Python."""
 
 
 class _IsOutsideError(Exception):
@@ -76,11 +91,13 @@ def memory_database(cls: type) -> MemoryDatabase | None:
     return next((DATABASES[name] for name in names if name in DATABASES), None)
 
 
-def _of_sqlite(connection: Any) -> Iterator[Any]:
+def _of_sqlite(connection: Any, dialect: type | None = None) -> Iterator[Any]:
     import sqlite3  # noqa: PLC0415 - some builds of Python have none
 
     cursor = sqlite3.Cursor(connection)
     cursor.row_factory = None
+    if not set(cursor.execute(FUNCTIONS)) <= _usual_functions(dialect):
+        raise ValueError  # functions were added, and nothing tells which
     paths = {name: path for _, name, path in cursor.execute("pragma database_list")}
     if paths["main"]:
         raise _IsOutsideError
@@ -94,29 +111,58 @@ def _of_sqlite(connection: Any) -> Iterator[Any]:
         yield name, connection.serialize(name=name)
 
 
+@cache
+def _usual_functions(dialect: Any) -> frozenset[tuple[Any, ...]]:
+    """Return the functions of a new connection of SQLite, and those that a dialect of SQLAlchemy adds to it."""
+    import sqlite3  # noqa: PLC0415 - some builds of Python have none
+
+    with closing(sqlite3.connect(":memory:")) as connection:
+        prepare = None if dialect is None else dialect(dbapi=sqlite3).on_connect()
+        if prepare is not None:
+            prepare(connection)
+        return frozenset(connection.execute(FUNCTIONS))
+
+
 def _of_cursor(cursor: Any) -> Iterator[Any]:
     yield from _of_sqlite(cursor.connection)
 
 
 def _of_duckdb(connection: Any) -> Iterator[Any]:
-    cursor = connection.cursor()  # the connection itself may have a result that nobody has fetched yet
-    if cursor.execute("select 1 from duckdb_databases() where path is not null and not internal").fetchall():
+    # Before DuckDB 2, a query would end a result of the connection that nobody has fetched yet; since then, it fails.
+    reader = connection if _is_since_duckdb_2() else connection.cursor()
+
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        result: list[tuple[Any, ...]] = reader.sql(query).fetchall()
+        return result
+
+    if rows("select 1 from duckdb_databases() where path is not null and not internal"):
         raise _IsOutsideError
-    tables = "select database_name, schema_name, table_name, estimated_size from duckdb_tables() where not internal"
-    for *names, size in cursor.execute(tables).fetchall():
+    yield from sorted(set(rows(SETTINGS)) - _settings_of_a_new_duckdb())
+    for *names, sql, size in rows(TABLES):
         if size > MOST_ROWS:
             raise OverflowError
         quoted = ".".join('"{}"'.format(name.replace('"', '""')) for name in names)
-        yield names, [column[0] for column in cursor.execute(f"from {quoted}").description]
-        yield from cursor.fetchall()
-    yield from cursor.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
+        table = reader.sql(f"from {quoted}")
+        yield names, sql, table.columns, [str(each) for each in table.types]
+        yield from table.fetchall()
     functions = "select function_name, parameters, macro_definition from duckdb_functions() where not internal"
-    yield from cursor.execute(functions).fetchall()
+    yield from rows(functions)
+
+
+@cache
+def _is_since_duckdb_2() -> bool:
+    return int(sys.modules["duckdb"].__version__.partition(".")[0]) >= 2
+
+
+@cache
+def _settings_of_a_new_duckdb() -> frozenset[tuple[Any, ...]]:
+    with sys.modules["duckdb"].connect(":memory:") as connection:
+        return frozenset(connection.sql(SETTINGS).fetchall())
 
 
 def _of_duckdb_itself(function: Any) -> Iterator[Any]:
     """Read the connection on which the functions of the module work."""
-    if getattr(function, "__module__", None) not in ("_duckdb", "duckdb"):
+    if str(getattr(function, "__module__", None)).partition(".")[0] not in ("_duckdb", "duckdb"):
         raise _IsOutsideError
     yield function.__module__, function.__name__
     yield from _of_duckdb(sys.modules["duckdb"].default_connection())
@@ -179,27 +225,51 @@ def _of_sqlalchemy(engine: Any) -> Iterator[Any]:
         raise ValueError
     connection = engine.raw_connection()
     try:
-        rows = [*_of_sqlite(connection.driver_connection)]
+        rows = [*_of_sqlite(connection.driver_connection, type(engine.dialect))]
     finally:
         connection.close()
     yield from rows
 
 
-_FUNCTION: Final = "nanobind", "nb_func"
-"""The class of functions that are written in C++."""
+def _of_fake_redis(client: Any) -> Iterator[Any]:
+    pool = client.connection_pool
+    options = pool.connection_kwargs
+    yield options.get("db"), options.get("decode_responses")
+    # A connection finds the server of its client, which may be asynchronous and may decode what it is given.
+    server = sys.modules["fakeredis"].FakeRedis(server=pool.make_connection()._server, db=options.get("db") or 0)
+    for key in islice(sorted(server.keys()), MOST_ROWS + 1):
+        read = _VALUES[server.type(key).decode()]
+        yield key, read(server, key), server.ttl(key) >= 0
+
+
+_VALUES: Final[dict[str, Callable[[Any, bytes], Any]]] = {
+    "string": lambda server, key: server.get(key),
+    "hash": lambda server, key: list(server.hgetall(key).items()),
+    "list": lambda server, key: server.lrange(key, 0, -1),
+    "set": lambda server, key: sorted(server.smembers(key)),
+    "zset": lambda server, key: server.zrange(key, 0, -1, withscores=True),
+    "stream": lambda server, key: [[each, list(fields.items())] for each, fields in server.xrange(key)],
+}
+"""How a value of each type of Redis is read."""
+_FUNCTIONS: Final = {("builtins", "function"), ("builtins", "builtin_function_or_method"), ("nanobind", "nb_func")}
+"""The classes of functions, some of which work on the database of their module."""
 DATABASES: Final = {
     ("sqlite3", "Connection"): MemoryDatabase(_of_sqlite, ("row_factory", "text_factory")),
     ("sqlite3", "Cursor"): MemoryDatabase(_of_cursor, ("row_factory",)),
     ("_duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
     ("duckdb.duckdb", "DuckDBPyConnection"): MemoryDatabase(_of_duckdb),
-    _FUNCTION: MemoryDatabase(_of_duckdb_itself),
+    **dict.fromkeys(_FUNCTIONS, MemoryDatabase(_of_duckdb_itself)),
     ("chromadb.api.client", "Client"): MemoryDatabase(_of_chroma, ("tenant", "database")),
     ("chromadb.api.models.Collection", "Collection"): MemoryDatabase(_of_collection, ("_embedding_function",)),
     ("qdrant_client.qdrant_client", "QdrantClient"): MemoryDatabase(_of_qdrant, ("_embedding_model_name",)),
     ("lancedb.db", "LanceDBConnection"): MemoryDatabase(_of_lance),
     ("lancedb.table", "LanceTable"): MemoryDatabase(_of_lance_table),
+    ("fakeredis._clients._sync", "FakeRedisMixin"): MemoryDatabase(_of_fake_redis),
+    ("fakeredis._clients._async", "FakeAsyncRedisMixin"): MemoryDatabase(_of_fake_redis),
+    ("fakeredis._connection", "FakeRedisMixin"): MemoryDatabase(_of_fake_redis),
+    ("fakeredis.aioredis", "FakeRedisMixin"): MemoryDatabase(_of_fake_redis),
     ("sqlalchemy.engine.base", "Engine"): MemoryDatabase(_of_sqlalchemy, ("_execution_options",)),
 }
 """The classes, by module and name: their packages take long to import."""
-for _name in DATABASES.keys() - {_FUNCTION}:
+for _name in DATABASES.keys() - _FUNCTIONS:
     register_source(_name)  # where the data lies outside
