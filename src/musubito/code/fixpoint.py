@@ -49,6 +49,10 @@ class Discoveries:
         """Return whether any of these keys is found, without remembering the question: for use after the walk."""
         return not self._things.keys().isdisjoint(keys)
 
+    def all(self) -> list[Any]:
+        """Return the keys that are found, without remembering a question: for use after the walk."""
+        return list(self._things)
+
     def lacks(self, keys: Iterable[Any]) -> set[Any]:
         """Return the keys that are not found."""
         return {key for key in keys if key not in self}

@@ -34,8 +34,6 @@ class FixpointFacts:
     """Things that code which can run leads to, by id. Only such code writes."""
     mentioned: Discoveries = field(default_factory=Discoveries)
     """Attributes that code which can run gets, and the special methods that its operators may call."""
-    called_names: Discoveries = field(default_factory=Discoveries)
-    """Names of the methods that code which can run calls."""
     called: Discoveries = field(default_factory=Discoveries)
     """Classes that code which can run calls, or whose instances it calls."""
     late: int = 0
@@ -80,7 +78,7 @@ class FixpointFacts:
         return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
 
     def _discoveries(self) -> tuple[Discoveries, ...]:
-        names = self.mentioned, self.limits.fields, self.called_names, self.called, self.given, self.handed
+        names = self.mentioned, self.limits.fields, self.limits.called_names, self.called, self.given, self.handed
         return *names, self.looks, self.fields, self.whole, self.handing, self.shown, self.used
 
     def _size(self) -> tuple[int, ...]:

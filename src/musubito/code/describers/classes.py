@@ -142,7 +142,7 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
     if name in CONSTRUCTORS or (name == "__call__" and name not in facts.mentioned):
         return id(cls) in facts.called
     if isinstance(member, type):
-        if name in facts.called_names and walk.live:
+        if name in facts.limits.called_names and walk.live:
             walk.note_call(member)
         return True
     if name in facts.mentioned or name in facts.limits.fields or _overrides(walk, cls, name):

@@ -182,7 +182,7 @@ def _note_runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
     """
     facts = walk.facts
     facts.mentioned |= usage.mentions
-    facts.called_names |= usage.called_names
+    facts.limits.called_names |= usage.called_names
     facts.handed |= usage.given
     facts.limits.fields |= usage.stores
     facts.limits.mutators |= usage.mutators

@@ -49,7 +49,7 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
         if not exempt:
             pairs = sorted(walk.read.fields(value, contents, name), key=lambda pair: str(pair[0]))
         for each, inner in pairs:
-            if each in walk.facts.called_names and walk.live:
+            if each in walk.facts.limits.called_names and walk.live:
                 walk.note_call(inner)
             for part, label, called in _counted_parts(walk, inner, str(each), f"{name}.{each}", left_out):
                 links += _value_links(walk, value, part, label, called, of_others=only_data)

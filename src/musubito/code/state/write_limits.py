@@ -7,7 +7,8 @@ Names decide, not flow. Anything outside of these limits was changed by other co
 - Code writes a container only if it calls a method that changes such a container, or hands the container on.
 
 Code also names a write to an object of a package by an item (`session.headers["a"] = 1`), by a method that changes
-containers (`jar.set("a", 1)`) or by a property (`client.timeout = 1`). All below that object is then named.
+containers (`jar.set("a", 1)`) or by a property (`client.timeout = 1`). All below that object is then named. A method
+that sets a field to what it is given names that field (`client.use("b")`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -25,6 +27,7 @@ from musubito.code.graph_record import ABSENT, ATOMS, fields_of, static
 from musubito.code.machinery import is_machinery
 from musubito.code.state.access_paths import NAMES, PlaceKind, hashed
 from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep
+from musubito.code.syntax.setters import is_set_by
 
 CONTAINERS = (list, dict, set, bytearray, deque, ContextVar)
 """Types of containers that code can change in place."""
@@ -60,6 +63,8 @@ class WriteLimits:
 
     fields: Discoveries = field(default_factory=Discoveries)
     """Names of the fields that code sets, of any object."""
+    called_names: Discoveries = field(default_factory=Discoveries)
+    """Names of the methods that code which can run calls."""
     mutators: set[str] = field(default_factory=set)
     """Methods that change a container and that code calls on something not known here."""
     dynamic: bool = False
@@ -108,8 +113,11 @@ class WriteLimits:
         return not any(self._opens(key, foreign) for key, foreign in self._closed)
 
     def beside(self) -> WriteLimits:
-        """Return limits for the walk of a value that a run has left: they share only the things that are handed on."""
-        return WriteLimits(_opened=self._opened, _parents=self._parents)
+        """Return limits for the walk of a value that a run has left.
+
+        They share the things that are handed on, and know the methods that are called now.
+        """
+        return WriteLimits(called_names=copy(self.called_names), _opened=self._opened, _parents=self._parents)
 
     def add(self, root: Any, write: NameWrite) -> None:
         """Note that code writes at a key of the container to which a path leads from `root`; without a key, at any."""
@@ -227,6 +235,8 @@ class WriteLimits:
     def names(self, kind: PlaceKind, container: Any, key: Hashable) -> bool:
         """Return whether code names this very place or something above it, or sets a field of this name."""
         if self.writes(container, key) or (kind is PlaceKind.FIELD and self.fields.holds((key, ANY_FIELD))):
+            return True
+        if kind is PlaceKind.FIELD and is_set_by(type(container), key, self.called_names.all()):
             return True
         return self._is_below(id(container), self._named_below.__contains__)
 
