@@ -27,6 +27,7 @@ from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
+from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
@@ -273,7 +274,7 @@ register_display(("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_policy(_compat.BaseChannel)
-for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager):
+for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager, BaseRateLimiter):
     register_policy(watcher, _of_watcher)
 for memory in (BaseCheckpointSaver, BaseStore):
     register_policy(memory, all_fields, remembers=lambda _value: True)

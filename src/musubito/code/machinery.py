@@ -20,6 +20,8 @@ RESOURCES: Final = frozenset(
 """Modules whose objects lock, run, connect, load or draw random numbers."""
 OPEN: Final = ("close", "aclose", "release", "shutdown", "disconnect", "fileno", "cleanup")
 """Methods of objects that hold something which must be released; other objects have none of them."""
+OBSERVERS: Final = frozenset({"opentelemetry"})
+"""Packages whose objects only tell others what happens, as loggers do."""
 LOGGERS: Final = (logging.Filterer, logging.LoggerAdapter, logging.Manager)
 """Classes of loggers and of their managers."""
 REGISTERS: Final = (weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
@@ -33,8 +35,11 @@ def is_machinery(value: object) -> bool:
 
 @kept_for_a_round
 def _makes_machinery(cls: type) -> bool:
-    module = module_name(cls)
-    top = module.partition(".")[0]
-    if top in RESOURCES or issubclass(cls, (*LOGGERS, *REGISTERS)):
-        return True
-    return "random" in module or any(hasattr(cls, method) for method in OPEN)
+    return is_resource(cls) or "random" in module_name(cls) or any(hasattr(cls, method) for method in OPEN)
+
+
+@kept_for_a_round
+def is_resource(cls: type) -> bool:
+    """Return whether a class is one of the standard library's for what acts, or of something that observes."""
+    top = module_name(cls).partition(".")[0]
+    return top in RESOURCES or top in OBSERVERS or issubclass(cls, (*LOGGERS, *REGISTERS))

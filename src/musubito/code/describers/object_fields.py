@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
+from musubito.code.describers.held_things import held_things_links
 from musubito.code.describers.identification import DEPTH, counts
 from musubito.code.describers.introspection import mark_introspectable, order_links
 from musubito.code.describers.object_contents import cached_property_names
@@ -36,8 +37,10 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     exempt = left_out
     if only_data and kind is None:
-        exempt |= cached_property_names(type(value)) | meaningless_fields(value)
-        links += _patched_method_links(walk, value, "", name, {})
+        lazy = cached_property_names(type(value))
+        exempt |= lazy | meaningless_fields(value)
+        if lazy:
+            links += held_things_links(walk, value, "", name, (fields_of(value) or {}).keys() - lazy)
     if not only_data:
         exempt |= unread_fields(walk, value, {*(fields_of(value) or ()), *dict(members_of_slots(type(value)))})
     for attribute in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
@@ -59,34 +62,6 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     if members:
         for slot, inner in sorted(walk.read.slots(value, members, name), key=lambda pair: str(pair[0])):
             links += _value_links(walk, value, inner, slot, f"{name}.{slot}", of_others=only_data)
-    return links
-
-
-def _patched_method_links(
-    walk: Walk, thing: Any, label: str, name: str, seen: dict[int, Any]
-) -> list[tuple[str, bytes]]:
-    """Return links to methods that were replaced in the objects which cached properties hold.
-
-    `client.chat.completions.create = fake` replaces such a method: the class defines a method of that name.
-    """
-    contents, lazy, links = fields_of(thing), cached_property_names(type(thing)), list[tuple[str, bytes]]()
-    if contents is None or (not lazy and not seen) or id(thing) in seen:
-        return links
-    for cached in sorted(lazy):
-        if cached in contents:
-            walk.guard.item(contents, cached, contents[cached])
-            links += _patched_method_links(
-                walk, contents[cached], f"{label}.{cached}", f"{name}.{cached}", {**seen, id(thing): thing}
-            )
-        else:
-            walk.guard.absent(contents, cached)
-    if seen:
-        walk.guard.within(contents, frozenset(contents))
-        for attribute in sorted(filter(lambda key: type(key) is str and key not in lazy, contents)):
-            method = contents[attribute]
-            if callable(method) and any(attribute in vars(cls) for cls in type(thing).__mro__):
-                walk.guard.item(contents, attribute, method)
-                links.append((f"{label}.{attribute}", walk.link(method, walk.part_name(method, f"{name}.{attribute}"))))
     return links
 
 
@@ -130,7 +105,7 @@ def setting_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[s
     """Return the links to a field of another package's object, without the secrets in it."""
     if is_secret_field(label, value):
         return [(label, b"secret")]
-    return held_value_links(walk, _without_secrets(walk, value, name), label, name)
+    return held_value_links(walk, _without_secrets(walk, value, name), label, name, value)
 
 
 def _without_secrets(walk: Walk, value: Any, name: str) -> Any:
@@ -165,10 +140,11 @@ def defaults_held(walk: Walk, function: FunctionType) -> list[tuple[int | str, A
     return [*enumerate(function.__defaults__ or ()), *sorted(keywords.items())]
 
 
-def held_value_links(walk: Walk, value: Any, label: str, name: str) -> list[tuple[str, bytes]]:
+def held_value_links(walk: Walk, value: Any, label: str, name: str, original: Any = ABSENT) -> list[tuple[str, bytes]]:
     """Return links to a value that another package's object or function holds.
 
-    A value that cannot be identified counts by its type, and by those of its settings that can be identified.
+    A value that cannot be identified counts by its type, by those of its settings that can be identified, and by the
+    user's things in it. If `value` is a copy without secrets, these are looked for in the `original`.
     """
     walk.note_link(value)
     if counts(walk, value):
@@ -184,7 +160,7 @@ def held_value_links(walk: Walk, value: Any, label: str, name: str) -> list[tupl
             walk.limits.below(each, value)
             mark_introspectable(walk, each)
             links += setting_links(walk, each, f"{label}{shown}", f"{name}{shown}")
-    return links
+    return links + held_things_links(walk, value if original is ABSENT else original, label, name)
 
 
 def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -234,7 +210,8 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
     links: list[tuple[str, bytes]] = []
     contents, is_setting_of_client = fields_of(value), walk.is_within_client()
     extra = fields_of(value, "__pydantic_extra__") or {}
-    for each in sorted({*names, *extra} - left_out):
+    counted = {*names, *extra} - left_out
+    for each in sorted(counted):
         mapping = next((fields for fields in (contents, extra) if fields is not None and each in fields), None)
         called = f"{name}.{each}"
         # An object may have slots beside its `__dict__`.
@@ -242,6 +219,9 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
             walk.read.slot(value, each, called) if mapping is None else walk.read.field(value, mapping, each, called)
         )
         if inner is ABSENT:
+            continue
+        if hasattr(type(inner), "__next__"):  # the package's code uses the iterator up
+            links += held_value_links(walk, inner, each, called)
             continue
         if kind is None:
             may_be_text = each == "token" or (each.endswith("token") and not is_setting_of_client)  # of a model
@@ -253,4 +233,16 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
                 inner = _without_secrets(walk, inner, called)
         for part, label, shown in _counted_parts(walk, inner, each, called, left_out):
             links.append((label, walk.link(part, walk.part_name(part, shown))))
-    return links
+    return links + _hidden_things_links(walk, value, counted, name)
+
+
+def _hidden_things_links(walk: Walk, value: Any, counted: Collection[str], name: str) -> list[tuple[str, bytes]]:
+    """Return links to the user's things in those fields of an object that do not count by themselves."""
+    is_hidden = bool(cached_property_names(type(value)))
+    for attribute in ("__dict__", "__pydantic_private__"):
+        contents = fields_of(value, attribute) or {}
+        for each in sorted(contents.keys() - counted):
+            if contents[each] is None:  # a place for a client
+                walk.guard.item(contents, each, None)
+            is_hidden |= type(contents[each]) not in ATOMS
+    return held_things_links(walk, value, "", name, counted) if is_hidden else []

@@ -17,8 +17,10 @@ from contextvars import ContextVar
 from datetime import datetime, time
 from typing import Any
 
+from musubito.code.describers.held_things import held_things_links
 from musubito.code.describers.identification import WRAPPERS, counts
 from musubito.code.describers.introspection import mark_introspectable
+from musubito.code.describers.iterators import iterator_parts
 from musubito.code.describers.mock_objects import describe_mock, is_mock
 from musubito.code.describers.object_contents import (
     array_encoding,
@@ -35,7 +37,7 @@ from musubito.code.describers.object_contents import (
     stated_names,
 )
 from musubito.code.describers.object_fields import declared_field_links, field_links, held_value_links
-from musubito.code.describers.object_parts import SHOWN, Parts, hides_content, is_active
+from musubito.code.describers.object_parts import SHOWN, Parts, comparable_parts, hides_content, is_active
 from musubito.code.describers.object_policies import Shown, policy_of
 from musubito.code.describers.object_settings import (
     FIXED_URLS,
@@ -46,7 +48,8 @@ from musubito.code.describers.object_settings import (
 )
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
 from musubito.code.machinery import is_machinery
-from musubito.code.ownership import Owner, counted_name, module_name
+from musubito.code.ownership import Owner, Owners, counted_name, module_name
+from musubito.code.state.access_paths import Described
 from musubito.code.state.access_reader import value_of
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
@@ -74,6 +77,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
     links = [("class", walk.link(cls, walk.part_name(cls, name)))]
+    parts: Parts
     if is_in_memory(value):
         return _describe_database(walk, value, name, links)
     if origin is not Owner.USER or _is_derived(walk, cls):
@@ -124,8 +128,11 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         return _describe_weak_reference(walk, value, links)
     if is_type_adapter(value):
         return GraphRecord(tokens("adapter"), links + walk.links(type_adapter_parts(value), name))
+    if iterator_parts(walk.origins, value) is not None:
+        parts = walk.read.content(value, functools.partial(_described_iterator, walk.origins), name).value
+        return GraphRecord(parts.own, links + walk.links(parts.held, name))
     if parts_in(value, origin) is not None:
-        parts: Parts = walk.read.content(value, functools.partial(described_parts, origin), name).value
+        parts = walk.read.content(value, functools.partial(described_parts, origin), name).value
         for label, each in parts.held:
             links += held_value_links(walk, without_secrets(each), label, f"{name}.{label}")
         return GraphRecord(tokens("parts", parts.own), links)
@@ -133,13 +140,18 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     if origin is Owner.STDLIB and (hides_content(cls) or not idle):
         if idle:
             walk.note_unidentified(name, value)
-        return describe_untracked(walk, value, name)
+        return describe_untracked(walk, value, name)._replace(links=held_things_links(walk, value, "", name))
     names, inner = stated_names(value), field_links(walk, value, name, only_data=True)
     if not any(names[1:]) and hides_content(cls):
         walk.note_untracked(name, value)
         if idle and not inner:
             walk.note_unidentified(name, value)
     return GraphRecord(tokens("object", *names), [*links, *inner])
+
+
+def _described_iterator(origins: Owners, value: Any) -> Described:
+    parts = iterator_parts(origins, value)
+    return Described(comparable_parts(parts), parts)
 
 
 def _describe_database(walk: Walk, value: Any, name: str, links: list[tuple[str, bytes]]) -> GraphRecord:
@@ -150,7 +162,9 @@ def _describe_database(walk: Walk, value: Any, name: str, links: list[tuple[str,
     if content == UNREADABLE:
         walk.unreadable.add(name)
     database = memory_database(type(value))
-    for setting in database.settings if database is not None else ():
+    settings = () if database is None else database.settings
+    links += held_things_links(walk, value, "", name, settings)
+    for setting in settings:
         held = getattr(value, setting, None)
         walk.guard.attribute(value, setting, held)
         links += held_value_links(walk, held, setting, f"{name}.{setting}")

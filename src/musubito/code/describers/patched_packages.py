@@ -41,22 +41,28 @@ def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
     """Return links to the members that the user put into a class of a package and into its bases."""
     links = module_patch_links(walk, cls.__module__)
     for base in cls.__mro__:
-        if not base.__flags__ & HEAP_TYPE or base.__module__ in NEVER or id(base) in walk.unpatched:
-            continue
-        if walk.origins.of_class(base) is Owner.USER:
+        if id(base) in walk.unpatched or not may_be_patched(walk.origins, base):
             continue
         walk.unpatched[id(base)] = base
-        members = vars(base)
         # All members are watched at once: there are many, and a patch replaces one or adds one.
-        values = tuple(members.values())
-        walk.guard.members(base, values)
-        searched = _searched[base] = _search(walk.origins, members, values, _searched.get(base))
-        for patched in searched.names:
-            member = members[patched]
+        walk.guard.members(base, tuple(vars(base).values()))
+        for patched, member in patched_members(walk.origins, base):
             links.append(
                 (f"{base.__qualname__}.{patched}", walk.link(member, walk.part_name(member, f"{name}.{patched}")))
             )
     return links
+
+
+def may_be_patched(origins: Owners, cls: type) -> bool:
+    """Return whether members of a class can be replaced, and the class is no class of the user's."""
+    return bool(cls.__flags__ & HEAP_TYPE) and cls.__module__ not in NEVER and origins.of_class(cls) is not Owner.USER
+
+
+def patched_members(origins: Owners, cls: type) -> list[tuple[str, Any]]:
+    """Return the members that the user put into a class of a package, by name."""
+    members = vars(cls)
+    searched = _searched[cls] = _search(origins, members, tuple(members.values()), _searched.get(cls))
+    return [(name, members[name]) for name in searched.names]
 
 
 def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
@@ -90,11 +96,12 @@ def _search(
     """Return the search of members with these values; `cached` is an earlier search of them."""
     if cached is not None and cached.is_of(origins.own, values):
         return cached
-    names = [name for name, member in list(members.items()) if _is_of_the_user(origins, member)]
+    names = [name for name, member in list(members.items()) if is_of_the_user(origins, member)]
     return _Searched(origins.own, values, names)
 
 
-def _is_of_the_user(origins: Owners, member: Any) -> bool:
+def is_of_the_user(origins: Owners, member: Any) -> bool:
+    """Return whether the user wrote a class or a function, or put in a mock for one."""
     if isinstance(member, type):
         return module_of_class(member) is not None and origins.of_class(member) is Owner.USER
     return is_mock(member) or any(

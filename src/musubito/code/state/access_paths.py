@@ -14,15 +14,20 @@ from musubito.code.graph_record import ABSENT, ATOMS
 
 
 class EntryKey(Enum):
-    """Stands for a part of a container that is no entry: its elements, its order, its content or its names."""
+    """Stands for a part of a container that is no entry: its elements, its order, its content, its names.
+
+    Or for all the user's things in it, at whatever depth.
+    """
 
     ELEMENTS = auto()
     ORDER = auto()
     CONTENT = auto()
     NAMES = auto()
+    HELD = auto()
 
 
-ELEMENTS, ORDER, CONTENT, NAMES = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT, EntryKey.NAMES
+ELEMENTS, ORDER, CONTENT = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT
+NAMES, HELD = EntryKey.NAMES, EntryKey.HELD
 
 
 @dataclass(frozen=True, slots=True)

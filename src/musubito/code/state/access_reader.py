@@ -187,12 +187,15 @@ class PlaceReader:
         value = value_of(variable)
         return self._read(PlaceKind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
 
-    def content(self, thing: Any, describe: Callable[[Any], Any], called: str) -> Any:
-        """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole."""
+    def content(self, thing: Any, describe: Callable[[Any], Any], called: str, key: EntryKey = CONTENT) -> Any:
+        """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole.
+
+        `key` tells what is read of the thing.
+        """
         look = partial(describe, thing)
         value = look()
         self._guard.same(look, value)
-        return self._read(PlaceKind.INSIDE, thing, CONTENT, value, look, called)
+        return self._read(PlaceKind.INSIDE, thing, key, value, look, called)
 
     def held_at(self, container: Any, key: Hashable, value: Any) -> Any:
         """Return the value with which a place that holds `value` counts, without noting that it was read."""
@@ -303,16 +306,17 @@ def _entries(mapping: Any) -> Entries:
 
 def slots_of(thing: Any) -> list[tuple[str, Any]]:
     """Return the name of each slot of an object with what is in it, or ABSENT."""
-    return [(name, _slot(thing, member)) for name, member in members_of_slots(type(thing))]
+    return [(name, in_slot(thing, member)) for name, member in members_of_slots(type(thing))]
 
 
 def _in_slots(thing: Any, members: Members) -> Entries:
-    pairs = [(name, _slot(thing, member)) for name, member in members]
+    pairs = [(name, in_slot(thing, member)) for name, member in members]
     there = [pair for pair in pairs if pair[1] is not ABSENT]
     return tuple(name for name, _ in there), tuple(value for _, value in there)
 
 
-def _slot(thing: Any, member: Any) -> Any:
+def in_slot(thing: Any, member: Any) -> Any:
+    """Return what a member of `members_of_slots` finds in an object, or ABSENT."""
     if type(member) is not MemberDescriptorType:
         return member
     try:
