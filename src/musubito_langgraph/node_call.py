@@ -373,13 +373,13 @@ class NodeCall:
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
         config = self.begin()
-        with within(config):
+        with within(config, self.config):
             output = unobserved(go(config))
         return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         config = self.begin()
-        with within(config):
+        with within(config, self.config):
             output = unobserved(await go(config))
         return self.packed(output)
 
@@ -435,7 +435,7 @@ class NodeCall:
             return
         with in_scope(self._scope._replace(parents=None)):
             config = self.begin()
-            with within(config):
+            with within(config, self.config):
                 yield config
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
@@ -504,13 +504,17 @@ def in_scope(scope: Scope) -> Iterator[None]:
 
 
 @contextmanager
-def within(config: RunnableConfig) -> Iterator[None]:
+def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Iterator[None]:
     """Run in a context in which the surrounding config is watched, as `config` is.
 
-    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config.
+    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config. `given` is the
+    config that `config` was made of. LangGraph mostly gives a node the surrounding config itself, and `config` is that
+    one, watched.
     """
     around = var_child_runnable_config.get()
-    watching: Any = None if around is None else ObservedConfig(watched_likewise(around, config))
+    watching: Any = None
+    if around is not None:
+        watching = ObservedConfig(config if around is given else watched_likewise(around, config))
     token = var_child_runnable_config.set(watching)
     try:
         with inside(None):

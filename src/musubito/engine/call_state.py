@@ -104,6 +104,7 @@ class CallState:
         """Return the node of this call, as the store is told of it."""
         if self._place is None:
             definition, keyed = self.call.definition, self.engine.keyed
+            step_type: Any = definition.semantics.step_type  # a `StepType` by now
             values = self.call.arguments
             arguments = argument_digests(
                 {**values, **dict(ambient_paths(self._around))} if self._around else values,
@@ -115,7 +116,7 @@ class CallState:
                 operation=definition.name,
                 code=self.call.code,
                 input_hash=self._identity.input_digest,
-                step_type=StepType(definition.semantics.step_type).value,
+                step_type=step_type._value_,
                 sample=self._number,
                 arguments=arguments,
                 parents=[ParentRef(*parent) for parent in self._identity.parents],

@@ -198,9 +198,9 @@ class CallCommit(CallClaim):
         else:
             artifact = self.engine.contents.digest(payload)
             artifact_id = artifact.hex()
-        if payload is not None and self.engine.track_files:
+        if payload is not None and self.engine.track_files and (places := [*where_valid(payload)]):
             digest = self.engine._digest_of_read
-            frame.add_reads([each._replace(digest=digest(each.digest)) for each in where_valid(payload)], None)
+            frame.add_reads([each._replace(digest=digest(each.digest)) for each in places], None)
         inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))

@@ -205,6 +205,8 @@ def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
 
     No replay checks these reads.
     """
+    if not frame.asked and not fingerprint.unrepeatable:
+        return []
     return [ExternalRead(answer.kind, answer.what, None) for answer in _answers_of(fingerprint, frame)]
 
 

@@ -75,6 +75,8 @@ def _perform_from(steps: CallSteps[T], request: Request, engine: EngineHost) -> 
                 answer: Any = store.newest(*request)
             elif type(request) is Write:
                 answer = store.write((request.change,))[0]
+            elif type(request) is Invoke:
+                answer = _invoke(request.function, request.scope)
             else:
                 answer = perform(request, engine)
         except BaseException as error:

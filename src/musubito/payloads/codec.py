@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from musubito.payloads.blobs import UNFINISHED, Blob, BlobStore
-from musubito.payloads.compression import CHUNK, METHODS, Source, best_method, decompressed, drained, smaller
+from musubito.payloads.compression import CHUNK, METHODS, WORTH_IT, Source, best_method, decompressed, drained, smaller
 from musubito.payloads.encryption import Opening, require_cryptography, resealed, sealed
 from musubito.payloads.key_derivation import Keys, check_the_key
 from musubito.store.rows import BLOB, ExternalRead
@@ -93,6 +93,8 @@ class Contents:
     # -- payloads ------------------------------------------------------------------------------------------------------
     def seal(self, digest: bytes, payload: bytes) -> Sealed:
         """Return the payload with this digest as it is stored. Raise `StoreError` if its blob cannot be written."""
+        if len(payload) < WORTH_IT and self.keys is None:
+            return Sealed(PLAIN, payload)  # as below; most payloads are small
         codec, pieces = self._packed(digest, payload)
         head: list[bytes | memoryview] = []
         size = 0

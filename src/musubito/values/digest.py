@@ -134,11 +134,15 @@ def _digest_with_care(operation: str, arguments: Mapping[str, object]) -> InputD
 
 def _packed_alone(value: object) -> tuple[bytes, bool]:
     """Return the bytes of one argument, and whether a secret of pydantic's is in it."""
-    if type(value) is int:
+    kind = type(value)
+    if kind in _MOSTLY_PLAIN and not (kind is str and len(value) >= _LONG_TEXT):  # type: ignore[arg-type]
         try:
-            return packb(value, None, SORTED), False
+            packed = packb(value, None, SORTED)
         except TypeError:
-            pass  # it is too large for ormsgpack
+            pass  # it holds something else, or a number that is too large for ormsgpack
+        else:
+            if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed) or not holds_buffer(value):
+                return packed, False
     packer = InputPacker()
     return packer.pack(_shorten(value)), packer.hides
 

@@ -131,7 +131,7 @@ def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence
 
     `codes`: see `take_files`.
     """
-    if not (is_any_kept() or any(code.kept for code in codes)):
+    if not is_any_kept() and not [code for code in codes if code.kept]:
         return ()
     packages = {name for code in codes for name in code.others}
     states = {id(each): each for code in codes for each in code.sources()}

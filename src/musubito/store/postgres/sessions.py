@@ -17,6 +17,7 @@ from psycopg.types.string import StrBinaryDumper, TextBinaryLoader
 
 from musubito.errors import LOGGER
 from musubito.store.relational.named_queries import for_postgres
+from musubito.store.rows import CallKeys
 
 QUERIES = for_postgres()
 POOL: Final = "musubito"
@@ -176,6 +177,18 @@ class Session:
         with self.connection.pipeline():
             first, second = self.ask(*one), self.ask(*other)
         return first.fetchall(), second.fetchall()
+
+    def before_commit(self, keys: CallKeys) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+        """See `SqlSession.before_commit`."""
+        rows, node_rows = self.run_pair(("ahead", {"reuse": keys.reuse}), ("node", {"node": keys.node}))
+        return rows[0], node_rows
+
+    def known_node(self, node: bytes) -> int | None:
+        """See `SqlSession.known_node`. Another process may have removed the node meanwhile."""
+        return None
+
+    def note_node(self, node: bytes, number: int) -> None:
+        """See `SqlSession.note_node`."""
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `SqlSession.bulk`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from musubito.store.protocol import Row
-from musubito.store.rows import CodeRecord
+from musubito.store.rows import CallKeys, CodeRecord
 
 
 class SqlSession(Protocol):
@@ -23,6 +23,15 @@ class SqlSession(Protocol):
         self, one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]
     ) -> tuple[list[Row], list[Row]]:
         """Return the rows of two independent queries, for which a server is asked once."""
+
+    def before_commit(self, keys: CallKeys) -> tuple[Row, list[Row]]:
+        """Return the row of the query `ahead` for these keys, and the rows of the query `node`."""
+
+    def known_node(self, node: bytes) -> int | None:
+        """Return the number of a node, if it is kept in memory."""
+
+    def note_node(self, node: bytes, number: int) -> None:
+        """Keep the number of a node that this transaction has found or added, if that is worth it."""
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a named query that adds one row by position, for very many rows at once."""

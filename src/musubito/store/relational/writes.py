@@ -101,8 +101,8 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
 
 def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
     place, artifact = change.place, change.artifact
-    rows, node_rows = db.run_pair(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
-    execution, new, invalidations, before, asked, retired = rows[0]
+    row, node_rows = db.before_commit(place.keys)
+    execution, new, invalidations, before, asked, _, retired = row
     by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
     if by_hand == FORGOTTEN:
         change = prune.without_contents(change)
@@ -137,7 +137,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
                 "created_at": change.started_at,
             },
         )
-    row = {
+    added = {
         "execution": execution,
         "node": number,
         "outcome": Outcome.SUCCEEDED,
@@ -151,7 +151,7 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         "holds": change.holds,
         "codec": change.codec,
     }
-    _add_execution(db, change, row, retired=retired)
+    _add_execution(db, change, added, retired=retired)
     for kind, key, digest in change.reads:
         db.rows("add_read", {"execution": execution, "kind": kind, "key": key, "digest": digest or b""})
     for attempt in change.attempts:
@@ -187,15 +187,15 @@ def size_of(change: Commit) -> int:
 
 def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
     place = change.place
-    rows, node_rows = db.run_pair(("ahead", {"reuse": place.keys.reuse}), ("node", {"node": place.keys.node}))
-    execution, new, invalidations, *_, retired = rows[0]
+    row, node_rows = db.before_commit(place.keys)
+    execution, new, invalidations, *_, retired = row
     by_hand = _by_hand_since(db, numbers, change.began, invalidations, place, node_rows)
     if by_hand == FORGOTTEN:
         change = prune.without_contents(change)
         place = change.place
     node = _stored_node(db, numbers, place, node_rows)
     numbers.code(db, place.code)
-    row = {
+    added = {
         "execution": execution,
         "node": _add_node(db, numbers, place, new, None, ran=True) if node is None else node.number,
         "outcome": Outcome.FAILED,
@@ -209,7 +209,7 @@ def _fail(db: SqlSession, numbers: IdCache, change: CommitFailure) -> Committed:
         "holds": ExecutionFlags.ERASED if by_hand == FORGOTTEN else ExecutionFlags.NOTHING,
         "codec": "msgpack",
     }
-    _add_execution(db, change, row, retired=retired)
+    _add_execution(db, change, added, retired=retired)
     _end(db, numbers, change, execution)
     forgotten = _is_forgotten(db, numbers, by_hand, place)
     return Committed(execution, forgotten, forgotten)
@@ -298,6 +298,7 @@ def _add_node(
         **_node_columns(db, numbers, place),
     }
     db.rows("add_node", node)
+    db.note_node(keys.node, number)
     _add_edges(db, number, place)
     return number
 
@@ -336,8 +337,11 @@ def _add_edges(db: SqlSession, child: int, place: NodeSpec) -> None:
 
 
 def _node_number(db: SqlSession, node: bytes) -> int:
-    rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
-    number: int = rows[0][0]
+    number: int | None = db.known_node(node)
+    if number is None:
+        rows = db.rows("node", {"node": node}) or db.rows("add_stub", {"node": node})
+        number = rows[0][0]
+        db.note_node(node, number)
     return number
 
 

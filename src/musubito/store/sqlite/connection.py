@@ -6,6 +6,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from mmap import mmap
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from musubito.store.changes import Moment
-from musubito.store.queries import CurrentMoment
+from musubito.store.queries import CurrentMoment, OlderCandidates
 from musubito.store.relational.named_queries import QUERIES
 from musubito.store.relational.reads import answer
 from musubito.store.relational.sql_session import IdCache
@@ -21,6 +22,8 @@ from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.disk_space import PAGES
 from musubito.store.sqlite.wal_index import HEADER
 
+MOST_NODES: Final = 4096
+"""Nodes whose numbers a connection keeps at most."""
 KEPT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the rows that a connection keeps at most."""
 ROW_BYTES: Final = 1200
@@ -53,6 +56,18 @@ def _bytes_of(candidate: Candidate) -> int:
     return ROW_BYTES + len(candidate.payload or b"")
 
 
+@dataclass(slots=True)
+class Ahead:
+    """What is known of the database before a commit, besides the present moment."""
+
+    node: int
+    """The number of the newest node."""
+    is_asked: int
+    """Whether any use has a key of its own that was asked for."""
+    is_retired: int
+    """Whether any execution is retired."""
+
+
 class Connection:
     """A connection, the lock that guards it, and named queries on it."""
 
@@ -68,8 +83,16 @@ class Connection:
         """What tells that nobody else has committed since the kept rows were found."""
         self.absent: bytes | None = None
         """The reuse key under which nothing was found last; valid as long as the kept rows are."""
+        self.absent_node: bytes | None = None
+        """The node that was not found last; valid as long as the kept rows are."""
         self.moment: Moment | None = None
         """The present moment, if it is known; valid until another connection commits."""
+        self.ahead: Ahead | None = None
+        """What is known before the next commit; valid as long as the moment is."""
+        self.before: Ahead | None = None
+        """What was known before the last commit of the open transaction, with the nodes that the commit has added."""
+        self.nodes: dict[bytes, int] = {}
+        """The numbers of the newest nodes that this connection added, valid until another connection commits."""
         self.index: mmap | None = None
         """The index of the write-ahead log, once it is known to be this database's (see `wal_index`)."""
         self.shown: set[bytes] | None = None
@@ -127,15 +150,25 @@ class Connection:
         """Drop all that was found and may have changed."""
         self.kept.clear()
         self._room = KEPT_BYTES
-        self.absent = self.moment = None
+        self.absent = self.absent_node = self.moment = self.ahead = self.before = None
 
     def drop_if_changed(self) -> None:
         """Drop all that was found, if another connection has committed since."""
         index = self.index
         version = self.data_version() if index is None else index[:HEADER]
         if version != self.kept_version:
-            self.drop()
-            self.kept_version = version
+            self.drop_as_of(version)
+
+    def drop_as_of(self, version: Any) -> None:
+        """Drop all that was found before another connection committed. `version` tells the next such commit."""
+        self.drop()
+        self.forget_ahead()
+        self.kept_version = version
+
+    def forget_ahead(self) -> None:
+        """Drop all that the next commit would not ask for. Any other connection may have committed."""
+        self.ahead = None
+        self.nodes.clear()
 
     def known_moment(self) -> Moment | None:
         """Return the present moment, if it is known."""
@@ -148,6 +181,18 @@ class Connection:
         if moment is None:
             moment = self.moment = answer(self, self.numbers, CurrentMoment())
         return moment
+
+    def older(self, query: OlderCandidates) -> list[Candidate]:
+        """Answer this query. If the lookup of its call has found nothing, learn also whether its node is absent."""
+        self.drop_if_changed()
+        if self.absent == query.keys.reuse and query.across:
+            ((is_there, is_node),) = self.rows("any_across", {"cross": query.keys.cross, "node": query.keys.node})
+            if not is_node:
+                self.absent_node = query.keys.node
+            if not is_there:
+                return []
+        candidates: list[Candidate] = answer(self, self.numbers, query)
+        return candidates
 
     def data_version(self) -> Any:
         """Return a value that changes when another connection commits."""
@@ -176,6 +221,35 @@ class Connection:
     ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         """See `SqlSession.run_pair`."""
         return self.rows(*one), self.rows(*other)
+
+    def before_commit(self, keys: CallKeys) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+        """See `SqlSession.before_commit`.
+
+        Nothing is asked that the lookup of this call has found, as long as nobody has committed since.
+        """
+        # The commit changes it, so another commit in this transaction has to ask.
+        ahead, self.ahead = self.ahead, None
+        moment = self.moment
+        if ahead is None or moment is None or ahead.is_asked or self.absent != keys.reuse:
+            row = self.rows("ahead", {"reuse": keys.reuse})[0]
+        else:
+            row = moment.executions + 1, ahead.node + 1, moment.invalidations, 0, 0, 0, ahead.is_retired
+        self.before = Ahead(row[1] - 1, row[5], row[6])
+        if ahead is not None and self.absent_node == keys.node:
+            return row, []
+        return row, self.rows("node", {"node": keys.node})
+
+    def known_node(self, node: bytes) -> int | None:
+        """See `SqlSession.known_node`."""
+        return self.nodes.get(node)
+
+    def note_node(self, node: bytes, number: int) -> None:
+        """See `SqlSession.note_node`."""
+        if len(self.nodes) >= MOST_NODES:
+            self.nodes.clear()
+        self.nodes[node] = number
+        if self.before is not None and number > self.before.node:
+            self.before.node = number
 
     def bulk(self, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `SqlSession.bulk`."""

@@ -238,7 +238,7 @@ class SQLiteStorage:
             if type(query) is OlderCandidates:
                 # It may be two statements. An execution that is committed between them is newer than what the caller
                 # has seen, so the caller's claim is refused.
-                return self._where_idle(lambda connection: answer(connection, connection.numbers, query))
+                return self._where_idle(lambda connection: connection.older(query))
             with reader.lock:
                 self._take_back(reader)
                 if type(query) in _ONE_STATEMENT:
@@ -297,8 +297,8 @@ class SQLiteStorage:
         """See `Store.write`."""
         writer, locks = self._writer, self._locks
         kinds = set(map(type, changes))
-        presence = self._presence
-        if presence is not None and (BeginEffect in kinds or time.monotonic() >= presence.due):
+        presence, now = self._presence, time.monotonic()
+        if presence is not None and (now >= presence.due or BeginEffect in kinds):
             presence.check()
         disk = self._disk
         try:
@@ -306,18 +306,19 @@ class SQLiteStorage:
                 return self._in_steps(writer, changes[0])
             if locks is not None and kinds == _CLAIMS:
                 return [self._claim(locks, change, self._moment) for change in changes if isinstance(change, Claim)]
-            until = time.monotonic() + self.busy_timeout
+            until = now + self.busy_timeout
             self._writing.add(threading.get_ident())
             try:
                 with writer.lock:
                     over = kinds == _RELEASES
                     # Threads take turns. Without a limit, each waits anew for a database that is locked all the while.
-                    rest = until - time.monotonic()
+                    now = time.monotonic()
+                    rest = until - now
                     is_late = rest < self.busy_timeout - QUICK_TURN
                     try:
                         if is_late:
                             writer.limit_wait(rest)
-                        if disk is not None and time.monotonic() >= disk.due:
+                        if disk is not None and now >= disk.due:
                             self._look_at_disk(disk, changes)
                         answers = self._lastingly(writer, changes, kinds)
                         over = True
@@ -493,9 +494,14 @@ class SQLiteStorage:
                 writer.numbers.forget()
                 writer.drop()
             before = self._header()
+            if before is None:
+                writer.forget_ahead()
+            elif before != writer.kept_version:
+                writer.drop_as_of(before)
             # Any other change may find all as it is, and write nothing.
-            writes = any(isinstance(change, _RECORDS) for change in changes)
-            version = None if writes or before is None else writer.data_version()
+            version = None
+            if before is not None and not any(isinstance(change, _RECORDS) for change in changes):
+                version = writer.data_version()
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
@@ -546,21 +552,25 @@ class SQLiteStorage:
 
     def _keep_what_holds(self, writer: Connection, changes: Sequence[Change], answers: Sequence[Any]) -> None:
         """Drop what these changes, which are committed, may have changed of what the writer keeps."""
-        moment = writer.moment
+        moment, ahead = writer.moment, writer.before or writer.ahead
+        writer.before = None
         for change, outcome in zip(changes, answers, strict=True):
             if not isinstance(change, _UNSEEN):
                 writer.drop()
             if isinstance(change, _RECORDS):
                 # Neither of them adds to the invalidations.
                 moment = moment and Moment(outcome.execution, moment.invalidations)
+                if change.uses:
+                    ahead = None  # a use may have a key of its own that was asked for
             elif not isinstance(change, _STANDING):
-                moment = None
+                moment = ahead = None
+                writer.forget_ahead()
             if writer.shown:
                 if isinstance(change, _SHOWING):
                     writer.shown.update(leases_of(change))
                 elif isinstance(change, _ENDING) and change.lease is not None:
                     writer.shown.discard(change.lease[0])
-        writer.moment = moment
+        writer.moment, writer.ahead = moment, ahead
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -49,8 +49,7 @@ def index_of(database: Path) -> mmap | None:
 
 def commits_between(before: bytes, after: bytes) -> int:
     """Return the number of commits between two headers of one index."""
-    first, last = (int.from_bytes(header[COUNT], sys.byteorder) for header in (before, after))
-    return (last - first) % 2**32
+    return (int.from_bytes(after[COUNT], sys.byteorder) - int.from_bytes(before[COUNT], sys.byteorder)) % 2**32
 
 
 def _mapped(path: Path) -> mmap:

@@ -40,6 +40,7 @@ INDEXES = {
     "newest": {"_executions_by_reuse_key"},
     "others": {"_executions_by_reuse_key"},
     "others_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},
+    "any_across": {"_executions_by_reuse_key", "_executions_by_cross_key", "_nodes_by_node_id"},
     "moment": {"_executions_by_reuse_key"},
     "claim": {"_executions_by_reuse_key"},
     "newer_across": {"_executions_by_reuse_key", "_executions_by_cross_key"},

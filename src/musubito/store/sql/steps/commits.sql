@@ -6,6 +6,7 @@ SELECT coalesce((SELECT max(id) FROM _executions), 0) + 1, coalesce((SELECT max(
   coalesce((SELECT max(id) FROM _invalidations), 0),
   EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :reuse),
   EXISTS (SELECT 1 FROM _uses WHERE asked = :reuse AND asked <> x''),
+  EXISTS (SELECT 1 FROM _uses WHERE asked <> x''),
   EXISTS (SELECT 1 FROM _retired);
 
 -- name: node

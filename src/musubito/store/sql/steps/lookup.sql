@@ -37,6 +37,13 @@ WHERE e.id IN (
   AND coalesce(e.cross_key, e.reuse_key) = :cross AND e.outcome = 1 AND e.started_at >= :oldest
 ORDER BY e.id DESC;
 
+-- name: any_across
+-- Whether any execution may have this cross key, and whether this node may be stored.
+SELECT EXISTS (SELECT 1 FROM _executions WHERE cross_key = :cross)
+  OR EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :cross),
+  EXISTS (SELECT 1 FROM _nodes WHERE node_id = :node AND listed = 1)
+  OR EXISTS (SELECT 1 FROM _executions WHERE reuse_key = :node);
+
 -- name: execution
 -- One execution with its payload.
 SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
