@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import fields
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 __all__ = [
     "CONF",
@@ -117,6 +117,7 @@ FRAMES: Final = 9
 """The largest number of stack frames from a handler to the function that calls it, with both."""
 
 Config = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def _check() -> None:
@@ -127,7 +128,7 @@ def _check() -> None:
         "BranchSpec.path": {"path", "ends"} <= set(BranchSpec._fields),
         "PregelScratchpad": {"get_null_resume", "resume", "subgraph_counter"}
         <= set(PregelScratchpad.__dataclass_fields__),
-        "Runtime.override": hasattr(Runtime, "override"),
+        "Runtime.__init__": not any(hasattr(cls, "__post_init__") for cls in (Runtime, PregelScratchpad)),
         "BaseChannel.copy": hasattr(BaseChannel, "copy"),
     }
     missing = [name for name, there in fits.items() if not there]
@@ -151,7 +152,7 @@ def _conf(config: Config) -> Mapping[str, Any]:
 
 def task_in(config: Config) -> str | None:
     """Return the id of the task that runs, None outside of a graph."""
-    task: str | None = _conf(config).get(CONFIG_KEY_TASK_ID)
+    task: str | None = (config.get(CONF) or {}).get(CONFIG_KEY_TASK_ID)
     return task
 
 
@@ -172,7 +173,7 @@ def channels_in(config: Config) -> Mapping[str, BaseChannel[Any, Any, Any]]:
 
 def _read_args(config: Config) -> tuple[Any, ...]:
     """Return the scratchpad, channels, managed values and writes that LangGraph's read function was made of."""
-    read = _conf(config).get(CONFIG_KEY_READ)
+    read = (config.get(CONF) or {}).get(CONFIG_KEY_READ)
     args: tuple[Any, ...] = read.args if isinstance(read, partial) else ()
     return args if len(args) == 4 else ()
 
@@ -277,7 +278,7 @@ def is_pushing() -> bool:
 
 def error_in(config: Config) -> Any:
     """Return the `NodeError` that the task is to handle, None if the task is no error handler."""
-    return _conf(config).get(CONFIG_KEY_NODE_ERROR)
+    return (config.get(CONF) or {}).get(CONFIG_KEY_NODE_ERROR)
 
 
 def sent_by_others(config: Config, key: str) -> bool:
@@ -301,7 +302,7 @@ def _loop_of(config: Config) -> Any:
 
     The task knows its loop only as the owner of the method that schedules other tasks.
     """
-    caller = caller_in(config)
+    caller = (config.get(CONF) or {}).get(CONFIG_KEY_CALL)
     schedule = caller.keywords.get("schedule_task") if isinstance(caller, partial) else None
     return getattr(schedule, "__self__", None)
 
@@ -369,7 +370,7 @@ def has_answer(config: Config) -> bool:
 
 def runtime_in(config: Config) -> Any:
     """Return the `Runtime` of the task, None outside of a graph."""
-    return _conf(config).get(CONFIG_KEY_RUNTIME)
+    return (config.get(CONF) or {}).get(CONFIG_KEY_RUNTIME)
 
 
 def graph_that_begins() -> Pregel[Any] | None:
@@ -407,7 +408,7 @@ def nothing(_config: Config) -> None:
 
 def scratchpad_in(config: Config) -> Any:
     """Return the scratchpad in which the task keeps its interrupts and answers, None outside of a graph."""
-    return _conf(config).get(CONFIG_KEY_SCRATCHPAD)
+    return (config.get(CONF) or {}).get(CONFIG_KEY_SCRATCHPAD)
 
 
 def caller_in(config: Config) -> Any:
@@ -434,7 +435,24 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
 
 def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
     """Put a copy of its scratchpad with these changes into `conf`."""
-    conf[CONFIG_KEY_SCRATCHPAD] = replace(conf[CONFIG_KEY_SCRATCHPAD], **changes)
+    conf[CONFIG_KEY_SCRATCHPAD] = with_fields(conf[CONFIG_KEY_SCRATCHPAD], changes)
+
+
+@cache
+def _fields_of(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
+
+
+def with_fields(instance: T, changes: Mapping[str, Any]) -> T:
+    """Return a copy of a dataclass of LangGraph's with these fields changed, as `dataclasses.replace` does.
+
+    These classes have no code of their own that runs when an object is made, and a node would pay for its detour.
+    """
+    cls = type(instance)
+    twin = object.__new__(cls)
+    for name in _fields_of(cls):
+        object.__setattr__(twin, name, changes[name] if name in changes else getattr(instance, name))
+    return twin
 
 
 def with_send(conf: dict[str, Any], wrap: Any) -> None:

@@ -23,7 +23,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -194,11 +194,21 @@ _INSIDE: Final[ContextVar[SubgraphContext | None]] = ContextVar("musubito_inside
 @contextmanager
 def inside(context: SubgraphContext | None) -> Iterator[None]:
     """Mark that a subgraph is invoked here, or, for None, something that is not inside the node of a subgraph."""
-    token = _INSIDE.set(context)
+    token = enter(context)
     try:
         yield
     finally:
-        _INSIDE.reset(token)
+        leave(token)
+
+
+def enter(context: SubgraphContext | None) -> Token[SubgraphContext | None]:
+    """Begin what `inside` does, and return a token to end it by `leave`."""
+    return _INSIDE.set(context)
+
+
+def leave(token: Token[SubgraphContext | None]) -> None:
+    """End what `enter` has begun."""
+    _INSIDE.reset(token)
 
 
 def surrounding() -> SubgraphContext | None:
@@ -489,7 +499,7 @@ class LineageWrite(_compat.ChannelWrite):
             None if _compat.is_update(config) else _compat.may_stop(config),
         )
         # Bytes, because they can be hashed: a drawing of a graph asks its writers for their writes, and hashes these.
-        self.do_write(config, [_compat.ChannelWriteEntry(LINEAGE, packb(fields, tuple))])
+        _compat.send(config, [(LINEAGE, packb(fields, tuple))])
 
     def _given(self, task: TaskContext | None) -> list[GivenSample]:
         """Return the samples from which a resumed invocation goes on, none if nothing can be resumed."""

@@ -54,7 +54,7 @@ from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
-from musubito_langgraph.lineage_channel import UpstreamRef, external, inside
+from musubito_langgraph.lineage_channel import UpstreamRef, enter, external, leave
 from musubito_langgraph.message_ids.id_map import IdMap
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_reports import reports_read
@@ -152,6 +152,8 @@ class NodeCall:
         """The objects that the input held when it was last identified, None if it cannot be compared by them."""
         self._identified: Any = None
         """The input as it was identified."""
+        self._is_settled = False
+        """True if the input was found to be what it was, after it had been identified."""
         self._before: InputDigest | None = None
         """Digest of the call's input before the call ran."""
         self._around_before: bytes | None = None
@@ -245,7 +247,8 @@ class NodeCall:
         """Return the input as it is identified now: the very object if it is what it was when the call was made."""
         code = self._code
         assert code is not None  # noqa: S101 - the call was made with it
-        if self._is_same(code):
+        self._is_settled = self._is_same(code)
+        if self._is_settled:
             return self._identified
         # The call will run. To note what is in a large input takes so long that a replay does without.
         counted = self._all_counted(code)
@@ -257,7 +260,8 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        return {**self._all_inputs(), "input": self._counting(code)(self.value)}
+        counted = self._counting(code)(self.value)
+        return {"input": counted, **self._others} if self._others else {"input": counted}
 
     def _counting(self, code: Fingerprint) -> Callable[[Any], Any]:
         """Return the function that returns the part of an input that counts for this code."""
@@ -357,7 +361,7 @@ class NodeCall:
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> RunnableConfig:
         """Begin to run; return the config to run with, which records what the call emits."""
-        if self._code is not None and not self._is_same(self._code):
+        if self._code is not None and not (self._is_settled or self._is_same(self._code)):
             # The input changed while it was identified: what its objects are now tells nothing of its digest.
             self._same = None
         if self._before is None:
@@ -389,7 +393,7 @@ class NodeCall:
         events = self._events
         assert events is not None  # noqa: S101 - it has begun
         messages = [*messages_in(output)]
-        failed = failed_tools(messages)
+        failed = failed_tools(messages) if messages else {}
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
         if failed:
             not_replayable(
@@ -515,11 +519,11 @@ def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Itera
     watching: Any = None
     if around is not None:
         watching = ObservedConfig(config if around is given else watched_likewise(around, config))
-    token = var_child_runnable_config.set(watching)
+    token, inner = var_child_runnable_config.set(watching), enter(None)
     try:
-        with inside(None):
-            yield
+        yield
     finally:
+        leave(inner)
         var_child_runnable_config.reset(token)
 
 

@@ -52,12 +52,22 @@ class Answering(StandIn):
     def __init__(self, function: Any) -> None:
         super().__init__(function, recurse=False)  # then LangGraph does not invoke the Runnable itself
 
+    def _to_call(self) -> Any:
+        """Return the object whose call returns what the function returns."""
+        behind = self.musubito_behind
+        if type(behind) is not _compat.RunnableCallable:
+            return self
+        # LangGraph reads six attributes for a call, and the way through the stand-in is long.
+        twin = object.__new__(_compat.RunnableCallable)
+        vars(twin).update(vars(behind), recurse=False)
+        return twin
+
     def _asks(self, answer: Any) -> bool:
         return self.musubito_behind.recurse and isinstance(answer, Runnable)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the function returns; if that is a Runnable, return what this Runnable returns."""
-        answer = type(self.musubito_behind).invoke(self, input, config, **kwargs)
+        answer = type(self.musubito_behind).invoke(self._to_call(), input, config, **kwargs)
         if not self._asks(answer):
             return answer
         with given_whole():
@@ -65,7 +75,7 @@ class Answering(StandIn):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Do as `invoke` does, with an async function."""
-        answer = await type(self.musubito_behind).ainvoke(self, input, config, **kwargs)
+        answer = await type(self.musubito_behind).ainvoke(self._to_call(), input, config, **kwargs)
         if not self._asks(answer):
             return answer
         with given_whole():

@@ -70,7 +70,7 @@ def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
         changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
     if getattr(runtime, "control", None) is not None:  # since LangGraph 1.2
         changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
-    return runtime.override(**changes)
+    return _compat.with_fields(runtime, changes)
 
 
 class _WatchedWriter(CopiedAsItself):

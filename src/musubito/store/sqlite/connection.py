@@ -118,7 +118,7 @@ class Connection:
         """Close the connection until the next statement opens it again."""
         self.connection.close()
         # A new connection counts the commits of others from the start, and may have another index.
-        self.drop()
+        self.forget()
         self.index = None
         self.execute = self._wake
 
@@ -165,8 +165,14 @@ class Connection:
         self.forget_ahead()
         self.kept_version = version
 
+    def forget(self) -> None:
+        """Drop all that is kept in memory: after a rollback, some of it is not in the database."""
+        self.numbers.forget()
+        self.drop()
+        self.forget_ahead()
+
     def forget_ahead(self) -> None:
-        """Drop all that the next commit would not ask for. Any other connection may have committed."""
+        """Drop all for which the next commit would not ask the database."""
         self.ahead = None
         self.nodes.clear()
 

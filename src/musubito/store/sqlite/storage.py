@@ -395,8 +395,7 @@ class SQLiteStorage:
     def _take_back(self, connection: Connection) -> None:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
         if connection.take_back() and connection is self._writer:
-            connection.numbers.forget()
-            connection.drop()
+            connection.forget()
 
     def _on(self, connection: Connection, look: Callable[[Connection], T]) -> T:
         """Return what `look` returns on this connection, which no other thread uses meanwhile."""
@@ -491,13 +490,13 @@ class SQLiteStorage:
     def _transaction(self, writer: Connection, changes: Sequence[Change], perform: Perform | None = None) -> list[Any]:
         try:
             if writer.begin("BEGIN IMMEDIATE"):
-                writer.numbers.forget()
-                writer.drop()
+                writer.forget()
             before = self._header()
-            if before is None:
-                writer.forget_ahead()
-            elif before != writer.kept_version:
+            if before is not None and before != writer.kept_version:
                 writer.drop_as_of(before)
+            elif before is None or len(changes) > 1:
+                # Somebody else, or an earlier one of these changes, may change what is known.
+                writer.forget_ahead()
             # Any other change may find all as it is, and write nothing.
             version = None
             if before is not None and not any(isinstance(change, _RECORDS) for change in changes):
@@ -505,8 +504,7 @@ class SQLiteStorage:
             answers = perform() if perform else [self._perform(writer, change) for change in changes]
             writer.execute("COMMIT")
         except BaseException:
-            writer.numbers.forget()
-            writer.drop()
+            writer.forget()
             if self._locks is not None:
                 for change in changes:
                     if type(change) is Claim:
