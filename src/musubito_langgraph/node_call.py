@@ -56,6 +56,7 @@ from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import UpstreamRef, enter, external, leave
 from musubito_langgraph.message_ids.id_map import IdMap
+from musubito_langgraph.message_ids.known_messages import Content
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
@@ -64,7 +65,7 @@ from musubito_langgraph.recorder.event_kinds import MODEL
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
-from musubito_langgraph.same_objects import SameObjects
+from musubito_langgraph.same_objects import NO_CONTENTS, SameObjects
 from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
@@ -234,8 +235,9 @@ class NodeCall:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         counted = self._all_counted(code)
-        self._same = SameObjects.of_flat(counted)
-        self._identified, self._naming = self._renamed(counted, code)
+        self._same = SameObjects.of_small(counted)
+        contents = NO_CONTENTS if self._same is None else self._same.contents
+        self._identified, self._naming = self._renamed(counted, code, contents)
         turn = self._place.turn and self._place.turn(self._counting(code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
@@ -269,8 +271,10 @@ class NodeCall:
             self._counts = code, self.step.counting(code, self._around.code())
         return self._counts[1]
 
-    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
-        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))
+    def _renamed(
+        self, inputs: dict[str, object], code: Fingerprint, contents: Mapping[int, Content] = NO_CONTENTS
+    ) -> tuple[Any, IdMap]:
+        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code), contents)
 
     def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}

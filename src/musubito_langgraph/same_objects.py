@@ -9,8 +9,9 @@ that: an input that holds one is identified again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import inf
 from operator import is_
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Final, Self
 
 from langchain_core.documents import Document
@@ -34,6 +35,9 @@ MODELS: Final = frozenset(
     | {Document}
 )
 """Classes of pydantic models whose instances count by their state alone. Derived classes may count otherwise."""
+NO_CONTENTS: Final[Mapping[int, Content]] = MappingProxyType({})
+MOST_AT_ONCE: Final = 32
+"""Parts of the largest input that is noted whatever becomes of the call: a replay needs no note."""
 
 
 class SameObjects:
@@ -64,10 +68,15 @@ class SameObjects:
         return same if same._is_flat or same._takes_in() else None
 
     @classmethod
-    def of_flat(cls, inputs: Mapping[str, object]) -> Self | None:
-        """Do as `of` does for an input in which nothing may change but its outer dicts; return None for any other."""
+    def of_small(cls, inputs: Mapping[str, object]) -> Self | None:
+        """Do as `of` does for an input that is noted in a moment; return None for any other."""
         same = cls(*_tops(inputs))
-        return same if same._is_flat else None
+        return same if same._is_flat or same._takes_in(MOST_AT_ONCE) else None
+
+    @property
+    def contents(self) -> Mapping[int, Content]:
+        """The contents of the messages, as they were noted, by the ids of the messages as objects."""
+        return NO_CONTENTS if self._is_flat else {id(message): content for message, content in self._messages}
 
     def are_in(self, inputs: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects."""
@@ -88,11 +97,13 @@ class SameObjects:
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
             return False
 
-    def _takes_in(self) -> bool:
-        """Take in what the input holds; tell whether all of it can be compared."""
+    def _takes_in(self, most: float = inf) -> bool:
+        """Take in what the input holds; tell whether all of it can be compared, and is no more than `most` parts."""
         ahead: list[Any] = [*self._keys, *self._values]
         seen: set[int] = set()
         while ahead:
+            if len(ahead) + len(seen) > most:
+                return False
             value = ahead.pop()
             kind = type(value)
             if kind in ATOMS or id(value) in seen:

@@ -141,13 +141,13 @@ REMOVED = {
         fields = _scratchpad.PregelScratchpad.__dataclass_fields__
         fields["answers"] = fields.pop("resume")
     """,
-    "Runtime.override": "from langgraph.runtime import Runtime\ndel Runtime.override",
+    "Runtime.__init__": "from langgraph.runtime import Runtime\nRuntime.__post_init__ = print",
     "BaseChannel.copy": "from langgraph.channels.base import BaseChannel\ndel BaseChannel.copy",
 }
 """What is looked at, and what takes it away."""
 
 
-SEVERAL = "\n".join(map(textwrap.dedent, (REMOVED["PregelNode.copy"], REMOVED["Runtime.override"])))
+SEVERAL = "\n".join(map(textwrap.dedent, (REMOVED["PregelNode.copy"], REMOVED["Runtime.__init__"])))
 MOVED = {
     "langgraph.pregel._read": "import sys; sys.modules['langgraph.pregel._read'] = None",
     "CONFIG_KEY_SCRATCHPAD": "from langgraph._internal import _constants; del _constants.CONFIG_KEY_SCRATCHPAD",
@@ -186,7 +186,7 @@ def test_numpy_is_left_to_those_who_need_it(imported_after):
 
 
 def test_all_that_is_missing_is_named_at_once(imported_after):
-    assert imported_after[SEVERAL].endswith("in it PregelNode.copy, Runtime.override is not what it was")
+    assert imported_after[SEVERAL].endswith("in it PregelNode.copy, Runtime.__init__ is not what it was")
 
 
 @pytest.mark.parametrize("what", MOVED)

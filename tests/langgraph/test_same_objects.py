@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from musubito.values.canonical import canonical
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.same_objects import SameObjects
+from musubito_langgraph.same_objects import MOST_AT_ONCE, SameObjects
 
 
 class Own(HumanMessage):
@@ -100,11 +100,12 @@ def test_what_may_change_unseen_is_identified_again(name: str) -> None:
 
 
 def test_what_is_flat_is_noted_at_once() -> None:
-    same = SameObjects.of_flat({"input": {"a": 1}})
+    same = SameObjects.of_small({"input": {"a": 1}})
     assert same is not None
     assert same.are_in({"input": {"a": 1}})
     assert not same.are_in({"input": {"a": 1.0}})
-    assert SameObjects.of_flat({"input": {"a": [1]}}) is None
+    assert SameObjects.of_small({"input": {"a": [[each] for each in range(MOST_AT_ONCE // 4)]}}) is not None
+    assert SameObjects.of_small({"input": {"a": [[each] for each in range(MOST_AT_ONCE)]}}) is None
 
 
 def test_what_holds_itself_is_compared() -> None:

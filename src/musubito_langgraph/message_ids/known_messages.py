@@ -68,14 +68,11 @@ _old: dict[Key, KnownMessage] = {}
 _size = 0
 
 
-def known_message(message: Any, reports: Reports, look_into: Any) -> KnownMessage | None:
-    """Return what is known of a message; None if it is not plain data.
+def known_message(content: Content, reports: Reports, look_into: Any) -> KnownMessage | None:
+    """Return what is known of a message of this content; None if it is not plain data.
 
     `look_into` fills in a `KnownMessage` that is new.
     """
-    content = content_of(message)
-    if content is None:
-        return None
     key = reports, content
     known = _new.get(key)
     if known is None:

@@ -12,7 +12,7 @@ from langgraph.types import Send
 from musubito.errors import EncodingError
 from musubito.values.artifact_codec import take_apart
 from musubito.values.canonical import canonical
-from musubito_langgraph.message_ids.known_messages import KnownMessage, known_message
+from musubito_langgraph.message_ids.known_messages import Content, KnownMessage, content_of, known_message
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES
 from musubito_langgraph.message_ids.random_ids import _SHORTEST, Haystack, IdForm, form_of
 from musubito_langgraph.message_ids.walk import (
@@ -140,15 +140,20 @@ class _Search(_Walk):
 class _SearchInput(_Search):
     """A search of an input, in which messages are known by their content."""
 
-    __slots__ = ("known",)
+    __slots__ = ("_contents", "known")
 
-    def __init__(self, around: Mapping[str, object] | None, reports: Reports) -> None:
+    def __init__(
+        self, around: Mapping[str, object] | None, reports: Reports, contents: Mapping[int, Content] | None = None
+    ) -> None:
+        """Make a walk; `contents` holds the contents of messages, as far as they are known."""
         super().__init__(speaks_for_itself, around, reports)
+        self._contents = contents or {}
         self.known: dict[int, KnownMessage] = {}
         """The messages that are known, by their id as objects. Their texts are not among `texts`."""
 
     def message(self, value: Any) -> Any:
-        known = known_message(value, self._reports, self._look_into)
+        content = self._contents.get(id(value)) or content_of(value)
+        known = None if content is None else known_message(content, self._reports, self._look_into)
         if known is None:
             return self.record(value)
         self.known[id(value)] = known

@@ -231,11 +231,10 @@ class Connection:
     def before_commit(self, keys: CallKeys) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
         """See `SqlSession.before_commit`.
 
-        Nothing is asked that the lookup of this call has found, as long as nobody has committed since.
+        Nothing is asked that the lookup of this call has found, as long as nobody has committed since, and the commit
+        is the only change of its transaction.
         """
-        # The commit changes it, so another commit in this transaction has to ask.
-        ahead, self.ahead = self.ahead, None
-        moment = self.moment
+        ahead, moment = self.ahead, self.moment
         if ahead is None or moment is None or ahead.is_asked or self.absent != keys.reuse:
             row = self.rows("ahead", {"reuse": keys.reuse})[0]
         else:

@@ -13,6 +13,7 @@ import musubito
 from musubito.store.relational import by_hand, history, leases, named_queries, prune, reads, sql_session, writes
 from musubito.store.relational.named_queries import QUERIES, reading, schema_steps
 from musubito.store.rows import FORGOTTEN
+from musubito.store.sqlite import connection as connection_module
 from musubito.store.sqlite import storage
 
 # Those that look through a whole table: what is done by hand, and what looks through rows of what runs just now.
@@ -24,7 +25,7 @@ SCANS = {
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
     # Whether there is any row at all.
-    "ahead": {"_retired"},
+    "ahead": {"_retired", "_uses"},
     "codes_with_texts": {"_code_parts"},
 }
 # Rows that a query has made itself.
@@ -105,7 +106,7 @@ def test_each_index_serves_a_query(connection):
 
 
 def test_each_query_is_asked_somewhere_and_none_is_asked_that_is_not_there():
-    modules = (reads, leases, sql_session, writes, by_hand, history, prune, storage)
+    modules = (reads, leases, sql_session, writes, by_hand, history, prune, storage, connection_module)
     text = "".join(Path(module.__file__).read_text() for module in modules)
     asked = set(re.findall(r'"([a-z_]+)"', text))
     assert set(QUERIES) <= asked

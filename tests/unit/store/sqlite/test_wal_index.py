@@ -14,10 +14,10 @@ import pytest
 
 from musubito import SQLiteStorage, StoreError
 from musubito.store.changes import Invalidate, Moment, RecordReplay, Release, Renew, Superseded
-from musubito.store.queries import CurrentMoment
+from musubito.store.queries import CurrentMoment, OlderCandidates
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import storage, wal_index
-from musubito.testing.changes import claim, commit, digest, fail, holder, place, ran, use
+from musubito.testing.changes import claim, commit, digest, fail, holder, parent, place, ran, use
 
 fcntl = pytest.importorskip("fcntl", reason="the index is mapped on POSIX systems alone")
 
@@ -80,10 +80,80 @@ def test_a_first_run_asks_for_no_moment_and_deletes_no_lease_that_was_never_a_ro
         assert moment == Moment(3, 0)
         store.write([commit(at, "y", lease=(at.keys.reuse, b"me"), began=moment)])
 
-    expected = ["SELECT", "BEGIN", "SELECT", "SELECT", "INSERT", "INSERT", "COMMIT"]
+    expected = ["SELECT", "BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
     ran(store, G, "x")  # the numbers of its names are known from now on
     new = place("g", argument="other")
     assert [statement.split()[0] for statement in statements_of(store, lambda: first_run(new))] == expected
+
+
+def test_a_first_run_that_may_be_answered_across_parents_asks_for_its_node_once(store):
+    at, top = place("f", argument="other", parents=[parent(G, "x")]), place("g", argument="top")
+    ran(store, G, "x")
+    ran(store, place("f"), "x")
+    ran(store, top, "x")
+
+    def first_run():
+        assert store.newest(at.keys, "default") is None
+        assert store.find(OlderCandidates(at.keys, "default", True, 0.0)) == []
+        (moment,) = store.write([claim(at, "me", across=True, seen=3)])
+        store.write([commit(at, "y", lease=(at.keys.cross, b"me"), began=moment)])
+
+    expected = ["SELECT", "SELECT", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    assert [statement.split()[0] for statement in statements_of(store, first_run)] == expected
+    assert store.newest(at.keys, "default").execution == 4
+    edges = "SELECT p.node_id, c.node_id FROM _edges e JOIN _nodes p ON p.id = e.parent JOIN _nodes c ON c.id = e.child"
+    assert store._reader.execute(edges).fetchall() == [(G.keys.node, at.keys.node)]
+
+
+def begun(store, at):
+    """Look `at` up, where nothing is found, and return the moment at which it begins."""
+    for output in "xyz":
+        ran(store, G, output)
+        assert store.newest(G.keys, "default").artifact == digest(output)
+    assert store.newest(at.keys, "default") is None
+    (moment,) = store.write([claim(at, "me")])
+    return moment
+
+
+def test_a_commit_asks_again_if_another_has_committed_since_its_lookup(store, other):
+    moment = begun(store, F)
+    ran(other, F, "z")
+    ran(other, place("f", argument="other"), "z")
+    (committed,) = store.write([commit(F, "x", lease=(F.keys.reuse, b"me"), began=moment)])
+    assert committed.execution == 6
+    assert other.newest(F.keys, "default").artifact == digest("x")
+    assert store._reader.execute("SELECT count(*) FROM _nodes").fetchone() == (3,)
+
+
+def test_a_commit_sees_what_comes_before_it_in_its_transaction(store):
+    moment = begun(store, F)
+    ends = commit(F, "x", lease=(F.keys.reuse, b"me"), began=moment)
+    _, committed = store.write([Invalidate("default", "f", None), ends])
+    assert committed.invalid
+
+
+def test_each_of_several_commits_in_one_transaction_has_a_number_of_its_own(store):
+    moment = begun(store, F)
+    other = place("f", argument="other", parents=[parent(F, "x")])
+    one = commit(F, "x", lease=(F.keys.reuse, b"me"), began=moment)
+    again = commit(F, "z", began=moment)
+    answers = store.write([one, commit(other, "y", began=moment), again])
+    assert [answer.execution for answer in answers] == [4, 5, 6]
+    assert store.newest(other.keys, "default").artifact == digest("y")
+    assert store.newest(F.keys, "default").artifact == digest("z")
+
+
+def test_what_was_rolled_back_is_not_taken_for_stored(store):
+    moment = begun(store, F)
+    with pytest.raises(StoreError):
+        store.write([commit(F, "x", began=moment), commit(G, "y", uses=[use(F, 70)])])
+    child = place("f", argument="other", parents=[parent(F, "x")])
+    ran(store, child, "y")
+    assert store._reader.execute("SELECT node_id, operation IS NULL FROM _nodes ORDER BY id").fetchall() == [
+        (G.keys.node, 0),
+        (child.keys.node, 0),
+        (F.keys.node, 1),
+    ]
 
 
 def test_a_lease_that_was_shown_ends_with_its_commit(store):
