@@ -448,8 +448,8 @@ def with_fields(instance: T, changes: Mapping[str, Any]) -> T:
 
     These classes have no code of their own that runs when an object is made, and a node would pay for its detour.
     """
-    cls = type(instance)
-    twin = object.__new__(cls)
+    cls: Any = type(instance)
+    twin: T = object.__new__(cls)
     for name in _fields_of(cls):
         object.__setattr__(twin, name, changes[name] if name in changes else getattr(instance, name))
     return twin

@@ -301,30 +301,38 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         if not values:
             return False
         writes = [_write(value) for value in values]
-        used = self._pull.keys() - self.lasting
+        pull, used = self._pull, self._pull.keys() - self.lasting
         others: set[str] = set()
-        for _, fired, by_others, *_, may_stop in writes:
+        given: list[GivenSample] = []
+        is_begun = False
+        for _, fired, by_others, _, _, begins, samples, may_stop in writes:
             used.update(fired)
             others.update(by_others)
+            given += map(_given, samples)
+            is_begun = is_begun or begins
             # An update from outside does not know whether the invocation was told to stop.
             self.may_have_stopped = self.may_have_stopped if may_stop is None else may_stop
-        led = [origin for origins, _ in self._push for origin in origins]
-        led += [origin for channel in used for origin in self._pull.pop(channel, ())]
-        self._terminal = [origin for origin in self._terminal if origin not in led]
-        self._push = []
-        for channel in others - used:
-            self._pull.setdefault(channel, []).append(external("the trigger", channel))
-        if any(begins for *_, begins, _, _ in writes):
+        led: list[UpstreamRef] = []
+        for origins, _ in self._push:
+            led += origins
+        for channel in used:
+            led += pull.pop(channel, ())
+        if is_begun:
             self._terminal = []
             self.loop.known.clear()
-        self.loop.superstep([_given(sample) for *_, samples, _ in writes for sample in samples])
+        elif self._terminal and led:
+            self._terminal = [origin for origin in self._terminal if origin not in led]
+        self._push = []
+        for channel in others - used:
+            pull.setdefault(channel, []).append(external("the trigger", channel))
+        self.loop.superstep(given)
         for ids, _, _, wrote, sends, *_ in writes:
             origins = [UpstreamRef(*origin) for origin in ids]
             for channel in wrote:
-                writers = self._pull.setdefault(channel, [])
-                writers += [origin for origin in origins if origin not in writers]
-            self._push += [(origins, node) for node in sends]
-            self._terminal += [origin for origin in origins if origin not in self._terminal]
+                _add(origins, pull.setdefault(channel, []))
+            for node in sends:
+                self._push.append((origins, node))
+            _add(origins, self._terminal)
         return True
 
     def knows(self, triggers: Collection[str]) -> bool:
@@ -333,7 +341,10 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
 
     def of_triggers(self, triggers: Collection[str]) -> tuple[UpstreamRef, ...]:
         """Return the steps that wrote these triggers."""
-        return tuple(dict.fromkeys(origin for channel in triggers for origin in self._pull.get(channel, ())))
+        origins: dict[UpstreamRef, None] = {}
+        for channel in triggers:
+            origins.update(dict.fromkeys(self._pull.get(channel, ())))
+        return tuple(origins)
 
     def of_send(self, position: int, nodes: Sequence[str]) -> tuple[UpstreamRef, ...] | None:
         """Return the steps that made the `Send` at this position, None if they are not known.
@@ -347,6 +358,11 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     def ends(self) -> tuple[UpstreamRef, ...]:
         """Return the steps that led nowhere further."""
         return tuple(self._terminal)
+
+
+def _add(origins: Sequence[UpstreamRef], to: list[UpstreamRef]) -> None:
+    """Add the origins that are not there yet."""
+    to += [origin for origin in origins if origin not in to] if to else origins
 
 
 class TaskContext:
