@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -146,7 +146,25 @@ def _started(imports: str, of_python: tuple[tuple[str, str], ...]) -> socket.soc
 
 
 # -- in the process that forks -----------------------------------------------------------------------------------------
+def _keep_modules_at_exit() -> Callable[[], None]:
+    """Return a function that says: the modules that are imported by now stay as they are when a program ends.
+
+    To take them apart takes longer than most programs. What the program defined or imported itself is taken apart as ever.
+    """
+    modules, names, kept = sys.modules, set[str](), list[Any]()
+    # Once this cycle is frozen, it is not garbage, so what it holds is never let go.
+    kept.append(kept)
+
+    def keep() -> None:
+        kept.extend(modules.pop(name, None) for name in names)
+
+    # What ends first was registered last; so whatever else runs at exit still finds its modules.
+    atexit.register(keep)
+    return lambda: names.update(modules.keys() - {"__main__", "builtins", "sys"})
+
+
 def _import_what_programs_use(module: str) -> None:
+    keep_what_is_imported = _keep_modules_at_exit()
     for name in ("asyncio", "warnings", "musubito.store.sqlite.storage", module):
         import_module(name)
     musubito = sys.modules["musubito"]
@@ -158,6 +176,7 @@ def _import_what_programs_use(module: str) -> None:
     # A process that ends would else visit all of these objects, and copy each page of memory on which one lies.
     gc.collect()
     gc.freeze()
+    keep_what_is_imported()
 
 
 def _next_program(requests: socket.socket) -> tuple[str, list[str], str, dict[str, str]]:

@@ -15,6 +15,7 @@ import pytest
 
 import musubito
 from musubito.lineage import cassette_files
+from tests import launcher
 from tests.recorded.conftest import Run, cassette, edit, runs
 
 pytest_plugins = ["pytester"]
@@ -70,6 +71,9 @@ def shouted():
 """
 
 
+PYTEST = Path(__file__).with_name("run_pytest.py")
+
+
 def as_script(folder: Path, *args: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     """Run pytest in a process of its own, with this plugin alone."""
     environment = {
@@ -79,8 +83,11 @@ def as_script(folder: Path, *args: str, python: str = sys.executable) -> subproc
         "PYTEST_PLUGINS": "musubito_pytest",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [python, "-m", "pytest", "-p", "no:cacheprovider", *args]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    arguments = ["-p", "no:cacheprovider", *args]
+    if python != sys.executable:
+        command = [python, "-m", "pytest", *arguments]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return launcher.run(PYTEST, *arguments, folder=folder, environment=environment, imports="pytest")
 
 
 def replays(folder: Path, *args: str, python: str = sys.executable) -> bool:
