@@ -68,6 +68,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> None:
+    """Keep the garbage collector from visiting what earlier files have left, such as trees of source, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _apart() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
