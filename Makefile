@@ -4,6 +4,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
+# Random programs against an oracle, and many graphs in many ways, compared with what they are without Musubito.
+PROOFS := tests/property tests/langgraph/test_equivalence.py tests/langgraph/test_parents.py
+# What `make proofs`, `make faults` and `make real` run, so that `make test` answers soon.
+APART := $(PROOFS) tests/cluster tests/examples tests/faults
 BROWSERS := chromium google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
@@ -14,16 +18,18 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo quick test test-oldest real browser faults lint types docs bench bench-gate bench-ratios soak clean
+.PHONY: help demo quick test test-oldest proofs real browser faults lint types docs bench bench-gate bench-ratios soak
+.PHONY: clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
 	@echo 'make quick        the tests of the core that start no process and no server; TESTS="tests/langgraph" chooses others'
-	@echo 'make test         the tests'
+	@echo 'make test         the tests, apart from those of make proofs, make faults, make real and make browser'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
-	@echo 'make real         graphs as people run them: production stores, servers, clients of models, packages'
+	@echo 'make proofs       random programs against an oracle, and the zoo of graphs against bare ones'
+	@echo 'make real         graphs as people run them: examples, clusters, production stores, servers, clients of models'
 	@echo 'make browser      the page, as people open it: in Chromium, which apt-get installs if it may'
-	@echo 'make faults       the fault harness: 10,000 operations on each store while processes, servers and disks fail'
+	@echo 'make faults       processes are killed, servers and disks fail, also among 10,000 operations on each store'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
 	@echo 'make docs         the documentation, as HTML in build/docs'
@@ -40,13 +46,16 @@ quick: $(VENV)/installed-test
 
 # Three for two cores: a fifth of the time a test waits, for processes, servers and times of expiry.
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(or $(TESTS),$(APART:%=--ignore=%))
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
 
+proofs: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PROOFS)
+
 real: $(VENV)/installed-real
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/real
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/examples tests/real
 
 browser: $(VENV)/installed-browser
 	@for each in $(BROWSERS); do command -v "$$each" >/dev/null && exit; done; \
@@ -58,6 +67,7 @@ browser: $(VENV)/installed-browser
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/browser
 
 faults: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/faults
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "harness and not soak" tests/faults
 
 lint: $(VENV)/installed-lint
