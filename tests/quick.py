@@ -17,6 +17,7 @@ _SLOW: Final = frozenset(
         "concurrent.futures.process",
         "distributed",
         "multiprocessing",
+        "nbclient.client",
         "subprocess",
         "tests.faults.children",
         "tests.langgraph.equivalence",
