@@ -15,28 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-__all__ = [
-    "ArtifactCorrupt",
-    "ArtifactMissing",
-    "ArtifactUnreadable",
-    "ChangedInput",
-    "CodeError",
-    "EffectOutcomeUnknown",
-    "EncodingError",
-    "InputError",
-    "MusubitoError",
-    "MusubitoWarning",
-    "NotEdited",
-    "SchemaError",
-    "StoreBusy",
-    "StoreClosed",
-    "StoreError",
-    "StoreFull",
-    "WrongKey",
-    "at_line_of_user",
-    "warn",
-]
-
 LOGGER: Final = logging.getLogger("musubito")
 # A program that sets up no logging gets no output of ours.
 LOGGER.addHandler(logging.NullHandler())

@@ -9,14 +9,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Generic, Literal, NewType, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, TypeVar
 
 from musubito.deferred import NOTEBOOK
 from musubito.reasons import ReplayReason
 
 __all__ = [
     "UNSTORABLE",
-    "Digest",
     "EffectHappened",
     "EffectNeverHappened",
     "MusubitoResult",
@@ -25,15 +24,12 @@ __all__ = [
     "ReplayReason",
     "StepConfiguration",
     "StepDefinition",
-    "StepLike",
     "StepType",
     "check_inputs",
     "check_name",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
-
-Digest = NewType("Digest", bytes)
 
 UNSTORABLE = "unstorable-"
 """The beginning of the artifact id of an output that could not be stored. Such an id never repeats."""
@@ -264,11 +260,3 @@ class StepDefinition:
                 version.close()
             raise TypeError(f"{self.name}: its operation_version must return a text or an int, not {version!r}")
         return version
-
-
-@runtime_checkable
-class StepLike(Protocol):
-    """Anything that carries a `StepDefinition`."""
-
-    @property
-    def __musubito_step__(self) -> StepDefinition: ...

@@ -8,31 +8,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from musubito.lineage.reports import Cost, EditReport
-from musubito.lineage.store_reader import short_id as short
+from musubito.lineage.store_reader import short_id
 
-__all__ = [
-    "MARKS",
-    "WIDE",
-    "ago",
-    "clean",
-    "count",
-    "counted",
-    "duration",
-    "edited_by",
-    "lately",
-    "not_shown",
-    "one_line",
-    "short",
-    "short_ids",
-    "size",
-    "times",
-    "token_count",
-    "tokens",
-    "tokens_by_model",
-    "when",
-]
-
-MARKS = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
+short: Final = short_id
+MARKS: Final = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
 """The mark and the colour of each outcome; all others have "·". The mark alone tells outcomes apart."""
 WIDE: Final = 110
 """Columns of a terminal with room for whole dates and for all counts."""

@@ -21,28 +21,6 @@ from musubito.store.rows import (
     ParentRef,
 )
 
-__all__ = [
-    "START",
-    "claim",
-    "commit",
-    "digest",
-    "fail",
-    "failed",
-    "found",
-    "held",
-    "holder",
-    "intent",
-    "is_invalid",
-    "is_stale",
-    "others",
-    "parent",
-    "place",
-    "pointed",
-    "ran",
-    "steady",
-    "use",
-]
-
 START = Moment(0, 0)
 """The moment before anything was stored."""
 

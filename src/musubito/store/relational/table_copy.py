@@ -44,9 +44,10 @@ TABLES: Final = {
     "_edits": ("execution",),
     "_executions": ("id",),
 }
-"""The key of each table, in the order in which tables are copied: no row comes before one that it names."""
-NOT_COPIED: Final = frozenset({"_leases", "_waits", "_retired", "_schema", "_lone"})
-"""Tables of what processes do just now, of the schema, and what its triggers make of the calls."""
+"""The key of each table, in the order in which tables are copied: no row comes before one that it names.
+
+Left out is what processes do just now, the version of the schema, and what its triggers make of the calls.
+"""
 MOST_ROWS: Final = 500
 """Rows of one batch at most."""
 MOST_BYTES: Final = 4_000_000

@@ -66,8 +66,6 @@ from musubito.testing.conformance.rules import (
     payload_of,
 )
 
-__all__ = ["AnswerRules"]
-
 
 class AnswerRules(Rules):
     """The rules of queries and their answers."""

@@ -27,8 +27,6 @@ from musubito.testing.conformance.rules import (
     one,
 )
 
-__all__ = ["ClaimRules"]
-
 
 class ClaimRules(Rules):
     """The rules of claims, of waits, and of effects."""

@@ -20,8 +20,6 @@ from musubito.store.rows import (
 from musubito.testing.changes import commit, digest, found, intent, is_invalid, is_stale, parent, place, ran, use
 from musubito.testing.conformance.rules import EFFECT, F, G, Rules, one, prune
 
-__all__ = ["EditRules"]
-
 
 def edited(store: Store, at: NodeSpec, output: str, before: int, **more: object) -> int:
     """Commit a correction; return its execution."""

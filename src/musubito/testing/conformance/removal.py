@@ -47,8 +47,6 @@ from musubito.testing.conformance.rules import (
     retired,
 )
 
-__all__ = ["RemovalRules"]
-
 
 class RemovalRules(Rules):
     """The rules of forgetting and pruning."""

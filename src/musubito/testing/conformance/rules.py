@@ -28,32 +28,6 @@ from musubito.store.queries import CurrentMoment, EffectQuery, PayloadOf
 from musubito.store.rows import CallDependency, EffectOutcome, ExecutionFlags, NodeSpec, Stored
 from musubito.testing.changes import claim, commit, digest, found, holder, parent, place, steady
 
-__all__ = [
-    "AN_EFFECT",
-    "A_CALL",
-    "BELOW_ONE",
-    "BELOW_TWO",
-    "EFFECT",
-    "ELSEWHERE",
-    "LONGER",
-    "ONE",
-    "OWNERS",
-    "SAMPLES",
-    "SHORT",
-    "TWO",
-    "F",
-    "G",
-    "H",
-    "Rules",
-    "done",
-    "forget",
-    "invalidate",
-    "one",
-    "payload_of",
-    "prune",
-    "retired",
-]
-
 F, G, H = place("f"), place("g"), place("h")
 ONE, TWO = place("one"), place("two")
 BELOW_ONE = place("child", [parent(ONE, "same")])

@@ -42,8 +42,6 @@ from musubito.testing.conformance.rules import (
     one,
 )
 
-__all__ = ["ValidityRules"]
-
 
 class ValidityRules(Rules):
     """The rules of INVALID and STALE, and of the execution that a node points at."""

@@ -27,8 +27,6 @@ from musubito.store.rows import CallLine, Ledger, RunLine
 from musubito.testing.changes import claim, commit, digest, fail, found, intent, place, ran, use
 from musubito.testing.conformance.rules import AN_EFFECT, EFFECT, F, G, H, Rules, one
 
-__all__ = ["WritingRules"]
-
 
 class WritingRules(Rules):
     """The rules of writing: all changes of a write happen, or none."""
