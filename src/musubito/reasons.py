@@ -33,70 +33,65 @@ class ReplayReason(StrEnum):
     word: str
 
     # Of calls that were replayed.
-    EXACT_HIT = ("exact hit", "the same call is stored", "", "", "same")
-    EARLY_CUTOFF_HIT = ("early cutoff hit", "what it consumed came out equal", "", "", "same content")
-    CROSS_PARENT_HIT = ("cross parent hit", "its code and its input are the same", "", "", "same input")
-    EFFECT_HAPPENED = ("effect happened", "it was settled that its last attempt took place", "", "", "settled")
+    EXACT_HIT = ("exact hit", "the same call is stored", "", "same")
+    EARLY_CUTOFF_HIT = ("early cutoff hit", "what it consumed came out equal", "", "same content")
+    CROSS_PARENT_HIT = ("cross parent hit", "its code and its input are the same", "", "same input")
+    EFFECT_HAPPENED = ("effect happened", "it was settled that its last attempt took place", "", "settled")
 
     # Of calls that ran: no result is stored for them.
-    NODE_NOT_FOUND = ("node not found", "no earlier call of this step is stored", "", "", "new")
-    CODE_CHANGED = ("code changed", "its code changed", ": {}")
-    INPUT_CHANGED = ("input changed", "its input changed", ": {}")
-    UPSTREAM_CHANGED = ("upstream changed", "what it consumed changed", ": {}")
+    NODE_NOT_FOUND = ("node not found", "no earlier call of this step is stored", "", "new")
+    CODE_CHANGED = ("code changed", "its code changed: {}")
+    INPUT_CHANGED = ("input changed", "its input changed: {}")
+    UPSTREAM_CHANGED = ("upstream changed", "what it consumed changed: {}")
     ANOTHER_SAMPLE = (
         "another sample",
         "this run had been given all stored answers of this call",
-        "",
         'Equal calls of one run are samples. If one serves them all, say step_type="deterministic".',
     )
     VERSION_CHANGED = ("version changed", "its operation_version changed")
-    NODE_RUNNING = ("node running", "it is running elsewhere", "", "", "in progress")
+    NODE_RUNNING = ("node running", "it is running elsewhere", "", "in progress")
 
     # Of calls that ran though a result is stored for them.
-    FORCE_REEXECUTION = ("force reexecution", "it was told to run whatever is stored", "", "", "forced")
+    FORCE_REEXECUTION = ("force reexecution", "it was told to run whatever is stored", "", "forced")
     RELEASED_BY_ANSWER = (
         "released by answer",
         "a human's answer to an interrupt released it, and an answer holds for one time",
-        "",
         "This is as it should be. What costs much belongs into a node before the interrupt.",
         "released",
     )
-    INTERRUPT_RESUMED = (
-        "interrupt resumed",
-        "it was resumed with an answer to its interrupt",
-        ": {}",
-        "",
-        "resumed",
-    )
-    NODE_FAILED = ("node failed", "its last attempt had failed", "", "", "failed before")
-    NODE_INVALID = ("node invalid", "its stored result had been invalidated", "", "", "invalidated")
-    TTL_EXPIRED = ("ttl expired", "its stored result was too old", "", _TTL, "too old")
+    INTERRUPT_RESUMED = ("interrupt resumed", "it was resumed with an answer to its interrupt: {}", "", "resumed")
+    NODE_FAILED = ("node failed", "its last attempt had failed", "", "failed before")
+    NODE_INVALID = ("node invalid", "its stored result had been invalidated", "", "invalidated")
+    TTL_EXPIRED = ("ttl expired", "its stored result was too old", _TTL, "too old")
     CLOCK_BEHIND = (
         "clock behind",
         "a result with a time to live began over a minute ahead of this clock, so its age is not known",
-        "",
         "Set this machine's clock, and that of the machine which made the result.",
-        "clock behind",
     )
-    DEPENDENCY_EXPIRED = ("dependency expired", "a result that it was built on was too old", "", _TTL)
-    READ_CHANGED = ("read changed", "what it reads changed", ": {}")
+    DEPENDENCY_EXPIRED = ("dependency expired", "a result that it was built on was too old", _TTL)
+    READ_CHANGED = ("read changed", "what it reads changed: {}")
     ARTIFACT_MISSING = ("artifact missing", "its stored result was gone")
     ARTIFACT_CORRUPT = ("artifact corrupt", "its stored result was damaged")
     ARTIFACT_UNREADABLE = ("artifact unreadable", "its stored result could not be read")
-    NOT_REPLAYABLE = ("not replayable", "its stored result may not be replayed", ": {}")
-    OUTCOME_UNKNOWN = ("outcome unknown", "it is not known whether its last attempt took place", ": {}", "", "in doubt")
+    NOT_REPLAYABLE = ("not replayable", "its stored result may not be replayed: {}")
+    OUTCOME_UNKNOWN = ("outcome unknown", "it is not known whether its last attempt took place: {}", "", "in doubt")
     EFFECT_NEVER_HAPPENED = (
         "effect never happened",
         "it was settled that its last attempt never happened",
-        "",
         "",
         "settled",
     )
 
     # Of calls in a plan that are not certain.
-    CALLED_PERHAPS = ("called perhaps", "the step around it may call it", "{} may call it")
-    DEPENDS_ON_RESULT = ("depends on result", "it depends on results that are not known", "depends on what {} gives")
-    READ_NOT_COMPARED = ("read not compared", "what it read cannot be looked at without running it", ": {}")
+    CALLED_PERHAPS = ("called perhaps", "the step around it may call it", "", "", "{} may call it")
+    DEPENDS_ON_RESULT = (
+        "depends on result",
+        "it depends on results that are not known",
+        "",
+        "",
+        "depends on what {} gives",
+    )
+    READ_NOT_COMPARED = ("read not compared", "what it read cannot be looked at without running it: {}")
     NOT_RECORDED = ("not recorded", "mode off records nothing")
     REPLAY_ONLY = ("replay only", "nothing stored may be replayed, and mode replay_only lets nothing run")
     RUNS_ELSEWHERE = ("runs elsewhere", "it runs elsewhere, and what it will be asked is not recorded")
@@ -105,254 +100,231 @@ class ReplayReason(StrEnum):
     # Why the result of an execution is never replayed: the sentence is stored with the part that it names.
     INPUT_NOT_IDENTIFIED = (
         "input not identified",
-        "its input cannot be identified",
-        ": {}",
+        "its input cannot be identified: {}",
         "Remove it from the state, name the keys that count in inputs=(...), or give it a __musubito_identity__().",
     )
     NOT_IDENTIFIED_INSIDE = (
         "not identified inside",
         "a call inside it cannot be identified",
-        "{} ran inside it and cannot be identified",
         "See what is said of that call.",
+        "",
+        "{} ran inside it and cannot be identified",
     )
     CONTEXT_NOT_IDENTIFIED = (
         "context not identified",
         "its code names what has no identity",
-        "its code names {}, which has no identity",
         "Give it a __musubito_identity__(), or make it where it is used; leave out a key by ignore_config=(...).",
+        "",
+        "its code names {}, which has no identity",
     )
     OUTPUT_NOT_STORABLE = (
         "output not storable",
-        "its output cannot be stored",
-        ": {}",
+        "its output cannot be stored: {}",
         "Return data alone, and make what is no data where it is used.",
     )
     CHUNK_NOT_STORABLE = (
         "chunk not storable",
-        "a chunk of it could not be kept as it was given",
-        ": {}",
+        "a chunk of it could not be kept as it was given: {}",
         "Yield data alone.",
     )
-    EVENT_NOT_STORABLE = (
-        "event not storable",
-        "what it emitted could not be kept as it was",
-        ": {}",
-        "Emit data alone.",
-    )
+    EVENT_NOT_STORABLE = ("event not storable", "what it emitted could not be kept as it was: {}", "Emit data alone.")
     STORE_FAILED = (
         "store failed",
-        "its output could not be stored",
-        ": {}",
+        "its output could not be stored: {}",
         "The database failed: see the log, and 'musubito doctor'.",
     )
     UNRECORDED_PARENT = (
         "unrecorded parent",
-        "a parent's output could not be stored",
-        ": {}",
+        "a parent's output could not be stored: {}",
         "See what is said of that parent.",
     )
     UNRECORDED_INSIDE = (
         "unrecorded inside",
-        "a call inside it ran unrecorded",
-        ": {}",
+        "a call inside it ran unrecorded: {}",
         "The database failed, or recording was switched off inside it.",
     )
     INTERRUPT_ANSWERED = (
         "interrupt answered",
-        "it was given an answer to an interrupt",
-        ": {}",
+        "it was given an answer to an interrupt: {}",
         "This is as it should be. What costs much belongs into a node of its own, before or after it.",
         "asks each time",
     )
     INTERRUPT_ANSWERED_INSIDE = (
         "interrupt answered inside",
-        "a graph was invoked inside it that may have been given an answer to an interrupt",
-        ": {}",
+        "a graph was invoked inside it that may have been given an answer to an interrupt: {}",
         "Add the graph as a node, so that each of its nodes is a step.",
     )
     STORE_WRITTEN = (
         "store written",
-        "it wrote to the store",
-        ": {}",
+        "it wrote to the store: {}",
         "What costs much belongs into a node of its own, before the one that writes.",
     )
-    STORE_READ_FAILED = ("store read failed", "a read from the store failed", ": {}", "")
+    STORE_READ_FAILED = ("store read failed", "a read from the store failed: {}")
     STATE_WRITTEN = (
         "state written",
-        "it wrote to the state past what it returned",
-        ": {}",
+        "it wrote to the state past what it returned: {}",
         "Return it, or write it in a node of its own.",
     )
     CHANGED_IN_PLACE = (
         "changed in place",
         "it changed in place what it was given or what is around it, which a replay does not repeat",
-        "it changed in place what a replay does not change again: {}",
         "Return the new value, and leave the old one as it is.",
+        "",
+        "it changed in place what a replay does not change again: {}",
     )
     INPUT_CHANGED_BEFORE = (
         "input changed before",
-        "what it is given, or what is around it, was changed before it ran",
-        ": {}",
+        "what it is given, or what is around it, was changed before it ran: {}",
         "Something else changed it while the call waited: hand each call objects of its own.",
     )
     CODE_CHANGED_BEFORE = (
         "code changed before",
-        "its code, or what that holds, was changed before it ran",
-        ": {}",
+        "its code, or what that holds, was changed before it ran: {}",
         "Something else changed it while the call waited: change it between calls, or hand it in as an argument.",
     )
     CODE_CHANGED_MEANWHILE = (
         "code changed meanwhile",
         "its code, or what that holds, was changed while it ran",
-        "its code, or what that holds, was changed while it ran by something else: {}",
         "Change it between calls, or hand it in as an argument.",
+        "",
+        "its code, or what that holds, was changed while it ran by something else: {}",
     )
     CODE_LOST = (
         "code lost",
-        "its code, or what that holds, was changed while it ran, and cannot be identified any more",
-        ": {}",
+        "its code, or what that holds, was changed while it ran, and cannot be identified any more: {}",
         "Change it between calls, or hand it in as an argument.",
     )
     FILE_CHANGED = (
         "file changed",
         "a file that it read was changed while it ran",
-        "{}, which it read, was changed while it ran",
         "Let it be written before the step runs. If it does not count, say ignore_files=(...).",
+        "",
+        "{}, which it read, was changed while it ran",
     )
     FILE_IN_DOUBT = (
         "file in doubt",
         "a file that it read may have been changed while it ran",
-        "{}, which it read, may have been changed while it ran",
         "Open it to read, or to write. If it does not count, say ignore_files=(...).",
+        "",
+        "{}, which it read, may have been changed while it ran",
     )
     PIPE_READ = (
         "pipe read",
         "it read from a pipe, a socket or a device",
-        "it read from {}, which is a pipe, a socket or a device",
         "Read it before the step, and hand it in as an argument.",
+        "",
+        "it read from {}, which is a pipe, a socket or a device",
     )
-    TOOL_FAILED = ("tool failed", "a tool failed in it", ": {}", "It is called again until it succeeds.")
+    TOOL_FAILED = ("tool failed", "a tool failed in it: {}", "It is called again until it succeeds.")
     REMEMBERS = (
         "remembers",
-        "what its code reaches remembers what was done with it",
-        ": {}",
+        "what its code reaches remembers what was done with it: {}",
         "Compile the graph with that store or checkpointer, where it is watched, instead of reaching it by the code.",
     )
     DATABASE_UNREADABLE = (
         "database unreadable",
-        "it reads a database in memory that is large or cannot be read",
-        ": {}",
+        "it reads a database in memory that is large or cannot be read: {}",
         "Say what it holds: operation_version=lambda: collection.count().",
     )
     GRAPH_REMEMBERS = (
         "graph remembers",
-        "a graph ran inside it that has a memory of its own",
-        ": {}",
+        "a graph ran inside it that has a memory of its own: {}",
         "Add the graph as a node, or compile it without a checkpointer and a store.",
     )
     GIVES_HELD_MESSAGE = (
         "gives held message",
-        "it returned a message that its code holds, which LangGraph then gives an id",
-        ": {}",
+        "it returned a message that its code holds, which LangGraph then gives an id: {}",
         "Make the message anew at each call.",
     )
     ID_IN_TEXT = (
         "id in text",
-        "its output mentions the id of a message or tool call in a text",
-        ": {}",
+        "its output mentions the id of a message or tool call in a text: {}",
         "Leave random ids out of texts, or give the messages ids of your own.",
     )
     READ_ID_OF_INPUT = (
         "read id of input",
-        "what it read mentions the id of a message or tool call of its input",
-        ": {}",
+        "what it read mentions the id of a message or tool call of its input: {}",
         "Leave random ids out of what is stored or read, or give the messages ids of your own.",
     )
     ID_OF_ANOTHER = (
         "id of another",
-        "its output makes an id of another one of its input",
-        ": {}",
+        "its output makes an id of another one of its input: {}",
         "Give the message an id of its own, or none: LangGraph then makes one.",
     )
     REMOVES_UNKNOWN = (
         "removes unknown",
-        "its output removes a message that its input does not have",
-        ": {}",
+        "its output removes a message that its input does not have: {}",
         "Let the node be given the messages that it removes.",
     )
     HIDES_UNKNOWN = (
         "hides unknown",
-        "its output hides a message that neither it nor its input shows",
-        ": {}",
+        "its output hides a message that neither it nor its input shows: {}",
         "Let the node be given the messages that it hides.",
     )
     ANSWERS_UNKNOWN = (
         "answers unknown",
-        "its output answers a tool call that neither it nor its input has",
-        ": {}",
+        "its output answers a tool call that neither it nor its input has: {}",
         "Let the node be given the message with the tool call that it answers.",
     )
     ID_MADE = (
         "id made",
-        "its output has an id that may be made of something else",
-        ": {}",
+        "its output has an id that may be made of something else: {}",
         "Leave it to LangGraph to give messages their ids, or give them fixed ids of your own.",
     )
     REPORT_TOLD = (
         "report told",
         "its output tells what a message of its input reports",
-        "its output tells the {} of a message of its input",
         "Leave what a server reports of its answer out of texts.",
+        "",
+        "its output tells the {} of a message of its input",
     )
     NESTED_TOO_DEEPLY = (
         "nested too deeply",
         "its input or output is nested too deeply to be searched for ids",
-        "its {} is nested too deeply to be searched for ids",
         "Nest it less deeply.",
+        "",
+        "its {} is nested too deeply to be searched for ids",
     )
     TOOL_GIVEN_ANOTHER = (
         "tool given another",
         "a wrapper of tool calls gave the tool another runtime",
-        "a wrapper of tool calls gave the tool another {}",
         "Hand on the runtime that the wrapper was given.",
+        "",
+        "a wrapper of tool calls gave the tool another {}",
     )
-    RUN_ENDED = ("run ended", "it asked its run to come to an end", ": {}", "Let another node ask for that.")
+    RUN_ENDED = ("run ended", "it asked its run to come to an end: {}", "Let another node ask for that.")
     RUN_END_SEEN = (
         "run end seen",
-        "its run was asked to come to an end, and it asked whether it was",
-        ": {}",
+        "its run was asked to come to an end, and it asked whether it was: {}",
         "It may have done less than it does otherwise, so it runs again.",
     )
     STATE_READ_BACK = (
         "state read back",
-        "it read from the state what was written there just before",
-        ": {}",
+        "it read from the state what was written there just before: {}",
         "Let a node return it, and the next node read it.",
     )
     RUNNABLE_CHANGED_INPUT = (
         "runnable changed input",
-        "a Runnable that it returned changed what it was given, or that has no identity",
-        ": {}",
+        "a Runnable that it returned changed what it was given, or that has no identity: {}",
         "Return the value itself, or let the Runnable leave its input as it is.",
     )
     STREAM_LEFT_OPEN = (
         "stream left open",
-        "a stream inside it is still open",
-        ": {}",
+        "a stream inside it is still open: {}",
         "Iterate it to its end before the step returns.",
     )
-    OTHER_ENGINE = ("other engine", "it called a step of another engine", ": {}", "Use one engine, or one namespace.")
-    FAILED = ("failed", "it failed", ": {}", "")
-    FORGOTTEN = ("forgotten", "it was forgotten", ": {}", "")
-    OTHER = ("other", "it did what a replay does not repeat", "{}", "")
+    OTHER_ENGINE = ("other engine", "it called a step of another engine: {}", "Use one engine, or one namespace.")
+    FAILED = ("failed", "it failed: {}")
+    FORGOTTEN = ("forgotten", "it was forgotten: {}")
+    OTHER = ("other", "it did what a replay does not repeat", "", "", "{}")
     """The sentence of an adapter, or of an earlier version."""
 
-    def __new__(cls, code: str, sentence: str, naming: str = "", remedy: str = "", word: str = "") -> Self:
-        """Make a member that is its code."""
+    def __new__(cls, code: str, sentence: str, remedy: str = "", word: str = "", naming: str = "") -> Self:
+        """Make a member that is its code. A part stands at the end of its sentence, or where `naming` has it."""
         member = str.__new__(cls, code)
         member._value_ = code
-        member.sentence = sentence
-        member.naming = sentence + naming if not naming or naming.startswith(":") else naming
+        member.sentence = sentence.removesuffix(": {}")
+        member.naming = naming or sentence
         member.remedy = remedy
         member.word = word or code
         return member
