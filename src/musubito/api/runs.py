@@ -15,7 +15,7 @@ from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
 from musubito.engine.explain import why_missing
 from musubito.engine.frame import Run
-from musubito.engine.mode_in_use import current_mode, mode_for_threads
+from musubito.engine.mode_in_use import Setting, current_mode, for_threads
 from musubito.engine.modes import Mode, mode_named
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import MusubitoError
@@ -160,7 +160,7 @@ def run(
     token = SCOPE.set(Scope(engine, this, scope.frame, scope.parents, scope.ambient, own_mode or scope.mode))
     engine.open.enter(this)
     try:
-        with nullcontext() if own_mode is None else mode_for_threads(own_mode):
+        with nullcontext() if own_mode is None else for_threads(Setting(None, own_mode)):
             yield RunRecord(engine, this)
     except BaseException as error:
         # A run that is left by `sys.exit` did not come to its end: it failed.
@@ -182,7 +182,7 @@ def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> It
     this = engine._new_run(name, tags)
     token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
     try:
-        with nullcontext() if own_mode is None else mode_for_threads(own_mode):
+        with nullcontext() if own_mode is None else for_threads(Setting(None, own_mode)):
             yield RunRecord(engine, this)
     finally:
         SCOPE.reset(token)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from musubito.engine.default_engine import default_engine, engine_of_nothing
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.mode_in_use import IN_USE, LOCK, Setting
+from musubito.engine.mode_in_use import IN_USE, LOCK, Setting, for_threads
 from musubito.engine.modes import Mode, mode_of_off
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
@@ -73,15 +73,11 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
 @contextmanager
 def engine_in_mode(engine: MusubitoEngine, mode: Mode) -> Iterator[None]:
     """Use this engine in this mode until the end of the block, in threads that inherit nothing, too."""
-    setting = Setting(engine, mode)
     token = SCOPE.set(Scope(engine, None, None, None, None, mode))
-    with LOCK:
-        IN_USE.append(setting)
     try:
-        yield
+        with for_threads(Setting(engine, mode)):
+            yield
     finally:
-        with LOCK:
-            IN_USE.remove(setting)
         SCOPE.reset(token)
 
 

@@ -49,9 +49,8 @@ def current_mode() -> Mode:
 
 
 @contextmanager
-def mode_for_threads(mode: Mode) -> Iterator[None]:
-    """Set this mode for threads that inherit nothing, until the end of the block."""
-    setting = Setting(None, mode)
+def for_threads(setting: Setting) -> Iterator[None]:
+    """Let this setting hold for threads that inherit nothing, until the end of the block."""
     with LOCK:
         IN_USE.append(setting)
     try:
