@@ -279,12 +279,8 @@ class PostgreSQLStorage:
     # -- reading -------------------------------------------------------------------------------------------------------
     def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         """See `Store.newest`."""
-
-        def ask() -> Candidate | None:
-            with self._session() as session:
-                return newest(session, keys, self._read_numbers.known_namespace(session, namespace))
-
-        return self._persistently(ask)
+        numbers = self._read_numbers
+        return self._in_session(lambda session: newest(session, keys, numbers.known_namespace(session, namespace)))
 
     def newest_or_claim(self, claim: Claim, namespace: str) -> Candidate | Moment | None:
         """See `SupportsFetchOrClaim.newest_or_claim`."""
@@ -303,15 +299,14 @@ class PostgreSQLStorage:
             "patience": f"{sessions.PATIENCE}s",
         }
 
-        def ask() -> Candidate | Moment | None:
-            with self._session() as session:
-                number = self._read_numbers.known_namespace(session, namespace)
-                row = session.rows("newest_or_claim", {**params, "namespace": number})[0]
-                if row[0] is not None:
-                    return found_newest(session, keys, row[:-1])
-                return None if row[-1] is None else Moment(*row[-1])
+        def ask(session: Session) -> Candidate | Moment | None:
+            number = self._read_numbers.known_namespace(session, namespace)
+            row = session.rows("newest_or_claim", {**params, "namespace": number})[0]
+            if row[0] is not None:
+                return found_newest(session, keys, row[:-1])
+            return None if row[-1] is None else Moment(*row[-1])
 
-        return self._persistently(ask)
+        return self._in_session(ask)
 
     def find(self, query: Query) -> Any:
         """See `Store.find`."""
@@ -324,14 +319,14 @@ class PostgreSQLStorage:
 
     def find_together(self, queries: Sequence[SimpleQuery]) -> list[Any]:
         """See `SupportsFindTogether.find_together`."""
+        statements = list(map(statement_of, queries))
 
-        def ask() -> list[Any]:
-            statements = list(map(statement_of, queries))
-            with self._session() as session, session.connection.pipeline():
+        def ask(session: Session) -> list[Any]:
+            with session.connection.pipeline():
                 cursors = [session.ask(*named) for named, _ in statements]
             return [answer_of(cursor.fetchall()) for cursor, (_, answer_of) in zip(cursors, statements, strict=True)]
 
-        return self._persistently(ask)
+        return self._in_session(ask)
 
     def damage(self) -> str | None:
         """Return None, since a server keeps to the types of its columns. See `Readable.damage`."""
