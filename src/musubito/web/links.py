@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Protocol
 from urllib.parse import quote
 
 from musubito.web.contents import Picture
 
 
-class Links(Protocol):
-    """The addresses of what a page shows. An empty address: there is no link."""
+class Links:
+    """The addresses of what a page shows, on the served page. An empty address: there is no link."""
 
     def run(self, run_id: str) -> str:
         """Return the address of a run."""
-
-    def result(self, node_id: str) -> str:
-        """Return the address of a step result."""
-
-    def operation(self, name: str) -> str:
-        """Return the address of an operation."""
-
-    def image(self, node_id: str, side: str, picture: Picture) -> str:
-        """Return the address of an image in the input or the output of a result."""
-
-
-class PageLinks:
-    """Links of the served page."""
-
-    def run(self, run_id: str) -> str:
-        """See `Links.run`."""
         return f"/runs/{run_id}"
 
     def result(self, node_id: str) -> str:
-        """See `Links.result`."""
+        """Return the address of a step result."""
         return f"/results/{node_id}"
 
     def operation(self, name: str) -> str:
-        """See `Links.operation`."""
+        """Return the address of an operation."""
         return f"/operations/{quote(name, safe='')}"
 
     def image(self, node_id: str, side: str, picture: Picture) -> str:
-        """See `Links.image`."""
+        """Return the address of an image in the input or the output of a result."""
         return f"/results/{node_id}/{side}/{picture.number}"
 
 
-class FileLinks:
+class FileLinks(Links):
     """Links of an exported file, which holds the results with these ids and nothing else."""
 
     def __init__(self, results: Iterable[str]) -> None:

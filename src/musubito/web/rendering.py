@@ -24,13 +24,13 @@ from musubito.lineage.formatting import (
     when,
 )
 from musubito.reasons import ReplayReason
-from musubito.web.links import PageLinks
+from musubito.web.links import Links
 
 MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
 """The mark of each outcome; all others have "·". The mark alone tells outcomes apart."""
 
 
-LINKS: Final = PageLinks()
+LINKS: Final = Links()
 """The links of the served page."""
 SENTENCES: Final = {reason.value: reason.sentence for reason in ReplayReason}
 """The sentence of each reason, by its code."""
