@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from musubito.lineage.corruption import reports_damage
+from musubito.lineage.formatting import mark, short
 from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, NodeReport, RunReport
-from musubito.lineage.store_reader import by_first, short_id
+from musubito.lineage.store_reader import by_first
 from musubito.model import NodeStatus
 
-MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
-"""The mark of each outcome."""
 AT_ONCE: Final = 200
 """Nodes whose inputs and outputs are read together."""
 
@@ -51,7 +50,7 @@ class Vertex:
     def says(self) -> str:
         """Return the outcomes in words, behind the mark of the one that says most."""
         counts = (outcome if count == 1 else f"{outcome} {count} times" for outcome, count in self.outcomes.items())
-        return f"{MARKS.get(self.outcome, '·')} {', '.join(counts)}"
+        return f"{mark(self.outcome)} {', '.join(counts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def graph_of_run(lineage: Lineage, report: RunReport) -> Graph:
     of_call = {call.number: call.node_id for call in report.calls}
     calls = [Edge(of_call[call.parent], call.node_id, "call") for call in report.calls if call.parent is not None]
     run = report.summary
-    title = f"run {short_id(run.run_id)} {run.name or ''}".strip()
+    title = f"run {short(run.run_id)} {run.name or ''}".strip()
     numbers = {number: node for node, number in lineage.numbers(nodes).items()}
     return Graph(title, tuple(nodes.values()), _edges((*_data(lineage, numbers), *calls)), report.calls)
 
@@ -117,7 +116,7 @@ def graph_of_node(lineage: Lineage, node: NodeReport) -> Graph:
     nodes = (
         Vertex(report.node_id, report.namespace, report.operation, {_status(report): 1}) for report in reports.values()
     )
-    title = f"call {short_id(node.node_id)} {node.operation}"
+    title = f"call {short(node.node_id)} {node.operation}"
     return Graph(title, tuple(nodes), _edges((*_data(lineage, numbers), *calls)), ())
 
 
@@ -151,7 +150,7 @@ def mermaid(graph: Graph) -> str:
     lines = ["---", f"title: {_quoted(graph.title)}", "---", "flowchart TD"]
     for node in graph.nodes:
         opening, closing = _SHAPES.get(node.outcome, ('["', '"]'))
-        label = "<br/>".join(map(_mermaid, (node.operation or "external", node.says, short_id(node.node_id))))
+        label = "<br/>".join(map(_mermaid, (node.operation or "external", node.says, short(node.node_id))))
         lines.append(f"  {names[node.node_id]}{opening}{label}{closing}")
     for edge in graph.edges:
         arrow = "-->" if edge.kind == "data" else "-. calls .->"
@@ -179,7 +178,7 @@ def dot(graph: Graph) -> str:
     names = {node.node_id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = [f"digraph {_quoted(graph.title)} {{", "  node [shape=box];"]
     for node in graph.nodes:
-        label = _quoted(node.operation or "external", node.says, short_id(node.node_id))
+        label = _quoted(node.operation or "external", node.says, short(node.node_id))
         shape = {"replayed": "shape=box, style=rounded", "failed": "shape=hexagon"}.get(node.outcome, "shape=box")
         lines.append(f"  {names[node.node_id]} [label={label}, {shape}];")
     for edge in graph.edges:

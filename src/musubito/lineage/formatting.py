@@ -19,6 +19,11 @@ CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\
 """Matches characters that a terminal would obey."""
 
 
+def mark(outcome: str) -> str:
+    """Return the mark of an outcome, without its colour."""
+    return MARKS.get(outcome, ("·", ""))[0]
+
+
 def short_ids(identities: Collection[str]) -> str:
     """Return the first of some ids in its short form, and a mark if there are others."""
     different = list(dict.fromkeys(identities))

@@ -16,7 +16,7 @@ from musubito.engine.engine_in_use import current_engine
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
 from musubito.lineage.corruption import binary
 from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import MARKS, clean, count, duration, one_line, short, times, when
+from musubito.lineage.formatting import clean, count, duration, mark, one_line, short, times, when
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, RunReport
 from musubito.lineage.routers import without_routers
@@ -161,7 +161,7 @@ def _call(group: Sequence[CallReport]) -> str:
     took = sum(call.saved_ms if replayed else call.duration_ms for call in group)
     used = sum(call.saved_tokens if replayed else call.tokens for call in group)
     parts = [
-        f"{MARKS.get(first.outcome, ('·', ''))[0]} {first.operation}" + (f" × {len(group)}" if len(group) > 1 else ""),
+        f"{mark(first.outcome)} {first.operation}" + (f" × {len(group)}" if len(group) > 1 else ""),
         f"{first.outcome}: {first.reason.word}",
         duration(took) + (" saved" if replayed else ""),
         f"{count(used)} tokens" if used else "",

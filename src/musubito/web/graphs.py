@@ -8,9 +8,8 @@ from typing import Any, Final
 from musubito.lineage import Lineage, NodeReport, RunReport
 from musubito.lineage.export import Graph, graph_of_node, graph_of_run
 from musubito.lineage.folded_graph import folded_edges
-from musubito.lineage.formatting import clean, count, short
+from musubito.lineage.formatting import MARKS, clean, count, mark, short
 from musubito.web.links import Links
-from musubito.web.rendering import MARKS
 
 MOST_BOXES: Final = 150
 """Boxes of a graph at most: nobody reads more."""
@@ -58,7 +57,7 @@ def _drawn(graph: Graph, links: Links) -> Drawing:
         {
             "id": vertex.node_id,
             "label": clean(vertex.operation) or "external",
-            "says": f"{MARKS.get(vertex.outcome, vertex.outcome)} {short(vertex.node_id)}",
+            "says": f"{mark(vertex.outcome) if vertex.outcome in MARKS else vertex.outcome} {short(vertex.node_id)}",
             "outcome": vertex.outcome,
             "key": vertex.node_id,
             "href": links.result(vertex.node_id),

@@ -16,6 +16,7 @@ from musubito.lineage.formatting import (
     count,
     duration,
     edited_by,
+    mark,
     one_line,
     short,
     size,
@@ -25,10 +26,6 @@ from musubito.lineage.formatting import (
 )
 from musubito.reasons import ReplayReason
 from musubito.web.links import Links
-
-MARKS: Final = {"replayed": "●", "ran": "○", "failed": "✗"}
-"""The mark of each outcome; all others have "·". The mark alone tells outcomes apart."""
-
 
 LINKS: Final = Links()
 """The links of the served page."""
@@ -50,7 +47,7 @@ def environment() -> Environment:
         "clean": clean,
         "count": count,
         "duration": duration,
-        "mark": lambda outcome: MARKS.get(outcome, "·"),
+        "mark": mark,
         "moment": moment,
         "money": money,
         "edited_by": edited_by,
