@@ -37,7 +37,6 @@ from musubito.engine.call_identity import Call, forced
 from musubito.engine.commit import error_as_stored, stops_call
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
-from musubito.engine.effects import ANSWER
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import code_changes, explained
@@ -54,7 +53,7 @@ from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import at_line_of_user, warn
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.reasons import ReplayReason
-from musubito.store.rows import ExternalRead, SampleRef
+from musubito.store.rows import ANSWER, ExternalRead, SampleRef
 from musubito.values.class_instances import count_script_as
 from musubito.values.class_names import script_name
 from musubito.values.digest import digest_input

@@ -30,12 +30,11 @@ from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
 from musubito.store.protocol import Store
 from musubito.store.queries import KeyCheckOf
+from musubito.store.sqlite.opening import DEFAULT_PATH
 from musubito.store.sqlite.read_only import existing_sqlite
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.store.urls import is_postgres, open_existing, open_store
 
-DEFAULT: Final = ".musubito/musubito.db"
-"""The path of the database, from the working directory."""
 KEY_FILE: Final = "MUSUBITO_KEY_FILE"
 """The environment variable that names the file of the key, with which commands read encrypted contents."""
 LEAST: Final = 20
@@ -148,7 +147,7 @@ class CommandContext:
         url = self._url
         makes = self._opens is open_store
         if url is None:
-            path = Path(self._places.get("db", DEFAULT))
+            path = Path(self._places.get("db", DEFAULT_PATH))
             if not makes:
                 self._must_be_there(path)
             storage = SQLiteStorage(path) if makes else existing_sqlite(path)

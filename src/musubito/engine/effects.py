@@ -36,12 +36,10 @@ from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, 
 from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import BeginEffect, LeaseHeld, Moment, RecordReplay, Release, Superseded
 from musubito.store.queries import EffectQuery, SampleTree
-from musubito.store.rows import EffectRow, ExecutionFlags, ExternalRead, FoundOut
+from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead, FoundOut
 from musubito.values.artifact_codec import decode_value
 from musubito.values.call_keys import effect_key, idempotency_key
 
-ANSWER: Final = "answer"
-"""The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
 PAUSE: Final = 0.02
 """Seconds of a pause while another owner has the effect."""
 REMEDY: Final = (

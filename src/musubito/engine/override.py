@@ -24,12 +24,10 @@ from musubito.policy import decide
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, Committed, RecordReplay
 from musubito.store.queries import AnswerOf, CommitOf, CurrentMoment, KeyCheckOf, StoredAnswer, StoredCommit
-from musubito.store.rows import Edit, ExecutionFlags, Used
+from musubito.store.rows import ANSWER, Edit, ExecutionFlags, Used
 from musubito.values.artifact_codec import encode_value
 from musubito.values.editable import is_of_node, with_output
 
-ANSWER: Final = "answer"
-"""The kind of reads that are answers given while an effect ran."""
 INPUT: Final = "input"
 """The argument that every call of a graph's node has."""
 

@@ -359,7 +359,7 @@ def opened(
     the outside in.
     """
     chains: defaultdict[int, dict[bytes, Sequence[bytes]]] = defaultdict(dict)
-    ahead = {(body.namespace, digest) for body in bodies for digest in _digests_if_any(body.body)}
+    ahead = {(body.namespace, digest) for body in bodies for digest in digests_if_any(body.body)}
     seen: set[tuple[int, bytes]] = set()
     while ahead:
         more = parts(ahead)
@@ -367,7 +367,7 @@ def opened(
             chains[namespace][digest] = chain
         pieces = {(namespace, piece) for (namespace, _), chain in more.items() for piece in chain} - seen
         seen |= pieces
-        inner = {(namespace, digest) for namespace, piece in pieces for digest in _digests_if_any(piece)}
+        inner = {(namespace, digest) for namespace, piece in pieces for digest in digests_if_any(piece)}
         ahead = {name for name in inner if name[1] not in chains[name[0]]}
     return [partial(_opened, chains[body.namespace], body) for body in bodies]
 
@@ -376,7 +376,7 @@ def _opened(chains: Mapping[bytes, Sequence[bytes]], body: StoredBody) -> Any:
     return _values(body.body, _Joiner(chains, body.contents).join)[0]
 
 
-def _digests_if_any(body: bytes) -> list[bytes]:
+def digests_if_any(body: bytes) -> list[bytes]:
     """Return the digests in a body; none if it is damaged, since that is told when the body is opened."""
     try:
         return digests_in(body)

@@ -13,6 +13,8 @@ from musubito.lineage.store_reader import short_id
 short: Final = short_id
 MARKS: Final = {"replayed": ("●", "green"), "ran": ("○", "yellow"), "failed": ("✗", "red")}
 """The mark and the colour of each outcome; all others have "·". The mark alone tells outcomes apart."""
+DAY: Final = 86_400.0
+"""Seconds of a day."""
 WIDE: Final = 110
 """Columns of a terminal with room for whole dates and for all counts."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from musubito.errors import StoreError
 from musubito.lineage.blobs import blobs
-from musubito.lineage.formatting import ago, short, size, times
+from musubito.lineage.formatting import DAY, ago, short, size, times
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.lineage.unknown_effects import REMEDY, unknown_effects
@@ -23,8 +23,6 @@ from musubito.store.sqlite.disk_space import LOW
 from musubito.store.sqlite.read_only import ReadOnlySQLite
 from musubito.store.sqlite.storage import SQLiteStorage
 
-DAY: Final = 86_400.0
-"""Seconds of a day."""
 LARGE: Final = 32_000_000
 """Bytes of a database file that is read through only by `verify`."""
 

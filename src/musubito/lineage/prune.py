@@ -20,8 +20,8 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine.process_identity import is_dead
-from musubito.engine.recorded_inputs import digests_in
-from musubito.errors import ArtifactUnreadable, StoreFull
+from musubito.engine.recorded_inputs import digests_if_any
+from musubito.errors import StoreFull
 from musubito.lineage import blobs
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
@@ -359,20 +359,13 @@ def unused_parts(lineage: Lineage) -> list[int]:
     needs: dict[tuple[int, bytes], list[bytes]] = {}
     for number, namespace, digest, before, _, body in lineage.slices("parts_after", SLICE, after=0):
         numbers[namespace, digest] = number
-        needs[namespace, digest] = _digests(body) + ([before] if before else [])
+        needs[namespace, digest] = digests_if_any(body) + ([before] if before else [])
     for _, _, namespace, body in lineage.slices("inputs_after", SLICE, operation=0, input_hash=b""):
-        ahead = [(namespace, digest) for digest in _digests(body)]
+        ahead = [(namespace, digest) for digest in digests_if_any(body)]
         while ahead:
             part = ahead.pop()
             ahead += [(part[0], digest) for digest in needs.pop(part, ())]
     return [numbers[part] for part in needs]
-
-
-def _digests(body: Any) -> list[bytes]:
-    try:
-        return digests_in(body)
-    except ArtifactUnreadable:  # an unreadable body makes the pieces that it refers to unreadable, too
-        return []
 
 
 def _abandoned_leases(lineage: Lineage) -> list[tuple[bytes, bytes]]:

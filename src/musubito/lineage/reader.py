@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from musubito.engine.recorded_inputs import InputName, input_query, stored_inputs
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
@@ -23,6 +23,7 @@ from musubito.reasons import never_replayed
 from musubito.store.protocol import Row
 from musubito.store.rows import Stored
 from musubito.values.display import plain, without_secrets
+from musubito.values.editable import EVENTS
 from musubito.values.redaction import scrubbed
 
 
@@ -185,12 +186,6 @@ class Lineage(RunReader):
             return {"$type": "...", "value": f"{error}; 'musubito --blobs URL' looks elsewhere"}
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
-
-
-EVENTS: Final = frozenset(
-    ("custom", "dispatched", "model", "chunk", "text", "end", "tool", "done", "failed", "pushed", "written")
-)
-"""Kinds of the events that an adapter stores beside an output."""
 
 
 def without_events(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from musubito.engine.recorded_inputs import resealed
 from musubito.errors import ArtifactUnreadable
@@ -18,6 +18,7 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import LineageError
 from musubito.payloads.codec import EDIT, ERROR, READ, SETTLED, Contents
 from musubito.payloads.encrypted_tags import resealed_tags
+from musubito.store.protocol import Row
 from musubito.store.relational.table_copy import Copyable
 from musubito.store.rows import BLOB
 
@@ -25,7 +26,6 @@ MOST_ROWS: Final = 100
 """Rows that are changed in one transaction at most."""
 MOST_BYTES: Final = 4_000_000
 """Bytes of contents after which a transaction ends."""
-Row: TypeAlias = tuple[Any, ...]
 
 
 class _Contents(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from musubito.errors import MusubitoError
 from musubito.model import NodeStatus, ReplayReason
@@ -64,6 +64,10 @@ class Cost:
         for model, more in other.tokens.items():
             tokens[model] = tokens.get(model, Tokens()).plus(more)
         return Cost(self.milliseconds + other.milliseconds, tokens)
+
+
+STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
+"""The statuses of runs; see `RunSummary`."""
 
 
 @dataclass(frozen=True, slots=True)

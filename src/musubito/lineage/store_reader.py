@@ -42,11 +42,7 @@ def engine_on_existing(
 
 
 class StoreReader:
-    """A reader of the store of an engine.
-
-    History that the engine has buffered is written before a method reads. Methods raise `StoreError` if the store
-    cannot be read. The constructor raises TypeError if the engine's store cannot be asked by readers.
-    """
+    """A reader of the store of an engine; see `musubito.lineage.Lineage`."""
 
     def __init__(self, engine: MusubitoEngine) -> None:
         store: Any = getattr(engine, "storage", None)

@@ -12,6 +12,8 @@ FORGOTTEN: Final = ReplayReason.FORGOTTEN.sentence
 """The reason why an execution with erased contents is not replayed. It also replaces the text of a failure's error."""
 
 
+ANSWER: Final = "answer"
+"""The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
 BLOB: Final = "@blob"
 """The end of a codec whose payload lies in a blob store and not in the database."""
 

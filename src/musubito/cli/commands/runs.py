@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
@@ -12,9 +11,8 @@ from musubito.cli.quantities import to_seconds
 from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
+from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
-
-STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
 
 
 def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

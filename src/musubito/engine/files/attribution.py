@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.cached_functions import know
+from musubito.code.ownership import SITE
 from musubito.engine.files.digests import LINK, PRESENCE, SIZE, STATUS
 
 Cache: TypeAlias = "CodeType | str"
@@ -22,8 +23,6 @@ Cache: TypeAlias = "CodeType | str"
 Site: TypeAlias = tuple[CodeType, int]
 """An instruction: the code and the offset in it."""
 
-SITE: Final = frozenset({"site-packages", "dist-packages"})
-"""Names of the folders of installed packages."""
 EVENTS: Final = (
     *("musubito.engine.files.events", "musubito.engine.files.body_files"),
     *("musubito.code.audit_hook", "musubito.code.world.path_looks"),

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
-from musubito.engine.files.attribution import SITE
+from musubito.code.ownership import SITE
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
 from musubito.engine.files.digests import (

@@ -10,8 +10,9 @@ import psycopg
 
 from musubito.store.postgres.schema import SCHEMA, WRITES, options
 from musubito.store.postgres.sessions import Session, configure
+from musubito.store.protocol import Row
 from musubito.store.relational.named_queries import in_postgres
-from musubito.store.relational.table_copy import MOST_ROWS, CopySession, Row
+from musubito.store.relational.table_copy import MOST_ROWS, CopySession
 
 _NUMBERED: Final = frozenset({"_namespaces", "_operations", "_codes", "_invalidations", "_parts"})
 """Tables whose rows the server numbers by a sequence."""

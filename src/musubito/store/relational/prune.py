@@ -18,7 +18,7 @@ from musubito.store.changes import (
     Pruned,
 )
 from musubito.store.relational.sql_session import SqlSession
-from musubito.store.rows import FORGOTTEN, ExecutionFlags
+from musubito.store.rows import ANSWER, FORGOTTEN, ExecutionFlags
 
 ERASED: Final = ExecutionFlags.ERASED
 CALLS: Final = 5_000
@@ -35,7 +35,7 @@ def without_contents(change: Record) -> Record:
     """Return the record, without its contents, of an execution that was forgotten while it ran."""
     place = change.place._replace(code=change.place.code._replace(parts=()))
     if isinstance(change, Commit):
-        answers = [read for read in change.reads if read.kind == "answer"]
+        answers = [read for read in change.reads if read.kind == ANSWER]
         return change._replace(
             place=place,
             payload=None,

@@ -14,11 +14,11 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from musubito.errors import StoreError
+from musubito.store.protocol import Row
 
-Row: TypeAlias = tuple[Any, ...]
 TABLES: Final = {
     "_namespaces": ("id",),
     "_operations": ("id",),

@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from musubito.store.relational.table_copy import CopySession, Row
+from musubito.store.protocol import Row
+from musubito.store.relational.table_copy import CopySession
 from musubito.store.sqlite.connection import decode_text
 from musubito.store.sqlite.opening import REPORTED, fault_of
 

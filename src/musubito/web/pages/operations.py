@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, LineageError, impact
+from musubito.lineage.formatting import DAY
 from musubito.lineage.operation_history import history_of
 from musubito.lineage.store_stats import step_statistics
 from musubito.lineage.suggestions import suggestion
@@ -17,7 +18,6 @@ ROWS: Final = 500
 """Operations on the page at most."""
 DAYS: Final = 30
 """Days of the history of an operation."""
-DAY: Final = 86_400.0
 
 
 def show_all(request: Request) -> Response:

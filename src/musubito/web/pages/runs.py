@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, RunSummary
+from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
 from musubito.web.rendering import page
 
 ROWS: Final = 50
 """Runs on a page."""
-STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
 """The ages that may be chosen, in seconds."""
 

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from musubito.lineage import Lineage, Savings, savings
 from musubito.lineage.cost_format import unpriced_note
+from musubito.lineage.formatting import DAY
 from musubito.web.rendering import page
 
 AGES: Final = {"7d": 7, "30d": 30, "90d": 90, "": None}
 """The times that may be chosen, in days; the last is all of it."""
-DAY: Final = 86_400.0
 ROWS: Final = 30
 """Rows of a table at most."""
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, savings
-from musubito.lineage.formatting import not_shown
+from musubito.lineage.formatting import DAY, not_shown
 from musubito.lineage.health import checks_of
 from musubito.lineage.store_stats import contents
 from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
@@ -18,7 +18,6 @@ from musubito.web.rendering import page
 
 DAYS: Final = 30
 """Days whose growth is shown."""
-DAY: Final = 86_400.0
 EFFECTS: Final = 20
 """Effects in doubt that are shown at most."""
 LONGEST: Final = 200
