@@ -17,6 +17,7 @@ from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
 from musubito.lineage.formatting import clean, count, duration, times
 from musubito.lineage.routers import without_routers
+from musubito.lineage.run_reader import computing
 from musubito.lineage.why import with_reasons
 
 EVERY: Final = 0.25
@@ -28,8 +29,6 @@ QUIET: Final = 3.0
 
 Before that, such a graph may go on.
 """
-Computing = list[tuple[str, float]]
-"""Operations that are being computed, with the milliseconds since each began."""
 
 
 def follow(context: CommandContext, run_id: str, head: Callable[[RunReport], RenderableType]) -> RunReport:
@@ -40,14 +39,14 @@ def follow(context: CommandContext, run_id: str, head: Callable[[RunReport], Ren
         while True:
             report = context.lineage.run(run_id)
             # The leases of a killed process are still there, but compute nothing.
-            computing = [] if report.summary.status == STOPPED else _computing(context, run_id)
-            if report.summary.calls != calls or computing:
+            leases = [] if report.summary.status == STOPPED else computing(context.lineage, run_id)
+            if report.summary.calls != calls or leases:
                 calls, changed = report.summary.calls, time.monotonic()
             if _ended(report, quiet=time.monotonic() - changed):
                 return report
             if context.console.is_terminal:
                 explained = with_reasons(context.lineage, report)
-                screen.update(_picture(context, explained, computing, head(explained)), refresh=True)
+                screen.update(_picture(context, explained, leases, head(explained)), refresh=True)
             time.sleep(EVERY)
 
 
@@ -56,13 +55,9 @@ def _ended(report: RunReport, *, quiet: float) -> bool:
     return run.status == STOPPED or (run.status != "running" and (run.finished_at is not None or quiet >= QUIET))
 
 
-def _computing(context: CommandContext, run_id: str) -> Computing:
-    now = time.time()
-    rows = context.lineage.rows("open_leases", owner=bytes.fromhex(run_id)[:12])
-    return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
-
-
-def _picture(context: CommandContext, report: RunReport, computing: Computing, head: RenderableType) -> RenderableType:
+def _picture(
+    context: CommandContext, report: RunReport, leases: list[tuple[str, float]], head: RenderableType
+) -> RenderableType:
     """Return as much of the run as fits: its newest calls, and the operations that are being computed.
 
     The last line of the terminal stays free, since a line that was pushed out of the terminal cannot be erased.
@@ -71,13 +66,13 @@ def _picture(context: CommandContext, report: RunReport, computing: Computing, h
     width = console.width - 2  # room for the user's ^C: on a line of its own it would stay on the terminal
     room = console.height - 1 - len(console.render_lines(head, pad=False))
     most = max(1, room // 2, room - len(tree))
-    shown = computing if len(computing) <= most else computing[: max(1, most - 1)]
+    shown = leases if len(leases) <= most else leases[: max(1, most - 1)]
     names = [
         Name(clean(name), before=Text("▸ "), after=f"  {duration(took)} so far", style="cyan") for name, took in shown
     ]
     going_on = [Text.assemble(name.within(width)) for name in names]
-    if len(shown) < len(computing):
-        going_on.append(Text(f"▸ and {count(len(computing) - len(shown))} more", style="cyan"))
+    if len(shown) < len(leases):
+        going_on.append(Text(f"▸ and {count(len(leases) - len(shown))} more", style="cyan"))
     room -= len(going_on)
     above: list[RenderableType] = []
     if len(tree) > max(0, room):

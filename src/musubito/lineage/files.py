@@ -47,6 +47,10 @@ class FileRead:
     path: str
     absent: bool
 
+    def __str__(self) -> str:
+        remarks = [self.kind] * (self.kind != FILE) + ["which was not there"] * self.absent
+        return ", ".join([self.path, *remarks])
+
 
 @dataclass(frozen=True, slots=True)
 class ChangedFile:

@@ -217,6 +217,20 @@ class NodeReport:
         return self.error == FORGOTTEN or (never is not None and never.reason is ReplayReason.FORGOTTEN)
 
 
+WITHHELD: Final = "(left out)"
+"""What stands in place of contents that were not asked for."""
+
+
+def without_text(error: str) -> str:
+    """Return the name of an error without its text, which may quote the call's input."""
+    return f"{error.partition(':')[0]}: {WITHHELD}"
+
+
+def without_texts(node: NodeReport) -> NodeReport:
+    """Return a node without the text of its error and the reason of its edit, which may quote contents."""
+    return without_reason(node if node.error is None else replace(node, error=without_text(node.error)))
+
+
 def without_reason(node: NodeReport) -> NodeReport:
     """Return a node without the reason of its edit, which may quote its contents."""
     execution = node.execution

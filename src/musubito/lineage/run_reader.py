@@ -233,6 +233,13 @@ class RunReader(StoreReader):
         return tuple(calls)
 
 
+def computing(reader: StoreReader, run_id: str) -> list[tuple[str, float]]:
+    """Return the operations that the engine of a run computes now, with the milliseconds since each began."""
+    now = reader.engine.now()
+    rows = reader.rows("open_leases", owner=bytes.fromhex(run_id)[:12])
+    return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
+
+
 def _tags(tags: str) -> dict[str, Any]:
     try:
         value = without_secrets(json.loads(tags))

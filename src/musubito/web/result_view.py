@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from musubito.lineage import Attempt, Lineage, NodeReport, Why
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import not_shown
-from musubito.lineage.reports import without_reason
+from musubito.lineage.reports import WITHHELD, without_texts
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import why
 from musubito.web.contents import Contents
 
 SIDES: Final = ("input", "output")
-WITHHELD: Final = "(left out)"
 
 
 class Side(NamedTuple):
@@ -44,17 +43,11 @@ class ResultView:
         return answer is not None and answer.producer_node_id != self.node.node_id
 
 
-def _without_text(node: NodeReport) -> NodeReport:
-    """Return a result with the name of its error alone, and without the reason of its edit: both may quote contents."""
-    node = without_reason(node)
-    return node if node.error is None else replace(node, error=f"{node.error.partition(':')[0]}: {WITHHELD}")
-
-
 def view_of(lineage: Lineage, node: NodeReport, *, contents: bool = True) -> ResultView:
     """Return what is shown of a result. Without `contents`, inputs, outputs and what differs in them are left out."""
     is_known = bool(node.operation)
     return ResultView(
-        node if contents else _without_text(node),
+        node if contents else without_texts(node),
         lineage.attempt(node),
         why(lineage, node.node_id) if is_known and contents else None,
         tuple(side_of(lineage, node, name) if contents else Side(name, Contents(), WITHHELD) for name in SIDES),

@@ -209,8 +209,7 @@ def _print_origins(context: CommandContext, origins: Provenance, *, contents: bo
     if origins.files:
         screen.print("files")
     for file in origins.files[:FILES]:
-        remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
-        context.print_text(clean(", ".join([file.path, *remarks])), prefix="  ")
+        context.print_text(clean(str(file)), prefix="  ")
     if len(origins.files) > FILES:
         screen.print(f"  ... {count(len(origins.files) - FILES)} more; --json shows all")
 

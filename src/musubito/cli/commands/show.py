@@ -31,7 +31,7 @@ from musubito.lineage.formatting import (
     tokens_by_model,
     when,
 )
-from musubito.lineage.reports import without_reason
+from musubito.lineage.reports import WITHHELD, without_text, without_texts
 from musubito.lineage.routers import without_routers
 from musubito.lineage.run_reader import FIRST_CALLS
 from musubito.lineage.unknown_effects import UnknownEffect, is_settled_as_happened
@@ -46,7 +46,6 @@ ERRORS: Final = 5
 """Errors of a run that are shown at most."""
 FILES: Final = 10
 """Files of a call that are shown at most."""
-WITHHELD: Final = "(left out)"
 ERASED: Final = "(erased)"
 ERASED_BY: Final = "it was erased with 'musubito forget'"
 
@@ -157,7 +156,7 @@ def _print_errors(context: CommandContext, report: RunReport, *, contents: bool)
     texts: dict[int | None, str] = dict(context.lineage.about("errors_of_executions", executions))
     errors = {texts[call.execution]: call for call in failed if call.execution in texts}
     for number, (error, call) in enumerate(errors.items()):
-        text = scrubbed(error) if contents else _without_text(error)
+        text = scrubbed(error) if contents else without_text(error)
         if error.startswith(SEALED_TEXT):
             text = "(encrypted)"
         head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
@@ -168,11 +167,6 @@ def _print_errors(context: CommandContext, report: RunReport, *, contents: bool)
                 f"... and {times(len(errors) - ERRORS, 'more error')}; 'musubito show CALL' shows it."
             )
             return
-
-
-def _without_text(error: str) -> str:
-    """Return the name of the exception without its text, which may quote the call's input."""
-    return f"{error.partition(':')[0]}: {WITHHELD}"
 
 
 def _cost(cost: Cost) -> str:
@@ -202,7 +196,7 @@ def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool)
 # -- a call ------------------------------------------------------------------------------------------------------------
 def _show_node(context: CommandContext, node: NodeReport, *, json_: bool, contents: bool) -> None:
     if not contents:
-        node = without_reason(node if node.error is None else replace(node, error=_without_text(node.error)))
+        node = without_texts(node)
     attempt = context.lineage.attempt(node)
     input_ = context.lineage.input(node) if contents and node.input_hash else None
     output = context.lineage.output(node) if contents else None
@@ -270,8 +264,7 @@ def _facts(node: NodeReport, attempt: Attempt | None, *, ran: str, settled: bool
 
 def _files(files: Sequence[FileRead]) -> Iterator[tuple[str, str]]:
     for number, file in enumerate(files[:FILES]):
-        remarks = [file.kind] * (file.kind != "file") + ["which was not there"] * file.absent
-        yield "read" if number == 0 else "", ", ".join([file.path, *remarks])
+        yield "read" if number == 0 else "", str(file)
     if len(files) > FILES:
         yield "", f"... and {count(len(files) - FILES)} more; --json shows all"
 

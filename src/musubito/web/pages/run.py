@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
 from musubito.lineage.routers import without_routers
+from musubito.lineage.run_reader import computing
 from musubito.lineage.why import with_reasons
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
@@ -119,7 +120,7 @@ def show(request: Request) -> Response:
         left_out=calls.left_out,
         graph=drawn_run(lineage, calls.report, LINKS),
         errors=list(errors_of(lineage, report)),
-        computing=_computing(lineage, report),
+        computing=computing(lineage, report.summary.run_id) if report.summary.status == "running" else [],
     )
 
 
@@ -150,15 +151,6 @@ def errors_of(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport,
             yield call, lineage.node(call.node_id).error or ""
         except LineageError:
             yield call, ""
-
-
-def _computing(lineage: Lineage, report: RunReport) -> list[tuple[str, float]]:
-    """Return what a running run computes at the moment, with the milliseconds since each began."""
-    if report.summary.status != "running":
-        return []
-    now = lineage.engine.now()
-    rows = lineage.rows("open_leases", owner=bytes.fromhex(report.summary.run_id)[:12])
-    return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
 
 
 def compare(request: Request) -> Response:
