@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.deferred import is_cancellation
@@ -40,6 +40,8 @@ from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead,
 from musubito.values.artifact_codec import decode_value
 from musubito.values.call_keys import effect_key, idempotency_key
 
+CallKinds: TypeAlias = "tuple[type[CallProtocol], type[EffectCall]]"
+"""The classes that make a call: of a step, and of an effect."""
 PAUSE: Final = 0.02
 """Seconds of a pause while another owner has the effect."""
 REMEDY: Final = (

@@ -21,7 +21,7 @@ from musubito.engine.call_identity import Call, forced
 from musubito.engine.clock import as_seconds
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async
-from musubito.engine.effects import EffectCall
+from musubito.engine.effects import CallKinds, EffectCall
 from musubito.engine.explain import Explanation, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
@@ -336,11 +336,7 @@ class MusubitoEngine:
         return await drive_async(protocol.run(), self)
 
     def _protocol(
-        self,
-        call: Call,
-        mode: Mode = REPLAY,
-        scope: Scope | None = None,
-        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+        self, call: Call, mode: Mode = REPLAY, scope: Scope | None = None, kinds: CallKinds | None = None
     ) -> CallProtocol:
         """Return the protocol of a call, in the given scope or in the current one.
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
-from musubito.engine.effects import EffectCall
+from musubito.engine.effects import CallKinds
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
@@ -48,11 +48,7 @@ class ReadOnlyEngine(MusubitoEngine):
         self.journal = _NoHistory(self.owner, self.contents)
 
     def _protocol(
-        self,
-        call: Call,
-        mode: Mode = REPLAY,
-        scope: Scope | None = None,
-        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+        self, call: Call, mode: Mode = REPLAY, scope: Scope | None = None, kinds: CallKinds | None = None
     ) -> CallProtocol:
         return super()._protocol(call, Mode.REPLAY_ONLY if kinds is None else mode, scope, kinds)
 

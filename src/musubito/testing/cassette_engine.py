@@ -12,7 +12,7 @@ from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
-from musubito.engine.effects import EffectCall
+from musubito.engine.effects import CallKinds
 from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.modes import REPLAY, Mode
@@ -105,11 +105,7 @@ class CassetteEngine(MusubitoEngine):
         return engine
 
     def _protocol(
-        self,
-        call: Call,
-        mode: Mode = REPLAY,
-        scope: Scope | None = None,
-        kinds: tuple[type[CallProtocol], type[EffectCall]] | None = None,
+        self, call: Call, mode: Mode = REPLAY, scope: Scope | None = None, kinds: CallKinds | None = None
     ) -> CallProtocol:
         if kinds is not DRY_RUNS:
             self._look_at_code(call)
