@@ -22,7 +22,7 @@ from musubito.engine.clock import as_seconds
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import CallKinds, EffectCall
-from musubito.engine.explain import Explanation, explain
+from musubito.engine.explain import Explanation, call_of, explain
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, Frame, Run
@@ -402,11 +402,7 @@ class MusubitoEngine:
 
         Raises TypeError if `step` is no step, `InputError` as the call would, and `StoreError`.
         """
-        make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
-        if make is None:
-            raise TypeError(f"{step!r} is not a step; decorate it with @musubito_step")
-        receiver = getattr(step, "__self__", None)
-        return explain(self, make(self, args if receiver is None else (receiver, *args), kwargs))
+        return explain(self, call_of(self, step, args, kwargs))
 
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:

@@ -6,7 +6,7 @@ Nothing is run or written.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -115,6 +115,15 @@ class Explanation:
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
         return "\n".join(lines)
+
+
+def call_of(engine: EngineHost, step: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    """Return the call `step(*args, **kwargs)`, which is not made. Raise TypeError if `step` is no step."""
+    make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
+    if make is None:
+        raise TypeError(f"{step!r} is not a step; decorate it with @musubito_step")
+    receiver = getattr(step, "__self__", None)
+    return make(engine, args if receiver is None else (receiver, *args), kwargs)
 
 
 def explain(engine: EngineHost, call: Call, run: Run | None = None) -> Explanation:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from musubito.engine.call_identity import Call
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.explain import Explanation, explain
+from musubito.engine.explain import Explanation, call_of, explain
 from musubito.engine.frame import ANY, Run
 from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens
@@ -136,11 +135,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     Steps that its code reaches are listed inside it: only running it shows whether they are called. Raises TypeError if
     `step` is no step, `InputError` as the call would, and `StoreError`.
     """
-    make: Callable[..., Call] | None = getattr(step, "__musubito_call__", None)
-    if make is None:
-        raise TypeError(f"{step!r} is not a step; decorate it with @musubito_step")
-    receiver = getattr(step, "__self__", None)
-    call = make(engine, args if receiver is None else (receiver, *args), kwargs)
+    call = call_of(engine, step, args, kwargs)
     estimates = Estimates(engine)
     name = call.definition.name
     explanation = explain(engine, call, _copy_of_current_run(engine))
