@@ -48,8 +48,15 @@ def reading() -> dict[str, str]:
 
 
 def _filled(queries: dict[str, str]) -> dict[str, str]:
-    """Return the queries, with the text of a query where another one names it in braces."""
-    return {name: _NAMED.sub(lambda named: queries[named[1]], query) for name, query in queries.items()}
+    """Return the queries, with the text of a query where another one names it in braces.
+
+    A name that begins with an underscore is that of a part of queries, which is no query itself.
+    """
+
+    def fill(query: str) -> str:
+        return _NAMED.sub(lambda named: fill(queries[named[1]]), query)
+
+    return {name: fill(query) for name, query in queries.items() if not name.startswith("_")}
 
 
 _NAMED: Final = re.compile(r"\{(\w+)\}")

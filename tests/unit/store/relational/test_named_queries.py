@@ -123,8 +123,8 @@ def test_each_query_has_a_line_that_says_what_it_answers():
     folder = Path(named_queries.__file__).parents[1] / "sql"
     text = "".join(topic.read_text() for name in ("steps", "reading") for topic in (folder / name).iterdir())
     headers = re.findall(r"^-- name: (\w+)\n(-- .+)\n", text, re.MULTILINE)
-    assert [name for name, _ in headers] == list(reading())
-    assert len(set(reading())) == text.count("-- name:")
+    assert [name for name, _ in headers if not name.startswith("_")] == list(reading())
+    assert len(headers) == text.count("-- name:")
     assert all(not query.endswith(";") and query for query in reading().values())
 
 

@@ -182,25 +182,7 @@ ORDER BY 1, 2;
 -- name: places
 -- Nodes that are looked through for an edit: see the query of SQLite. `OFFSET 0`: few rows of large tables are wanted, and
 -- PostgreSQL would go through these tables, as it takes the rows for many.
-WITH RECURSIVE called (run_id, calls, newest) AS (
-  SELECT s.run_id, sum(s.calls), max(s.newest) FROM _sums s
-  WHERE s.run_id IN (SELECT x.run_id FROM _sums x WHERE x.operation IN (SELECT value FROM json_each(:operations)))
-  GROUP BY s.run_id
-  UNION ALL
-  SELECT c.run_id, count(*), max(c.at) FROM _unsummed n CROSS JOIN _calls c WHERE c.run_id = n.run_id
-  GROUP BY c.run_id
-  HAVING sum(CASE WHEN c.operation IN (SELECT value FROM json_each(:operations)) THEN 1 ELSE 0 END) > 0
-), lately (run_id) AS (
-  SELECT t.run_id FROM (
-    SELECT run_id, sum(calls) OVER (ORDER BY newest DESC, run_id) - calls AS before FROM called
-  ) t WHERE t.before < :newest_calls
-  UNION
-  SELECT x.other FROM lately l JOIN (
-    SELECT run_id, parent AS other FROM _runs WHERE parent IS NOT NULL
-    UNION ALL
-    SELECT parent, run_id FROM _runs WHERE parent IS NOT NULL
-  ) x ON x.run_id = l.run_id
-), asked (node) AS (
+{_runs_called_lately}, asked (node) AS (
   SELECT DISTINCT t.node FROM (
     SELECT x.node FROM lately l CROSS JOIN LATERAL (
       SELECT c.node, c.at FROM _calls c WHERE c.run_id = l.run_id OFFSET 0
@@ -225,11 +207,7 @@ WHERE n.operation IS NOT NULL ORDER BY n.id;
 -- The newest call of an operation: see the query of SQLite, and `places`.
 SELECT c.node, c.at, c.run_id
 FROM (
-  SELECT t.run_id FROM (
-    SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
-  ) t
-  UNION
-  SELECT run_id FROM _unsummed
+{_newest_run_of}
 ) r CROSS JOIN LATERAL (SELECT * FROM _calls c WHERE c.run_id = r.run_id OFFSET 0) c
 JOIN _operations o ON o.id = c.operation
 WHERE o.name = :operation ORDER BY c.at DESC LIMIT 1;
@@ -240,12 +218,7 @@ SELECT x.run_id, s.name, coalesce(r.started_at, x.at - x.duration_ms / 1000), x.
 FROM (
   SELECT c.run_id, c.operation, c.node, c.reason, c.at, c.duration_ms
   FROM (
-    SELECT l.run_id FROM (
-      SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
-      WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
-    ) l WHERE l.before < :looked_at
-    UNION
-    SELECT run_id FROM _unsummed
+{_runs_not_replayed}
   ) t CROSS JOIN LATERAL (SELECT * FROM _calls c WHERE c.run_id = t.run_id AND c.at >= :since AND c.outcome = 'ran' OFFSET 0) c
   WHERE c.operation IN (SELECT id FROM _operations WHERE name = :operation)
   ORDER BY c.at DESC LIMIT :limit
@@ -257,35 +230,7 @@ ORDER BY x.at DESC;
 
 -- name: prunable
 -- What nothing needs: see the query of SQLite.
-WITH RECURSIVE bound (young) AS (
-  SELECT coalesce((SELECT id FROM _executions WHERE started_at < :before ORDER BY id DESC LIMIT 1), 0) + 1
-), late (id, execution) AS (
-  SELECT n.id, n.execution FROM bound b CROSS JOIN _executions e CROSS JOIN _nodes n
-  WHERE e.id >= b.young AND n.id = e.node AND coalesce(n.execution, 0) < b.young
-  UNION
-  SELECT n.id, n.execution FROM bound b CROSS JOIN _uses u CROSS JOIN _nodes n
-  WHERE u.execution >= b.young AND n.id = u.node AND coalesce(n.execution, 0) < b.young
-), asked (execution, node) AS (
-  SELECT DISTINCT c.execution, c.node FROM bound b CROSS JOIN _calls c
-  WHERE c.at >= :before AND (c.execution IS NULL OR c.execution < b.young)
-), first (what, id) AS (
-  SELECT 0, e.id FROM bound b CROSS JOIN _executions e WHERE e.id < b.young AND (e.started_at >= :before OR e.holds & 8 <> 0)
-  UNION SELECT 0, max(id) FROM _executions
-  UNION SELECT 0, execution FROM _effects
-  UNION SELECT 0, d.execution FROM _edits d JOIN _executions e ON e.id = d.execution JOIN _nodes n ON n.execution = e.id
-    WHERE e.invalid = 0
-  UNION SELECT 0, d.before FROM bound b CROSS JOIN _edits d WHERE d.execution >= b.young
-  UNION SELECT 0, d.restored FROM bound b CROSS JOIN _edits d WHERE d.execution >= b.young
-  UNION SELECT 0, u.called FROM bound b CROSS JOIN _uses u WHERE u.execution >= b.young AND u.called < b.young
-  UNION SELECT 0, execution FROM asked
-  UNION SELECT 1, n.id FROM asked a CROSS JOIN _nodes n WHERE n.node_id = a.node AND n.listed = 1
-  UNION SELECT 1, id FROM late
-  UNION SELECT 1, p.id FROM bound b CROSS JOIN _nodes n CROSS JOIN _edges g CROSS JOIN _nodes p
-    WHERE n.execution >= b.young AND g.child = n.id AND p.id = g.parent AND coalesce(p.execution, 0) < b.young
-  UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now
-  UNION SELECT 1, id FROM _nodes WHERE EXISTS (SELECT 1 FROM _leases WHERE expires_at >= :now)
-    AND coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
-), kept (what, id) AS (
+{_needed_first}, kept (what, id) AS (
   SELECT what, id FROM first WHERE id IS NOT NULL
   UNION
   SELECT x.what, x.id FROM kept k CROSS JOIN LATERAL (

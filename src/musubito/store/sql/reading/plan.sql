@@ -21,9 +21,8 @@ WHERE u.execution = :execution ORDER BY o.name;
 SELECT o.name FROM _operations o JOIN _namespaces s ON s.id = o.namespace
 WHERE s.name = :namespace AND substr(o.name, 1, length(:prefix)) = :prefix ORDER BY o.name;
 
--- name: places
--- Nodes of operations, the oldest first, with the execution that answers there: those that were recorded last, and those
--- that were asked for by the newest calls of runs in which these operations were called, parts of runs included.
+-- name: _runs_called_lately
+-- The beginning of `places`: the newest runs in which these operations were called.
 WITH RECURSIVE called (run_id, calls, newest) AS (
   SELECT s.run_id, sum(s.calls), max(s.newest) FROM _sums s
   WHERE s.run_id IN (SELECT x.run_id FROM _sums x WHERE x.operation IN (SELECT value FROM json_each(:operations)))
@@ -42,7 +41,12 @@ WITH RECURSIVE called (run_id, calls, newest) AS (
     UNION ALL
     SELECT parent, run_id FROM _runs WHERE parent IS NOT NULL
   ) x ON x.run_id = l.run_id
-), asked (node) AS (
+)
+
+-- name: places
+-- Nodes of operations, the oldest first, with the execution that answers there: those that were recorded last, and those
+-- that were asked for by the newest calls of runs in which these operations were called, parts of runs included.
+{_runs_called_lately}, asked (node) AS (
   SELECT DISTINCT t.node FROM (
     SELECT c.node, c.at FROM lately l CROSS JOIN _calls c WHERE c.run_id = l.run_id ORDER BY c.at DESC LIMIT :newest_calls
   ) t

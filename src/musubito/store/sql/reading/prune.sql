@@ -1,13 +1,7 @@
 -- What nothing needs.
 
--- name: prunable
--- What nothing needs: executions (0), and nodes (1), each with whether it has executions. Needed is what is younger or was
--- asked for since, effects, edits that answer, what is being computed, and what all that came of: for an execution its
--- node, what it called and the successes that came after it under its widest key (an older one must not answer in its
--- place); for a node its parents and the execution that answers there. From one execution on (bound), all are young.
--- They and the nodes that they answer are kept. So only what they need of the older ones is followed: late are nodes
--- that they ran at or called and that an older one answers, asked is what calls since named of the older ones.
--- PostgreSQL has a query of its own: it takes one recursive part.
+-- name: _needed_first
+-- The beginning of `prunable`: what is needed by itself, and not by something else.
 WITH RECURSIVE bound (young) AS (
   SELECT coalesce((SELECT id FROM _executions WHERE started_at < :before ORDER BY id DESC LIMIT 1), 0) + 1
 ), late (id, execution) AS (
@@ -36,7 +30,17 @@ WITH RECURSIVE bound (young) AS (
   UNION SELECT 0, e.id FROM _leases l JOIN _executions e ON e.cross_key = l.key WHERE l.expires_at >= :now
   UNION SELECT 1, id FROM _nodes WHERE EXISTS (SELECT 1 FROM _leases WHERE expires_at >= :now)
     AND coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
-), kept (what, id) AS (
+)
+
+-- name: prunable
+-- What nothing needs: executions (0), and nodes (1), each with whether it has executions. Needed is what is younger or was
+-- asked for since, effects, edits that answer, what is being computed, and what all that came of: for an execution its
+-- node, what it called and the successes that came after it under its widest key (an older one must not answer in its
+-- place); for a node its parents and the execution that answers there. From one execution on (bound), all are young.
+-- They and the nodes that they answer are kept. So only what they need of the older ones is followed: late are nodes
+-- that they ran at or called and that an older one answers, asked is what calls since named of the older ones.
+-- PostgreSQL has a query of its own: it takes one recursive part.
+{_needed_first}, kept (what, id) AS (
   SELECT what, id FROM first WHERE id IS NOT NULL
   UNION
   SELECT 1, e.node FROM kept k CROSS JOIN _executions e WHERE k.what = 0 AND e.id = k.id

@@ -65,6 +65,15 @@ FROM (
 WHERE c.run_id = r.run_id AND c.at >= :since AND c.operation IN (SELECT id FROM _operations WHERE name = :operation)
 GROUP BY 1, 2 ORDER BY 1;
 
+-- name: _runs_not_replayed
+-- The newest runs in which so many calls of an operation were not replayed, and those that are not summed up.
+    SELECT l.run_id FROM (
+      SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
+      WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
+    ) l WHERE l.before < :looked_at
+    UNION
+    SELECT run_id FROM _unsummed
+
 -- name: newest_that_ran
 -- The newest calls of an operation that ran, with the start of their run, or of the call if the run has none. Looks at
 -- the newest runs in which so many were not replayed, and no further.
@@ -72,12 +81,7 @@ SELECT x.run_id, s.name, coalesce(r.started_at, x.at - x.duration_ms / 1000), x.
 FROM (
   SELECT c.run_id, c.operation, c.node, c.reason, c.at, c.duration_ms
   FROM (
-    SELECT l.run_id FROM (
-      SELECT run_id, sum(calls - replayed) OVER (ORDER BY newest DESC, run_id, operation) - (calls - replayed) AS before FROM _sums
-      WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since AND calls > replayed
-    ) l WHERE l.before < :looked_at
-    UNION
-    SELECT run_id FROM _unsummed
+{_runs_not_replayed}
   ) t CROSS JOIN _calls c
   WHERE c.run_id = t.run_id AND c.at >= :since AND c.outcome = 'ran'
     AND c.operation IN (SELECT id FROM _operations WHERE name = :operation)

@@ -73,15 +73,19 @@ WITH RECURSIVE chain (id) AS (
 SELECT e.started_at, e.duration_ms FROM chain c CROSS JOIN _executions e
 WHERE e.id = c.id AND NOT EXISTS (SELECT 1 FROM _edits d WHERE d.execution = e.id) LIMIT 1;
 
--- name: newest_call_of
--- The newest call of an operation: its node, when it ended, and its run.
-SELECT c.node, c.at, c.run_id
-FROM (
+-- name: _newest_run_of
+-- The newest run in which an operation was called, and those that are not summed up.
   SELECT t.run_id FROM (
     SELECT s.run_id FROM _sums s JOIN _operations o ON o.id = s.operation WHERE o.name = :operation ORDER BY s.newest DESC LIMIT 1
   ) t
   UNION
   SELECT run_id FROM _unsummed
+
+-- name: newest_call_of
+-- The newest call of an operation: its node, when it ended, and its run.
+SELECT c.node, c.at, c.run_id
+FROM (
+{_newest_run_of}
 ) r CROSS JOIN _calls c CROSS JOIN _operations o
 WHERE c.run_id = r.run_id AND o.id = c.operation AND o.name = :operation ORDER BY c.at DESC LIMIT 1;
 
