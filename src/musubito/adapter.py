@@ -47,7 +47,7 @@ from musubito.engine.observer import register_span_source
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder
-from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
+from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow, in_scope
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import at_line_of_user, warn
@@ -91,6 +91,7 @@ __all__ = [
     "error_as_stored",
     "explained",
     "forced",
+    "in_scope",
     "loop_is_watched",
     "mode_named",
     "not_replayable",
@@ -228,11 +229,8 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def ambient(around: AmbientContext) -> Iterator[None]:
     """Put this ambient around the steps that are called inside, at any depth."""
-    token = SCOPE.set(SCOPE.get()._replace(ambient=around))
-    try:
+    with in_scope(SCOPE.get()._replace(ambient=around)):
         yield
-    finally:
-        SCOPE.reset(token)
 
 
 def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = None) -> None:

@@ -38,6 +38,7 @@ from musubito.adapter import (
     arguments_as_stored,
     digest_input,
     forced,
+    in_scope,
     not_replayable,
     off_loop,
     ran_unrecorded,
@@ -499,16 +500,6 @@ class NodeCall:
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)
-
-
-@contextmanager
-def in_scope(scope: Scope) -> Iterator[None]:
-    """Run in this scope."""
-    token = SCOPE.set(scope)
-    try:
-        yield
-    finally:
-        SCOPE.reset(token)
 
 
 @contextmanager

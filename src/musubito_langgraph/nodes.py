@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
-from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
+from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.graph_step import GraphStep, reaches
@@ -27,7 +27,7 @@ from musubito_langgraph.lineage_channel import (
     surrounding,
     task_context,
 )
-from musubito_langgraph.node_call import CallSite, NodeCall, in_scope
+from musubito_langgraph.node_call import CallSite, NodeCall
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn

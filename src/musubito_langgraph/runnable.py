@@ -29,14 +29,14 @@ from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.aiter import aclosing
 
 from musubito import MusubitoEngine, MusubitoStream, StepConfiguration
-from musubito.adapter import SCOPE, Call, Mode, off_loop, ran_unrecorded, register_policy
+from musubito.adapter import SCOPE, Call, Mode, in_scope, off_loop, ran_unrecorded, register_policy
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
 from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.id_renaming import encodable, restored
 from musubito_langgraph.message_walk import chunk_of
-from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, in_scope, within
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:

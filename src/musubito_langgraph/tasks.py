@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import ANY, SCOPE, Mode, Scope, off_loop, register_policy
+from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.source import register_source_text
 from musubito.values.class_instances import count_script_as
@@ -23,7 +23,7 @@ from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep, counted_keys
 from musubito_langgraph.lineage_channel import task_context
-from musubito_langgraph.node_call import CallSite, NodeCall, in_scope, within
+from musubito_langgraph.node_call import CallSite, NodeCall, within
 from musubito_langgraph.object_policies import of_runnable
 from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of

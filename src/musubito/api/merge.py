@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from musubito.engine.scope import SCOPE
+from musubito.engine.scope import SCOPE, in_scope
 from musubito.model import MusubitoResult
 
 
@@ -21,8 +21,5 @@ def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
             raise TypeError(
                 f"musubito_merge takes what steps gave back, MusubitoResults, not a {type(result).__name__}"
             )
-    token = SCOPE.set(SCOPE.get()._replace(parents=results))
-    try:
+    with in_scope(SCOPE.get()._replace(parents=results)):
         yield
-    finally:
-        SCOPE.reset(token)

@@ -17,7 +17,7 @@ from musubito.engine.explain import why_missing
 from musubito.engine.frame import Run
 from musubito.engine.mode_in_use import Setting, current_mode, for_threads
 from musubito.engine.modes import Mode, mode_named
-from musubito.engine.scope import SCOPE, Scope
+from musubito.engine.scope import SCOPE, Scope, in_scope
 from musubito.errors import MusubitoError
 from musubito.model import ReplayReason
 from musubito.store.rows import CallLine
@@ -180,12 +180,9 @@ def _unrecorded(name: str | None, tags: str | None, own_mode: Mode | None) -> It
     """Make a run of which nothing is written. Whether there is a store does not matter."""
     engine, scope = engine_without_store(), SCOPE.get()
     this = engine._new_run(name, tags)
-    token = SCOPE.set(scope if own_mode is None else scope._replace(mode=own_mode))
-    try:
-        with nullcontext() if own_mode is None else for_threads(Setting(None, own_mode)):
-            yield RunRecord(engine, this)
-    finally:
-        SCOPE.reset(token)
+    for_others = nullcontext() if own_mode is None else for_threads(Setting(None, own_mode))
+    with in_scope(scope if own_mode is None else scope._replace(mode=own_mode)), for_others:
+        yield RunRecord(engine, this)
 
 
 def record_usage(

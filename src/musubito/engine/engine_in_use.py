@@ -13,7 +13,7 @@ from musubito.engine.default_engine import default_engine, engine_of_nothing
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.mode_in_use import IN_USE, LOCK, Setting, for_threads
 from musubito.engine.modes import Mode, mode_of_off
-from musubito.engine.scope import SCOPE, Scope
+from musubito.engine.scope import SCOPE, Scope, in_scope
 from musubito.errors import StoreError
 
 E = TypeVar("E", bound=MusubitoEngine | None)
@@ -73,12 +73,8 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
 @contextmanager
 def engine_in_mode(engine: MusubitoEngine, mode: Mode) -> Iterator[None]:
     """Use this engine in this mode until the end of the block, in threads that inherit nothing, too."""
-    token = SCOPE.set(Scope(engine, None, None, None, None, mode))
-    try:
-        with for_threads(Setting(engine, mode)):
-            yield
-    finally:
-        SCOPE.reset(token)
+    with in_scope(Scope(engine, None, None, None, None, mode)), for_threads(Setting(engine, mode)):
+        yield
 
 
 @cache

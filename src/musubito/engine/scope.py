@@ -7,7 +7,8 @@ look finds everything. `OpenScopes` serves threads that inherit no scope.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -179,3 +180,13 @@ class Scope(NamedTuple):
 
 
 SCOPE: Final[ContextVar[Scope]] = ContextVar("musubito", default=Scope())  # noqa: B039 - it is immutable
+
+
+@contextmanager
+def in_scope(scope: Scope) -> Iterator[None]:
+    """Run the block in this scope."""
+    token = SCOPE.set(scope)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from musubito.engine.frame import Dependencies
-from musubito.engine.scope import SCOPE
+from musubito.engine.scope import SCOPE, in_scope
 from musubito.model import UNSTORABLE, MusubitoResult
 
 T = TypeVar("T")
@@ -48,8 +48,5 @@ def ran_unrecorded() -> None:
 def _without_merge_context() -> Iterator[None]:
     """Run the block without the merge context around it, which does not reach into a step's body."""
     ran_unrecorded()
-    token = SCOPE.set(SCOPE.get()._replace(parents=None))
-    try:
+    with in_scope(SCOPE.get()._replace(parents=None)):
         yield
-    finally:
-        SCOPE.reset(token)
