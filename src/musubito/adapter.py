@@ -18,7 +18,6 @@ Four names are constants:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,6 +50,7 @@ from musubito.engine.scope import SCOPE, AmbientContext, Scope, add_control_flow
 from musubito.engine.unrecorded import ran_unrecorded
 from musubito.engine.watched_loop import loop_is_watched
 from musubito.errors import at_line_of_user, warn
+from musubito.locks import at_fork
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ANSWER, ExternalRead, SampleRef
@@ -221,9 +221,8 @@ def _off_loop() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "musubito")
 
 
-if hasattr(os, "register_at_fork"):
-    # The child of a fork does not have the thread.
-    os.register_at_fork(after_in_child=_off_loop.cache_clear)
+# The child of a fork does not have the thread.
+at_fork(after_in_child=_off_loop.cache_clear)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Final, Protocol
 
 from musubito.engine.maintenance import MaintenanceThread
 from musubito.engine.shutdown import at_end
 from musubito.engine.write_batcher import Writer
+from musubito.locks import at_fork
 
 
 class OpenEngine(Protocol):
@@ -50,5 +50,4 @@ def _after_fork_in_child() -> None:
         engine._begin_process()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(after_in_child=_after_fork_in_child)

@@ -7,7 +7,6 @@ work, it runs multiprocessing's own finalizers, and then calls `os._exit`.
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from musubito.engine.maintenance import LAST_SECONDS
 from musubito.errors import LOGGER
+from musubito.locks import at_fork
 
 PRIORITY: Final = -1000
 """The priority of our finalizer: it runs after all others, which may call steps."""
@@ -25,8 +25,7 @@ def at_end(exit_: Callable[[], None], worker: Callable[[], None]) -> None:
     """Call `exit_` when this process exits, and `worker` when this process or a fork of it ends as a worker."""
     atexit.register(exit_)
     _at_end_of_worker(worker)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: _at_end_of_worker(worker))
+    at_fork(after_in_child=lambda: _at_end_of_worker(worker))
 
 
 def _at_end_of_worker(end: Callable[[], None]) -> None:

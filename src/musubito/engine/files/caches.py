@@ -11,7 +11,6 @@ A body that may have been answered from a cache depends on the file, too, as the
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from musubito.code.describers.cached_functions import cached_functions
 from musubito.engine.files.attribution import Cache, Reader, Site
 from musubito.engine.files.digests import Signature
+from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
 
 MOST: Final = 1000
@@ -74,7 +74,7 @@ class Seen:
 
 Files: TypeAlias = dict[tuple[str, str], Seen]
 """Reads by path and kind."""
-_LOCK: Final = threading.RLock()
+_LOCK: Final = fork_safe(threading.RLock())
 _KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
 """Reads by the cache that may keep them."""
 
@@ -133,8 +133,3 @@ def inherited(
         for where, kept in tuple(files.items()):
             if where not in seen and kept.reader.site not in sites:
                 yield kept
-
-
-if hasattr(os, "register_at_fork"):
-    # A child must not find the lock held by a thread that the child does not have.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)

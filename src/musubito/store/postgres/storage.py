@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any, Final, TypeVar, get_args
 
 from musubito.errors import LOGGER, StoreBusy, StoreClosed, StoreError
+from musubito.locks import at_fork
 from musubito.store.changes import (
     Change,
     Claim,
@@ -584,5 +585,4 @@ def _after_fork() -> None:
         store._begin_process()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(after_in_child=_after_fork)

@@ -17,6 +17,8 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from musubito.locks import at_fork
+
 try:
     import fcntl
 except ImportError:  # On Windows the store keeps its claims in a table.
@@ -124,5 +126,4 @@ def _after_fork_in_child() -> None:
         locks.forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(after_in_child=_after_fork_in_child)

@@ -8,10 +8,11 @@ and every file is closed.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import Final, Protocol
+
+from musubito.locks import at_fork
 
 
 class Forkable(Protocol):
@@ -44,5 +45,4 @@ def _after_fork() -> None:
     OPENING.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
