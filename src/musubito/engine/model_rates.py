@@ -6,7 +6,7 @@ Nothing is fetched from the network. Prices are today's, per token, without the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -42,6 +42,19 @@ def rate_of(model: str) -> tuple[float, float] | None:
         if any(rate):
             return rate
     return None
+
+
+def price_of(tokens: Iterable[tuple[str, int, int]]) -> float | None:
+    """Return the price in dollars of tokens in and out of models; None if no list has a price of any of these models.
+
+    Models without a known price are left out.
+    """
+    amounts = [
+        tokens_in * rate[0] + tokens_out * rate[1]
+        for model, tokens_in, tokens_out in tokens
+        if (rate := rate_of(model)) is not None
+    ]
+    return sum(amounts) if amounts else None
 
 
 def _references(model: str) -> Iterator[tuple[str | None, str]]:

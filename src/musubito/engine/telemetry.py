@@ -22,7 +22,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
-from musubito.engine.model_rates import rate_of
+from musubito.engine.model_rates import price_of, rate_of
 from musubito.engine.observer import SPAN_SOURCES, Ended, SpanSource
 from musubito.errors import LOGGER, MusubitoError
 from musubito.model import StepType
@@ -219,7 +219,7 @@ class Telemetry:
             None if trace is None else _context_of(trace),
             sum(used.total_input_tokens for used in usage),
             sum(used.total_output_tokens for used in usage),
-            _cost(usage),
+            price_of((used.model, used.total_input_tokens, used.total_output_tokens) for used in usage),
         )
         if trace is not None or age > SETTLED:
             if len(self._origins) >= MOST_ORIGINS:
@@ -349,13 +349,3 @@ def _context_of(line: TraceLine) -> SpanContext:
         is_remote=True,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )
-
-
-def _cost(usage: Sequence[Used]) -> float | None:
-    """Return the price of these tokens in dollars; None if no price is known."""
-    amounts = [
-        used.total_input_tokens * rate[0] + used.total_output_tokens * rate[1]
-        for used in usage
-        if (rate := rate_of(used.model)) is not None
-    ]
-    return sum(amounts) if amounts else None

@@ -6,7 +6,7 @@ is a sum over many calls, and the length of each prompt is not known.
 
 from __future__ import annotations
 
-from musubito.engine.model_rates import rate_of
+from musubito.engine.model_rates import price_of, rate_of
 from musubito.lineage.reports import Cost
 
 
@@ -15,12 +15,7 @@ def dollars(cost: Cost) -> float | None:
 
     Models without a known price are left out. If no model has one, None is returned.
     """
-    amounts = [
-        tokens.input * rate[0] + tokens.output * rate[1]
-        for model, tokens in cost.tokens.items()
-        if (rate := rate_of(model)) is not None
-    ]
-    return sum(amounts) if amounts else None
+    return price_of((model, *tokens) for model, tokens in cost.tokens.items())
 
 
 def unpriced(cost: Cost) -> list[str]:
