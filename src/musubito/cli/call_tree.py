@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +10,7 @@ from rich.text import Text
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
+from musubito.lineage.calls_of_run import by_outer_call
 from musubito.lineage.formatting import MARKS, clean, count, duration, short_ids, token_count
 
 Kind: TypeAlias = tuple[Any, ...]
@@ -30,10 +30,7 @@ class Line(NamedTuple):
 
 def lines(calls: Sequence[CallReport], edited: Collection[int | None] = ()) -> list[Line]:
     """Return all lines of the tree, from the top; `edited` are the executions that a person has made by an edit."""
-    inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
-    numbers = {call.number for call in calls}
-    for call in calls:
-        inner[call.parent if call.parent in numbers else None].append(call)
+    inner = by_outer_call(calls)
     kinds: dict[int, Kind] = {}
     # An inner call has a higher number than its outer one: from the last call on, its kind is known in time.
     for call in reversed(calls):

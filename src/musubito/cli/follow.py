@@ -15,8 +15,8 @@ from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
+from musubito.lineage.calls_of_run import without_routers
 from musubito.lineage.formatting import clean, count, duration, times
-from musubito.lineage.routers import without_routers
 from musubito.lineage.run_reader import computing
 from musubito.lineage.why import with_reasons
 

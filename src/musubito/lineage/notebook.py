@@ -14,12 +14,12 @@ from typing import Any, Final
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
 from musubito.errors import ArtifactUnreadable, EncodingError, MusubitoError
+from musubito.lineage.calls_of_run import by_outer_call, without_routers
 from musubito.lineage.corruption import binary
 from musubito.lineage.cost_format import worth
 from musubito.lineage.formatting import clean, count, duration, mark, one_line, short, times, when
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, RunReport
-from musubito.lineage.routers import without_routers
 from musubito.lineage.why import with_reasons
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, encode_value
@@ -132,10 +132,7 @@ def _run(report: RunReport) -> str:
 def _tree(calls: Sequence[CallReport]) -> list[str]:
     """Return the top calls of a run as HTML, with the calls inside each of them."""
     shown = calls[:CALLS]
-    numbers = {call.number for call in shown}
-    inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
-    for call in shown:
-        inner[call.parent if call.parent in numbers else None].append(call)
+    inner = by_outer_call(shown)
     # An inner call has a higher number than its outer one: from the last call on, what is inside is known in time.
     below: defaultdict[int | None, list[str]] = defaultdict(list)
     for number in [*(call.number for call in reversed(shown)), None]:

@@ -25,8 +25,8 @@ from musubito.engine.engine_in_use import recording_engine
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode
 from musubito.lineage import Lineage
+from musubito.lineage.calls_of_run import without_routers
 from musubito.lineage.formatting import short, times
-from musubito.lineage.routers import without_routers
 from musubito.lineage.why import with_reasons
 
 MOST_LINES: Final = 40

@@ -17,6 +17,7 @@ from musubito.cli.context import CommandContext, as_json, json_option, no_inputs
 from musubito.cli.follow import follow
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import Attempt, CallReport, Cost, Lineage, NodeReport, RunReport
+from musubito.lineage.calls_of_run import without_routers
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import (
     clean,
@@ -32,7 +33,6 @@ from musubito.lineage.formatting import (
     when,
 )
 from musubito.lineage.reports import WITHHELD, without_text, without_texts
-from musubito.lineage.routers import without_routers
 from musubito.lineage.run_reader import FIRST_CALLS
 from musubito.lineage.unknown_effects import UnknownEffect, is_settled_as_happened
 from musubito.lineage.unrepeatable import unrepeatable_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
-from musubito.lineage.routers import without_routers
+from musubito.lineage.calls_of_run import by_outer_call, without_routers
 from musubito.lineage.run_reader import computing
 from musubito.lineage.why import with_reasons
 from musubito.web.graphs import drawn_run
@@ -55,10 +55,7 @@ class Calls:
         self.left_out = len(report.calls) - len(calls)
         self.report = replace(report, calls=calls)
         self._lineage = lineage
-        self._inner: defaultdict[int | None, list[CallReport]] = defaultdict(list)
-        numbers = {call.number for call in calls}
-        for call in calls:
-            self._inner[call.parent if call.parent in numbers else None].append(call)
+        self._inner = by_outer_call(calls)
 
     @property
     def outcomes(self) -> Counter[str]:
