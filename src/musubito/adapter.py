@@ -18,9 +18,9 @@ Four names are constants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import cache
 from typing import Any
@@ -225,11 +225,9 @@ def _off_loop() -> ThreadPoolExecutor:
 at_fork(after_in_child=_off_loop.cache_clear)
 
 
-@contextmanager
-def ambient(around: AmbientContext) -> Iterator[None]:
+def ambient(around: AmbientContext) -> AbstractContextManager[None]:
     """Put this ambient around the steps that are called inside, at any depth."""
-    with in_scope(SCOPE.get()._replace(ambient=around)):
-        yield
+    return in_scope(SCOPE.get()._replace(ambient=around))
 
 
 def note_read(kind: str, key: str, digest: bytes | None, body: Frame | None = None) -> None:

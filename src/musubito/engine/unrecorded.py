@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from musubito.engine.frame import Dependencies
@@ -44,9 +44,7 @@ def ran_unrecorded() -> None:
         frame.absorb(Dependencies((), (), None, None, "a call inside it ran unrecorded", samples=False))
 
 
-@contextmanager
-def _without_merge_context() -> Iterator[None]:
+def _without_merge_context() -> AbstractContextManager[None]:
     """Run the block without the merge context around it, which does not reach into a step's body."""
     ran_unrecorded()
-    with in_scope(SCOPE.get()._replace(parents=None)):
-        yield
+    return in_scope(SCOPE.get()._replace(parents=None))
