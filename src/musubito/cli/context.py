@@ -23,7 +23,7 @@ from rich.text import Text
 from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.table_layout import broken
-from musubito.lineage import Lineage, Tokens
+from musubito.lineage import Lineage
 from musubito.lineage.formatting import CONTROLS
 from musubito.lineage.store_reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
@@ -258,8 +258,6 @@ def as_json(value: Any) -> Any:
     A dataclass becomes an object of its fields. Times stay numbers. Values that JSON cannot hold become text.
     """
     match value:
-        case Tokens():
-            return {"input": value.input, "output": value.output}
         case Enum():
             return value.value
         case float() if not math.isfinite(value):

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from musubito.cli.context import CommandContext, json_option
+from musubito.cli.context import CommandContext, as_json, json_option
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunSummary
 from musubito.lineage.cost_format import worth
@@ -43,14 +43,7 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
         else compare_runs(context.lineage, before, after)
     )
     if json_:
-        context.json(
-            {
-                "differ": comparison.differ,
-                "before": comparison.before,
-                "after": comparison.after,
-                "calls": comparison.calls,
-            }
-        )
+        context.json({"differ": comparison.differ, **as_json(comparison)})
     else:
         _print_runs(context.console, comparison.before, comparison.after)
         click.echo()

@@ -90,26 +90,14 @@ def _table(runs: list[RunSummary], width: int) -> Fitted:
         if wide
         else ("hits", "spent", "tokens", "time saved")
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in runs:
-        numbers = (
-            (
-                count(run.ran),
-                count(run.replayed),
-                count(run.failed) if run.failed else "",
-                duration(run.spent.milliseconds),
-                tokens(run.spent),
-                duration(run.saved.milliseconds) if run.replayed else "",
-                tokens(run.saved),
-            )
-            if wide
-            else (
-                f"{run.replayed}/{run.calls}",
-                duration(run.spent.milliseconds),
-                tokens(run.spent),
-                duration(run.saved.milliseconds) if run.replayed else "",
-            )
-        )
         started = when(run.started_at) if wide else lately(run.started_at)
-        rows.append((short(run.run_id), one_line(run.name or ""), started, run.status, *numbers))
+        head = short(run.run_id), one_line(run.name or ""), started, run.status
+        spent, saved = duration(run.spent.milliseconds), duration(run.saved.milliseconds) if run.replayed else ""
+        if wide:
+            calls = count(run.ran), count(run.replayed), count(run.failed) if run.failed else ""
+            rows.append((*head, *calls, spent, tokens(run.spent), saved, tokens(run.saved)))
+        else:
+            rows.append((*head, f"{run.replayed}/{run.calls}", spent, tokens(run.spent), saved))
     return table_of(("run", "name", "started", "status", *titles), rows, width, name=1, texts=(0, 2, 3))
