@@ -47,7 +47,7 @@ from musubito.store.protocol import NamedQuery, ServerCondition
 from musubito.store.queries import OlderCandidates, Query, SimpleQuery
 from musubito.store.relational import by_hand, writes
 from musubito.store.relational.first_commit import first_of
-from musubito.store.relational.leases import claimed, keeping, leases_of
+from musubito.store.relational.leases import claimed, keeping, lease_of, leases_of
 from musubito.store.relational.reads import answer, found_newest, newest, statement_of
 from musubito.store.relational.sql_session import IdCache
 from musubito.store.relational.table_copy import CopySession
@@ -285,18 +285,12 @@ class PostgreSQLStorage:
 
     def newest_or_claim(self, claim: Claim, namespace: str) -> Candidate | Moment | None:
         """See `SupportsFetchOrClaim.newest_or_claim`."""
-        keys, holder = claim.keys, claim.holder
+        keys = claim.keys
         params = {
             "node": keys.node,
             "reuse": keys.reuse,
             "cross": keys.cross if claim.across else None,
-            "key": claim.key,
-            "owner": holder.owner,
-            "operation": claim.operation,
-            "host": holder.host,
-            "pid": holder.pid,
-            "process": holder.process,
-            "lasts": float(holder.expires_at - claim.now),
+            **lease_of(claim.holder, claim.key, claim.operation, claim.now),
             "patience": f"{sessions.PATIENCE}s",
         }
 
