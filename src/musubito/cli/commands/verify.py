@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -12,7 +14,10 @@ from musubito.cli.context import CommandContext, json_option
 from musubito.errors import StoreError
 from musubito.lineage.formatting import clean, counted, short, times, without_input_text
 from musubito.lineage.input_search import without_input
+from musubito.lineage.rekey import namespaces_of_key
 from musubito.lineage.verify import FILE, Finding, verify
+
+T = TypeVar("T")
 
 
 @click.command("verify", short_help="Check stored data against its checksums.", epilog="Example: musubito verify")
@@ -25,7 +30,7 @@ def command(ctx: click.Context, json_: bool) -> None:
     """
     context: CommandContext = ctx.obj
     checked, findings = _check_all(context, bar=not json_ and context.console.is_terminal)
-    unseen = _without_input(context, findings)
+    unseen = _read(lambda: without_input(context.lineage), 0, findings)
     if json_:
         context.json({"checked": checked, "findings": list(dict.fromkeys(findings)), "without_input": unseen})
     else:
@@ -41,41 +46,24 @@ def command(ctx: click.Context, json_: bool) -> None:
         context.print_text(f"Checked {looked_at or nothing}: {fine}")
     if unseen and not json_:
         click.echo(without_input_text(unseen), err=True)
-    encrypted = _encrypted(context, findings)
+    encrypted: list[str] = _read(lambda: namespaces_of_key(context.lineage)[1], [], findings)
     if encrypted:
         click.echo(
-            f"Not checked, since it is encrypted: {', '.join(encrypted)}. Name the file of its key: "
+            f"Not checked, since it is encrypted: {clean(', '.join(encrypted))}. Name the file of its key: "
             "MUSUBITO_KEY_FILE=path.",
             err=True,
         )
     ctx.exit(1 if findings else 0)
 
 
-def _without_input(context: CommandContext, findings: list[Finding]) -> int:
-    """Return the number of executions without a stored input; 0 if it cannot be read, as the findings say already."""
+def _read(read: Callable[[], T], otherwise: T, findings: list[Finding]) -> T:
+    """Return what `read` returns; `otherwise` if the store cannot be read, as the findings say already."""
     try:
-        return without_input(context.lineage)
+        return read()
     except StoreError:
         if not findings:
             raise
-        return 0
-
-
-def _encrypted(context: CommandContext, findings: list[Finding]) -> list[str]:
-    """Return the encrypted namespaces whose key is not here.
-
-    None are returned if they cannot be read, since the findings say so already.
-    """
-    try:
-        return [
-            clean(name)
-            for _, name, is_sealed in context.lineage.rows("namespaces")
-            if is_sealed and context.lineage.contents(name).keys is None
-        ]
-    except StoreError:
-        if not findings:
-            raise
-        return []
+        return otherwise
 
 
 def _check_all(context: CommandContext, *, bar: bool) -> tuple[dict[str, int], list[Finding]]:
