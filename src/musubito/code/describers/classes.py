@@ -14,6 +14,7 @@ from typing import Any
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
+from musubito.code.describers.unread_fields import CONSTRUCTORS, are_methods_named, is_unread_method
 from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS
 from musubito.code.graph_record import GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
@@ -22,8 +23,6 @@ from musubito.code.walk import Walk
 from musubito.code.world.environment import settings_links
 from musubito.values.class_names import qualified_name
 
-CONSTRUCTORS = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
-"""Methods that set up an object."""
 NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
 """Methods that Python calls while classes and objects are made, and not for the step."""
 
@@ -86,7 +85,9 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     members = vars(cls)
     schema = _is_schema(cls)
     own = tokens("class", module_name(cls), qualified_name(cls)[1]) + written_text(walk, cls)
-    links = [(f"base {number}", walk.link(each, f"{name}.base")) for number, each in enumerate(cls.__bases__)]
+    is_whole = not are_methods_named(walk, cls)
+    bases = [walk.link(each, f"{name}.base", whole=is_whole) for each in cls.__bases__]
+    links = [(f"base {number}", base) for number, base in enumerate(bases)]
     walk.guard.attribute(cls, "__bases__", cls.__bases__)
     if type(cls) is not type:
         links.append(("metaclass", walk.link(type(cls), f"{name}.metaclass")))
@@ -122,10 +123,13 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
     derived = {each for each, value in list(members.items()) if _is_derived(cls, each, value)}
     for each, value in walk.read.each_field(cls, members, name, MADE_LATER | derived):
+        can_run = _can_run(walk, cls, each, value)
+        if not (is_whole or can_run) and is_unread_method(walk, each, value):
+            continue
         _note_owner(walk, cls, value)
         if each in walk.facts.handed:
             mark_introspectable(walk, value)
-        links.append((each, walk.constant(value, f"{name}.{each}", runs=_can_run(walk, cls, each, value))))
+        links.append((each, walk.constant(value, f"{name}.{each}", runs=can_run)))
     links += settings_links(walk, cls, name)
     if isinstance(cls, EnumMeta):
         links += walk.links(cls._member_map_.items(), name)

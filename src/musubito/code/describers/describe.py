@@ -205,7 +205,15 @@ def _partial(walk: Walk, value: Any, name: str) -> GraphRecord:
 
 
 def _method(walk: Walk, value: types.MethodType, name: str) -> GraphRecord:
-    return GraphRecord(tokens("method"), walk.links([("function", value.__func__), ("self", value.__self__)], name))
+    function, receiver = value.__func__, value.__self__
+    # The user's code reaches its receiver by names, unless it hands the receiver on, which is noted then.
+    by_name = type(function) is FunctionType and walk.origins.of_function(function) is Owner.USER
+    whole = not by_name or isinstance(receiver, type)
+    links = [
+        ("function", walk.link(function, walk.part_name(function, f"{name}.function"))),
+        ("self", walk.link(receiver, walk.part_name(receiver, f"{name}.self"), whole=whole)),
+    ]
+    return GraphRecord(tokens("method"), links)
 
 
 def _cached(walk: Walk, value: Any, name: str) -> GraphRecord:

@@ -8,7 +8,6 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.classes import CONSTRUCTORS
 from musubito.code.describers.introspection import (
     SUBCLASSES,
     function_names,
@@ -20,7 +19,7 @@ from musubito.code.describers.introspection import (
 )
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.object_fields import defaults_held
-from musubito.code.describers.unread_fields import note_fields
+from musubito.code.describers.unread_fields import CONSTRUCTORS, note_fields
 from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, TEXT
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
@@ -316,7 +315,8 @@ def _follow(
             walk.note_call(value)
         if use.given:
             mark_introspectable(walk, value)
-    links.append((label, walk.constant(value, name, whole=use.given and not rest, shown=use.shown)))
+    whole = isinstance(value, type) or (use.given and not rest)
+    links.append((label, walk.constant(value, name, whole=whole, shown=use.shown)))
 
 
 def _follow_import(walk: Walk, function: FunctionType, read: NameRead, links: Links, use: _Use) -> None:

@@ -96,7 +96,7 @@ def _value_links(
         mark_introspectable(walk, value)
     if not of_others:
         # Code that is handed an object reaches all that the object leads to.
-        whole = label in walk.facts.handed or id(holder) in walk.facts.whole
+        whole = isinstance(value, type) or label in walk.facts.handed or id(holder) in walk.facts.whole
         return [(label, walk.link(value, walk.part_name(value, name), whole=whole))]
     return held_value_links(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
 

@@ -46,6 +46,7 @@ from musubito.code.describers.object_settings import (
     url_text,
     without_secrets,
 )
+from musubito.code.describers.unread_fields import is_read_by_name
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
 from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, Owners, counted_name, module_name
@@ -76,7 +77,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     origin = walk.origins.of_class(cls)
     if is_mock(value) and static(value, "__musubito_identity__") is ABSENT:
         return describe_mock(walk, value, name)
-    links = [("class", walk.link(cls, walk.part_name(cls, name)))]
+    whole = origin is not Owner.USER or not is_read_by_name(walk, value)
+    links = [("class", walk.link(cls, walk.part_name(cls, name), whole=whole))]
     parts: Parts
     if is_in_memory(value):
         return _describe_database(walk, value, name, links)

@@ -1,7 +1,7 @@
-"""Find fields of the user's objects that no reached code reads: a start time, a folder of its own, a handle.
+"""Find fields and methods of the user's objects that no reached code reads: a start time, a handle, a graph.
 
-A field counts if reached code has its name, as an attribute or in a text. All fields of an object count if it is not
-known which are read:
+A field or a method counts if reached code has its name, as an attribute or in a text. All of an object count if it is
+not known which are read:
 
 - The object is handed to other code.
 - Its class has a base or a member from a package.
@@ -26,6 +26,10 @@ from musubito.values.class_names import canonical_module, qualified_name
 
 BASES: Final = ("abc", "typing", "typing_extensions")
 """Modules with base classes that read no fields of an object."""
+CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
+"""Methods that set up an object."""
+METHODS: Final = (FunctionType, classmethod, staticmethod, property)
+"""Types of the members of a class that run."""
 SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")
 """Attributes by which classes keep a schema of their fields."""
 
@@ -43,20 +47,45 @@ def note_fields(walk: Walk, function: FunctionType, scan: NameUsage) -> None:
 
 
 def note_whole(walk: Walk, value: Any) -> None:
-    """Note that an object is reached in other ways than by the names of its fields."""
-    cls = type(value)
-    if not issubclass(cls, (FunctionType, type, ModuleType)) and walk.origins.of_class(cls) is Owner.USER:
+    """Note that an object or a class is reached in other ways than by the names of its fields and methods."""
+    cls = value if isinstance(value, type) else type(value)
+    if not issubclass(cls, (FunctionType, ModuleType)) and walk.origins.of_class(cls) is Owner.USER:
         walk.facts.whole.add(id(value), value)
 
 
 def unread_fields(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str]:
     """Return the fields of an object that do not count."""
-    cls, facts = type(value), walk.facts
-    if policy_of(value) is not None or not _is_plain(walk, cls) or FIELDS in facts.looks or id(value) in facts.whole:
+    if policy_of(value) is not None or not is_read_by_name(walk, value):
         return frozenset()
-    if any(qualified_name(base) in facts.handing for base in cls.__mro__):
-        return frozenset()
-    return frozenset(name for name in names if name not in facts.fields)
+    return frozenset(name for name in names if name not in walk.facts.fields)
+
+
+def is_unread_method(walk: Walk, name: str, member: object) -> bool:
+    """Return whether a member of a class is a method or a constructor, and no reached code has its name.
+
+    Operators and packages call other special methods, without naming them.
+    """
+    if (name.startswith("__") and name not in CONSTRUCTORS) or not isinstance(member, METHODS):
+        return False
+    return name not in walk.facts.mentioned and name not in walk.facts.fields
+
+
+def are_methods_named(walk: Walk, cls: type) -> bool:
+    """Return whether all reached code that gets methods of a class, or of its objects, has their names.
+
+    Code that gets the class of an object can make another object, which any code may be given. Class methods get it.
+    """
+    if any(isinstance(member, classmethod) for base in cls.__mro__ for member in list(vars(base).values())):
+        return False
+    return "__class__" not in walk.facts.fields and is_read_by_name(walk, cls)
+
+
+def is_read_by_name(walk: Walk, thing: Any) -> bool:
+    """Return whether all reached code that reads of an object or a class has the names of what it reads."""
+    cls, facts = thing if isinstance(thing, type) else type(thing), walk.facts
+    if not _is_plain(walk, cls) or FIELDS in facts.looks or id(thing) in facts.whole:
+        return False
+    return not any(qualified_name(base) in facts.handing for base in cls.__mro__)
 
 
 def _is_plain(walk: Walk, cls: type) -> bool:

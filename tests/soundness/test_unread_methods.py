@@ -1,0 +1,276 @@
+"""A method of the user's object counts only if reached code has its name, or may reach the object in other ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from tests.soundness.changed_programs import Program, in_three_processes
+
+
+def made(step: str, methods: str = "", before: str = "", after: str = "") -> Program:
+    """A program with an object whose method `go` is edited."""
+    text = (
+        f"{before}\nclass A:\n    size = 3\n    def go(self): return VALUE\n    def run(self): return 1\n"
+        f"    def show(self): return self.size\n{methods}\nheld = A()\n{after}\ndef step(q): {step}"
+    )
+    return Program(text, "1", "2")
+
+
+def of_a_class(step: str, text: str) -> Program:
+    """A program of which all is given but the step."""
+    return Program(f"{text}\ndef step(q): {step}", "1", "2")
+
+
+UNREAD: Final = {
+    "a method that its constructor called": made("return held.run()", "    def __init__(self): self.x = self.go()"),
+    "another method": made("return held.run()"),
+    "a method that reads a field": made("return held.show()"),
+    "a bound method that is called by others": made(
+        "return list(map(held.run2, [q]))", "    def run2(self, q): return q"
+    ),
+    "a bound method that is held": made("return T[0]()", after="T = [held.run]"),
+    "a partial of a bound method": made(
+        "return P()", before="import functools", after="P = functools.partial(held.run)"
+    ),
+    "a class attribute": made("return held.size"),
+    "a field of a field": made("return outer.a.run()", after="class B: pass\nouter = B()\nouter.a = held"),
+    "a method of a base": of_a_class(
+        "return held.run()",
+        "class A:\n    def go(self): return VALUE\nclass B(A):\n    def run(self): return 1\nheld = B()",
+    ),
+    "a method beside a thread": made(
+        "\n    t = threading.Thread(target=held.run)\n    t.start(); t.join()", before="import threading"
+    ),
+}
+READ: Final = {
+    "a new object": made("return A().x", "    def __init__(self): self.x = self.go()"),
+    "a new object, made by a package": made(
+        "return D['k'].x",
+        "    def __init__(self): self.x = self.go()",
+        "import collections",
+        "D = collections.defaultdict(A)",
+    ),
+    "its constructor": made("return held.__init__()", "    def __init__(self): self.x = self.go()"),
+    "the constructor of its base": of_a_class(
+        "return held.again()",
+        "class A:\n    def __init__(self): self.x = self.go()\n    def go(self): return VALUE\n"
+        "class B(A):\n    def again(self): super().__init__()\nheld = B()",
+    ),
+    "what its constructor has set": made("return held.x", "    def __init__(self): self.x = self.go()"),
+    "the method": made("return held.go()"),
+    "another method": made("return held.way()", "    def way(self): return self.go()"),
+    "two methods on": made(
+        "return held.way()", "    def way(self): return self.on()\n    def on(self): return self.go()"
+    ),
+    "its literal name": made("return getattr(held, 'go')()"),
+    "its name in a constant": made("return getattr(held, NAME)()", before="NAME = 'go'"),
+    "its name among others": made("return [getattr(held, each)() for each in ('run', 'go')]"),
+    "a computed name": made("return g(held, 'g' + 'o')()", before="g = getattr"),
+    "a computed name, from inside": made(
+        "return held.way('g')", "    def way(self, x): return getattr(self, x + 'o')()"
+    ),
+    "methodcaller": made("return G(held)", before="from operator import methodcaller\nG = methodcaller('go')"),
+    "attrgetter": made("return G(held)()", before="from operator import attrgetter\nG = attrgetter('go')"),
+    "attrgetter, from inside": made(
+        "return held.way()",
+        "    def way(self): return G(self)()",
+        "from operator import attrgetter\nG = attrgetter('go')",
+    ),
+    "the members of its class": made("return vars(type(held))['g' + 'o'](held)"),
+    "the members of its class, from inside": made(
+        "return held.way()", "    def way(self): return vars(type(self))['g' + 'o'](self)"
+    ),
+    "the members of its class, by dir": made(
+        "return held.way()", "    def way(self): return [getattr(self, n)() for n in dir(self) if n[0] == 'g']"
+    ),
+    "the members of its class, by inspect": made(
+        "return held.way()",
+        "    def way(self): return [f() for n, f in inspect.getmembers(self, inspect.ismethod) if n[0] == 'g']",
+        "import inspect",
+    ),
+    "its class": made("return A.go(held)"),
+    "its class, by type": made("return type(held).go(held)"),
+    "a map of its class": made("return list(map(A.go, [held]))"),
+    "a helper": made("return use(held)", before="def use(x): return x.go()"),
+    "a helper that gets the receiver": made(
+        "return held.way()", "    def way(self): return use(self)", "def use(x): return x.go()"
+    ),
+    "a package": made(
+        "\n    out = io.StringIO()\n    shutil.copyfileobj(held, out)\n    return out.getvalue()",
+        "    left = 1\n    def read(self, size=0):\n        self.left, was = 0, self.left\n        return str(VALUE) * was",
+        "import io, shutil",
+    ),
+    "a package that gets the receiver": made(
+        "return held.way()",
+        "    def way(self):\n        with contextlib.closing(self): return 1\n    def close(self): seen.append(VALUE)",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets what holds it": made(
+        "\n    with contextlib.closing(*L): return 1",
+        "    def close(self): seen.append(VALUE)",
+        "import contextlib\nseen = []",
+        "L = [held]",
+    ),
+    "a package that makes it": made(
+        "\n    with contextlib.closing(A()): return 1",
+        "    def close(self): seen.append(VALUE)",
+        "import contextlib\nseen = []",
+    ),
+    "a package's function that holds it": made(
+        "return P()",
+        "    def read(self, size=0): return ''",
+        "import functools, shutil, io",
+        "P = functools.partial(shutil.copyfileobj, held, io.StringIO())",
+    )._replace(first="''", other="' '"),
+    "a package that gets another one": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): return type(self)()",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets another one, by its class": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): return self.__class__()",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets another one, by its class from outside": made(
+        "\n    with contextlib.closing(held.__class__()): return 1",
+        "    def close(self): seen.append(VALUE)",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets what a method returns": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): return self",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets what a method yields": made(
+        "\n    with contextlib.closing(next(held.way())): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): yield self",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets what a function in a method returns": made(
+        "\n    with contextlib.closing(held.way()()): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): return lambda: self",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets one of a class in a field": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    kind = None\n    def way(self): return self.kind()",
+        "import contextlib\nseen = []",
+        "held.kind = A",
+    ),
+    "a package that gets one of a class in a class": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    def way(self): return self.kind()",
+        "import contextlib\nseen = []",
+        "A.kind = A",
+    ),
+    "a package that gets a field of another object": made(
+        "\n    with contextlib.closing(outer.get()): return 1",
+        "    def close(self): seen.append(VALUE)",
+        "import contextlib\nseen = []",
+        "class B:\n    def get(self): return self.a\nouter = B()\nouter.a = held",
+    ),
+    "a package that gets what a class method makes": made(
+        "\n    with contextlib.closing(A.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    @classmethod\n    def way(cls): return cls()",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets what a class method of an object makes": made(
+        "\n    with contextlib.closing(held.way()): return 1",
+        "    def close(self): seen.append(VALUE)\n    @classmethod\n    def way(cls): return cls()",
+        "import contextlib\nseen = []",
+    ),
+    "a package that gets one of a subclass": of_a_class(
+        "\n    with contextlib.closing(B()): return 1",
+        "import contextlib\nseen = []\nclass A:\n    def close(self): seen.append(VALUE)\nclass B(A): pass",
+    ),
+    "a package that gets one of a class that is found": of_a_class(
+        "\n    with contextlib.closing(T['x']()): return held.run()",
+        "import contextlib\nseen = []\nclass A:\n    def close(self): seen.append(VALUE)\n    def run(self): return 1\n"
+        "held = A()\nT = {'x': A}",
+    ),
+    "print": made(
+        "print(q, file=held)", "    def write(self, text): seen.append(VALUE)\n    def flush(self): pass", "seen = []"
+    ),
+    "a proxy": made(
+        "return proxy.go()",
+        after="class P:\n    def __init__(self, x): self.x = x\n    def __getattr__(self, n): return getattr(self.x, n)\n"
+        "proxy = P(held)",
+    ),
+    "a weak method": made("return w()()", before="import weakref", after="w = weakref.WeakMethod(held.go)"),
+    "a table of bound methods": made("return T['x']()", after="T = {'x': held.go}"),
+    "a table of functions": made(
+        "return T['g' + 'o'](held)",
+        before="T = {}\ndef keep(f):\n    T[f.__name__] = f\n    return f",
+        methods="    @keep\n    def go(self): return VALUE",
+    ),
+    "a default": made("return f()", after="def f(h=held.go): return h()"),
+    "an alias in its class": made("return held.way()", "    way = go"),
+    "a partial method": made("return held.way()", "    way = functools.partialmethod(go)", "import functools"),
+    "a cached property": made(
+        "return held.way", "    @functools.cached_property\n    def way(self): return self.go()", "import functools"
+    ),
+    "a property": made("return held.way", "    @property\n    def way(self): return self.go()"),
+    "an operator": made("return held + 1", "    def __add__(self, other): return self.go()"),
+    "a call": made("return held()", "    def __call__(self): return self.go()"),
+    "a class method": made("return held.way()", "    @classmethod\n    def way(cls): return cls().go()"),
+    "a class that is handed on": made(
+        "return held.way()", "    @classmethod\n    def way(cls): return use(cls)", "def use(c): return c().go()"
+    ),
+    "a subclass": of_a_class(
+        "return held.run()",
+        "class A:\n    def run(self): return self.go()\nclass B(A):\n    def go(self): return VALUE\nheld = B()",
+    ),
+    "a base, by super": of_a_class(
+        "return held.run()",
+        "class A:\n    def go(self): return VALUE\nclass B(A):\n    def run(self): return super().go()\nheld = B()",
+    ),
+    "a base of a base": of_a_class(
+        "return held.run()",
+        "class A:\n    def go(self): return VALUE\nclass B(A): pass\nclass C(B):\n    def run(self): return self.go()\n"
+        "held = C()",
+    ),
+    "an abstract base": of_a_class(
+        "return held.run()",
+        "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def go(self): ...\n    def run(self): return self.go()\n"
+        "class B(A):\n    def go(self): return VALUE\nheld = B()",
+    ),
+    "a base of a package": of_a_class(
+        "return held.encode({q})",
+        "import json\nclass A(json.JSONEncoder):\n    def default(self, o): return VALUE\nheld = A()",
+    ),
+    "a pattern": made("\n    match held:\n        case A(go=f): return f()"),
+    "a position in a pattern": made("\n    match held:\n        case A(f): return f()", "    __match_args__ = ('go',)"),
+    "a program in a text": made("return eval('held.go()')"),
+    "its module": made("return sys.modules[__name__].held.go()", before="import sys"),
+    "all of the module": made("return globals()['held'].go()"),
+    "a field of a field": made("return outer.a.go()", after="class B: pass\nouter = B()\nouter.a = held"),
+    "a thread": made(
+        "\n    t = threading.Thread(target=held.way)\n    t.start(); t.join()",
+        "    def way(self): seen.append(self.go())",
+        "import threading\nseen = []",
+    ),
+    "a bound method of another object": made(
+        "return T[0]()", "    def way(self): return self.go()", after="T = [held.way]"
+    ),
+    "a copy": made("return copy.copy(held).go()", before="import copy"),
+    "a static method": made(
+        "return held.way()", "    @staticmethod\n    def on(): return VALUE\n    def way(self): return self.on()"
+    ),
+    "a slot of a function": made("return f.h.go()", after="def f(): pass\nf.h = held"),
+    "a context variable": made(
+        "return V.get().go()", before="import contextvars", after="V = contextvars.ContextVar('V', default=held)"
+    ),
+}
+
+
+def test_a_method_that_nobody_names_may_be_edited(tmp_path: Path) -> None:
+    assert in_three_processes(tmp_path, UNREAD) == (set(UNREAD), set(), set(), {})
+
+
+def test_a_method_that_may_be_called_counts(tmp_path: Path) -> None:
+    runs = in_three_processes(tmp_path, READ)
+    assert runs.failed == {}
+    assert runs.other == set(READ)
+    assert runs.again == set()
