@@ -44,7 +44,10 @@ NEVER: Final = (*ATOMS, type, ModuleType)
 def held_things_links(
     walk: Walk, value: Any, label: str, name: str, without: Collection[str] = ()
 ) -> list[tuple[str, bytes]]:
-    """Return links to the user's things in an object of a package, but for those in its fields `without`."""
+    """Return links to the user's things in an object of a package, but for those in its fields `without`.
+
+    What the user put into the object's own class is left to `patch_links`.
+    """
     links: list[tuple[str, bytes]] = []
     for path, thing in walk.read.content(value, _LatestSearch(walk.origins, without), f"{name}.*", HELD).value:
         mark_introspectable(walk, thing)
@@ -96,8 +99,9 @@ class _Search:
         pending, seen = deque([("", root)]), {id(root): root}
         while pending:
             path, holder = pending.popleft()
-            for label, member in self._patched(type(holder)):
-                yield f"{path}{label}", member
+            if holder is not root:
+                for label, member in self._patched(type(holder)):
+                    yield f"{path}{label}", member
             for label, each in self._inside(holder):
                 if isinstance(each, NEVER) or policy_of(each) is not None:
                     continue  # an adapter says where the objects of its classes count

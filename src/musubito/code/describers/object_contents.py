@@ -149,8 +149,9 @@ def cached_property_names(cls: type) -> frozenset[str]:
 
     Such a value is computed, unless it was there when the object was first seen.
     """
-    members = (member for base in cls.__mro__ for member in list(vars(base).items()))
-    return frozenset(name for name, member in members if _is_lazy(type(member)))
+    members = [member for base in cls.__mro__ for member in list(vars(base).items())]
+    lazy = {kind for kind in {type(member) for _, member in members} if _is_lazy(kind)}
+    return frozenset(name for name, member in members if type(member) in lazy) if lazy else frozenset()
 
 
 @kept_for_a_round

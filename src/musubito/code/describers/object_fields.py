@@ -15,6 +15,7 @@ from musubito.code.describers.introspection import mark_introspectable, order_li
 from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
+from musubito.code.describers.patched_packages import patch_links
 from musubito.code.describers.unread_fields import unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name
@@ -150,7 +151,7 @@ def held_value_links(walk: Walk, value: Any, label: str, name: str, original: An
     if counts(walk, value):
         return [(label, walk.link(value, walk.part_name(value, name)))]
     walk.note_untracked(name, value)
-    links = [(label, tokens("type", *counted_name(type(value))))]
+    links = [(label, tokens("type", *counted_name(type(value)))), *patch_links(walk, type(value), name)]
     is_object = walk.origins.of_class(type(value)) is Owner.OTHER
     inner = _setting_entries(walk, value, name) if is_object else _identifiable_entries(walk, value, "", name)
     for shown, each in inner:
@@ -233,6 +234,8 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
                 inner = _without_secrets(walk, inner, called)
         for part, label, shown in _counted_parts(walk, inner, each, called, left_out):
             links.append((label, walk.link(part, walk.part_name(part, shown))))
+    if kind is not None and kind.shows is not None:
+        return links  # all that it says of itself counts
     return links + _hidden_things_links(walk, value, counted, name)
 
 

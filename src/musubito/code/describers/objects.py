@@ -46,6 +46,7 @@ from musubito.code.describers.object_settings import (
     url_text,
     without_secrets,
 )
+from musubito.code.describers.patched_packages import patch_links
 from musubito.code.describers.unread_fields import is_read_by_name
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
 from musubito.code.machinery import is_machinery
@@ -142,7 +143,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     if origin is Owner.STDLIB and (hides_content(cls) or not idle):
         if idle:
             walk.note_unidentified(name, value)
-        return describe_untracked(walk, value, name)._replace(links=held_things_links(walk, value, "", name))
+        links = [*patch_links(walk, cls, name), *held_things_links(walk, value, "", name)]
+        return describe_untracked(walk, value, name)._replace(links=links)
     names, inner = stated_names(value), field_links(walk, value, name, only_data=True)
     if not any(names[1:]) and hides_content(cls):
         walk.note_untracked(name, value)
