@@ -14,6 +14,7 @@ from musubito.adapter import (
     Operation,
 )
 from musubito_langgraph import _graph_parts
+from musubito_langgraph.object_policies import may_run_tools
 from musubito_langgraph.settings import Settings
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.trackers import tracker_of
@@ -42,10 +43,10 @@ class GraphStep:
 
         - `calls`: see `watched`.
         - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
-        - `is_done_anew`: the step runs each time that somebody's answer releases it.
+        - `is_done_anew`: if the step may run tools, it runs each time that somebody's answer releases it.
         - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
         """
-        self.is_done_anew = is_done_anew
+        self._is_done_anew = is_done_anew
         self._counting = counting or counted_keys
         homes = homes_of(code)
         self._state_of = state_of
@@ -57,8 +58,17 @@ class GraphStep:
         self.look_up: Callable[[Any], Any] | None = None
         """Makes a `NodeCall` of the step in a plan: it returns what would be replayed, or stops the graph."""
         self.is_tool_node = _graph_parts.is_tool_node(code)
+        """True for LangGraph's own node of tools."""
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
+
+    def is_done_anew(self, code: Fingerprint) -> bool:
+        """Return whether the step of this code runs each time that somebody's answer releases it."""
+        return self._is_done_anew and not self.is_effect and self.runs_tools(code)
+
+    def runs_tools(self, code: Fingerprint) -> bool:
+        """Return whether the step is a tool, or may run tools."""
+        return self.is_tool_node or may_run_tools(code)
 
     def counting(self, code: Fingerprint, around: Iterable[Fingerprint]) -> Callable[[Any], Any]:
         """Return the function that returns the part of an input that counts for this code.

@@ -243,7 +243,7 @@ class NodeCall:
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
-        anew = self._place.is_released and self.step.is_done_anew and not self.step.is_effect
+        anew = self._place.is_released and self.step.is_done_anew(code)
         return forced(call, ReplayReason.RELEASED_BY_ANSWER) if anew else call
 
     def _again(self) -> Any:
@@ -357,11 +357,15 @@ class NodeCall:
         """Tell whether an answer to an interrupt releases what follows this call.
 
         The answer was given to this call. Or the answer released this call, and this call asked no model: then it only
-        led on.
+        led on. An approval is used up by the tool that did what was approved.
         """
-        events = self._events
-        answered, asked = (False, self._asked_before) if events is None else (events.answered, events.asked_a_model)
-        return answered or (self._place.is_released and not asked)
+        events, code = self._events, self._code
+        if self.step.is_tool_node:
+            return False
+        if events is not None and events.answered:
+            return True
+        asked = self._asked_before if events is None else events.asked_a_model
+        return self._place.is_released and not asked and not (code is not None and self.step.runs_tools(code))
 
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> RunnableConfig:

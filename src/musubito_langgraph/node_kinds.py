@@ -281,6 +281,5 @@ def replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.Pr
 
 
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
-    anew = _graph_parts.is_tool_node(code) and not node.has_its_own_say
-    calls = recorded_calls(node)
+    calls, anew = recorded_calls(node), not node.has_its_own_say
     return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)

@@ -148,9 +148,8 @@ def _held(state: Any, config: RunnableConfig) -> Any:
 
 
 def _note_origins(node: Node, task: TaskContext | None, attempt: NodeCall, output: Any) -> None:
-    # An approval is used up by the tool that did what was approved, so a tool node releases nothing that follows.
     origins = attempt.begun()
-    if attempt.releases and not attempt.step.is_tool_node:
+    if attempt.releases:
         origins = tuple(origin._replace(releases=True) for origin in origins)
         if task is not None:
             task.loop.releasing.add(task.id)

@@ -176,7 +176,7 @@ def _is_fake(model: Any) -> bool:
 def _never(_value: Any) -> bool:
     """Return False: such an object has no memory, but has to be registered as if it had one.
 
-    Only then a fingerprint names it (see `held_messages`).
+    Only then a fingerprint names it (see `held_messages` and `may_run_tools`).
     """
     return False
 
@@ -189,6 +189,11 @@ def _of_message(value: Any, _walk: Walk) -> set[str]:
 def _is_chosen_by_run(value: Any) -> bool:
     ids = {spec.id for spec in value.config_specs}
     return any(name in VOLATILE or name.startswith("__") for name in ids)
+
+
+def may_run_tools(code: Fingerprint) -> bool:
+    """Return whether code holds tools for more than to show them."""
+    return any(isinstance(thing, BaseTool) for thing in code.met)
 
 
 def held_messages(code: Fingerprint) -> Collection[int]:
@@ -268,7 +273,7 @@ register_policy(RunnableBindingBase, _of_binding, _bound_tools)
 register_policy(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # A Runnable may be chosen by the thread, which differs from run to run.
 register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
-register_policy(BaseTool, of_runnable, _schema, shows=_tool_shown)
+register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
 register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
 register_display(("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",))
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelCallLimitMiddleware
-from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -279,3 +279,86 @@ def test_what_is_no_tool_call_is_replayed(ran: Ran, ask: Ask):
         ask(graph, {"text": "x"}, thread(name))
         assert ask(graph, Command(resume="yes"), thread(name))["sent"] == "x"
         assert took(ran) == ({"write": 1} if name == "a" else {})
+
+
+def sends_itself(ran: Ran) -> Callable[[State], Any]:
+    mail = mailing(ran)
+
+    def send(state: State) -> Any:
+        (call,) = state["messages"][-1].tool_calls
+        return {"messages": [ToolMessage(mail.invoke(call["args"]), tool_call_id=call["id"])]}
+
+    return send
+
+
+def sends_by_its_name(ran: Ran) -> Callable[[State], Any]:
+    tools = {"send_mail": mailing(ran)}
+
+    def send(state: State) -> Any:
+        return {"messages": [tools[call["name"]].invoke(call) for call in state["messages"][-1].tool_calls]}
+
+    return send
+
+
+class Office:
+    """Holds its tools in a field, as agents do that are classes."""
+
+    def __init__(self, ran: Ran) -> None:
+        self.tools = {each.name: each for each in [mailing(ran)]}
+
+    def send(self, state: State) -> Any:
+        return {"messages": [self.tools[call["name"]].invoke(call) for call in state["messages"][-1].tool_calls]}
+
+
+SENDING: dict[str, Callable[[Ran], Any]] = {
+    "a tool in a closure": sends_itself,
+    "tools by name": sends_by_its_name,
+    "tools of an object": lambda ran: Office(ran).send,
+}
+
+
+@pytest.mark.parametrize("released_by", ["an answer", "a resumed stop"])
+@pytest.mark.parametrize("kind", SENDING)
+def test_a_node_that_calls_tools_itself(kind: str, released_by: str, ran: Ran, ask: Ask):
+    def approve(state: State) -> Any:
+        return interrupt("send it?") and None if released_by == "an answer" else None
+
+    builder = StateGraph(State).add_sequence([("approve", approve), ("send", SENDING[kind](ran))])
+    stops = ["send"] if released_by == "a resumed stop" else []
+    compiled = builder.add_edge(START, "approve").compile(checkpointer=InMemorySaver(), interrupt_before=stops)
+    graph = musubito_graph(compiled)
+    for name in THREADS:
+        ask(graph, ASKED, thread(name))
+        ask(graph, None if stops else Command(resume="yes"), thread(name))
+        assert took(ran) == {"mail": 1}
+
+
+def test_a_model_that_is_shown_tools_is_not_asked_again(ran: Ran, ask: Ask):
+    model, mail = Scripted(script=lambda messages: says("done"), ran=ran), mailing(ran)
+
+    def approve(state: State) -> Any:
+        interrupt("go on?")
+
+    def answer(state: State) -> Any:
+        return {"messages": [model.bind_tools([mail]).invoke(state["messages"])]}
+
+    builder = StateGraph(State).add_sequence([approve, answer]).add_edge(START, "approve")
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    for name in THREADS:
+        ask(graph, {"text": "x", "messages": [("user", "hi")]}, thread(name))
+        ask(graph, Command(resume="yes"), thread(name))
+        assert took(ran) == ({"model": 1} if name == "a" else {})
+
+
+def test_a_node_that_asks_and_knows_tools_releases_the_next_one(ran: Ran, ask: Ask):
+    mail = mailing(ran)
+
+    def approve(state: State) -> Any:
+        interrupt(f"call {[each.name for each in (mail,)]}?")
+
+    builder = StateGraph(State).add_sequence([("approve", approve), ("send", sends(ran))]).add_edge(START, "approve")
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    for name in THREADS:
+        ask(graph, ASKED, thread(name))
+        ask(graph, Command(resume="yes"), thread(name))
+        assert took(ran) == {"mail": 1}
