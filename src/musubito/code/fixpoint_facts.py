@@ -35,7 +35,9 @@ class FixpointFacts:
     mentioned: Discoveries = field(default_factory=Discoveries)
     """Attributes that code which can run gets, and the special methods that its operators may call."""
     called: Discoveries = field(default_factory=Discoveries)
-    """Classes that code which can run calls, or whose instances it calls."""
+    """Classes whose objects are called by code which can run; a class is an object of its metaclass."""
+    made: Discoveries = field(default_factory=Discoveries)
+    """Classes that code which can run calls, and their bases."""
     late: int = 0
     """How often code that can run was found to lead to something only after that had been described."""
     looks: Discoveries = field(default_factory=Discoveries)
@@ -78,8 +80,9 @@ class FixpointFacts:
         return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
 
     def _discoveries(self) -> tuple[Discoveries, ...]:
-        names = self.mentioned, self.limits.fields, self.limits.called_names, self.called, self.given, self.handed
-        return *names, self.looks, self.fields, self.whole, self.handing, self.shown, self.used
+        names = self.mentioned, self.limits.fields, self.limits.called_names, self.fields, self.handed
+        classes = self.called, self.made, self.handing
+        return *names, *classes, self.given, self.looks, self.whole, self.shown, self.used
 
     def _size(self) -> tuple[int, ...]:
         return self.late, self.limits.size, *map(len, self._discoveries())

@@ -447,10 +447,11 @@ class ReachabilityWalk(Walk):
         self._state.add(name)
 
     def note_call(self, value: Any) -> None:
-        cls = value if isinstance(value, type) else type(value)
-        for base in (*cls.__mro__, type(cls)):
-            if self.origins.of_class(base) is Owner.USER:
-                self.facts.called.add(id(base), base)
+        made = value.__mro__ if isinstance(value, type) else ()
+        for classes, known in ((type(value).__mro__, self.facts.called), (made, self.facts.made)):
+            for base in classes:
+                if self.origins.of_class(base) is Owner.USER:
+                    known.add(id(base), base)
 
     def note_request(self, kind: str, what: str) -> None:
         self._asks.append((self._number, Unrepeatable(kind, what)))

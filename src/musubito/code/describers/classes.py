@@ -143,7 +143,9 @@ def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
     facts = walk.facts
     if name in NEVER:
         return False
-    if name in CONSTRUCTORS or (name == "__call__" and name not in facts.mentioned):
+    if name in CONSTRUCTORS:
+        return id(cls) in facts.made
+    if name == "__call__" and name not in facts.mentioned:
         return id(cls) in facts.called
     if isinstance(member, type):
         if name in facts.limits.called_names and walk.live:

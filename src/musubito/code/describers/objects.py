@@ -131,7 +131,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         return _describe_weak_reference(walk, value, links)
     if is_type_adapter(value):
         return GraphRecord(tokens("adapter"), links + walk.links(type_adapter_parts(value), name))
-    if iterator_parts(walk.origins, value) is not None:
+    if walk.live and iterator_parts(walk.origins, value) is not None:
         parts = walk.read.content(value, functools.partial(_described_iterator, walk.origins), name).value
         return GraphRecord(parts.own, links + walk.links(parts.held, name))
     if parts_in(value, origin) is not None:

@@ -106,7 +106,7 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
 
     The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.
     """
-    if id(cls) not in walk.facts.called or not any(map(_is_settings, cls.__mro__[1:])):
+    if id(cls) not in walk.facts.made or not any(map(_is_settings, cls.__mro__[1:])):
         return []
     config, names = getattr(cls, "model_config", {}), set[str]()
     for field, info in getattr(cls, "__pydantic_fields__", {}).items():
