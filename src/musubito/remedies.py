@@ -12,6 +12,8 @@ CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
 KEPT_BY_ID: Final = re.compile(r"(.+?)\['[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'\].*")
 """Matches the name of a thing that an object keeps under a random id."""
+ENVIRONMENT: Final = "environment "
+"""The beginning of the name of a variable of the environment that code reads."""
 OF_RESULT: Final = ".artifact_id"
 """The end of the path of a step's result in an input. What it holds is what the call is about."""
 
@@ -26,6 +28,8 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         holder = next((match[1] for part in parts if (match := KEPT_BY_ID.fullmatch(part))), None)
         if holder is not None:
             return f"{holder} has random ids: give each document an id of its own."
+        if parts[0].startswith(ENVIRONMENT):
+            return ""  # somebody has changed the variable
         return f"If nobody changed {parts[0]}, each process makes it anew: make it in a function under functools.cache."
     changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
     if reason not in changed or not parts:

@@ -22,5 +22,9 @@ def test_an_object_may_be_made_anew_by_each_process(part: str) -> None:
     assert remedy.startswith(f"If nobody changed {part}, each process makes it anew")
 
 
+def test_a_variable_was_changed_by_somebody() -> None:
+    assert remedy_of(ReplayReason.CODE_CHANGED, ("environment TONE", "app.store"), varies=False) == ""
+
+
 def test_changed_text_has_no_remedy() -> None:
     assert remedy_of(ReplayReason.CODE_CHANGED, (), varies=False) == ""
