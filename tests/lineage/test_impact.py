@@ -215,3 +215,16 @@ def test_in_a_large_store_it_says_how_much_it_looked_at(engine, monkeypatch):
     found = impact(Lineage(engine), "old")
     assert (found.total.nodes, found.looked_at, found.stored) == (1, 4, 7)
     assert nodes(engine, "new") == {"new": 3}
+
+
+def test_an_edit_that_was_taken_back_replaces_nothing(engine):
+    def ask(count: int) -> None:
+        topics = musubito_step(name="topics", operation_version=str(count))(lambda: [str(n) for n in range(count)])
+        write = musubito_step(name="write")(lambda topics, number: topics.value[number])
+        facts = topics()
+        for number in range(count):
+            write(facts, number)
+
+    for count in (3, 1, 3, 1):
+        ask(count)
+        assert nodes(engine, "topics") == {"topics": 1, "write": count}

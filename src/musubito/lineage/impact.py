@@ -1,9 +1,9 @@
 """Preview which nodes would go stale if an operation changed, and what running them took.
 
 The nodes that are in use are looked through: those that were recorded last, and those that the newest runs of the
-operation asked for. A small store is looked through whole. A node does not count if a later node took its place in the
-workflow: an edit put that node there. The place is operation, input, sample and the places of the parents. A node below
-one that does not count does not count either.
+operation asked for. A small store is looked through whole. A node does not count if another node took its place in the
+workflow, and was used later: an edit put that node there. The place is operation, input, sample and the places of the
+parents. A node below one that does not count does not count either.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class _Node(NamedTuple):
     invalid: int | None
     duration_ms: float | None
     code: int | None
+    used: float
+    """When the node was last called, 0 if that is not among the newest calls."""
 
 
 @reports_damage
@@ -172,22 +174,22 @@ def _costs(
 
 
 def _current(rows: Sequence[_Node], parents: Mapping[int, Sequence[int]]) -> dict[int, _Node]:
-    """Return the nodes that have a valid answer and whose place no later node has taken."""
+    """Return the nodes that have a valid answer and whose place no node has taken that was used later."""
     slots: dict[tuple[Any, ...], int] = {}
     slot_of: dict[int, int] = {}
-    newest: dict[int, int] = {}
-    for number, operation, _, input_hash, sample, *_ in rows:
+    newest: dict[int, tuple[float, int]] = {}
+    for number, operation, _, input_hash, sample, *_, used in rows:
         # A parent that is not in this store has no slot, and stands for itself.
         above = parents.get(number)
         place = frozenset([slot_of.get(parent, -parent) for parent in above]) if above else None
         slot = slots.setdefault((operation, input_hash, sample, place), len(slots))
         slot_of[number] = slot
-        newest[slot] = number
+        newest[slot] = max(newest.get(slot, (0.0, 0)), (used, number))
     replaced: set[int] = set()
     nodes: dict[int, _Node] = {}
     for node in rows:
         number = node.number
-        if newest[slot_of[number]] != number or (replaced and not replaced.isdisjoint(parents.get(number, ()))):
+        if newest[slot_of[number]][1] != number or (replaced and not replaced.isdisjoint(parents.get(number, ()))):
             replaced.add(number)
         elif node.execution is not None and not node.invalid:
             nodes[number] = node

@@ -182,23 +182,26 @@ ORDER BY 1, 2;
 -- name: places
 -- Nodes that are looked through for an edit: see the query of SQLite. `OFFSET 0`: few rows of large tables are wanted, and
 -- PostgreSQL would go through these tables, as it takes the rows for many.
-{_runs_called_lately}, asked (node) AS (
-  SELECT DISTINCT t.node FROM (
-    SELECT x.node FROM lately l CROSS JOIN LATERAL (
+{_runs_called_lately}, asked (node, used) AS (
+  SELECT t.node, max(t.at) FROM (
+    SELECT x.node, x.at FROM lately l CROSS JOIN LATERAL (
       SELECT c.node, c.at FROM _calls c WHERE c.run_id = l.run_id OFFSET 0
     ) x ORDER BY x.at DESC LIMIT :newest_calls
-  ) t
-), looked (id) AS (
-  SELECT x.id FROM asked a CROSS JOIN LATERAL (
+  ) t GROUP BY t.node
+), known (id, used) AS (
+  SELECT x.id, a.used FROM asked a CROSS JOIN LATERAL (
     SELECT n.id FROM _nodes n WHERE n.node_id = a.node AND n.listed = 1
     UNION ALL
     SELECT n.id FROM _executions e JOIN _nodes n ON n.id = e.node WHERE e.reuse_key = a.node AND n.node_id = a.node
     OFFSET 0
   ) x
-  UNION
-  SELECT id FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
+  UNION ALL
+  SELECT id, 0 FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
+), looked (id, used) AS (
+  SELECT id, max(used) FROM known GROUP BY id
 )
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code,
+  l.used
 FROM looked l CROSS JOIN LATERAL (SELECT * FROM _nodes n WHERE n.id = l.id OFFSET 0) n
 LEFT JOIN LATERAL (SELECT * FROM _executions e WHERE e.id = n.execution OFFSET 0) e ON true
 WHERE n.operation IS NOT NULL ORDER BY n.id;

@@ -46,21 +46,22 @@ WITH RECURSIVE called (run_id, calls, newest) AS (
 -- name: places
 -- Nodes of operations, the oldest first, with the execution that answers there: those that were recorded last, and those
 -- that were asked for by the newest calls of runs in which these operations were called, parts of runs included.
-{_runs_called_lately}, asked (node) AS (
-  SELECT DISTINCT t.node FROM (
+{_runs_called_lately}, asked (node, used) AS (
+  SELECT t.node, max(t.at) FROM (
     SELECT c.node, c.at FROM lately l CROSS JOIN _calls c WHERE c.run_id = l.run_id ORDER BY c.at DESC LIMIT :newest_calls
-  ) t
-), looked (id) AS (
-  SELECT n.id FROM asked a CROSS JOIN _nodes n WHERE n.node_id = a.node AND n.listed = 1
+  ) t GROUP BY t.node
+), looked (id, used) AS (
+  SELECT n.id, a.used FROM asked a CROSS JOIN _nodes n WHERE n.node_id = a.node AND n.listed = 1
   UNION
-  SELECT n.id FROM asked a CROSS JOIN _executions e CROSS JOIN _nodes n
+  SELECT n.id, a.used FROM asked a CROSS JOIN _executions e CROSS JOIN _nodes n
   WHERE e.reuse_key = a.node AND n.id = e.node AND n.node_id = a.node
   UNION
-  SELECT id FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
+  SELECT id, 0 FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
 )
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code,
+  max(l.used)
 FROM looked l CROSS JOIN _nodes n LEFT JOIN _executions e ON e.id = n.execution
-WHERE n.id = l.id AND n.operation IS NOT NULL ORDER BY n.id;
+WHERE n.id = l.id AND n.operation IS NOT NULL GROUP BY n.id ORDER BY n.id;
 
 -- name: operations_with_codes
 -- The operations that ran with one of these codes.
