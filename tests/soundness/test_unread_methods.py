@@ -198,6 +198,8 @@ READ: Final = {
         after="class P:\n    def __init__(self, x): self.x = x\n    def __getattr__(self, n): return getattr(self.x, n)\n"
         "proxy = P(held)",
     ),
+    "a weak proxy": made("return p.go()", before="import weakref", after="p = weakref.proxy(held)"),
+    "a weak reference": made("return p().go()", before="import weakref", after="p = weakref.ref(held)"),
     "a weak method": made("return w()()", before="import weakref", after="w = weakref.WeakMethod(held.go)"),
     "a table of bound methods": made("return T['x']()", after="T = {'x': held.go}"),
     "a table of functions": made(

@@ -18,7 +18,7 @@ from datetime import datetime, time
 from typing import Any
 
 from musubito.code.describers.held_things import held_things_links
-from musubito.code.describers.identification import WRAPPERS, counts
+from musubito.code.describers.identification import WEAK, WRAPPERS, counts
 from musubito.code.describers.introspection import mark_introspectable
 from musubito.code.describers.iterators import iterator_parts
 from musubito.code.describers.mock_objects import describe_mock, is_mock
@@ -127,7 +127,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         return GraphRecord(tokens("generator", walk.read.content(value, generator_state, name)), links)
     if is_own(module_name(cls)):
         return describe_untracked(walk, value, name)
-    if issubclass(cls, weakref.ReferenceType):
+    if issubclass(cls, WEAK):
         return _describe_weak_reference(walk, value, links)
     if is_type_adapter(value):
         return GraphRecord(tokens("adapter"), links + walk.links(type_adapter_parts(value), name))
@@ -193,15 +193,22 @@ def _is_derived(walk: Walk, cls: type) -> bool:
     return any(walk.origins.of_class(base) is not Owner.USER for base in bases)
 
 
-def _describe_weak_reference(
-    walk: Walk, reference: weakref.ReferenceType[Any], links: list[tuple[str, bytes]]
-) -> GraphRecord:
-    """Describe a weak reference by its referent, which nothing here keeps alive."""
+def _referent(reference: Any) -> Any:
+    if issubclass(type(reference), weakref.ReferenceType):
+        return reference()
+    try:
+        return reference.__init__.__self__  # a proxy looks up all attributes in its referent
+    except (ReferenceError, AttributeError):
+        return None
+
+
+def _describe_weak_reference(walk: Walk, reference: Any, links: list[tuple[str, bytes]]) -> GraphRecord:
+    """Describe a weak reference or proxy by its referent, which nothing here keeps alive."""
     if not walk.outermost:
         return GraphRecord(tokens("reference"), links)
-    described = walk.digest_apart(reference())
+    described = walk.digest_apart(_referent(reference))
     digest = walk.digest_apart
-    walk.guard.same(lambda: digest(reference()), described)
+    walk.guard.same(lambda: digest(_referent(reference)), described)
     return GraphRecord(tokens("reference", described), links)
 
 
