@@ -65,15 +65,7 @@ from musubito.store.sqlite.connection import READER, WRITER, Connection
 from musubito.store.sqlite.copy_session import copy_session
 from musubito.store.sqlite.disk_space import PAGES, PAGES_IF_LOW, DiskSpace
 from musubito.store.sqlite.forks import OPEN, OPENING
-from musubito.store.sqlite.opening import (
-    DEFAULT_PATH,
-    INCREMENTAL,
-    REPORTED,
-    absolute,
-    fault_of,
-    migrate,
-    prepare,
-)
+from musubito.store.sqlite.opening import DEFAULT_PATH, INCREMENTAL, REPORTED, absolute, fault_of, migrate, prepare
 from musubito.store.sqlite.presence import Presence
 from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
