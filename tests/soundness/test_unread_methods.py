@@ -29,10 +29,6 @@ UNREAD: Final = {
     "a bound method that is called by others": made(
         "return list(map(held.run2, [q]))", "    def run2(self, q): return q"
     ),
-    "a bound method that is held": made("return T[0]()", after="T = [held.run]"),
-    "a partial of a bound method": made(
-        "return P()", before="import functools", after="P = functools.partial(held.run)"
-    ),
     "a class attribute": made("return held.size"),
     "a field of a field": made("return outer.a.run()", after="class B: pass\nouter = B()\nouter.a = held"),
     "a method of a base": of_a_class(
@@ -189,6 +185,112 @@ READ: Final = {
         "\n    with contextlib.closing(T['x']()): return held.run()",
         "import contextlib\nseen = []\nclass A:\n    def close(self): seen.append(VALUE)\n    def run(self): return 1\n"
         "held = A()\nT = {'x': A}",
+    ),
+    "a decorator that hands on the receiver": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n    @deco\n    def way(self): return 1",
+        "import contextlib, functools, operator, types, typing\nseen = []\ndef deco(f):\n    def w(self, *a):\n        with contextlib.closing(self): return f(self, *a)\n    return w",
+        "",
+    ),
+    "a decorator that hands on all that it is given": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n    @deco\n    def way(self): return 1",
+        "import contextlib, functools, operator, types, typing\nseen = []\ndef deco(f):\n    @functools.wraps(f)\n    def w(*a):\n        with contextlib.closing(a[0]): return f(*a)\n    return w",
+        "",
+    ),
+    "a method from elsewhere": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "def way(self):\n    with contextlib.closing(self): return 1\nA.way = way",
+    ),
+    "a method of another class": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n    way = B.way",
+        "import contextlib, functools, operator, types, typing\nseen = []\nclass B:\n    def way(self):\n        with contextlib.closing(self): return 1",
+        "",
+    ),
+    "a method of one object": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "def way(self):\n    with contextlib.closing(self): return 1\nheld.way = types.MethodType(way, held)",
+    ),
+    "a class decorator": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "def deco(c):\n    def way(self):\n        with contextlib.closing(self): return 1\n    c.way = way\n    return c\nA = deco(A)",
+    ),
+    "a receiver among all arguments": made(
+        "return held.way()",
+        "    def close(self): seen.append(VALUE)\n    def way(*a):\n        with contextlib.closing(a[0]): return 1",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "",
+    ),
+    "a descriptor": made(
+        "return held.way",
+        "    def close(self): seen.append(VALUE)\n    way = D()",
+        "import contextlib, functools, operator, types, typing\nseen = []\nclass D:\n    def __get__(self, o, t):\n        with contextlib.closing(o): return 1",
+        "",
+    ),
+    "a property of a package's function": made(
+        "return held.way",
+        "    def close(self): seen.append(VALUE)\n    way = property(lambda self: contextlib.closing(self).__exit__())",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "",
+    ),
+    "a property of methodcaller": made(
+        "return held.way",
+        "    def close(self): seen.append(VALUE)\n    way = property(operator.methodcaller('close'))",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "",
+    ),
+    "a cached property of methodcaller": made(
+        "return held.way",
+        "    def close(self): seen.append(VALUE)\n    way = functools.cached_property(operator.methodcaller('close'))\n    way.__set_name__(None, 'way')",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "",
+    ),
+    "a field by getattr": made(
+        "\n    with contextlib.closing(getattr(o, 'a')): return 1",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "class O: pass\no = O()\no.a = held",
+    ),
+    "a field of the receiver by getattr": made(
+        "return o.way()",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "class O:\n    def way(self):\n        with contextlib.closing(getattr(self, 'a')): return 1\no = O()\no.a = held",
+    ),
+    "a field in a pattern": made(
+        "return o.way()",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "class O:\n    def way(self):\n        match self:\n            case O(a=x):\n                with contextlib.closing(x): return 1\no = O()\no.a = held",
+    ),
+    "the receiver of a bound method": made(
+        "\n    with contextlib.closing(held.run.__self__): return 1",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "",
+    ),
+    "the receiver of a bound method that is held": made(
+        "\n    with contextlib.closing(T[0].__self__): return 1",
+        "    def close(self): seen.append(VALUE)\n",
+        "import contextlib, functools, operator, types, typing\nseen = []",
+        "T = [held.run]",
+    ),
+    "a protocol": of_a_class(
+        "return isinstance(held, P)",
+        "import typing\n@typing.runtime_checkable\nclass P(typing.Protocol):\n    def go1(self): ...\n"
+        "class A:\n    def goVALUE(self): return 1\nheld = A()",
+    ),
+    "a base, handed on": of_a_class(
+        "return held.way()",
+        "import contextlib\nseen = []\nclass A:\n    def close(self): seen.append(VALUE)\n"
+        "class B(A):\n    def way(self):\n        with contextlib.closing(super()): return 1\nheld = B()",
     ),
     "print": made(
         "print(q, file=held)", "    def write(self, text): seen.append(VALUE)\n    def flush(self): pass", "seen = []"

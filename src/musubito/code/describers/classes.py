@@ -15,7 +15,7 @@ from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
 from musubito.code.describers.unread_fields import CONSTRUCTORS, are_methods_named, is_unread_method
-from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, FIELDS
 from musubito.code.graph_record import GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
@@ -84,6 +84,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         alike.append(cls)
     members = vars(cls)
     schema = _is_schema(cls)
+    if members.get("_is_runtime_protocol"):
+        walk.facts.looks.add(FIELDS)  # `isinstance` asks objects for the names in it
     own = tokens("class", module_name(cls), qualified_name(cls)[1]) + written_text(walk, cls)
     is_whole = not are_methods_named(walk, cls)
     bases = [walk.link(each, f"{name}.base", whole=is_whole) for each in cls.__bases__]

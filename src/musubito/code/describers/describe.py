@@ -197,18 +197,24 @@ def _partial(walk: Walk, value: Any, name: str) -> GraphRecord:
     walk.guard.attribute(value, "func", value.func)
     walk.guard.attribute(value, "keywords", value.keywords)
     walk.guard.mapping(value.keywords, tuple(value.keywords), tuple(value.keywords.values()))
-    if getattr(value.func, "__name__", "") not in ELSEWHERE:
+    only_calls = getattr(value.func, "__name__", "") in ELSEWHERE
+    if not only_calls:
         for argument in (*value.args, *value.keywords.values()):
             mark_introspectable(walk, argument)
-    pairs = [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]
-    return GraphRecord(tokens(type(value).__name__, len(value.args)), walk.links(pairs, name))
+    links = []
+    for label, each in [("function", value.func), *enumerate(value.args), *sorted(value.keywords.items())]:
+        whole = not only_calls or type(each) is not types.MethodType
+        links.append((str(label), walk.link(each, walk.part_name(each, f"{name}.{label}"), whole=whole)))
+    return GraphRecord(tokens(type(value).__name__, len(value.args)), links)
 
 
 def _method(walk: Walk, value: types.MethodType, name: str) -> GraphRecord:
     function, receiver = value.__func__, value.__self__
-    # The user's code reaches its receiver by names, unless it hands the receiver on, which is noted then.
-    by_name = type(function) is FunctionType and walk.origins.of_function(function) is Owner.USER
-    whole = not by_name or isinstance(receiver, type)
+    # A method that is only called reaches its receiver by names, unless it hands the receiver on, which is noted then.
+    is_called = id(value) not in walk.facts.whole and not isinstance(receiver, type)
+    whole = not is_called or not any(
+        each is function for base in type(receiver).__mro__ for each in vars(base).values()
+    )
     links = [
         ("function", walk.link(function, walk.part_name(function, f"{name}.function"))),
         ("self", walk.link(receiver, walk.part_name(receiver, f"{name}.self"), whole=whole)),

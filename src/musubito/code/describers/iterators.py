@@ -16,6 +16,14 @@ SHOWN_BY_PICKLING: Final[tuple[type, ...]] = (
     *(enumerate, zip, map, filter, reversed),
 )
 """Builtin iterators that say what they hold and how far they are."""
+OVER_OTHERS: Final[tuple[type, ...]] = (
+    *(itertools.chain, itertools.islice, itertools.takewhile, itertools.dropwhile, itertools.starmap),
+    *(itertools.accumulate, itertools.filterfalse, itertools.compress, itertools.pairwise),
+)
+"""Iterators that hold other iterators.
+
+`zip_longest` and others hold a tuple that may have gaps, which crashes Python.
+"""
 
 
 def iterator_parts(origins: Owners, value: Any) -> Parts | None:
@@ -31,7 +39,7 @@ def iterator_parts(origins: Owners, value: Any) -> Parts | None:
         )
     if cls is itertools.count:
         return Parts(tokens("iterator", repr(value)), [])
-    if cls.__module__ == "itertools":
+    if cls in OVER_OTHERS:
         held = [each for each in gc.get_referents(value) if each is not cls]
         return Parts(tokens("iterator", cls.__name__), [(str(number), each) for number, each in enumerate(held)])
     if cls is GeneratorType:

@@ -99,6 +99,9 @@ def _value_links(
         # Code that is handed an object reaches all that the object leads to.
         whole = isinstance(value, type) or label in walk.facts.handed or id(holder) in walk.facts.whole
         return [(label, walk.link(value, walk.part_name(value, name), whole=whole))]
+    if has_policy and type(value) is types.MethodType:
+        # An object that an adapter knows only calls the methods that it holds.
+        return [(label, walk.link(value, walk.part_name(value, name), whole=False))]
     return held_value_links(walk, value, label, name) if has_policy else setting_links(walk, value, label, name)
 
 

@@ -163,7 +163,7 @@ def _describe_database(walk: Walk, value: Any, name: str, links: list[tuple[str,
     walk.limits.open(value)
     walk.limits.add_below(value)
     content = walk.read.content(value, content_in_memory, name)
-    if content == UNREADABLE:
+    if UNREADABLE in (content, content_in_memory(value)):  # a run of the step may have left it so
         walk.unreadable.add(name)
     database = memory_database(type(value))
     settings = () if database is None else database.settings

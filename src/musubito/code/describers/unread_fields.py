@@ -4,16 +4,18 @@ A field or a method counts if reached code has its name, as an attribute or in a
 not known which are read:
 
 - The object is handed to other code.
-- Its class has a base or a member from a package.
+- Its class has a base from a package.
+- A method of its class stands elsewhere, or has a decorator that is not Python's own.
 - Its class is a dataclass or a model.
-- Reached code gets at fields by names that it computes.
+- Reached code gets at fields by names that it computes, or asks for a protocol.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABCMeta
 from collections.abc import Iterable
-from types import FunctionType, ModuleType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final
 
 from musubito.code.describers.msgspec_structs import is_struct
@@ -28,6 +30,10 @@ BASES: Final = ("abc", "typing", "typing_extensions")
 """Modules with base classes that read no fields of an object."""
 CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
 """Methods that set up an object."""
+SLOTS: Final = (MemberDescriptorType, GetSetDescriptorType)
+"""Types of the members by which Python reads an object's own fields."""
+REFLECTION: Final = frozenset({"__self__", "__func__", "__globals__", "__closure__", "__wrapped__", "__builtins__"})
+"""Attributes by which code gets at an object without a name of its own for it."""
 METHODS: Final = (FunctionType, classmethod, staticmethod, property)
 """Types of the members of a class that run."""
 SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")
@@ -47,9 +53,11 @@ def note_fields(walk: Walk, function: FunctionType, scan: NameUsage) -> None:
 
 
 def note_whole(walk: Walk, value: Any) -> None:
-    """Note that an object or a class is reached in other ways than by the names of its fields and methods."""
+    """Note that an object, a class or a bound method is reached in other ways than by names."""
     cls = value if isinstance(value, type) else type(value)
-    if not issubclass(cls, (FunctionType, ModuleType)) and walk.origins.of_class(cls) is Owner.USER:
+    if cls is MethodType or (
+        not issubclass(cls, (FunctionType, ModuleType)) and walk.origins.of_class(cls) is Owner.USER
+    ):
         walk.facts.whole.add(id(value), value)
 
 
@@ -85,25 +93,47 @@ def is_read_by_name(walk: Walk, thing: Any) -> bool:
     cls, facts = thing if isinstance(thing, type) else type(thing), walk.facts
     if not _is_plain(walk, cls) or FIELDS in facts.looks or id(thing) in facts.whole:
         return False
+    if facts.fields.meets(REFLECTION):
+        return False
     return not any(qualified_name(base) in facts.handing for base in cls.__mro__)
 
 
 def _is_plain(walk: Walk, cls: type) -> bool:
-    """Return whether all that the methods of a class do is the user's code."""
+    """Return whether all that the methods of a class do is the user's code, which stands in the class."""
     if is_struct(cls) or (type(cls) is not type and not issubclass(type(cls), ABCMeta)):
         return False
     if any(name in vars(each) for each in cls.__mro__ for name in SCHEMAS):
         return False
-    for base in cls.__mro__[:-1]:
-        if module_name(base) in BASES:
-            continue
-        if walk.origins.of_class(base) is not Owner.USER:
+    bases = [base for base in cls.__mro__[:-1] if module_name(base) not in BASES]
+    return all(walk.origins.of_class(base) is Owner.USER and _stands_for_itself(base) for base in bases)
+
+
+def _stands_for_itself(cls: type) -> bool:
+    """Return whether all methods of a class stand in its body, with decorators of Python's own at most.
+
+    Of any other function it is not known that the class is its receiver's.
+    """
+    for member in list(vars(cls).values()):
+        kind = type(member)
+        parts: tuple[Any, ...] = ()
+        if kind is FunctionType:
+            parts = (member,)
+        elif kind in (classmethod, staticmethod):
+            parts = (member.__func__,)
+        elif kind is property:
+            parts = tuple(part for part in (member.fget, member.fset, member.fdel) if part is not None)
+        elif kind is functools.cached_property:
+            parts = (member.func,)
+        elif hasattr(kind, "__get__") and kind not in SLOTS:
             return False
-        for member in list(vars(base).values()):
-            inner = getattr(member, "__func__", member)
-            if isinstance(inner, FunctionType):
-                if walk.origins.of_function(inner) is not Owner.USER:
-                    return False
-            elif walk.origins.of_class(type(inner)) is Owner.OTHER:
-                return False
+        if not all(_stands_in(cls, part, has_receiver=kind is not staticmethod) for part in parts):
+            return False
     return True
+
+
+def _stands_in(cls: type, function: object, *, has_receiver: bool) -> bool:
+    if type(function) is not FunctionType or function.__globals__.get("__name__") != cls.__module__:
+        return False
+    code = function.__code__
+    in_body = code.co_qualname == f"{cls.__qualname__}.{code.co_name}" and code.co_freevars in ((), ("__class__",))
+    return in_body and (not has_receiver or code.co_argcount > 0)

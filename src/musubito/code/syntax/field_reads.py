@@ -27,6 +27,26 @@ def field_names(code: ast.AST) -> Iterator[str]:
             yield from node.kwd_attrs
 
 
+def fields_taken_out(code: ast.AST) -> Iterator[str]:
+    """Yield the names of fields that code takes out of objects without an attribute of that name."""
+    for node in ast.walk(code):
+        match node:
+            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                yield name
+            case ast.MatchClass():
+                yield from node.kwd_attrs
+
+
+def hands_super(code: ast.AST) -> bool:
+    """Return whether code does more with `super()` than to get an attribute of it."""
+    nodes = list(ast.walk(code))
+    looked_up = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    calls = (node for node in nodes if isinstance(node, ast.Call))
+    return any(
+        isinstance(call.func, ast.Name) and call.func.id == "super" and id(call) not in looked_up for call in calls
+    )
+
+
 def gets_at_fields(code: ast.AST) -> bool:
     """Return whether code may get at fields in other ways than by names in it."""
     for node in ast.walk(code):

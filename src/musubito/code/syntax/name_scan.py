@@ -14,7 +14,7 @@ from typing import Final
 
 from musubito.code.displays import is_showing_method
 from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
-from musubito.code.syntax.field_reads import field_names, gets_at_fields
+from musubito.code.syntax.field_reads import field_names, fields_taken_out, gets_at_fields, hands_super
 from musubito.code.syntax.name_usage import (
     ANNOTATION_READERS,
     ANY_FIELD,
@@ -53,7 +53,7 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     usage = visitor.usage
     usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
     usage.reads_fields = gets_at_fields(function)
-    usage.hands_receiver = visitor.receiver in given
+    usage.hands_receiver = visitor.receiver in given or hands_super(function)
     usage.shown = _shown_names(function)
     return usage
 
@@ -111,7 +111,8 @@ class NameVisitor:
         usage.added_to = frozenset(added for added in self._added_to if (added.root, added.name) not in reads)
         usage.reads |= self._added_to
         renamed = (read.attributes[-1:] for name, read in self._root.imports.items() if name in self._given)
-        usage.given = frozenset((*(mangled(each, self._class) for each in self._given), *itertools.chain(*renamed)))
+        given = (*self._given, *fields_taken_out(self._function))
+        usage.given = frozenset((*(mangled(each, self._class) for each in given), *itertools.chain(*renamed)))
 
     def mention(self, statement: ast.AST) -> None:
         """Note every attribute that is named, of any object."""
