@@ -121,6 +121,22 @@ def test_a_database_in_memory_counts_by_its_content(tmp_path: Path, text: str) -
     assert play(tmp_path, "b") == [["a"]]
 
 
+def test_a_connection_that_a_run_leaves_unread_is_no_reason_to_replay(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        HEAD
+        + """
+import duckdb
+held = duckdb.connect(":memory:")
+held.execute("create table words (text varchar)")
+other = held.cursor()
+def put(text): other.execute("insert into words values (?)", [text])
+def find(q): return held.execute("select max(text) from words").fetchone()[0]
+"""
+        + TAIL
+    )
+    assert play(tmp_path, "a", "b") == [["a", "a"], ["a", "a"]]
+
+
 def test_a_collection_on_a_disk_is_named(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         HEAD

@@ -235,3 +235,9 @@ def test_what_a_step_counts_in_an_object_of_a_package_does_not_count_for_other_s
         one(q)
         other(1)
     assert ran == ["one", "other", "one"]
+
+
+def test_an_iterator_with_gaps_is_not_looked_into(tmp_path: Path) -> None:
+    """`zip_longest` drops an iterator that has ended, and to list what it holds then ends the process."""
+    text = "import itertools\nHELD = itertools.zip_longest([1, 2], [1])\ndef step(q): return next(HELD, None)"
+    assert in_one_process(tmp_path, "gaps", Program(text, "", "", "list(HELD)")) == [1, 1, 1]
