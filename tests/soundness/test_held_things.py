@@ -241,3 +241,13 @@ def test_an_iterator_with_gaps_is_not_looked_into(tmp_path: Path) -> None:
     """`zip_longest` drops an iterator that has ended, and to list what it holds then ends the process."""
     text = "import itertools\nHELD = itertools.zip_longest([1, 2], [1])\ndef step(q): return next(HELD, None)"
     assert in_one_process(tmp_path, "gaps", Program(text, "", "", "list(HELD)")) == [1, 1, 1]
+
+
+def test_what_another_step_puts_into_a_client_counts(tmp_path: Path) -> None:
+    text = (
+        f"{OPENAI}class Fake:\n    def __init__(self, text): self.text = text\n"
+        "    def __call__(self, **more): return self.text\n"
+        "@musubito_step\ndef put(text):\n    client.chat.completions.create = Fake(text)\n    return text\n"
+        "client.chat.completions.create = Fake('a')\ndef step(q): return client.chat.completions.create(model='m')"
+    )
+    assert in_one_process(tmp_path, "fakes", Program(text, "", "", "put('b')")) == [1, 1, 2]

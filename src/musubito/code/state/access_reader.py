@@ -22,6 +22,7 @@ from musubito.code.round_cache import kept_for_a_round
 from musubito.code.state.access_paths import (
     CONTENT,
     ELEMENTS,
+    HELD,
     NAMES,
     ORDER,
     Entries,
@@ -258,7 +259,7 @@ class PlaceReader:
         was_absent = change.before is ABSENT or change.before is None
         if both.counts or (was_absent and both.lazily and (both.cached or self._is_foreign(change.after))):
             return True
-        return not change.named and self._limits.is_open(container, foreign=True)
+        return not change.named and key is not HELD and self._limits.is_open(container, foreign=True)
 
     def _counted_entries(self, container: Any, entries: Entries, called: str) -> list[tuple[Any, Any]]:
         changed = list(changes_of(container, self._step))
