@@ -109,20 +109,6 @@ COUNT = {
     "a mapped function": (f"def f(x): return 'VALUE'\nHELD = map(f, [1, 2, 3]){NEXT}", ""),
     "a chain of lists": (f"import itertools\nHELD = itertools.chain(['VALUE'], ['x', 'y', 'z']){NEXT}", "next(HELD)"),
 }
-ORM = """
-import sqlalchemy, sqlalchemy.orm
-class Base(sqlalchemy.orm.DeclarativeBase): pass
-class Word(Base):
-    __tablename__ = "words"
-    text: sqlalchemy.orm.Mapped[str] = sqlalchemy.orm.mapped_column(primary_key=True)
-engine = sqlalchemy.create_engine("sqlite:///words.db")
-Base.metadata.create_all(engine)
-begin = sqlalchemy.orm.sessionmaker(engine)
-with begin() as session:
-    session.merge(Word(text="a"))
-    session.commit()
-def step(q): return begin().get(Word, "a").text
-"""
 DO_NOT = {
     "parts that a client makes when they are asked for": (
         f"{OPENAI}\ndef step(q): return type(client).__name__",
@@ -132,7 +118,6 @@ DO_NOT = {
         "import httpx\nclient = httpx.Client()\ndef step(q): return type(client).__name__",
         "client.cookies; client._transport._pool.connections",
     ),
-    "a class of an ORM whose tables another process has made": (ORM, "begin().get(Word, 'a')"),
 }
 PROGRAMS = {
     **{name: Program(text, "a", "b", change) for name, (text, change) in COUNT.items()},

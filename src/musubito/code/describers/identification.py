@@ -51,8 +51,6 @@ For a client, containers count too. A value that holds more is no setting.
 """
 WRAPPERS = frozenset({UserDict, UserList, UserString, ChainMap})
 """Classes of the standard library whose objects are containers with a field for the content."""
-WEAK = (weakref.ReferenceType, weakref.ProxyType, weakref.CallableProxyType)
-"""Types of weak references and proxies."""
 GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 """Types of the getters in `operator`."""
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
@@ -142,7 +140,7 @@ class _Judgement:
         self._objects += 1
         if self.is_large() or is_own(module_name(cls)):
             return False
-        if issubclass(cls, WEAK) or is_type_adapter(value) or url_text(value) is not None:
+        if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
             return True
         parts = parts_in(value, origin)
         if parts is not None:

@@ -10,7 +10,6 @@ from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from types import FunctionType
 from typing import Any
 
 from musubito.code.describers.arrays_and_frames import table_parts
@@ -24,8 +23,6 @@ from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module, secret_kind
 
-METHODS = (FunctionType, classmethod, staticmethod, functools.partialmethod, functools.singledispatchmethod)
-"""Types of the members of a class that are called as methods."""
 LARGE = 4096
 """Bytes of an encoding above which its digest takes its place."""
 
@@ -145,18 +142,13 @@ def is_secret_type(cls: type) -> bool:
 
 @kept_for_a_round
 def cached_property_names(cls: type) -> frozenset[str]:
-    """Return the names under which lazy attributes, such as `functools.cached_property`, keep values in an object.
+    """Return the names under which `functools.cached_property` keeps its values in an object.
 
     Such a value is computed, unless it was there when the object was first seen.
     """
-    members = [member for base in cls.__mro__ for member in list(vars(base).items())]
-    lazy = {kind for kind in {type(member) for _, member in members} if _is_lazy(kind)}
-    return frozenset(name for name, member in members if type(member) in lazy) if lazy else frozenset()
-
-
-@kept_for_a_round
-def _is_lazy(cls: type) -> bool:
-    """Return whether a member of this class makes a value, which may then lie in the object under the same name."""
-    names = {name for base in cls.__mro__ for name in vars(base)}
-    is_method = issubclass(cls, (*METHODS, type)) or "__call__" in names
-    return "__get__" in names and names.isdisjoint({"__set__", "__delete__"}) and not is_method
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, member in list(vars(base).items())
+        if isinstance(member, functools.cached_property)
+    )

@@ -10,12 +10,11 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
 from musubito.code.state.access_reader import slots_of
@@ -168,7 +167,6 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.
     - Numbers of this process alone: its process id, the address of an object, and a hash.
-    - The names of those lazy attributes that were asked for.
     """
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
@@ -178,18 +176,9 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue
-        is_asked = type(each) in (set, frozenset) and _are_members(cls, each)
-        is_version = type(each) is str and each == version
-        if is_asked or is_version or _is_of_process(value, contents, name) or _is_progress(each):
+        if _is_of_process(value, contents, name) or _is_progress(each) or (type(each) is str and each == version):
             result.add(name)
     return frozenset(result)
-
-
-def _are_members(cls: type, names: Collection[Any]) -> bool:
-    """Return whether these are names of members of a class, some of them lazy attributes."""
-    return not cached_property_names(cls).isdisjoint(names) and all(
-        type(name) is str and any(name in vars(base) for base in cls.__mro__) for name in names
-    )
 
 
 def is_hash_of_its_name(number: int) -> bool:

@@ -18,7 +18,7 @@ from datetime import datetime, time
 from typing import Any
 
 from musubito.code.describers.held_things import held_things_links
-from musubito.code.describers.identification import WEAK, WRAPPERS, counts
+from musubito.code.describers.identification import WRAPPERS, counts
 from musubito.code.describers.introspection import mark_introspectable
 from musubito.code.describers.iterators import iterator_parts
 from musubito.code.describers.mock_objects import describe_mock, is_mock
@@ -127,7 +127,7 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         return GraphRecord(tokens("generator", walk.read.content(value, generator_state, name)), links)
     if is_own(module_name(cls)):
         return describe_untracked(walk, value, name)
-    if issubclass(cls, WEAK):
+    if issubclass(cls, weakref.ReferenceType) or _is_proxy_of_the_users(walk, value):
         return _describe_weak_reference(walk, value, links)
     if is_type_adapter(value):
         return GraphRecord(tokens("adapter"), links + walk.links(type_adapter_parts(value), name))
@@ -191,6 +191,12 @@ def _is_derived(walk: Walk, cls: type) -> bool:
     """Return whether methods of a base class from another package may change the fields of a user's object."""
     bases = (base for base in cls.__mro__[1:-1] if module_name(base) not in PASSIVE and not declares_fields(base))
     return any(walk.origins.of_class(base) is not Owner.USER for base in bases)
+
+
+def _is_proxy_of_the_users(walk: Walk, value: Any) -> bool:
+    """Return whether a value is a weak proxy of an object of the user's; a package's client may have some of itself."""
+    is_proxy = type(value) in (weakref.ProxyType, weakref.CallableProxyType)
+    return is_proxy and walk.origins.of_class(type(_referent(value))) is Owner.USER
 
 
 def _referent(reference: Any) -> Any:
