@@ -97,7 +97,7 @@ ANYWHERE: Final = CallSite()
 
 
 class Beginning:
-    """What is known of a call's origin in the lineage; it holds nothing of the call itself."""
+    """The origin of a call in the lineage, as far as it is known. It holds nothing of the call itself."""
 
     __slots__ = ("node", "origin")
 

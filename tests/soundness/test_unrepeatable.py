@@ -10,6 +10,7 @@ import http.client
 import http.server
 import json
 import os
+import shelve
 import socket
 import sqlite3
 import subprocess
@@ -624,3 +625,19 @@ def test_a_store_written_in_python_is_musubitos_own(tmp_path, told, port):
         assert outer(1).value == 5_000_000
         assert list((tmp_path / "blobs").rglob("*")), "nothing was put there"
         assert {kind for number in (1, 2) for kind, _ in kept(engine, number)} <= {"random"}
+
+
+def test_a_mapping_on_a_disk_is_named(tmp_path: Path) -> None:
+    with shelve.open(str(tmp_path / "held")) as held, MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine:
+        held["a"] = 1
+
+        @musubito_step(STOCHASTIC)
+        def step() -> int:
+            return int(held["a"])
+
+        with use_musubito_engine(engine):
+            step()
+            (named,) = engine.explain(step).unrepeatable
+        assert named.startswith("reaches data that is kept outside") and named.endswith(
+            "held, a shelve.DbfilenameShelf"
+        )

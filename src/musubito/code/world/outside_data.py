@@ -7,7 +7,12 @@ from typing import Final
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.class_names import qualified_name
 
-_SOURCES: Final[dict[type | tuple[str, str], bool]] = {}
+ON_DISK: Final = (
+    *(("diskcache.core", "Cache"), ("diskcache.fanout", "FanoutCache")),
+    *(("diskcache.persistent", "Deque"), ("diskcache.persistent", "Index"), ("shelve", "DbfilenameShelf")),
+)
+"""Mappings and queues that lie in files of their own, by module and name."""
+_SOURCES: Final[dict[type | tuple[str, str], bool]] = dict.fromkeys(ON_DISK, True)
 """The registered sources: classes, or their modules and names, each with whether its objects stand for outside data."""
 SOURCES: Final = (("commit", "rollback"), ("connect", "dispose"), ("collect", "explain"))
 """Methods by which sources are known: connections and sessions of databases, engines that make them, lazy queries."""

@@ -58,7 +58,7 @@ def _bytes_of(candidate: Candidate) -> int:
 
 @dataclass(slots=True)
 class Ahead:
-    """What is known of the database before a commit, besides the present moment."""
+    """Facts about the database before a commit, besides the present moment."""
 
     node: int
     """The number of the newest node."""
