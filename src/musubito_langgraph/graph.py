@@ -96,8 +96,8 @@ def _html_of(name: str, steps: Collection[str], settings: Settings) -> str:
     return html_of_graph(settings.engine or current_engine(), name, steps)
 
 
-def plan_of(graph: Any, input_: Any, module: str) -> Plan:
-    """Return the plan of an invocation in a new thread, for the command line.
+def plan_of(graph: Any, module: str, input_: Any, config: Any, context: Any) -> Plan:
+    """Return the plan of an invocation, for the command line.
 
     `graph` is what a module holds, and need not be compiled or wrapped. In place of a builder, the graph that the
     module has compiled of it is planned: its name is said there alone.
@@ -108,7 +108,7 @@ def plan_of(graph: Any, input_: Any, module: str) -> Plan:
         raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
     if LINEAGE not in graph.channels:
         graph = wrapped_compiled(graph, Settings(home=module))
-    return musubito_plan(graph, input_)
+    return musubito_plan(graph, input_, config, context=context)
 
 
 def _compiled_in(module: str, builder: Any) -> Any:

@@ -246,6 +246,48 @@ def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, f
     assert result.stdout.splitlines()[0] == "work_flow:remembers: 6 would be replayed."
 
 
+AS_CONFIGURED = """
+from typing import TypedDict
+
+from langgraph.graph import START, StateGraph
+from langgraph.runtime import Runtime
+
+from musubito_langgraph import musubito_graph
+
+
+class State(TypedDict):
+    topic: str
+
+
+class Context(TypedDict):
+    tone: str
+
+
+def answer(state: State, config, runtime: Runtime[Context]) -> State:
+    return {"topic": f"{state['topic']} {config['configurable']['model']} {runtime.context['tone']}"}
+
+
+graph = musubito_graph(StateGraph(State, context_schema=Context).add_node(answer).add_edge(START, "answer").compile())
+if __name__ == "__main__":
+    graph.invoke({"topic": "knots"}, {"configurable": {"model": "small"}}, context={"tone": "dry"})
+"""
+
+
+def test_a_graph_is_planned_with_its_config_and_its_context(musubito: Musubito, tmp_path: Path) -> None:
+    (tmp_path / "configured_flow.py").write_text(AS_CONFIGURED)
+    subprocess.run([sys.executable, "configured_flow.py"], cwd=tmp_path, check=True, timeout=60)
+
+    def outcome(model: str, tone: str) -> str:
+        config, context = json.dumps({"configurable": {"model": model}}), json.dumps({"tone": tone})
+        given = ("--input", '{"topic": "knots"}', "--config", config, "--context", context, "--json")
+        (line,) = json.loads(musubito("plan", "configured_flow.py:graph", *given).stdout)["lines"]
+        return str(line["outcome"])
+
+    assert outcome("small", "dry") == "would replay"
+    assert outcome("large", "dry") == "would run"
+    assert outcome("small", "warm") == "would run"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -259,7 +301,10 @@ def test_a_graph_with_a_memory_is_planned_for_a_new_thread(musubito: Musubito, f
         (("work_flow:wrapped", "--args", "[]"), "--args is for functions with @musubito_step"),
         (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),
         (("work_flow:wrapped", "--input", "3"), "work_flow:wrapped: InvalidUpdateError"),
+        (("work_flow:wrapped", "--input", "{}", "--config", "3"), "--config is an object"),
+        (("work_flow:wrapped", "--input", "{}", "--context", "{"), "--context is not JSON"),
         (("work_flow:report", "--input", "{}"), "is a step: give its arguments with --args"),
+        (("work_flow:report", "--config", "{}"), "is a step: give its arguments with --args"),
         (("work_flow:report", "--args", "3"), "--args is a list of arguments, or an object"),
         (("work_flow:report", "--args", '{"subject": 1}'), "unexpected keyword argument 'subject'"),
         (("flows/broken.py:graph", "--input", "{}"), "flows/broken.py cannot be imported: ZeroDivisionError"),

@@ -45,41 +45,41 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 )
 @click.argument("target")
 @click.option("--input", "input_", metavar="JSON", help="What a graph is invoked with.")
+@click.option("--config", metavar="JSON", help="The config of a graph, such as '{\"configurable\": {...}}'.")
+@click.option("--context", "context_", metavar="JSON", help="The context of a graph.")
 @click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
 @json_option
 @click.pass_obj
-def command(context: CommandContext, target: str, input_: str | None, arguments: str | None, json_: bool) -> None:
+def command(
+    context: CommandContext,
+    target: str,
+    input_: str | None,
+    config: str | None,
+    context_: str | None,
+    arguments: str | None,
+    json_: bool,
+) -> None:
     """Show what calling TARGET would replay and what it would run.
 
     Beside each call stand the time and the tokens that it took earlier.
 
     TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then, except that no
-    step runs. Nothing else of it runs, and nothing is recorded. A graph is planned for a new thread. ● would be
-    replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of the one above.
+    step runs. Nothing else of it runs, and nothing is recorded. A graph is planned for a new thread, unless its config
+    names one. ● would be replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of
+    the one above.
     """
     module, name = _module(context, target)
+    thing = _named_in(module, name, target)
+    invocation = {"--input": input_, "--config": config, "--context": context_}
     with use_musubito_engine(context.engine):
-        result = _plan_target(context, target, _named_in(module, name, target), module.__name__, input_, arguments)
+        if hasattr(thing, "__musubito_call__"):
+            result = _of_step(context, target, thing, invocation, _json("--args", arguments or "[]"))
+        else:
+            result = _of_graph(target, thing, module.__name__, invocation, arguments)
     if json_:
         context.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
     else:
         _print(context.console, target, result)
-
-
-def _plan_target(
-    context: CommandContext, target: str, thing: Any, module: str, input_: str | None, arguments: str | None
-) -> Plan:
-    if hasattr(thing, "__musubito_call__"):
-        if input_ is not None:
-            raise click.UsageError(f"{target} is a step: give its arguments with --args")
-        return _of_step(context, thing, _json("--args", arguments or "[]"))
-    if not hasattr(thing, "invoke") and not hasattr(thing, "compile"):
-        what = f"a plan is made for a graph or a step, not for a {type(thing).__qualname__}"
-        raise CommandError(f"{target}: {what}. {REMEDY} A node is planned with its graph.")
-    if arguments is not None or input_ is None:
-        wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
-        raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
-    return _of_graph(target, thing, _json("--input", input_), module)
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ def _home(file: Path) -> tuple[Path, str]:
     return root, ".".join(parts)
 
 
-def _json(option: str, text: str) -> Any:
+def _json(option: str, text: str | None) -> Any:
     try:
-        return json.loads(text)
+        return None if text is None else json.loads(text)
     except ValueError as error:
         raise click.UsageError(f"{option} is not JSON: {error}") from None
 
@@ -150,7 +150,11 @@ def _json(option: str, text: str) -> Any:
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
-def _of_step(context: CommandContext, step: Any, arguments: Any) -> Plan:
+def _of_step(
+    context: CommandContext, target: str, step: Any, invocation: dict[str, str | None], arguments: Any
+) -> Plan:
+    if any(text is not None for text in invocation.values()):
+        raise click.UsageError(f"{target} is a step: give its arguments with --args")
     if not isinstance(arguments, list | dict):
         raise click.UsageError("--args is a list of arguments, or an object of arguments by name")
     try:
@@ -163,14 +167,21 @@ def _of_step(context: CommandContext, step: Any, arguments: Any) -> Plan:
         raise CommandError(one_line(str(error))) from error
 
 
-def _of_graph(target: str, graph: Any, value: Any, module: str) -> Plan:
+def _of_graph(target: str, graph: Any, module: str, invocation: dict[str, str | None], arguments: str | None) -> Plan:
+    if not hasattr(graph, "invoke") and not hasattr(graph, "compile"):
+        what = f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}"
+        raise CommandError(f"{target}: {what}. {REMEDY} A node is planned with its graph.")
+    if arguments is not None or invocation["--input"] is None:
+        wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
+        raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
     if "langgraph" not in sys.modules:
         raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
+    value, config, context = (_json(option, text) for option, text in invocation.items())
+    if not isinstance(config, dict | None):
+        raise click.UsageError('--config is an object, such as {"configurable": {"thread_id": "1"}}')
     try:
         # The core knows no framework: the adapter is imported only if the module uses LangGraph.
-        result: Plan = import_module("musubito_langgraph.graph").plan_of(graph, value, module)
-    except click.ClickException:
-        raise
+        result: Plan = import_module("musubito_langgraph.graph").plan_of(graph, module, value, config, context)
     except MusubitoError as error:
         raise CommandError(f"{target}: {error}. {REMEDY}") from error
     except Exception as error:

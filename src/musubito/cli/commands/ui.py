@@ -16,6 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )
 @click.argument("target", required=False)
 @click.option("--input", "input_", metavar="JSON", help="What the graph of TARGET is invoked with.")
+@click.option("--config", metavar="JSON", help="The config of that graph.")
+@click.option("--context", "context_", metavar="JSON", help="The context of that graph.")
 @click.option("--args", "arguments", metavar="JSON", help="What the step of TARGET is called with.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve at.")
 @click.option(
@@ -29,6 +31,8 @@ def command(
     context: CommandContext,
     target: str | None,
     input_: str | None,
+    config: str | None,
+    context_: str | None,
     arguments: str | None,
     host: str,
     port: int,
@@ -44,10 +48,11 @@ def command(
         from musubito.web.watched_plan import WatchedPlan  # noqa: PLC0415 - likewise
     except ImportError as error:
         raise CommandError(f"the page needs {missing_package(error)}: pip install 'musubito[web]'") from error
-    if target is None and (input_ or arguments):
-        raise click.UsageError("--input and --args belong to a TARGET, such as app.py:graph")
-    lineage = context.lineage
-    given, place = [*_given("--input", input_), *_given("--args", arguments)], context.place_options()
+    values = {"--input": input_, "--config": config, "--context": context_, "--args": arguments}
+    given = [text for option, value in values.items() for text in _given(option, value)]
+    if target is None and given:
+        raise click.UsageError(f"{given[0]} belongs to a TARGET, such as app.py:graph")
+    lineage, place = context.lineage, context.place_options()
     plan = None if target is None else WatchedPlan(target, given, place, context.place_variables())
     if host not in LOOPBACK:
         click.echo(f"Whoever can reach {host} and knows the address can read all that was recorded.", err=True)
