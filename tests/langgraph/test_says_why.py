@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from click.testing import CliRunner
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
@@ -548,3 +549,36 @@ def test_a_tool_counts_for_what_holds_it(name: str, engine: MusubitoEngine):
     musubito_graph(builder.add_edge(START, "asks").compile(name=name)).invoke({"question": "?"})
     found = {row.operation: row.nodes for row in impact(Lineage(engine), f"{name}/tools.look_up").rows}
     assert found == {f"{name}/asks": 1, f"{name}/tools": 1, f"{name}/tools.look_up": 1}
+
+
+class WarmModel(FakeListChatModel):
+    """A model with settings."""
+
+    temperature: float = 0.0
+    token_url: str = ""
+
+
+def test_the_setting_of_a_model_that_changed_is_shown_and_no_secret(name: str, says: Any):
+    def ask(temperature: float) -> None:
+        model = WarmModel(responses=["a"], temperature=temperature, token_url=f"https://me:hidden{temperature}@host")
+
+        def asks(state: State) -> State:
+            return {"answer": model.invoke(state["question"]).text}
+
+        graph_of(name, asks).invoke({"question": "?"})
+
+    ask(0.0)
+    ask(0.5)
+    told = says("why", f"{name}/node")
+    assert "-temperature = 0.0" in told
+    assert "+temperature = 0.5" in told
+    assert "hidden" not in told
+    assert "what to do" not in told
+
+
+def test_a_configured_key_that_changed_is_named_without_its_value(name: str, says: Any):
+    graph = graph_of(name, whole)
+    for user in ("ann", "bob"):
+        graph.invoke({"question": "?"}, {"configurable": {"user_id": user}})
+    told = " ".join(says("why", f"{name}/node").split())
+    assert "arguments that changed: $.configurable.user_id Of these, only digests are stored" in told

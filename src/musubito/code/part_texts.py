@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from musubito.code.describers.object_settings import is_secret_field, url_text, without_secrets
 from musubito.code.graph_record import ATOMS, fields_of
 from musubito.code.portable_paths import portable
 from musubito.values.redaction import is_secret
@@ -31,12 +32,16 @@ def prompt_text(value: Any) -> str | None:
 
 
 def fields_text(value: Any) -> str | None:
-    """Return the short plain fields of an object, one a line; fields with the name of a secret are left out."""
-    contents = fields_of(value) or {}
-    plain = {name: each for name, each in contents.items() if type(name) is str and type(each) in ATOMS}
-    shown = ((name, constant_text(name, each)) for name, each in sorted(plain.items()) if not is_secret(name))
-    lines = [f"{name} = {plain[name]!r}" for name, text in shown if text is not None and len(text) <= LONGEST_FIELD]
-    return "\n".join(lines) or None
+    """Return the short plain fields of an object, one a line, without empty ones and those that may hold a secret."""
+    lines: list[str] = []
+    for name, each in (fields_of(value) or {}).items():
+        shown = each if type(each) in ATOMS else url_text(each)
+        if type(name) is not str or shown is None or is_secret(name) or is_secret_field(name, shown):
+            continue
+        text = constant_text(name, shown)
+        if text is not None and len(text) <= LONGEST_FIELD and without_secrets(shown) is shown:
+            lines.append(f"{name} = {shown!r}")
+    return "\n".join(sorted(lines)) or None
 
 
 def _is_for_models(name: str) -> bool:

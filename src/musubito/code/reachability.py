@@ -212,7 +212,7 @@ class ReachabilityWalk(Walk):
                 description = self._describe_safely(value, name)
                 self._note_package(value)
                 text = prompt_text(value)
-                if text is None and self.origins.of_class(type(value)) is Owner.USER:
+                if text is None and (self.origins.of_class(type(value)) is Owner.USER or policy_of(value) is not None):
                     text = fields_text(value)
             self._record(name, description, text, is_function=is_function)
 

@@ -31,6 +31,7 @@ ALIKE: Final = (
     "Where they differ cannot be shown: what is stored of both is equal. Random ids, secrets and the code of "
     "classes are not stored as they are."
 )
+AROUND: Final = "Of these, only digests are stored: their values cannot be shown."
 UNSTORED: Final = "Where they differ cannot be shown: the inputs are not stored."
 ERASED: Final = "Where they differ cannot be shown: an input was erased with 'musubito forget'."
 EXPLAINED: Final = 20
@@ -201,7 +202,9 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         context.print_text(f"\narguments that changed: {clean(', '.join(report.arguments))}")
         if not report.fields:
             erased = any(node.is_erased for node in (report.node, report.nearest))
-            context.print_text(f"  {ALIKE if report.inputs_stored else ERASED if erased else UNSTORED}")
+            around = all(name.startswith("$") for name in report.arguments)
+            differ = AROUND if around else ALIKE if report.inputs_stored else UNSTORED
+            context.print_text(f"  {ERASED if erased else differ}")
     for field in report.fields:
         print_line(f"  {clean(field.path)}")
         if contents:
