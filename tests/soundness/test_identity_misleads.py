@@ -65,6 +65,27 @@ SEEN = {
         "def step(q): return getattr(A(), '_p', 'none')",
         *("", "= None"),
     ),
+    "a default that a model inherits": Program(
+        "from pydantic import BaseModel\nclass B(BaseModel):\n    p: str = 'VALUE'\nclass A(B):\n    r: int = 1\n"
+        "def step(q): return A().p",
+        *("a", "b", "class B(BaseModel):\n    p: str = 'VALUE'\nclass A(B):\n    r: int = 1"),
+    ),
+    "a default that a model states anew": Program(
+        "from pydantic import BaseModel\nclass B(BaseModel):\n    p: str = 'a'\nclass A(B):\n    p: str = 'VALUE'\n"
+        "def step(q): return A().p",
+        *("a", "b", "A.__pydantic_fields__['p'].default = 'VALUE'"),
+    ),
+    "an inherited default that is set": Program(
+        "from langchain_core.language_models import FakeListChatModel\nclass A(FakeListChatModel):\n    r: int = 1\n"
+        "A.__pydantic_fields__['sleep'].default = VALUE\nA.model_rebuild(force=True)\n"
+        "def step(q): return A(responses=['a']).sleep",
+        *("1", "2", "A.__pydantic_fields__['sleep'].default = VALUE"),
+    ),
+    "an inherited bound that is stated anew": Program(
+        "from pydantic import BaseModel, Field\nclass B(BaseModel):\n    p: int = Field(1, lt=5)\n"
+        "class A(B):\n    p: int = Field(1, lt=VALUE)\ndef step(q): return A(p=q).p",
+        *("5", "6"),
+    ),
     "the name of a held function": Program(
         f"{HELD}f.__name__ = 'VALUE'\ndef step(q): return [t.__name__ for t in TOOLS]",
         *("a", "b", "f.__name__ = 'VALUE'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from enum import EnumMeta
+from operator import is_
 from types import FunctionType, MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ from musubito.code.describers.introspection import mark_introspectable, order_li
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
 from musubito.code.describers.unread_fields import CONSTRUCTORS, are_methods_named, is_unread_method
 from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, FIELDS
-from musubito.code.graph_record import GraphRecord, step_of
+from musubito.code.graph_record import ABSENT, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
@@ -121,6 +122,8 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
                 if type(value).__name__ != "PydanticUndefinedType" and (part == "default" or value is not None):
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
+            if _is_inherited(walk, cls, field, each):
+                continue
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
     derived = {each for each, value in list(members.items()) if _is_derived(cls, each, value)}
@@ -138,6 +141,37 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     links += order_links(walk, cls, members, DERIVED, name)
     links += subclass_links(walk, cls)
     return GraphRecord(own, links)
+
+
+def _is_inherited(walk: Walk, cls: type, name: str, field: Any) -> bool:
+    """Return whether a field of a pydantic model is that of a base: then it counts there.
+
+    pydantic copies the fields of the bases into each model.
+    """
+    theirs = next((fields[name] for base in cls.__mro__[1:] if name in (fields := _pydantic_fields(base))), None)
+    if theirs is None or type(theirs) is not type(field):
+        return False
+    slots = [(getattr(field, slot, ABSENT), getattr(theirs, slot, ABSENT)) for slot in type(field).__slots__]
+    if not all(own is other or _holds_same(own, other) for own, other in slots):
+        return False
+    for part in ("annotation", "default", "default_factory"):
+        walk.guard.attribute(field, part, getattr(field, part))
+    return True
+
+
+def _pydantic_fields(cls: type) -> dict[str, Any]:
+    return vars(cls).get("__pydantic_fields__") or {}
+
+
+def _holds_same(one: Any, other: Any) -> bool:
+    """Return whether two containers of one type hold the very same things."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_, one, other))
+    return isinstance(one, set) and one == other
 
 
 def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
