@@ -2,7 +2,7 @@
 
 Nothing here is certain. Where there is a name, the name decides. In running text, where words like "token" are
 ordinary, a text is hidden only if it also looks like no word. Every pattern looks at each place of a text a bounded
-number of times.
+number of times. Patterns that few texts need are compiled when the first such text comes.
 """
 
 from __future__ import annotations
@@ -65,39 +65,34 @@ _RANDOM: Final = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(
 
 One piece of it has digits, or capitals after small letters, or more letters than a word.
 """
-_LOOKS: Final[Mapping[str, re.Pattern[str]]] = {
-    mark: re.compile(pattern)
-    for mark, pattern in {
-        "AccountKey=": r"(?<=\bAccountKey=)[\w+/=]{12,}",
-        "client-key-data: ": r"(?<=\bclient-key-data: )[\w+/=]{12,}",
-        "hooks.slack.com/": r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{16,}",
-        "/IncomingWebhook/": r"(?<=/IncomingWebhook/)[\w/-]{16,}",
-        "/api/webhooks/": r"(?<=/api/webhooks/)\d{6,}/[\w-]{16,}",
-        "/bot": r"(?<=/bot)\d{6,}:[\w-]{16,}",
-        "key=": r"(?<=[?&]key=)[\w~.-]{16,}",
-        "eyJ": r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*",
-        "Bearer ": r"\bBearer [\w.~+/=-]{12,}",
-        "PRIVATE KEY": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})",
-        "Private-Lines: ": r"(?<=\bPrivate-Lines: )\d{1,3}\s{1,2}(?:[\w+/=]{1,80}\s{1,2}){0,200}[\w+/=]{1,80}",
-    }.items()
+_LOOKS: Final[Mapping[str, str]] = {
+    "AccountKey=": r"(?<=\bAccountKey=)[\w+/=]{12,}",
+    "client-key-data: ": r"(?<=\bclient-key-data: )[\w+/=]{12,}",
+    "hooks.slack.com/": r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{16,}",
+    "/IncomingWebhook/": r"(?<=/IncomingWebhook/)[\w/-]{16,}",
+    "/api/webhooks/": r"(?<=/api/webhooks/)\d{6,}/[\w-]{16,}",
+    "/bot": r"(?<=/bot)\d{6,}:[\w-]{16,}",
+    "key=": r"(?<=[?&]key=)[\w~.-]{16,}",
+    "eyJ": r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*",
+    "Bearer ": r"\bBearer [\w.~+/=-]{12,}",
+    "PRIVATE KEY": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:[^-]{0,20000}-----END [A-Z ]{0,30}-----|[^-]{0,20000})",
+    "Private-Lines: ": r"(?<=\bPrivate-Lines: )\d{1,3}\s{1,2}(?:[\w+/=]{1,80}\s{1,2}){0,200}[\w+/=]{1,80}",
 }
 """Match secrets by their looks and by what stands before them. Each has a mark, which is fast to look for."""
 _IN_URL: Final = re.compile(r"""(://[^\s/@:"'<>]{0,100}:)[^\s/"'<>]{1,300}(?=@)""")
 """Matches the password in a URL."""
-_SCHEME: Final = re.compile(
-    r"""((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
-    r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}""",
-    re.IGNORECASE,
+_SCHEME: Final = (
+    r"""(?i)((?<![A-Za-z])authorization\\{0,3}["']?\s{0,3}[:=]\s{0,3}\\{0,3}["']?(?:basic|bearer|token|digest|apikey)\s{1,3}"""
+    r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}"""
 )
 """Matches the credentials after a scheme of authorization."""
 _USER: Final = re.compile(r"""(?<![\w-])((?:-u|--user)[ =]["']?[^\s:'"]{1,64}:)([^\s"']{3,}|[^"'\n]{3,}(?=["']))""")
 """Matches the password after a user's name, in an option of a command."""
-_PASSED: Final = re.compile(
-    r"(\b(?:mysql(?:dump|admin)?\b[^\n|;]{0,200} -p|sshpass -p ?|docker login\b[^\n|;]{0,200} -p )"
+_PASSED: Final = (
+    r"(?i)(\b(?:mysql(?:dump|admin)?\b[^\n|;]{0,200} -p|sshpass -p ?|docker login\b[^\n|;]{0,200} -p )"
     r"|\bmachine \S{1,200}\s{1,9}login \S{1,64}\s{1,9}password\s{1,9}"
-    r"""|(?:key|name)=["'][\w-]{0,40}password["']\s{1,9}value=["'])[^\s"']{3,}""",
-    re.IGNORECASE,
+    r"""|(?:key|name)=["'][\w-]{0,40}password["']\s{1,9}value=["'])[^\s"']{3,}"""
 )
 """Matches the password in the options of some commands, in a `.netrc`, and in the attributes of an XML element."""
 _OPTION: Final = re.compile(
@@ -149,7 +144,7 @@ def scrubbed(text: str) -> str:
 def _scrubbed(text: str) -> str:
     text = _without_keys(text)
     if " -p" in text or "assword" in text:
-        text = _PASSED.sub(rf"\1{HIDDEN}", text)
+        text = re.sub(_PASSED, rf"\1{HIDDEN}", text)
     if "-" in text:
         if "-u" in text:
             text = _USER.sub(rf"\1{HIDDEN}", text)
@@ -157,7 +152,7 @@ def _scrubbed(text: str) -> str:
     # This text is as long as the original, which `lower` does not ensure.
     low = text.translate(_LOWER)
     if "authorization" in low or "bearer" in low:
-        text = _SCHEME.sub(rf"\1{HIDDEN}", text)
+        text = re.sub(_SCHEME, rf"\1{HIDDEN}", text)
         low = text.translate(_LOWER)
     return _without_named(text, low)
 
@@ -170,7 +165,7 @@ def _without_keys(text: str) -> str:
     text = _RUN.sub(_without_keys_in, _IN_URL.sub(rf"\1{HIDDEN}", text))
     for mark, pattern in _LOOKS.items():
         if mark in text:
-            text = pattern.sub(HIDDEN, text)
+            text = re.sub(pattern, HIDDEN, text)
     return text
 
 
