@@ -87,8 +87,8 @@ def reach(
         walk.run()
         if facts.is_settled:
             facts.ask_anew()  # questions from now on belong to no walk
-            remember_left(walk.read.taken)
             with one_round():
+                remember_left(walk.read.take_digests())
                 return walk.closure()
     raise RuntimeError(f"what {thing_name(function)} writes does not settle")  # each round adds to finitely many places
 
@@ -163,7 +163,7 @@ class ReachabilityWalk(Walk):
         self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
-        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._digest_of_left, self._is_foreign)
+        self.read = PlaceReader(self.guard, self.limits, step, self._state, self._left_walk, self._is_foreign)
         self._words: set[str] = set()
         """The words in constants."""
         self._texts: list[Any] = []
@@ -222,18 +222,23 @@ class ReachabilityWalk(Walk):
             return True
         return not isinstance(value, (*CONTAINERS, tuple)) and self.origins.of_class(type(value)) is not Owner.USER
 
-    def _digest_of_left(self, left: Any) -> bytes:
-        """Return the digest of what a run has left in a place.
+    def _left_walk(self, left: Any) -> Callable[[], bytes]:
+        """Return a walk of what a run has left in a place of the thing that is being described.
 
         The left value does not count. A change that anything else makes to it does: then the digest differs.
         """
-        walk = ReachabilityWalk(self.function, None, self.facts.apart(), self._module, "")
-        walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._digest_of_left), False
-        walk._clients, walk.at = self._clients, self.at
-        reference = walk.link(left, thing_name(left))
-        walk.describe_all()
-        # Plain data is written out in the reference; then nothing is left to be described.
-        return sha256(walk._digest.digest() + reference).digest()
+        at = self.at
+
+        def digest() -> bytes:
+            walk = ReachabilityWalk(self.function, None, self.facts.apart(), self._module, "")
+            walk.guard, walk.read, walk.outermost = self.guard, self.read.beside(walk._left_walk), False
+            walk._clients, walk.at = self._clients, at
+            reference = walk.link(left, thing_name(left))
+            walk.describe_all()
+            # Plain data is written out in the reference; then nothing is left to be described.
+            return sha256(walk._digest.digest() + reference).digest()
+
+        return digest
 
     def _describe_safely(self, value: Any, name: str) -> GraphRecord:
         """Return the record of a class or an object.

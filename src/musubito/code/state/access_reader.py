@@ -51,8 +51,8 @@ class PlaceReader:
     _limits: WriteLimits
     _step: str
     _state: set[str]
-    _digest_of: Callable[[Any], bytes]
-    """Walks what a run has left in a place."""
+    _left_walk: Callable[[Any], Callable[[], bytes]]
+    """Returns a walk of what a run has left in the place that is read now; the walk returns its digest."""
     _is_foreign: Callable[[Any], bool]
     """Tells constants and objects of packages, which stay what they are, from things that the user may change."""
     _within: set[tuple[int, Hashable]] = field(default_factory=set)
@@ -63,12 +63,23 @@ class PlaceReader:
     """The places that were read."""
     kept: list[tuple[Changes, Hashable]] = field(default_factory=list)
     """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
-    taken: list[tuple[Changes, Hashable, bytes]] = field(default_factory=list)
+    _new: dict[tuple[int, Hashable], tuple[Changes, Hashable, Callable[[], bytes]]] = field(default_factory=dict)
+    """For each change whose content has no digest yet: the walk that returns the digest."""
+    _taken: list[tuple[Changes, Hashable, bytes]] = field(default_factory=list)
     """Digests of what runs have left, for changes without one."""
 
-    def beside(self, digest_of: Callable[[Any], bytes]) -> PlaceReader:
+    def beside(self, left_walk: Callable[[Any], Callable[[], bytes]]) -> PlaceReader:
         """Return a reader for the walk of a value that a run has left; it adds its notes to this reader's."""
-        return replace(self, _state=set(), _digest_of=digest_of)
+        return replace(self, _state=set(), _left_walk=left_walk)
+
+    def take_digests(self) -> list[tuple[Changes, Hashable, bytes]]:
+        """Return the digests of what runs have left, for changes without one.
+
+        The digests depend on facts about all the code that the walk reaches. So they are taken when it has ended.
+        """
+        for place, (changes, key, walk) in self._new.items():
+            self._taken.append((changes, key, self._digest_at(place, walk)))
+        return self._taken
 
     def name(self, names: dict[str, Any], key: str, called: str) -> Any:
         """Return the value with which a name in a namespace counts, or ABSENT."""
@@ -243,14 +254,22 @@ class PlaceReader:
         place = id(changes.container), key
         if not may_change(change.after) or place in self._within:
             return True
+        walk = self._left_walk(change.after)
+        if change.left is None and not self._within:
+            self._new.setdefault(place, (changes, key, walk))
+            return True
+        digest = self._digest_at(place, walk)
+        if change.left is None:
+            self._taken.append((changes, key, digest))
+        return change.left in (None, digest)
+
+    def _digest_at(self, place: tuple[int, Hashable], walk: Callable[[], bytes]) -> bytes:
         digest = self._left.get(place)
         if digest is None:
             self._within.add(place)
-            digest = self._left[place] = self._digest_of(change.after)
+            digest = self._left[place] = walk()
             self._within.discard(place)
-        if change.left is None:
-            self.taken.append((changes, key, digest))
-        return change.left in (None, digest)
+        return digest
 
     def _is_shared(self, container: Any, key: Hashable, change: OwnChange) -> bool:
         """Return whether another step's change does not count for this step: both steps do the same to the place."""
