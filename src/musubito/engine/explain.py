@@ -14,12 +14,20 @@ from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
-from musubito.engine.code_diff import ChangedCode, changed_code
+from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code
 from musubito.engine.dry_run import DRY_RUNS, neighbour_of
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
-from musubito.engine.nearest import COMPARED, Earlier, changed_arguments, nearest, reasons
+from musubito.engine.nearest import (
+    COMPARED,
+    Earlier,
+    changed_arguments,
+    nearest,
+    newest_of_codes,
+    of_closest_code,
+    reasons,
+)
 from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
 from musubito.errors import StoreError
@@ -159,12 +167,13 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
             decision = no(ReplayReason.NODE_RUNNING)
         alike = Earlier(row for row in rows if row.node != this.node).alike(this)
     stored = _stored(question, this, alike)
-    near = nearest(this, stored.given, alike, stored.inputs)
+    closest = of_closest_code(_parts(call.code.parts), alike, stored.codes)
+    inputs = [value for other, value in zip(alike, stored.inputs, strict=False) if other in closest]
+    near = nearest(this, stored.given, closest, inputs)
     if near is not None:
         nearest_id, varies = near.call.node.hex(), near.varies
         arguments = changed_arguments(this, near.call)
-        before = stored.codes[near.call.code]
-        changed = _changed_code(call, before)
+        changed = _changed_code(call, stored.codes[near.call.code])
         code, diffs = tuple(entry.part for entry in changed), tuple(entry.diff for entry in changed if entry.diff)
         fields = tuple(map(str, near.fields))
         if decision.reason is ReplayReason.NODE_NOT_FOUND:
@@ -199,7 +208,7 @@ class _Stored(NamedTuple):
 
     given: Any
     inputs: Iterable[Any]
-    codes: Mapping[bytes, Sequence[tuple[str, bytes, str | None]]]
+    codes: Mapping[bytes, PartsOfCode]
     asked: Sequence[tuple[str, str]]
 
 
@@ -208,7 +217,7 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
     storage: Any = engine.storage
     operation, codes = call.definition.name, list(dict.fromkeys(other.code for other in alike))
     if not callable(getattr(storage, "read", None)):
-        return _Stored(None, [None] * len(alike), {code: _parts_of_code(storage, code) for code in codes}, ())
+        return _Stored(None, [None] * len(alike), _parts_of_codes(storage, codes), ())
     given: Any = None
     names: list[InputName] = []
     if alike and alike[0].input_hash != this.input_hash:
@@ -223,27 +232,36 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
             *map(input_query, names),
         ]
     )
-    parts_of_codes = dict(zip(codes, answers, strict=False))
+    parts_of_codes = {code: _parts(rows) for code, rows in zip(codes, answers, strict=False)}
     return _Stored(given, stored_inputs(storage, names, answers[len(codes) :]), parts_of_codes, asked)
 
 
 def code_changes(engine: EngineHost, call: Call) -> tuple[str, ...]:
-    """Return the parts of a step's code that differ from its newest call, whatever the input; none if none ran.
+    """Return the parts of a step's code that differ from its most similar version; none if none ran.
 
     An earlier call that had the present code shows that the code is no reason to run. Raises `StoreError`.
     """
     rows = engine.storage.find(SimilarNodes(engine.namespace, call.definition.name, None, COMPARED))
     if not rows or any(row.code == call.code.fingerprint for row in rows):
         return ()
-    return tuple(entry.part for entry in _changed_code(call, _parts_of_code(engine.storage, rows[0].code)))
+    versions = newest_of_codes(rows)
+    codes = _parts_of_codes(engine.storage, [row.code for row in versions])
+    closest = of_closest_code(_parts(call.code.parts), versions, codes)[0]
+    return tuple(entry.part for entry in _changed_code(call, codes[closest.code]))
 
 
-def _parts_of_code(storage: Any, fingerprint: bytes) -> Sequence[tuple[str, bytes, str | None]]:
-    """Return the parts of a code, each with its digest, and its text if readers can ask the store."""
+def _parts_of_codes(storage: Any, fingerprints: Sequence[bytes]) -> dict[bytes, PartsOfCode]:
+    """Return the parts of codes, each with its digest, and its text if readers can ask the store."""
     if not callable(getattr(storage, "read", None)):
-        return [(part, digest, None) for part, digest in storage.find(CodeOf(fingerprint)).items()]
-    parts: list[tuple[str, bytes, str | None]] = storage.read([("code_of", {"fingerprint": fingerprint})])[0]
-    return parts
+        return {
+            code: {part: (digest, None) for part, digest in storage.find(CodeOf(code)).items()} for code in fingerprints
+        }
+    answers = storage.read([("code_of", {"fingerprint": code}) for code in fingerprints])
+    return {code: _parts(rows) for code, rows in zip(fingerprints, answers, strict=True)}
+
+
+def _parts(rows: Iterable[tuple[str, bytes, str | None]]) -> PartsOfCode:
+    return {part: (digest, source) for part, digest, source in rows}
 
 
 def _found(storage: Any, queries: Sequence[SimpleQuery]) -> list[Any]:
@@ -278,8 +296,7 @@ def why_missing(
     return reasons(rows, nodes, before)
 
 
-def _changed_code(call: Call, before: Sequence[tuple[str, bytes, str | None]]) -> tuple[ChangedCode, ...]:
-    old = {part: (digest, source) for part, digest, source in before}
+def _changed_code(call: Call, old: PartsOfCode) -> tuple[ChangedCode, ...]:
     has_texts = any(source is not None for _, source in old.values())
     new = {part: (digest, source if has_texts else None) for part, digest, source in call.code.parts}
     return changed_code(old, new)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from musubito.engine.code_diff import PartsOfCode
 from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.values.value_diff import Difference, differences, how_many
@@ -14,6 +15,8 @@ COMPARED: Final = 500
 """Earlier calls of a step that are compared at most."""
 READ: Final = 20
 """Earlier calls whose inputs are read at most, to find the one that differs at the fewest places."""
+VERSIONS: Final = 10
+"""Versions of the code that are compared at most, to find the one that differs in the fewest parts."""
 ENOUGH: Final = 2
 """Earlier calls that have to differ at the same place before that place counts as one that varies."""
 CODE, INPUT, PARENTS = "code", "input_hash", "parents"
@@ -104,14 +107,14 @@ class Earlier:
         return difference(this, near[0]) if near else ReplayReason.NODE_NOT_FOUND
 
     def alike(self, this: SimilarNode) -> list[SimilarNode]:
-        """Return the calls that are most like a call, newest first, to be compared by their inputs.
+        """Return the calls that are most like a call, newest first, to be compared by their codes and their inputs.
 
-        They share the most of code, input and parents, then of arguments. If they share the input, the newest is
-        enough.
+        They share the most of code, input and parents, then of arguments. If they share the input, the newest of each
+        code is enough.
         """
         near = self._candidates(this)
         if not near or near[0].input_hash == this.input_hash:
-            return near[:1]
+            return newest_of_codes(near)
         same = [_count_same(this, call) for call in near]
         return [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
 
@@ -124,6 +127,25 @@ class Earlier:
         # Of calls that share everything, one of the same sample differs in its version alone.
         every = (*ORDER[0], "sample")
         return [call for call in near if _shared(call, every) == _shared(this, every)] or near
+
+
+def newest_of_codes(calls: Sequence[SimilarNode]) -> list[SimilarNode]:
+    """Return the newest call of each code, for the newest codes; `calls` and the result begin with the newest."""
+    newest = {call.code: call for call in reversed(calls)}
+    return [call for call in calls if newest[call.code] is call][:VERSIONS]
+
+
+def of_closest_code(
+    this: PartsOfCode, alike: Sequence[SimilarNode], codes: Mapping[bytes, PartsOfCode]
+) -> list[SimilarNode]:
+    """Return the calls whose code differs from `this` in the fewest parts, in their order."""
+    parts = {name: digest for name, (digest, _) in this.items()}
+    differ = {
+        code: len(changed_names(parts, {name: digest for name, (digest, _) in codes[code].items()}))
+        for code in {call.code for call in alike}
+    }
+    fewest = min(differ.values(), default=0)
+    return [call for call in alike if differ[call.code] == fewest]
 
 
 def nearest(this: SimilarNode, given: Any, alike: Sequence[SimilarNode], inputs: Iterable[Any]) -> Nearest | None:

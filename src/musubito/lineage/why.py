@@ -10,7 +10,15 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code
-from musubito.engine.nearest import COMPARED, Earlier, Nearest, changed_arguments, nearest, reasons
+from musubito.engine.nearest import (
+    COMPARED,
+    Earlier,
+    Nearest,
+    changed_arguments,
+    nearest,
+    of_closest_code,
+    reasons,
+)
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
 from musubito.lineage.prune import batches
@@ -45,7 +53,15 @@ UNIDENTIFIED: Final = (
     ReplayReason.REMEMBERS,
     ReplayReason.DATABASE_UNREADABLE,
 )
-"""Reasons that make a call unlike every other, so that there is nothing to compare it with."""
+"""Reasons that make a call unlike every other."""
+DIFFERING: Final = (
+    ReplayReason.CODE_CHANGED,
+    ReplayReason.INPUT_CHANGED,
+    ReplayReason.UPSTREAM_CHANGED,
+    ReplayReason.VERSION_CHANGED,
+    ReplayReason.ANOTHER_SAMPLE,
+)
+"""Reasons that say how a call differs from an earlier one, so that the two are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,16 @@ def whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list
 
 def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[Why]:
     facts = _facts(lineage, calls)
+    codes = _codes(
+        lineage,
+        {call.code for fact in facts if _is_of_another_code(fact) for call in (fact.call, *fact.alike)},
+    )
+    facts = [
+        fact._replace(alike=of_closest_code(codes[fact.call.code], fact.alike, codes))
+        if _is_of_another_code(fact)
+        else fact
+        for fact in facts
+    ]
     changed = changed_reads(
         lineage,
         {
@@ -152,7 +178,6 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         | {number for fact in facts for number in fact.edited}
     )
     nodes = dict(zip(numbers, lineage.nodes(numbers), strict=True))
-    codes = _codes(lineage, {code for fact, other in compared for code in {fact.call.code} ^ {other.code}})
     reports = []
     for fact, found_call in zip(facts, near, strict=True):
         execution = fact.node.execution
@@ -176,6 +201,10 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
+
+
+def _is_of_another_code(fact: _Facts) -> bool:
+    return any(call.code != fact.call.code for call in fact.alike)
 
 
 def _compared(
@@ -311,8 +340,7 @@ def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *r
         reason = reasons(calls, {call.node}, began)[call.node]
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
-    is_unlike = reason in UNIDENTIFIED or reason is ReplayReason.NODE_NOT_FOUND
-    alike = [] if is_unlike else Earlier(before or earlier).alike(call)
+    alike = Earlier(before or earlier).alike(call) if reason in DIFFERING else []
     corrected = [number for (number,) in edited]
     return _Facts(node, reason, not_replayable, never, execution_before, call, alike, numbers, corrected, last)
 
