@@ -396,6 +396,12 @@ def test_unused_cassettes_are_told(project: Path, play: Run) -> None:
     result.stdout.no_fnmatch_line("*test_that.json")
 
 
+def test_cassettes_of_a_module_beside_the_tests_are_not_called_unused(project: Path, play: Run) -> None:
+    (project / "tests" / "test_more.py").write_text((project / "tests" / "test_it.py").read_text())
+    play("--musubito=record")
+    play("--musubito=replay", "tests/test_it.py").stdout.no_fnmatch_line("*no test uses*")
+
+
 def test_a_session_without_musubito_pays_little(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass\n")
     program = (

@@ -194,6 +194,8 @@ class RecordedTests:
         self.way = Way(mode)
         self.modules: set[Path] = set()
         self.packages: set[Path] = set()
+        self.collected: set[Path] = set()
+        """The modules of the collected tests. pytest also makes modules of files beside these, and drops them."""
         self.used: dict[Path, set[Path]] = {}
         self.counts: Counter[str] = Counter()
         self.cost = Cost()
@@ -296,6 +298,7 @@ class RecordedTests:
         if any("::" in argument for argument in self.config.args):
             return  # other tests of these modules were not collected
         for item in items:
+            self.collected.add(item.path)
             used = self.used.setdefault(item.path.parent / FOLDER, set())
             if item.get_closest_marker("musubito") is not None:
                 used.add(path_of(item))
@@ -359,14 +362,12 @@ class RecordedTests:
 
     def _unused(self) -> Iterator[Path]:
         for folder, used in sorted(self.used.items()):
-            modules = {path.parent for path in used} | {folder / path.stem for path in self._modules_in(folder.parent)}
+            modules = {path.parent for path in used}
+            modules |= {folder / path.stem for path in self.collected if path.parent == folder.parent}
             for path in unused_files(folder, used):
                 # A module that was not collected may use its cassettes.
                 if path.parent in modules or not (folder.parent / f"{path.parent.name}.py").is_file():
                     yield path
-
-    def _modules_in(self, folder: Path) -> set[Path]:
-        return {path for path in self.modules if path.parent == folder}
 
 
 def path_of(item: pytest.Item) -> Path:
