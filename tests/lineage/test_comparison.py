@@ -179,6 +179,18 @@ def test_outputs_are_compared(engine):
     assert [(call.operation, call.same_output) for call in found.calls] == [("two", True), ("inner", False)]
 
 
+def test_another_output_of_the_same_call_is_a_difference(engine, tmp_path):
+    @musubito_step(name="reads")
+    def reads(name: str) -> str:
+        return (tmp_path / name).read_text()
+
+    for name, text in (("a", "one"), ("b", "two"), ("c", "two")):
+        (tmp_path / "file").write_text(text)
+        record(name, (reads, "file"))
+    assert told(engine, "a", "b") == (True, [("changed", "reads", "ran", "ran", "read changed")])
+    assert told(engine, "b", "c") == (False, [("same", "reads", "ran", "replayed", None)])
+
+
 def test_runs_inside_runs_are_part_of_it(engine):
     for name in ("a", "b"):
         with run(name):

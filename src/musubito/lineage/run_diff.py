@@ -24,12 +24,12 @@ ANSWERED: Final = ("ran", "replayed")
 class CallDiff:
     """A call of one run beside its partner in the other run.
 
-    `change` is "same" (equal nodes), "changed", "added", "gone" or "inside". A call is inside if the other run replayed
-    the call that made it. The other run knows nothing of such a call, so the call counts as no difference. `reason`
-    says how the identities of a changed call differ. It is None if the identities are equal and the call ended
-    otherwise, or if one of them is not stored. `parts` are the names of the arguments
-    that differ. `same_output` is None if one of the outputs is not stored. If a person corrected the result between the
-    two runs, `edit` says who, when and why.
+    `change` is "same" (equal nodes and outputs), "changed", "added", "gone" or "inside". A call is inside if the other
+    run replayed the call that made it. The other run knows nothing of such a call, so the call counts as no difference.
+    `reason` says how the identities of a changed call differ. If they are equal, it says why the second call ran and
+    returned another output. It is None if the call ended otherwise, or if one of the identities is not stored. `parts`
+    are the names of the arguments that differ. `same_output` is None if one of the outputs is not stored. If a person
+    corrected the result between the two runs, `edit` says who, when and why.
     """
 
     operation: str
@@ -189,8 +189,11 @@ def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
     # The newer of two answers may be a person's, in whichever of the runs it was given.
     newer = max(call.execution or 0 for call in (before, after))
     edit = facts.edits.get(newer) if before.execution != after.execution else None
-    change = "changed" if edit is not None or (ended and before.outcome != after.outcome) else "same"
-    return CallDiff(after.operation, change, before, after, None, same_output, edit=edit)
+    is_another = same_output is False and edit is None
+    changed = edit is not None or is_another or (ended and before.outcome != after.outcome)
+    reason = after.reason if is_another and after.outcome == "ran" else None
+    change = "changed" if changed else "same"
+    return CallDiff(after.operation, change, before, after, reason, same_output, edit=edit)
 
 
 def _same_output(facts: _Facts, before: CallReport, after: CallReport) -> bool | None:

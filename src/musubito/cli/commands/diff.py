@@ -32,9 +32,8 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
     """Show what differs between two runs: calls that changed (~), came (+) or went (-).
 
     A RUN is an id, a name (its newest run), or "last". One RUN alone is compared with the one of its name before it.
-    Calls with one id are the same, whether they ran or were
-    replayed. The calls that a replayed call does not make again count as no difference. Exit status 1 if the runs
-    differ.
+    Calls with one id and equal outputs are the same, whether they ran or were replayed. The calls that a replayed call
+    does not make again count as no difference. Exit status 1 if the runs differ.
     """
     context: CommandContext = ctx.obj
     comparison = (
