@@ -228,3 +228,29 @@ def test_an_edit_that_was_taken_back_replaces_nothing(engine):
     for count in (3, 1, 3, 1):
         ask(count)
         assert nodes(engine, "topics") == {"topics": 1, "write": count}
+
+
+class Holder:
+    """An object that holds another one."""
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+
+class Settings:
+    """An object with settings."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.more = [self]
+
+
+SETTINGS = Settings(1)
+HOLDER = Holder(SETTINGS)
+
+
+def test_a_part_counts_under_each_name_by_which_code_reaches_it(engine):
+    musubito_step(name="direct")(lambda x: (x, SETTINGS))(1)
+    musubito_step(name="through")(lambda x: (x, HOLDER))(1)
+    musubito_step(name="other")(lambda x: (x, Settings(1).size))(1)
+    assert nodes(engine, f"{__name__}.SETTINGS") == {"direct": 1, "through": 1}

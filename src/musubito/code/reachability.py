@@ -472,7 +472,8 @@ class ReachabilityWalk(Walk):
             whole.append(tokens(label, reference))
             if reference.startswith(b"r"):
                 edges.append(number := int(reference[1:]))
-                own.append(tokens(label, self._names[number]))
+                # A thing is the same part under each name by which code reaches it.
+                own.append(tokens(label, self._names[number].removeprefix(name)))
             else:
                 own.append(whole[-1])
         self._edges.append(edges)

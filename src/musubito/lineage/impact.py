@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from musubito.lineage.corruption import reports_damage
+from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, LineageError, Tokens
@@ -82,7 +82,7 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     A part of code is named as `why` names it: `pipeline.PROMPT`. These nodes would go stale:
 
     - nodes of the operation
-    - nodes whose code contains the part or the tool
+    - nodes whose code contains the part, under this or another name, or the tool
     - all nodes below these along data edges, and the callers of any of them
 
     An external effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
@@ -98,8 +98,13 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     names: dict[int, tuple[str, str]] = {number: (space, name) for number, space, name in rows}
     changed = {number for number, (_, name) in names.items() if name == operation}
     graph = operation.partition("/")[0] if "/" in place else None
-    codes_with_part = {code for code, part in parts if part == operation or part.startswith(f"{operation}.")}
-    codes_with_tool = {code for code, part in parts if graph is not None and changed and _names_tool(part, tool)}
+    digests = {binary(digest) for _, part, digest in parts if part == operation}
+    codes_with_part = {
+        code
+        for code, part, digest in parts
+        if part == operation or part.startswith(f"{operation}.") or binary(digest) in digests
+    }
+    codes_with_tool = {code for code, part, _ in parts if graph is not None and changed and _names_tool(part, tool)}
     if not changed and not codes_with_part:
         raise LineageError(_unknown(lineage, operation, {name for _, name in names.values()}))
     in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
@@ -233,7 +238,7 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int | None
 def _unknown(lineage: Lineage, operation: str, names: set[str]) -> str:
     # LIKE takes "_" for any character.
     rows = lineage.rows("codes_with_part", part="", inside="", tool=f"%.{operation}")
-    parts = {part for _, part in rows if part.endswith(f".{operation}")}
+    parts = {part for _, part, _ in rows if part.endswith(f".{operation}")}
     similar = similar_names(operation, names | parts)
     unknown = f"no step and no part of code is called {operation!r}"
     if similar:

@@ -72,8 +72,11 @@ SELECT DISTINCT operation FROM _nodes WHERE code IN (SELECT value FROM json_each
 SELECT count(*) FROM _nodes WHERE operation IS NOT NULL;
 
 -- name: codes_with_part
--- Code that holds a part of this name, a part inside it, or a part whose name looks like that of a tool.
-SELECT code, part FROM _code_parts WHERE part = :part OR part LIKE :inside OR part LIKE :tool;
+-- Code that holds a part of this name, a part inside it, the same part under another name, or a part whose name looks
+-- like that of a tool.
+SELECT code, part, digest FROM _code_parts
+WHERE part = :part OR part LIKE :inside OR part LIKE :tool
+  OR digest IN (SELECT digest FROM _code_parts WHERE part = :part);
 
 -- name: uses_below
 -- Which executions were built on which, and at which node: these, and all that they called, directly or through others.
