@@ -40,9 +40,9 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     keys = [match[1] for part in parts if (match := CONFIG.fullmatch(part))]
     if keys:
         names = ", ".join(f'"{key}"' for key in keys)
-        return f"If it decides nothing, say ignore_config=({names},) in musubito_graph."
+        return f"If no code reads it, say ignore_config=({names},) in musubito_graph: then it counts for no node."
     if first.startswith(CONTEXT):
-        return "If it decides nothing, leave it out of the context."
+        return "The context counts for each node. In the state, only those keys count that a node reads."
     if varies and reason is ReplayReason.INPUT_CHANGED and not first.endswith(OF_RESULT):
         return f"{first} differs in each call: if it decides nothing, name what counts in inputs=(...)."
     return ""

@@ -133,6 +133,7 @@ def test_texts_that_may_be_prompts() -> None:
     '''
     assert prompts_in(function) == ["Tell me all about {topic} now", "Be brief and be kind."]
     assert prompts_in("Say in one line: {text}") == ["Say in one line: {text}"]
+    assert prompts_in("n = 1\nmodel = 'gpt'\nrole = 'You are a kind poet.'") == ["You are a kind poet."]
     assert prompts_in("{'critic': 'What is wrong with it?', 'n': 3}") == ["What is wrong with it?"]
     assert prompts_in("0.5") == prompts_in("") == prompts_in("label") == []
 

@@ -219,3 +219,47 @@ def test_an_object_that_each_process_makes_anew_has_a_remedy(engine: MusubitoEng
     assert made_anew.code[0].part.startswith("why_pipeline.PROMPT")
     edited = why(Lineage(engine), ask(text.replace("'A'", "'C'").replace("METHOD()", "lower()")))
     assert edited.remedy == ""
+
+
+def test_the_version_that_differs_the_least_is_compared(engine: MusubitoEngine, pipeline: Any):
+    def ask(a: str, b: str) -> Any:
+        text = f"""
+from musubito import musubito_step
+A = "{a}"
+B = "{b}"
+@musubito_step(name="joins")
+def joins(x):
+    return A + B + x
+"""
+        return pipeline(text=text).joins
+
+    ask("a1", "b1")("x")
+    ask("a2", "b1")("x")
+    assert [part.part for part in why(Lineage(engine), ask("a1", "b2")("x").node_id).code] == ["why_pipeline.B"]
+    assert engine.explain(ask("a2", "b3"), "x").code == ("why_pipeline.B",)
+
+
+def test_a_setting_whose_name_is_like_a_secret_and_is_none_is_shown(engine: MusubitoEngine, pipeline: Any):
+    node = ""
+    for limit, word, asked in ((100, "kettle", "0 to 10"), (200, "kettles", "0 to 100")):
+        text = f"""
+from musubito import musubito_step
+from pydantic import BaseModel, Field
+MAX_TOKENS = {limit}
+KEYWORDS = ["token", "{word}"]
+API_TOKENS = ["{word}"]
+PASSWORD = {limit}
+class Grade(BaseModel):
+    "Grade it from {asked}."
+    score: int = Field(description="{asked}")
+@musubito_step(name="grades")
+def grades(x):
+    return MAX_TOKENS, KEYWORDS, API_TOKENS, PASSWORD, Grade.model_json_schema()
+"""
+        node = pipeline(text=text).grades(1).node_id
+    told = {part.part.removeprefix("why_pipeline."): part.diff for part in why(Lineage(engine), node).code}
+    assert "+200" in told["MAX_TOKENS"]
+    assert "+['token', 'kettles']" in told["KEYWORDS"]
+    assert "+Grade it from 0 to 100." in told["Grade"]
+    assert "+description = '0 to 100'" in told["Grade.score"]
+    assert (told["API_TOKENS"], told["PASSWORD"]) == ("", "")

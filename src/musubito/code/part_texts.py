@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from musubito.code.describers.object_settings import is_secret_field, url_text, without_secrets
+from musubito.code.describers.object_policies import policy_of
+from musubito.code.describers.object_settings import (
+    is_field_of_model,
+    is_secret_field,
+    meaningless_fields,
+    url_text,
+    without_secrets,
+)
 from musubito.code.graph_record import ATOMS, fields_of
 from musubito.code.portable_paths import portable
+from musubito.code.state.access_reader import slots_of
 from musubito.values.redaction import is_secret
 
 LONGEST_SHOWN = 1_000_000
@@ -22,21 +31,33 @@ def storable(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
-def prompt_text(value: Any) -> str | None:
+def object_text(value: Any, *, of_user: bool) -> str | None:
+    """Return what is shown of an object or a class: the docstring, the texts for a model, or the plain fields.
+
+    Of other packages' objects the fields are shown if an adapter knows the object, or if it is a field of a model.
+    """
+    if isinstance(value, type):
+        doc = vars(value).get("__doc__")
+        return doc if isinstance(doc, str) else None
+    contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
+    left_out = meaningless_fields(value)
+    fields = {name: each for name, each in contents.items() if type(name) is str and name not in left_out}
+    is_known = of_user or policy_of(value) is not None or is_field_of_model(value)
+    return _prompts(fields) or (_fields(fields) if is_known else None)
+
+
+def _prompts(fields: Mapping[str, Any]) -> str | None:
     """Return the texts that an object holds for a model, in fields with such names; no other field is shown."""
-    contents = fields_of(value) or {}
-    texts = [
-        each for name, each in contents.items() if type(each) is str and type(name) is str and _is_for_models(name)
-    ]
+    texts = [each for name, each in fields.items() if type(each) is str and _is_for_models(name)]
     return "\n".join(text for text in texts if constant_text("", text)) or None
 
 
-def fields_text(value: Any) -> str | None:
+def _fields(fields: Mapping[str, Any]) -> str | None:
     """Return the short plain fields of an object, one a line, without empty ones and those that may hold a secret."""
     lines: list[str] = []
-    for name, each in (fields_of(value) or {}).items():
+    for name, each in fields.items():
         shown = each if type(each) in ATOMS else url_text(each)
-        if type(name) is not str or shown is None or is_secret(name) or is_secret_field(name, shown):
+        if shown is None or is_secret(name) or is_secret_field(name, shown):
             continue
         text = constant_text(name, shown)
         if text is not None and len(text) <= LONGEST_FIELD and without_secrets(shown) is shown:
@@ -53,13 +74,19 @@ def constant_text(name: str, value: Any) -> str | None:
 
     The default of a parameter has no text: the parameter's name, which might be that of a secret, is not known here.
     """
-    if any(word in name.lower() for word in SECRET) or "(default " in name:
+    is_number = type(value) in (int, float, bool)
+    called = any(word in name.lower() for word in SECRET)
+    if "(default " in name or is_secret(name.rpartition(".")[2]) or (called and not is_number):
         return None
     counted = portable(value)
     try:
         shown = counted if isinstance(counted, str) else repr(value) if counted is value else counted[1]
     except ValueError:  # an integer of more digits than are converted
         return None
-    if len(shown) > LONGEST_SHOWN or (not isinstance(value, str) and any(word in shown.lower() for word in SECRET)):
+    # Words of a list name nothing, as a key of a dict does.
+    names = not isinstance(value, str) and not (
+        type(value) in (list, tuple) and all(type(each) is str for each in value)
+    )
+    if len(shown) > LONGEST_SHOWN or (names and any(word in shown.lower() for word in SECRET)):
         return None
     return shown

@@ -33,7 +33,7 @@ from musubito.code.fixpoint_facts import FixpointFacts
 from musubito.code.graph_record import Emptied, GraphRecord, Namespace
 from musubito.code.guard import Guard
 from musubito.code.ownership import Owner, Owners, home_of, module_name, module_of
-from musubito.code.part_texts import constant_text, fields_text, prompt_text, storable
+from musubito.code.part_texts import constant_text, object_text, storable
 from musubito.code.pickled_copies import is_copy, may_be_copies
 from musubito.code.portable_paths import portable
 from musubito.code.reachable_code import CodePart, ReachableCode
@@ -211,9 +211,8 @@ class ReachabilityWalk(Walk):
             else:
                 description = self._describe_safely(value, name)
                 self._note_package(value)
-                text = prompt_text(value)
-                if text is None and (self.origins.of_class(type(value)) is Owner.USER or policy_of(value) is not None):
-                    text = fields_text(value)
+                cls = value if isinstance(value, type) else type(value)
+                text = object_text(value, of_user=self.origins.of_class(cls) is Owner.USER)
             self._record(name, description, text, is_function=is_function)
 
     def _is_foreign(self, value: Any) -> bool:

@@ -54,6 +54,8 @@ LEAST_ADDRESS: Final = 1 << 16
 """The least number that may be an address: smaller ones are none, and equal a hash only by chance."""
 DEPTH: Final = 20
 """Levels of nested containers that are entered."""
+STATED: Final = frozenset({"_attributes_set", "_original_assignment", "_original_annotation", "_complete", "_final"})
+"""Fields in which a field of a pydantic model keeps how it was stated."""
 CONTAINERS: Final = (dict, list, tuple)
 """Types of containers in which secrets are looked for."""
 
@@ -157,6 +159,11 @@ def type_adapter_parts(value: Any) -> list[tuple[str, Any]]:
     return [("type", fields.get("_type")), ("configuration", fields.get("_config"))]
 
 
+def is_field_of_model(value: object) -> bool:
+    """Return whether a value is a field of a pydantic model."""
+    return type(value).__module__ == "pydantic.fields" and type(value).__name__ == "FieldInfo"
+
+
 def _is_progress(value: object) -> bool:
     return isinstance(value, Enum) and type(value).__name__.endswith(("State", "Status"))
 
@@ -167,7 +174,10 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.
     - Numbers of this process alone: its process id, the address of an object, and a hash.
+    - What a field of a pydantic model keeps of how it was stated: its other fields say the same.
     """
+    if is_field_of_model(value):
+        return STATED
     cls: type = type(value)
     package = sys.modules.get(module_name(cls).partition(".")[0])
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
