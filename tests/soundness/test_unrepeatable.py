@@ -36,6 +36,7 @@ from musubito import (
     StepConfiguration,
     StepType,
     musubito_step,
+    record_usage,
     run,
     use_musubito_engine,
 )
@@ -552,8 +553,14 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
     def quiet(q):
         return q
 
+    @musubito_step(STOCHASTIC, name="model")
+    def model(q):
+        record_usage(input_tokens=1, output_tokens=1, model="m")
+        return httpx.get(f"http://localhost:{port}").text
+
     node = fetch(1).node_id
     draw(1)
+    model(1)  # its connection is no news
     silent = quiet(1).node_id
     lasting.flush()
 

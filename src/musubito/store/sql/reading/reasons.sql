@@ -121,11 +121,13 @@ JOIN _reads r ON r.execution = n.execution
 WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY r.kind, r.key;
 
 -- name: asked_by_operations
--- The same of all executions.
+-- The same of all executions. Whoever reports tokens has asked a model, so its connection is no news.
 SELECT DISTINCT s.name, o.name, n.step_type, r.kind, r.key
 FROM _reads r
 JOIN _executions e ON e.id = r.execution
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY s.name, o.name, n.step_type, r.kind, r.key;
+WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file')
+  AND (r.kind <> 'network' OR NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = r.execution))
+ORDER BY s.name, o.name, n.step_type, r.kind, r.key;
