@@ -1,7 +1,7 @@
 """Decide whether an execution may be replayed: a pure function of the execution, the policy and the time.
 
 The function never reads a clock or a store. Some conditions need a look elsewhere: the artifact's digest, the reads
-from stores, the samples that this run was given. `CallProtocol` checks these after the function has agreed.
+from stores, the samples that this run was given. `CallLookup` checks these after the function has agreed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from musubito.model import StepDefinition
 DEEPEST: Final = 10
 """The number of functions and expressions that are followed, one inside the other."""
 MOST_NAMES: Final = 2
-"""The number of names that are followed from a function to one that gives anything but a value."""
+"""Number of functions through which an answer is followed by their names."""
 CONTEXT_MANAGERS: Final = frozenset(
     decorator(abs).__code__ for decorator in (contextlib.contextmanager, contextlib.asynccontextmanager)
 )

@@ -56,7 +56,7 @@ def check_owner(lineage: Lineage, *, named_together: bool) -> None:
     at_place, own = blobs(lineage), used(lineage)
     others = len(at_place.orphans) + len(at_place.young)
     place, lost = blob_location(lineage), missing(lineage)
-    # Equal outputs of two databases have one name: if the two were not named together, one blob proves little.
+    # Equal outputs of two databases have one name. So a blob that is there may be another database's.
     if not others or (own and (named_together or not lost)):
         return
     if lost:

@@ -38,7 +38,7 @@ from musubito.store.urls import is_postgres, open_existing, open_store
 KEY_FILE: Final = "MUSUBITO_KEY_FILE"
 """The environment variable that names the file of the key, with which commands read encrypted contents."""
 LEAST: Final = 20
-"""Columns of a sentence, even if the terminal is narrower."""
+"""The fewest columns in which a sentence is broken into lines."""
 
 
 def _or_before(ctx: click.Context, option: click.Parameter, value: bool) -> bool:

@@ -27,11 +27,11 @@ from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_re
 from musubito.model import NodeStatus, ReplayReason
 from musubito.values.value_diff import MOST
 
-ALIKE: Final = (
+EQUAL_TEXTS: Final = (
     "Where they differ cannot be shown: what is stored of both is equal. Random ids, secrets and the code of "
     "classes are not stored as they are."
 )
-AROUND: Final = "Of these, only digests are stored: their values cannot be shown."
+DIGESTS_ALONE: Final = "Of these, only digests are stored: their values cannot be shown."
 UNSTORED: Final = "Where they differ cannot be shown: the inputs are not stored."
 ERASED: Final = "Where they differ cannot be shown: an input was erased with 'musubito forget'."
 EXPLAINED: Final = 20
@@ -203,7 +203,7 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         if not report.fields:
             erased = any(node.is_erased for node in (report.node, report.nearest))
             around = all(name.startswith("$") for name in report.arguments)
-            differ = AROUND if around else ALIKE if report.inputs_stored else UNSTORED
+            differ = DIGESTS_ALONE if around else EQUAL_TEXTS if report.inputs_stored else UNSTORED
             context.print_text(f"  {ERASED if erased else differ}")
     for field in report.fields:
         print_line(f"  {clean(field.path)}")
@@ -226,7 +226,7 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         print_line(f"  {_parent(before)} → {_parent(after)}")
     if not (report.arguments or report.code or report.parents or report.files or report.reads):
         same = "Its input, its code and what it consumed are those of the earlier call."
-        context.print_text(f"\n{ALIKE if report.reason is ReplayReason.INPUT_CHANGED else same}")
+        context.print_text(f"\n{EQUAL_TEXTS if report.reason is ReplayReason.INPUT_CHANGED else same}")
 
 
 def _textless(part: str) -> str:

@@ -110,7 +110,7 @@ def _globals_of(walk: Walk, cls: type) -> Iterator[dict[str, Any]]:
 
 
 def _classes_led_to(cls: type) -> dict[str, Any]:
-    """Return, by name, the classes that a class leads to in other ways than by the text of its annotations.
+    """Return, by name, the bases of a class, its parameters, and the classes in the types of its fields.
 
     The functions of a class that was sent from another process lack some of the globals that they had.
     """

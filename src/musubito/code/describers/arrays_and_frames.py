@@ -52,7 +52,7 @@ def _array_parts(value: Any) -> Parts:
 
 
 def _join_parts(own: bytes, parts: list[tuple[str, Any]]) -> Parts:
-    """Return the parts, and write out each part that has an encoding: many are made again at each access."""
+    """Return the parts, those with an encoding written out: many objects make such a part anew at each access."""
     contents: list[tuple[str, Any]] = []
     for label, each in parts:
         data = _encoded(each)

@@ -71,9 +71,9 @@ from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
 
 IN_MEMORY: Final = ":memory:"
 QUICK_TURN: Final = 0.05
-"""Seconds for which a thread may wait for its turn, and then wait for a locked database as long as if it were alone."""
+"""Seconds that a thread may wait for the other threads without a shorter wait for a locked database."""
 PAUSES: Final = 2
-"""Times as long as a turn of a long change for which others may write after it."""
+"""A long change is written in turns. After each turn, others may write for this many times the length of the turn."""
 T = TypeVar("T")
 Perform = Callable[[], list[Any]]
 """The work and the answers of a transaction that does more than perform its changes."""
