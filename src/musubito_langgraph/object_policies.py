@@ -33,7 +33,6 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from langchain_core.runnables.retry import RunnableRetry
 from langchain_core.stores import BaseStore as KeyValueStore
 from langchain_core.stores import InMemoryBaseStore
 from langchain_core.tools import BaseTool
@@ -43,7 +42,6 @@ from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, Shown, register_display, register_policy, register_source
-from musubito.code.describers.retry_settings import retries_among, uncounted_retries
 from musubito.code.ownership import Owner, Owners
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.canonical import canonical
@@ -95,8 +93,6 @@ RUNS: Final = frozenset(
 """Attributes with which code runs a tool."""
 IN_MEMORY: Final = ("langchain_core.vectorstores.in_memory", "InMemoryVectorStore")
 """The module and name of the vector store in memory. The module imports numpy, if that is installed."""
-OF_A_RETRY: Final = frozenset({"max_attempt_number", "wait_exponential_jitter", "exponential_jitter_params"})
-"""Fields that say how often a Runnable is tried, and how soon again."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
@@ -128,12 +124,7 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
     if type(value) in others:
         left_out |= {name for name in fields if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
         # The arguments of a model that is chosen for each call.
-        chosen = fields.get("_default_config") or ()
-        left_out |= {
-            f"_default_config.{name}" for name in {*filter(is_credential, chosen), *retries_among(walk, chosen)}
-        }
-        if isinstance(value, BaseLanguageModel):
-            left_out |= retries_among(walk, fields)
+        left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
         left_out.add("_repr")  # LangChain sets it when it is first printed
     return left_out
@@ -221,8 +212,6 @@ def _of_binding(value: Any, walk: Walk) -> set[str]:
     left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
     if _bound_tools(value) is not None:
         left_out.add("kwargs.tools")
-    if isinstance(value, RunnableRetry):
-        left_out |= uncounted_retries(walk, OF_A_RETRY)
     if all(LISTENS.search(getattr(factory, "__qualname__", "")) for factory in value.config_factories):
         left_out.add("config_factories")
     return left_out

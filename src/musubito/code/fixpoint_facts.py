@@ -19,8 +19,6 @@ TEXT: Final = "text"
 """Reached code reads the text of code: comments count, too."""
 FIELDS: Final = "fields"
 """Reached code may read fields in other ways than by name."""
-ERRORS: Final = "errors"
-"""Reached code of the user's handles errors."""
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class FixpointFacts:
     late: int = 0
     """How often code that can run was found to lead to something only after that had been described."""
     looks: Discoveries = field(default_factory=Discoveries)
-    """What reached code looks at: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`, `ERRORS`."""
+    """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`."""
     fields: Discoveries = field(default_factory=Discoveries)
     """Names by which reached code may read fields."""
     whole: Discoveries = field(default_factory=Discoveries)

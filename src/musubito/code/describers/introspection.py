@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from types import FunctionType
 from typing import Any, Final
 
-from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, ERRORS, ORDER, TEXT
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, ORDER, TEXT
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
@@ -26,10 +26,9 @@ DEPTH: Final = 100
 
 
 def note_introspection(walk: Walk, scan: NameUsage) -> None:
-    """Note what one function looks at: docstrings, annotations, order and text of other code, and errors."""
+    """Note which properties of other code one function reads: docstrings, annotations, order, text."""
     kinds = ((DOCS, scan.reads_docs), (ANNOTATIONS, scan.reads_annotations), (ORDER, scan.reads_order))
-    more = ((TEXT, scan.reads_source), (ERRORS, scan.handles_errors))
-    walk.facts.looks |= (look for look, does in (*kinds, *more) if does)
+    walk.facts.looks |= (look for look, reads in (*kinds, (TEXT, scan.reads_source)) if reads)
 
 
 def note_introspecting_function(walk: Walk, value: Any) -> None:

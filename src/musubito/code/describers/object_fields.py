@@ -16,7 +16,6 @@ from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
 from musubito.code.describers.patched_packages import patch_links
-from musubito.code.describers.retry_settings import retry_fields
 from musubito.code.describers.unread_fields import unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name
@@ -40,7 +39,7 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     exempt = left_out
     if only_data and kind is None:
         lazy = cached_property_names(type(value))
-        exempt |= lazy | meaningless_fields(value) | retry_fields(walk, value)
+        exempt |= lazy | meaningless_fields(value)
         if lazy:
             links += held_things_links(walk, value, "", name, (fields_of(value) or {}).keys() - lazy)
     if not only_data:
@@ -175,7 +174,7 @@ def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, A
         return
     walk.limits.open(value, foreign=True)
     uncounted = {key for key in contents if not is_setting(cls, key)}
-    uncounted |= meaningless_fields(value) | cached_property_names(cls) | retry_fields(walk, value)
+    uncounted |= meaningless_fields(value) | cached_property_names(cls)
     for setting, inner in walk.read.each_field(value, contents, name, uncounted):
         # A field that runs removed is among these, too.
         if is_setting(cls, setting) and not is_secret_field(setting, inner):
@@ -211,7 +210,7 @@ def declared_field_links(walk: Walk, value: Any, name: str) -> list[tuple[str, b
     else:
         declared = cls.__pydantic_fields__.items()
         names = [each for each, field in declared if kind is not None or not getattr(field, "exclude", None)]
-    left_out = retry_fields(walk, value) if kind is None else frozenset(kind.leaves_out(value, walk))
+    left_out = frozenset[str]() if kind is None else frozenset(kind.leaves_out(value, walk))
     links: list[tuple[str, bytes]] = []
     contents, is_setting_of_client = fields_of(value), walk.is_within_client()
     extra = fields_of(value, "__pydantic_extra__") or {}

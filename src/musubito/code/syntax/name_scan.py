@@ -13,7 +13,6 @@ from types import CodeType
 from typing import Final
 
 from musubito.code.displays import is_showing_method
-from musubito.code.syntax.error_handling import handles_errors
 from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
 from musubito.code.syntax.field_reads import field_names, fields_taken_out, gets_at_fields, hands_super
 from musubito.code.syntax.name_usage import (
@@ -54,7 +53,6 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     usage = visitor.usage
     usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
     usage.reads_fields = gets_at_fields(function)
-    usage.handles_errors = handles_errors(function)
     usage.hands_receiver = visitor.receiver in given or hands_super(function)
     usage.shown = _shown_names(function)
     return usage

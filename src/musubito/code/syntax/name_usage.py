@@ -100,8 +100,6 @@ class NameUsage:
     """Whether the function gets names in the order in which they were defined."""
     reads_source: bool = False
     """Whether the function gets the text of code, with its comments."""
-    handles_errors: bool = True
-    """Whether the function goes on after an error."""
     dynamic: bool = False
     """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
     added_to: frozenset[NameRead] = frozenset()
