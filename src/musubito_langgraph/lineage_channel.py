@@ -23,7 +23,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -188,32 +188,18 @@ class SubgraphContext:
         return ends or self.parents
 
 
-_INSIDE: Final[ContextVar[SubgraphContext | None]] = ContextVar("musubito_inside", default=None)
+INSIDE: Final[ContextVar[SubgraphContext | None]] = ContextVar("musubito_inside", default=None)
+"""The surroundings of the graph that runs here; None unless the graph is the subgraph of a node."""
 
 
 @contextmanager
 def inside(context: SubgraphContext | None) -> Iterator[None]:
-    """Mark that a subgraph is invoked here, or, for None, something that is not inside the node of a subgraph."""
-    token = enter(context)
+    """Mark that a subgraph is invoked here; None if nothing is recorded."""
+    token = INSIDE.set(context)
     try:
         yield
     finally:
-        leave(token)
-
-
-def enter(context: SubgraphContext | None) -> Token[SubgraphContext | None]:
-    """Begin what `inside` does, and return a token to end it by `leave`."""
-    return _INSIDE.set(context)
-
-
-def leave(token: Token[SubgraphContext | None]) -> None:
-    """End what `enter` has begun."""
-    _INSIDE.reset(token)
-
-
-def surrounding() -> SubgraphContext | None:
-    """Return what surrounds the graph that runs here, None unless it is the subgraph of a node."""
-    return _INSIDE.get()
+        INSIDE.reset(token)
 
 
 class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
@@ -277,7 +263,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
             restored._push = [([UpstreamRef(*ref) for ref in refs], node) for refs, node in push]
             restored._terminal = [UpstreamRef(*ref) for ref in ends]
             restored.loop.known.update(dict.fromkeys(map(_given, samples)))
-        around = _INSIDE.get()
+        around = INSIDE.get()
         if around is not None and around.channel is None:
             around.channel = restored
         return restored
@@ -472,7 +458,7 @@ def origins_of(task: TaskContext | None, config: RunnableConfig, node: str) -> t
 
 
 def _beginning() -> tuple[UpstreamRef, ...]:
-    around = _INSIDE.get()
+    around = INSIDE.get()
     return () if around is None else around.parents
 
 

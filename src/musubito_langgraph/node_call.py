@@ -55,7 +55,7 @@ from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
-from musubito_langgraph.lineage_channel import UpstreamRef, enter, external, leave
+from musubito_langgraph.lineage_channel import INSIDE, UpstreamRef, external
 from musubito_langgraph.message_ids.id_map import IdMap
 from musubito_langgraph.message_ids.known_messages import Content
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
@@ -518,11 +518,11 @@ def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Itera
     watching: Any = None
     if around is not None:
         watching = ObservedConfig(config if around is given else watched_likewise(around, config))
-    token, inner = var_child_runnable_config.set(watching), enter(None)
+    token, inner = var_child_runnable_config.set(watching), INSIDE.set(None)
     try:
         yield
     finally:
-        leave(inner)
+        INSIDE.reset(inner)
         var_child_runnable_config.reset(token)
 
 

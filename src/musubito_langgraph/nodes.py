@@ -19,12 +19,12 @@ from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.graph_step import GraphStep, reaches
 from musubito_langgraph.lineage_channel import (
+    INSIDE,
     RELEASED,
     SubgraphContext,
     TaskContext,
     inside,
     origins_of,
-    surrounding,
     task_context,
 )
 from musubito_langgraph.node_call import CallSite, NodeCall
@@ -157,7 +157,7 @@ def _note_origins(node: Node, task: TaskContext | None, attempt: NodeCall, outpu
         return
     node.note_origins(task, origins)
     attempt.tell_tracers()
-    around = surrounding()
+    around = INSIDE.get()
     if around is not None and _graph_parts.leaves_graph(output):
         around.left_by = origins
 
