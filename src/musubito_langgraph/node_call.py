@@ -62,7 +62,7 @@ from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
-from musubito_langgraph.recorder.event_kinds import MODEL
+from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
@@ -485,7 +485,7 @@ class NodeCall:
         assert self._naming is not None  # noqa: S101 - what was found was identified
         contents: Any = unpack(value, self._naming)
         (output,), events = contents
-        self._asked_before = any(kind == MODEL for kind, *_ in events)
+        self._asked_before = any(kind == kinds.MODEL for kind, *_ in events)
         self._to_tell += emit(self.config, events, output)
         return output
 

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 
 from musubito_langgraph import _compat
 from musubito_langgraph.object_policies import is_credential, is_data
-from musubito_langgraph.recorder.event_kinds import NESTED
+from musubito_langgraph.recorder import event_kinds as kinds
 
 
 def metadata_in(config: RunnableConfig) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def metadata_besides(
         # Older versions of LangChain put the whole configuration into the metadata, and keys of services with it.
         if (key in around and around[key] == value) or is_credential(key):
             continue
-        if key in NESTED:
+        if key in kinds.NESTED:
             if here and str(value).startswith(here):
                 yield key, value.removeprefix(here)
         elif is_data(value):

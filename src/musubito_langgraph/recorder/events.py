@@ -36,23 +36,8 @@ from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.id_renaming import encodable
 from musubito_langgraph.message_walk import messages_in
+from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.config import inherited_tags, metadata_besides, metadata_in
-from musubito_langgraph.recorder.event_kinds import (
-    CHUNK,
-    CUSTOM,
-    DISPATCHED,
-    DONE,
-    END,
-    FAILED,
-    KEYWORDS,
-    LARGEST,
-    MODEL,
-    OMITTED,
-    PUSHED,
-    TEXT,
-    TOOL,
-    WRITTEN,
-)
 from musubito_langgraph.token_usage import ModelUsage, used_in
 
 _ASKED: Final[dict[UUID, tuple[EventRecorder, str, Frame | None]]] = {}
@@ -111,7 +96,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Record a custom event as it is now, and the graph inside the node that emitted it."""
         here = f"{_compat.checkpoint_ns_in(self.config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
-        self.recorded.append([CUSTOM, as_it_is(value), there.removeprefix(here) if there.startswith(here) else ""])
+        inside = there.removeprefix(here) if there.startswith(here) else ""
+        self.recorded.append([kinds.CUSTOM, as_it_is(value), inside])
 
     subgraphs: Final = True
     """`push_message` reads this attribute to learn whether messages of subgraphs are shown."""
@@ -126,17 +112,16 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
     def _emit(self, meta: Any, message: BaseMessage, *, dedupe: bool = False) -> None:
         """Record a message that `push_message` shows."""
-        self.recorded.append(
-            [PUSHED, as_it_is(message), dict(metadata_besides(meta[1], self.config, self.config.get("metadata") or {}))]
-        )
+        own = dict(metadata_besides(meta[1], self.config, self.config.get("metadata") or {}))
+        self.recorded.append([kinds.PUSHED, as_it_is(message), own])
 
     def writes(self, channel: str, value: Any) -> None:
         """Record a write to the state besides the return value, as it is now."""
-        self.recorded.append([WRITTEN, channel, as_it_is(value)])
+        self.recorded.append([kinds.WRITTEN, channel, as_it_is(value)])
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record an event for callbacks as it is now."""
-        self.recorded.append([DISPATCHED, name, as_it_is(data)])
+        self.recorded.append([kinds.DISPATCHED, name, as_it_is(data)])
 
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
@@ -158,18 +143,18 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         # In the shape of a tool call: otherwise its id would not be recognised as an id.
         args = input_str if inputs is None else {key: kept_value(value, type_name) for key, value in inputs.items()}
         call = {"type": "tool_call", "name": _name_of(serialized, kwargs), "args": args}
-        self.begins(TOOL, {**call, "id": kwargs.get("tool_call_id")}, **kwargs)
+        self.begins(kinds.TOOL, {**call, "id": kwargs.get("tool_call_id")}, **kwargs)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has ended."""
         if (number := self._tools.pop(run_id, None)) is not None:
-            keywords = {key: kwargs[key] for key in KEYWORDS if isinstance(kwargs.get(key), str)}
-            self.recorded.append([DONE, number, kept_value(output), keywords])
+            keywords = {key: kwargs[key] for key in kinds.KEYWORDS if isinstance(kwargs.get(key), str)}
+            self.recorded.append([kinds.DONE, number, kept_value(output), keywords])
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has failed."""
         if (number := self._tools.pop(run_id, None)) is not None:
-            self.recorded.append([FAILED, number, error_as_stored(str(error))])
+            self.recorded.append([kinds.FAILED, number, error_as_stored(str(error))])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
         return None if parent_run_id is None else self._inside.get(parent_run_id)
@@ -183,7 +168,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
         """Record that a chat model begins to answer."""
         self._asked(**kwargs)
-        self.begins(MODEL, _name_of(serialized, kwargs), **kwargs)
+        self.begins(kinds.MODEL, _name_of(serialized, kwargs), **kwargs)
 
     def on_llm_start(self, serialized: Any, prompts: list[str], **kwargs: Any) -> None:
         """Note that a model begins to answer with plain text; its tokens are not streamed as messages."""
@@ -230,7 +215,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         with self._lock:
             number, self._count = self._count, self._count + 1
             self.recorded.append([kind, own, own_tags, what, self._around(parent_run_id)])
-        if kind == MODEL:
+        if kind == kinds.MODEL:
             self.asked_a_model = True
             self._models[run_id] = ModelCall(number)
         else:
@@ -251,7 +236,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         generation = response.generations[0][0]
         if isinstance(generation, ChatGeneration):
             message = generation.message
-            self.recorded.append([END, model.number, None if message.id in model.ids else as_it_is(message)])
+            self.recorded.append([kinds.END, model.number, None if message.id in model.ids else as_it_is(message)])
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model failed or that nobody read the rest of its answer.
@@ -260,7 +245,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """
         self._answered(run_id, kwargs.get("response"))
         if (model := self._models.pop(run_id, None)) is not None:
-            self.recorded.append([FAILED, model.number, error_as_stored(str(error))])
+            self.recorded.append([kinds.FAILED, model.number, error_as_stored(str(error))])
 
     def _answered(self, run_id: UUID, response: Any) -> None:
         """Count the tokens of a model's answer, for the step that asked the model."""
@@ -276,18 +261,18 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         `arguments` returns what is stored of a tool's arguments. An output of a tool is left out if the output of the
         node holds it, or if it is large.
         """
-        if not any(record[0] == TOOL for record in self.recorded):
+        if not any(record[0] == kinds.TOOL for record in self.recorded):
             return self.recorded
         messages = by_call(chunks)
-        calls = [record[3] for record in self.recorded if record[0] in (MODEL, TOOL)]
+        calls = [record[3] for record in self.recorded if record[0] in (kinds.MODEL, kinds.TOOL)]
         stored = []
         for kind, *rest in self.recorded:
-            if kind == TOOL:
+            if kind == kinds.TOOL:
                 value = rest[2]["args"]
                 # A tool may be called with a text alone.
                 args = arguments(value) if isinstance(value, Mapping) else arguments({"input": value}).get("input", "")
                 rest[2] = {**rest[2], "args": args}
-            elif kind == DONE:
+            elif kind == kinds.DONE:
                 number, output, _ = rest
                 is_held = isinstance(output, ToolMessage) and output == messages.get(calls[number]["id"])
                 rest[1] = None if is_held else unless_large(output)
@@ -314,10 +299,10 @@ class ModelCall:
         """Return the record of a chunk."""
         last = self._last
         if last is not None and differ_in_text_alone(last, message):
-            return [TEXT, self.number, message.content]
+            return [kinds.TEXT, self.number, message.content]
         self._last = kept = as_it_is(message)
         self.ids.add(message.id)
-        return [CHUNK, self.number, kept]
+        return [kinds.CHUNK, self.number, kept]
 
 
 def as_it_is(value: Any) -> Any:
@@ -362,11 +347,11 @@ def _copied(value: Any) -> Any:
 
 def unless_large(output: Any) -> Any:
     """Return the output of a tool, or what stands for an output that is too large to be kept."""
-    if len(canonical(encodable(output))) <= LARGEST:
+    if len(canonical(encodable(output))) <= kinds.LARGEST:
         return output
     if isinstance(output, ToolMessage):
-        return output.model_copy(update={"content": OMITTED, "artifact": None, "additional_kwargs": {}})
-    return OMITTED
+        return output.model_copy(update={"content": kinds.OMITTED, "artifact": None, "additional_kwargs": {}})
+    return kinds.OMITTED
 
 
 def by_call(chunks: Any) -> dict[str, ToolMessage]:

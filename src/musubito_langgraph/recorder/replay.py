@@ -18,8 +18,8 @@ from langgraph.graph.message import push_message
 
 from musubito_langgraph import _compat
 from musubito_langgraph.message_walk import chunk_of
+from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.config import _handlers, inherited_tags, metadata_in, parent_in
-from musubito_langgraph.recorder.event_kinds import CHUNK, DISPATCHED, DONE, END, FAILED, MODEL, NESTED, TEXT, TOOL
 from musubito_langgraph.recorder.events import EventRecorder, by_call
 
 # -- again -------------------------------------------------------------------------------------------------------------
@@ -46,8 +46,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     """
     if not events:
         return []
-    kinds = EventRecorder, *_compat.STREAM_HANDLERS
-    listening = [handler for handler in _handlers(config) if isinstance(handler, kinds)]
+    told_here = EventRecorder, *_compat.STREAM_HANDLERS
+    listening = [handler for handler in _handlers(config) if isinstance(handler, told_here)]
     around, tags = parent_in(config), inherited_tags(config)
     runs: list[UUID] = []
     begins: list[Told] = []
@@ -55,18 +55,18 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     reports: list[Told] = []
     for kind, *rest in events:
         match kind:
-            case "custom":
+            case kinds.CUSTOM:
                 _write(config, *rest)
-            case "dispatched":
+            case kinds.DISPATCHED:
                 name, data = rest
                 reports.append(Told(kind, -1, (name, data)))
-            case "pushed":
+            case kinds.PUSHED:
                 message, own_metadata = rest
                 if listening:
                     _push(config, message, own_metadata)
-            case "written":
+            case kinds.WRITTEN:
                 _compat.send(config, [(rest[0], rest[1])])
-            case "model" | "tool":
+            case kinds.MODEL | kinds.TOOL:
                 own_metadata, own, what, *inside = rest  # earlier versions did not record the tool around it
                 begun = Told(kind, len(runs), what, _metadata(config, own_metadata), own, *inside)
                 runs.append(uuid4())
@@ -76,13 +76,13 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 parent = around if begun.inside is None else runs[begun.inside]
                 for handler in listening:
                     _begin(handler, begun, runs[-1], parent, [*tags, *own])
-            case "end":
+            case kinds.END:
                 number, message = rest
                 message = message or message_chunk_to_message(reduce(add, pieces[number]))
                 reports.append(Told(kind, number, message))
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
-            case "done":
+            case kinds.DONE:
                 number, output, *keywords = rest  # earlier versions did not record the keywords
                 more = keywords[0] if keywords else {}
                 if output is None:
@@ -91,18 +91,18 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 reports.append(Told(kind, number, (output, more)))
                 for handler in listening:
                     handler.on_tool_end(output, run_id=runs[number], **more)
-            case "failed":
+            case kinds.FAILED:
                 number, error = rest[0], ToolException(rest[1])
                 reports.append(Told(kind, number, error))
                 for handler in listening:
-                    fails = handler.on_llm_error if begins[number].kind == MODEL else handler.on_tool_error
+                    fails = handler.on_llm_error if begins[number].kind == kinds.MODEL else handler.on_tool_error
                     fails(error, run_id=runs[number])
             case _:
                 number, content = rest
                 before = pieces[number]
-                piece = before[-1].model_copy(update={"content": content}, deep=True) if kind == TEXT else content
+                piece = before[-1].model_copy(update={"content": content}, deep=True) if kind == kinds.TEXT else content
                 before.append(piece)
-                reports.append(Told(CHUNK, number, piece))
+                reports.append(Told(kinds.CHUNK, number, piece))
                 for handler in listening:
                     handler.on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece), run_id=runs[number])
     return reports
@@ -112,7 +112,7 @@ def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, 
     metadata = dict(begun.metadata)
     if isinstance(handler, EventRecorder):
         handler.begins(begun.kind, begun.what, run_id, parent_run_id, tags, metadata)
-    elif begun.kind == TOOL:
+    elif begun.kind == kinds.TOOL:
         args, more = _given(begun.what)
         handler.on_tool_start(*args, run_id=run_id, tags=tags, metadata=metadata, **more)
     elif isinstance(handler, _compat.StreamMessagesHandler):
@@ -134,35 +134,35 @@ def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
     """
     others = _without(manager, EventRecorder, *_compat.STREAM_HANDLERS)
     others.tags = list(others.inheritable_tags)  # each record holds its own tags
-    ended = {report.number for report in reports if report.kind in (END, DONE, FAILED)}
+    ended = {report.number for report in reports if report.kind in (kinds.END, kinds.DONE, kinds.FAILED)}
     running: dict[int, Any] = {}
     streamed: set[int] = set()
     for kind, number, what, metadata, tags, inside in reports:
-        if kind == DISPATCHED:
+        if kind == kinds.DISPATCHED:
             name, data = what
             yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
         elif not others.handlers or number not in ended:
             continue  # earlier versions did not record that a model failed
-        elif kind in (MODEL, TOOL):
+        elif kind in (kinds.MODEL, kinds.TOOL):
             asked = (running[inside].get_child() if inside in running else others).copy()
             asked.add_tags(list(tags), inherit=False)
             asked.add_metadata({**metadata, "musubito_replayed": True}, inherit=False)
-            if kind == MODEL:
+            if kind == kinds.MODEL:
                 (running[number],) = yield asked.on_chat_model_start({"name": what}, [[]], name=what)
             else:
                 args, more = _given(what)
                 running[number] = yield asked.on_tool_start(*args, **more)
-        elif kind == CHUNK:
+        elif kind == kinds.CHUNK:
             streamed.add(number)
             piece = _unpaid(what)
             yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
-        elif kind == END:
+        elif kind == kinds.END:
             message = _unpaid(what)
             if number not in streamed:
                 piece = chunk_of(message) if isinstance(message, AIMessage) else message
                 yield running[number].on_llm_new_token(piece.text, chunk=ChatGenerationChunk(message=piece))
             yield running[number].on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
-        elif kind == DONE:
+        elif kind == kinds.DONE:
             output, more = what
             yield running[number].on_tool_end(output, **more)
         elif hasattr(running[number], "on_llm_error"):
@@ -180,11 +180,11 @@ def _push(config: RunnableConfig, message: BaseMessage, own: Mapping[str, Any]) 
         var_child_runnable_config.reset(token)
 
 
-def _without(manager: Any, *kinds: type) -> Any:
+def _without(manager: Any, *classes: type) -> Any:
     others = manager.copy()
-    others.handlers = [handler for handler in manager.handlers if not isinstance(handler, kinds)]
+    others.handlers = [handler for handler in manager.handlers if not isinstance(handler, classes)]
     others.inheritable_handlers = [
-        handler for handler in manager.inheritable_handlers if not isinstance(handler, kinds)
+        handler for handler in manager.inheritable_handlers if not isinstance(handler, classes)
     ]
     return others
 
@@ -220,4 +220,4 @@ def _metadata(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _said_here(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
     here = _compat.checkpoint_ns_in(config)
-    return {key: f"{here}{value}" if key in NESTED else value for key, value in own.items()}
+    return {key: f"{here}{value}" if key in kinds.NESTED else value for key, value in own.items()}
