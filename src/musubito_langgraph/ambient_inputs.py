@@ -9,7 +9,7 @@ ids of this very execution. They differ from run to run, and count only for code
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -49,7 +49,6 @@ AROUND: Final = "context", "config", "runtime"
 """Words with which code mentions its context, its config or its runtime."""
 FIELD: Final = re.compile(r"\.(\w+)")
 """Pattern of the fields and keys in the name of a surrounding value."""
-WORD: Final = re.compile(r"\w+")
 CONSTRUCTORS: Final = (".__init__", ".__new__", ".__post_init__")
 """Endings of the names of functions that make objects."""
 _WARNED: Final[set[str]] = set()
@@ -120,29 +119,23 @@ class NodeAmbient:
 
     def code(self) -> Iterable[Fingerprint]:
         """Return the code of what is in the context and in `configurable`, which a step may call."""
-        if self._base is None:
-            self._base = self._always()
+        self._identities()  # this meets them
         return self._met.values()
 
     def doubts(self, code: Fingerprint) -> str | None:
         """Say why a step of this code cannot be replayed: it names something that has no identity."""
-        if self._base is None:
-            self._base = self._always()
+        self._identities()  # this finds what has no identity
         for name, kind in self._opaque.items():
             first, *inner = FIELD.findall(name) or [name]
-            mine = _words(code)
-            if first in mine and all(
-                field in mine or any(field in _words(met) for met in self._met.values()) for field in inner
-            ):
+            every = (code, *self._met.values())
+            if _mentions(code, first) and all(any(_mentions(one, field) for one in every) for field in inner):
                 return ReplayReason.CONTEXT_NOT_IDENTIFIED.of(f"{name}, a {kind}")
         return None
 
     def _parts(
         self, code: Fingerprint, arguments: Sequence[Fingerprint] = ()
     ) -> tuple[dict[str, object], dict[str, object]]:
-        base = self._base
-        if base is None:
-            base = self._base = self._always()
+        base = self._identities()
         codes = (code, *arguments)
         key = tuple(map(id, codes))
         looked = self._looked.get(key)
@@ -183,6 +176,12 @@ class NodeAmbient:
     def named(kind: str, key: str) -> str:
         """Return the name of a read for readers."""
         return f"$.{key}" if kind == SEEN else shown(key) if kind == STORE else ""
+
+    def _identities(self) -> dict[str, object]:
+        """Return the values that count for every step, as they were when they were first asked for."""
+        if self._base is None:
+            self._base = self._always()
+        return self._base
 
     def _always(self) -> dict[str, object]:
         conf = self._config.get("configurable") or {}
@@ -284,22 +283,13 @@ def given_whole() -> Iterator[None]:
         not_replayable(ReplayReason.RUNNABLE_CHANGED_INPUT.of())
 
 
-class _Everything:
-    """The words of a code whose text is not available: any word may be among them."""
-
-    def __contains__(self, word: object) -> bool:
-        return True
-
-
-def _words(code: Fingerprint) -> Container[str]:
-    """Return the words of all functions of this code, without constructors.
+def _mentions(code: Fingerprint, word: str) -> bool:
+    """Tell whether a function of this code has the word in its text, or has no text; constructors are left out.
 
     That a constructor sets a field does not show that anything reads the field.
     """
-    functions = [part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS)]
-    if any(part.source is None for part in functions):
-        return _Everything()
-    return {word for part in functions for word in WORD.findall(part.source or "")}
+    functions = (part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS))
+    return any(part.source is None or re.search(rf"\b{re.escape(word)}\b", part.source) for part in functions)
 
 
 def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
