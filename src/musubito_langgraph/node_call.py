@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
@@ -63,6 +62,7 @@ from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.recorder import event_kinds as kinds
+from musubito_langgraph.recorder.config import handlers, parent_in
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
@@ -471,12 +471,11 @@ class NodeCall:
 
         This happens only if the call has a run of its own there.
         """
-        callbacks = self.config.get("callbacks")
-        origin = self.begun.origin
-        if origin is None or not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+        origin, parent = self.begun.origin, parent_in(self.config)
+        if origin is None or parent is None:
             return
-        for handler in callbacks.handlers:
-            run = handler.run_map.get(str(callbacks.parent_run_id)) if isinstance(handler, BaseTracer) else None
+        for handler in handlers(self.config):
+            run = handler.run_map.get(str(parent)) if isinstance(handler, BaseTracer) else None
             if run is not None:
                 run.add_metadata({"musubito_node_id": origin.node, "musubito_replayed": not self._ran})
 

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+
+from musubito_langgraph.recorder.config import handlers, parent_in
 
 
 def spans_here() -> Sequence[Any]:
     """Return the spans of the LangChain run around this code, one for each instrumentor."""
-    return spans_in(var_child_runnable_config.get())
+    return spans_in(var_child_runnable_config.get() or {})
 
 
-def spans_in(config: RunnableConfig | None) -> Sequence[Any]:
+def spans_in(config: RunnableConfig) -> Sequence[Any]:
     """Return the spans of the LangChain run that made this config, one for each instrumentor."""
-    callbacks = None if config is None else config.get("callbacks")
-    if not isinstance(callbacks, BaseCallbackManager) or callbacks.parent_run_id is None:
+    run_id = parent_in(config)
+    if run_id is None:
         return ()
-    run_id = callbacks.parent_run_id
     spans = []
-    for handler in callbacks.handlers:
+    for handler in handlers(config):
         get_span, held = getattr(handler, "get_span", None), getattr(handler, "spans", None)
         if callable(get_span):  # OpenInference
             spans.append(get_span(run_id))

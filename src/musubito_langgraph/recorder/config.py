@@ -53,12 +53,14 @@ def inherited_tags(config: RunnableConfig) -> list[str]:
     return list(dict.fromkeys((*inherited, *(config.get("tags") or ()))))
 
 
-def _handlers(config: RunnableConfig) -> Sequence[BaseCallbackHandler]:
+def handlers(config: RunnableConfig) -> Sequence[BaseCallbackHandler]:
+    """Return the handlers that are told of what runs with this config."""
     callbacks = config.get("callbacks")
     return callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ()
 
 
-def _with(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+def with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+    """Return the callbacks of a config with one handler more, which what runs inside inherits."""
     if isinstance(callbacks, BaseCallbackManager):
         manager = callbacks.copy()
         manager.add_handler(handler, inherit=True)

@@ -19,7 +19,7 @@ from langgraph.graph.message import push_message
 from musubito_langgraph import _compat
 from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder import event_kinds as kinds
-from musubito_langgraph.recorder.config import _handlers, inherited_tags, metadata_in, parent_in
+from musubito_langgraph.recorder.config import handlers, inherited_tags, metadata_in, parent_in
 from musubito_langgraph.recorder.events import EventRecorder, by_call
 
 # -- again -------------------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     if not events:
         return []
     told_here = EventRecorder, *_compat.STREAM_HANDLERS
-    listening = [handler for handler in _handlers(config) if isinstance(handler, told_here)]
+    listening = [handler for handler in handlers(config) if isinstance(handler, told_here)]
     around, tags = parent_in(config), inherited_tags(config)
     runs: list[UUID] = []
     begins: list[Told] = []

@@ -19,7 +19,7 @@ from musubito.adapter import (
     note_read,
 )
 from musubito_langgraph import _compat
-from musubito_langgraph.recorder.config import _handlers, _with
+from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
 from musubito_langgraph.recorder.store import noting
 
@@ -37,8 +37,9 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     runtime = _compat.runtime_in(config)
     if runtime is not None:
         conf[_compat.CONFIG_KEY_RUNTIME] = _watched_runtime(runtime, events)
-    changed: RunnableConfig = {**config, "callbacks": _with(config.get("callbacks"), events), "configurable": conf}
-    around = [handler for handler in _handlers(changed) if isinstance(handler, EventRecorder)]
+    callbacks = with_handler(config.get("callbacks"), events)
+    changed: RunnableConfig = {**config, "callbacks": callbacks, "configurable": conf}
+    around = [handler for handler in handlers(changed) if isinstance(handler, EventRecorder)]
     if _compat.scratchpad_in(config) is not None:
         _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
     _compat.with_send(conf, partial(_WatchedSend, around, events))
@@ -54,11 +55,11 @@ def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> Runnable
     The parent run in `around` stays: in a tracer's tree, the runs that follow keep their place.
     """
     callbacks = around.get("callbacks")
-    for handler in _handlers(config):
+    for handler in handlers(config):
         if isinstance(handler, EventRecorder):
-            callbacks = _with(callbacks, handler)
+            callbacks = with_handler(callbacks, handler)
     changed: RunnableConfig = {**around, "callbacks": callbacks, "configurable": config["configurable"]}
-    for handler in _handlers(config)[-1:]:
+    for handler in handlers(config)[-1:]:
         if isinstance(handler, EventRecorder):
             handler.observe(changed)
     return changed
