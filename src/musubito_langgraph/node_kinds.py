@@ -55,10 +55,6 @@ class NodeKind:
         """Return a Runnable that does the same as `bound`, as a step; `wrap_graph` wraps a graph that is a node."""
         return NodeRunnable(bound, node, _step(bound, node))
 
-    def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
-        """Return a Runnable that does the same as `bound`, which is a part of a sequence that is a node."""
-        return self.wrap(bound, node, wrap_graph)
-
     def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
         """Return a copy of what `wrap` returned that is looked up; `plan_graph` copies a graph that is a node."""
         planned = _graph_parts.copied(recorded)
@@ -84,10 +80,6 @@ class Function(NodeKind):
         inner = recorded_tools(bound, node) if _graph_parts.runs_tools_alone(bound) else Answering(bound)
         return RecordedCallable(inner, musubito_node=node, musubito_step=_step(bound, node, state_of=bound))
 
-    def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
-        """Return a Runnable, which counts its whole input: a part of a sequence need not be given a state."""
-        return super().wrap(bound, node, wrap_graph)
-
     def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
         """Return a copy of the stand-in that is looked up."""
         planned, step = _graph_parts.copied(recorded), recorded.musubito_step
@@ -110,14 +102,18 @@ class Sequence(NodeKind):
             yield from kind_of(part).step_names(part, path)
 
     def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
-        """Return the sequence of the wrapped parts."""
-        return self._replaced(
-            bound, lambda part, number, count: kind_of(part).wrap_part(part, node.part(number, count), wrap_graph)
-        )
+        """Return the sequence of the wrapped parts.
 
-    def wrap_part(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
-        """Return one step for a sequence in a sequence."""
-        return super().wrap(bound, node, wrap_graph)
+        A function in it counts its whole input, as any Runnable does: it need not be given a state. A sequence in it is
+        one step.
+        """
+
+        def wrapped(part: Any, number: int, count: int) -> Any:
+            kind = kind_of(part)
+            of_part = RUNNABLE if isinstance(kind, Function | Sequence) else kind
+            return of_part.wrap(part, node.part(number, count), wrap_graph)
+
+        return self._replaced(bound, wrapped)
 
     def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
         """Return the sequence of the planned parts."""
@@ -217,6 +213,7 @@ class NoRunnable(NodeKind):
         return recorded
 
 
+RUNNABLE: Final = NodeKind()
 KINDS: Final = (
     NoRunnable(),
     EntrypointBody(),
@@ -224,7 +221,7 @@ KINDS: Final = (
     Sequence(),
     Graph(),
     RemoteGraph(),
-    NodeKind(),
+    RUNNABLE,
 )
 """All kinds of nodes. The first one that matches is the kind of a node."""
 
