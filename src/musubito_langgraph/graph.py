@@ -12,15 +12,14 @@ from typing import Any, TypeVar
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, MusubitoError, StepConfiguration
-from musubito.adapter import check_inputs, current_engine
+from musubito.adapter import current_engine
 from musubito.lineage.notebook import html_of_graph
 from musubito.lineage.plan import Plan
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
-from musubito_langgraph.node import Node
-from musubito_langgraph.node_kinds import kind_of, recorded_writer, replaced, step_names
+from musubito_langgraph.lineage_channel import LINEAGE
+from musubito_langgraph.node_kinds import step_names, wrapped_graph
 from musubito_langgraph.planning.plan import musubito_plan
-from musubito_langgraph.settings import KEY, SAMPLE, Settings, calling_module, checked_names, checked_types
+from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_names, checked_types
 
 G = TypeVar("G")
 
@@ -85,7 +84,7 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     checked_names(settings.steps, names)
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
-    wrapped = _wrapped(graph, name, "", settings)
+    wrapped = wrapped_graph(graph, name, "", settings)
     wrapped.explain = functools.partial(musubito_plan, wrapped)
     wrapped._repr_html_ = functools.partial(_html_of, name, tuple(names), settings)
     return wrapped
@@ -135,53 +134,3 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
 
     copied.compile = compile_
     return copied
-
-
-def _wrapped(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
-    """Return the same graph with other nodes and a hidden channel.
-
-    This is a plain copy: `graph.copy()` loses what `compile` added.
-    """
-    wrapped = copy.copy(graph)
-    triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
-    lasting = frozenset(
-        channel
-        for names in triggers.values()
-        for channel in names
-        if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
-    )
-    inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
-    wrapped.nodes = {
-        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec)
-        for node, spec in graph.nodes.items()
-    }
-    if graph.stream_channels is None:
-        # Otherwise streams would show the hidden channel.
-        wrapped.stream_channels = [
-            channel for channel, value in graph.channels.items() if isinstance(value, _compat.BaseChannel)
-        ]
-    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
-    return wrapped
-
-
-def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
-    metadata = dict(spec.metadata or {})
-    own = metadata.pop(KEY, None)
-    if own is not None and not isinstance(own, StepConfiguration):
-        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {own!r}')
-    has_its_own_say = own is not None or bare.path in bare.settings.steps
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
-    if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
-        keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
-        check_inputs(node.operation, node.semantics.inputs, keys)
-    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node)}
-    if own is not None:
-        changes["metadata"] = metadata or None
-    return replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node, _wrapped), **changes)
-
-
-def _wrapped_writers(spec: _compat.PregelNode, node: Node) -> list[Any]:
-    writers: list[Any] = [recorded_writer(writer, node) for writer in spec.flat_writers]
-    # A node with one writer keeps one writer, see LineageWrite.
-    last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
-    return [*writers, LineageWrite(last, node.name, node.triggers)]

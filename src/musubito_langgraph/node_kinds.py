@@ -1,4 +1,4 @@
-"""Define the kinds of things in a graph, and for each kind how it becomes steps.
+"""Define the kinds of things in a graph, and for each kind how it becomes steps; wrap and plan whole graphs of them.
 
 To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has three methods:
 
@@ -7,6 +7,11 @@ To add a kind of node, add a class here and an instance of it to `KINDS`. A kind
   type, name and signature, and the parts of a sequence are replaced one by one, so that tracers see no other runs.
 - `plan` returns what stands in its place in a graph that is only planned.
 
+The nodes and routers of a planned graph return what would be replayed; LangGraph itself makes the next tasks of it.
+Where something would run, the graph stops: a step that runs may write to all of the state, so the state is unknown from
+there. A planned graph leaves nothing behind. It goes on from the user's checkpoints and keeps its own apart. It adds
+nothing to caches, and its engine only reads.
+
 The modules of the code that it runs are found by `musubito_langgraph.user_modules`.
 
 Tasks of the functional API are known only when they are called: `musubito_langgraph.tasks` makes steps of them then.
@@ -14,30 +19,28 @@ Tasks of the functional API are known only when they are called: `musubito_langg
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 from langchain_core.runnables import Runnable, RunnableSequence
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from musubito.adapter import ReplayReason
+from musubito import StepConfiguration
+from musubito.adapter import ReplayReason, check_inputs
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.lineage_channel import LINEAGE
+from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
 from musubito_langgraph.node import Node
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
+from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
 from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, planned_step
-from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site
-from musubito_langgraph.settings import Settings
+from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
+from musubito_langgraph.settings import KEY, SAMPLE, Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
-
-WrapGraph = Callable[[Any, str, str, Settings], Any]
-"""Wraps a graph: the graph, the name of the outermost graph, the path of its nodes with a slash, its settings."""
-
-
-PlanGraph = Callable[[Any, str, PlanRecord], tuple[Any, GraphOutline]]
-"""Copies a wrapped graph for a plan: the graph, its name in the plan, the record of the plan."""
 
 
 class NodeKind:
@@ -51,12 +54,12 @@ class NodeKind:
         """Yield the names of the steps of the node at `path`, each with True if it may call tasks."""
         yield path, True
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
-        """Return a Runnable that does the same as `bound`, as a step; `wrap_graph` wraps a graph that is a node."""
+    def wrap(self, bound: Any, node: Node) -> Any:
+        """Return a Runnable that does the same as `bound`, as a step."""
         return NodeRunnable(bound, node, _step(bound, node))
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
-        """Return a copy of what `wrap` returned that is looked up; `plan_graph` copies a graph that is a node."""
+    def plan(self, recorded: Any, site: Site) -> Any:
+        """Return a copy of what `wrap` returned that is looked up."""
         planned = _graph_parts.copied(recorded)
         planned._step = planned_step(recorded._step, site, is_last=recorded._node.is_last)
         return planned
@@ -75,12 +78,12 @@ class Function(NodeKind):
         if _graph_parts.runs_tools_alone(bound):
             yield from ((f"{path}.{tool}", False) for tool in bound.tools_by_name)
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return a stand-in for the function, which counts only the keys of the state that the function reads."""
         inner = recorded_tools(bound, node) if _graph_parts.runs_tools_alone(bound) else Answering(bound)
         return RecordedCallable(inner, musubito_node=node, musubito_step=_step(bound, node, state_of=bound))
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return a copy of the stand-in that is looked up."""
         planned, step = _graph_parts.copied(recorded), recorded.musubito_step
         planned.musubito_step = planned_step(step, site, tools=recorded if step.is_tool_node else None)
@@ -101,7 +104,7 @@ class Sequence(NodeKind):
         for part in bound.steps:
             yield from kind_of(part).step_names(part, path)
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return the sequence of the wrapped parts.
 
         A function in it counts its whole input, as any Runnable does: it need not be given a state. A sequence in it is
@@ -111,14 +114,14 @@ class Sequence(NodeKind):
         def wrapped(part: Any, number: int, count: int) -> Any:
             kind = kind_of(part)
             of_part = RUNNABLE if isinstance(kind, Function | Sequence) else kind
-            return of_part.wrap(part, node.part(number, count), wrap_graph)
+            return of_part.wrap(part, node.part(number, count))
 
         return self._replaced(bound, wrapped)
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return the sequence of the planned parts."""
         # The output parsers of LangChain only read their input, so they may run.
-        return self._replaced(recorded, lambda part, *_: kind_of(part).plan(part, site, plan_graph))
+        return self._replaced(recorded, lambda part, *_: kind_of(part).plan(part, site))
 
     def _replaced(self, bound: Any, replacement: Callable[[Any, int, int], Any]) -> Any:
         places = _graph_parts.recorded_parts(bound.steps)
@@ -144,15 +147,15 @@ class Graph(NodeKind):
         if LINEAGE not in bound.channels:
             yield from step_names(bound, f"{path}/")
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return the wrapped graph as a node."""
         if LINEAGE not in bound.channels:
-            bound = wrap_graph(bound, node.graph, f"{node.path}/", node.settings)
+            bound = wrapped_graph(bound, node.graph, f"{node.path}/", node.settings)
         return Subgraph(bound, node)
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return the planned graph as a node."""
-        graph, outline = plan_graph(recorded._graph, site.name, site.record)
+        graph, outline = planned_graph(recorded._graph, site.name, site.record)
         site.add(outline)
         node = replace(recorded._node, settings=site.settings(recorded._node.settings))
         return Subgraph(
@@ -167,11 +170,11 @@ class RemoteGraph(NodeKind):
         """Recognise what implements LangGraph's protocol of graphs."""
         return _graph_parts.is_remote(bound)
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return the graph as it is."""
         return bound
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return a node that stops the plan: nobody knows here what the graph would do."""
         return OpaqueNode(site.name, ReplayReason.RUNS_ELSEWHERE, site, site.outline.settings)
 
@@ -183,11 +186,11 @@ class EntrypointBody(Function):
         """Recognise a function in a graph that was made of an entrypoint."""
         return super().matches(bound, graph) and graph is not None and _graph_parts.is_functional(graph)
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return the body, whose tasks are steps."""
         return recorded_entrypoint(bound, node)
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return a node that stops the plan: the body runs again at each invocation."""
         settings = site.settings(recorded.musubito_node.settings)
         return OpaqueNode(recorded.place, ReplayReason.BODY_RUNS, site, settings)
@@ -204,11 +207,11 @@ class NoRunnable(NodeKind):
         """Yield nothing."""
         return iter(())
 
-    def wrap(self, bound: Any, node: Node, wrap_graph: WrapGraph) -> Any:
+    def wrap(self, bound: Any, node: Node) -> Any:
         """Return the placeholder as it is."""
         return bound
 
-    def plan(self, recorded: Any, site: Site, plan_graph: PlanGraph) -> Any:
+    def plan(self, recorded: Any, site: Site) -> Any:
         """Return the placeholder as it is."""
         return recorded
 
@@ -226,7 +229,7 @@ KINDS: Final = (
 """All kinds of nodes. The first one that matches is the kind of a node."""
 
 
-def recorded_writer(writer: Any, node: Node) -> Any:
+def _recorded_writer(writer: Any, node: Node) -> Any:
     """Return a writer that does the same; if it is one of a conditional edge, its router is a step."""
     branch = _graph_parts.branch_of(writer)
     if branch is None:
@@ -240,7 +243,7 @@ def recorded_writer(writer: Any, node: Node) -> Any:
     return _graph_parts.writer_of(writer, branch._replace(path=router))
 
 
-def planned_writer(writer: Any, site: Site) -> Any:
+def _planned_writer(writer: Any, site: Site) -> Any:
     """Return a writer that does what a recorded writer does; the decision of its router is looked up."""
     branch = _graph_parts.branch_of(writer)
     if branch is None:
@@ -270,7 +273,7 @@ def step_names(graph: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
         yield from ((f"{path}:{_router_name(branch)}", False) for branch in branches)
 
 
-def replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.PregelNode:
+def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.PregelNode:
     """Return a node with another Runnable, and with other changes."""
     if isinstance(bound, Subgraph):
         changes["subgraphs"] = [bound._graph]
@@ -280,3 +283,105 @@ def replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.Pr
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
     calls, anew = recorded_calls(node), not node.has_its_own_say
     return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+
+
+# -- whole graphs ------------------------------------------------------------------------------------------------------
+
+
+def wrapped_graph(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
+    """Return the same graph with other nodes and a hidden channel.
+
+    This is a plain copy: `graph.copy()` loses what `compile` added.
+    """
+    wrapped = copy.copy(graph)
+    triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
+    lasting = frozenset(
+        channel
+        for names in triggers.values()
+        for channel in names
+        if not isinstance(graph.channels.get(channel), _compat.EphemeralValue)
+    )
+    inputs = frozenset([graph.input_channels] if isinstance(graph.input_channels, str) else graph.input_channels)
+    wrapped.nodes = {
+        node: _wrapped_node(graph, Node(name, prefix + node, triggers, SAMPLE, settings), spec)
+        for node, spec in graph.nodes.items()
+    }
+    if graph.stream_channels is None:
+        # Otherwise streams would show the hidden channel.
+        wrapped.stream_channels = [
+            channel for channel, value in graph.channels.items() if isinstance(value, _compat.BaseChannel)
+        ]
+    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
+    return wrapped
+
+
+def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
+    metadata = dict(spec.metadata or {})
+    own = metadata.pop(KEY, None)
+    if own is not None and not isinstance(own, StepConfiguration):
+        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {own!r}')
+    has_its_own_say = own is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
+    if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
+        keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
+        check_inputs(node.operation, node.semantics.inputs, keys)
+    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node)}
+    if own is not None:
+        changes["metadata"] = metadata or None
+    return _replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node), **changes)
+
+
+def _wrapped_writers(spec: _compat.PregelNode, node: Node) -> list[Any]:
+    writers: list[Any] = [_recorded_writer(writer, node) for writer in spec.flat_writers]
+    # A node with one writer keeps one writer, see LineageWrite.
+    last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
+    return [*writers, LineageWrite(last, node.name, node.triggers)]
+
+
+def planned_graph(graph: Any, name: str, record: PlanRecord) -> tuple[Any, GraphOutline]:
+    """Return the copy of a graph, which notes in `record` what it looks up, and the outline of the graph."""
+    planned = copy.copy(graph)
+    planned.debug = False
+    if graph.config:
+        planned.config = _compat.without_callbacks(graph.config)
+    if isinstance(graph.checkpointer, BaseCheckpointSaver):
+        planned.checkpointer = record.overlay(graph.checkpointer)
+    if graph.cache is not None:
+        planned.cache = OnlyRead(graph.cache)
+    outline = GraphOutline(name, {node: [] for node in graph.nodes}, {node: Successors() for node in graph.nodes})
+    triggered: defaultdict[str, list[str]] = defaultdict(list)
+    planned.nodes = {}
+    for node, spec in graph.nodes.items():
+        planned.nodes[node] = _planned_node(graph, spec, Site(record, outline, node))
+        for channel in spec.triggers:
+            triggered[channel].append(node)
+    for successors in outline.successors.values():
+        _resolve(successors, triggered, graph.channels)
+    return planned, outline
+
+
+def _planned_node(graph: Any, spec: _compat.PregelNode, site: Site) -> _compat.PregelNode:
+    successors = site.successors
+    writers: list[Any] = []
+    for writer in spec.flat_writers:
+        if isinstance(writer, _compat.ChannelWrite):
+            always, declared = _graph_parts.declared_ends(writer)
+            successors.edges += always
+            successors.commands += declared
+        writers.append(_planned_writer(writer, site))
+    changes: dict[str, Any] = {"writers": writers}
+    if getattr(spec, "timeout", None) is not None:
+        # Timeouts are for async invocations alone, and the copy is invoked synchronously.
+        changes["timeout"] = None
+    return _replaced(spec, kind_of(spec.bound, graph).plan(spec.bound, site), **changes)
+
+
+def _resolve(successors: Successors, triggered: dict[str, list[str]], channels: dict[str, Any]) -> None:
+    """Replace channels by the nodes that they trigger."""
+
+    def nodes(names: list[str]) -> list[str]:
+        return [node for channel in names for node in triggered.get(channel, ())]
+
+    lasting = [name for name in successors.edges if not isinstance(channels.get(name), _compat.EphemeralValue)]
+    successors.waiting = nodes(lasting)
+    successors.edges, successors.commands = nodes(successors.edges), nodes(successors.commands)

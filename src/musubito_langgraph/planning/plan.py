@@ -17,7 +17,7 @@ from musubito.adapter import SCOPE, ReadOnlyEngine, Scope
 from musubito.lineage.plan import REPLAY, UNKNOWN, Plan, PlanLine, never_ran, planned
 from musubito_langgraph import _compat
 from musubito_langgraph.lineage_channel import LINEAGE
-from musubito_langgraph.planning.graph_planner import planned_graph
+from musubito_langgraph.node_kinds import planned_graph
 from musubito_langgraph.planning.lookup import OpaqueNode, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlannedPart, PlanRecord, TaskVisit
 from musubito_langgraph.settings import invocation_of
