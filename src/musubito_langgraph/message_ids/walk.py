@@ -157,24 +157,9 @@ class _Walk:
         return parts
 
     # -- typed positions -----------------------------------------------------------------------------------------------
-    def calls(self, value: Any) -> Any:
-        """Walk through a list of tool calls."""
-        return self.items(value, _Walk.call) if type(value) is list else self.part(value)
-
-    def call(self, value: Any) -> Any:
-        return self.mapping(value, _CALL) if type(value) is dict else self.part(value)
-
-    def blocks(self, value: Any) -> Any:
-        """Walk through the content of a message."""
-        return self.items(value, _Walk.block) if type(value) is list else self.part(value)
-
     def block(self, value: Any) -> Any:
         kind = value.get("type") if type(value) is dict else None
-        return self.mapping(value, _BLOCKS.get(kind, SERVED)) if type(kind) is str else self.part(value)
-
-    def kwargs(self, value: Any) -> Any:
-        """Walk through what the integration of a provider adds to a message."""
-        return self.mapping(value, _KWARGS) if type(value) is dict else self.part(value)
+        return self.mapping(value, _BLOCKS_BY_TYPE.get(kind, SERVED)) if type(kind) is str else self.part(value)
 
     def report(self, value: Any, _field: str) -> Any:
         """Go through what a server says of its answer."""
@@ -187,10 +172,6 @@ class _Walk:
         server knows no other answer.
         """
         return value if type(value) is str and value == self._own else self.part(value)
-
-    def about(self, value: Any) -> Any:
-        """Walk through what a message for a user interface says of itself."""
-        return self.mapping(value, _ABOUT_MESSAGE) if type(value) is dict else self.part(value)
 
     def by_call(self, value: Any) -> Any:
         """Walk through a dict whose keys are ids of tool calls."""
@@ -216,18 +197,30 @@ def report_at(field: str) -> Way:
     return lambda walk, value: walk.report(value, field)
 
 
+def of_list(way: Way) -> Way:
+    """Return the way through a list whose items have this way."""
+    return lambda walk, value: walk.items(value, way) if type(value) is list else walk.part(value)
+
+
+def of_dict(ways: Ways) -> Way:
+    """Return the way through a dict whose keys have these ways."""
+    return lambda walk, value: walk.mapping(value, ways) if type(value) is dict else walk.part(value)
+
+
 NOWHERE: Ways = {}
 _CALL: Ways = {"id": at_field("call")}
+_CALLS = of_list(of_dict(_CALL))
+_BLOCKS = of_list(_Walk.block)
 SERVED: Ways = {"id": at_field("served"), "tool_use_id": at_field("served")}
 """Keys of the ids by which a server knows a block of its answer."""
 _CALLED: Ways = {"call_id": at_field("call"), "id": at_field("served")}
 _ANSWERED: Ways = {"call_id": at_field("answer"), "id": at_field("served")}
-_BLOCKS: Mapping[str, Ways] = {
+_BLOCKS_BY_TYPE: Mapping[str, Ways] = {
     "tool_call": _CALL,
     "tool_call_chunk": _CALL,
     "invalid_tool_call": _CALL,
     "tool_use": _CALL,
-    "tool_result": {"tool_use_id": at_field("answer"), "content": _Walk.blocks},
+    "tool_result": {"tool_use_id": at_field("answer"), "content": _BLOCKS},
     # Blocks of OpenAI alone.
     "function_call": _CALLED,
     "custom_tool_call": _CALLED,
@@ -235,7 +228,7 @@ _BLOCKS: Mapping[str, Ways] = {
     "custom_tool_call_output": _ANSWERED,
 }
 _KWARGS: Ways = {
-    "tool_calls": _Walk.calls,
+    "tool_calls": _CALLS,
     "reasoning": _Walk.block,
     "__gemini_function_call_thought_signatures__": _Walk.by_call,
     "__openai_function_call_ids__": _Walk.by_call,
@@ -244,18 +237,18 @@ _OF_ANSWER: Ways = {"id": _Walk.of_answer}
 MESSAGE: Ways = {
     "id": at_field("message"),
     "tool_call_id": at_field("answer"),
-    "tool_calls": _Walk.calls,
-    "invalid_tool_calls": _Walk.calls,
-    "tool_call_chunks": _Walk.calls,
-    "additional_kwargs": _Walk.kwargs,
+    "tool_calls": _CALLS,
+    "invalid_tool_calls": _CALLS,
+    "tool_call_chunks": _CALLS,
+    "additional_kwargs": of_dict(_KWARGS),
     **{field: report_at(field) for field in REPORTS},
-    "content": _Walk.blocks,
+    "content": _BLOCKS,
 }
 REMOVAL: Ways = {**MESSAGE, "id": at_field("removal")}
-_WITH_CONTEXT: Ways = {"tool_call": _Walk.call}
+_WITH_CONTEXT: Ways = {"tool_call": of_dict(_CALL)}
 _ABOUT_MESSAGE: Ways = {"message_id": at_field("message")}
 _OF_UI: Mapping[str, Ways] = {
-    "ui": {"id": at_field("shown"), "metadata": lambda walk, value: walk.about(value)},
+    "ui": {"id": at_field("shown"), "metadata": of_dict(_ABOUT_MESSAGE)},
     "remove-ui": {"id": at_field("hidden")},
 }
 """Messages for a user interface, which are dicts."""
