@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.tools import BaseTool
 
-from musubito.code.graph_record import fields_of
+from musubito.code.graph_record import contents, fields_of
 from musubito.code.installed_packages import is_released
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
@@ -97,7 +97,7 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
         case MethodType():
             return [thing.__func__, thing.__self__]
         case FunctionType():
-            return _held(thing)
+            return map(contents, thing.__closure__ or ())
         case list() | tuple() | set() | frozenset():
             return thing
         case dict():
@@ -106,11 +106,3 @@ def _inside(thing: Any, *, runs: bool) -> Iterable[Any]:
             # A decorator may make an object of the user's function, such as a middleware, and a class for that object.
             return [*vars(type(thing)).values(), *(fields_of(thing) or {}).values()]
     return ()
-
-
-def _held(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # the cell has no value yet
-            continue
