@@ -14,7 +14,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 __all__ = [
     "CONF",
@@ -117,7 +117,6 @@ FRAMES: Final = 9
 """The largest number of stack frames from a handler to the function that calls it, with both."""
 
 Config = Mapping[str, Any]
-T = TypeVar("T")
 
 
 def _check() -> None:
@@ -443,15 +442,19 @@ def _fields_of(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls))
 
 
-def with_fields(instance: T, changes: Mapping[str, Any]) -> T:
-    """Return a copy of a dataclass of LangGraph's with these fields changed, as `dataclasses.replace` does.
+def with_fields(instance: Any, changes: Mapping[str, Any], cls: Any = None) -> Any:
+    """Return a copy of a dataclass of LangGraph's with these attributes changed, as `dataclasses.replace` does.
 
-    These classes have no code of their own that runs when an object is made, and a node would pay for its detour.
+    These classes have no code of their own that runs when an object is made, and a node would pay for its detour. `cls`
+    is the class of the copy, by default the same class.
     """
-    cls: Any = type(instance)
-    twin: T = object.__new__(cls)
-    for name in _fields_of(cls):
-        object.__setattr__(twin, name, changes[name] if name in changes else getattr(instance, name))
+    kind: Any = type(instance)
+    twin = object.__new__(cls or kind)
+    for name in _fields_of(kind):
+        if name not in changes:
+            object.__setattr__(twin, name, object.__getattribute__(instance, name))
+    for name, value in changes.items():
+        object.__setattr__(twin, name, value)
     return twin
 
 

@@ -58,7 +58,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
-from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_read
+from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_fields, with_read
 from musubito_langgraph.read_syntax import drops, filters
 from musubito_langgraph.settings import KEY, VOLATILE
 
@@ -386,25 +386,22 @@ def _unobserved(value: Any) -> Any:
 
 def observed_runtime(runtime: Any, note: Callable[[str], None]) -> Any:
     """Return a runtime that calls `note` with the name of each read value that differs from run to run."""
-    about = {
-        name: _observed(info, "execution", keys, note, {})
-        for name, keys in ABOUT.items()
-        if (info := getattr(runtime, name, None)) is not None
-    }
-    return _observed(runtime, "runtime", ("previous",), note, about)
+    changes: dict[str, Any] = {"note": note}
+    for name, keys in ABOUT.items():
+        info = getattr(runtime, name, None)
+        if info is not None:
+            changes[name] = _observed(info, "execution", keys, {"note": note})
+    return _observed(runtime, "runtime", ("previous",), changes)
 
 
-def _observed(
-    thing: Any, name: str, differ: tuple[str, ...], note: Callable[[str], None], changed: Mapping[str, Any]
-) -> Any:
+def _observed(thing: Any, name: str, differ: tuple[str, ...], changes: Mapping[str, Any]) -> Any:
     kind: Any = type(thing)
-    cls, names = _observed_class(kind, name, differ)
-    return _made(cls, {field: changed[field] if field in changed else getattr(thing, field) for field in names}, note)
+    return with_fields(thing, changes, _observed_class(kind, name, differ))
 
 
 @cache
-def _observed_class(cls: Hashable, of: str, differ: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """Return a class derived from this class, which notes reads, and the names of its fields."""
+def _observed_class(cls: Hashable, of: str, differ: tuple[str, ...]) -> Any:
+    """Return a class derived from this class, which notes reads."""
 
     def read(self: Any, name: str) -> Any:
         if name in differ and not _handed_on():
@@ -417,31 +414,19 @@ def _observed_class(cls: Hashable, of: str, differ: tuple[str, ...]) -> tuple[An
         return str(plain.__repr__(self))
 
     def copied(self: Any, memo: dict[int, Any] | None = None) -> Any:
-        values = {name: object.__getattribute__(self, name) for name in names}
-        if memo is not None:
-            values = {name: deepcopy(value, memo) for name, value in values.items()}
-        return _made(type(self), values, self.note)
+        names = () if memo is None else [field.name for field in fields(plain)]
+        values = {name: deepcopy(object.__getattribute__(self, name), memo) for name in names}
+        return with_fields(self, {**values, "note": self.note})
 
     def reduced(self: Any, _protocol: Any) -> Any:
         self.note(EVERYTHING)
-        return copy, (_made(plain, {name: object.__getattribute__(self, name) for name in names}),)
+        return copy, (with_fields(self, {}, plain),)
 
     plain: Any = cls
-    names = tuple(field.name for field in fields(plain))
     # An object that `dataclasses.replace` makes of the copy has no `note` of its own, so nobody observes it.
     named = {"__getattribute__": read, "__repr__": shown, "__module__": plain.__module__, "note": staticmethod(nothing)}
     copies = {"__copy__": copied, "__deepcopy__": copied, "__reduce_ex__": reduced}
-    return type(plain.__name__, (plain,), {**named, **copies}), names
-
-
-def _made(cls: Any, values: Mapping[str, Any], note: Callable[[str], None] | None = None) -> Any:
-    """Return an object of this dataclass with these values in its fields; an observed one has a `note`."""
-    instance = object.__new__(cls)
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
-    if note is not None:
-        object.__setattr__(instance, "note", note)
-    return instance
+    return type(plain.__name__, (plain,), {**named, **copies})
 
 
 def _reader() -> FrameType | None:
