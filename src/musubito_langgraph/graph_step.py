@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -19,9 +19,6 @@ from musubito_langgraph.settings import Settings
 from musubito_langgraph.state_keys import keys_read
 from musubito_langgraph.trackers import tracker_of
 from musubito_langgraph.user_modules import homes_of
-
-if TYPE_CHECKING:
-    from musubito.code.walk import Walk
 
 
 class GraphStep:
@@ -99,9 +96,3 @@ def counted_keys(value: Any, names: tuple[str, ...]) -> Any:
     else:
         return value
     return chosen if chosen or not names else value
-
-
-def reaches(walk: Walk, step: GraphStep | None) -> None:
-    """Note that the code that the walk looks at may call this step, even from a thread that does not know its call."""
-    if step is not None:
-        walk.steps.add(step.operation.name)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
-from musubito_langgraph.graph_step import GraphStep, reaches
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.lineage_channel import (
     INSIDE,
     RELEASED,
@@ -127,7 +127,9 @@ class RecordedCallable(StandIn):
 
 
 def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
-    reaches(walk, vars(value).get("musubito_step"))
+    step = vars(value).get("musubito_step")
+    if step is not None:
+        walk.steps.add(step.operation.name)
     return vars(value).keys() - {BEHIND}
 
 

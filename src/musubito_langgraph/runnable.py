@@ -33,7 +33,7 @@ from musubito.adapter import SCOPE, Call, Mode, in_scope, off_loop, ran_unrecord
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
-from musubito_langgraph.graph_step import GraphStep, reaches
+from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import encodable, restored
 from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, within
@@ -403,7 +403,7 @@ class MusubitoRunnable(RecordedRunnable):
 
 def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
     """Return the names of the fields that do not count for code that reaches the Runnable."""
-    reaches(walk, value._step)
+    walk.steps.add(value._step.operation.name)
     return ("_step",)
 
 
