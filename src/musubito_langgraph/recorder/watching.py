@@ -22,6 +22,7 @@ from musubito_langgraph import _compat
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
 from musubito_langgraph.recorder.store import noting
+from musubito_langgraph.stand_in import StandIn
 
 # -- a config that watches ---------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
     if runtime.store is not None:
         changes["store"] = noting(runtime.store, SCOPE.get().frame, events.found)
     if getattr(runtime, "control", None) is not None:  # since LangGraph 1.2
-        changes["control"] = _WatchedControl(runtime.control, SCOPE.get().frame)
+        changes["control"] = _WatchedControl(runtime.control, musubito_body=SCOPE.get().frame)
     return _compat.with_fields(runtime, changes)
 
 
@@ -90,24 +91,18 @@ class _WatchedWriter(CopiedAsItself):
         return copy.copy, (self._write,)
 
 
-class _WatchedControl:
+class _WatchedControl(StandIn):
     """LangGraph's control, with which a run is asked to end, recorded while the node runs.
 
     A node that learned of such a request may have done less than it does otherwise, so its result is not replayed.
     """
 
-    def __init__(self, control: Any, body: Frame | None) -> None:
-        self._control = control
-        self._body = body
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_control", "_body"):
-            raise AttributeError(name)
-        return getattr(self._control, name)
+    musubito_behind: Any
+    musubito_body: Frame | None
 
     def request_drain(self, reason: str = "shutdown") -> None:
-        not_replayable(ReplayReason.RUN_ENDED.of(), self._body)
-        self._control.request_drain(reason)
+        not_replayable(ReplayReason.RUN_ENDED.of(), self.musubito_body)
+        self.musubito_behind.request_drain(reason)
 
     @property
     def drain_requested(self) -> bool:
@@ -115,14 +110,14 @@ class _WatchedControl:
 
     @property
     def drain_reason(self) -> str | None:
-        reason: str | None = self._control.drain_reason
+        reason: str | None = self.musubito_behind.drain_reason
         if reason is not None:
-            not_replayable(ReplayReason.RUN_END_SEEN.of(), self._body)
+            not_replayable(ReplayReason.RUN_END_SEEN.of(), self.musubito_body)
         return reason
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         _ = self.drain_reason  # a copy holds the reason, too
-        return copy.copy, (self._control,)
+        return copy.copy, (self.musubito_behind,)
 
 
 class _WatchedSend(CopiedAsItself):
