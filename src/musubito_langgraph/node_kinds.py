@@ -176,7 +176,7 @@ class RemoteGraph(NodeKind):
 
     def plan(self, recorded: Any, site: Site) -> Any:
         """Return a node that stops the plan: nobody knows here what the graph would do."""
-        return OpaqueNode(site.name, ReplayReason.RUNS_ELSEWHERE, site, site.outline.settings)
+        return OpaqueNode(site.name, ReplayReason.RUNS_ELSEWHERE, site)
 
 
 class EntrypointBody(Function):
@@ -192,8 +192,8 @@ class EntrypointBody(Function):
 
     def plan(self, recorded: Any, site: Site) -> Any:
         """Return a node that stops the plan: the body runs again at each invocation."""
-        settings = site.settings(recorded.musubito_node.settings)
-        return OpaqueNode(recorded.place, ReplayReason.BODY_RUNS, site, settings)
+        site.settings(recorded.musubito_node.settings)
+        return OpaqueNode(recorded.place, ReplayReason.BODY_RUNS, site)
 
 
 class NoRunnable(NodeKind):

@@ -20,7 +20,7 @@ from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall, without_identity
 from musubito_langgraph.planning.record import GraphOutline, Site, TaskVisit
-from musubito_langgraph.settings import Settings, invocation_of
+from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import StandIn
 
 
@@ -178,11 +178,10 @@ class OpaqueNode(Runnable[Any, Any]):
 
     name: str
 
-    def __init__(self, name: str, why: ReplayReason, site: Site, settings: Settings) -> None:
+    def __init__(self, name: str, why: ReplayReason, site: Site) -> None:
         self.name = name
         self._why = why
         self._site = site
-        self._settings = settings
         site.add(self)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -191,7 +190,7 @@ class OpaqueNode(Runnable[Any, Any]):
         visit = self._site.visit(config)
         visit.stopped = True
         visit.asked.add(self.name)
-        estimates = self._site.record.estimates(self._settings.engine_for(invocation_of(config)))
+        estimates = self._site.record.estimates(self._site.outline.settings.engine_for(invocation_of(config)))
         line = PlanLine(self.name, None, UNKNOWN, self._why, None)
         self._site.record.note(visit, line, *self.may_call(estimates))
         raise GraphInterrupt(())
