@@ -36,7 +36,7 @@ from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageW
 from musubito_langgraph.node import Node
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
-from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, planned_step
+from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
 from musubito_langgraph.settings import KEY, SAMPLE, Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
@@ -61,7 +61,7 @@ class NodeKind:
     def plan(self, recorded: Any, site: Site) -> Any:
         """Return a copy of what `wrap` returned that is looked up."""
         planned = _graph_parts.copied(recorded)
-        planned._step = planned_step(recorded._step, site, is_last=recorded._node.is_last)
+        planned._step = StepLookup(recorded._step, site, is_last=recorded._node.is_last).step
         return planned
 
 
@@ -86,7 +86,7 @@ class Function(NodeKind):
     def plan(self, recorded: Any, site: Site) -> Any:
         """Return a copy of the stand-in that is looked up."""
         planned, step = _graph_parts.copied(recorded), recorded.musubito_step
-        planned.musubito_step = planned_step(step, site, tools=recorded if step.is_tool_node else None)
+        planned.musubito_step = StepLookup(step, site, tools=recorded if step.is_tool_node else None).step
         return planned
 
 
@@ -250,7 +250,7 @@ def _planned_writer(writer: Any, site: Site) -> Any:
         return writer
     recorded: Any = branch.path
     router = _graph_parts.copied(recorded)
-    router._step = planned_step(recorded._step, site, router=branch)
+    router._step = StepLookup(recorded._step, site, router=branch).step
     site.successors.routers[router._step.operation.name] = None if branch.ends is None else [*branch.ends.values()]
     return _graph_parts.writer_of(writer, branch._replace(path=router))
 

@@ -24,40 +24,35 @@ from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import StandIn
 
 
-def planned_step(
-    step: GraphStep,
-    site: Site,
-    *,
-    router: _compat.BranchSpec | None = None,
-    tools: Any = None,
-    is_last: bool = True,
-) -> GraphStep:
-    """Return a step whose calls look up what `step` would replay.
-
-    - `router`: the conditional edge that the step decides.
-    - `tools`: the tool node that the step runs.
-    - `is_last`: the output of the step is the output of its node.
-    """
-    planned: GraphStep = _graph_parts.copied(step)
-    planned.settings = site.settings(step.settings)
-    planned.look_up = StepLookup(planned, site, router, tools, is_last=is_last)
-    if router is None:
-        site.add(planned.look_up)
-    return planned
-
-
 class StepLookup:
     """A step of a plan: each of its calls returns what would be replayed, or stops its graph."""
 
     def __init__(
-        self, step: GraphStep, site: Site, router: _compat.BranchSpec | None, tools: Any, *, is_last: bool
+        self,
+        step: GraphStep,
+        site: Site,
+        *,
+        router: _compat.BranchSpec | None = None,
+        tools: Any = None,
+        is_last: bool = True,
     ) -> None:
+        """Plan a step.
+
+        - `router`: the conditional edge that the step decides.
+        - `tools`: the tool node that the step runs.
+        - `is_last`: the output of the step is the output of its node.
+        """
         self.name = step.operation.name
-        self._step = step
+        self.step: GraphStep = _graph_parts.copied(step)
+        """A step whose calls are looked up."""
+        self.step.settings = site.settings(step.settings)
+        self.step.look_up = self
         self._site = site
         self._router = router
         self._tools = tools
         self._is_last = is_last
+        if router is None:
+            site.add(self)
 
     def __call__(self, call: NodeCall) -> Any:
         """Return what would be replayed."""
@@ -96,7 +91,7 @@ class StepLookup:
         return question
 
     def _estimates(self, call: NodeCall) -> Estimates:
-        return self._site.record.estimates(self._step.settings.engine_for(call.invocation))
+        return self._site.record.estimates(self.step.settings.engine_for(call.invocation))
 
     def _line(self, call: NodeCall, node: str | None, outcome: str, reason: ReplayReason, part: str = "") -> PlanLine:
         estimate, parts = self._estimates(call).of(self.name), (part,) if part else ()
@@ -112,7 +107,7 @@ class StepLookup:
 
         Of tools, only those are in the result that one of the `inputs` calls.
         """
-        calls = sorted(self._step.operation.fingerprint().steps)
+        calls = sorted(self.step.operation.fingerprint().steps)
         if self._tools is None:
             calls += estimates.called_by(self.name)
         else:
@@ -122,12 +117,12 @@ class StepLookup:
 
     def code_changes(self, engine: MusubitoEngine) -> tuple[str, ...]:
         """Return the parts of the step's code that differ from its newest call, whatever its input."""
-        operation = self._step.operation
+        operation = self.step.operation
         return code_changes(engine, operation.call(engine, operation.fingerprint(), {}, _nothing))
 
     def may_go_anywhere(self) -> bool:
         """Tell whether the code of the step makes a `Command` that leads to another node."""
-        sources = (part.source or "" for part in self._step.operation.fingerprint().parts)
+        sources = (part.source or "" for part in self.step.operation.fingerprint().parts)
         return any("Command" in source and "goto" in source for source in sources)
 
 
