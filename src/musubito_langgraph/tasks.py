@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
-from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
-from musubito.code.fingerprint import CodeTracker
-from musubito.code.syntax.source import register_source_text
-from musubito.values.class_instances import count_script_as
-from musubito.values.class_names import script_name
+from musubito.adapter import ANY, SCOPE, Mode, Operation, Scope, in_scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -138,18 +134,9 @@ class RecordedEntrypoint(_compat.RunnableCallable):
     """The body of an `@entrypoint`, which runs as it is; the tasks that it calls are steps."""
 
     musubito_node: Node
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The steps of its tasks are made when they are called, so only the source of the body has to travel.
-        body = self.func or self.afunc
-        tracker = CodeTracker(body, module=self.musubito_node.settings.home) if body is not None else None
-        return {**vars(self), "sent": (script_name(), () if tracker is None else tracker.statements())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        script, statements = state.pop("sent")
-        count_script_as(script)
-        register_source_text(statements)
-        vars(self).update(state)
+    musubito_source: Operation
+    """Never called: the steps of the tasks are made when they are called. It brings the source of the body along when
+    the entrypoint is pickled."""
 
     @property
     def place(self) -> str:
@@ -187,7 +174,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
 def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
     walk.steps.add(f"{value.place}/{ANY}")
-    return of_runnable(value, walk)
+    return of_runnable(value, walk) | {"musubito_source"}
 
 
 register_policy(RecordedEntrypoint, _of_entrypoint)
@@ -199,5 +186,6 @@ def recorded_entrypoint(bound: _compat.RunnableCallable, node: Node) -> Recorded
     body.__class__ = RecordedEntrypoint
     _graph_parts.drawn_as(body, bound)
     body.musubito_node = node
+    body.musubito_source = Operation(node.operation, body.func or body.afunc, node.semantics, node.settings.home)
     entrypoint: RecordedEntrypoint = body
     return entrypoint
