@@ -174,12 +174,15 @@ def is_functional(graph: Any) -> bool:
     return type(graph) is Pregel and graph.output_channels == END and END in graph.channels
 
 
+def commands_in(output: Any) -> list[Command[Any]]:
+    """Return each `Command` that a node returned."""
+    parts = output if isinstance(output, list | tuple) else (output,)
+    return [part for part in parts if isinstance(part, Command)]
+
+
 def leaves_graph(output: Any) -> bool:
     """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
-    return any(
-        isinstance(command, Command) and command.graph is not None
-        for command in (output if isinstance(output, list | tuple) else (output,))
-    )
+    return any(command.graph is not None for command in commands_in(output))
 
 
 def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:

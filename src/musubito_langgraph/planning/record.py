@@ -78,15 +78,11 @@ class TaskVisit:
         """Return the nodes that may follow."""
         nodes, successors = self.site.outline.nodes, self.site.successors
         ends = [*successors.edges]
-        ends += _commanded(self.output) if self.ended else successors.commands
+        commanded = _graph_parts.destinations(_graph_parts.commands_in(self.output))
+        ends += commanded if self.ended else successors.commands
         for router, declared in successors.routers.items():
             ends += self.routed.get(router, nodes if declared is None else declared)
         return list(dict.fromkeys(node for node in ends if node in nodes))
-
-
-def _commanded(output: Any) -> list[str]:
-    commands = output if isinstance(output, list | tuple) else (output,)
-    return [node for command in commands if hasattr(command, "goto") for node in _graph_parts.destinations(command)]
 
 
 class PlanRecord:
