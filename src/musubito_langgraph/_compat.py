@@ -71,7 +71,6 @@ try:
     from langgraph._internal._typing import MISSING
     from langgraph.channels.base import BaseChannel
     from langgraph.channels.ephemeral_value import EphemeralValue
-    from langgraph.channels.named_barrier_value import NamedBarrierValue
     from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
     from langgraph.graph.message import push_message
@@ -188,8 +187,6 @@ def holds_anything(channel: BaseChannel[Any, Any, Any]) -> bool:
 
     A join holds something once one of the nodes that it waits for has written to it.
     """
-    if isinstance(channel, NamedBarrierValue):
-        return bool(channel.seen)
     contents = channel.checkpoint()
     seen = contents[0] if isinstance(contents, tuple) and contents else contents
     return bool(seen) if isinstance(seen, set) else channel.is_available() or isinstance(contents, tuple)
