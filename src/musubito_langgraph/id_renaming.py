@@ -34,11 +34,10 @@ from collections.abc import Callable, Mapping, Sequence
 from musubito.adapter import ReplayReason
 from musubito_langgraph.message_ids.id_map import _FREE, IdMap, IdSensitivity
 from musubito_langgraph.message_ids.known_messages import Content
-from musubito_langgraph.message_ids.output_search import _SearchOutput
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, IdPlaceholder, New, NotRepeatable, RenamedOutput
 from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, alphabet_of, new_core
 from musubito_langgraph.message_ids.rewrite import _Identify, _Restore, _Rewrite, _Store
-from musubito_langgraph.message_ids.search import _Search, _SearchInput, texts_in
+from musubito_langgraph.message_ids.search import _Search, _SearchInput, _SearchOutput, texts_in
 from musubito_langgraph.message_ids.walk import _nothing
 from musubito_langgraph.message_reports import ALL, Reports
 
@@ -83,7 +82,7 @@ def pack(
     Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
     """
-    search = _SearchOutput(naming)
+    search = _SearchOutput(naming.reported_as)
     try:
         search.part(outputs)
         if note_told is not None and search.may_say:

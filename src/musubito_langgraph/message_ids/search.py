@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from musubito_langgraph.message_ids.walk import (
     SORTABLE,
     Ways,
     _is_langchain,
+    _nothing,
     _plain,
     _Walk,
     speaks_for_itself,
@@ -175,6 +177,45 @@ class _SearchInput(_Search):
         known.forms, known.roles, known.haystack = search.forms, search.roles, search.haystack(())
         known.reported = tuple(field for _, field in search.reported)
         known.stands = search.stands
+
+
+class _SearchOutput(_Search):
+    """A walk that collects the ids, texts and bytes of an output.
+
+    What servers have reported of the input's messages is left out.
+    """
+
+    __slots__ = ("_bytes", "_reported_as", "_within")
+
+    def __init__(self, reported_as: Callable[[Any, str, Any], object]) -> None:
+        """Make a walk; `reported_as` finds a report among those of the input."""
+        super().__init__(_nothing, atoms=ATOMS - {bytes})
+        self._reported_as = reported_as
+        self._bytes: list[bytes] = []
+        self._within: list[str] | None = None
+        """Texts in the objects that were not entered."""
+
+    def at_bytes(self, value: bytes) -> Any:
+        self._bytes.append(value)
+        return value
+
+    @property
+    def may_say(self) -> bool:
+        """Tell whether there is anything in which a text may occur."""
+        return bool(self.texts or self.keys or self._sealed or self._bytes)
+
+    def says(self, value: str) -> bool:
+        """Tell whether a text occurs as a whole, elsewhere than at a typed position."""
+        if self._within is None:
+            self._within = [*texts_in(self._sealed, self.opaque)]
+        packed = value.encode("utf-8", "surrogatepass")
+        matches = [text for texts in (self.texts, self.keys, self._within) for text in texts if value in text]
+        matches += [data.decode("utf-8", "replace") for data in self._bytes if packed in data]
+        return bool(matches) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", "\n".join(matches)) is not None
+
+    def report(self, value: Any, field: str) -> Any:
+        place = self._reported_as(self._own, field, value)
+        return super().report(value, field) if place is None else value
 
 
 def rank(key: Any) -> tuple[str, bytes]:
