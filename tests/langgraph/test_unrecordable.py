@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda, ensure_config
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
@@ -297,6 +299,53 @@ def test_a_tool_that_is_handed_it(name: str, ran: Ran, ask: Ask):
         assert took(ran) == runs
         assert len(said) == (0 if number else 2)
         assert all("client" in sentence for sentence in said)
+
+
+class Unclassed:
+    """An object that nothing can be told of."""
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("it has no class")
+
+
+@pytest.fixture(params=["invoke", "ainvoke", "stream", "astream"])
+def pieces(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+    """Asks a Runnable something in each way, and returns the pieces of its answer."""
+
+    async def collected(runnable: Any, value: Any, config: Any) -> list[Any]:
+        return [piece async for piece in runnable.astream(value, config)]
+
+    def ask(runnable: Any, value: Any, config: Any) -> list[Any]:
+        match request.param:
+            case "invoke":
+                return [runnable.invoke(value, config)]
+            case "ainvoke":
+                return [asyncio.run(runnable.ainvoke(value, config))]
+            case "stream":
+                return list(runnable.stream(value, config))
+        return asyncio.run(collected(runnable, value, config))
+
+    return ask
+
+
+def test_a_runnable_whose_code_has_no_identity(ran: Ran, pieces: Callable[..., list[Any]]):
+    @musubito_step
+    def greeting() -> Any:
+        ran("step")
+        return ensure_config()["configurable"]["user"]
+
+    unclassed = Unclassed()
+
+    def answer(text: str) -> Any:
+        ran("answer")
+        return text, greeting().value, unclassed is None
+
+    runnable = musubito_runnable(RunnableLambda(answer))
+    for user, runs in [("ann", {"answer": 1, "step": 1}), ("ben", {"answer": 1, "step": 1}), ("ann", {"answer": 1})]:
+        with saying():
+            assert pieces(runnable, "hi", {"configurable": {"user": user}}) == [("hi", user, False)]
+        assert took(ran) == runs
 
 
 # -- what is around a node ---------------------------------------------------------------------------------------------
