@@ -127,6 +127,26 @@ def test_a_second_round_in_a_thread_runs_what_its_history_changes(ran: Ran, ask:
         assert took(ran) == (dict.fromkeys(("top", "left", "right", "bottom"), 2) if name == "one" else {})
 
 
+@pytest.mark.parametrize("name", ["function", "runnable", "sequence", "graph"])
+def test_a_node_that_is_asked_by_itself(name: str, ran: Ran, ask: Ask):
+    def double(state: Typed) -> Any:
+        ran("double")
+        return {"words": state["words"] * 2}
+
+    inner = StateGraph(Typed).add_node("double", double).add_edge(START, "double").compile()
+    bodies: dict[str, Any] = {
+        "function": double,
+        "runnable": RunnableLambda(double),
+        "sequence": RunnableLambda(lambda state: state) | double,
+        "graph": inner,
+    }
+    builder = StateGraph(Typed).add_node(name, bodies[name]).add_edge(START, name)
+    node = musubito_graph(builder.compile()).nodes[name]
+    for words, runs in [(["a"], {"double": 1}), (["a"], {}), (["b"], {"double": 1})]:
+        assert ask(node, {"words": words})["words"] == (words if name == "graph" else []) + words * 2
+        assert took(ran) == runs
+
+
 # -- conversations: ids are random each time ---------------------------------------------------------------------------
 def plain(messages: list[Any]) -> list[tuple[str, str]]:
     return [(message.type, message.text) for message in messages]
