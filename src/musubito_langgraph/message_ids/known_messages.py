@@ -9,7 +9,8 @@ bytes have one meaning. What is kept is made from the packed bytes, so nobody el
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -31,23 +32,21 @@ MOST_NAMES: Final = 16
 """Encodings of one message that are kept, for different names of its ids."""
 
 
+@dataclass(slots=True, eq=False)
 class KnownMessage:
     """The ids and texts in a message, and its encodings."""
 
-    __slots__ = ("encodings", "forms", "haystack", "message", "reported", "roles", "stands")
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
-        """A message of this content that only this module holds."""
-        self.forms: Mapping[str, IdForm] = {}
-        self.roles: Mapping[str, set[str]] = {}
-        self.haystack = Haystack(())
-        """All that is not at a typed position."""
-        self.reported: tuple[str, ...] = ()
-        """The fields of which not every part counts."""
-        self.stands = False
-        self.encodings: dict[tuple[IdPlaceholder | None, ...], Encoded] = {}
-        """The encodings, by the names of the ids in the order of `forms`."""
+    message: Any
+    """A message of this content that only this module holds."""
+    forms: Mapping[str, IdForm]
+    roles: Mapping[str, set[str]]
+    haystack: Haystack
+    """All that is not at a typed position."""
+    reported: tuple[str, ...]
+    """The fields of which not every part counts."""
+    stands: bool
+    encodings: dict[tuple[IdPlaceholder | None, ...], Encoded] = field(default_factory=dict)
+    """The encodings, by the names of the ids in the order of `forms`."""
 
     def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> Encoded:
         """Return the encoding with these names; `renamed` returns a copy of the message with the names."""
@@ -68,10 +67,10 @@ _old: dict[Key, KnownMessage] = {}
 _size = 0
 
 
-def known_message(content: Content, reports: Reports, look_into: Any) -> KnownMessage | None:
+def known_message(content: Content, reports: Reports, look_into: Callable[[Any], KnownMessage]) -> KnownMessage | None:
     """Return what is known of a message of this content; None if it is not plain data.
 
-    `look_into` fills in a `KnownMessage` that is new.
+    `look_into` makes a `KnownMessage` that is new.
     """
     key = reports, content
     known = _new.get(key)
@@ -97,7 +96,7 @@ def content_of(message: Any) -> Content | None:
         return None
 
 
-def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
+def _looked_into(key: Key, look_into: Callable[[Any], KnownMessage]) -> KnownMessage | None:
     cls, names, packed = key[1]
     try:
         if len(packed) > LARGEST or holds_bytes(packed):
@@ -110,9 +109,7 @@ def _looked_into(key: Key, look_into: Any) -> KnownMessage | None:
     object.__setattr__(message, "__pydantic_fields_set__", set(names))
     object.__setattr__(message, "__pydantic_extra__", extra)
     object.__setattr__(message, "__pydantic_private__", None)
-    known = KnownMessage(message)
-    look_into(known)
-    return known
+    return look_into(message)
 
 
 def _keep(key: Key, known: KnownMessage) -> None:

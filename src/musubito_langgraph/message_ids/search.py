@@ -171,12 +171,11 @@ class _SearchInput(_Search):
     def whole_haystack(self) -> Haystack:
         return Haystack((), [self.haystack(()), *(known.haystack for known in self.known.values())])
 
-    def _look_into(self, known: KnownMessage) -> None:
+    def _look_into(self, message: Any) -> KnownMessage:
         search = _Search(speaks_for_itself, None, self._reports)
-        search.record(known.message)
-        known.forms, known.roles, known.haystack = search.forms, search.roles, search.haystack(())
-        known.reported = tuple(field for _, field in search.reported)
-        known.stands = search.stands
+        search.record(message)
+        reported = tuple(field for _, field in search.reported)
+        return KnownMessage(message, search.forms, search.roles, search.haystack(()), reported, search.stands)
 
 
 class _SearchOutput(_Search):
