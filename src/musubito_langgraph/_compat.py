@@ -21,10 +21,15 @@ __all__ = [
     "CONFIG_KEY_CALL",
     "CONFIG_KEY_CHECKPOINT_NS",
     "CONFIG_KEY_RUNTIME",
+    "CONFIG_KEY_SCRATCHPAD",
+    "CONFIG_KEY_SEND",
+    "CONFIG_KEY_STREAM",
     "DEFAULT_BOUND",
     "MISSING",
     "PASSTHROUGH",
+    "RESUME",
     "SKIP_WRITE",
+    "TASKS",
     "BaseChannel",
     "BranchSpec",
     "ChannelWrite",
@@ -277,11 +282,6 @@ def error_in(config: Config) -> Any:
     return (config.get(CONF) or {}).get(CONFIG_KEY_NODE_ERROR)
 
 
-def sent_by_others(config: Config, key: str) -> bool:
-    """Tell whether the `Send`s of this superstep were written later than the channel `key`."""
-    return bool(later_than(config, key, (TASKS,)))
-
-
 def later_than(config: Config, key: str, channels: Iterable[str]) -> list[str]:
     """Return the given channels that were written later than the channel `key`.
 
@@ -327,19 +327,9 @@ def _are_equal(one: Any, other: Any) -> bool:
         return False
 
 
-def streams_subgraphs(config: Config) -> bool:
-    """Tell whether the caller is shown what graphs inside the task emit."""
-    return CONFIG_KEY_STREAM in _conf(config)
-
-
 def keeps_checkpoints(config: Config) -> bool:
     """Tell whether the invocation keeps checkpoints, so that it can be resumed."""
     return bool(_conf(config).get(CONFIG_KEY_CHECKPOINTER))
-
-
-def is_answer(channel: str) -> bool:
-    """Tell whether a write to this channel says that an answer to an interrupt was used."""
-    return channel == RESUME
 
 
 def is_resuming(config: Config) -> bool:
@@ -360,7 +350,7 @@ def has_questions(config: Config) -> bool:
 
 def has_answer(config: Config) -> bool:
     """Tell whether an answer is available that a graph inside the task may be given."""
-    at_hand = scratchpad_in(config).get_null_resume(False) is not None
+    at_hand = _conf(config)[CONFIG_KEY_SCRATCHPAD].get_null_resume(False) is not None
     return at_hand or bool(_conf(config).get(CONFIG_KEY_RESUME_MAP))
 
 
@@ -402,16 +392,6 @@ def nothing(_config: Config) -> None:
     """Do nothing."""
 
 
-def scratchpad_in(config: Config) -> Any:
-    """Return the scratchpad in which the task keeps its interrupts and answers, None outside of a graph."""
-    return (config.get(CONF) or {}).get(CONFIG_KEY_SCRATCHPAD)
-
-
-def caller_in(config: Config) -> Any:
-    """Return the function that calls `@task`s, None if the config has none."""
-    return _conf(config).get(CONFIG_KEY_CALL)
-
-
 def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> None:
     """Call `tell` when the invocation ends that the task belongs to, with its error or None."""
     loop = _loop_of(config)
@@ -427,11 +407,6 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
 
 
 # -- what a node is told instead ---------------------------------------------------------------------------------------
-
-
-def with_scratchpad(conf: dict[str, Any], **changes: Any) -> None:
-    """Put a copy of its scratchpad with these changes into `conf`."""
-    conf[CONFIG_KEY_SCRATCHPAD] = with_fields(conf[CONFIG_KEY_SCRATCHPAD], changes)
 
 
 @cache
@@ -453,12 +428,6 @@ def with_fields(instance: Any, changes: Mapping[str, Any], cls: Any = None) -> A
     for name, value in changes.items():
         object.__setattr__(twin, name, value)
     return twin
-
-
-def with_send(conf: dict[str, Any], wrap: Any) -> None:
-    """Replace the function in `conf` that writes, by what `wrap` makes of that function."""
-    if CONFIG_KEY_SEND in conf:
-        conf[CONFIG_KEY_SEND] = wrap(conf[CONFIG_KEY_SEND])
 
 
 def with_read(conf: dict[str, Any], note: Callable[[Sequence[str], bool], None]) -> None:

@@ -391,7 +391,8 @@ def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[Upst
     position = _compat.position_of_send(config)
     if position is not None:
         nodes = _compat.sends_in_channels(_compat.channels_in(config))
-        origins = None if _compat.sent_by_others(config, LINEAGE) else channel.of_send(position, nodes)
+        by_others = _compat.later_than(config, LINEAGE, (_compat.TASKS,))
+        origins = None if by_others else channel.of_send(position, nodes)
         return origins if origins is not None else (external("a Send to", node),)
     fired = task.loop.fired[task.id] = _compat.available_in(config, triggers)
     by_others = _compat.later_than(config, LINEAGE, fired)

@@ -200,12 +200,12 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
     runtime = _compat.runtime_in(config)
     if runtime is None:
         return
+    conf = config.get("configurable") or {}
     if not inside:
         runtime.stream_writer(value)
-    elif _compat.streams_subgraphs(config):
+    elif _compat.CONFIG_KEY_STREAM in conf:  # the caller is shown what graphs inside the task emit
         # LangGraph's writer takes the namespace from the config of the context.
-        conf = dict(config.get("configurable") or {})
-        conf[_compat.CONFIG_KEY_CHECKPOINT_NS] = f"{_compat.checkpoint_ns_in(config)}|{inside}"
+        conf = {**conf, _compat.CONFIG_KEY_CHECKPOINT_NS: f"{_compat.checkpoint_ns_in(config)}|{inside}"}
         token = var_child_runnable_config.set({**config, "configurable": conf})
         try:
             runtime.stream_writer(value)

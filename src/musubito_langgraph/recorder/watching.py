@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -41,12 +40,14 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     callbacks = with_handler(config.get("callbacks"), events)
     changed: RunnableConfig = {**config, "callbacks": callbacks, "configurable": conf}
     around = [handler for handler in handlers(changed) if isinstance(handler, EventRecorder)]
-    if _compat.scratchpad_in(config) is not None:
-        _compat.with_scratchpad(conf, subgraph_counter=_watched_counter(config, around))
-    _compat.with_send(conf, partial(_WatchedSend, around, events))
-    caller = _compat.caller_in(config)
-    if caller is not None and calls is not None:
-        conf[_compat.CONFIG_KEY_CALL] = calls(caller)
+    scratchpad = conf.get(_compat.CONFIG_KEY_SCRATCHPAD)
+    if scratchpad is not None:
+        counter = _watched_counter(config, scratchpad.subgraph_counter, around)
+        conf[_compat.CONFIG_KEY_SCRATCHPAD] = _compat.with_fields(scratchpad, {"subgraph_counter": counter})
+    if _compat.CONFIG_KEY_SEND in conf:
+        conf[_compat.CONFIG_KEY_SEND] = _WatchedSend(around, events, conf[_compat.CONFIG_KEY_SEND])
+    if calls is not None and conf.get(_compat.CONFIG_KEY_CALL) is not None:
+        conf[_compat.CONFIG_KEY_CALL] = calls(conf[_compat.CONFIG_KEY_CALL])
     return changed, events
 
 
@@ -143,7 +144,7 @@ class _WatchedSend(CopiedAsItself):
         `is_seen` tells whether every open step between this one and the writing code watches, too.
         """
         body = self._events.frame
-        if any(_compat.is_answer(channel) for channel, _ in writes):
+        if any(channel == _compat.RESUME for channel, _ in writes):
             not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
             _note_answer(self._around)
         elif writes and not all(_compat.is_of_state(self._events.config, channel) for channel, _ in writes):
@@ -169,19 +170,19 @@ def _note_answer(around: Sequence[EventRecorder]) -> None:
         events.answered = True
 
 
-def _watched_counter(config: RunnableConfig, around: Sequence[EventRecorder]) -> Callable[[], int]:
+def _watched_counter(
+    config: RunnableConfig, count: Callable[[], int], around: Sequence[EventRecorder]
+) -> Callable[[], int]:
     """Return a counter that notes when a graph inside a task may use an answer to an interrupt.
 
     LangGraph takes a number from the counter each time that a graph is invoked inside a task.
     """
-    count = _compat.scratchpad_in(config).subgraph_counter
 
     def counting() -> int:
         if _compat.is_resuming(config):
             not_replayable(ReplayReason.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
             if _compat.has_answer(config):
                 _note_answer(around)
-        number: int = count()
-        return number
+        return count()
 
     return counting
