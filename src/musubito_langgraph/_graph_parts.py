@@ -28,7 +28,6 @@ from musubito_langgraph._compat import (
     ChannelWriteTupleEntry,
     Config,
     Pregel,
-    PregelProtocol,
     RunnableCallable,
     channels_in,
     read_in,
@@ -149,11 +148,6 @@ def injected_into(function: Any) -> frozenset[str]:
         warnings.simplefilter("ignore")  # LangGraph warns of it already when it makes its own RunnableCallable
         wrapper = RunnableCallable(None, function) if iscoroutinefunction(function) else RunnableCallable(function)
     return frozenset(wrapper.func_accepts)
-
-
-def is_remote(runnable: Any) -> bool:
-    """Tell whether this is a graph that runs elsewhere."""
-    return isinstance(runnable, PregelProtocol) and not isinstance(runnable, Pregel)
 
 
 def has_no_tables(saver: Any) -> bool:

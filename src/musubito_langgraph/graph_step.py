@@ -77,11 +77,7 @@ class GraphStep:
             return lambda value: self._counting(value, inputs)
         # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
-        return _all_of if keys is None else keys.of
-
-
-def _all_of(value: Any) -> Any:
-    return value
+        return (lambda value: value) if keys is None else keys.of
 
 
 def counted_keys(value: Any, names: tuple[str, ...]) -> Any:

@@ -69,12 +69,9 @@ class Node:
 
     def run(self, task: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """Return a function that finds the run of a task of this node."""
-        if task is None:
-            return self._run_of_its_own
-        return lambda engine, scope: task.loop.run(engine, scope, self.graph, task.config, self.operation)
-
-    def _run_of_its_own(self, engine: MusubitoEngine, scope: Scope) -> Run:
-        return scope.run if scope.engine is engine and scope.run is not None else engine._new_run(self.graph)
+        if task is not None:
+            return lambda engine, scope: task.loop.run(engine, scope, self.graph, task.config, self.operation)
+        return lambda engine, scope: (scope.run if scope.engine is engine else None) or engine._new_run(self.graph)
 
     def parents(self, task: TaskContext | None) -> tuple[UpstreamRef, ...]:
         """Return the parents of a task of this node.

@@ -167,8 +167,8 @@ class RemoteGraph(NodeKind):
     """A graph that runs elsewhere, which is left as it is."""
 
     def matches(self, bound: Any, graph: Any) -> bool:
-        """Recognise what implements LangGraph's protocol of graphs."""
-        return _graph_parts.is_remote(bound)
+        """Recognise what implements LangGraph's protocol of graphs, and is no graph of this process."""
+        return isinstance(bound, _compat.PregelProtocol)
 
     def wrap(self, bound: Any, node: Node) -> Any:
         """Return the graph as it is."""
@@ -325,17 +325,13 @@ def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.P
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)
-    changes: dict[str, Any] = {"writers": _wrapped_writers(spec, node)}
-    if own is not None:
-        changes["metadata"] = metadata or None
-    return _replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node), **changes)
-
-
-def _wrapped_writers(spec: _compat.PregelNode, node: Node) -> list[Any]:
     writers: list[Any] = [_recorded_writer(writer, node) for writer in spec.flat_writers]
     # A node with one writer keeps one writer, see LineageWrite.
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
-    return [*writers, LineageWrite(last, node.name, node.triggers)]
+    changes: dict[str, Any] = {"writers": [*writers, LineageWrite(last, node.name, node.triggers)]}
+    if own is not None:
+        changes["metadata"] = metadata or None
+    return _replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node), **changes)
 
 
 def planned_graph(graph: Any, name: str, record: PlanRecord) -> tuple[Any, GraphOutline]:

@@ -42,18 +42,15 @@ def invocation_of(config: Mapping[str, Any]) -> Invocation:
     if request is None:
         return Invocation(current_mode())
     if not isinstance(request, Mapping) or not set(request) <= {"mode", "namespace"}:
+        modes = ", ".join(mode.value for mode in Mode)
         raise ValueError(
-            f'config["configurable"]["{KEY}"] is a mapping with "mode" ({_modes()}) and "namespace", not {request!r}'
+            f'config["configurable"]["{KEY}"] is a mapping with "mode" ({modes}) and "namespace", not {request!r}'
         )
     mode = mode_named(request["mode"], f'the mode in config["configurable"]["{KEY}"]') if "mode" in request else None
     namespace = request.get("namespace")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f'the namespace in config["configurable"]["{KEY}"] is a text that is not empty')
     return Invocation(mode or current_mode(), mode, namespace)
-
-
-def _modes() -> str:
-    return ", ".join(mode.value for mode in Mode)
 
 
 @dataclass(frozen=True, slots=True)

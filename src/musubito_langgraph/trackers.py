@@ -49,7 +49,8 @@ class _Shared(CodeTracker):
         self._other = other
 
     def _renew(self) -> Fingerprint:
-        shared, other = self._shared, self._other
+        other = self._other
+        shared = partial(_are_alike, self.function, other.function)
         if not shared():
             return super()._renew()
         other.current()
@@ -62,10 +63,6 @@ class _Shared(CodeTracker):
 
         self._held = unchanged, fingerprint, reached._replace(unchanged=unchanged)
         return fingerprint
-
-    def _shared(self) -> bool:
-        """Tell whether the code of both trackers is still alike."""
-        return _are_alike(self.function, self._other.function)
 
 
 def _function_of(code: Any) -> FunctionType | None:

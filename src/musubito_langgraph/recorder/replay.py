@@ -68,7 +68,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 _compat.send(config, [(rest[0], rest[1])])
             case kinds.MODEL | kinds.TOOL:
                 own_metadata, own, what, *inside = rest  # earlier versions did not record the tool around it
-                begun = Told(kind, len(runs), what, _metadata(config, own_metadata), own, *inside)
+                metadata = {**metadata_in(config), **_said_here(config, own_metadata)}
+                begun = Told(kind, len(runs), what, metadata, own, *inside)
                 runs.append(uuid4())
                 begins.append(begun)
                 pieces.append([])
@@ -213,11 +214,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
             var_child_runnable_config.reset(token)
 
 
-def _metadata(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata that the messages of a model have when it is emitted with this config."""
-    return {**metadata_in(config), **_said_here(config, own)}
-
-
 def _said_here(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded metadata as a run with this config has them."""
     here = _compat.checkpoint_ns_in(config)
     return {key: f"{here}{value}" if key in kinds.NESTED else value for key, value in own.items()}
