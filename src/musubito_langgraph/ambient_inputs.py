@@ -119,12 +119,14 @@ class NodeAmbient:
 
     def code(self) -> Iterable[Fingerprint]:
         """Return the code of what is in the context and in `configurable`, which a step may call."""
-        self._identities()  # this meets them
+        if self._base is None:
+            self._base = self._always()
         return self._met.values()
 
     def doubts(self, code: Fingerprint) -> str | None:
         """Say why a step of this code cannot be replayed: it names something that has no identity."""
-        self._identities()  # this finds what has no identity
+        if self._base is None:
+            self._base = self._always()
         for name, kind in self._opaque.items():
             first, *inner = FIELD.findall(name) or [name]
             every = (code, *self._met.values())
@@ -135,7 +137,9 @@ class NodeAmbient:
     def _parts(
         self, code: Fingerprint, arguments: Sequence[Fingerprint] = ()
     ) -> tuple[dict[str, object], dict[str, object]]:
-        base = self._identities()
+        base = self._base
+        if base is None:
+            base = self._base = self._always()
         codes = (code, *arguments)
         key = tuple(map(id, codes))
         looked = self._looked.get(key)
@@ -176,12 +180,6 @@ class NodeAmbient:
     def named(kind: str, key: str) -> str:
         """Return the name of a read for readers."""
         return f"$.{key}" if kind == SEEN else shown(key) if kind == STORE else ""
-
-    def _identities(self) -> dict[str, object]:
-        """Return the values that count for every step, as they were when they were first asked for."""
-        if self._base is None:
-            self._base = self._always()
-        return self._base
 
     def _always(self) -> dict[str, object]:
         conf = self._config.get("configurable") or {}
