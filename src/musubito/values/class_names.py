@@ -178,6 +178,11 @@ def module_of_class(cls: type) -> ModuleType | None:
     return find_module(_stated_module(cls))
 
 
+def lies_in_its_module(cls: type) -> bool:
+    """Return whether the module that a class states holds it under its name."""
+    return _lies_in(module_of_class(cls), _QUALNAME(cls), cls)
+
+
 def is_of_script(cls: type) -> bool:
     """Return whether a class states that it is the script's."""
     return is_script(_stated_module(cls))

@@ -7,26 +7,29 @@ dicts and named tuples. Members that Python or a library derives from the others
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from enum import EnumMeta
-from operator import is_
 from types import FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
 from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
+from musubito.code.describers.object_settings import STATED
 from musubito.code.describers.unread_fields import CONSTRUCTORS, are_methods_named, is_unread_method
 from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, FIELDS
-from musubito.code.graph_record import ABSENT, GraphRecord, step_of
+from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 from musubito.code.world.environment import settings_links
-from musubito.values.class_names import qualified_name
+from musubito.values.class_names import lies_in_its_module, qualified_name
 
 NEVER = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__"})
 """Methods that Python calls while classes and objects are made, and not for the step."""
 
+COPIED = frozenset({"metadata", "_qualifiers"})
+"""Containers that pydantic copies with a field; most are empty."""
 DERIVED = frozenset(
     [
         *("__dict__", "__weakref__", "__slotnames__", "__module__", "__qualname__", "__doc__", "__annotations__"),
@@ -123,6 +126,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
                     links.append((f"{field} {part}", walk.link(value, f"{name}.{field}")))
         for field, each in (members.get("__pydantic_fields__") or {}).items():
             if _is_inherited(walk, cls, field, each):
+                own += tokens("inherited", field, *_plain_settings(each))
                 continue
             links.append((f"{field} field", walk.link(each, f"{name}.{field}")))
             links.append((f"{field} annotation", walk.link(each.annotation, f"{name}.{field}:")))
@@ -146,32 +150,41 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
 def _is_inherited(walk: Walk, cls: type, name: str, field: Any) -> bool:
     """Return whether a field of a pydantic model is that of a base: then it counts there.
 
-    pydantic copies the fields of the bases into each model.
+    pydantic copies the fields of the bases into each model. A base of a package that is not in its module was made at
+    run time, perhaps of the user's things, and counts by its name alone.
     """
-    theirs = next((fields[name] for base in cls.__mro__[1:] if name in (fields := _pydantic_fields(base))), None)
-    if theirs is None or type(theirs) is not type(field):
+    base = next((base for base in cls.__mro__[1:] if name in _pydantic_fields(base)), None)
+    if base is None or (walk.origins.of_class(base) is not Owner.USER and not lies_in_its_module(base)):
         return False
-    slots = [(getattr(field, slot, ABSENT), getattr(theirs, slot, ABSENT)) for slot in type(field).__slots__]
-    if not all(own is other or _holds_same(own, other) for own, other in slots):
+    theirs = _pydantic_fields(base)[name]
+    factory = field.default_factory
+    is_own = isinstance(factory, FunctionType) and walk.origins.of_function(factory) is Owner.USER
+    if (
+        type(theirs) is not type(field)
+        or is_own
+        or any(getattr(each, name, None) for each in (field, theirs) for name in COPIED)
+    ):
         return False
-    for part in ("annotation", "default", "default_factory"):
-        walk.guard.attribute(field, part, getattr(field, part))
+    slots = [slot for slot in type(field).__slots__ if slot not in STATED and slot not in COPIED]
+    values = [getattr(field, slot, ABSENT) for slot in slots]
+    if not all(value is getattr(theirs, slot, ABSENT) for slot, value in zip(slots, values, strict=True)):
+        return False
+    for slot, value in zip(slots, values, strict=True):
+        walk.guard.attribute(field, slot, value)
+    walk.guard.same(lambda: field.metadata, [])
     return True
+
+
+def _plain_settings(field: Any) -> Iterator[object]:
+    """Yield the settings of a field that are constants: somebody may have set them in a package's model."""
+    for slot in type(field).__slots__:
+        value = getattr(field, slot, None)
+        if type(value) in ATOMS and slot not in STATED:
+            yield from (slot, value)
 
 
 def _pydantic_fields(cls: type) -> dict[str, Any]:
     return vars(cls).get("__pydantic_fields__") or {}
-
-
-def _holds_same(one: Any, other: Any) -> bool:
-    """Return whether two containers of one type hold the very same things."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(is_, one, other))
-    return isinstance(one, set) and one == other
 
 
 def _can_run(walk: Walk, cls: type, name: str, member: Any) -> bool:
