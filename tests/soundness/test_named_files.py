@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import sqlite3
 import subprocess
@@ -235,6 +236,29 @@ def test_code_that_opens_no_file_unseen_depends_on_none() -> None:
     write(2)
     names("numbers.csv")
     assert ran() == 1
+
+
+def test_the_file_of_a_function_inside_a_function_is_not_named() -> None:
+    source = Path("pipeline.py")
+    source.write_text(
+        "import polars as pl\n\n\n"
+        "def add(ran):\n    ran('add')\n    doubled = lambda number: 2 * number\n"
+        "    return doubled(pl.read_csv('numbers.csv')['a'].sum())\n"
+    )
+    spec = importlib.util.spec_from_file_location("pipeline", source.absolute())
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(pipeline := importlib.util.module_from_spec(spec))
+
+    def doubled() -> int:
+        RAN.append("doubled")
+        return pipeline.add(len)
+
+    step = musubito_step(QUIET)(doubled)
+    answers = [step().value]
+    source.write_text(source.read_text() + "\n\ndef another():\n    pass\n")
+    answers.append(step().value)
+    assert (answers, ran()) == ([2, 2], 1)
 
 
 def test_a_table_in_memory_opens_nothing() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from types import FunctionType, MemberDescriptorType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import fields_of, slot_of
@@ -105,7 +105,7 @@ def paths_in(value: Any) -> Iterator[str]:
             ahead += (*each.keys(), *each.values())
         elif len(ahead) < MOST_ITEMS and isinstance(each, (list, tuple, set, frozenset)):
             ahead += each
-        elif len(ahead) < MOST_ITEMS and not isinstance(each, (type, FunctionType, ModuleType)):
+        elif len(ahead) < MOST_ITEMS and not isinstance(each, (type, CodeType, FunctionType, ModuleType)):
             ahead += _held_by(each)
 
 
