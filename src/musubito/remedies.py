@@ -37,7 +37,7 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     first = parts[0]
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         return f'If it decides nothing, say ignore_files=("{first}",).'
-    keys = [match[1] for part in parts if (match := CONFIG.fullmatch(part))]
+    keys = dict.fromkeys(match[1] for part in parts if (match := CONFIG.fullmatch(part)))  # in several parts, once
     if keys:
         names = ", ".join(f'"{key}"' for key in keys)
         return f"If no code reads it, say ignore_config=({names},) in musubito_graph: then it counts for no node."

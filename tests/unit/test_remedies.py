@@ -28,3 +28,9 @@ def test_a_variable_was_changed_by_somebody() -> None:
 
 def test_changed_text_has_no_remedy() -> None:
     assert remedy_of(ReplayReason.CODE_CHANGED, (), varies=False) == ""
+
+
+def test_a_key_that_is_in_two_parts_of_the_config_is_named_once() -> None:
+    parts = "$.configurable.thread_id", "$.metadata.thread_id"
+    remedy = remedy_of(ReplayReason.INPUT_CHANGED, parts, varies=False)
+    assert 'ignore_config=("thread_id",)' in remedy

@@ -252,8 +252,10 @@ def _caches_around(frame: Any) -> tuple[Cache, ...]:
         top = name.partition(".")[0]
         if top in CACHING and top not in caches:
             caches.append(top)
-        _know_cache_of(frame.f_code, frame.f_globals)
-        caches.append(frame.f_code)
+        # An import has hundreds of frames of these two kinds around it, and none is a cached function.
+        if frame.f_code.co_name != "<module>" and not name.startswith("importlib._bootstrap"):
+            _know_cache_of(frame.f_code, frame.f_globals)
+            caches.append(frame.f_code)
         frame = frame.f_back
     return tuple(dict.fromkeys(caches))
 
