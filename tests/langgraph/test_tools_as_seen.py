@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from langchain.agents import create_agent
@@ -367,6 +371,223 @@ def test_the_body_counts_where_a_model_of_the_users_runs_it(engine: MusubitoEngi
         said.append(agent.invoke(QUESTION)["messages"][-1].content)
 
     assert said == ["3", "4"]
+
+
+# -- plain functions ---------------------------------------------------------------------------------------------------
+
+
+def in_words(number: float) -> str:
+    return f"it is {number}"
+
+
+def sum_of(a: int, b: int) -> str:
+    """Add two numbers."""
+    return in_words(a + b)
+
+
+def sum_edited(a: int, b: int) -> str:
+    """Add two numbers."""
+    return in_words(b + a)
+
+
+def sum_of_more(a: int, b: int, c: int = 0) -> str:
+    """Add two numbers."""
+    return in_words(a + b)
+
+
+def sum_described(a: int, b: int) -> str:
+    """Add two numbers, please."""
+    return in_words(a + b)
+
+
+def sum_of_floats(a: float, b: float) -> str:
+    """Add two numbers."""
+    return in_words(a + b)
+
+
+def sum_with_default(a: int, b: int = 2) -> str:
+    """Add two numbers."""
+    return in_words(a + b)
+
+
+def sum_otherwise(a: int, b: int) -> str:
+    """Add two numbers."""
+    return in_words(a + b + 1)
+
+
+FUNCTIONS = [sum_of, sum_edited, sum_of_more, sum_described, sum_of_floats, sum_with_default, sum_otherwise]
+for each in FUNCTIONS:
+    each.__name__ = each.__qualname__ = "sum_of"
+
+
+def sums(messages: Sequence[BaseMessage]) -> AIMessage:
+    last = messages[-1]
+    return says(str(last.content)) if isinstance(last, ToolMessage) else calls(("sum_of", {"a": 1, "b": 2}))
+
+
+def function_bound_when_asked(function: Any, model: Any) -> Any:
+    tools = [function]
+
+    def agent(state: MessagesState) -> Any:
+        return {"messages": [model.bind_tools(tools).invoke(state["messages"])]}
+
+    return looped(agent, tools)
+
+
+def function_bound_by_its_name(function: Any, model: Any) -> Any:
+    async def agent(state: MessagesState) -> Any:
+        bound = model.bind_tools([function], tool_choice="any")
+        return {"messages": [await bound.ainvoke(state["messages"])]}
+
+    return looped(agent, [function])
+
+
+INSTALLED = """
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+
+class Installed(BaseChatModel):
+    script: Any
+    ran: Any
+    _llm_type = "installed"
+
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _generate(self, messages, *args, **kwargs):
+        self.ran("model")
+        return ChatResult(generations=[ChatGeneration(message=self.script(messages))])
+"""
+"""A package with a model. A method of the user's own that binds tools might run them."""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "a_package_with_a_model.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module("a_package_with_a_model").Installed
+    del sys.modules["a_package_with_a_model"]
+
+
+@pytest.mark.parametrize("make", [function_bound_when_asked, function_bound_by_its_name])
+async def test_the_body_of_a_function_that_a_model_is_shown_counts_where_it_runs(
+    engine: MusubitoEngine, ran: Ran, installed: Any, make: Callable[..., Any]
+) -> None:
+    async def asked(function: Any) -> tuple[int, str]:
+        graph = musubito_graph(make(function, installed(script=sums, ran=ran)))
+        out = await graph.ainvoke(QUESTION)
+        return took(ran).get("model", 0), out["messages"][-1].text
+
+    assert await asked(sum_of) == (2, "it is 3")
+    assert await asked(sum_edited) == (0, "it is 3")
+    assert await asked(sum_otherwise) == (1, "it is 4")
+    for changed in (sum_of_more, sum_described, sum_of_floats, sum_with_default):
+        assert (await asked(changed))[0] == 2
+
+
+class Calling(Scripted):
+    """A model of the user's that calls the functions which it is given."""
+
+    tools: Sequence[Any] = ()
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
+        return self.model_copy(update={"tools": tools})
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.tools[0](1, 2)))])
+
+
+class Caller:
+    def __init__(self, tools: Sequence[Any]) -> None:
+        self.tools = tools
+
+    def invoke(self, _messages: object) -> AIMessage:
+        return AIMessage(self.tools[0](1, 2))
+
+
+class Patched:
+    def __init__(self) -> None:
+        self.bind_tools = lambda tools: Caller([*tools])
+
+
+class Static:
+    @staticmethod
+    def bind_tools(tools: Sequence[Any]) -> Caller:
+        return Caller(tools)
+
+
+class Answering:
+    def __getattr__(self, name: str) -> Any:
+        return Caller if name == "bind_tools" else super().__getattribute__(name)
+
+
+def mocked() -> Mock:
+    model = Mock()
+    model.bind_tools.side_effect = Caller
+    return model
+
+
+def shown_and_called(function: Any, model: Any) -> Any:
+    def agent(_state: MessagesState) -> Any:
+        model.bind_tools([function])
+        return {"messages": [AIMessage(function(1, 2))]}
+
+    return looped(agent, [function])
+
+
+def shown_and_in_a_dict(function: Any, model: Any) -> Any:
+    tools = [function]
+    by_name = {"sum_of": function}
+
+    def agent(_state: MessagesState) -> Any:
+        model.bind_tools(tools)
+        return {"messages": [AIMessage(by_name["sum_of"](1, 2))]}
+
+    return looped(agent, tools)
+
+
+def shown_by_a_helper(function: Any, model: Any) -> Any:
+    tools = [function]
+
+    def first() -> Any:
+        return tools[0]
+
+    def agent(_state: MessagesState) -> Any:
+        model.bind_tools(tools)
+        return {"messages": [AIMessage(first()(1, 2))]}
+
+    return looped(agent, tools)
+
+
+@pytest.mark.parametrize(
+    ("make", "model"),
+    [
+        (function_bound_when_asked, lambda: Calling(script=sums, ran=Ran())),
+        (function_bound_when_asked, Patched),
+        (function_bound_when_asked, Static),
+        (function_bound_when_asked, Answering),
+        (function_bound_when_asked, mocked),
+        (function_bound_by_its_name, lambda: Calling(script=sums, ran=Ran())),
+        (shown_and_called, None),
+        (shown_and_in_a_dict, None),
+        (shown_by_a_helper, None),
+    ],
+)
+async def test_the_body_of_a_function_counts_where_the_users_code_may_call_it(
+    engine: MusubitoEngine, installed: Any, make: Callable[..., Any], model: Callable[[], Any] | None
+) -> None:
+    said = []
+    for function in (sum_of, sum_otherwise):
+        made = installed(script=sums, ran=Ran()) if model is None else model()
+        said.append((await musubito_graph(make(function, made)).ainvoke(QUESTION))["messages"][-1].text)
+
+    assert said == ["it is 3", "it is 4"]
 
 
 async def test_a_change_of_the_description_in_place_is_noticed(engine: MusubitoEngine, ran: Ran) -> None:

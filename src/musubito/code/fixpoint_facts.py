@@ -19,6 +19,8 @@ TEXT: Final = "text"
 """Reached code reads the text of code: comments count, too."""
 FIELDS: Final = "fields"
 """Reached code may read fields in other ways than by name."""
+SHOWING: Final = "showing"
+"""Reached code of the user's may be given what is shown: it may run it."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class FixpointFacts:
     late: int = 0
     """How often code that can run was found to lead to something only after that had been described."""
     looks: Discoveries = field(default_factory=Discoveries)
-    """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`."""
+    """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`, `SHOWING`."""
     fields: Discoveries = field(default_factory=Discoveries)
     """Names by which reached code may read fields."""
     whole: Discoveries = field(default_factory=Discoveries)
@@ -52,6 +54,8 @@ class FixpointFacts:
     """Things that are reached to be shown, by id."""
     used: Discoveries = field(default_factory=Discoveries)
     """The ids of shown things that are also reached in another way."""
+    offered: Discoveries = field(default_factory=Discoveries)
+    """Containers that the user's code hands to a method which only shows what it is given, by id."""
     walked_apart: bool = False
     """Whether this round walked what a run has left, with the facts that were known then."""
     _before: tuple[int, ...] = ()
@@ -82,7 +86,7 @@ class FixpointFacts:
     def _discoveries(self) -> tuple[Discoveries, ...]:
         names = self.mentioned, self.limits.fields, self.limits.called_names, self.fields, self.handed
         classes = self.called, self.made, self.handing
-        return *names, *classes, self.given, self.looks, self.whole, self.shown, self.used
+        return *names, *classes, self.given, self.looks, self.whole, self.shown, self.used, self.offered
 
     def _size(self) -> tuple[int, ...]:
         return self.late, self.limits.size, *map(len, self._discoveries())

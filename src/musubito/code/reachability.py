@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 from musubito.code.describers.annotations import annotated_classes
 from musubito.code.describers.classes import fields_declared
 from musubito.code.describers.describe import builtin_base, describe, is_atom, plain
-from musubito.code.describers.functions import describe_function, describe_names
+from musubito.code.describers.functions import describe_function, describe_names, describe_shown_function
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.objects import describe_untracked
 from musubito.code.describers.unread_fields import note_whole
-from musubito.code.displays import displays
-from musubito.code.fixpoint_facts import FixpointFacts
-from musubito.code.graph_record import Emptied, GraphRecord, Namespace
+from musubito.code.displays import displays, is_showing_method
+from musubito.code.fixpoint_facts import SHOWING, FixpointFacts
+from musubito.code.graph_record import Emptied, GraphRecord, Namespace, step_of
 from musubito.code.guard import Guard
 from musubito.code.ownership import Owner, Owners, home_of, module_name, module_of
 from musubito.code.part_texts import constant_text, object_text, storable
@@ -59,6 +59,8 @@ ROUNDS = 100
 """Number of rounds after which a walk fails."""
 CODE = (FunctionType, MethodType, ModuleType, Namespace)
 """Types that hold other things as code does, not as data does."""
+FUNCTIONS = (FunctionType, MethodType, functools.partial)
+"""Types of functions that an object may be given as a method of its own."""
 HOLDERS = (list, tuple, dict, set, frozenset)
 """Containers that may hold things which are only shown."""
 CONSTANTS = {each: b"a" + sha256(tokens(each)).digest() for each in (None, True, False)}
@@ -195,7 +197,9 @@ class ReachabilityWalk(Walk):
             text, is_function = None, False
             self.at = value
             self.live = id(value) in self.facts.running
-            if isinstance(value, FunctionType) and self.origins.of_function(value) is Owner.USER:
+            if isinstance(value, FunctionType) and self._is_only_shown(value):
+                description, text = describe_shown_function(self, value, name)
+            elif isinstance(value, FunctionType) and self.origins.of_function(value) is Owner.USER:
                 description = describe_function(self, value, name, member)
                 self._functions.append(value)
                 source = text_of(value).source
@@ -214,6 +218,13 @@ class ReachabilityWalk(Walk):
                 cls = value if isinstance(value, type) else type(value)
                 text = object_text(value, of_user=self.origins.of_class(cls) is Owner.USER)
             self._record(name, description, text, is_function=is_function)
+
+    def _is_only_shown(self, function: FunctionType) -> bool:
+        """Return whether a function of the user's is only shown, to code that cannot run it."""
+        if not self.is_shown(function) or self.origins.of_function(function) is not Owner.USER:
+            return False
+        # What a wrapper shows is told by the function that it wraps.
+        return not function.__dict__ and step_of(function) is None and SHOWING not in self.facts.looks
 
     def _is_foreign(self, value: Any) -> bool:
         """Return whether a value is a constant, or an object that is no container and not of a class of the user's."""
@@ -353,11 +364,7 @@ class ReachabilityWalk(Walk):
             self._texts.append(value)
         if whole:
             note_whole(self, value)
-        if shown or self._displays(self.at):
-            if may_be_shown(value):
-                self.facts.shown.add(id(value), value)
-        elif id(value) in self.facts.shown:
-            self.facts.used.add(id(value))
+        self._note_shown(value, shown=shown)
         key = id(value), member
         number = self._index.get(key)
         if self.live and runs and id(value) not in self.facts.running:
@@ -369,6 +376,21 @@ class ReachabilityWalk(Walk):
             self._names.append(name)
             self._queue.append(_Waiting(value, name, member))
         return b"r%d" % number
+
+    def _note_shown(self, value: Any, *, shown: bool) -> None:
+        """Note whether a thing is reached to be shown, or in another way."""
+        holder = self.at
+        is_offered = shown or (
+            isinstance(holder, HOLDERS) and id(holder) in self.facts.offered and self.is_shown(holder)
+        )
+        # Objects that display what they hold may hold functions to run them.
+        if is_offered or (not isinstance(value, FunctionType) and self._displays(self.at)):
+            if may_be_shown(value):
+                self.facts.shown.add(id(value), value)
+            if is_offered and isinstance(value, HOLDERS):
+                self.facts.offered.add(id(value), value)
+        elif id(value) in self.facts.shown:
+            self.facts.used.add(id(value))
 
     def note_link(self, value: Any) -> None:
         self.limits.below(value, self.at)
@@ -471,6 +493,8 @@ class ReachabilityWalk(Walk):
             whole.append(tokens(label, reference))
             if reference.startswith(b"r"):
                 edges.append(number := int(reference[1:]))
+                if is_showing_method(label.rpartition(".")[2]) and isinstance(self._kept[number], FUNCTIONS):
+                    self.facts.looks.add(SHOWING)
                 # A thing is the same part under each name by which code reaches it.
                 own.append(tokens(label, self._names[number].removeprefix(name)))
             else:
@@ -486,8 +510,8 @@ class ReachabilityWalk(Walk):
 
 
 def may_be_shown(value: Any) -> bool:
-    """Return whether an object is of a class that shows something, or a container, which may hold such an object."""
-    if isinstance(value, HOLDERS):
+    """Return whether a function or an object shows something, or a container, which may hold such things."""
+    if isinstance(value, (*HOLDERS, FunctionType)):
         return True
     kind = policy_of(value)
     return kind is not None and kind.shows is not None

@@ -20,7 +20,8 @@ from musubito.code.describers.introspection import (
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.object_fields import defaults_held
 from musubito.code.describers.unread_fields import CONSTRUCTORS, note_fields
-from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, TEXT
+from musubito.code.displays import is_showing_method
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, SHOWING, TEXT
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
@@ -36,6 +37,8 @@ from musubito.code.world.loaded_modules import module_links, shared_by_all
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
+ANY_ATTRIBUTE = frozenset({"__getattr__", "__getattribute__"})
+"""Methods that may return a method of any name."""
 PLACES = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where the module lies: a checkout elsewhere is the same code."""
 
@@ -73,6 +76,8 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     own += function_names(walk, function, is_value=signature)
     if text.source is not None and TEXT in walk.facts.looks:
         own += tokens("text", text.source.text)
+    if is_showing_method(function.__name__) or function.__name__ in ANY_ATTRIBUTE:
+        walk.facts.looks.add(SHOWING)
     note_introspection(walk, text.scan)
     note_fields(walk, function, text.scan)
     if walk.live:
@@ -116,6 +121,28 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     if function.__dict__:
         _add_function_fields(walk, function, name, links)
     return GraphRecord(own, links)
+
+
+def describe_shown_function(walk: Walk, function: FunctionType, name: str) -> tuple[GraphRecord, str]:
+    """Return the record and the text of a function of the user's that is only shown.
+
+    Its names, its docstring, its parameters with their defaults and its annotations count, and its body does not.
+    """
+    code = function.__code__
+    walk.guard.attribute(function, "__code__", code)
+    walk.guard.attribute(function, "__dict__", function.__dict__)
+    walk.guard.mapping(function.__dict__, (), ())
+    walk.guard.attribute(function, "__doc__", function.__doc__)
+    doc = inspect.cleandoc(function.__doc__) if isinstance(function.__doc__, str) else None
+    starred = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    number = code.co_argcount + code.co_kwonlyargcount + starred.bit_count()
+    parameters = code.co_varnames[:number]
+    own = tokens("shown function", doc, code.co_posonlyargcount, code.co_argcount, starred, *parameters)
+    own += function_names(walk, function, is_value=True)
+    links: Links = []
+    _add_defaults(walk, function, name, links)
+    links += annotation_links(walk, function, name)
+    return GraphRecord(own, links), f"{function.__name__}({', '.join(parameters)})\n{doc or ''}"
 
 
 def describe_names(walk: Walk, names: dict[str, Any], name: str) -> GraphRecord:

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any, Final
 
+from musubito.code.fixpoint_facts import SHOWING
 from musubito.code.graph_record import GraphRecord, contents, fields_of
 from musubito.code.ownership import Owner
 from musubito.code.syntax.ast_digest import tokens
@@ -38,6 +39,7 @@ def mock_of(function: FunctionType) -> Any:
 def describe_mock(walk: Walk, value: Any, name: str) -> GraphRecord:
     """Return the record of a mock: its kind, and all that was put into it and into its children."""
     assigned = list(_assigned(value))
+    walk.facts.looks.add(SHOWING)  # it may be a model, and hand on what it is given
     walk.guard.same(lambda: [(label, id(each)) for label, each in _assigned(value)], [(k, id(v)) for k, v in assigned])
     mine = (cls for cls in type(value).__mro__ if walk.origins.of_class(cls) is Owner.USER)
     links = [("class", walk.link(cls, walk.part_name(cls, name))) for cls in mine]

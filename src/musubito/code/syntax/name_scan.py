@@ -66,7 +66,7 @@ def _shown_names(function: FunctionNode) -> frozenset[str]:
     for node in ast.walk(function):
         match node:
             case ast.Call(ast.Attribute(attr=method), args, keywords) if is_showing_method(method):
-                pending += (*args, *(keyword.value for keyword in keywords))
+                pending += (*args, *(keyword.value for keyword in keywords if keyword.arg == "tools"))
             case ast.Assign([ast.Name(name)], value):
                 values[name] = value
     shown: set[int] = set()
