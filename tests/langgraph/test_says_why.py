@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.output_parsers import XMLOutputParser
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -31,6 +32,7 @@ from langgraph.types import Command, interrupt
 
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, run
 from musubito.cli.root import root
+from musubito.code.part_texts import object_text
 from musubito.lineage import Lineage
 from musubito.lineage.impact import impact
 from musubito.lineage.never_replayed import unreplayed
@@ -577,6 +579,12 @@ def test_the_setting_of_a_model_that_changed_is_shown_and_no_secret(name: str, s
     assert "+temperature = 0.5" in told
     assert "hidden" not in told
     assert "what to do" not in told
+
+
+def test_of_a_packages_object_no_text_is_shown_that_may_be_a_key():
+    parser = XMLOutputParser(parser="xml", tags=["a"], name="reads")
+    assert object_text(parser, of_user=False) == "name = 'reads'"
+    assert object_text(httpx.Client(base_url="http://a?code=k"), of_user=False) is None
 
 
 def test_a_configured_key_that_changed_is_named_without_its_value(name: str, says: Any):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import (
     is_field_of_model,
     is_secret_field,
     meaningless_fields,
-    url_text,
     without_secrets,
 )
 from musubito.code.graph_record import ATOMS, fields_of
@@ -22,6 +22,18 @@ LONGEST_SHOWN = 1_000_000
 """Characters of a text above which it is not stored with a part."""
 LONGEST_FIELD = 500
 """Characters of a field above which the field is not stored with a part."""
+_KEY: Final = re.compile(
+    r"(?:^|_)(?:key|pin|pw|otp|seed|phrase|oauth|session|code|signature|license)\d*$", re.IGNORECASE
+)
+"""Matches the names of fields whose texts may be keys, though the names tell other things, too."""
+SETTINGS: Final = frozenset(
+    [
+        *("model", "model_name", "model_id", "model_version", "deployment", "deployment_name", "azure_deployment"),
+        *("api_version", "reasoning_effort", "verbosity", "service_tier", "output_version", "truncation", "mode"),
+        *("method", "name", "description", "title", "search_type", "strategy"),
+    ]
+)
+"""Texts that are shown of a package's object: what a model is asked for by, and how it answers."""
 SECRET = ("secret", "password", "passwd", "api_key", "apikey", "token", "credential", "private_key")
 """Words in a name or a text that mark a secret."""
 
@@ -34,16 +46,21 @@ def storable(text: str | None) -> str | None:
 def object_text(value: Any, *, of_user: bool) -> str | None:
     """Return what is shown of an object or a class: the docstring, the texts for a model, or the plain fields.
 
-    Of other packages' objects the fields are shown if an adapter knows the object, or if it is a field of a model.
+    Of a package's object that an adapter knows, such as a model, only numbers are shown, and texts of a few names: any
+    other text may be a key, whatever its name. Of other objects of packages no field is shown.
     """
     if isinstance(value, type):
         doc = vars(value).get("__doc__")
         return doc if isinstance(doc, str) else None
-    contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     left_out = meaningless_fields(value)
+    contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     fields = {name: each for name, each in contents.items() if type(name) is str and name not in left_out}
-    is_known = of_user or policy_of(value) is not None or is_field_of_model(value)
-    return _prompts(fields) or (_fields(fields) if is_known else None)
+    prompts = _prompts(fields)
+    if prompts is not None or of_user:
+        return prompts or _fields(fields)
+    if policy_of(value) is None and not is_field_of_model(value):
+        return None
+    return _fields({name: each for name, each in fields.items() if type(each) is not str or name in SETTINGS})
 
 
 def _prompts(fields: Mapping[str, Any]) -> str | None:
@@ -56,13 +73,17 @@ def _fields(fields: Mapping[str, Any]) -> str | None:
     """Return the short plain fields of an object, one a line, without empty ones and those that may hold a secret."""
     lines: list[str] = []
     for name, each in fields.items():
-        shown = each if type(each) in ATOMS else url_text(each)
-        if shown is None or is_secret(name) or is_secret_field(name, shown):
+        is_plain = type(each) in ATOMS and each is not None
+        if not is_plain or is_secret(name) or is_secret_field(name, each) or _may_be_key(name, each):
             continue
-        text = constant_text(name, shown)
-        if text is not None and len(text) <= LONGEST_FIELD and without_secrets(shown) is shown:
-            lines.append(f"{name} = {shown!r}")
+        text = constant_text(name, each)
+        if text is not None and len(text) <= LONGEST_FIELD and without_secrets(each) is each:
+            lines.append(f"{name} = {each!r}")
     return "\n".join(sorted(lines)) or None
+
+
+def _may_be_key(name: str, value: Any) -> bool:
+    return type(value) in (str, bytes) and _KEY.search(name) is not None
 
 
 def _is_for_models(name: str) -> bool:
