@@ -32,6 +32,7 @@ from tests.fresh import fresh
 
 NAME = "numbers.csv"
 HERE = Path(__file__).parent
+TEXTS = [f"Text {number} of a program." for number in range(named_files.MOST_PATHS)]
 QUIET = StepConfiguration(step_type="stochastic")
 RAN: list[str] = []
 
@@ -151,6 +152,10 @@ def of_helper() -> int:
     return of_global()
 
 
+def of_many_texts(path: str) -> int:
+    return len(TEXTS) and total(pl.read_csv(path))
+
+
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
@@ -167,6 +172,8 @@ def of_helper() -> int:
         (of_query, ()),
         (of_import, ()),
         (of_helper, ()),
+        (of_many_texts, ("numbers.csv",)),
+        (of_many_texts, ("./numbers.csv",)),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

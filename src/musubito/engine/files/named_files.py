@@ -13,6 +13,7 @@ import glob
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -40,10 +41,14 @@ MOST_PATHS: Final = 5_000
 """Paths that are looked at for one call at most."""
 MOST_FILES: Final = 1_000
 """Files of one folder, and of the folders in it, that are counted at most."""
+MOST_ENTRIES: Final = 10_000
+"""Entries of a folder that are listed at most to tell which texts name something in it."""
 BETWEEN: Final = re.compile(r"""[\s<>|;&()"'`=:,]+""")
 """Matches the characters between the words of a command."""
 PATTERN: Final = re.compile(r"([^*?\[\s]+)/(\S*[*?\[]\S*)")
 """Matches a pattern for the files of a folder, such as `data/*.csv` or `data/**/*.csv`."""
+WILD: Final = re.compile(r"\S*[*?\[]\S*")
+"""Matches a text that may be such a pattern, or the end of one."""
 OF_THE_MACHINE: Final = re.compile("/(?:dev(?!/shm/)|proc|sys)/")
 """Matches the beginning of paths of what is no file. Shared memory is a file system like any other."""
 UNKNOWN: Final = Reader(None, ())
@@ -104,7 +109,13 @@ def _candidates(files: BodyFiles, named: Iterable[str], folders: Collection[str]
     texts = dict.fromkeys(map(os.path.expanduser, named))
     above = tuple(os.path.join(folder, "") for folder in (base, *folders))
     bases = ("", *sorted(folders), *(text for text in texts if os.path.isabs(text) and _is(stat.S_ISDIR, text)))
-    joined = (os.path.join(folder, text) for text in texts for folder in (("",) if os.path.isabs(text) else bases))
+    names = {folder: _names_in(folder or base) for folder in bases}
+    joined = (
+        os.path.join(folder, text)
+        for text in texts
+        for folder in (("",) if os.path.isabs(text) else bases)
+        if os.path.isabs(text) or _may_be_in(names[folder], text)
+    )
     number = 0
     for path in dict.fromkeys(joined):
         whole = os.path.join(os.path.normpath(os.path.join(base, path)), "")
@@ -115,6 +126,31 @@ def _candidates(files: BodyFiles, named: Iterable[str], folders: Collection[str]
             files.names_too_many = True
             return
         yield path
+
+
+def _names_in(folder: str) -> frozenset[str] | None:
+    """Return the names in a folder, as `_folded` gives them; None if they cannot be told or are too many."""
+    try:
+        with scandir(folder) as entries:
+            names = frozenset(_folded(entry.name) for entry in islice(entries, MOST_ENTRIES + 1))
+    except (OSError, ValueError):
+        return None
+    return names if len(names) <= MOST_ENTRIES else None
+
+
+def _may_be_in(names: frozenset[str] | None, text: str) -> bool:
+    """Tell whether a relative path or pattern may lead to something in a folder with these names.
+
+    Code has many texts, and few are paths. Asking the system for each of them in each folder takes most of a short
+    call's time.
+    """
+    first = text.split("/", 1)[0]
+    return names is None or first in ("", ".", "..") or bool(WILD.fullmatch(text)) or _folded(first) in names
+
+
+def _folded(name: str) -> str:
+    """Return a name without what some file systems do not tell apart: case, and how an accent is written."""
+    return (name if name.isascii() else unicodedata.normalize("NFD", name)).casefold()
 
 
 def _note(files: BodyFiles, existing: Collection[tuple[str, bool]], base: str) -> None:
