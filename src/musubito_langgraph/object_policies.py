@@ -84,6 +84,8 @@ LISTENS: Final = re.compile(r"\bwith_a?listeners\b")
 they hear."""
 ADDED: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "musubito")
 """Prefixes of the metadata that frameworks add."""
+TOOLS_NAME: Final = "tools"
+"""The name of a node of tools that nobody has named."""
 OFFERED: Final = frozenset({"tool", "tools", "tools_by_name"})
 """Attributes with which code reaches tools that it does not hold."""
 RUNS: Final = frozenset(
@@ -259,7 +261,9 @@ def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
 
 
 def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
-    return Shown(None, node.tools_by_name) if _graph_parts.is_tool_node(node) else None
+    if not _graph_parts.is_tool_node(node):
+        return None
+    return Shown(None if node.name == TOOLS_NAME else node.name, node.tools_by_name)
 
 
 def _remembers(graph: Any) -> bool:
@@ -275,7 +279,9 @@ register_policy(RunnableWithMessageHistory, _of_binding, remembers=lambda _value
 register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
 register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
-register_display(("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",))
+register_display(
+    ("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",), ("name", "description")
+)
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_policy(_compat.BaseChannel)

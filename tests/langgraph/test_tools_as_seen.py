@@ -161,6 +161,28 @@ def bound_before(tools: Sequence[Any], model: Scripted) -> Any:
     return looped(agent, tools)
 
 
+def bound_and_named(tools: Sequence[Any], model: Scripted) -> Any:
+    def agent(state: MessagesState) -> Any:
+        names = ", ".join([each.name for each in tools])
+        told = "\n".join(f"{each.name}: {each.description}" for each in tools if each.name != "secret")
+        question = ("system", f"You have {names}.\n{told}")
+        return {"messages": [model.bind_tools(tools).invoke([question, *state["messages"]])]}
+
+    return looped(agent, tools)
+
+
+def bound_and_named_where_they_are_listed(tools: Sequence[Any], model: Scripted) -> Any:
+    first, second = tools
+
+    def agent(state: MessagesState) -> Any:
+        offered = [first, second]
+        names = ", ".join([each.name for each in offered])
+        bound = model.bind_tools(offered)
+        return {"messages": [bound.invoke([("system", f"You have {names}."), *state["messages"]])]}
+
+    return looped(agent, tools)
+
+
 AGENTS: dict[str, Make] = {
     each.__name__: each
     for each in (
@@ -171,6 +193,8 @@ AGENTS: dict[str, Make] = {
         bound_before,
         bound_one_by_one,
         bound_by_way_of_variables,
+        bound_and_named,
+        bound_and_named_where_they_are_listed,
     )
 }
 
@@ -195,7 +219,7 @@ async def test_a_model_is_not_asked_again_until_a_tool_answers_otherwise(
 
 
 @pytest.mark.parametrize("changed", [add_described, add_with_more, add_directly], ids=lambda each: each.func.__name__)
-@pytest.mark.parametrize("make", [created, bound_when_asked])
+@pytest.mark.parametrize("make", [created, bound_when_asked, bound_and_named])
 async def test_a_model_is_asked_again_when_what_it_sees_of_a_tool_changes(
     engine: MusubitoEngine, ran: Ran, make: Make, changed: BaseTool
 ) -> None:
@@ -231,6 +255,11 @@ async def test_the_order_in_which_tools_are_shown_does_not_count(engine: Musubit
     assert (await runs(make, [double, add], ran))[0] == 0
 
 
+async def test_the_order_in_which_tools_are_named_counts(engine: MusubitoEngine, ran: Ran) -> None:
+    await runs(bound_and_named, [add, double], ran)
+    assert (await runs(bound_and_named, [double, add], ran))[0] > 0
+
+
 # -- where the user's own code runs them -------------------------------------------------------------------------------
 
 
@@ -249,6 +278,30 @@ def called_though_shown(tools: Sequence[Any]) -> Any:
     def node(state: MessagesState) -> Any:
         model.bind_tools(tools)
         return {"messages": [("ai", str(tools[0].invoke({"a": 1, "b": 2})))]}
+
+    return node
+
+
+def called_though_named(tools: Sequence[Any]) -> Any:
+    def node(state: MessagesState) -> Any:
+        names = [each.name for each in tools]
+        return {"messages": [("ai", str(tools[names.index("add")].invoke({"a": 1, "b": 2})))]}
+
+    return node
+
+
+def called_where_it_is_named(tools: Sequence[Any]) -> Any:
+    def node(state: MessagesState) -> Any:
+        said = [each.invoke({"a": 1, "b": 2}) for each in tools if each.name == "add"]
+        return {"messages": [("ai", str(said[0]))]}
+
+    return node
+
+
+def called_by_what_is_named(tools: Sequence[Any]) -> Any:
+    def node(state: MessagesState) -> Any:
+        chosen = dict(zip([each.name for each in tools], tools, strict=True))
+        return {"messages": [("ai", str(chosen["add"].invoke({"a": 1, "b": 2})))]}
 
     return node
 
@@ -314,6 +367,9 @@ def run_by_an_agent_inside(tools: Sequence[Any]) -> Any:
     [
         called_by_a_node,
         called_though_shown,
+        called_though_named,
+        called_where_it_is_named,
+        called_by_what_is_named,
         called_by_way_of_a_variable,
         called_before_it_is_shown,
         run_by_a_tool_node,

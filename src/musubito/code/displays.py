@@ -10,22 +10,30 @@ _DISPLAYS: Final[set[str]] = set()
 """The modules whose functions and objects only show what they hold or are given."""
 _SHOWING: Final[set[str]] = set()
 """The methods that only show what they are given."""
+_FIELDS: Final[set[str]] = set()
+"""The fields of an object that are a part of what is shown of it."""
 
 
-def register_display(modules: Collection[str], methods: Collection[str]) -> None:
-    """Register modules and methods that only show what they hold or are given.
+def register_display(modules: Collection[str], methods: Collection[str], fields: Collection[str]) -> None:
+    """Register modules and methods that only show what they hold or are given, and fields that are shown.
 
     This applies to objects with an `ObjectPolicy` that shows something. Functions and objects of a module count, with
-    the modules below it. A method counts on any object.
+    the modules below it. A method counts on any object. Code that reads these fields alone sees what is shown.
     """
     _DISPLAYS.update(modules)
     displays.cache_clear()
     _SHOWING.update(methods)
+    _FIELDS.update(fields)
 
 
 def is_showing_method(name: str) -> bool:
     """Return whether a method of this name only shows what it is given."""
     return name in _SHOWING
+
+
+def is_shown_field(name: str) -> bool:
+    """Return whether a field of this name is a part of what is shown of an object."""
+    return name in _FIELDS
 
 
 @lru_cache(1024)

@@ -56,6 +56,8 @@ class FixpointFacts:
     """The ids of shown things that are also reached in another way."""
     offered: Discoveries = field(default_factory=Discoveries)
     """Containers that the user's code hands to a method which only shows what it is given, by id."""
+    ordered: Discoveries = field(default_factory=Discoveries)
+    """Shown containers whose order counts, by id."""
     walked_apart: bool = False
     """Whether this round walked what a run has left, with the facts that were known then."""
     _before: tuple[int, ...] = ()
@@ -86,7 +88,8 @@ class FixpointFacts:
     def _discoveries(self) -> tuple[Discoveries, ...]:
         names = self.mentioned, self.limits.fields, self.limits.called_names, self.fields, self.handed
         classes = self.called, self.made, self.handing
-        return *names, *classes, self.given, self.looks, self.whole, self.shown, self.used, self.offered
+        shown = self.shown, self.used, self.offered, self.ordered
+        return *names, *classes, *shown, self.given, self.looks, self.whole
 
     def _size(self) -> tuple[int, ...]:
         return self.late, self.limits.size, *map(len, self._discoveries())

@@ -309,7 +309,7 @@ def _container(walk: Walk, value: Any, name: str) -> GraphRecord:
         builtin: Any = base
         fixed = isinstance(value, tuple | frozenset)
         items = tuple(builtin.__iter__(value)) if fixed else walk.read.elements(value, builtin, name)
-        if isinstance(value, set | frozenset) or walk.is_shown(value):
+        if isinstance(value, set | frozenset) or (walk.is_shown(value) and id(value) not in walk.facts.ordered):
             # The order in which things are shown is often that of a set.
             items = _in_order(walk, tuple(items), name)
         for each in items:

@@ -52,7 +52,9 @@ class _Use(NamedTuple):
     given: bool
     """Whether the value is handed on: the receiver may read its docstring."""
     shown: bool
-    """Whether the value is only handed to methods that show it."""
+    """Whether the value is only shown."""
+    ordered: bool
+    """Whether the function may show it in its order."""
 
 
 def describe_function(walk: Walk, function: FunctionType, name: str, member: bool) -> GraphRecord:
@@ -93,7 +95,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
             continue
         value, bound = ABSENT, read.name
         is_handed_on = (read.name, *read.attributes)[-1] in text.scan.given
-        use = _Use(read in text.scan.calls, is_handed_on, read.name in text.scan.shown)
+        use = _Use(read in text.scan.calls, is_handed_on, read.name in text.scan.shown, text.scan.lists_shown)
         match read.root:
             case Root.GLOBAL:
                 value, bound = (
@@ -342,6 +344,8 @@ def _follow(
             walk.note_call(value)
         if use.given:
             mark_introspectable(walk, value)
+    if use.shown and use.ordered:
+        walk.facts.ordered.add(id(value), value)
     whole = isinstance(value, type) or (use.given and not rest)
     links.append((label, walk.constant(value, name, whole=whole, shown=use.shown)))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Final
 
-from musubito.code.displays import is_showing_method
+from musubito.code.displays import is_showing_method, is_shown_field
 from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
 from musubito.code.syntax.field_reads import field_names, fields_taken_out, gets_at_fields, hands_super
 from musubito.code.syntax.name_usage import (
@@ -54,22 +54,30 @@ def scan(function: FunctionNode, code: CodeType, given: frozenset[str]) -> NameU
     usage.fields = frozenset((*usage.mentions, *usage.of_receiver, *field_names(function)))
     usage.reads_fields = gets_at_fields(function)
     usage.hands_receiver = visitor.receiver in given or hands_super(function)
-    usage.shown = _shown_names(function)
+    usage.shown, usage.lists_shown = _shown_names(function)
     return usage
 
 
-def _shown_names(function: FunctionNode) -> frozenset[str]:
-    """Return the names that are handed only to methods that show them: alone, in lists or through variables."""
+def _shown_names(function: FunctionNode) -> tuple[frozenset[str], bool]:
+    """Return the names that are used only to show their values, and whether their order counts.
+
+    They are handed to methods that show them, alone, in lists or through variables. A comprehension may list fields
+    that are shown: `[tool.name for tool in tools]`.
+    """
     names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
     values: dict[str, ast.expr] = {}
     pending: list[ast.expr] = []
+    listed: list[ast.expr] = []
     for node in ast.walk(function):
         match node:
             case ast.Call(ast.Attribute(attr=method), args, keywords) if is_showing_method(method):
                 pending += (*args, *(keyword.value for keyword in keywords if keyword.arg == "tools"))
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+                listed += _whose_fields_are_shown(node)
             case ast.Assign([ast.Name(name)], value):
                 values[name] = value
     shown: set[int] = set()
+    pending += listed
     while pending:
         match pending.pop():
             case ast.Name(name) as each:
@@ -82,7 +90,18 @@ def _shown_names(function: FunctionNode) -> frozenset[str]:
                 pending.append(inner)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 pending += (left, right)
-    return frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
+    only_shown = frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
+    return only_shown, bool(listed)
+
+
+def _whose_fields_are_shown(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Iterator[ast.expr]:
+    """Yield what a comprehension goes through only to read fields that are shown."""
+    read = {id(each.value) for each in ast.walk(node) if isinstance(each, ast.Attribute) and is_shown_field(each.attr)}
+    for part in node.generators:
+        if isinstance(part.target, ast.Name):
+            uses = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id == part.target.id]
+            if all(each is part.target or id(each) in read for each in uses):
+                yield part.iter
 
 
 class NameVisitor:

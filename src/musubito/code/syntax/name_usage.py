@@ -115,7 +115,9 @@ class NameUsage:
     hands_receiver: bool = True
     """Whether the function hands on its receiver."""
     shown: frozenset[str] = frozenset()
-    """Names that are used only in arguments of methods that show them."""
+    """Names that are used only to show their values: by methods, and by fields that are shown."""
+    lists_shown: bool = False
+    """Whether the function lists fields that are shown, so that their order counts."""
 
     def note_reader(self, name: str) -> None:
         """Note that the function gets something of this name, by which it may read how other code is written."""
