@@ -22,6 +22,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Flag, auto
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from musubito.adapter import Fingerprint
@@ -80,8 +81,15 @@ class _Kind(Flag):
 NONE, ID, GROUP, KEYED = _Kind.NONE, _Kind.ID, _Kind.GROUP, _Kind.KEYED
 
 
+FOLLOWED: Final = (
+    *(ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.comprehension, ast.Subscript),
+    *(ast.Call, ast.Starred, ast.FormattedValue, ast.Compare, ast.BinOp),
+)
+"""The kinds of nodes that hand an id on or look inside it."""
 MOST_KEPT: Final = 256
 """Number of results that are kept."""
+MOST_SOURCES: Final = 2_048
+"""Number of sources whose parts are kept."""
 _HANDLING: Final[dict[bytes, IdSensitivity]] = {}
 
 
@@ -102,15 +110,44 @@ def what_is_dissected(sources: Iterable[str | None]) -> IdUsage:
 
     If a function has no source, it may do anything.
     """
-    trees = [None if source is None else tree_of(source) for source in sources]
-    readable = [tree for tree in trees if tree is not None]
-    if len(readable) < len(trees):
+    texts = [None if source is None else _text_of(source) for source in sources]
+    readable = [text for text in texts if text is not None]
+    if len(readable) < len(texts):
         return IdUsage(inside=True, makes=True)
-    makes = any(_makes(node) for tree in readable for node in nodes_in(tree))
+    makes = any(text.makes for text in readable)
     try:
         return IdUsage(_Reader(readable).looks_inside(), makes)
     except RecursionError:  # nested too deeply to be read
         return IdUsage(inside=True, makes=makes)
+
+
+class _Text(NamedTuple):
+    """The parts of one source that may have to do with ids."""
+
+    functions: list[ast.FunctionDef | ast.AsyncFunctionDef]
+    returned: list[tuple[str, ast.expr]]
+    """The expressions that functions return, each with the function's name."""
+    nodes: list[ast.AST]
+    """The nodes that hand an id on or look inside it."""
+    makes: bool
+    """Whether the source may make ids of something else."""
+
+
+@lru_cache(MOST_SOURCES)
+def _text_of(source: str) -> _Text | None:
+    """Return what is read of a source, which many steps may reach; None if it cannot be parsed."""
+    tree = tree_of(source)
+    if tree is None:
+        return None
+    nodes = list(nodes_in(tree))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    returned = [
+        (function.name, node.value)
+        for function in functions
+        for node in nodes_in(function)
+        if isinstance(node, ast.Return) and node.value is not None
+    ]
+    return _Text(functions, returned, [node for node in nodes if isinstance(node, FOLLOWED)], any(map(_makes, nodes)))
 
 
 def _makes(node: ast.AST) -> bool:
@@ -128,20 +165,19 @@ def _module(function: ast.expr) -> str:
 class _Reader:
     """A reader of sources, which repeats until it finds no more ids."""
 
-    def __init__(self, trees: Sequence[ast.Module]) -> None:
-        self._trees = trees
-        self._names: list[dict[str, _Kind]] = [defaultdict(lambda: NONE, tool_call_id=ID) for _ in trees]
+    def __init__(self, texts: Sequence[_Text]) -> None:
+        self._texts = texts
+        self._names: list[dict[str, _Kind]] = [defaultdict(lambda: NONE, tool_call_id=ID) for _ in texts]
         self._attributes: dict[str, _Kind] = defaultdict(lambda: NONE, dict.fromkeys(("id", "tool_call_id"), ID))
         self._given_back: dict[str, _Kind] = defaultdict(lambda: NONE)
         self._defined: dict[str, list[tuple[dict[str, _Kind], ast.arguments]]] = defaultdict(list)
-        self._here = self._names[0] if trees else {}
+        self._here = self._names[0] if texts else {}
         self._grew = True
 
     def looks_inside(self) -> bool:
-        for tree, names in zip(self._trees, self._names, strict=True):
-            for node in nodes_in(tree):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    self._defined[node.name].append((names, node.args))
+        for text, names in zip(self._texts, self._names, strict=True):
+            for function in text.functions:
+                self._defined[function.name].append((names, function.args))
         while self._grew:
             self._grew = False
             for node in self._nodes():
@@ -149,14 +185,11 @@ class _Reader:
         return any(self._inside(node) for node in self._nodes())
 
     def _nodes(self) -> Iterator[ast.AST]:
-        for tree, names in zip(self._trees, self._names, strict=True):
+        for text, names in zip(self._texts, self._names, strict=True):
             self._here = names
-            functions = [node for node in nodes_in(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-            for function in functions:
-                for node in nodes_in(function):
-                    if isinstance(node, ast.Return) and node.value is not None:
-                        self._learn(self._given_back, function.name, self._of(node.value))
-            yield from nodes_in(tree)
+            for function, value in text.returned:
+                self._learn(self._given_back, function, self._of(value))
+            yield from text.nodes
 
     # -- what is an id -------------------------------------------------------------------------------------------------
     def _of(self, node: ast.expr | None) -> _Kind:
