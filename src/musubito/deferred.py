@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
     import difflib
+    import pprint
 
-__all__ = ["NOTEBOOK", "Deferred", "asyncio", "difflib", "is_cancellation", "running_loop"]
+__all__ = ["NOTEBOOK", "Deferred", "asyncio", "difflib", "is_cancellation", "pprint", "running_loop"]
 
 
 class Deferred:
@@ -34,6 +35,7 @@ NOTEBOOK = Deferred("musubito.lineage.notebook")
 if not TYPE_CHECKING:
     asyncio = Deferred("asyncio")
     difflib = Deferred("difflib")
+    pprint = Deferred("pprint")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

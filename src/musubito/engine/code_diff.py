@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from musubito.deferred import pprint
 from musubito.values.redaction import HIDDEN, is_secret
 from musubito.values.value_diff import text_diff
 
+LONG: Final = 100
+"""Characters of the text of a constant from which on its entries are shown on lines of their own."""
 PartsOfCode: TypeAlias = Mapping[str, tuple[bytes, str | None]]
 """The digests and texts of parts of code, by their names. A text without secrets is None if none is kept."""
 
@@ -36,7 +40,7 @@ def changed_code(old: PartsOfCode, new: PartsOfCode) -> tuple[ChangedCode, ...]:
         if digest == new_digest:
             continue
         change = "added" if digest is None else "gone" if new_digest is None else "changed"
-        diff = text_diff(part, text or "", new_text or "") if text != new_text else ""
+        diff = text_diff(part, _in_lines(text), _in_lines(new_text)) if text != new_text else ""
         changed.append(ChangedCode(part, change, diff))
     # A part that differs only because another part differs tells nothing new. A part with a hidden text is kept: it may
     # have changed itself.
@@ -56,6 +60,16 @@ def changed_code(old: PartsOfCode, new: PartsOfCode) -> tuple[ChangedCode, ...]:
     # A part inside another part that changed is shown with that part.
     outer = [entry for entry in changed if not any(name in names for name in _around(entry.part))]
     return tuple(shown or outer)
+
+
+def _in_lines(text: str | None) -> str:
+    """Return a text, with one line for each entry of a long constant: a diff of its one line would repeat all of it."""
+    if text is None or len(text) <= LONG or text[0] not in "{[(" or "\n" in text:
+        return text or ""
+    try:
+        return pprint.pformat(ast.literal_eval(text), width=LONG, sort_dicts=False)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text  # it is no plain data
 
 
 def _around(part: str) -> Iterator[str]:
