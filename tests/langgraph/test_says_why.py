@@ -24,6 +24,7 @@ from langchain_core.output_parsers import XMLOutputParser
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
@@ -593,3 +594,14 @@ def test_a_configured_key_that_changed_is_named_without_its_value(name: str, say
         graph.invoke({"question": "?"}, {"configurable": {"user_id": user}})
     told = " ".join(says("why", f"{name}/node").split())
     assert "arguments that changed: $.configurable.user_id Of these, only digests are stored" in told
+
+
+def test_an_entrypoint_without_tasks_is_said_to_run_each_time(name: str, says: Any):
+    @entrypoint()
+    def chatbot(question: str) -> str:
+        return f"an answer to {question}"
+
+    chatbot.name = name
+    musubito_graph(chatbot).invoke("why?")
+    for command in ("show", "why"):
+        assert "give what costs much a @task" in " ".join(says(command, "last").split())

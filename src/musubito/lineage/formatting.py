@@ -17,6 +17,8 @@ DAY: Final = 86_400.0
 """Seconds of a day."""
 WIDE: Final = 110
 """Columns of a terminal with room for whole dates and for all counts."""
+NO_CALLS: Final = "no calls: the body of an @entrypoint is no step and runs each time; give what costs much a @task"
+"""What is said of a run that has ended and has called no step."""
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Matches characters that a terminal would obey."""
 

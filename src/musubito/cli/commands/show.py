@@ -20,6 +20,7 @@ from musubito.lineage import Attempt, CallReport, Cost, Lineage, NodeReport, Run
 from musubito.lineage.calls_of_run import without_routers
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import (
+    NO_CALLS,
     clean,
     count,
     duration,
@@ -132,7 +133,7 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number)
     if not calls:
         calls = {"running": "no calls yet", "stopped": "no calls were recorded before it stopped"}.get(
-            run.status, "no calls"
+            run.status, NO_CALLS
         )
     head = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
     for label, cost in (("spent", run.spent), ("saved", run.saved)):

@@ -19,7 +19,7 @@ from musubito.cli.context import (
 )
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
-from musubito.lineage.formatting import clean, count, edited_by, one_line, short, times, when
+from musubito.lineage.formatting import NO_CALLS, clean, count, edited_by, one_line, short, times, when
 from musubito.lineage.reports import without_reason
 from musubito.lineage.run_reader import FIRST_CALLS
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
@@ -114,6 +114,8 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         context.print_text(
             f"\nand {count(len(kinds) - EXPLAINED)} more; 'musubito show {short(report.summary.run_id)}' lists them"
         )
+    if report.summary.calls == 0 and report.summary.status == "finished":
+        context.print_text(f"\n{NO_CALLS}")
     later = report.summary.calls - report.summary.replayed - len(ran)
     if later:
         context.print_text(f"\nand {times(later, 'later call')} that ran; --all explains them, too")
