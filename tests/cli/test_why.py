@@ -6,7 +6,9 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,5 +251,16 @@ def test_inputs_that_are_not_stored(musubito: Musubito, tmp_path: Path) -> None:
 def test_inputs_whose_stored_texts_are_equal(musubito: Musubito, tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
         for secret in ("one", "two"):
-            engine.execute("login", {"password": secret}, lambda password: 0)
-    assert "cannot be shown: what is stored of both is equal" in musubito("--db", "x.db", "why", "login").stdout
+            engine.execute("login", {"account": {"password": secret, "name": "ann"}}, lambda account: 0)
+    told = " ".join(musubito("--db", "x.db", "why", "login").stdout.split())
+    assert "cannot be shown. Hidden as secrets are: $.account.password" in told
+
+
+def test_inputs_whose_classes_differ(musubito: Musubito, tmp_path: Path) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine:
+        for body in ("return 1", "return 2"):
+            made: dict[str, Any] = {"__name__": __name__}
+            text = f"class Given:\n    def ask(self): {body}\n"
+            exec(compile(text, "<given>", "exec"), made)
+            engine.execute("asks", {"given": dataclass(made["Given"])()}, lambda given: 0)
+    assert "cannot be shown: what is stored of both is equal" in musubito("--db", "x.db", "why", "asks").stdout

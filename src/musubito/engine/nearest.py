@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 from musubito.engine.code_diff import PartsOfCode
 from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
-from musubito.values.value_diff import Difference, differences, how_many
+from musubito.values.redaction import HIDDEN
+from musubito.values.value_diff import Difference, differences, how_many, places_of
 
 COMPARED: Final = 500
 """Earlier calls of a step that are compared at most."""
@@ -38,12 +39,14 @@ class Nearest(NamedTuple):
 
     - `fields`: the places in the inputs that differ, if both inputs are stored.
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
+    - `hidden`: the places in the input whose values are hidden, if no other place differs.
     """
 
     call: SimilarNode
     reason: ReplayReason
     fields: tuple[Difference, ...]
     varies: bool
+    hidden: tuple[str, ...] = ()
 
 
 def difference(this: SimilarNode, other: SimilarNode) -> ReplayReason:
@@ -164,7 +167,8 @@ def nearest(this: SimilarNode, given: Any, alike: Sequence[SimilarNode], inputs:
     call, value = min(pairs, key=lambda pair: how_many(pair[1], given))
     fields = tuple(differences(value, given))
     varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in pairs])
-    return Nearest(call, reason, fields, varies)
+    hidden = () if fields else tuple(places_of(given, HIDDEN))
+    return Nearest(call, reason, fields, varies, hidden)
 
 
 def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:

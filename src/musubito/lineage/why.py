@@ -72,6 +72,7 @@ class Why:
       difference from the nearest call that ran before its run.
     - `arguments`: the names of the arguments that differ.
     - `fields`: the places in the arguments that differ, if both inputs are stored.
+    - `hidden`: the places in the arguments whose values are hidden, if no other place differs.
     - `parents`: pairs of parents that differ.
     - `not_replayable`: the reason why a result stored for this very call is never replayed; None if there is no such
       result.
@@ -102,6 +103,7 @@ class Why:
     run_id: str | None = None
     run_name: str | None = None
     replayed_since: bool = False
+    hidden: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -230,6 +232,7 @@ def _compared(
         parents=_changed_parents(gone, new),
         varies=near.varies,
         inputs_stored=inputs_stored,
+        hidden=near.hidden,
     )
 
 

@@ -38,6 +38,20 @@ def how_many(before: Any, after: Any) -> int:
     return len(differences(before, after, most=50))
 
 
+def places_of(value: Any, text: str, most: int = MOST) -> list[str]:
+    """Return the first `most` places at which plain data holds a text."""
+    return list(islice(_places_of(value, text, "$"), most))
+
+
+def _places_of(value: Any, text: str, path: str) -> Iterator[str]:
+    if value == text:
+        yield path
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            at = path if key == "items" and isinstance(value, dict) and TYPE in value else f"{path}{_key(key)}"
+            yield from _places_of(inner, text, at)
+
+
 def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
     if type(before) is not type(after) or not isinstance(before, dict | list):
         if type(before) is not type(after) or before != after or _signs_differ(before, after):
