@@ -242,7 +242,6 @@ class Settings:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.more = [self]
 
 
 SETTINGS = Settings(1)

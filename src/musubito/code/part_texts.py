@@ -51,7 +51,8 @@ def object_text(value: Any, *, of_user: bool) -> str | None:
     """
     if isinstance(value, type):
         doc = vars(value).get("__doc__")
-        return doc if isinstance(doc, str) else None
+        # A dataclass without a docstring gets its signature as one.
+        return doc if isinstance(doc, str) and not doc.startswith(f"{value.__name__}(") else None
     left_out = meaningless_fields(value)
     contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     fields = {name: each for name, each in contents.items() if type(name) is str and name not in left_out}

@@ -495,8 +495,7 @@ class ReachabilityWalk(Walk):
                 edges.append(number := int(reference[1:]))
                 if is_showing_method(label.rpartition(".")[2]) and isinstance(self._kept[number], FUNCTIONS):
                     self.facts.looks.add(SHOWING)
-                # A thing is the same part under each name by which code reaches it.
-                own.append(tokens(label, self._names[number].removeprefix(name)))
+                own.append(tokens(label, self._names[number]))
             else:
                 own.append(whole[-1])
         self._edges.append(edges)
