@@ -58,7 +58,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
-from musubito_langgraph._compat import READ, Pregel, nothing, runtime_in, with_fields, with_read
+from musubito_langgraph._compat import CONFIG_KEY_SEND, READ, Pregel, nothing, runtime_in, with_fields, with_read
 from musubito_langgraph.read_syntax import drops, filters
 from musubito_langgraph.settings import KEY, VOLATILE
 
@@ -147,8 +147,8 @@ def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
 
 
 def _differs(key: str) -> bool:
-    # The function that reads the state is left out: it is observed itself (see `observe_state`).
-    return (key in VOLATILE and key != KEY) or (key.startswith("__") and key != READ)
+    # What the functions do that read and write the state is observed itself (`observe_state`, `recorder.watching`).
+    return (key in VOLATILE and key != KEY) or (key.startswith("__") and key not in (READ, CONFIG_KEY_SEND))
 
 
 def binds(code: Fingerprint) -> bool:

@@ -69,3 +69,20 @@ def test_what_it_wrote_itself_just_before_is_no_state_to_replay_by(ran: Ran) -> 
     for _ in range(2):
         assert "two" in made.invoke({"question": "q", "files": {"a": "one"}})["answer"]
         assert took(ran) == {"look": 1}
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_it_writes_to_the_state_by_langgraphs_own_function_is_written_again(ran: Ran) -> None:
+    def look(state: Question) -> Any:
+        ran("look")
+        get_config()["configurable"]["__pregel_send"]([("files", {"b": "two"})])
+        return {"answer": "done"}
+
+    builder = StateGraph(State).add_node("look", look, input_schema=Question).add_edge(START, "look")
+    made = musubito_graph(builder.compile(name="writes"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(2):
+            state = made.invoke({"question": "q", "files": {"a": "one"}, "counter": number})
+            assert (state["answer"], state["files"]["b"]) == ("done", "two")
+    assert took(ran) == {"look": 1}
