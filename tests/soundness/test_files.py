@@ -21,6 +21,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
@@ -1059,6 +1060,18 @@ def test_what_the_interpreter_reads(w: World, here: Path) -> None:
         sys.path.remove(str(here))
         del sys.modules["module_of_this_test"]
     assert w.rows("SELECT kind, key FROM reads") == []
+
+
+@pytest.mark.parametrize("looks", [os.path.exists, lambda path: path.read_text()], ids=["look", "read"])
+def test_the_name_of_code_that_is_in_no_file_is_no_file(w: World, here: Path, looks: Callable[[Path], Any]) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> int:
+        with suppress(FileNotFoundError):
+            looks(here / "<unknown>")
+        return x
+
+    f(0)
+    assert w.rows("SELECT kind, key FROM reads WHERE kind = 'file'") == []
 
 
 def test_source_texts_and_data_that_are_read_as_data(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

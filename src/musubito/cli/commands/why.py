@@ -207,9 +207,7 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
             around = all(name.startswith("$") for name in report.arguments)
             differ = DIGESTS_ALONE if around else EQUAL_TEXTS if report.inputs_stored else UNSTORED
             if report.hidden and not around:
-                differ = (
-                    f"Where they differ cannot be shown. Hidden as secrets are: {clean(', '.join(report.hidden))}"
-                )
+                differ = f"Where they differ cannot be shown. Hidden as secrets are: {clean(', '.join(report.hidden))}"
             context.print_text(f"  {ERASED if erased else differ}")
     for field in report.fields:
         print_line(f"  {clean(field.path)}")

@@ -19,7 +19,7 @@ SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not read while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = re.compile("<.*>")
-"""The file name of code that is in no file. Python looks for such a file, too, when it shows an error in the code."""
+"""The file name of code that is in no file. Python and packages look for such a file, too, to show the code."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 """Flags of calls that open a path and read no content."""
 
@@ -88,7 +88,7 @@ class BodyFiles:
         if isinstance(name, int) or flags & NO_CONTENT:
             return
         path, relative = self._path(name)
-        if relative is not None and NO_FILE.fullmatch(relative) and signature(path) is None:
+        if _is_no_file(path):
             return
         if flags & READ_WRITE in (os.O_RDONLY, os.O_RDWR) and not empties(flags):
             self._read(path, relative, FILE)
@@ -122,6 +122,8 @@ class BodyFiles:
             return
         path, relative = self._path(name)
         path = os.path.normpath(path)
+        if _is_no_file(path):
+            return
         if (path, looker.kind) in self.seen or self.wrote(path) or path in self.made or path in self.gone:
             return
         seen = seen_at(path, relative, self.base, signature(path), looker.reader, looker.kind)
@@ -255,3 +257,8 @@ def seen_at(
 def empties(flags: int) -> bool:
     """Tell whether a file is empty after it was opened with these flags."""
     return bool(flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL))
+
+
+def _is_no_file(path: str) -> bool:
+    """Return whether a path is the file name of code that is in no file."""
+    return NO_FILE.fullmatch(os.path.basename(path)) is not None and signature(path) is None
