@@ -280,7 +280,11 @@ register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
 register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
 register_display(
-    ("langchain.agents", "langgraph.prebuilt.chat_agent_executor"), ("bind_tools",), ("name", "description")
+    modules=("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
+    # A middleware there holds the tools of sub-agents; the function of its own tool runs them.
+    holders=("deepagents.middleware",),
+    methods=("bind_tools",),
+    fields=("name", "description"),
 )
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)

@@ -17,6 +17,7 @@ from langchain_core.messages import BaseMessage
 
 from musubito import MusubitoEngine, run
 from musubito.code import reachability
+from musubito.code.fingerprint import CodeTracker
 from musubito_langgraph import musubito_graph
 from tests.real.model_server import ModelServer
 
@@ -163,6 +164,29 @@ def test_it_runs_again_after_an_edit(
     server.took()
     musubito_graph(build(*edit)).invoke(given)
     assert server.took() == 0
+
+
+def test_an_edit_of_a_tool_asks_only_what_follows_its_answer(
+    engine: MusubitoEngine, server: ModelServer, tmp_path: Path
+) -> None:
+    text = PROGRAM.replace("def search", "@tool\ndef search").replace(
+        "from langchain_openai", "from langchain_core.tools import tool\nfrom langchain_openai"
+    )
+    edited = text.replace('SOURCE = "the library"', 'SOURCE = "a book"')
+    before, after = (
+        loaded(each, tmp_path / f"decorated{number}.py").build() for number, each in enumerate((text, edited))
+    )
+    given = {"messages": [("user", QUESTION)]}
+    musubito_graph(before).invoke(given)
+    asked = server.took()
+    bare = after.invoke(given)
+    server.took()
+    assert texts(musubito_graph(after).invoke(given)) == texts(bare)
+    assert server.took() == asked - 1
+    # The sub-agent has the tool, too, and runs it inside of the tool that calls the sub-agent.
+    tasks = [graph.nodes["tools"].bound.tools_by_name["task"] for graph in (before, after)]
+    one, other = (CodeTracker(task, module="decorated0").current().digest for task in tasks)
+    assert one != other
 
 
 def test_another_process_asks_no_model(server: ModelServer, tmp_path: Path) -> None:

@@ -8,20 +8,27 @@ from typing import Final
 
 _DISPLAYS: Final[set[str]] = set()
 """The modules whose functions and objects only show what they hold or are given."""
+_HOLDERS: Final[set[str]] = set()
+"""The modules whose objects only show what they hold, while their functions may run it."""
 _SHOWING: Final[set[str]] = set()
 """The methods that only show what they are given."""
 _FIELDS: Final[set[str]] = set()
 """The fields of an object that are a part of what is shown of it."""
 
 
-def register_display(modules: Collection[str], methods: Collection[str], fields: Collection[str]) -> None:
+def register_display(
+    modules: Collection[str], holders: Collection[str], methods: Collection[str], fields: Collection[str]
+) -> None:
     """Register modules and methods that only show what they hold or are given, and fields that are shown.
 
     This applies to objects with an `ObjectPolicy` that shows something. Functions and objects of a module count, with
-    the modules below it. A method counts on any object. Code that reads these fields alone sees what is shown.
+    the modules below it; of the modules in `holders`, objects alone. A method counts on any object. Code that reads
+    these fields alone sees what is shown.
     """
     _DISPLAYS.update(modules)
+    _HOLDERS.update(holders)
     displays.cache_clear()
+    objects_display.cache_clear()
     _SHOWING.update(methods)
     _FIELDS.update(fields)
 
@@ -39,4 +46,14 @@ def is_shown_field(name: str) -> bool:
 @lru_cache(1024)
 def displays(module: str) -> bool:
     """Return whether functions and objects of this module only show what they hold."""
-    return any(module == shown or module.startswith(f"{shown}.") for shown in _DISPLAYS)
+    return _is_in(module, _DISPLAYS)
+
+
+@lru_cache(1024)
+def objects_display(module: str) -> bool:
+    """Return whether objects of this module's classes only show what they hold."""
+    return displays(module) or _is_in(module, _HOLDERS)
+
+
+def _is_in(module: str, modules: Collection[str]) -> bool:
+    return any(module == shown or module.startswith(f"{shown}.") for shown in modules)

@@ -28,7 +28,7 @@ from musubito.code.describers.functions import describe_function, describe_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.objects import describe_untracked
 from musubito.code.describers.unread_fields import note_whole
-from musubito.code.displays import displays, is_showing_method
+from musubito.code.displays import displays, is_showing_method, objects_display
 from musubito.code.fixpoint_facts import SHOWING, FixpointFacts
 from musubito.code.graph_record import Emptied, GraphRecord, Namespace, step_of
 from musubito.code.guard import Guard
@@ -432,7 +432,9 @@ class ReachabilityWalk(Walk):
         """Return whether `holder` only shows what it holds."""
         if isinstance(holder, HOLDERS):
             return self.is_shown(holder)
-        return displays(module_of(holder) if isinstance(holder, FunctionType) else module_name(type(holder)))
+        if isinstance(holder, FunctionType):
+            return displays(module_of(holder))
+        return objects_display(module_name(type(holder)))
 
     def constant(self, value: Any, name: str, *, runs: bool = True, whole: bool = True, shown: bool = False) -> bytes:
         reference = self.link(value, self.part_name(value, name), runs=runs, whole=whole, shown=shown)
