@@ -281,8 +281,9 @@ register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
 register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
 register_display(
     modules=("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
-    # A middleware there holds the tools of sub-agents; the function of its own tool runs them.
-    holders=("deepagents.middleware",),
+    # The middleware there holds the tools of sub-agents, and the function of its own tool runs them. Other middlewares
+    # of deepagents run the tools that they hold.
+    holders=("deepagents.middleware.subagents",),
     methods=("bind_tools",),
     fields=("name", "description"),
 )

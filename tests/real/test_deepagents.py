@@ -189,6 +189,37 @@ def test_an_edit_of_a_tool_asks_only_what_follows_its_answer(
     assert one != other
 
 
+GRADED = """
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from deepagents.middleware.rubric import RubricMiddleware
+from deepagents.middleware.skills import SkillsMiddleware
+from deepagents.backends import StateBackend
+
+
+@tool
+def check(text: str) -> str:
+    "Check a text."
+    return "fine"
+
+
+def build():
+    model = ChatOpenAI(model="gpt-4o-mini")
+    skills = SkillsMiddleware(backend=StateBackend(), sources=["/skills/"], tools=[check])
+    return create_agent(model, [], middleware=[RubricMiddleware(model=model, tools=[check]), skills])
+"""
+
+
+@pytest.mark.filterwarnings("ignore:The middleware")
+def test_a_tool_that_a_middleware_runs_itself_counts_for_its_node(server: ModelServer, tmp_path: Path) -> None:
+    texts_of_both = (GRADED, GRADED.replace("fine", "bad"))
+    graphs = [loaded(text, tmp_path / f"graded{number}.py").build() for number, text in enumerate(texts_of_both)]
+    for node in ("RubricMiddleware.after_agent", "tools"):
+        one, other = (CodeTracker(graph.nodes[node].bound, module="graded").current().digest for graph in graphs)
+        assert one != other, node
+
+
 def test_another_process_asks_no_model(server: ModelServer, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
