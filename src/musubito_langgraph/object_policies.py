@@ -283,7 +283,7 @@ register_display(
     modules=("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
     # The middleware there holds the tools of sub-agents, and the function of its own tool runs them. Other middlewares
     # of deepagents run the tools that they hold.
-    holders=("deepagents.middleware.subagents",),
+    holders={"deepagents.middleware.subagents": ("_subagents",)},
     methods=("bind_tools",),
     fields=("name", "description"),
 )

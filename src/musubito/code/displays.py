@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Final
 
 _DISPLAYS: Final[set[str]] = set()
 """The modules whose functions and objects only show what they hold or are given."""
-_HOLDERS: Final[set[str]] = set()
-"""The modules whose objects only show what they hold, while their functions may run it."""
+_HOLDERS: Final[dict[str, Collection[str]]] = {}
+"""The modules whose objects only show what they hold, while their functions may run it.
+
+Each has the fields from which its objects built what they hold: these are not shown.
+"""
 _SHOWING: Final[set[str]] = set()
 """The methods that only show what they are given."""
 _FIELDS: Final[set[str]] = set()
@@ -17,18 +20,22 @@ _FIELDS: Final[set[str]] = set()
 
 
 def register_display(
-    modules: Collection[str], holders: Collection[str], methods: Collection[str], fields: Collection[str]
+    modules: Collection[str],
+    holders: Mapping[str, Collection[str]],
+    methods: Collection[str],
+    fields: Collection[str],
 ) -> None:
     """Register modules and methods that only show what they hold or are given, and fields that are shown.
 
     This applies to objects with an `ObjectPolicy` that shows something. Functions and objects of a module count, with
-    the modules below it; of the modules in `holders`, objects alone. A method counts on any object. Code that reads
-    these fields alone sees what is shown.
+    the modules below it; of the modules in `holders`, objects alone. `holders` names fields that their objects read
+    only while they are built. A method counts on any object. Code that reads `fields` alone sees what is shown.
     """
     _DISPLAYS.update(modules)
     _HOLDERS.update(holders)
     displays.cache_clear()
     objects_display.cache_clear()
+    fields_to_build.cache_clear()
     _SHOWING.update(methods)
     _FIELDS.update(fields)
 
@@ -53,6 +60,12 @@ def displays(module: str) -> bool:
 def objects_display(module: str) -> bool:
     """Return whether objects of this module's classes only show what they hold."""
     return displays(module) or _is_in(module, _HOLDERS)
+
+
+@lru_cache(1024)
+def fields_to_build(module: str) -> Collection[str]:
+    """Return the fields that objects of this module's classes read only while they are built."""
+    return next((fields for holder, fields in _HOLDERS.items() if _is_in(module, (holder,))), ())
 
 
 def _is_in(module: str, modules: Collection[str]) -> bool:

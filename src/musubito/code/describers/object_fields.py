@@ -16,7 +16,7 @@ from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
 from musubito.code.describers.patched_packages import patch_links
-from musubito.code.describers.unread_fields import unread_fields
+from musubito.code.describers.unread_fields import unread_after_building, unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name
 from musubito.code.state.access_reader import members_of_slots
@@ -39,7 +39,7 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     exempt = left_out
     if only_data and kind is None:
         lazy = cached_property_names(type(value))
-        exempt |= lazy | meaningless_fields(value)
+        exempt |= lazy | meaningless_fields(value) | unread_after_building(walk, value)
         if lazy:
             links += held_things_links(walk, value, "", name, (fields_of(value) or {}).keys() - lazy)
     if not only_data:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from musubito.code.describers.msgspec_structs import is_struct
 from musubito.code.describers.object_policies import policy_of
+from musubito.code.displays import fields_to_build
 from musubito.code.fixpoint_facts import FIELDS
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.name_usage import NameUsage
@@ -66,6 +67,14 @@ def unread_fields(walk: Walk, value: Any, names: Iterable[str]) -> frozenset[str
     if policy_of(value) is not None or not is_read_by_name(walk, value):
         return frozenset()
     return frozenset(name for name in names if name not in walk.facts.fields)
+
+
+def unread_after_building(walk: Walk, value: Any) -> frozenset[str]:
+    """Return the fields of a package's object that do not count, since it read them while it was built, and no more."""
+    names = fields_to_build(module_name(type(value)))
+    if not names or FIELDS in walk.facts.looks or walk.facts.fields.meets(REFLECTION):
+        return frozenset()
+    return frozenset(name for name in names if name not in walk.facts.mentioned and name not in walk.facts.fields)
 
 
 def is_unread_method(walk: Walk, name: str, member: object) -> bool:
