@@ -33,7 +33,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph.message_ids.id_map import _FREE, IdMap, IdSensitivity
-from musubito_langgraph.message_ids.known_messages import Content
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, IdPlaceholder, New, NotRepeatable, RenamedOutput
 from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, alphabet_of, new_core
 from musubito_langgraph.message_ids.rewrite import _Identify, _Restore, _Rewrite, _Store
@@ -47,17 +46,15 @@ def rename(
     around: Mapping[str, object] | None = None,
     code: IdSensitivity = _FREE,
     reports: Reports = ALL,
-    contents: Mapping[int, Content] | None = None,
 ) -> tuple[object, IdMap]:
     """Return `value` with names in place of random ids, as it is identified, and the names.
 
     `value` is all that the call is given; `around` is what surrounds the call. An id that is mentioned in either of
-    them, or in the code, is data. Only the `reports` count. `contents` are those of messages that were looked at a
-    moment ago, by the ids of the messages as objects. `value` itself is not changed, and its parts without ids
+    them, or in the code, is data. Only the `reports` count. `value` itself is not changed, and its parts without ids
     are in the result as they are. The encoding of a message stands in place of the message. A value that is nested too
     deeply is returned unchanged.
     """
-    search = _SearchInput(around, reports, contents)
+    search = _SearchInput(around, reports)
     try:
         search.part(value)
         naming = IdMap(search, code)

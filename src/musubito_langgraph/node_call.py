@@ -56,7 +56,6 @@ from musubito_langgraph.id_renaming import pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import INSIDE, UpstreamRef, external
 from musubito_langgraph.message_ids.id_map import IdMap
-from musubito_langgraph.message_ids.known_messages import Content
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
@@ -66,7 +65,7 @@ from musubito_langgraph.recorder.config import handlers, parent_in
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
-from musubito_langgraph.same_objects import NO_CONTENTS, SameObjects
+from musubito_langgraph.same_objects import SameObjects
 from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
@@ -151,7 +150,7 @@ class NodeCall:
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._same: SameObjects | None = None
-        """The objects that the input held when it was last identified, None if it cannot be compared by them."""
+        """The objects that the input held when it was last identified."""
         self._identified: Any = None
         """The input as it was identified."""
         self._is_settled = False
@@ -236,9 +235,7 @@ class NodeCall:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         counted = self._all_counted(code)
-        self._same = SameObjects.of_small(counted)
-        contents = NO_CONTENTS if self._same is None else self._same.contents
-        self._identified, self._naming = self._renamed(counted, code, contents)
+        self._identified, self._naming = self._noted(counted, code)
         turn = self._place.turn and self._place.turn(self._counting(code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
@@ -253,10 +250,14 @@ class NodeCall:
         self._is_settled = self._is_same(code)
         if self._is_settled:
             return self._identified
-        # The call will run. To note what is in a large input takes so long that a replay does without.
-        counted = self._all_counted(code)
-        self._same = SameObjects.of(counted)
-        return self._renamed(counted, code)[0]
+        return self._noted(self._all_counted(code), code)[0]
+
+    def _noted(self, counted: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+        """Return the part of an input that counts as it is identified; note the objects in it before."""
+        self._same = same = SameObjects(counted)
+        identified, naming = self._renamed(counted, code)
+        same.known = naming.known
+        return identified, naming
 
     def _is_same(self, code: Fingerprint) -> bool:
         """Tell whether the part of the input that counts holds the very objects that it held when it was noted."""
@@ -272,10 +273,8 @@ class NodeCall:
             self._counts = code, self.step.counting(code, self._around.code())
         return self._counts[1]
 
-    def _renamed(
-        self, inputs: dict[str, object], code: Fingerprint, contents: Mapping[int, Content] = NO_CONTENTS
-    ) -> tuple[Any, IdMap]:
-        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code), contents)
+    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))
 
     def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}

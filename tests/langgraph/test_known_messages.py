@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 
 from musubito.errors import InputError
 from musubito.values.digest import digest_input
+from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.id_renaming import rename
 from musubito_langgraph.message_ids import known_messages, search
 from musubito_langgraph.message_reports import ALL, REPORTS, Reports
@@ -54,10 +54,11 @@ conversations = st.lists(messages(), max_size=5).flatmap(lambda all_: st.permuta
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    known_messages._new.clear()
-    known_messages._old.clear()
-    yield
+def kept(monkeypatch: pytest.MonkeyPatch) -> RecentCache[known_messages.Key, known_messages.KnownMessage]:
+    """What is kept of messages: nothing yet."""
+    kept: RecentCache[known_messages.Key, known_messages.KnownMessage] = RecentCache(2_000)
+    monkeypatch.setattr(known_messages, "_KNOWN", kept)
+    return kept
 
 
 def counted(conversation: object, reports: Reports = ALL) -> object:
@@ -106,12 +107,12 @@ def test_values_of_other_types_are_other_messages() -> None:
     assert len({str(each) for each in contents}) == len(LIKE_ONE)
 
 
-def test_classes_derived_from_a_message_count_as_themselves() -> None:
+def test_classes_derived_from_a_message_count_as_themselves(kept: Any) -> None:
     class Mine(HumanMessage):
         pass
 
     assert counted([Mine("a", id="1")]) != counted([HumanMessage("a", id="1")])
-    assert not known_messages._new or all(key[1][0] is HumanMessage for key in known_messages._new)
+    assert [key[1][0] for key in kept] == [HumanMessage]
 
 
 def test_fields_that_a_checkpoint_sets_do_not_count() -> None:
@@ -121,10 +122,9 @@ def test_fields_that_a_checkpoint_sets_do_not_count() -> None:
     assert counted([made])[:1] == counted([loaded])[:1]
 
 
-def test_what_was_not_used_since_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_messages, "MOST", 2_000)
+def test_what_was_not_used_since_is_dropped(kept: Any) -> None:
     for number in range(200):
         conversation = [HumanMessage("x" * 100, id="first"), HumanMessage(f"{number}" * 30, id=str(number))]
         assert counted(conversation) == without(conversation)
-        assert len(known_messages._new) + len(known_messages._old) < 50
-    assert any(b"first" in key[1][2] for key in (*known_messages._new, *known_messages._old))
+        assert len([*kept]) < 50
+    assert any(b"first" in key[1][2] for key in kept)

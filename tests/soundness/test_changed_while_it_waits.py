@@ -19,7 +19,7 @@ from langgraph.runtime import Runtime
 
 from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
 from musubito.errors import EncodingError
-from musubito_langgraph import musubito_graph
+from musubito_langgraph import musubito_graph, node_call
 from musubito_langgraph.same_objects import SameObjects
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
@@ -237,7 +237,7 @@ def test_a_message_that_is_changed_back_while_the_node_runs(engine: MusubitoEngi
 def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
     engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message, runs, over, objects_of = HumanMessage("to bob"), threading.Event(), threading.Event(), SameObjects.of
+    message, runs, over, objects_of = HumanMessage("to bob"), threading.Event(), threading.Event(), SameObjects
 
     def note(state: MessagesState) -> dict[str, Any]:
         runs.set()
@@ -245,7 +245,7 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
         did.append(state["messages"][-1].content)
         return {"messages": [AIMessage(f"note {did[-1]}")]}
 
-    def between_changes(given: Any) -> SameObjects | None:
+    def between_changes(given: Any) -> SameObjects:
         message.content = "to alice"
         objects = objects_of(given)
         message.content = "to bob"
@@ -258,7 +258,7 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
 
     builder = StateGraph(MessagesState).add_node("note", note).add_edge(START, "note")
     graph = musubito_graph(builder.compile(), engine=engine)
-    monkeypatch.setattr(SameObjects, "of", between_changes)
+    monkeypatch.setattr(node_call, "SameObjects", between_changes)
     thread = threading.Thread(target=back)
     thread.start()
     graph.invoke({"messages": [message]})

@@ -29,7 +29,8 @@ from musubito.store.protocol import NamedQuery, Readable, Row
 from musubito.store.rows import InputLine, Ledger, Part
 from musubito.values.artifact_codec import nesting
 from musubito.values.digest import digest_input
-from musubito.values.display import TYPE, plain, with_secrets
+from musubito.values.display import TYPE, KnownRecord, KnownRecords, plain, plain_with_records, with_secrets
+from musubito.values.recent_cache import RecentCache
 from musubito.values.redaction import scrubbed
 
 Redact: TypeAlias = Callable[[str, Any], Any]
@@ -57,6 +58,10 @@ MOST_AT_ONCE: Final = 1_000_000
 """Bytes of inputs that are written in one transaction."""
 
 
+MOST_KEPT: Final = 4 * 1024 * 1024
+"""Bytes of the records that are kept."""
+_RECORDS: Final[KnownRecords] = RecentCache(MOST_KEPT)
+
 PATH: Final = "file"
 CONTENT: Final = "text"
 """The keys of a file's path and of its text in the stored value."""
@@ -73,7 +78,9 @@ class CallInputs(NamedTuple):
 
     def line(self, redact: Redact | None, contents: Contents) -> InputLine:
         """Return the input as it is stored. Raises the errors of `redact`."""
-        return _line(self.execution, self.operation, self.input_hash, self._redacted(redact), contents)
+        is_as_kept = redact is None  # a redaction may change what it is given
+        value = plain_with_records(self.packed, self.texts, _RECORDS) if is_as_kept else self._redacted(redact)
+        return _line(self.execution, self.operation, self.input_hash, value, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """Return the input as a reader would see it; None if nothing would be stored."""
@@ -191,6 +198,13 @@ def resealed(body: bytes, contents: Contents) -> bytes | None:
 
 def _shared(value: Any, chains: list[Sequence[Part]]) -> Any:
     """Return the value with digests in place of its long parts, and add the parts to `chains`."""
+    if type(value) is KnownRecord:
+        if value.made is None:
+            its_chains: list[Sequence[Part]] = []
+            value.made = _shared(value.shown, its_chains), its_chains
+        shared, its_chains = value.made
+        chains += its_chains
+        return shared
     if type(value) is dict:
         value = {key: _shared(part, chains) for key, part in value.items()}
     elif type(value) is list:

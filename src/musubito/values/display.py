@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ormsgpack import unpackb
 
@@ -17,6 +17,7 @@ from musubito.errors import ArtifactUnreadable
 from musubito.values.artifact_codec import nesting
 from musubito.values.class_names import SECRET_CLASSES
 from musubito.values.msgpack_writer import Code
+from musubito.values.recent_cache import RecentCache
 from musubito.values.redaction import HIDDEN, is_secret, scrubbed
 from musubito.values.std_types import JOINERS
 
@@ -24,6 +25,9 @@ TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
 """Letters below which a key is a name, and holds no secret."""
+SHORTEST_KEPT: Final = 128
+LONGEST_KEPT: Final = 32 * 1024
+"""Bytes of the shortest and of the longest record that is kept."""
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 """Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
@@ -45,16 +49,37 @@ def plain(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) 
 
     `texts` are the long texts that stand in the bytes, by their SHA-256. Other bytes raise `ArtifactUnreadable`.
     """
-    return _read(packed, texts, without_secrets)
+    return _read(packed, _Reader(texts or {}), without_secrets)
+
+
+class KnownRecord:
+    """A record as it is shown wherever a value holds it, without secrets, and what a caller has made of that."""
+
+    __slots__ = ("made", "shown")
+
+    def __init__(self, shown: Any) -> None:
+        self.shown = shown
+        self.made: Any = None
+
+
+KnownRecords: TypeAlias = RecentCache[tuple[int, bytes], KnownRecord]
+"""Records by their code and their bytes."""
+
+
+def plain_with_records(packed: bytes, texts: Mapping[bytes, str], known: KnownRecords) -> Any:
+    """Return the same as `plain`, with `KnownRecord`s in place of the records that are kept.
+
+    `known` keeps all records but the shortest and the longest.
+    """
+    return _read(packed, _RecordReader(texts, known), without_secrets)
 
 
 def with_secrets(packed: bytes | memoryview, texts: Mapping[bytes, str] | None = None) -> Any:
     """Return the same as `plain` with nothing hidden: only to find out whether `plain` hides something."""
-    return _read(packed, texts, lambda value: value)
+    return _read(packed, _Reader(texts or {}), lambda value: value)
 
 
-def _read(packed: bytes | memoryview, texts: Mapping[bytes, str] | None, clean: Callable[[Any], Any]) -> Any:
-    reader = _Reader(texts or {})
+def _read(packed: bytes | memoryview, reader: _Reader, clean: Callable[[Any], Any]) -> Any:
     try:
         return clean(unpackb(packed, ext_hook=reader.ext))
     except (ValueError, TypeError, LookupError, RecursionError) as error:
@@ -118,6 +143,8 @@ def _hidden(value: Any) -> Any:
         return HIDDEN if value else value
     if type(value) is dict:
         return {key: part if key == TYPE else _hidden(part) for key, part in _shown_keys(value).items()}
+    if type(value) is KnownRecord:
+        return _hidden(value.shown)
     return [_hidden(part) for part in value] if type(value) is list else value
 
 
@@ -152,6 +179,23 @@ class _Reader:
         if code == Code.TEXT_DIGEST:
             return self._texts.get(parts) or {TYPE: "str", "sha256": parts.hex()}
         return _SAYS[code](parts)
+
+
+class _RecordReader(_Reader):
+    """A reader that keeps records: each step of a conversation is given all of its messages."""
+
+    def __init__(self, texts: Mapping[bytes, str], known: KnownRecords) -> None:
+        super().__init__(texts)
+        self._known = known
+
+    def ext(self, code: int, data: bytes) -> Any:
+        if code not in _RECORDS or not SHORTEST_KEPT <= len(data) <= LONGEST_KEPT:
+            return super().ext(code, data)
+        known = self._known.get((code, data))
+        if known is None:
+            known = KnownRecord(without_secrets(super().ext(code, data)))
+            self._known.keep((code, data), known, len(data))
+        return known
 
 
 def _join(code: int, data: bytes) -> Any:
@@ -211,6 +255,8 @@ _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
     Code.SECRET: lambda p: {TYPE: p[2], "value": p[3]},
 }
 """How the parts of each ext are shown, by code."""
+_RECORDS: Final = frozenset({Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC})
+"""Codes of records."""
 _WHOLE: Final = JOINERS.keys() - _SAYS.keys()
 """Codes of values that are shown as one text."""
 _NAMES: Final = {getattr(Code, name): name.lower() for name in vars(Code) if name.isupper()}

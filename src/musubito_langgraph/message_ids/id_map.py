@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from musubito_langgraph.message_ids.known_messages import KnownMessage
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import _USUAL, MAY_BE_ONE, Haystack, IdForm, is_random
-from musubito_langgraph.message_ids.search import _Search, texts_in
+from musubito_langgraph.message_ids.search import _SearchInput, texts_in
 from musubito_langgraph.message_ids.walk import _nothing
 
 
@@ -42,7 +43,7 @@ class IdMap:
 
     __slots__ = ("code", "forms", "ids", "reported", "search")
 
-    def __init__(self, search: _Search | None, code: IdSensitivity = _FREE) -> None:
+    def __init__(self, search: _SearchInput | None, code: IdSensitivity = _FREE) -> None:
         """Give names to the ids of an input; `search` is None for an input that could not be searched."""
         self.search = search
         self.code = code
@@ -63,6 +64,11 @@ class IdMap:
                 self.forms.setdefault(form.core, form)
                 like = None if first == number else first
                 self.ids[value] = IdPlaceholder(number, like if form.prefix in _USUAL else (like, form.beginning))
+
+    @property
+    def known(self) -> Mapping[int, KnownMessage]:
+        """The messages of the input that are known, by their ids as objects."""
+        return {} if self.search is None else self.search.known
 
     def data(self, forms: Collection[IdForm]) -> set[str]:
         """Return the cores of the ids that are data for this call."""

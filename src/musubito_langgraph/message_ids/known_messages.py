@@ -18,6 +18,7 @@ from ormsgpack import packb, unpackb
 
 from musubito.values.canonical import encoded
 from musubito.values.msgpack_writer import IN_ORDER, Encoded
+from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
 from musubito_langgraph.message_reports import Reports
@@ -32,10 +33,15 @@ MOST_NAMES: Final = 16
 """Encodings of one message that are kept, for different names of its ids."""
 
 
+Content = tuple[type, frozenset[str], bytes]
+"""The content of a message: its class, the names of the fields that were set, and all fields, packed."""
+
+
 @dataclass(slots=True, eq=False)
 class KnownMessage:
     """The ids and texts in a message, and its encodings."""
 
+    content: Content
     message: Any
     """A message of this content that only this module holds."""
     forms: Mapping[str, IdForm]
@@ -59,25 +65,23 @@ class KnownMessage:
         return encoding
 
 
-Content = tuple[type, frozenset[str], bytes]
-"""The content of a message: its class, the names of the fields that were set, and all fields, packed."""
 Key = tuple[Reports, Content]
-_new: dict[Key, KnownMessage] = {}
-_old: dict[Key, KnownMessage] = {}
-_size = 0
+_KNOWN: Final[RecentCache[Key, KnownMessage]] = RecentCache(MOST)
 
 
-def known_message(content: Content, reports: Reports, look_into: Callable[[Any], KnownMessage]) -> KnownMessage | None:
+def known_message(
+    content: Content, reports: Reports, look_into: Callable[[Content, Any], KnownMessage]
+) -> KnownMessage | None:
     """Return what is known of a message of this content; None if it is not plain data.
 
     `look_into` makes a `KnownMessage` that is new.
     """
     key = reports, content
-    known = _new.get(key)
+    known = _KNOWN.get(key)
     if known is None:
-        known = _old.get(key) or _looked_into(key, look_into)
+        known = _looked_into(key, look_into)
         if known is not None:
-            _keep(key, known)
+            _KNOWN.keep(key, known, len(content[2]))
     return known
 
 
@@ -96,7 +100,7 @@ def content_of(message: Any) -> Content | None:
         return None
 
 
-def _looked_into(key: Key, look_into: Callable[[Any], KnownMessage]) -> KnownMessage | None:
+def _looked_into(key: Key, look_into: Callable[[Content, Any], KnownMessage]) -> KnownMessage | None:
     cls, names, packed = key[1]
     try:
         if len(packed) > LARGEST or holds_bytes(packed):
@@ -109,16 +113,7 @@ def _looked_into(key: Key, look_into: Callable[[Any], KnownMessage]) -> KnownMes
     object.__setattr__(message, "__pydantic_fields_set__", set(names))
     object.__setattr__(message, "__pydantic_extra__", extra)
     object.__setattr__(message, "__pydantic_private__", None)
-    return look_into(message)
-
-
-def _keep(key: Key, known: KnownMessage) -> None:
-    global _new, _old, _size
-    size = len(key[1][2])
-    _size += size
-    if _size > MOST:
-        _old, _new, _size = _new, {}, size
-    _new[key] = known
+    return look_into(key[1], message)
 
 
 def holds_bytes(packed: bytes) -> bool:

@@ -142,19 +142,15 @@ class _Search(_Walk):
 class _SearchInput(_Search):
     """A search of an input, in which messages are known by their content."""
 
-    __slots__ = ("_contents", "known")
+    __slots__ = ("known",)
 
-    def __init__(
-        self, around: Mapping[str, object] | None, reports: Reports, contents: Mapping[int, Content] | None = None
-    ) -> None:
-        """Make a walk; `contents` holds the contents of messages, as far as they are known."""
+    def __init__(self, around: Mapping[str, object] | None, reports: Reports) -> None:
         super().__init__(speaks_for_itself, around, reports)
-        self._contents = contents or {}
         self.known: dict[int, KnownMessage] = {}
         """The messages that are known, by their id as objects. Their texts are not among `texts`."""
 
     def message(self, value: Any) -> Any:
-        content = self._contents.get(id(value)) or content_of(value)
+        content = content_of(value)
         known = None if content is None else known_message(content, self._reports, self._look_into)
         if known is None:
             return self.record(value)
@@ -171,11 +167,11 @@ class _SearchInput(_Search):
     def whole_haystack(self) -> Haystack:
         return Haystack((), [self.haystack(()), *(known.haystack for known in self.known.values())])
 
-    def _look_into(self, message: Any) -> KnownMessage:
+    def _look_into(self, content: Content, message: Any) -> KnownMessage:
         search = _Search(speaks_for_itself, None, self._reports)
         search.record(message)
         reported = tuple(field for _, field in search.reported)
-        return KnownMessage(message, search.forms, search.roles, search.haystack(()), reported, search.stands)
+        return KnownMessage(content, message, search.forms, search.roles, search.haystack(()), reported, search.stands)
 
 
 class _SearchOutput(_Search):

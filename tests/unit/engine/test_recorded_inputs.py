@@ -7,22 +7,25 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ormsgpack import packb
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.engine import recorded_inputs
-from musubito.engine.recorded_inputs import StoredBody, stored
+from musubito.engine.recorded_inputs import CallInputs, StoredBody, stored
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage import Lineage, plan
+from musubito.payloads.codec import Contents
 from musubito.store.changes import Change
 from musubito.store.part_codec import joined
 from musubito.store.rows import InputLine, Ledger
+from musubito.values.digest import digest_input
 
 DATA = st.recursive(
     st.none()
@@ -58,6 +61,45 @@ def opened(body: bytes, parts: Callable[[Collection[bytes]], Mapping[bytes, Sequ
 def test_what_is_stored_comes_back(value: Any):
     line = stored(1, "f", b"hash", value)
     assert opened(line.body, pieces(line)) == value
+
+
+@dataclass(frozen=True)
+class Person:
+    """A record, with secrets under names and by looks."""
+
+    about: Any
+    password: Any = None
+    name: str = "ann"
+
+
+SECRET = "sk-" + "aB3dE5gH7jK9" * 3
+WORDS = st.sampled_from(["hello there, ", "--password", "token", "api_key=q1w2e3r4t5", f"{SECRET} ", "value", "name"])
+LONGER = st.builds(lambda word, times: word * times, WORDS, st.sampled_from([1, 1, 12, 80]))
+RECORDS = st.recursive(
+    LONGER | st.integers(0, 9),
+    lambda inner: (
+        st.builds(Person, inner, inner)
+        | st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(LONGER, inner, max_size=3)
+        | st.builds(lambda value: {"name": "token", "value": value}, inner)
+        | st.builds(lambda value: ["--password", value, "x"], inner)
+        | st.builds(lambda value: ["password", value], inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(RECORDS, min_size=1, max_size=3), st.lists(st.sampled_from(range(3)), max_size=5))
+def test_records_that_are_kept_are_stored_as_all_others(made: list[Any], order: list[int]) -> None:
+    """A redaction that changes nothing is given what is not kept."""
+    for value in ({"given": [made[number % len(made)] for number in order]}, {"given": made[0], "password": made}):
+        given_now = digest_input("f", value)
+        inputs = CallInputs(1, "f", b"hash", given_now.packed, given_now.texts)
+        kept = inputs.line(None, Contents("default"))
+        assert kept == inputs.line(lambda _, data: data, Contents("default"))
+        assert SECRET.encode() not in b"".join(part.body for chain in kept.chains for part in chain) + kept.body
 
 
 def test_what_is_gone_is_told():
