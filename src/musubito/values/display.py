@@ -28,6 +28,8 @@ SHORT: Final = 12
 SHORTEST_KEPT: Final = 128
 LONGEST_KEPT: Final = 32 * 1024
 """Bytes of the shortest and of the longest record that is kept."""
+ITS_OBJECTS: Final = 1024
+"""Bytes that the objects of a short record take."""
 _SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 """Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
@@ -189,12 +191,12 @@ class _RecordReader(_Reader):
         self._known = known
 
     def ext(self, code: int, data: bytes) -> Any:
-        if code not in _RECORDS or not SHORTEST_KEPT <= len(data) <= LONGEST_KEPT:
-            return super().ext(code, data)
+        if code not in _RECORDS or not SHORTEST_KEPT <= len(data) <= LONGEST_KEPT or self._depth >= _TRUSTED_EXTS:
+            return super().ext(code, data)  # what can be shown of a deeper record depends on where it is
         known = self._known.get((code, data))
         if known is None:
             known = KnownRecord(without_secrets(super().ext(code, data)))
-            self._known.keep((code, data), known, len(data))
+            self._known.keep((code, data), known, len(data) + ITS_OBJECTS)
         return known
 
 
