@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -65,7 +66,7 @@ from musubito_langgraph.recorder.config import handlers, parent_in
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
-from musubito_langgraph.same_objects import SameObjects
+from musubito_langgraph.same_objects import MOST_AT_ONCE, SameObjects
 from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
@@ -235,7 +236,7 @@ class NodeCall:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
         counted = self._all_counted(code)
-        self._identified, self._naming = self._noted(counted, code)
+        self._identified, self._naming = self._noted(counted, code, MOST_AT_ONCE)
         turn = self._place.turn and self._place.turn(self._counting(code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
@@ -252,9 +253,9 @@ class NodeCall:
             return self._identified
         return self._noted(self._all_counted(code), code)[0]
 
-    def _noted(self, counted: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
+    def _noted(self, counted: dict[str, object], code: Fingerprint, most: float = inf) -> tuple[Any, IdMap]:
         """Return the part of an input that counts as it is identified; note the objects in it before."""
-        self._same = same = SameObjects(counted)
+        self._same = same = SameObjects(counted, most)
         identified, naming = self._renamed(counted, code)
         same.known = naming.known
         return identified, naming

@@ -10,6 +10,7 @@ identified again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import inf
 from operator import is_
 from types import NoneType
 from typing import Any, Final
@@ -36,17 +37,21 @@ MODELS: Final = frozenset(
 )
 """Classes of pydantic models whose instances count by their state alone. Derived classes may count otherwise."""
 
+MOST_AT_ONCE: Final = 4096
+"""Parts of the largest input that is noted whatever becomes of the call: a replay needs no note."""
+
 
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_can_tell", "_empty", "_filled", "_keys", "_messages", "_models", "_values", "known")
+    __slots__ = ("_can_tell", "_empty", "_filled", "_keys", "_messages", "_models", "_room", "_values", "known")
 
-    def __init__(self, inputs: Mapping[str, object]) -> None:
-        """Note what an input holds.
+    def __init__(self, inputs: Mapping[str, object], most: float = inf) -> None:
+        """Note what an input holds, if it has at most this many parts.
 
         Make it before the input is identified: what changes in between is then noticed.
         """
+        self._room = most
         self._keys, self._values = _tops(inputs)
         self._empty: list[Collection[Any]] = []
         self._filled: list[tuple[Collection[Any], tuple[Any, ...]]] = []
@@ -79,7 +84,7 @@ class SameObjects:
         """Take in what the input holds; tell whether all of it can be compared."""
         ahead: list[Any] = [*self._keys, *self._values]
         seen: set[int] = set()
-        while ahead:
+        while ahead and self._room >= 0:
             value = ahead.pop()
             kind = type(value)
             if kind in ATOMS or id(value) in seen:
@@ -107,7 +112,7 @@ class SameObjects:
                 ahead += others
             else:
                 return False
-        return True
+        return self._room >= 0
 
     def _is_known(self, message: Any) -> bool:
         """Tell whether a message is known, and is what it was when it was identified."""
@@ -115,9 +120,13 @@ class SameObjects:
         return known is not None and content_of(message) == known.content
 
     def _noted(self, collection: Collection[Any]) -> tuple[Any, ...]:
+        """Note the items of a collection, and return them if any of them may change."""
+        self._room -= len(collection)
+        if self._room < 0:
+            return ()
         items = tuple(collection)
         self._filled.append((collection, items))
-        return items
+        return () if ATOMS.issuperset(map(type, items)) else items
 
 
 def _tops(inputs: Mapping[str, object]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -112,6 +112,14 @@ def test_what_is_flat_is_compared() -> None:
     assert not same.are_in({"input": {"a": 1.0}})
 
 
+def test_a_large_input_is_noted_only_if_it_is_known_to_run() -> None:
+    for value in ([[each] for each in range(30)], [*range(60)]):
+        inputs = {"input": {"a": value}}
+        assert SameObjects(inputs, most=100).are_in(inputs)
+        assert not SameObjects(inputs, most=50).are_in(inputs)
+        assert SameObjects(inputs).are_in(inputs)
+
+
 def test_messages_are_compared_only_once_they_are_identified() -> None:
     inputs = {"input": {"messages": messages()}}
     assert not SameObjects(inputs).are_in(inputs)

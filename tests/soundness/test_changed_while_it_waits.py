@@ -245,9 +245,9 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
         did.append(state["messages"][-1].content)
         return {"messages": [AIMessage(f"note {did[-1]}")]}
 
-    def between_changes(given: Any) -> SameObjects:
+    def between_changes(*given: Any) -> SameObjects:
         message.content = "to alice"
-        objects = objects_of(given)
+        objects = objects_of(*given)
         message.content = "to bob"
         return objects
 
