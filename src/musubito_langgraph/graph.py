@@ -39,7 +39,7 @@ def musubito_graph(
     The steps have these names:
 
     - a node: `<graph>/<path>/<node>`
-    - a conditional edge: `<node>:<router>`
+    - a conditional edge: `<node>:<router>`; those of LangChain's own agents only look at messages, and are no steps
     - a tool: `<node>.<tool>`
     - a task of an entrypoint: `<entrypoint>/<task>`
 

@@ -36,7 +36,7 @@ from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageW
 from musubito_langgraph.node import Node
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
-from musubito_langgraph.planning.lookup import OpaqueNode, PlannedGraph, StepLookup
+from musubito_langgraph.planning.lookup import FollowedRouter, OpaqueNode, PlannedGraph, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
 from musubito_langgraph.settings import KEY, SAMPLE, Settings
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
@@ -230,9 +230,12 @@ KINDS: Final = (
 
 
 def _recorded_writer(writer: Any, node: Node) -> Any:
-    """Return a writer that does the same; if it is one of a conditional edge, its router is a step."""
+    """Return a writer that does the same; if it is one of a conditional edge, its router is a step.
+
+    A router that only looks is no step. One that begins a graph is, since it begins new samples.
+    """
     branch = _graph_parts.branch_of(writer)
-    if branch is None:
+    if branch is None or not _is_step(branch, node.name):
         return writer
     path, name = branch.path, _router_name(branch)
     # The `inputs` of a node do not hold for the router that decides after the node.
@@ -243,15 +246,27 @@ def _recorded_writer(writer: Any, node: Node) -> Any:
     return _graph_parts.writer_of(writer, branch._replace(path=router))
 
 
+def _is_step(branch: _compat.BranchSpec, node: str) -> bool:
+    return node == "__start__" or not _graph_parts.only_looks(branch.path)
+
+
 def _planned_writer(writer: Any, site: Site) -> Any:
-    """Return a writer that does what a recorded writer does; the decision of its router is looked up."""
+    """Return a writer that does what a recorded writer does; the decision of its router is looked up.
+
+    A router that is no step decides.
+    """
     branch = _graph_parts.branch_of(writer)
     if branch is None:
         return writer
     recorded: Any = branch.path
-    router = _graph_parts.copied(recorded)
-    router._step = StepLookup(recorded._step, site, router=branch).step
-    site.successors.routers[router._step.operation.name] = None if branch.ends is None else [*branch.ends.values()]
+    ends = None if branch.ends is None else [*branch.ends.values()]
+    if isinstance(recorded, Router):
+        router = _graph_parts.copied(recorded)
+        router._step = StepLookup(recorded._step, site, router=branch).step
+        site.successors.routers[router._step.operation.name] = ends
+    else:
+        router = FollowedRouter(branch, site)
+        site.successors.looks[router.name] = ends
     return _graph_parts.writer_of(writer, branch._replace(path=router))
 
 
@@ -270,7 +285,7 @@ def step_names(graph: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
         path = prefix + name
         yield from kind_of(node.bound, graph).step_names(node.bound, path)
         branches = filter(None, map(_graph_parts.branch_of, node.flat_writers))
-        yield from ((f"{path}:{_router_name(branch)}", False) for branch in branches)
+        yield from ((f"{path}:{_router_name(branch)}", False) for branch in branches if _is_step(branch, name))
 
 
 def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.PregelNode:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langchain_core.tracers.base import BaseTracer
@@ -20,7 +21,7 @@ from langgraph.channels import LastValue
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import create_react_agent
+from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
 from langgraph.pregel import NodeBuilder, Pregel
 
 from musubito import (
@@ -368,11 +369,8 @@ def test_steps_are_called_by_their_paths(ran: Ran, ask: Ask):
         ask(graph, {"messages": []})
     called = [name for name in names(cold) if ":" not in name or name.endswith("onwards")]
     assert {f"outer/{name}": count for name, count in NESTED.items()} == {name: called.count(name) for name in called}
-    # LangChain's own edges go by the names of their functions.
-    assert {name for name in names(cold) if name not in called} == {
-        "outer/middle/agent/model:model_to_tools",
-        "outer/middle/agent/tools:tools_to_model",
-    }
+    # The edges of LangChain's own agents are no steps.
+    assert not {name for name in names(cold) if name not in called}
     with run() as warm:
         ask(graph, {"messages": []})
     assert {call.outcome for call in warm.calls} == {"replayed"}
@@ -1018,3 +1016,39 @@ def test_other_metadata_of_a_node_is_left_and_the_policy_is_not_shown(ran: Ran, 
     assert said["one"]["owner"] == "ann"
     assert "owner" not in said["two"]
     assert not any("musubito" in metadata for metadata in said.values())
+
+
+def test_routers_that_only_look_are_no_steps(ran: Ran, ask: Ask):
+    def think(state: MessagesState) -> Any:
+        ran("think")
+        return {"messages": [AIMessage("done")]}
+
+    def decide(state: MessagesState) -> str:
+        ran("decide")
+        return tools_condition(state)
+
+    def graph(router: Callable[..., str], node: str) -> Any:
+        builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([]))
+        builder.add_conditional_edges(node, router, {"tools": "tools", END: "think" if node == START else END})
+        if node != START:
+            builder.add_edge(START, "think")
+        return musubito_graph(builder.compile(name="g"))
+
+    asked = {"messages": [HumanMessage("hi", id="1")]}
+    for router, node, steps in (
+        (tools_condition, "think", ["g/think"]),
+        (decide, "think", ["g/think", "g/think:decide"]),
+        (tools_condition, START, ["g/__start__:tools_condition", "g/think"]),
+    ):
+        with run() as record:
+            ask(graph(router, node), asked)
+        assert sorted(names(record)) == steps
+    with pytest.raises(ValueError, match="think:tools_condition"):
+        musubito_graph(
+            StateGraph(MessagesState)
+            .add_node("think", think)
+            .add_edge(START, "think")
+            .add_conditional_edges("think", tools_condition, {"tools": END, END: END})
+            .compile(name="g"),
+            steps={"think:tools_condition": FORCED},
+        )

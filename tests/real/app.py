@@ -63,12 +63,11 @@ APPLICATIONS: dict[str, App] = {
         ],
         [
             ("    return a + b", "    return b + a", ran("math_expert")),
-            ("Use one tool at a time.", "Use tools.", ran("math_expert", "agent", "agent:should_continue")),
+            ("Use one tool at a time.", "Use tools.", ran("math_expert", "agent")),
             (
                 "FAANG has people",
                 "It has people",
-                ran("research_expert", "agent", "agent:should_continue")
-                | ran("tools", "tools.transfer_to_math_expert", "math_expert"),
+                ran("research_expert", "agent") | ran("tools", "tools.transfer_to_math_expert", "math_expert"),
             ),
         ],
         shows_less=True,
@@ -80,7 +79,7 @@ APPLICATIONS: dict[str, App] = {
             (
                 "    return a + b",
                 "    return b - a",
-                ran("tools.add", "tools", "tools:tools_to_model", "model", "model:model_to_tools"),
+                ran("tools.add", "tools", "model"),
             ),
             ("like a pirate", "like a lord", ran("model")),
         ],
@@ -111,7 +110,7 @@ APPLICATIONS: dict[str, App] = {
             (
                 "You remember.",
                 "You remember well.",
-                ran("model", "model:model_to_tools", "tools:tools_to_model", "summarize", "remember"),
+                ran("model", "summarize", "remember"),
             ),
             ("Extract user preferences.", "Extract preferences.", ran("remember")),
         ],

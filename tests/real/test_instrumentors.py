@@ -74,6 +74,10 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+def decide(state: MessagesState) -> str:
+    return tools_condition(state)
+
+
 def agent(engine: MusubitoEngine) -> Any:
     model = ChatOpenAI(model="gpt-4o-mini").bind_tools([add])
 
@@ -81,7 +85,7 @@ def agent(engine: MusubitoEngine) -> Any:
         return {"messages": [model.invoke(state["messages"])]}
 
     builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([add]))
-    builder.add_edge(START, "think").add_conditional_edges("think", tools_condition).add_edge("tools", "think")
+    builder.add_edge(START, "think").add_conditional_edges("think", decide).add_edge("tools", "think")
     return musubito_graph(builder.compile(name="g"), engine=engine, default=StepConfiguration())
 
 
@@ -145,7 +149,7 @@ def test_a_replayed_node_is_marked_on_its_span_and_linked_to_that_of_its_executi
         assert saved == sum(used for name, used in counted.items() if any(part in name for part in names)) > 0
     # Routers and tools have no span that stands for them alone: theirs lie inside the node's, in the same trace.
     own = [span for span in second if span.name.startswith("musubito.step")]
-    assert {span.name for span in own} == {"musubito.step g/think:tools_condition"}
+    assert {span.name for span in own} == {"musubito.step g/think:decide"}
     nodes = {span.context.span_id for span in named(second, "think")}
     assert all(span.parent is not None and span.parent.span_id in nodes for span in own)
     assert len({span.context.trace_id for span in second}) == 1

@@ -168,6 +168,24 @@ class PlannedGraph(StandIn):
         return output
 
 
+class FollowedRouter(Runnable[Any, Any]):
+    """A router that is no step: it decides on what would be replayed."""
+
+    name: str
+
+    def __init__(self, branch: _compat.BranchSpec, site: Site) -> None:
+        self.name = branch.path.get_name()
+        self._branch = branch
+        self._site = site
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Decide, and note the nodes that follow."""
+        config = ensure_config(config)
+        output = self._branch.path.invoke(input, config, **kwargs)
+        self._site.visit(config).routed[self.name] = _ends(self._branch, output)
+        return output
+
+
 class OpaqueNode(Runnable[Any, Any]):
     """Stands for something that cannot be looked up."""
 

@@ -29,8 +29,9 @@ Part = PlannedPart | str
 def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = None) -> Plan:
     """Return what `graph.invoke(input, config, context=context)` would do now.
 
-    No node, router, model or tool runs. Nothing is written to the store of results, or to what the graph itself keeps:
-    its checkpoints, its store, its cache. Callbacks hear nothing.
+    No node, model or tool runs, and no router but those of LangChain's own agents, which only look. Nothing is written
+    to the store of results, or to what the graph itself keeps: its checkpoints, its store, its cache. Callbacks hear
+    nothing.
 
     Without a config, a graph that keeps checkpoints is asked in a new thread.
 
@@ -156,7 +157,8 @@ def _closure(outline: GraphOutline, ahead: Iterable[str]) -> list[str]:
     queue = list(dict.fromkeys(ahead))
     for node in queue:
         successors = outline.successors[node]
-        ends = [end for ends in successors.routers.values() for end in (outline.nodes if ends is None else ends)]
+        routers = *successors.routers.values(), *successors.looks.values()
+        ends = [end for ends in routers for end in (outline.nodes if ends is None else ends)]
         for following in (*successors.edges, *successors.commands, *ends):
             if following in outline.nodes and following not in queue:
                 queue.append(following)

@@ -39,6 +39,8 @@ class Successors:
     commands: list[str] = field(default_factory=list)
     routers: dict[str, list[str] | None] = field(default_factory=dict)
     """The ends of each router, by the name of its step; None if the router may lead to any node."""
+    looks: dict[str, list[str] | None] = field(default_factory=dict)
+    """The same of each router that is no step, by its name."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class TaskVisit:
         ends = [*successors.edges]
         commanded = _graph_parts.destinations(_graph_parts.commands_in(self.output))
         ends += commanded if self.ended else successors.commands
-        for router, declared in successors.routers.items():
+        for router, declared in (*successors.routers.items(), *successors.looks.items()):
             ends += self.routed.get(router, nodes if declared is None else declared)
         return list(dict.fromkeys(node for node in ends if node in nodes))
 
