@@ -2,6 +2,8 @@
 
 If something was asked for in vain and is found later in the same round, the question was answered wrongly: another
 round is needed. If there is nothing of the kind, another round would find the same.
+
+Of things that are shown, each answer is kept: another round is needed if any of them would be another one now.
 """
 
 from __future__ import annotations
@@ -65,3 +67,52 @@ class Discoveries:
     def is_settled(self) -> bool:
         """Return whether all that was asked for in vain is still not found."""
         return self._missed.isdisjoint(self._things)
+
+
+class Showings:
+    """The things that are reached to be shown, and which of them are reached in another way, too."""
+
+    def __init__(self) -> None:
+        self._shown: dict[int, Any] = {}
+        """The shown things by id; they are kept, so that their ids stay their own."""
+        self._used: set[int] = set()
+        """The ids of the shown things that are reached in another way."""
+        self._reached: set[int] = set()
+        """The ids of the things that were reached in another way in this round, before anything showed them."""
+        self._answers: set[tuple[int, bool]] = set()
+        """The answers of this round, each with the id of its thing."""
+
+    def __len__(self) -> int:
+        return len(self._shown) + len(self._used)
+
+    def __copy__(self) -> Showings:
+        copied = Showings()
+        copied._shown, copied._used = dict(self._shown), self._used | (self._shown.keys() & self._reached)
+        return copied
+
+    def show(self, thing: Any) -> None:
+        """Note that a thing is reached to be shown."""
+        self._shown[id(thing)] = thing
+
+    def use(self, thing: Any) -> None:
+        """Note that a thing is reached in another way."""
+        (self._used if id(thing) in self._shown else self._reached).add(id(thing))
+
+    def only_show(self, thing: Any) -> bool:
+        """Return whether a thing is reached to be shown alone, and remember the answer."""
+        answer = self._only_show(id(thing))
+        self._answers.add((id(thing), answer))
+        return answer
+
+    def _only_show(self, key: int) -> bool:
+        return key in self._shown and key not in self._used and key not in self._reached
+
+    def ask_anew(self) -> None:
+        """Forget the answers, and what was reached in this round."""
+        self._answers.clear()
+        self._reached.clear()
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether each answer of this round would be the same now."""
+        return all(self._only_show(key) == answer for key, answer in self._answers)

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from musubito.code.fixpoint import Discoveries
+from musubito.code.fixpoint import Discoveries, Showings
 from musubito.code.state.write_limits import WriteLimits
 
 DOCS: Final = "docstrings"
@@ -50,10 +50,7 @@ class FixpointFacts:
     """The user's objects that are reached in other ways than by the names of their fields, by id."""
     handing: Discoveries = field(default_factory=Discoveries)
     """Classes whose methods hand on the object that they belong to."""
-    shown: Discoveries = field(default_factory=Discoveries)
-    """Things that are reached to be shown, by id."""
-    used: Discoveries = field(default_factory=Discoveries)
-    """The ids of shown things that are also reached in another way."""
+    showings: Showings = field(default_factory=Showings)
     offered: Discoveries = field(default_factory=Discoveries)
     """Containers that the user's code hands to a method which only shows what it is given, by id."""
     ordered: Discoveries = field(default_factory=Discoveries)
@@ -85,10 +82,10 @@ class FixpointFacts:
             return False
         return self.limits.is_settled and all(discoveries.is_settled for discoveries in self._discoveries())
 
-    def _discoveries(self) -> tuple[Discoveries, ...]:
+    def _discoveries(self) -> tuple[Discoveries | Showings, ...]:
         names = self.mentioned, self.limits.fields, self.limits.called_names, self.fields, self.handed
         classes = self.called, self.made, self.handing
-        shown = self.shown, self.used, self.offered, self.ordered
+        shown = self.showings, self.offered, self.ordered
         return *names, *classes, *shown, self.given, self.looks, self.whole
 
     def _size(self) -> tuple[int, ...]:

@@ -386,11 +386,11 @@ class ReachabilityWalk(Walk):
         # Objects that display what they hold may hold functions to run them.
         if is_offered or (not isinstance(value, FunctionType) and self._displays(self.at)):
             if may_be_shown(value):
-                self.facts.shown.add(id(value), value)
+                self.facts.showings.show(value)
             if is_offered and isinstance(value, HOLDERS):
                 self.facts.offered.add(id(value), value)
-        elif id(value) in self.facts.shown:
-            self.facts.used.add(id(value))
+        else:
+            self.facts.showings.use(value)
 
     def note_link(self, value: Any) -> None:
         self.limits.below(value, self.at)
@@ -469,7 +469,7 @@ class ReachabilityWalk(Walk):
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
 
     def is_shown(self, value: Any) -> bool:
-        return id(value) in self.facts.shown and id(value) not in self.facts.used
+        return self.facts.showings.only_show(value)
 
     def note_state(self, name: str) -> None:
         self._state.add(name)
