@@ -6,8 +6,10 @@ package, if the step runs the module as its own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from operator import is_
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -33,8 +35,8 @@ class _Searched(NamedTuple):
         return self.own == own and len(self.members) == len(values) and all(map(is_, self.members, values))
 
 
-_searched: Final[WeakKeyDictionary[type, _Searched]] = WeakKeyDictionary()
-"""The searches that were made, by class."""
+_searched: Final[WeakKeyDictionary[type | ModuleType, _Searched]] = WeakKeyDictionary()
+"""The latest search of each class and module."""
 
 
 def patch_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
@@ -61,8 +63,7 @@ def may_be_patched(origins: Owners, cls: type) -> bool:
 def patched_members(origins: Owners, cls: type) -> list[tuple[str, Any]]:
     """Return the members that the user put into a class of a package, by name."""
     members = vars(cls)
-    searched = _searched[cls] = _search(origins, members, tuple(members.values()), _searched.get(cls))
-    return [(name, members[name]) for name in searched.names]
+    return [(name, members[name]) for name in _patched_in(origins, cls, members)]
 
 
 def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
@@ -71,15 +72,9 @@ def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     if module is None or id(module) in walk.unpatched:
         return []
     walk.unpatched[id(module)] = module
-    members, origins = vars(module), walk.origins
-    searched: _Searched | None = None
-
-    def patched() -> list[str]:
-        # Other members of a module may change at each call: a counter, a cache.
-        nonlocal searched
-        searched = _search(origins, members, tuple(members.values()), searched)
-        return searched.names
-
+    members = vars(module)
+    # Other members of a module may change at each call: a counter, a cache.
+    patched = functools.partial(_patched_in, walk.origins, module, members)
     names = patched()
     walk.guard.same(patched, names)
     links: list[tuple[str, bytes]] = []
@@ -90,14 +85,14 @@ def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
     return links
 
 
-def _search(
-    origins: Owners, members: Mapping[str, Any], values: tuple[Any, ...], cached: _Searched | None
-) -> _Searched:
-    """Return the search of members with these values; `cached` is an earlier search of them."""
-    if cached is not None and cached.is_of(origins.own, values):
-        return cached
-    names = [name for name, member in list(members.items()) if is_of_the_user(origins, member)]
-    return _Searched(origins.own, values, names)
+def _patched_in(origins: Owners, holder: type | ModuleType, members: Mapping[str, Any]) -> list[str]:
+    """Return the names of the user's members, and search for them only if the members are others than before."""
+    values = tuple(members.values())
+    searched = _searched.get(holder)
+    if searched is None or not searched.is_of(origins.own, values):
+        names = [name for name, member in list(members.items()) if is_of_the_user(origins, member)]
+        searched = _searched[holder] = _Searched(origins.own, values, names)
+    return searched.names
 
 
 def is_of_the_user(origins: Owners, member: Any) -> bool:
