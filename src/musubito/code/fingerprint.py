@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
@@ -44,8 +43,7 @@ CODE = (FunctionType, MethodType, partial)
 """Types of the callables that tell one function from another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """The description of a function and all that it reaches.
 
     - `digest` is the same in every process that reaches the same code and constants.
@@ -83,7 +81,7 @@ class Fingerprint:
     """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str] = frozenset()
     """The words that the user's reached functions, constants and classes mention."""
-    kept: tuple[tuple[Changes, Hashable], ...] = field(default=(), repr=False, compare=False)
+    kept: tuple[tuple[Changes, Hashable], ...] = ()
     """The changes of state that the digest leaves out."""
 
     def sources(self) -> Iterator[dict[Any, Any]]:

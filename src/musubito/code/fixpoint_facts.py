@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from musubito.code.fixpoint import Discoveries, Showings
@@ -23,48 +22,49 @@ SHOWING: Final = "showing"
 """Reached code of the user's may be given what is shown: it may run it."""
 
 
-@dataclass(slots=True)
 class FixpointFacts:
     """Facts about all the reached code together, which are known only when all of it was walked."""
 
-    limits: WriteLimits = field(default_factory=WriteLimits)
-    given: Discoveries = field(default_factory=Discoveries)
-    """Functions that are handed on or held: their docstrings and annotations count."""
-    handed: Discoveries = field(default_factory=Discoveries)
-    """Names and attributes that code which can run hands on, and does not merely call."""
-    running: dict[int, Any] = field(default_factory=dict)
-    """Things that code which can run leads to, by id. Only such code writes."""
-    mentioned: Discoveries = field(default_factory=Discoveries)
-    """Attributes that code which can run gets, and the special methods that its operators may call."""
-    called: Discoveries = field(default_factory=Discoveries)
-    """Classes whose objects are called by code which can run; a class is an object of its metaclass."""
-    made: Discoveries = field(default_factory=Discoveries)
-    """Classes that code which can run calls, and their bases."""
-    late: int = 0
-    """How often code that can run was found to lead to something only after that had been described."""
-    looks: Discoveries = field(default_factory=Discoveries)
-    """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`, `SHOWING`."""
-    fields: Discoveries = field(default_factory=Discoveries)
-    """Names by which reached code may read fields."""
-    whole: Discoveries = field(default_factory=Discoveries)
-    """The user's objects that are reached in other ways than by the names of their fields, by id."""
-    handing: Discoveries = field(default_factory=Discoveries)
-    """Classes whose methods hand on the object that they belong to."""
-    showings: Showings = field(default_factory=Showings)
-    offered: Discoveries = field(default_factory=Discoveries)
-    """Containers that the user's code hands to a method which only shows what it is given, by id."""
-    ordered: Discoveries = field(default_factory=Discoveries)
-    """Shown containers whose order counts, by id."""
-    walked_apart: bool = False
-    """Whether this round walked what a run has left, with the facts that were known then."""
-    _before: tuple[int, ...] = ()
-    """The size at the beginning of this round."""
+    def __init__(self) -> None:
+        self.limits = WriteLimits()
+        self.given = Discoveries()
+        """Functions that are handed on or held: their docstrings and annotations count."""
+        self.handed = Discoveries()
+        """Names and attributes that code which can run hands on, and does not merely call."""
+        self.running: dict[int, Any] = {}
+        """Things that code which can run leads to, by id. Only such code writes."""
+        self.mentioned = Discoveries()
+        """Attributes that code which can run gets, and the special methods that its operators may call."""
+        self.called = Discoveries()
+        """Classes whose objects are called by code which can run; a class is an object of its metaclass."""
+        self.made = Discoveries()
+        """Classes that code which can run calls, and their bases."""
+        self.late = 0
+        """How often code that can run was found to lead to something only after that had been described."""
+        self.looks = Discoveries()
+        """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`, `SHOWING`."""
+        self.fields = Discoveries()
+        """Names by which reached code may read fields."""
+        self.whole = Discoveries()
+        """The user's objects that are reached in other ways than by the names of their fields, by id."""
+        self.handing = Discoveries()
+        """Classes whose methods hand on the object that they belong to."""
+        self.showings = Showings()
+        self.offered = Discoveries()
+        """Containers that the user's code hands to a method which only shows what it is given, by id."""
+        self.ordered = Discoveries()
+        """Shown containers whose order counts, by id."""
+        self.walked_apart = False
+        """Whether this round walked what a run has left, with the facts that were known then."""
+        self._before: tuple[int, ...] = ()
+        """The size at the beginning of this round."""
 
     def apart(self) -> FixpointFacts:
         """Return a copy of the facts for a walk of what a run has left: additions to the copy do not count here."""
         self.walked_apart = True
-        copies = {fact.name: copy(getattr(self, fact.name)) for fact in fields(self)}
-        return FixpointFacts(**{**copies, "limits": self.limits.beside()})
+        facts = FixpointFacts()
+        vars(facts).update({name: copy(fact) for name, fact in vars(self).items()}, limits=self.limits.beside())
+        return facts
 
     def ask_anew(self) -> None:
         """Begin a round: forget all questions whose answer was no."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, NamedTuple
 
@@ -27,19 +26,19 @@ class GraphRecord(NamedTuple):
     named: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class Namespace:
     """The globals of a function that are the globals of no module."""
 
-    names: dict[str, Any]
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
 
 
-@dataclass(slots=True, eq=False)
 class Emptied:
     """Stands for a container to which code only adds: it counts as if it were empty."""
 
-    name: str
-    """The name of the container's builtin class."""
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """The name of the container's builtin class."""
 
 
 def static(value: Any, name: str) -> Any:

@@ -7,7 +7,6 @@ more than the read. So a check reads them again only if one of its own functions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final
 from weakref import WeakSet
@@ -33,15 +32,15 @@ TOLD: Final = listen({"object.__setattr__": _changes, "object.__delattr__": _cha
 """Whether audit events of changes arrive at all."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Unchanged:
     """Tells whether functions are as they were."""
 
-    _functions: Sequence[FunctionType]
-    _build: Callable[[], Callable[[], bool]]
-    """Makes the function that compares them, once one of them was changed."""
-    _compare: Callable[[], bool] | None = None
-    since: object = None
+    def __init__(self, functions: Sequence[FunctionType], build: Callable[[], Callable[[], bool]]) -> None:
+        self._functions = functions
+        self._build = build
+        """Makes the function that compares them, once one of them was changed."""
+        self._compare: Callable[[], bool] | None = None
+        self.since: object = None
 
     def _look(self) -> bool:
         if self._compare is None:

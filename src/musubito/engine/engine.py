@@ -184,7 +184,7 @@ class MusubitoEngine:
     def _hold(self, contents: Contents) -> None:
         """Use this payload codec for the namespace."""
         self.contents = contents
-        self.keyed = None if contents.keys is None else Keyed.of(contents.keys)
+        self.keyed = None if contents.keys is None else Keyed(contents.keys)
 
     def _digest_of_read(self, digest: Any) -> Any:
         """Return the digest of a read as it is stored."""

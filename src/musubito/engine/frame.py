@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -79,44 +77,53 @@ class BodyHost(Protocol):
         """Return the digest of a read as it is stored."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Frame:
     """A step body that is running, and everything it depends on besides its input."""
 
-    engine: BodyHost
-    around: Sequence[Frame]
-    """The bodies that this body was called in; several where the right one is not known (see `OpenScopes`)."""
-    node: bytes
-    run: Run
-    call: int
-    reaches: Collection[str]
-    """The operations that the body's code reaches (see `ANY`)."""
-    loop: asyncio.AbstractEventLoop | None
-    thread: int = field(default_factory=threading.get_ident)
-    ended: bool = False
-    flight: bytes | None = None
-    files: BodyFiles | None = None
-    """The files that the body reads; None where files are not watched."""
-    idempotency_key: str | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    uses: list[CallDependency] = field(default_factory=list)
-    reads: list[ExternalRead] = field(default_factory=list)
-    valid_from: float | None = None
-    valid_until: float | None = None
-    not_replayable: str | None = None
-    samples: bool = False
-    streams: int = 0
-    """The number of streams inside the body that are iterated. A stream hands up its dependencies when it ends."""
-    tokens: dict[str, list[int]] = field(default_factory=dict)
-    """The tokens of the body's own models."""
-    inside: dict[str, list[int]] = field(default_factory=dict)
-    """The tokens of the calls inside the body."""
-    saved_ms: float = 0.0
-    """The milliseconds that replays inside the body saved."""
-    spans: Any = None
-    """What the observer of the engine keeps for the body."""
-    asked: dict[Unrepeatable, None] = field(default_factory=dict)
-    """Things the body asked for that are different each time (see `engine.connections`), each once."""
+    def __init__(
+        self,
+        engine: BodyHost,
+        around: Sequence[Frame],
+        node: bytes,
+        run: Run,
+        call: int,
+        reaches: Collection[str],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.engine = engine
+        self.around = around
+        """The bodies that this body was called in; several where the right one is not known (see `OpenScopes`)."""
+        self.node = node
+        self.run = run
+        self.call = call
+        self.reaches = reaches
+        """The operations that the body's code reaches (see `ANY`)."""
+        self.loop = loop
+        self.thread: int = threading.get_ident()
+        self.ended = False
+        self.flight: bytes | None = None
+        self.files: BodyFiles | None = None
+        """The files that the body reads; None where files are not watched."""
+        self.idempotency_key: str | None = None
+        self.lock: threading.Lock = threading.Lock()
+        self.uses: list[CallDependency] = []
+        self.reads: list[ExternalRead] = []
+        self.valid_from: float | None = None
+        self.valid_until: float | None = None
+        self.not_replayable: str | None = None
+        self.samples = False
+        self.streams = 0
+        """The number of streams inside the body that are iterated. A stream hands up its dependencies when it ends."""
+        self.tokens: dict[str, list[int]] = {}
+        """The tokens of the body's own models."""
+        self.inside: dict[str, list[int]] = {}
+        """The tokens of the calls inside the body."""
+        self.saved_ms = 0.0
+        """The milliseconds that replays inside the body saved."""
+        self.spans: Any = None
+        """What the observer of the engine keeps for the body."""
+        self.asked: dict[Unrepeatable, None] = {}
+        """Things the body asked for that are different each time (see `engine.connections`), each once."""
 
     def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
@@ -239,7 +246,6 @@ def earliest(a: float | None, b: float | None) -> float | None:
     return a if b is None else b if a is None else min(a, b)
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """One top-level piece of work.
 
@@ -248,26 +254,35 @@ class Run:
     another id.
     """
 
-    number: int
-    started_at: float
-    name: str | None = None
-    tags: str | None = None
-    within: tuple[bytes, int | None] | None = None
-    owner: bytes = b""
-    finished_at: float | None = None
-    status: str = "running"
-    side_by_side: bool = False
-    """Set for a run of a framework.
+    def __init__(
+        self,
+        number: int,
+        started_at: float,
+        name: str | None = None,
+        tags: str | None = None,
+        within: tuple[bytes, int | None] | None = None,
+        owner: bytes = b"",
+    ) -> None:
+        self.number = number
+        self.started_at = started_at
+        self.name = name
+        self.tags = tags
+        self.within = within
+        self.owner = owner
+        self.finished_at: float | None = None
+        self.status: str = "running"
+        self.side_by_side = False
+        """Set for a run of a framework.
 
-    A call that the framework makes outside any body belongs to no body of this run, even if a body's code reaches the
-    step.
-    """
-    only_asks: bool = False
-    """Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without one."""
-    calls: count[int] = field(default_factory=partial(count, 1))
-    lines: list[CallLine] | None = None
-    """Kept only for a run that the user holds, to show its calls."""
-    _samples: Samples | None = None
+        A call that the framework makes outside any body belongs to no body of this run, even if a body's code reaches
+        the step.
+        """
+        self.only_asks = False
+        """Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without."""
+        self.calls: count[int] = count(1)
+        self.lines: list[CallLine] | None = None
+        """Kept only for a run that the user holds, to show its calls."""
+        self._samples: Samples | None = None
 
     @property
     def run_id(self) -> bytes:

@@ -5,30 +5,20 @@ In other namespaces, the plain digests identify calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Self
-
 from musubito.payloads.key_derivation import Keys
 from musubito.store.rows import CodeRecord
 
 
-@dataclass(frozen=True, slots=True)
 class Keyed:
-    """The functions that key the digests of one namespace."""
+    """The functions that key the digests of one namespace, by its keys."""
 
-    head: Callable[[Callable[[], Any]], Callable[[], Any]]
-    input: Callable[[bytes], bytes]
-    effect: Callable[[bytes], bytes]
-    read: Callable[[bytes], bytes]
-    _argument: Callable[[bytes], bytes]
-    _code: Callable[[bytes], bytes]
-
-    @classmethod
-    def of(cls, keys: Keys) -> Self:
-        """Return the functions for the keys of a namespace."""
-        purposes = ("input", "effect", "read", "argument", "code")
-        return cls(keys.head, *(keys.digest(purpose) for purpose in purposes))
+    def __init__(self, keys: Keys) -> None:
+        self.head = keys.head
+        self.input = keys.digest("input")
+        self.effect = keys.digest("effect")
+        self.read = keys.digest("read")
+        self._argument = keys.digest("argument")
+        self._code = keys.digest("code")
 
     def argument(self, digest: bytes) -> bytes:
         """Return the keyed digest of one argument, as short as the plain one."""

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from musubito.engine.environment_watch import ENVIRON, Variable
@@ -20,12 +19,12 @@ _last: tuple[str, Mode] = "", Mode.REPLAY
 """The value of the variable that was read last, and its mode."""
 
 
-@dataclass(eq=False)
 class Setting:
     """A `MusubitoEngine` that was put to use, a mode that was set, or both, for threads that inherit nothing."""
 
-    engine: Any
-    mode: Mode | None
+    def __init__(self, engine: Any, mode: Mode | None) -> None:
+        self.engine = engine
+        self.mode = mode
 
 
 IN_USE: Final[list[Setting]] = []

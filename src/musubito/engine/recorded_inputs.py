@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -398,18 +397,18 @@ def digests_if_any(body: bytes) -> list[bytes]:
         return []
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Joiner:
     """Puts pieces in the places of their digests.
 
     Damaged pieces may name each other over and over. Their size and depth are limited, so that joining them ends.
     """
 
-    _chains: Mapping[bytes, Sequence[bytes]]
-    _contents: Contents | None
-    _left: int = MOST
-    _room: int = DEEPEST
-    _depth: int = 0
+    def __init__(self, chains: Mapping[bytes, Sequence[bytes]], contents: Contents | None) -> None:
+        self._chains = chains
+        self._contents = contents
+        self._left: int = MOST
+        self._room: int = DEEPEST
+        self._depth = 0
 
     def join(self, code: int, digest: bytes) -> Any:
         if code == SEALED:

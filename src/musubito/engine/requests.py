@@ -10,7 +10,6 @@ The requests are NamedTuples and no dataclasses, because each replay makes one o
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from musubito.engine.frame import Frame
@@ -93,15 +92,13 @@ CallSteps: TypeAlias = Generator[Request, Any, T]
 """A part of the protocol: it yields requests and returns a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned(Generic[T]):
+class Returned(NamedTuple, Generic[T]):
     """The value that the function returned."""
 
     value: T
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """The error that the function raised."""
 
     error: BaseException

@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
 from types import MemberDescriptorType
@@ -126,13 +125,13 @@ def _copy_of(error: BaseException) -> BaseException:
 FlightResult: TypeAlias = FlightOutcome | SharedFailure
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Flight:
-    frame: Frame
-    operation: str | None = None
-    """Set once the key is claimed in the store."""
-    since: float = 0.0
-    waiters: list[Future[FlightResult]] = field(default_factory=list)
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.operation: str | None = None
+        """Set once the key is claimed in the store."""
+        self.since = 0.0
+        self.waiters: list[Future[FlightResult]] = []
 
 
 def _was_left(flight: _Flight, caller: Frame) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from musubito.store.rows import (
@@ -18,6 +17,21 @@ from musubito.store.rows import (
     SampleRef,
     Used,
 )
+
+
+class WithoutFields:
+    """The base of changes, questions and answers without fields. All of one class are equal, and none is empty."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
 class Claim(NamedTuple):
@@ -54,8 +68,7 @@ class LeaseHeld(NamedTuple):
     holder: LeaseOwner
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(WithoutFields):
     """The answer that the store has something newer, which the caller has to look at."""
 
 
@@ -284,8 +297,7 @@ class Pruned(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class CleanUp:
+class CleanUp(WithoutFields):
     """Clean up after a prune. Answer: None.
 
     Nodes that point at a removed execution point at nothing. Code that no node has loses its texts.

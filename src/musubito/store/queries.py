@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from musubito.store.changes import Commit
+from musubito.store.changes import Commit, WithoutFields
 from musubito.store.rows import CallKeys, Candidate, SampleRef
 
 
@@ -55,8 +54,7 @@ class SampleTree(NamedTuple):
     execution: int
 
 
-@dataclass(frozen=True, slots=True)
-class CurrentMoment:
+class CurrentMoment(WithoutFields):
     """Ask for the present moment, for a call that takes no lease. Answer: `Moment`."""
 
 

@@ -12,7 +12,6 @@ runs no code of the user's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import IOBase
 from typing import Any
 
@@ -118,15 +117,15 @@ class ArtifactPacker(Packer):
         return code, parts
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Reader:
     """Builds the value that one payload holds."""
 
-    classes: Mapping[tuple[str, str], type]
-    depth: int = 0
-    room: int = _ROOM
-    problem: Exception | None = None
-    interrupt: BaseException | None = None
+    def __init__(self, classes: Mapping[tuple[str, str], type]) -> None:
+        self.classes = classes
+        self.depth = 0
+        self.room: int = _ROOM
+        self.problem: Exception | None = None
+        self.interrupt: BaseException | None = None
 
     def join(self, code: int, data: bytes) -> Any:
         try:

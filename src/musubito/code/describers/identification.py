@@ -14,7 +14,6 @@ from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import datetime, time
 from enum import Enum
 from types import FunctionType, ModuleType
@@ -93,16 +92,16 @@ def counts(walk: Walk, value: Any) -> bool:
     return judged
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Judgement:
     """Decides whether a value counts with all that it holds."""
 
-    _walk: Walk
-    _only_settings: bool
-    """A client holds the value. A client's settings are small; anything larger there was not given to it."""
-    _objects: int = 0
-    entered: dict[int, Any] = field(default_factory=dict)
-    """The containers and the objects of packages that were entered, by id."""
+    def __init__(self, walk: Walk, only_settings: bool) -> None:
+        self._walk = walk
+        self._only_settings = only_settings
+        """A client holds the value. A client's settings are small; anything larger there was not given to it."""
+        self._objects = 0
+        self.entered: dict[int, Any] = {}
+        """The containers and the objects of packages that were entered, by id."""
 
     def is_large(self) -> bool:
         """Return whether more was entered than settings hold."""

@@ -6,7 +6,6 @@ A place is a name in a namespace, a field of an object, or the content of a cont
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,12 +29,18 @@ ELEMENTS, ORDER, CONTENT = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT
 NAMES, HELD = EntryKey.NAMES, EntryKey.HELD
 
 
-@dataclass(frozen=True, slots=True)
 class Described:
     """A value with a digest of what it was made of; only the digests are compared."""
 
-    digest: object
-    value: Any = field(compare=False)
+    def __init__(self, digest: object, value: Any) -> None:
+        self.digest = digest
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Described) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 class PlaceKind(Enum):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from copy import copy
 from functools import partial
 from types import CellType, MemberDescriptorType
 from typing import Any, TypeAlias
@@ -43,34 +43,44 @@ If a class nearer to the object holds something else under the name, that stands
 """
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class PlaceReader:
     """Reads places for a walk: notes in the guard what is there, and returns what it counts with."""
 
-    _guard: Guard
-    _limits: WriteLimits
-    _step: str
-    _state: set[str]
-    _left_walk: Callable[[Any], Callable[[], bytes]]
-    """Returns a walk of what a run has left in the place that is read now; the walk returns its digest."""
-    _is_foreign: Callable[[Any], bool]
-    """Tells constants and objects of packages, which stay what they are, from things that the user may change."""
-    _within: set[tuple[int, Hashable]] = field(default_factory=set)
-    """Places whose content is being walked."""
-    _left: dict[tuple[int, Hashable], bytes] = field(default_factory=dict)
-    """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
-    observations: list[Observation] = field(default_factory=list)
-    """The places that were read."""
-    kept: list[tuple[Changes, Hashable]] = field(default_factory=list)
-    """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
-    _new: dict[tuple[int, Hashable], tuple[Changes, Hashable, Callable[[], bytes]]] = field(default_factory=dict)
-    """For each change whose content has no digest yet: the walk that returns the digest."""
-    _taken: list[tuple[Changes, Hashable, bytes]] = field(default_factory=list)
-    """Digests of what runs have left, for changes without one."""
+    def __init__(
+        self,
+        guard: Guard,
+        limits: WriteLimits,
+        step: str,
+        state: set[str],
+        left_walk: Callable[[Any], Callable[[], bytes]],
+        is_foreign: Callable[[Any], bool],
+    ) -> None:
+        self._guard = guard
+        self._limits = limits
+        self._step = step
+        self._state = state
+        self._left_walk = left_walk
+        """Returns a walk of what a run has left in the place that is read now; the walk returns its digest."""
+        self._is_foreign = is_foreign
+        """Tells constants and objects of packages, which stay what they are, from things that the user may change."""
+        self._within: set[tuple[int, Hashable]] = set()
+        """Places whose content is being walked."""
+        self._left: dict[tuple[int, Hashable], bytes] = {}
+        """Digests of what runs have left in places, taken once in a walk: what they left may lead to each other."""
+        self.observations: list[Observation] = []
+        """The places that were read."""
+        self.kept: list[tuple[Changes, Hashable]] = []
+        """The changes that do not count; they are forgotten with the last fingerprint that needs them."""
+        self._new: dict[tuple[int, Hashable], tuple[Changes, Hashable, Callable[[], bytes]]] = {}
+        """For each change whose content has no digest yet: the walk that returns the digest."""
+        self._taken: list[tuple[Changes, Hashable, bytes]] = []
+        """Digests of what runs have left, for changes without one."""
 
     def beside(self, left_walk: Callable[[Any], Callable[[], bytes]]) -> PlaceReader:
         """Return a reader for the walk of a value that a run has left; it adds its notes to this reader's."""
-        return replace(self, _state=set(), _left_walk=left_walk)
+        reader = copy(self)
+        reader._state, reader._left_walk = set(), left_walk
+        return reader
 
     def take_digests(self) -> list[tuple[Changes, Hashable, bytes]]:
         """Return the digests of what runs have left, for changes without one.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from threading import RLock
@@ -49,7 +48,6 @@ class OwnChange(NamedTuple):
     left: bytes | None = None
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Changes:
     """All changes of one container: by the runs of one step, or by the runs of all steps.
 
@@ -57,9 +55,10 @@ class Changes:
     so that its id stays its own.
     """
 
-    container: Any
-    of_all: Changes | None
-    by_key: dict[Hashable, OwnChange] = field(default_factory=dict)
+    def __init__(self, container: Any, of_all: Changes | None) -> None:
+        self.container = container
+        self.of_all = of_all
+        self.by_key: dict[Hashable, OwnChange] = {}
 
 
 _numbers: Final = count()

@@ -17,8 +17,6 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defa
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from copy import copy
-from dataclasses import dataclass, field
-from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -57,44 +55,44 @@ CACHED: Final = Manner(counts=False, lazily=True, cached=True)
 """The manner of a cached property."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class WriteLimits:
     """The limits of writes by the reached code: by names where names decide, otherwise by what is handed on."""
 
-    fields: Discoveries = field(default_factory=Discoveries)
-    """Names of the fields that code sets, of any object."""
-    called_names: Discoveries = field(default_factory=Discoveries)
-    """Names of the methods that code which can run calls."""
-    mutators: set[str] = field(default_factory=set)
-    """Methods that change a container and that code calls on something not known here."""
-    dynamic: bool = False
-    """Whether code may write in ways that its text does not show (`exec`, `globals`)."""
-    _names: dict[tuple[int, Hashable], Manner] = field(default_factory=dict)
-    """How code writes the places that it names, by the id of the container and the name."""
-    _touched: set[int] = field(default_factory=set)
-    """Containers in which code names a place, by id."""
-    _whole: dict[int, Manner] = field(default_factory=dict)
-    """Containers of which code writes any place, by id."""
-    _members: defaultdict[type, set[NameWrite]] = field(default_factory=partial(defaultdict, set))
-    """Writes of methods to their receivers, by class."""
-    _opened: dict[int, bool] = field(default_factory=dict)
-    """Things that code hands on, by id, each with whether it is another package's."""
-    _named_below: set[int] = field(default_factory=set)
-    """Objects of which code names a write to something below, by id."""
-    _parents: dict[int, set[int]] = field(default_factory=dict)
-    """The ids of the things by which a thing was reached."""
-    size: int = 0
-    """How often these limits have grown."""
-    is_weighed: bool = False
-    """Whether this round weighed a change by how code writes a place."""
-    _untouched: set[int] = field(default_factory=set)
-    """Containers that were asked for in this round and to which no write was known, by id."""
-    _closed: set[tuple[int, bool]] = field(default_factory=set)
-    """Containers that were asked for in this round and were not known to be handed on."""
-    _written: dict[type, int] = field(default_factory=dict)
-    """How many writes of methods to their receivers were known when they were asked for, by class."""
-    _before: int = 0
-    """The size at the beginning of this round."""
+    def __init__(self) -> None:
+        self.fields = Discoveries()
+        """Names of the fields that code sets, of any object."""
+        self.called_names = Discoveries()
+        """Names of the methods that code which can run calls."""
+        self.mutators: set[str] = set()
+        """Methods that change a container and that code calls on something not known here."""
+        self.dynamic = False
+        """Whether code may write in ways that its text does not show (`exec`, `globals`)."""
+        self._names: dict[tuple[int, Hashable], Manner] = {}
+        """How code writes the places that it names, by the id of the container and the name."""
+        self._touched: set[int] = set()
+        """Containers in which code names a place, by id."""
+        self._whole: dict[int, Manner] = {}
+        """Containers of which code writes any place, by id."""
+        self._members: defaultdict[type, set[NameWrite]] = defaultdict(set)
+        """Writes of methods to their receivers, by class."""
+        self._opened: dict[int, bool] = {}
+        """Things that code hands on, by id, each with whether it is another package's."""
+        self._named_below: set[int] = set()
+        """Objects of which code names a write to something below, by id."""
+        self._parents: dict[int, set[int]] = {}
+        """The ids of the things by which a thing was reached."""
+        self.size = 0
+        """How often these limits have grown."""
+        self.is_weighed = False
+        """Whether this round weighed a change by how code writes a place."""
+        self._untouched: set[int] = set()
+        """Containers that were asked for in this round and to which no write was known, by id."""
+        self._closed: set[tuple[int, bool]] = set()
+        """Containers that were asked for in this round and were not known to be handed on."""
+        self._written: dict[type, int] = {}
+        """How many writes of methods to their receivers were known when they were asked for, by class."""
+        self._before = 0
+        """The size at the beginning of this round."""
 
     def ask_anew(self) -> None:
         """Begin a round: forget all questions."""
@@ -117,7 +115,9 @@ class WriteLimits:
 
         They share the things that are handed on, and know the methods that are called now.
         """
-        return WriteLimits(called_names=copy(self.called_names), _opened=self._opened, _parents=self._parents)
+        limits = WriteLimits()
+        limits.called_names, limits._opened, limits._parents = copy(self.called_names), self._opened, self._parents
+        return limits
 
     def add(self, root: Any, write: NameWrite) -> None:
         """Note that code writes at a key of the container to which a path leads from `root`; without a key, at any."""

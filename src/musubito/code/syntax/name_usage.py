@@ -6,7 +6,6 @@ says which container is changed, and at which key if the key is literal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from itertools import takewhile
 from typing import Final, NamedTuple
@@ -72,52 +71,53 @@ class NameWrite(NamedTuple):
     lazily: bool = False
 
 
-@dataclass(slots=True)
 class NameUsage:
     """All that one function names."""
 
-    reads: set[NameRead] = field(default_factory=set)
-    writes: set[NameWrite] = field(default_factory=set)
-    imports: set[str] = field(default_factory=set)
-    """Modules that the function itself imports, with leading dots if they are relative."""
-    mentions: set[str] = field(default_factory=set)
-    """Attributes that the function gets of anything, and the special methods that its operators may call."""
-    of_receiver: set[str] = field(default_factory=set)
-    """Attributes that the function gets of its receiver."""
-    stores: set[str] = field(default_factory=set)
-    """Attributes that the function sets or deletes."""
-    calls: set[NameRead] = field(default_factory=set)
-    """Reads whose values the function calls."""
-    called_names: set[str] = field(default_factory=set)
-    """Names of the methods that the function calls."""
-    given: frozenset[str] = frozenset()
-    """Names and attributes whose values the function hands on, and does not merely call."""
-    reads_docs: bool = False
-    """Whether the function reads docstrings."""
-    reads_annotations: bool = False
-    """Whether the function reads annotations or signatures."""
-    reads_order: bool = False
-    """Whether the function gets names in the order in which they were defined."""
-    reads_source: bool = False
-    """Whether the function gets the text of code, with its comments."""
-    dynamic: bool = False
-    """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
-    added_to: frozenset[NameRead] = frozenset()
-    """Values that the function adds to as a whole statement (`LOG.append(x)`, `COUNT += 1`) and reads nowhere else."""
-    mutators: set[str] = field(default_factory=set)
-    """Methods that change a container and that the function calls on a value to which no name leads."""
-    handed: set[AccessPath] = field(default_factory=set)
-    """Places whose values are handed on: used, and not only looked at or called."""
-    fields: frozenset[str] = frozenset()
-    """Names by which the function may read fields."""
-    reads_fields: bool = True
-    """Whether the function may read fields in other ways than by these names."""
-    hands_receiver: bool = True
-    """Whether the function hands on its receiver."""
-    shown: frozenset[str] = frozenset()
-    """Names that are used only to show their values: by methods, and by fields that are shown."""
-    lists_shown: bool = False
-    """Whether the function lists fields that are shown, so that their order counts."""
+    def __init__(self) -> None:
+        self.reads: set[NameRead] = set()
+        self.writes: set[NameWrite] = set()
+        self.imports: set[str] = set()
+        """Modules that the function itself imports, with leading dots if they are relative."""
+        self.mentions: set[str] = set()
+        """Attributes that the function gets of anything, and the special methods that its operators may call."""
+        self.of_receiver: set[str] = set()
+        """Attributes that the function gets of its receiver."""
+        self.stores: set[str] = set()
+        """Attributes that the function sets or deletes."""
+        self.calls: set[NameRead] = set()
+        """Reads whose values the function calls."""
+        self.called_names: set[str] = set()
+        """Names of the methods that the function calls."""
+        self.given: frozenset[str] = frozenset()
+        """Names and attributes whose values the function hands on, and does not merely call."""
+        self.reads_docs = False
+        """Whether the function reads docstrings."""
+        self.reads_annotations = False
+        """Whether the function reads annotations or signatures."""
+        self.reads_order = False
+        """Whether the function gets names in the order in which they were defined."""
+        self.reads_source = False
+        """Whether the function gets the text of code, with its comments."""
+        self.dynamic = False
+        """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
+        self.added_to: frozenset[NameRead] = frozenset()
+        """Values that the function adds to as a whole statement (`LOG.append(x)`, `COUNT += 1`) and reads nowhere
+        else."""
+        self.mutators: set[str] = set()
+        """Methods that change a container and that the function calls on a value to which no name leads."""
+        self.handed: set[AccessPath] = set()
+        """Places whose values are handed on: used, and not only looked at or called."""
+        self.fields: frozenset[str] = frozenset()
+        """Names by which the function may read fields."""
+        self.reads_fields = True
+        """Whether the function may read fields in other ways than by these names."""
+        self.hands_receiver = True
+        """Whether the function hands on its receiver."""
+        self.shown: frozenset[str] = frozenset()
+        """Names that are used only to show their values: by methods, and by fields that are shown."""
+        self.lists_shown = False
+        """Whether the function lists fields that are shown, so that their order counts."""
 
     def note_reader(self, name: str) -> None:
         """Note that the function gets something of this name, by which it may read how other code is written."""

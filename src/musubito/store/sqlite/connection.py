@@ -6,7 +6,6 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from mmap import mmap
@@ -56,16 +55,16 @@ def _bytes_of(candidate: Candidate) -> int:
     return ROW_BYTES + len(candidate.payload or b"")
 
 
-@dataclass(slots=True)
 class Ahead:
     """Facts about the database before a commit, besides the present moment."""
 
-    node: int
-    """The number of the newest node."""
-    is_asked: int
-    """Whether any use has a key of its own that was asked for."""
-    is_retired: int
-    """Whether any execution is retired."""
+    def __init__(self, node: int, is_asked: int, is_retired: int) -> None:
+        self.node = node
+        """The number of the newest node."""
+        self.is_asked = is_asked
+        """Whether any use has a key of its own that was asked for."""
+        self.is_retired = is_retired
+        """Whether any execution is retired."""
 
 
 class Connection:
