@@ -1,41 +1,65 @@
-"""Name modules that are slow to import, and that many programs never need.
+"""Name things that are slow to load, and that many programs never need: modules, and patterns of texts.
 
-Each is imported when an attribute of it is asked for. So no name of this module may be used while code is walked, in a
-signal handler or in a finalizer: a fork in the meantime would leave the import's lock locked for ever.
+A module is imported when an attribute of it is asked for. So none of these modules may be used while code is walked,
+in a signal handler or in a finalizer: a fork in the meantime would leave the import's lock locked for ever. The same
+holds for imports in functions. Patterns may be used anywhere.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 if TYPE_CHECKING:
     import asyncio
     import difflib
     import pprint
 
-__all__ = ["NOTEBOOK", "Deferred", "asyncio", "difflib", "is_cancellation", "pprint", "running_loop"]
+__all__ = [
+    "NOTEBOOK",
+    "asyncio",
+    "deferred_module",
+    "deferred_pattern",
+    "difflib",
+    "is_cancellation",
+    "pprint",
+    "running_loop",
+]
 
 
 class Deferred:
-    """A module that is imported at the first question for one of its attributes."""
+    """An object that is loaded at the first question for one of its attributes."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
 
     def __getattr__(self, attribute: str) -> Any:
-        value = getattr(import_module(self._name), attribute)
+        value = getattr(self._load(), attribute)
         self.__dict__[attribute] = value
         return value
 
 
-NOTEBOOK = Deferred("musubito.lineage.notebook")
+def deferred_module(name: str) -> Any:
+    """Return a module that is imported when it is first used."""
+    return Deferred(partial(import_module, name))
+
+
+def deferred_pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """Return a regular expression that is compiled when it is first used."""
+    pattern: Any = Deferred(partial(re.compile, text, flags))
+    return cast("re.Pattern[AnyStr]", pattern)
+
+
+NOTEBOOK = deferred_module("musubito.lineage.notebook")
 """Shows results and runs in notebooks."""
 if not TYPE_CHECKING:
-    asyncio = Deferred("asyncio")
-    difflib = Deferred("difflib")
-    pprint = Deferred("pprint")
+    asyncio = deferred_module("asyncio")
+    difflib = deferred_module("difflib")
+    pprint = deferred_module("pprint")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -12,13 +12,13 @@ import click
 from click.core import ParameterSource
 
 import musubito
-from musubito.deferred import Deferred, difflib
+from musubito.deferred import deferred_module, difflib
 
 if TYPE_CHECKING:
     from musubito.cli import context as shared
     from musubito.lineage import formatting
 else:  # Rich and the lineage, which `--version` and completion do not need
-    shared, formatting = Deferred("musubito.cli.context"), Deferred("musubito.lineage.formatting")
+    shared, formatting = deferred_module("musubito.cli.context"), deferred_module("musubito.lineage.formatting")
 
 COMMANDS = (
     "run",

@@ -16,13 +16,14 @@ from musubito.code.describers.object_settings import (
 from musubito.code.graph_record import ATOMS, fields_of
 from musubito.code.portable_paths import portable
 from musubito.code.state.access_reader import slots_of
+from musubito.deferred import deferred_pattern
 from musubito.values.redaction import is_secret
 
 LONGEST_SHOWN = 1_000_000
 """Characters of a text above which it is not stored with a part."""
 LONGEST_FIELD = 500
 """Characters of a field above which the field is not stored with a part."""
-_KEY: Final = re.compile(
+_KEY: Final = deferred_pattern(
     r"(?:^|_)(?:key|pin|pw|otp|seed|phrase|oauth|session|code|signature|license)\d*$", re.IGNORECASE
 )
 """Matches the names of fields whose texts may be keys, though the names tell other things, too."""

@@ -7,12 +7,12 @@ between it is logged for debugging.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Mapping
 from typing import Final
 
+from musubito.deferred import deferred_pattern
 from musubito.errors import LOGGER
 
 FAULT: Final = "the store failed"
@@ -21,7 +21,7 @@ QUIET: Final = 60.0
 """Seconds after which a fault that comes back is logged as a warning again."""
 MOST: Final = 100
 """Texts of faults that are kept at most."""
-_NUMBERS: Final = re.compile(r"[0-9a-f]{8,}|[0-9]+")
+_NUMBERS: Final = deferred_pattern(r"[0-9a-f]{8,}|[0-9]+")
 """Numbers and ids in a fault's text. Another blob or another connection makes no other fault."""
 
 

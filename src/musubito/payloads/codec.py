@@ -12,7 +12,6 @@ namespace, operations, arguments, runs, models), times, numbers and the shape of
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -21,6 +20,7 @@ from io import BytesIO
 from itertools import chain
 from typing import Final, NamedTuple
 
+from musubito.deferred import deferred_pattern
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from musubito.payloads.blobs import UNFINISHED, Blob, BlobStore
 from musubito.payloads.compression import CHUNK, METHODS, WORTH_IT, Source, best_method, decompressed, drained, smaller
@@ -46,7 +46,7 @@ SETTLED: Final = b"settled"
 """The label of the sealed value of an effect that a person has settled."""
 READ: Final = b"read"
 """The label of the sealed key of a read."""
-NAMES: Final = re.compile(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")
+NAMES: Final = deferred_pattern(rf"[0-9a-f]{{16}}/[0-9a-f]+\.{PLAIN}.*|{UNFINISHED}/.*")
 """The names of blobs and of unfinished blobs."""
 
 

@@ -8,13 +8,13 @@ that key, stored contents can neither be read nor guessed from their digests.
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
+from musubito.deferred import deferred_pattern
 from musubito.errors import MusubitoError, WrongKey
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ a tenant in clear.
 
 LENGTH: Final = 32
 """Bytes of a key, or of each part of a key that was changed (see `Keys`)."""
-DIGITS: Final = re.compile(rb"[0-9A-Fa-f\s]+")
+DIGITS: Final = deferred_pattern(rb"[0-9A-Fa-f\s]+")
 """The characters of a key as text."""
 ORDER: Final = (
     "the second part of a changed key is the new one, which no other part may equal: give the first part of before, "

@@ -6,13 +6,13 @@ type. The fields stand beside it, or its "items", or its "value" as text. `HIDDE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from ormsgpack import unpackb
 
+from musubito.deferred import deferred_pattern
 from musubito.errors import ArtifactUnreadable
 from musubito.values.artifact_codec import nesting
 from musubito.values.class_names import SECRET_CLASSES
@@ -30,7 +30,7 @@ LONGEST_KEPT: Final = 32 * 1024
 """Bytes of the shortest and of the longest record that is kept."""
 ITS_OBJECTS: Final = 1024
 """Bytes that the objects of a short record take."""
-_SAYS_NEXT: Final = re.compile(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
+_SAYS_NEXT: Final = deferred_pattern(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 """Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",

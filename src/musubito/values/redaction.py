@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
+from musubito.deferred import deferred_pattern
 from musubito.parsing import parsed
 from musubito.values.class_names import SECRET_CLASSES
 
@@ -37,7 +38,7 @@ The name of a count of tokens, or of a key to sort by, does not match.
 """
 _RUN: Final = re.compile(r"[A-Za-z0-9_.~+/:=-]{17,}")
 """Matches a run of characters that is long enough for a key: only in such runs is a key looked for."""
-_KEYS: Final = re.compile(
+_KEYS: Final = deferred_pattern(
     r"\b(?:"
     # the name of a service, and at least 16 characters; a name that is a word begins other texts, too
     r"(?:gh[opsur]|github_pat|gl(?:pat|rt|dt|cbt|ptt|ft|agent|soat|imt|oas|ffct|sa)|xox[abeprs]|xapp|r8|lsv2|pplx|nvapi|tvly"
@@ -60,7 +61,7 @@ _KEYS: Final = re.compile(
     r")"
 )
 """Matches the key of a service by how such keys begin. If `word` matches too, the rest must look like no words."""
-_RANDOM: Final = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(?:\d|[a-z][A-Z])|[A-Za-z]{18}")
+_RANDOM: Final = deferred_pattern(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]{0,200}(?:\d|[a-z][A-Z])|[A-Za-z]{18}")
 """Matches in a text that is no sequence of words.
 
 One piece of it has digits, or capitals after small letters, or more letters than a word.
@@ -87,7 +88,9 @@ _SCHEME: Final = (
     r"""|(?<![A-Za-z])bearer\s{1,3}(?=[\w.~+/=-]{0,200}[\d._~+/=-]))[\w.~+/=:-]{6,}"""
 )
 """Matches the credentials after a scheme of authorization."""
-_USER: Final = re.compile(r"""(?<![\w-])((?:-u|--user)[ =]["']?[^\s:'"]{1,64}:)([^\s"']{3,}|[^"'\n]{3,}(?=["']))""")
+_USER: Final = deferred_pattern(
+    r"""(?<![\w-])((?:-u|--user)[ =]["']?[^\s:'"]{1,64}:)([^\s"']{3,}|[^"'\n]{3,}(?=["']))"""
+)
 """Matches the password after a user's name, in an option of a command."""
 _PASSED: Final = (
     r"(?i)(\b(?:mysql(?:dump|admin)?\b[^\n|;]{0,200} -p|sshpass -p ?|docker login\b[^\n|;]{0,200} -p )"
@@ -95,18 +98,18 @@ _PASSED: Final = (
     r"""|(?:key|name)=["'][\w-]{0,40}password["']\s{1,9}value=["'])[^\s"']{3,}"""
 )
 """Matches the password in the options of some commands, in a `.netrc`, and in the attributes of an XML element."""
-_OPTION: Final = re.compile(
+_OPTION: Final = deferred_pattern(
     r"""(?<![\w-])--?(?P<name>[A-Za-z][\w-]{1,40})(?P<gap>[ =])(?P<value>[^\s"'-][^\s"']{2,})"""
 )
 """Matches an option of a command and its value."""
-_SAID: Final = re.compile(
+_SAID: Final = deferred_pattern(
     r"""(?:pass|pwd|secret|token|key|auth|cookie|credential|jwt|sig|session|bearer)"""
     r"""(?:[\w-]{0,40}\\{0,3}["']?\s{0,3}(?P<sign>[:=])|(?P<told>(?: \w{1,12}){1,2}: |\w{0,8} is ))\s{0,3}\\{0,3}"""
 )
 """Matches, in lower case, the end of a name that may be a secret's, up to where the value begins."""
-_VALUE: Final = re.compile(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
+_VALUE: Final = deferred_pattern(r""""[^"\n]{1,2000}"|'[^'\n]{1,2000}'|[^\s"'&,;(){}\[\]<>]{3,}""")
 """Matches a value: a text in quotes, or a word."""
-_NAME: Final = re.compile(r"[\w-]{1,80}:")
+_NAME: Final = deferred_pattern(r"[\w-]{1,80}:")
 """Matches a name of YAML, whose value is further down."""
 _BOUND: Final = re.compile(
     r"""(?<![\w-])(?P<name>[\w-]{1,80})"""
@@ -114,7 +117,7 @@ _BOUND: Final = re.compile(
     r"""(?P<text>"[^"\n]+"|'[^'\n]+')"""
 )
 """Matches code that binds a text to a name, if the code is no whole statement."""
-_WORD: Final = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+|\d{1,3}")
+_WORD: Final = deferred_pattern(r"[a-z]+|[A-Z][a-z]*|[A-Z]+|\d{1,3}")
 """Matches a word, or a number of up to three digits."""
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 """The letters of ASCII."""

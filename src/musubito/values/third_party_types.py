@@ -7,10 +7,10 @@ images are rebuilt at once and compared. Of pandas, only the kinds of columns an
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from musubito.deferred import deferred_pattern
 from musubito.values.msgpack_writer import Code, UnsupportedError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from musubito.values.std_types import Joiner
 
-_DTYPE = re.compile(r"[<>|][biufcmMSUV]\d+(\[\d*[A-Za-z]+\])?")
+_DTYPE = deferred_pattern(r"[<>|][biufcmMSUV]\d+(\[\d*[A-Za-z]+\])?")
 """Matches the code of a plain dtype."""
 _BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "RGB": 24, "RGBA": 32, "RGBX": 32, "CMYK": 32} | {
     "YCbCr": 24, "LAB": 24, "HSV": 24, "I": 32, "F": 32, "I;16": 16, "La": 16, "RGBa": 32

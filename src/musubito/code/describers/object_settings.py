@@ -18,15 +18,16 @@ from typing import Any, Final
 from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
 from musubito.code.state.access_reader import slots_of
+from musubito.deferred import deferred_pattern
 from musubito.values.redaction import HIDDEN, SECRETS
 
-_WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_WORDS: Final = deferred_pattern(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 """Matches a word within a name."""
 _MARKS: Final = frozenset(
     ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "start", "end", "special", "prefix", "suffix"]
 )
 """The words before `token` in the names of a tokenizer's marks."""
-_KEY: Final = re.compile(
+_KEY: Final = deferred_pattern(
     r"(?:sk|pk|rk|gh[opsur]|github_pat|glpat|xox[abeprs]|hf|lsv2|gsk|xai|pplx|nvapi|tvly)[-_][A-Za-z0-9_-]{16,}"
     r"|(?:AKIA|ASIA|AIza|GOCSPX-|npm_)[A-Za-z0-9_-]{16,}"
     r"|SG\.[\w-]{16,}\.[\w-]{16,}"
@@ -38,13 +39,13 @@ _KEY: Final = re.compile(
 
 The identities of calls depend on it, so it never changes. Readers see more keys hidden (`values.redaction`).
 """
-_SCHEME: Final = re.compile(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
+_SCHEME: Final = deferred_pattern(r"(?:basic|bearer|token|digest|apikey) \S+", re.IGNORECASE)
 """Matches credentials after a scheme of authorization."""
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@?#]{1,500}@")
+_CREDENTIALS: Final = deferred_pattern(r"(?<=://)[^\s/@?#]{1,500}@")
 """Matches the credentials in a URL."""
-_CLASS: Final = re.compile(r"\\.|\[((?:\\\W|[^\\\]\[^-])+)\]", re.DOTALL)
+_CLASS: Final = deferred_pattern(r"\\.|\[((?:\\\W|[^\\\]\[^-])+)\]", re.DOTALL)
 """Matches an escaped character, or a class of single characters in a pattern."""
-_CHARACTER: Final = re.compile(r"\\?.", re.DOTALL)
+_CHARACTER: Final = deferred_pattern(r"\\?.", re.DOTALL)
 """Matches one character of such a class."""
 _AGENT: Final = "user-agent"
 """The header, or field, in which a library states its own version."""

@@ -7,7 +7,6 @@ named thing, and calls of methods that change a container.
 from __future__ import annotations
 
 import dis
-import re
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any
@@ -16,6 +15,7 @@ from musubito.code.syntax.name_usage import DYNAMIC, AccessPath, NameRead, NameU
 from musubito.code.syntax.source import codes
 from musubito.code.syntax.special_methods import special_methods
 from musubito.code.syntax.write_methods import ADDERS, MUTATORS
+from musubito.deferred import deferred_pattern
 
 ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 """Instructions that get an attribute."""
@@ -25,9 +25,9 @@ CLOSURES = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"
 """Instructions that load a variable of an enclosing function."""
 KEYS = GLOBALS | {"LOAD_CONST"}
 """Instructions that may load a key."""
-BLANK = re.compile(r"\s")
+BLANK = deferred_pattern(r"\s")
 """Matches a blank."""
-WORD = re.compile(r"\w+")
+WORD = deferred_pattern(r"\w+")
 """Matches a word of a text."""
 IGNORED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
 """Instructions that do nothing that counts here."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from typing import Final
+
+from musubito.deferred import deferred_pattern
 
 GETTERS: Final = frozenset(
     [
@@ -14,7 +15,7 @@ GETTERS: Final = frozenset(
     ]
 )
 """Names by which code gets at the fields of an object without naming the fields."""
-_WORD: Final = re.compile(r"[^\W\d]\w*")
+_WORD: Final = deferred_pattern(r"[^\W\d]\w*")
 """A name within a text."""
 
 

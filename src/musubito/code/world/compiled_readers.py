@@ -6,7 +6,6 @@ as Polars. So each existing file that a step names by a path counts as read, if 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
@@ -14,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code.graph_record import fields_of, slot_of
 from musubito.code.syntax.source import codes
+from musubito.deferred import deferred_pattern
 
 PACKAGES: Final = frozenset(
     {
@@ -36,15 +36,17 @@ THROUGH_OTHERS: Final = frozenset(
 """Packages that hand a path on to one of these for some of their files, and open others in Python."""
 OF_PANDAS: Final = frozenset({"read_parquet", "read_orc", "read_hdf"})
 """The functions of pandas that hand a path on."""
-OPENERS: Final = re.compile(
+OPENERS: Final = deferred_pattern(
     "(?:read|scan|load|open|parse|imread)(?:_.*)?|from_(?:file|pretrained|path)|dataset|ParquetFile|ParquetDataset|"
     "memory_map|safe_open|sql|query|execute|connect|InferenceSession|Llama|SentencePieceProcessor|Booster|File|"
     "VideoCapture|PdfDocument"
 )
 """Names of the functions and classes of these packages that open a file."""
-WRITERS: Final = re.compile("(?:write|sink|save|dump|export|imwrite)(?:_.*)?|to_(?:csv|parquet|json|feather|file)")
+WRITERS: Final = deferred_pattern(
+    "(?:write|sink|save|dump|export|imwrite)(?:_.*)?|to_(?:csv|parquet|json|feather|file)"
+)
 """Names of functions that write files."""
-QUOTED: Final = re.compile(r"""'([^'\n]+)'|"([^"\n]+)\"""")
+QUOTED: Final = deferred_pattern(r"""'([^'\n]+)'|"([^"\n]+)\"""")
 """Matches a quoted part of a text: a query may name a file in quotes."""
 LONGEST_PATH: Final = 1024
 """Characters of the longest text that is taken for a path."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from musubito.code.ownership import home_of
+from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
@@ -18,7 +18,7 @@ from musubito.store.rows import ExternalRead
 SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not read while the body waits."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
-NO_FILE: Final = re.compile("<.*>")
+NO_FILE: Final = deferred_pattern("<.*>")
 """The file name of code that is in no file. Python and packages look for such a file, too, to show the code."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 """Flags of calls that open a path and read no content."""

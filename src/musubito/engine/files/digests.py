@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from fnmatch import fnmatch
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
-from musubito.deferred import running_loop
+from musubito.deferred import deferred_pattern, running_loop
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
 
@@ -68,7 +67,7 @@ SHORTEST_PLACE: Final = 2
 """Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
 _SEPARATOR: Final = os.fsencode(os.sep)
 _SCRIPT: Final = SCRIPT.encode()
-_NAMES_SCRIPT: Final = re.compile(rb"(?<![.\w])" + _SCRIPT)
+_NAMES_SCRIPT: Final = deferred_pattern(rb"(?<![.\w])" + _SCRIPT)
 """Matches the name of the script, and not that of the module `package.__main__`."""
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """Endings of the files beside a database, some of which exist only while it is in use."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,6 +20,7 @@ from itertools import islice
 from typing import Final
 
 from musubito.code.world.compiled_readers import PathsNamed, paths_in
+from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader
 from musubito.engine.files.body_files import BodyFiles, seen_at
 from musubito.engine.files.digests import (
@@ -43,13 +43,13 @@ MOST_FILES: Final = 1_000
 """Files of one folder, and of the folders in it, that are counted at most."""
 MOST_ENTRIES: Final = 10_000
 """Entries of a folder that are listed at most to tell which texts name something in it."""
-BETWEEN: Final = re.compile(r"""[\s<>|;&()"'`=:,]+""")
+BETWEEN: Final = deferred_pattern(r"""[\s<>|;&()"'`=:,]+""")
 """Matches the characters between the words of a command."""
-PATTERN: Final = re.compile(r"([^*?\[\s]+)/(\S*[*?\[]\S*)")
+PATTERN: Final = deferred_pattern(r"([^*?\[\s]+)/(\S*[*?\[]\S*)")
 """Matches a pattern for the files of a folder, such as `data/*.csv` or `data/**/*.csv`."""
-WILD: Final = re.compile(r"\S*[*?\[]\S*")
+WILD: Final = deferred_pattern(r"\S*[*?\[]\S*")
 """Matches a text that may be such a pattern, or the end of one."""
-OF_THE_MACHINE: Final = re.compile("/(?:dev(?!/shm/)|proc|sys)/")
+OF_THE_MACHINE: Final = deferred_pattern("/(?:dev(?!/shm/)|proc|sys)/")
 """Matches the beginning of paths of what is no file. Shared memory is a file system like any other."""
 UNKNOWN: Final = Reader(None, ())
 """The reader of a file that no event tells of."""
