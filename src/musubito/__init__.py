@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from musubito.api.stream import MusubitoStream
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.engine_in_use import use_musubito_engine
-    from musubito.engine.explain import Explanation
+    from musubito.engine.explanation import Explanation
     from musubito.payloads.blobs import FolderBlobs
     from musubito.payloads.object_store import ObjectBlobs
     from musubito.store.sqlite.storage import SQLiteStorage
@@ -93,7 +93,7 @@ _RUNTIME: Final = {
     "api.stream": ("MusubitoStream",),
     "engine.engine": ("MusubitoEngine",),
     "engine.engine_in_use": ("use_musubito_engine",),
-    "engine.explain": ("Explanation",),
+    "engine.explanation": ("Explanation",),
     "payloads.blobs": ("FolderBlobs",),
     "payloads.object_store": ("ObjectBlobs",),
     "store.sqlite.storage": ("SQLiteStorage",),

@@ -13,7 +13,6 @@ from musubito.deferred import NOTEBOOK
 from musubito.engine.commit import stops_call
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, engine_without_store, recording_engine
-from musubito.engine.explain import why_missing
 from musubito.engine.frame import Run
 from musubito.engine.mode_in_use import Setting, current_mode, for_threads
 from musubito.engine.modes import Mode, mode_named
@@ -76,6 +75,8 @@ class RunRecord:
     @property
     def calls(self) -> list[CallRecord]:
         """The calls that have ended, in the order of their ends. A reason compares with executions before this run."""
+        from musubito.engine.explain import why_missing  # noqa: PLC0415 - for those alone who ask
+
         lines = list(self._run.lines or ())
         missing: defaultdict[str, set[bytes]] = defaultdict(set)
         for line in lines:

@@ -20,11 +20,10 @@ from musubito.engine.call_identity import Call, input_of
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import EffectCall
-from musubito.engine.engine import MusubitoEngine
+from musubito.engine.engine import MusubitoEngine, replays
 from musubito.engine.frame import Dependencies
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode
-from musubito.engine.replay_only import ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import SCOPE, Scope
 from musubito.engine.unrecorded import ran_unrecorded, result_of
@@ -217,7 +216,7 @@ class Recording:
     ) -> None:
         self._make = make
         self._keep = keep
-        kinds = (ReplayOnlyStepCall if mode is Mode.REPLAY_ONLY else StreamCall, EffectCall)
+        kinds = (replays()[0] if mode is Mode.REPLAY_ONLY else StreamCall, EffectCall)
         self.protocol = engine._protocol(make(), mode, scope, kinds)
         self.chunks: list[Any] = []
         self.context = copy_context()

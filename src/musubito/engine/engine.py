@@ -22,7 +22,7 @@ from musubito.engine.clock import as_seconds
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import CallKinds, EffectCall
-from musubito.engine.explain import Explanation, call_of, explain
+from musubito.engine.explanation import Explanation
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, Frame, Run
@@ -34,11 +34,8 @@ from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
 from musubito.engine.observer import Observer
 from musubito.engine.open_engines import ENGINES
-from musubito.engine.override import by_hand, node_of, override, undo
-from musubito.engine.pickling import EngineSpec, is_of_a_module, reopened
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
-from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.switches import is_on
@@ -60,8 +57,6 @@ from musubito.values.class_names import script_name
 
 RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
-REPLAYS: Final = (ReplayOnlyStepCall, ReplayOnlyEffectCall)
-"""The classes that make a call which must not run."""
 
 LONGEST_NAMESPACE: Final = 500
 """Characters of the longest namespace name. A name is a key of an index, which has little room in some databases."""
@@ -266,6 +261,8 @@ class MusubitoEngine:
         return engine
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from musubito.engine.pickling import EngineSpec, reopened  # noqa: PLC0415 - few engines are pickled
+
         if self.url is None:
             raise TypeError("only an engine made by MusubitoEngine.from_url can be pickled")
         if self._has_own_clock:
@@ -349,7 +346,7 @@ class MusubitoEngine:
         if mode is REFRESH and not effect:
             call = forced(call)
         if kinds is None:
-            kinds = RUNS if mode is REPLAY or mode is REFRESH else REPLAYS
+            kinds = RUNS if mode is REPLAY or mode is REFRESH else replays()
         return kinds[effect](self, call, scope)
 
     def _call(
@@ -402,6 +399,8 @@ class MusubitoEngine:
 
         Raises TypeError if `step` is no step, `InputError` as the call would, and `StoreError`.
         """
+        from musubito.engine.explain import call_of, explain  # noqa: PLC0415 - few programs ask
+
         return explain(self, call_of(self, step, args, kwargs))
 
     # -- lineage -------------------------------------------------------------------------------------------------------
@@ -444,6 +443,8 @@ class MusubitoEngine:
 
         Raises `NotEdited` if the result cannot be corrected, and `StoreError`.
         """
+        from musubito.engine.override import by_hand, node_of, override  # noqa: PLC0415 - few programs correct a result
+
         return override(self, node_of(result), value, by_hand(reason, by))
 
     def undo_override(self, result: MusubitoResult[Any] | str, *, reason: str = "", by: str | None = None) -> str:
@@ -452,6 +453,8 @@ class MusubitoEngine:
         What was built on the corrected result runs again, or finds what was built on the earlier one. Raises
         `NotEdited` if there is nothing to take back, and `StoreError`.
         """
+        from musubito.engine.override import by_hand, node_of, undo  # noqa: PLC0415 - as above
+
         return undo(self, node_of(result), by_hand(reason, by))
 
     # -- what a call asks of its engine --------------------------------------------------------------------------------
@@ -558,6 +561,13 @@ class MusubitoEngine:
         self.close()
 
 
+def replays() -> CallKinds:
+    """Return the classes that make a call which must not run: of a step, and of an effect."""
+    from musubito.engine.replay_only import REPLAYS  # noqa: PLC0415 - its errors explain the call, which is rare
+
+    return REPLAYS
+
+
 def _ledger(engine: BodyHost) -> object:
     """Return a value that is equal for engines whose lines are in one history, as far as can be told."""
     storage = engine.storage
@@ -567,4 +577,6 @@ def _ledger(engine: BodyHost) -> object:
 
 def _is_named(key: KeySource) -> bool:
     """Tell whether a pickle would hold no more of the key than the name of a function."""
+    from musubito.engine.pickling import is_of_a_module  # noqa: PLC0415 - as above
+
     return isinstance(key, FunctionType) and is_of_a_module(key)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Final
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.effects import EffectCall
-from musubito.engine.explain import Explanation, explained
+from musubito.engine.explain import explained
+from musubito.engine.explanation import Explanation
 from musubito.engine.requests import CallSteps, Offload, Raised
 from musubito.errors import NotReplayed, StoreError
 from musubito.model import MusubitoResult, ReplayReason
@@ -62,6 +63,10 @@ class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
     def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
         raise NotReplayed(self.call.definition.name, why)
         yield  # makes a generator of it, as the method that it replaces is
+
+
+REPLAYS: Final = (ReplayOnlyStepCall, ReplayOnlyEffectCall)
+"""The classes that make a call which must not run: of a step, and of an effect."""
 
 
 def _difference(explanation: Explanation) -> str:

@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any, Final
 
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.explain import Explanation, call_of, explain
+from musubito.engine.explain import call_of, explain
+from musubito.engine.explanation import Explanation
 from musubito.engine.frame import ANY, Run
 from musubito.engine.scope import SCOPE
 from musubito.lineage.reports import Cost, Tokens

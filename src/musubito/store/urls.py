@@ -8,7 +8,6 @@ from typing import Final
 
 from musubito.errors import StoreError
 from musubito.store.protocol import Store
-from musubito.store.sqlite.read_only import existing_sqlite
 from musubito.store.sqlite.storage import SQLiteStorage
 
 _POSTGRES: Final = ("postgresql", "postgres")
@@ -42,6 +41,8 @@ def open_existing(url: str) -> Store:
         from musubito.store.postgres.storage import ExistingPostgreSQL  # noqa: PLC0415 - as above
 
         return ExistingPostgreSQL(url)
+    from musubito.store.sqlite.read_only import existing_sqlite  # noqa: PLC0415 - only readers of a store need it
+
     return existing_sqlite(_path_in(url))
 
 

@@ -13,12 +13,12 @@ from musubito.engine.call_identity import Call
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
 from musubito.engine.effects import CallKinds
-from musubito.engine.engine import REPLAYS, RUNS, MusubitoEngine
+from musubito.engine.engine import RUNS, MusubitoEngine
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.modes import REPLAY, Mode
 from musubito.engine.process_identity import this_host
 from musubito.engine.recorded_inputs import CallInputs, FileText
-from musubito.engine.replay_only import ReplayOnlyEffectCall, ReplayOnlyStepCall
+from musubito.engine.replay_only import REPLAYS, ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed

@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from musubito.errors import StoreClosed, StoreError
 from musubito.store.changes import (
@@ -56,18 +56,19 @@ from musubito.store.relational import by_hand, writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import reading
 from musubito.store.relational.reads import answer, newest
-from musubito.store.relational.table_copy import CopySession
 from musubito.store.rows import CallKeys, Candidate, LeaseOwner, Ledger
 from musubito.store.sqlite import compaction
 from musubito.store.sqlite.byte_range_locks import ByteLocks, locks_beside
-from musubito.store.sqlite.condition import Condition, condition_of, faults_in
 from musubito.store.sqlite.connection import READER, WRITER, Connection
-from musubito.store.sqlite.copy_session import copy_session
 from musubito.store.sqlite.disk_space import PAGES, PAGES_IF_LOW, DiskSpace
 from musubito.store.sqlite.forks import OPEN, OPENING
 from musubito.store.sqlite.opening import DEFAULT_PATH, INCREMENTAL, REPORTED, absolute, fault_of, migrate, prepare
 from musubito.store.sqlite.presence import Presence
 from musubito.store.sqlite.wal_index import HEADER, commits_between, index_of
+
+if TYPE_CHECKING:
+    from musubito.store.relational.table_copy import CopySession
+    from musubito.store.sqlite.condition import Condition
 
 IN_MEMORY: Final = ":memory:"
 QUICK_TURN: Final = 0.05
@@ -258,6 +259,8 @@ class SQLiteStorage:
 
     def copy_session(self, *, snapshot: bool) -> AbstractContextManager[CopySession]:
         """See `Copyable.copy_session`."""
+        from musubito.store.sqlite.copy_session import copy_session  # noqa: PLC0415 - no step copies its store
+
         if self.in_memory:
             raise StoreError("a store in memory has one connection, and cannot be copied")
         return copy_session(str(self.db_path), self.db_path, self.busy_timeout, snapshot=snapshot)
@@ -271,6 +274,8 @@ class SQLiteStorage:
 
     def condition(self) -> Condition:
         """Return the condition of the file. Raises `StoreError`."""
+        from musubito.store.sqlite.condition import condition_of  # noqa: PLC0415 - only `doctor` and `stats` ask
+
         try:
             return condition_of(self.db_path, self._reader, in_memory=self.in_memory)
         except OSError as error:
@@ -280,6 +285,8 @@ class SQLiteStorage:
 
     def faults(self) -> tuple[str, ...]:
         """Return the faults that SQLite finds in the file. Read through all of it. Raises `StoreError`."""
+        from musubito.store.sqlite.condition import faults_in  # noqa: PLC0415 - only `verify` asks
+
         try:
             return faults_in(self._reader)
         except _FAULTS as error:
