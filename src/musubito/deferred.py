@@ -26,6 +26,7 @@ __all__ = [
     "deferred_pattern",
     "difflib",
     "is_cancellation",
+    "loaded_class",
     "pprint",
     "running_loop",
 ]
@@ -71,4 +72,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 def is_cancellation(error: BaseException) -> bool:
     """Tell whether an exception is asyncio's cancellation of a task. Nothing is imported for that."""
-    return isinstance(error, getattr(sys.modules.get("asyncio"), "CancelledError", ()))
+    return isinstance(error, loaded_class("asyncio", "CancelledError"))
+
+
+def loaded_class(module: str, name: str) -> Any:
+    """Return a class of a module, or () if the module is not imported: then no object is of that class.
+
+    So `isinstance(value, loaded_class(...))` can be asked without the import.
+    """
+    return getattr(sys.modules.get(module), name, ())

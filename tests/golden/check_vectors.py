@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
-from musubito.values.std_types import KINDS
+from musubito.values.std_types import KINDS, LATE, kind_of
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 del __file__  # The vectors name these classes as those of `__main__`: what has no file counts as that.
@@ -176,8 +176,11 @@ def main() -> int:
         with VECTORS.open("a", encoding="utf-8") as file:
             file.writelines("\t".join((expression, *encodings(expression))) + "\n" for expression in missing)
         missing = []
-    kinds = {KINDS[type(value)].code for expression in frozen if type(value := eval(expression)) in KINDS}
-    unseen = [kind.__name__ for kind, codec in KINDS.items() if codec.code not in kinds]
+    kinds = {kind.code for expression in frozen if (kind := kind_of(type(eval(expression)))) is not None}
+    codes = {kind.__name__: codec.code for kind, codec in KINDS.items()} | {
+        name: late[1].code for name, late in LATE.items()
+    }
+    unseen = [name for name, code in codes.items() if code not in kinds]
     for name in unseen:
         print("no expression has this type:", name)
     for expression in wrong:

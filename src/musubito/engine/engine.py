@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -202,7 +201,7 @@ class MusubitoEngine:
 
     def _begin_process(self) -> None:
         """Create the state that belongs to this process alone. After a fork, the child creates its own."""
-        self.owner = int(time.time() * 1000).to_bytes(6, "big") + secrets.token_bytes(6)
+        self.owner = int(time.time() * 1000).to_bytes(6, "big") + os.urandom(6)
         self.flights = SingleFlight()
         self.open = OpenScopes()
         self._process = this_process()

@@ -6,7 +6,7 @@ invalidated.
 
 from __future__ import annotations
 
-import secrets
+import os
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -33,7 +33,7 @@ async def run_unrecorded_async(function: Callable[[], Awaitable[T]]) -> Musubito
 
 def result_of(value: T) -> MusubitoResult[T]:
     """Return the value under ids that never repeat, so that nothing built on it is replayed."""
-    node_id = secrets.token_hex(32)
+    node_id = os.urandom(32).hex()
     return MusubitoResult(value, UNSTORABLE + uuid.uuid4().hex, node_id, node_id)
 
 

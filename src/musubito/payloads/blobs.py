@@ -10,7 +10,6 @@ contents, and a process that compresses otherwise replaces no blob that a row na
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -76,7 +75,7 @@ class FolderBlobs:
 
     def put(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
         """See `BlobStore.put`."""
-        unfinished, path = self.folder / UNFINISHED / secrets.token_hex(16), self._path(name)
+        unfinished, path = self.folder / UNFINISHED / os.urandom(16).hex(), self._path(name)
         try:
             _make(unfinished.parent)
             try:

@@ -9,7 +9,7 @@ its artifact or its purpose. So no body passes for another.
 from __future__ import annotations
 
 import hmac
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -42,7 +42,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 def sealed(key: bytes, belongs: bytes, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """Yield the encrypted body in pieces. `belongs` names its artifact or its purpose."""
-    salt = secrets.token_bytes(SALT)
+    salt = os.urandom(SALT)
     aead = _aead(key, salt)
     yield salt
     waiting, number = bytearray(), 0

@@ -21,7 +21,7 @@ from musubito.errors import ArtifactUnreadable
 from musubito.values.class_instances import rebuild, split_record, unfit
 from musubito.values.class_names import canonical_module
 from musubito.values.msgpack_writer import IN_ORDER, Code, Packer, UnsupportedError
-from musubito.values.std_types import JOINERS, KINDS
+from musubito.values.std_types import JOINERS, kind_of
 from musubito.values.third_party_types import EXTRA_JOINERS, split_extra
 
 FORMAT = b"\xa1"
@@ -74,7 +74,7 @@ def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], t
 
 def take_apart(value: object) -> tuple[int, object]:
     """Return the ext code and parts of a value that msgpack has no type for, or raise `UnsupportedError`."""
-    kind = KINDS.get(type(value))
+    kind = kind_of(type(value))
     if kind is not None:
         return kind.code, kind.split(value)
     taken = split_record(value) or split_extra(value)

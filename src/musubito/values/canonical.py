@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import weakref
 from datetime import date, timedelta
-from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,13 +18,14 @@ from warnings import warn
 
 from ormsgpack import Ext, unpackb
 
+from musubito.deferred import loaded_class
 from musubito.errors import EncodingError, MusubitoWarning
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.values.class_instances import MISSING, static
 from musubito.values.class_names import is_value_alone, qualified_name, secret_kind
 from musubito.values.msgpack_writer import SORTED, Code, Encoded, Packer, UnsupportedError
-from musubito.values.std_types import KINDS
+from musubito.values.std_types import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ IDENTITY_FORMAT = b"\x11"
 
 _SECRET = b"a secret in an argument"
 """The beginning of what is hashed of a secret: its digest is not that of the text alone, which may be in a list."""
-_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, Decimal, date, timedelta, UUID, range))
+_IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, date, timedelta, UUID, range))
 """Types whose values cannot change."""
 _WORTH_KNOWING = 4096
 """Bytes of a payload from which on a verified value is remembered."""
@@ -98,7 +98,7 @@ class IdentityPacker(Packer):
         An own identity is what the method `__musubito_identity__()` returns.
         """
         cls = type(value)
-        kind = KINDS.get(cls)
+        kind = kind_of(cls)
         if kind is not None:
             return kind.code, kind.split(value)
         if cls is MusubitoResult:
@@ -228,7 +228,7 @@ def _is_known(value: object, artifact_id: str) -> bool:
 
 def _immutable(value: object) -> bool:
     kind = type(value)
-    if kind in _IMMUTABLE:
+    if kind in _IMMUTABLE or kind is loaded_class("decimal", "Decimal"):
         return True
     if kind is tuple or kind is frozenset:
         return all(map(_immutable, value))  # type: ignore[call-overload]

@@ -1,23 +1,21 @@
 """Encode builtin and standard-library types: how each is taken apart and rebuilt.
 
-`KINDS` is the whole registry, by exact type; a subclass is another type and not covered. `split` returns plain data, or
+`kind_of` knows all of them, by exact type; a subclass is another type and not covered. `split` returns plain data, or
 values that have a kind of their own. `join` is given these parts from stored bytes, which may be anything. It may raise
 any exception, and must not call anything that the parts name.
 """
 
 from __future__ import annotations
 
-import zoneinfo
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from sys import modules
 from typing import Any, NamedTuple
 from uuid import UUID, SafeUUID
 
+from musubito.deferred import loaded_class
 from musubito.values.msgpack_writer import Code, UnsupportedError
 
 
@@ -31,6 +29,7 @@ class TypeCodec(NamedTuple):
     join: Callable[[Any], object]
 
 
+_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
 _FACTORIES: dict[str, type] = {
     factory.__name__: factory for factory in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
 }
@@ -88,7 +87,7 @@ def _join_counter(parts: dict[Any, Any]) -> Counter[Any]:
 
 
 def _zone(zone: tzinfo | None) -> tzinfo | None:
-    if zone is not None and type(zone) is not timezone and type(zone) is not zoneinfo.ZoneInfo:
+    if zone is not None and type(zone) is not timezone and type(zone) is not loaded_class("zoneinfo", "ZoneInfo"):
         raise UnsupportedError(f"the time zone {type(zone).__qualname__} has no encoding: use zoneinfo")
     return zone
 
@@ -116,7 +115,7 @@ def _timezone_parts(value: timezone) -> list[object]:
     return list(value.__getinitargs__())  # type: ignore[attr-defined]
 
 
-def _zoneinfo_parts(value: zoneinfo.ZoneInfo) -> str:
+def _zoneinfo_parts(value: Any) -> object:
     try:
         value.__reduce__()  # refuses a zone that was read from a file object, whose key proves nothing
     except Exception as error:
@@ -124,10 +123,12 @@ def _zoneinfo_parts(value: zoneinfo.ZoneInfo) -> str:
     return value.key
 
 
-def _join_zoneinfo(key: str) -> zoneinfo.ZoneInfo:
+def _join_zoneinfo(key: str) -> object:
+    import zoneinfo  # noqa: PLC0415 - slow to import, and few programs have such values
+
     # Without a file of that name, ZoneInfo would import the part of the tzdata package that the key names.
     package = ".".join(("tzdata.zoneinfo", *key.split("/")[:-1]))
-    if package not in modules and not any(Path(root, key).is_file() for root in zoneinfo.TZPATH):
+    if package not in sys.modules and not any(Path(root, key).is_file() for root in zoneinfo.TZPATH):
         raise LookupError(f"no time zone {key!r}")
     return zoneinfo.ZoneInfo(key)
 
@@ -137,7 +138,15 @@ def _join_uuid(parts: list[Any]) -> UUID:
     return UUID(bytes=number, is_safe=SafeUUID(safe))
 
 
-def _join_fraction(parts: list[Any]) -> Fraction:
+def _join_decimal(text: str) -> object:
+    from decimal import Decimal  # noqa: PLC0415 - as above
+
+    return Decimal(text)
+
+
+def _join_fraction(parts: list[Any]) -> object:
+    from fractions import Fraction  # noqa: PLC0415 - as above
+
     numerator, denominator = parts
     if type(numerator) is not int or type(denominator) is not int:
         raise TypeError("a fraction of something else than integers")
@@ -169,24 +178,41 @@ KINDS: dict[type, TypeCodec] = {
     Counter: TypeCodec(Code.COUNTER, _counter_parts, dict, _join_counter),
     deque: TypeCodec(Code.DEQUE, lambda v: [v.maxlen, list(v)], list, _join_deque),
     range: TypeCodec(Code.RANGE, lambda v: [v.start, v.stop, v.step], list, lambda p: range(*p)),
-    Decimal: TypeCodec(Code.DECIMAL, str, str, Decimal),
-    Fraction: TypeCodec(Code.FRACTION, lambda v: [v.numerator, v.denominator], list, _join_fraction),
     date: TypeCodec(Code.DATE, lambda v: [v.year, v.month, v.day], list, lambda p: date(*p)),
     time: TypeCodec(Code.TIME, _time_parts, list, _join_time),
     datetime: TypeCodec(Code.DATETIME, _datetime_parts, list, _join_datetime),
     timedelta: TypeCodec(Code.TIMEDELTA, lambda v: [v.days, v.seconds, v.microseconds], list, lambda p: timedelta(*p)),
     timezone: TypeCodec(Code.TIMEZONE, _timezone_parts, list, lambda p: timezone(*p)),
-    zoneinfo.ZoneInfo: TypeCodec(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo),
     UUID: TypeCodec(Code.UUID, lambda v: [v.bytes, v.is_safe.value], list, _join_uuid),
     **dict.fromkeys(_PATHS.values(), TypeCodec(Code.PATH, lambda v: [type(v).__name__, str(v)], list, _join_path)),
 }
 """The kinds, by type."""
+LATE: dict[str, tuple[str, TypeCodec]] = {
+    "Decimal": ("decimal", TypeCodec(Code.DECIMAL, str, str, _join_decimal)),
+    "Fraction": (
+        "fractions",
+        TypeCodec(Code.FRACTION, lambda v: [v.numerator, v.denominator], list, _join_fraction),
+    ),
+    "ZoneInfo": ("zoneinfo", TypeCodec(Code.ZONEINFO, _zoneinfo_parts, str, _join_zoneinfo)),
+}
+"""The kinds of types that few programs use, by the name of the type, each with its module."""
+
+
+def kind_of(cls: type) -> TypeCodec | None:
+    """Return the kind of a type, or None if it has none here. Nothing is imported for that."""
+    kind = KINDS.get(cls)
+    if kind is None:
+        module, late = LATE.get(_NAME(cls), ("", None))
+        if late is not None and cls is loaded_class(module, _NAME(cls)):
+            return late
+    return kind
+
 
 Joiner = tuple[type, Callable[[Any], object]]
 """The type of the parts of a value, and the function that rebuilds it."""
 
 JOINERS: dict[int, Joiner] = {
-    **{kind.code: (kind.holds, kind.join) for kind in KINDS.values()},
+    **{kind.code: (kind.holds, kind.join) for kind in (*KINDS.values(), *(late for _, late in LATE.values()))},
     Code.SET: (list, set),
     Code.FROZENSET: (list, frozenset),
     Code.DICT: (list, _pairs),

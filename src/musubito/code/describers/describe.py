@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import re
 import string
@@ -35,6 +34,7 @@ from musubito.code.walk import Walk
 from musubito.code.world.memory_databases import is_in_memory
 from musubito.code.world.path_looks import ReportingFunction
 from musubito.code.world.random_variables import is_made_at_random
+from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.model import StepDefinition
 from musubito.values.canonical import canonical
@@ -128,6 +128,8 @@ def describe(walk: Walk, value: Any, name: str) -> GraphRecord:
                 if not isinstance(value, functools.cached_property):
                     description.links.extend(field_links(walk, value, name))
             return description
+    if issubclass(cls, loaded_class("argparse", "Namespace")):
+        return _namespace(walk, value, name)
     if typing.get_origin(value) is not None:
         parts = (typing.get_origin(value), *typing.get_args(value))
         return GraphRecord(tokens("generic"), walk.links(enumerate(parts), name))
@@ -394,7 +396,7 @@ KINDS: list[tuple[Any, Callable[[Walk, Any, str], GraphRecord]]] = [
     ((int, float, complex, str, bytes), _subclass_of_atom),
     (types.MappingProxyType, _proxy),
     (VIEWS, _view),
-    ((types.SimpleNamespace, string.Template, argparse.Namespace), _namespace),
+    ((types.SimpleNamespace, string.Template), _namespace),
     (BaseException, _exception),
     (typing.TypeVar, describe_typing),
 ]

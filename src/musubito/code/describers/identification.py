@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import operator
 import re
@@ -39,6 +38,7 @@ from musubito.code.state.access_paths import ELEMENTS
 from musubito.code.state.access_reader import slots_of
 from musubito.code.walk import Walk
 from musubito.code.world.memory_databases import is_in_memory
+from musubito.deferred import loaded_class
 from musubito.values.own_names import is_own
 
 DEPTH = 100
@@ -68,7 +68,7 @@ IDENTIFIED = (
     *(FunctionType, type, ModuleType, *DESCRIPTORS, functools._lru_cache_wrapper, *GETTERS, *VIEWS),
     *(*IN_C, types.MemberDescriptorType, types.GetSetDescriptorType),
     *(re.Pattern, Enum, int, float, complex, str, bytes, bytearray, BaseException),
-    *(types.MappingProxyType, types.SimpleNamespace, string.Template, argparse.Namespace, slice, typing.TypeVar),
+    *(types.MappingProxyType, types.SimpleNamespace, string.Template, slice, typing.TypeVar),
     *(datetime, time, array),
 )
 """Types whose objects can be identified, whatever they hold.
@@ -116,6 +116,8 @@ class _Judgement:
         if static(value, "__musubito_step__") is not ABSENT or walk.origins.of_class(cls) is Owner.USER:
             return True
         if isinstance(value, IDENTIFIED) or typing.get_origin(value) is not None or is_of_typing(value):
+            return True
+        if isinstance(value, loaded_class("argparse", "Namespace")):
             return True
         if id(value) in self.entered or id(value) in walk.counting:
             return True

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import random
 import sys
 from array import array
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +17,7 @@ from musubito.code.ownership import Owner
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.state.access_paths import Described
 from musubito.code.syntax.ast_digest import tokens
+from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_names import canonical_module, secret_kind
@@ -41,8 +40,6 @@ def parts_in(value: Any, origin: Owner) -> Parts | None:
 def base_value(value: Any) -> bytes | None:
     """Return the encoding of the value that an object of a derived class has from its base, or None without one."""
     match value:
-        case Decimal():
-            return encoded(Decimal(value))
         case datetime():
             clock = time(value.hour, value.minute, value.second, value.microsecond, fold=value.fold)
             return encoded(datetime.combine(date(value.year, value.month, value.day), clock))
@@ -54,6 +51,8 @@ def base_value(value: Any) -> bytes | None:
             return encoded(timedelta(value.days, value.seconds, value.microseconds))
         case array():
             return tokens(value.typecode, array.tobytes(value))
+        case _ if isinstance(value, loaded_class("decimal", "Decimal")):
+            return encoded(loaded_class("decimal", "Decimal")(value))
         case _:
             return _parser_settings(value) or array_encoding(value)
 
@@ -63,7 +62,8 @@ def generator_state(value: Any) -> bytes | None:
 
     The generators that whole modules share have no seed that anybody gave them.
     """
-    if isinstance(value, random.Random):
+    if isinstance(value, loaded_class("random", "Random")):
+        random = sys.modules["random"]
         is_shared = value is getattr(random.random, "__self__", None)
         return None if is_shared or isinstance(value, random.SystemRandom) else encoded(random.Random.getstate(value))
     generators = sys.modules.get("numpy.random")

@@ -17,7 +17,6 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from decimal import Context
 from hashlib import sha256
 from json import JSONDecoder
 from types import MemberDescriptorType
@@ -29,6 +28,7 @@ from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, module_name
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.syntax.ast_digest import tokens
+from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import HEAP_TYPE
@@ -139,7 +139,7 @@ def _visible_parts(value: Any) -> Parts | None:
                 return Parts(tokens("released"), [])
         case struct.Struct():
             return Parts(tokens("struct", value.format), [])
-        case Context():
+        case _ if isinstance(value, loaded_class("decimal", "Context")):
             # Without its flags: they tell what was done with it.
             names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
             return Parts(

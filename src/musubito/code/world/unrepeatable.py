@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from random import Random
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +23,7 @@ from musubito.code.walk import Walk
 from musubito.code.world.compiled_readers import opens_unseen
 from musubito.code.world.memory_databases import is_in_memory
 from musubito.code.world.outside_data import is_source
+from musubito.deferred import loaded_class
 
 UNSEEN_FILE: Final = "unseen file"
 """The kind of a request that opens a file where no audit event tells its path."""
@@ -191,7 +191,7 @@ def _opener(definition: str) -> Source | None:
 
 @kept_for_a_round
 def _is_generator(cls: type) -> bool:
-    return issubclass(cls, Random) or any(
+    return issubclass(cls, loaded_class("random", "Random")) or any(
         base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
         for base in cls.__mro__
     )

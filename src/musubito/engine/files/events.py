@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures.thread import _WorkItem
 from contextvars import Context, ContextVar
 from functools import cache
 from types import CodeType
@@ -24,6 +23,7 @@ from typing import Any, Final, TypeAlias
 from musubito.code import audit_hook
 from musubito.code.describers.cached_functions import KNOWN_CODE
 from musubito.code.world.path_looks import LOOK, report_looks
+from musubito.deferred import loaded_class
 from musubito.engine.files.attribution import BODIES, code_of, looker_of, reader_of
 from musubito.engine.files.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.engine.files.caches import remember
@@ -142,8 +142,11 @@ def _is_in_context() -> bool:
 
     `asyncio.to_thread` has it do so.
     """
+    works = loaded_class("concurrent.futures.thread", "_WorkItem")
+    if not works:
+        return False
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code is not _WorkItem.run.__code__:
+    while frame is not None and frame.f_code is not works.run.__code__:
         frame = frame.f_back
     item = None if frame is None else frame.f_locals.get("self")
     # From Python 3.14 on, the work is a tuple that begins with the function.

@@ -7,7 +7,6 @@ import site
 import stat
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -300,4 +299,6 @@ def _other_roots() -> tuple[str, ...]:
 
 @cache
 def _temporary_roots() -> tuple[str, ...]:
+    import tempfile  # noqa: PLC0415 - as above
+
     return _roots([tempfile.gettempdir()])

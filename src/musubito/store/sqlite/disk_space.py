@@ -6,15 +6,14 @@ not brought into the database is no room, either: the database would have to gro
 
 from __future__ import annotations
 
-import shutil
+import os
+import sys
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from musubito.errors import StoreFull
 
-# Bound at import: a detector of blocking calls would refuse it on an event loop.
-_usage: Final = shutil.disk_usage
 INTERVAL: Final = 1.0
 """Seconds between two looks at a disk that has room."""
 LOW: Final = 64_000_000
@@ -25,6 +24,20 @@ PAGES: Final = 4000
 """Pages of the log that are brought into the database at a time. The mean commit takes 65 us; at 1000 pages, 80 us."""
 PAGES_IF_LOW: Final = 100
 """Pages of the same on a disk that is nearly full."""
+
+if sys.platform == "win32":
+    from shutil import disk_usage
+
+    def _free_bytes(folder: Path) -> int:
+        return disk_usage(folder).free
+
+else:
+    # Bound at import: a detector of blocking calls would refuse it on an event loop.
+    _status: Final = os.statvfs
+
+    def _free_bytes(folder: Path) -> int:
+        status = _status(folder)
+        return status.f_bavail * status.f_frsize
 
 
 class DiskSpace:
@@ -43,7 +56,7 @@ class DiskSpace:
         """Ask for the free bytes; return whether `is_low` has changed."""
         was_low = self.is_low
         try:
-            self.free = _usage(self._folder).free
+            self.free = _free_bytes(self._folder)
         except OSError:  # a folder that is gone is noticed elsewhere
             self.free = LOW
         self.is_low = self.free < LOW
