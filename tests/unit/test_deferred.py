@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from musubito.deferred import is_cancellation, running_loop
+from musubito.values.artifact_codec import encode_value
 
 STEPS = """
 import sys
@@ -44,6 +48,14 @@ from musubito import ObjectBlobs
 import musubito
 assert all(vars(musubito)[name].__module__ == "musubito" for name in musubito.__all__)
 """
+RARE = [
+    *("asyncio", "difflib"),
+    *("argparse", "decimal", "fractions", "getpass", "random", "shutil", "tempfile", "zoneinfo"),
+    *("musubito.engine.explain", "musubito.engine.nearest", "musubito.engine.override", "musubito.engine.pickling"),
+    *("musubito.engine.replay_only", "musubito.lineage", "musubito.remedies", "musubito.values.editable"),
+    *("musubito.store.relational.table_copy", "musubito.store.sqlite.condition", "musubito.store.sqlite.read_only"),
+]
+"""What costs a start, and is needed only for some values, some programs, or those who ask."""
 VERSION = """
 import sys
 from musubito.cli.root import root
@@ -54,7 +66,7 @@ root.main(["--version"], standalone_mode=False)
 @pytest.mark.parametrize(
     ("program", "unneeded"),
     [
-        (STEPS, ["asyncio", "difflib"]),
+        (STEPS, RARE),
         (ERRORS, ["musubito.api.step", "musubito.engine.engine", "musubito.store.sqlite.storage"]),
         (RUNTIME, ["musubito.lineage"]),
         (VERSION, ["asyncio", "difflib", "musubito.engine.engine", "musubito.lineage", "rich"]),
@@ -66,6 +78,17 @@ def test_what_a_program_does_not_need_is_not_imported(tmp_path: Path, program: s
     script.write_text(f"{program}\nprint(*[name for name in {unneeded} if name in sys.modules])", "utf-8")
     done = subprocess.run([sys.executable, script], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("value", [Decimal("1.50"), Fraction(1, 3), ZoneInfo("UTC")], ids=repr)
+def test_a_value_is_read_where_its_module_is_not_imported(value: object) -> None:
+    program = (
+        "import sys\nfrom musubito.values.artifact_codec import decode_value\n"
+        f"assert {type(value).__module__.partition('.')[0]!r} not in sys.modules\n"
+        f"print(repr(decode_value(bytes.fromhex({encode_value(value).hex()!r}), {{}})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == repr(value)
 
 
 def test_a_loop_is_seen_where_it_runs() -> None:

@@ -1,0 +1,94 @@
+"""Define what an explanation of a call says.
+
+The class has a module of its own, since a stored value may hold an explanation: it is found again only where the class
+is loaded. What makes an explanation is imported when one is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musubito.model import ReplayDecision, ReplayReason
+from musubito.reasons import NeverReplayed
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision about a call, and the reasons for it.
+
+    - `nearest_node_id`: the earlier node of the operation that differs least. It is None if there is none, or if the
+      call would be replayed.
+    - `arguments` and `code`: the names of the parts that differ from that node.
+    - `fields`: the places in the arguments that differ (`$.messages[3].content: "..." → "..."`), if both inputs are
+      stored.
+    - `diffs`: unified diffs of the code, if both texts are stored.
+    - `files`: the first file or folder that an earlier execution read and that has changed since.
+    - `reads`: the first key of a store or of the configuration that has changed in this way.
+    - `never`: the reason why the newest result for this very call is never replayed.
+    - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
+    - `state`: objects that the code writes itself. A change of them runs nothing again.
+    - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
+    - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
+      and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
+    """
+
+    operation: str
+    node_id: str
+    decision: ReplayDecision
+    nearest_node_id: str | None
+    arguments: tuple[str, ...]
+    code: tuple[str, ...]
+    fields: tuple[str, ...]
+    diffs: tuple[str, ...]
+    untracked: tuple[str, ...]
+    state: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    unrepeatable: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    never: NeverReplayed | None = None
+    varies: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the names of the parts that differ: the code, or the paths in the input and the ambient inputs."""
+        if self.decision.reason is ReplayReason.CODE_CHANGED:
+            return self.code
+        if self.decision.reason is ReplayReason.READ_CHANGED:
+            return self.files + self.reads
+        if self.decision.reason is not ReplayReason.INPUT_CHANGED:
+            return ()
+        paths = tuple(field.partition(": ")[0] for field in self.fields)
+        around = tuple(name for name in self.arguments if name.startswith("$"))
+        return paths + around or self.arguments
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do so that such a call is replayed; "" where nothing can or need be done."""
+        from musubito.remedies import remedy_of  # noqa: PLC0415 - for those alone who ask why
+
+        if self.never is not None:
+            return self.never.remedy
+        reason = self.decision.reason
+        parts = {ReplayReason.READ_CHANGED: self.files, ReplayReason.CODE_CHANGED: ()}.get(reason, self.parts)
+        return "" if self.decision.replay else remedy_of(reason, parts, varies=self.varies)
+
+    def __str__(self) -> str:
+        verb = "would be replayed" if self.decision.replay else "would run"
+        lines = [f"{self.operation} {verb}: {self.decision.reason.sentence if self.never is None else self.never.says}"]
+        if self.nearest_node_id is not None:
+            lines.append(f"  nearest earlier call: {self.nearest_node_id[:12]}")
+        for what, names in (
+            ("arguments that differ", self.arguments),
+            ("code that differs", self.code),
+            ("where", self.fields),
+            ("files that changed", self.files),
+            ("read otherwise", self.reads),
+            ("not tracked", self.untracked),
+            ("its own state", self.state),
+            ("another each time", self.unrepeatable),
+        ):
+            if names:
+                lines.append(f"  {what}: {', '.join(names)}")
+        if self.remedy:
+            lines.append(f"  what to do: {self.remedy}")
+        return "\n".join(lines)
