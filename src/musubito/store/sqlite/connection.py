@@ -31,7 +31,8 @@ BULK: Final = 1000
 """Rows that one statement adds at most."""
 LARGEST_KEPT: Final = 65_536
 """Bytes of the largest payload that is kept with its row."""
-READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -65536")
+# Readers go through most pages once, and a page in new memory costs more than one in the place of another.
+READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -8192")
 WRITER: Final = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA cache_size = -65536",

@@ -231,7 +231,7 @@ JOIN _namespaces s ON s.id = o.namespace
 LEFT JOIN _runs r ON r.run_id = x.run_id
 ORDER BY x.at DESC;
 
--- name: prunable
+-- name: _prunable
 -- What nothing needs: see the query of SQLite.
 {_needed_first}, kept (what, id) AS (
   SELECT what, id FROM first WHERE id IS NOT NULL
@@ -260,4 +260,4 @@ SELECT f.what, f.id, f.node_id, f.has_executions FROM (
   WHERE coalesce(n.execution, 0) < b.young AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.what = 1 AND k.id = n.id) AND (
     NOT EXISTS (SELECT 1 FROM _invalidations i WHERE i.node = n.id) OR EXISTS (SELECT 1 FROM _edges g WHERE g.child = n.id)
   )
-) f ORDER BY f.what, f.id;
+) f

@@ -1,7 +1,7 @@
 -- What nothing needs.
 
 -- name: _needed_first
--- The beginning of `prunable`: what is needed by itself, and not by something else.
+-- The beginning of `_prunable`: what is needed by itself, and not by something else.
 WITH RECURSIVE bound (young) AS (
   SELECT coalesce((SELECT id FROM _executions WHERE started_at < :before ORDER BY id DESC LIMIT 1), 0) + 1
 ), late (id, execution) AS (
@@ -32,7 +32,7 @@ WITH RECURSIVE bound (young) AS (
     AND coalesce(reuse_key, node_id) IN (SELECT key FROM _leases WHERE expires_at >= :now)
 )
 
--- name: prunable
+-- name: _prunable
 -- What nothing needs: executions (0), and nodes (1), each with whether it has executions. Needed is what is younger or was
 -- asked for since, effects, edits that answer, what is being computed, and what all that came of: for an execution its
 -- node, what it called and the successes that came after it under its widest key (an older one must not answer in its
@@ -75,11 +75,15 @@ SELECT f.what, f.id, f.node_id, f.has_executions FROM (
   WHERE coalesce(n.execution, 0) < b.young AND n.id NOT IN (SELECT id FROM kept WHERE what = 1) AND (
     n.id NOT IN (SELECT node FROM _invalidations WHERE node IS NOT NULL) OR EXISTS (SELECT 1 FROM _edges g WHERE g.child = n.id)
   )
-) f ORDER BY f.what, f.id;
+) f
+
+-- name: prunable
+-- What nothing needs, in order.
+{_prunable} ORDER BY f.what, f.id;
 
 -- name: number_prunable
 -- How many executions and nodes nothing needs.
-SELECT coalesce(sum(1 - f.what), 0), coalesce(sum(f.what), 0) FROM ({prunable}) f;
+SELECT coalesce(sum(1 - f.what), 0), coalesce(sum(f.what), 0) FROM ({_prunable}) f;
 
 -- name: starts
 -- Times that divide all executions by age into so many parts, the oldest first: when the youngest of each part began.

@@ -9,7 +9,8 @@ UNION ALL SELECT 'parts', count(*), coalesce(sum(length(body)), 0) FROM _parts
 UNION ALL SELECT 'code', count(*), coalesce(sum(length(source)), 0) FROM _code_parts WHERE source IS NOT NULL
 UNION ALL SELECT 'named runs', count(*), NULL FROM _runs WHERE parent IS NULL
 UNION ALL SELECT 'lone calls', count(*), NULL FROM _lone
-UNION ALL SELECT 'calls', count(*), NULL FROM _calls;
+UNION ALL SELECT 'calls', (SELECT CAST(coalesce(sum(s.calls), 0) AS BIGINT) FROM _sums s)
+  + (SELECT count(*) FROM _unsummed n CROSS JOIN _calls c WHERE c.run_id = n.run_id), NULL;
 
 -- name: how_many_executions
 -- How many executions there are, how many failed, how many have a small artifact in their row, and the bytes of these.
