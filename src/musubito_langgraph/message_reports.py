@@ -105,7 +105,7 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
 
 def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:
     packages = {name for name in code.others if not FRAMEWORKS.fullmatch(name)}
-    modules = [name for name in list(sys.modules) if name.partition(".")[0] in packages]
+    modules = [name for name in list(sys.modules) if name.partition(".")[0] in packages] if packages else []
     modules += [name for name in code.modules if name.partition(".")[0] not in (*packages, *SHOWING)]
     for name in modules:
         module = sys.modules.get(name)

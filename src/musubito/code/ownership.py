@@ -15,7 +15,6 @@ import sysconfig
 import types
 from enum import Enum
 from functools import cache
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -164,14 +163,19 @@ def _owner_of_path(file: str) -> Owner:
     path = os.path.realpath(file)
     if any(path.startswith(root) for root in _editable_roots()):
         below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
-        if SITE.isdisjoint(Path(below).parts):
+        if not _is_site(below):
             return Owner.USER
     for candidate in (file, path):
-        if not SITE.isdisjoint(Path(candidate).parts) or any(candidate.startswith(root) for root in _site_roots()):
+        if _is_site(candidate) or any(candidate.startswith(root) for root in _site_roots()):
             return Owner.OTHER
     if any(path.startswith(root) for root in _stdlib_roots()):
         return Owner.STDLIB
     return Owner.USER
+
+
+def _is_site(path: str) -> bool:
+    """Return whether a path is, or leads through, a folder of installed packages."""
+    return not SITE.isdisjoint(path.replace(os.altsep or os.sep, os.sep).split(os.sep))
 
 
 def _root(path: str) -> str:
@@ -202,13 +206,13 @@ def _site_roots() -> tuple[str, ...]:
 def _editable_roots() -> tuple[str, ...]:
     """Return the folders in which editable installs have their sources (PEP 610)."""
     roots: set[str] = set()
-    for folder in {path for path in sys.path if not SITE.isdisjoint(Path(path).parts)} | set(_site_roots()):
+    for folder in {_root(path) for path in sys.path if _is_site(os.fspath(path))} | set(_site_roots()):
         try:
             names = os.listdir(folder)
         except OSError:
             continue  # if this user may not read the folder, nothing can be imported from it
         for name in names:
-            path = f"{folder}{os.sep}{name}{os.sep}direct_url.json"
+            path = f"{folder}{name}{os.sep}direct_url.json"
             if not name.endswith(".dist-info") or not os.path.exists(path):
                 continue
             try:
