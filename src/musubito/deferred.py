@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 if TYPE_CHECKING:
     import asyncio
+    import base64
     import difflib
     import pprint
 
 __all__ = [
     "NOTEBOOK",
     "asyncio",
+    "base64",
     "deferred_module",
     "deferred_pattern",
     "difflib",
@@ -59,6 +61,7 @@ NOTEBOOK = deferred_module("musubito.lineage.notebook")
 """Shows results and runs in notebooks."""
 if not TYPE_CHECKING:
     asyncio = deferred_module("asyncio")
+    base64 = deferred_module("base64")
     difflib = deferred_module("difflib")
     pprint = deferred_module("pprint")
 

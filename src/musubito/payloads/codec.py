@@ -12,7 +12,6 @@ namespace, operations, arguments, runs, models), times, numbers and the shape of
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -20,7 +19,7 @@ from io import BytesIO
 from itertools import chain
 from typing import Final, NamedTuple
 
-from musubito.deferred import deferred_pattern
+from musubito.deferred import base64, deferred_pattern
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from musubito.payloads.blobs import UNFINISHED, Blob, BlobStore
 from musubito.payloads.compression import CHUNK, METHODS, WORTH_IT, Source, best_method, decompressed, drained, smaller
@@ -183,10 +182,10 @@ class Contents:
     def resealed_text(self, label: bytes, text: str) -> str | None:
         """Return a sealed text as the newest key seals it; None if it is so already."""
         try:
-            body = self.resealed("text", label, b64decode(text.removeprefix(SEALED_TEXT), validate=True))
+            body = self.resealed("text", label, base64.b64decode(text.removeprefix(SEALED_TEXT), validate=True))
         except ValueError as error:
             raise ArtifactCorrupt("a sealed text is damaged") from error
-        return None if body is None else SEALED_TEXT + b64encode(body).decode()
+        return None if body is None else SEALED_TEXT + base64.b64encode(body).decode()
 
     def reseal_blob(self, digest: bytes, codec: str) -> bool:
         """Seal the blob of a payload with the newest key. Return False if it is sealed so already.
@@ -217,7 +216,7 @@ class Contents:
         if self.keys is None:
             return text
         body = b"".join(sealed(self.keys.contents[0], _belongs("text", label), [text.encode("utf-8", "surrogatepass")]))
-        return SEALED_TEXT + b64encode(body).decode()
+        return SEALED_TEXT + base64.b64encode(body).decode()
 
     def opened_text(self, label: bytes, text: str) -> str:
         """Return the text of a stored text. Raise `ArtifactUnreadable` if it cannot be read."""
@@ -226,7 +225,7 @@ class Contents:
         if self.keys is None:
             raise ArtifactUnreadable("it is encrypted, and this engine has no key for its namespace")
         try:
-            body = b64decode(text.removeprefix(SEALED_TEXT), validate=True)
+            body = base64.b64decode(text.removeprefix(SEALED_TEXT), validate=True)
             plain = drained(Opening(self.keys.contents, _belongs("text", label), BytesIO(body)))
             return plain.decode("utf-8", "surrogatepass")
         except ValueError as error:
