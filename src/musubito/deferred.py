@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     import base64
     import difflib
+    import hmac
     import pprint
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "deferred_module",
     "deferred_pattern",
     "difflib",
+    "hmac",
     "is_cancellation",
     "loaded_class",
     "pprint",
@@ -63,6 +65,7 @@ if not TYPE_CHECKING:
     asyncio = deferred_module("asyncio")
     base64 = deferred_module("base64")
     difflib = deferred_module("difflib")
+    hmac = deferred_module("hmac")
     pprint = deferred_module("pprint")
 
 

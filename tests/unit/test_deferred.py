@@ -50,7 +50,7 @@ assert all(vars(musubito)[name].__module__ == "musubito" for name in musubito.__
 """
 RARE = [
     *("asyncio", "difflib"),
-    *("argparse", "base64", "decimal", "fractions", "getpass", "random", "shutil", "tempfile", "zoneinfo"),
+    *("argparse", "base64", "decimal", "fractions", "getpass", "hmac", "random", "shutil", "tempfile", "zoneinfo"),
     *("musubito.engine.explain", "musubito.engine.nearest", "musubito.engine.override", "musubito.engine.pickling"),
     *("musubito.engine.replay_only", "musubito.lineage", "musubito.remedies", "musubito.values.editable"),
     *("musubito.store.relational.table_copy", "musubito.store.sqlite.condition", "musubito.store.sqlite.read_only"),

@@ -8,12 +8,12 @@ its artifact or its purpose. So no body passes for another.
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from musubito.deferred import hmac
 from musubito.errors import ArtifactCorrupt, MusubitoError
 from musubito.payloads.compression import CHUNK, Source
 

@@ -7,14 +7,13 @@ that key, stored contents can neither be read nor guessed from their digests.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from musubito.deferred import deferred_pattern
+from musubito.deferred import deferred_pattern, hmac
 from musubito.errors import MusubitoError, WrongKey
 
 if TYPE_CHECKING:
