@@ -7,19 +7,21 @@ import functools
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, MusubitoError, StepConfiguration
 from musubito.adapter import current_engine
-from musubito.lineage.notebook import html_of_graph
-from musubito.lineage.plan import Plan
+from musubito.deferred import NOTEBOOK
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE
 from musubito_langgraph.node_kinds import step_names, wrapped_graph
 from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_names, checked_types
+
+if TYPE_CHECKING:
+    from musubito.lineage.plan import Plan
 
 G = TypeVar("G")
 
@@ -92,7 +94,8 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
 
 def _html_of(name: str, steps: Collection[str], settings: Settings) -> str:
     """Return what a notebook shows of a wrapped graph: its steps, and its newest run as a folded tree."""
-    return html_of_graph(settings.engine or current_engine(), name, steps)
+    html: str = NOTEBOOK.html_of_graph(settings.engine or current_engine(), name, steps)
+    return html
 
 
 def plan_of(graph: Any, module: str, input_: Any, config: Any, context: Any) -> Plan:

@@ -56,6 +56,14 @@ RARE = [
     *("musubito.store.relational.table_copy", "musubito.store.sqlite.condition", "musubito.store.sqlite.read_only"),
 ]
 """What costs a start, and is needed only for some values, some programs, or those who ask."""
+READING = """
+import sys
+import musubito.lineage.savings
+from musubito.lineage import Lineage, plan, savings
+import musubito.lineage
+assert all(map(callable, (Lineage, plan, savings, musubito.lineage.savings)))
+assert set(musubito.lineage.__all__) <= set(dir(musubito.lineage))
+"""
 VERSION = """
 import sys
 from musubito.cli.root import root
@@ -69,9 +77,10 @@ root.main(["--version"], standalone_mode=False)
         (STEPS, RARE),
         (ERRORS, ["musubito.api.step", "musubito.engine.engine", "musubito.store.sqlite.storage"]),
         (RUNTIME, ["musubito.lineage"]),
+        (READING, ["musubito.lineage.impact", "musubito.lineage.verify", "musubito.lineage.why"]),
         (VERSION, ["asyncio", "difflib", "musubito.engine.engine", "musubito.lineage", "rich"]),
     ],
-    ids=["steps", "errors alone", "the runtime as a whole", "the version"],
+    ids=["steps", "errors alone", "the runtime as a whole", "a reader", "the version"],
 )
 def test_what_a_program_does_not_need_is_not_imported(tmp_path: Path, program: str, unneeded: list[str]) -> None:
     script = tmp_path / "program.py"
