@@ -29,7 +29,6 @@ class Collecting(SQLiteStorage):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._writer.execute("PRAGMA synchronous = OFF")  # nobody needs the file after a power cut
         self._turn = threading.RLock()
         self._collected: list[Change] = []
         self._numbers_given = count(1)

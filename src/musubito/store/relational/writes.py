@@ -468,15 +468,15 @@ def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execu
 
 
 def _intend(db: SqlSession, numbers: IdCache, intent: BeginEffect) -> Moment | LeaseHeld | Superseded:
+    lease = lease_of(intent.holder, intent.effect_key, intent.operation, intent.at)
+    operation = numbers.operation(db, intent.namespace, intent.operation)
+    rows = db.rows("intend", {**lease, "operation": operation, "attempt": intent.attempt, "at": intent.at})
+    if rows:
+        db.rows("renew", lease)
+        return Moment(*rows[0])
     attempts = db.rows("effect", {"effect_key": intent.effect_key})
     if attempts and attempts[0][0] >= intent.attempt:
         return Superseded()
     # The database compares the times, since it may use a clock of its own.
     owners = db.rows("other_holder", {"key": intent.effect_key, "owner": intent.holder.owner, "now": intent.at})
-    if owners:
-        return LeaseHeld(LeaseOwner(*owners[0]))
-    operation = numbers.operation(db, intent.namespace, intent.operation)
-    params = {"effect_key": intent.effect_key, "operation": operation, "attempt": intent.attempt, "at": intent.at}
-    db.rows("intend", params)
-    db.rows("renew", lease_of(intent.holder, intent.effect_key, intent.operation, intent.at))
-    return Moment(*db.rows("began", {})[0])
+    return LeaseHeld(LeaseOwner(*owners[0]))

@@ -95,6 +95,8 @@ class Connection:
         """The numbers of the newest nodes that this connection added, valid until another connection commits."""
         self.index: mmap | None = None
         """The index of the write-ahead log, once it is known to be this database's (see `wal_index`)."""
+        self._settings: dict[str, str] = {}
+        """The values that pragmas have on the open connection, where `use` has set them."""
         self.shown: set[bytes] | None = None
         """The keys of this store's leases that may be rows; None if any lease may be a row."""
         self._open()
@@ -117,6 +119,7 @@ class Connection:
     def close_for_fork(self) -> None:
         """Close the connection until the next statement opens it again."""
         self.connection.close()
+        self._settings.clear()
         # A new connection counts the commits of others from the start, and may have another index.
         self.forget()
         self.index = None
@@ -129,6 +132,16 @@ class Connection:
     def limit_wait(self, seconds: float) -> None:
         """Wait this long at most for a database that another connection has locked."""
         self.execute(f"PRAGMA busy_timeout = {max(0, round(seconds * 1000))}").fetchone()
+
+    def use(self, pragma: str, value: str) -> None:
+        """Give a pragma this value, unless it has it. An open transaction is rolled back first."""
+        if self._settings.get(pragma) != value:
+            if self.take_back():
+                self.forget()
+            # An interrupt (Ctrl-C) may come after the pragma is set and before its value is kept.
+            self._settings.pop(pragma, None)
+            self.execute(f"PRAGMA {pragma} = {value}")
+            self._settings[pragma] = value
 
     def begin(self, statement: str) -> bool:
         """Begin a transaction, and tell whether an open one had to be rolled back first."""

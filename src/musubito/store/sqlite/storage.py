@@ -51,7 +51,7 @@ from musubito.store.changes import (
 )
 from musubito.store.corruption import STUMBLES, first_damage
 from musubito.store.protocol import NamedQuery
-from musubito.store.queries import CurrentMoment, LeaseOwnerOf, OlderCandidates, Query, SimpleQuery
+from musubito.store.queries import CurrentMoment, EffectQuery, LeaseOwnerOf, OlderCandidates, Query, SimpleQuery
 from musubito.store.relational import by_hand, writes
 from musubito.store.relational.leases import leases_of, moment_unless_newer
 from musubito.store.relational.named_queries import reading
@@ -85,10 +85,10 @@ _ERASING: Final = {Forget, Prune, CleanUp}
 _ENDING: Final = (Commit, CommitFailure, Release)
 _SHOWING: Final = (BeginEffect, Renew)
 """Changes that write a lease as a row, even where claims are locks."""
-_UNSEEN: Final = (Ledger, Renew)
+_UNSEEN: Final = (BeginEffect, Ledger, Renew)
 """Changes that no `newest` shows."""
 _RECORDS: Final = (Commit, CommitFailure)
-_STANDING: Final = (Ledger, Release, Renew)
+_STANDING: Final = (BeginEffect, Ledger, Release, Renew)
 """Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""
@@ -232,16 +232,13 @@ class SQLiteStorage:
                 # It may be two statements. An execution that is committed between them is newer than what the caller
                 # has seen, so the caller's claim is refused.
                 return self._where_idle(lambda connection: connection.older(query))
+            if type(query) is EffectQuery:
+                return self._where_idle(lambda connection: _in_one_snapshot(connection, query))
             with reader.lock:
                 self._take_back(reader)
                 if type(query) in _ONE_STATEMENT:
                     return answer(reader, reader.numbers, query)
-                # One snapshot for all statements of the answer.
-                try:
-                    reader.begin("BEGIN")
-                    return answer(reader, reader.numbers, query)
-                finally:
-                    reader.take_back()
+                return _in_one_snapshot(reader, query)
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -376,20 +373,11 @@ class SQLiteStorage:
 
         A change that must last is on the disk when the transaction ends. An erasing change leaves no trace of the data.
         """
+        lasts = not kinds.isdisjoint(_LASTING) and any(map(needs_fsync, changes))
+        writer.use("synchronous", "FULL" if lasts else "NORMAL")
         if not kinds.isdisjoint(_ERASING):
-            pragma, during, after = "secure_delete", "ON", "OFF"
-        elif not kinds.isdisjoint(_LASTING) and any(map(needs_fsync, changes)):
-            pragma, during, after = "synchronous", "FULL", "NORMAL"
-        else:
-            return self._transaction(writer, changes)
-        # The pragma cannot be set inside a transaction that an interrupt has left open.
-        self._take_back(writer)
-        writer.execute(f"PRAGMA {pragma} = {during}")
-        try:
-            return self._transaction(writer, changes, perform)
-        finally:
-            self._take_back(writer)
-            writer.execute(f"PRAGMA {pragma} = {after}")
+            writer.use("secure_delete", "ON")
+        return self._transaction(writer, changes, perform)
 
     def _take_back(self, connection: Connection) -> None:
         """Roll back a transaction that an interrupt has left open, and drop the rows and ids kept in memory."""
@@ -514,7 +502,7 @@ class SQLiteStorage:
             raise
         self._keep_what_holds(writer, changes, answers or [None] * len(changes))
         if before is not None:
-            self._has_committed(writer, before, version)
+            self._has_committed(writer, before, None if any(map(_is_intent, changes, answers)) else version)
         return answers
 
     def _header(self) -> bytes | None:
@@ -601,3 +589,17 @@ class SQLiteStorage:
 
     def _connections(self) -> Sequence[Connection]:
         return (self._writer,) if self.in_memory else (self._writer, self._reader)
+
+
+def _in_one_snapshot(connection: Connection, query: Query) -> Any:
+    """Answer a query of several statements by what was committed at one moment."""
+    try:
+        connection.begin("BEGIN")
+        return answer(connection, connection.numbers, query)
+    finally:
+        connection.take_back()
+
+
+def _is_intent(change: Change, answer: Any) -> bool:
+    """Return whether a change has written the intent of an effect, which no row has said before."""
+    return isinstance(change, BeginEffect) and isinstance(answer, Moment)

@@ -14,7 +14,7 @@ from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, u
 from musubito.store.changes import Moment, Release
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import connection, opening
-from musubito.testing.changes import START, claim, commit, digest, fail, place, ran, use
+from musubito.testing.changes import START, claim, commit, digest, fail, intent, place, ran, use
 
 F, G = place("f"), place("g")
 
@@ -31,6 +31,33 @@ def test_the_pragmas_are_those_that_were_promised(store):
     assert store._writer.execute("PRAGMA synchronous").fetchone() == (1,)
     assert store._reader.execute("PRAGMA query_only").fetchone() == (1,)
     assert store._writer.execute("PRAGMA application_id").fetchone() == (opening.APPLICATION_ID,)
+
+
+def test_a_pragma_is_set_anew_on_a_connection_that_a_fork_has_opened_anew(store):
+    store.write([intent("send", "me")])
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    store.close_for_fork()
+    store.reopen()
+    store.write([intent("send", "me", 2)])
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_pragma_is_set_anew_after_an_interrupt_while_it_was_set(store, monkeypatch):
+    store.write([intent("send", "me")])
+    run_statement = store._writer.execute
+
+    def interrupted(statement, *parameters):
+        cursor = run_statement(statement, *parameters)
+        if statement == "PRAGMA synchronous = NORMAL":
+            raise KeyboardInterrupt
+        return cursor
+
+    monkeypatch.setattr(store._writer, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ran(store, F, "x")
+    monkeypatch.undo()
+    store.write([intent("send", "me", 2)])
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_relative_path_stays_where_it_was_when_the_process_moves(tmp_path, monkeypatch):

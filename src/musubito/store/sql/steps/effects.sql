@@ -5,12 +5,14 @@
 SELECT attempt, settled, outcome, execution, settled_as, payload, codec FROM _effects WHERE effect_key = :effect_key;
 
 -- name: intend
--- An effect is about to run, unless this attempt was made already.
+-- An effect is about to run, unless this attempt was made already or another owner has the lease.
 INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
-VALUES (:effect_key, :operation, :attempt, 0, :at)
-ON CONFLICT (effect_key) DO UPDATE SET attempt = :attempt, intent_at = :at, outcome = NULL, outcome_at = NULL,
-  execution = NULL, settled_as = NULL, payload = NULL, codec = NULL
-WHERE _effects.attempt < :attempt;
+SELECT :key, :operation, :attempt, 0, :at
+WHERE NOT EXISTS (SELECT 1 FROM _leases WHERE key = :key AND owner <> :owner AND expires_at >= :now)
+ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, intent_at = excluded.intent_at, outcome = NULL,
+  outcome_at = NULL, execution = NULL, settled_as = NULL, payload = NULL, codec = NULL
+WHERE _effects.attempt < excluded.attempt
+RETURNING coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
 
 -- name: end_effect
 -- What became of an attempt, unless there is a later one; also if its intent was lost with a server that had not kept it.
