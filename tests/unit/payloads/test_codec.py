@@ -44,6 +44,19 @@ def test_damaged_bytes_never_pass(payload, data):
         assert isinstance(error, ArtifactUnreadable)
 
 
+def test_other_bytes_are_checked_after_the_right_ones_were_found_intact(contents):
+    body, other = bytes(bytearray(b"right")), b"wrong"
+    digest = contents.digest(body)
+    for _ in range(2):
+        assert contents.open(PLAIN, body, digest) is body
+        with pytest.raises(ArtifactCorrupt):
+            contents.open(PLAIN, other, digest)
+        with pytest.raises(ArtifactUnreadable):
+            contents.open("msgpack+zlib", body, digest)
+        with pytest.raises(ArtifactCorrupt):
+            contents.open(PLAIN, body, contents.digest(other))
+
+
 @pytest.mark.parametrize("codec", ["", "pickle", "msgpack+", "msgpack+zip", "msgpack+zlib+zlib", "zlib", "msgpack@"])
 def test_a_codec_that_nobody_knows_is_unreadable(contents, codec):
     digest = contents.digest(b"x")
