@@ -17,7 +17,7 @@ from musubito.store.changes import Invalidate, Moment, RecordReplay, Release, Re
 from musubito.store.queries import CurrentMoment, OlderCandidates
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import storage, wal_index
-from musubito.testing.changes import claim, commit, digest, fail, holder, parent, place, ran, use
+from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, ran, use
 
 fcntl = pytest.importorskip("fcntl", reason="the index is mapped on POSIX systems alone")
 
@@ -67,6 +67,18 @@ def test_a_row_that_is_kept_survives_what_no_lookup_shows(store):
     store.newest(F.keys, "default")
     store.write([LINE])
     assert statements_of(store, lambda: store.newest(F.keys, "default")) == []
+
+
+def test_an_intent_leaves_what_is_kept(store):
+    ran(store, F, "x")
+    found = store.newest(F.keys, "default")
+    assert store.newest(G.keys, "default") is None
+    (moment,) = store.write([claim(G, "me")])
+    assert store.write([intent("send", "me")]) == [moment]
+    assert statements_of(store, lambda: store.newest(F.keys, "default")) == []
+    assert store.newest(F.keys, "default") == found
+    assert statements_of(store, lambda: store.find(CurrentMoment())) == []
+    assert store.find(CurrentMoment()) == moment
 
 
 def test_a_first_run_asks_for_no_moment_and_deletes_no_lease_that_was_never_a_row(store):
@@ -192,8 +204,13 @@ def test_the_moment_counts_what_others_did(store, other):
         ran(store, at, "x")
 
 
-@pytest.mark.parametrize("change", [commit(G, "y"), Renew(holder("me"), [], 1.0)], ids=["writes", "writes nothing"])
+@pytest.mark.parametrize(
+    "change",
+    [commit(G, "y"), Renew(holder("me"), [], 1.0), intent("send", "me"), intent("mail", "me")],
+    ids=["writes", "writes nothing", "an intent", "an intent that is refused"],
+)
 def test_what_another_commits_right_after_a_commit_is_seen(store, other, monkeypatch, change):
+    store.write([intent("mail", "you")])
     ran(store, F, "x")
     assert store.newest(F.keys, "default").artifact == digest("x")
     assert store.newest(G.keys, "default") is None
@@ -213,7 +230,9 @@ def test_what_another_commits_right_after_a_commit_is_seen(store, other, monkeyp
     assert store.write([claim(new, "me")]) == [other.find(CurrentMoment())]
 
 
-@pytest.mark.parametrize("change", [commit(G, "y"), LINE], ids=["a record", "a line of history"])
+@pytest.mark.parametrize(
+    "change", [commit(G, "y"), LINE, intent("send", "me")], ids=["a record", "a line of history", "an intent"]
+)
 def test_what_another_committed_before_a_commit_is_seen(store, other, change):
     ran(store, F, "x")
     assert store.newest(F.keys, "default").artifact == digest("x")
