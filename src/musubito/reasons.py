@@ -215,6 +215,11 @@ class ReplayReason(StrEnum):
         "",
         "it read from {}, which is a pipe, a socket or a device",
     )
+    CONSOLE_READ = (
+        "console read",
+        "it asked at the console: {}",
+        "Ask before the step, and hand the answer in. In a graph, ask by interrupt(...).",
+    )
     TOOL_FAILED = ("tool failed", "a tool failed in it: {}", "It is called again until it succeeds.")
     REMEMBERS = (
         "remembers",

@@ -7,6 +7,7 @@ import atexit
 import csv
 import errno
 import glob
+import io
 import json
 import logging
 import logging.handlers
@@ -1292,6 +1293,25 @@ def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
         writer.start()
         assert f(0).value == text
         writer.join()
+
+
+@pytest.mark.parametrize("place", ["step", "inner step", "thread"])
+def test_an_answer_at_the_console_holds_for_one_time(w: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    @musubito_step(name="inner")
+    def inner() -> str:
+        return input()
+
+    @musubito_step(name="f")
+    def f(x: int) -> str:
+        if place == "inner step":
+            return inner().value
+        if place == "thread":  # it inherits no context
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(input).result()
+        return input()
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("Paris\nRome\n"))
+    assert [f(0).value, f(0).value] == ["Paris", "Rome"]
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------

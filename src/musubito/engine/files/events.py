@@ -30,6 +30,7 @@ from musubito.engine.files.caches import remember
 from musubito.engine.files.digests import DATABASES, FILE, FOLDER, getcwd, signature
 from musubito.engine.files.named_files import note_command
 from musubito.engine.scope import SCOPE
+from musubito.reasons import ReplayReason
 
 NO_FOLDER: Final = -1
 """The descriptor of no folder. A path that is relative to a folder's descriptor cannot be told."""
@@ -243,6 +244,11 @@ def _listed(files: BodyFiles, args: Any) -> None:
     files.listed(*args)
 
 
+def _asks(files: BodyFiles, _args: Any) -> None:
+    # The next answer may be another one, wherever the standard input comes from.
+    files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
+
+
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "open": _for_body(
         lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args), _opened_outside
@@ -255,6 +261,7 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.rmdir": _for_body(_removes, _nothing),
     "os.mkdir": _for_body(_makes_folder, _nothing),
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
+    "builtins.input": _for_body(_asks, _asks),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
     "os.posix_spawn": _for_body(_spawns, _spawns),
