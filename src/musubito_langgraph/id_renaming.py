@@ -30,15 +30,26 @@ report, too. A replay puts the report of the current message in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph.message_ids.id_map import _FREE, IdMap, IdSensitivity
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, IdPlaceholder, New, NotRepeatable, RenamedOutput
-from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, alphabet_of, new_core
+from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, IdForm, alphabet_of, form_of, new_core
 from musubito_langgraph.message_ids.rewrite import _Identify, _Restore, _Rewrite, _Store
 from musubito_langgraph.message_ids.search import _Search, _SearchInput, _SearchOutput, texts_in
 from musubito_langgraph.message_ids.walk import _nothing
 from musubito_langgraph.message_reports import ALL, Reports
+
+
+class OutputParts(NamedTuple):
+    """The parts of the outputs of a call."""
+
+    returned: object
+    told: object
+    """Records of models and tools, which a replay tells to callbacks and streams alone."""
+    others: object
+    """All other records: some of them are written to the state."""
 
 
 def rename(
@@ -70,11 +81,13 @@ def pack(
     naming: IdMap,
     read: Sequence[object] = (),
     note_told: Callable[[Callable[[str], bool]], None] | None = None,
+    apart: Callable[[], OutputParts] | None = None,
 ) -> object:
     """Return what is stored of `outputs`, with names in place of ids.
 
     Raise `NotRepeatable` if no replay could return the like. `read` is what the call has read besides its input.
     `note_told` is called with a function that tells whether a text occurs in the outputs, if they hold any texts.
+    `apart` returns the parts of the outputs. If only models and tools have told an id, a returned text may mention it.
 
     Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
@@ -86,7 +99,7 @@ def pack(
             note_told(search.says)
         if naming.search is None:
             raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("input"))
-        names, new = _names(search, naming, read)
+        names, new = _names(search, naming, read, apart)
         if not names and not search.stands and not naming.reported:
             return outputs
         renamed = _Store(naming, names).part(outputs)
@@ -95,7 +108,24 @@ def pack(
     return outputs if renamed is outputs else RenamedOutput(renamed, len(naming.ids), new)
 
 
-def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict[str, IdPlaceholder], list[New]]:
+def _told_alone(parts: OutputParts, naming: IdMap) -> Callable[[IdForm], bool]:
+    """Return a function that tells whether an id is one that models and tools alone have told, and only as an id.
+
+    A replay tells such an id anew. A returned text may then keep the id that it had: nothing else that is returned is
+    known by that id.
+    """
+    returned, told, others = (_SearchOutput(naming.reported_as) for _ in parts)
+    for search, part in zip((returned, told, others), parts, strict=True):
+        search.part(part)
+    ids = (form for search in (returned, others) for form in (*search.forms.values(), *map(form_of, search.texts)))
+    cores = {form.core for form in ids if form is not None}
+    texts = Haystack((), (told.haystack(told.forms), others.whole_haystack()))
+    return lambda form: form.core not in cores and not texts.hints_at(form)
+
+
+def _names(
+    search: _Search, naming: IdMap, read: Sequence[object], apart: Callable[[], OutputParts] | None
+) -> tuple[dict[str, IdPlaceholder], list[New]]:
     """Return the names of all ids that an output may have, and the forms of the ids that are new in it."""
     if not naming.forms and not search.forms and not naming.reported:
         return {}, []
@@ -130,8 +160,10 @@ def _names(search: _Search, naming: IdMap, read: Sequence[object]) -> tuple[dict
         forms.append((prefix, cores.setdefault(core, len(cores)), alphabet, length, suffix))
     kept = set().union(*(search.roles[role] for role in KEPT_ROLES)) - naming.ids.keys()
     haystack = search.haystack(names, kept) if names or naming.reported else None
-    for form in (*naming.forms.values(), *new.values()):
-        if haystack is not None and haystack.hints_at(form):
+    mentioned = [] if haystack is None else [*filter(haystack.hints_at, (*naming.forms.values(), *new.values()))]
+    may_be_mentioned = _told_alone(apart(), naming) if mentioned and apart is not None else None
+    for form in mentioned:
+        if form.core in naming.forms or may_be_mentioned is None or not may_be_mentioned(form):
             raise NotRepeatable(ReplayReason.ID_IN_TEXT.of(form.core))
     for (_, field), reported in naming.reported.items():
         if haystack is not None and haystack.tells(field, reported):

@@ -53,7 +53,7 @@ from musubito.values.value_diff import differences
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.id_renaming import pack, rename, unpack
+from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
 from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import INSIDE, UpstreamRef, external
 from musubito_langgraph.message_ids.id_map import IdMap
@@ -427,7 +427,13 @@ class NodeCall:
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         try:
             records = events.as_stored(output, self._arguments_as_stored)
-            return pack(([output], records), naming, events.found, partial(self._around.note_told, code))
+            return pack(
+                ([output], records),
+                naming,
+                events.found,
+                partial(self._around.note_told, code),
+                lambda: _apart(output, records),
+            )
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
@@ -528,6 +534,11 @@ def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Itera
 def without_identity(error: InputError) -> str:
     """Return the part of an input that has no identity, as a part of a `ReplayReason`."""
     return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
+
+
+def _apart(output: Any, records: list[list[Any]]) -> OutputParts:
+    told = [record for record in records if record[0] in kinds.OF_CALLS]
+    return OutputParts(output, told, [record for record in records if record[0] not in kinds.OF_CALLS])
 
 
 def _where(before: InputDigest, now: InputDigest) -> str:

@@ -41,7 +41,7 @@ from musubito.errors import EncodingError
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
-from musubito_langgraph.id_renaming import pack, rename, unpack
+from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
 from musubito_langgraph.message_ids.id_map import IdMap, handling
 from musubito_langgraph.message_ids.placeholders import NotRepeatable, RenamedOutput
 
@@ -612,6 +612,40 @@ def test_an_output_that_mentions_an_id_in_part_is_not_replayed(say):
     with pytest.raises(NotRepeatable, match=A):
         pack(say(f"lc_run--{A}"), rename([ask(f"lc_run--{A}")])[1])
     assert pack(say(A), rename([ask(B)])[1]) is not None
+
+
+def packed_apart(parts: OutputParts, given: object = ()) -> Any:
+    return pack(tuple(parts), rename(given)[1], apart=lambda: parts)
+
+
+def test_a_returned_text_may_mention_an_id_that_models_and_tools_alone_have_told():
+    parts = OutputParts(f"see {A}", [calling(CALL_A, A)], ["nothing"])
+    for _ in range(2):
+        returned, (told,), _ = unpack(decode_value(encode_value(packed_apart(parts)), {}), rename(())[1])
+        assert returned == f"see {A}"
+        assert told.id != A
+
+
+@pytest.mark.parametrize(
+    ("parts", "given"),
+    [
+        (OutputParts([f"see {A}", ask(A)], [calling(CALL_A, A)], []), ()),
+        (OutputParts([f"see {A}", A], [calling(CALL_A, A)], []), ()),
+        (OutputParts([f"see run-{A}-0", f"run-{A}-1"], [calling(CALL_A, f"run-{A}-0")], []), ()),
+        (OutputParts(f"see {A}", [calling(CALL_A, A)], [ask(A)]), ()),
+        (OutputParts(f"see {A}", [calling(CALL_A, A)], [A]), ()),
+        (OutputParts("", [calling(CALL_A, A)], [f"see {A}"]), ()),
+        (OutputParts("", [calling(CALL_A, A), f"see {A}"], []), ()),
+        (OutputParts(f"see {A}", [calling(CALL_A, A)], []), [ask(A)]),
+    ],
+    ids=[
+        *("in a returned message", "a returned text", "of a returned text", "in another record"),
+        *("a text of another", "said in another record", "said by a model", "of the input"),
+    ],
+)
+def test_no_text_may_mention_an_id_by_which_anything_else_is_known(parts: OutputParts, given: object):
+    with pytest.raises(NotRepeatable, match=A):
+        packed_apart(parts, given)
 
 
 RESPONSE = "resp_68a1f0c2b4d481a0b1c2d3e4"

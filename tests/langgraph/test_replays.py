@@ -90,6 +90,19 @@ def diamond(schema: type, ran: Ran, **kwargs: Any) -> Any:
     return musubito_graph(builder.compile(**kwargs))
 
 
+def test_a_node_that_returns_an_answer_as_a_text_with_its_id_runs_once(ran: Ran, ask: Ask):
+    model = Scripted(script=lambda _: says("well"), ran=ran)
+
+    def answer(state: Typed) -> Any:
+        return {"words": [str(model.invoke(state["words"][-1]))]}
+
+    graph = musubito_graph(StateGraph(Typed).add_node(answer).add_edge(START, "answer").compile())
+    cold = ask(graph, {"words": ["go"]})
+    assert "id='lc_run" in cold["words"][-1]
+    assert ask(graph, {"words": ["go"]}) == cold
+    assert took(ran) == {"model": 1}
+
+
 @pytest.mark.parametrize("schema", [Typed, Model, Data])
 def test_a_second_invoke_runs_no_node(schema: type, ran: Ran, ask: Ask):
     graph = diamond(schema, ran)

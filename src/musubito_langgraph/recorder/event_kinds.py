@@ -26,6 +26,8 @@ DONE: Final = "done"
 node, and the keywords that handlers are told besides."""
 FAILED: Final = "failed"
 """Kind of record: a model or a tool has failed. The record holds the text of the error, without secrets."""
+OF_CALLS: Final = frozenset({MODEL, CHUNK, TEXT, END, TOOL, DONE, FAILED})
+"""Kinds of records that tell what models and tools did."""
 LARGEST: Final = 65_536
 """Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
 OMITTED: Final = "(too large to be kept for a replay)"
