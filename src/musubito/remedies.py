@@ -10,6 +10,8 @@ from musubito.reasons import ReplayReason
 
 CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
+WHOLE_CONFIG: Final = "$.config"
+"""The name of a read of all that differs from run to run in a config."""
 KEPT_BY_ID: Final = re.compile(r"(.+?)\['[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'\].*")
 """Matches the name of a thing that an object keeps under a random id."""
 ENVIRONMENT: Final = "environment "
@@ -37,6 +39,8 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     first = parts[0]
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         return f'If it decides nothing, say ignore_files=("{first}",).'
+    if WHOLE_CONFIG in parts:
+        return "Its code copies, prints or iterates over the config: let it look up the keys that it needs."
     keys = dict.fromkeys(match[1] for part in parts if (match := CONFIG.fullmatch(part)))  # in several parts, once
     if keys:
         names = ", ".join(f'"{key}"' for key in keys)

@@ -204,15 +204,19 @@ class _Wanted(str):
 class ObservedPart(dict[str, Any]):
     """The `configurable` or `metadata` of a config; it notes what is read by code that does not only hand it on."""
 
-    __slots__ = ("_name", "_note")
+    __slots__ = ("_is_read_whole", "_name", "_note")
 
     def __init__(self, contents: Mapping[str, Any], name: str, note: Callable[[str], None]) -> None:
         """Make a part with these contents; `note` is called with the names of the values that are read."""
         super().__init__(contents)
         self._name = name
         self._note = note
+        self._is_read_whole = False
 
     def _reads(self, key: object) -> None:
+        # After `{**part}` has asked for the keys, it looks up each of them: LangGraph's own objects, too.
+        if self._is_read_whole:
+            return
         if self._name == "metadata" or (isinstance(key, str) and _differs(key)):
             reader = _reader()
             if not _hands_on(reader) and not drops(reader, key):
@@ -220,7 +224,11 @@ class ObservedPart(dict[str, Any]):
 
     def _looks(self) -> None:
         if not _handed_on():
-            self._note(EVERYTHING)
+            self._read_whole()
+
+    def _read_whole(self) -> None:
+        self._is_read_whole = True
+        self._note(EVERYTHING)
 
     def _is_filtered(self) -> bool:
         """Tell whether an iteration begins that asks of each key whether the key is wanted."""
@@ -229,7 +237,7 @@ class ObservedPart(dict[str, Any]):
             return False
         if filters(reader):
             return True
-        self._note(EVERYTHING)
+        self._read_whole()
         return False
 
     def _wanted(self, key: str) -> str:

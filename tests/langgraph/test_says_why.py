@@ -349,6 +349,25 @@ def test_another_thread_in_a_prompt(name: str, engine: MusubitoEngine, says: Any
     assert 'ignore_config=("thread_id",)' in words
 
 
+def copies(state: State, config: RunnableConfig) -> State:
+    settings = {**config["configurable"], "tone": "kind"}
+    return {"answer": f"{state['question']} {settings['tone']}"}
+
+
+def test_code_that_copies_the_config_is_told_so_and_not_of_each_key(name: str, engine: MusubitoEngine, says: Any):
+    graph = graph_of(name, copies)
+    for thread in "ab":
+        with run() as record:
+            graph.invoke({"question": "hi"}, {"configurable": {"thread_id": thread}})
+    (call,) = record.calls
+    told = why(Lineage(engine), call.node_id)
+    # LangGraph's own objects are in that copy. To identify them takes a second, and their names say nothing.
+    assert (told.reason, told.reads) == (ReplayReason.READ_CHANGED, ("$.config",))
+    words = " ".join(says("why", call.node_id).split())
+    assert "let it look up the keys that it needs" in words
+    assert "ignore_config" not in words
+
+
 def whole(state: State) -> State:
     return {"answer": dict(state)["question"]}
 

@@ -34,3 +34,9 @@ def test_a_key_that_is_in_two_parts_of_the_config_is_named_once() -> None:
     parts = "$.configurable.thread_id", "$.metadata.thread_id"
     remedy = remedy_of(ReplayReason.INPUT_CHANGED, parts, varies=False)
     assert 'ignore_config=("thread_id",)' in remedy
+
+
+def test_what_reads_the_whole_config_is_told_to_look_up_keys() -> None:
+    parts = "$.config", "$.configurable.thread_id"
+    remedy = remedy_of(ReplayReason.READ_CHANGED, parts, varies=False)
+    assert remedy.endswith("look up the keys that it needs.")
