@@ -44,7 +44,10 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     keys = dict.fromkeys(match[1] for part in parts if (match := CONFIG.fullmatch(part)))  # in several parts, once
     if keys:
         names = ", ".join(f'"{key}"' for key in keys)
-        return f"If no code reads it, say ignore_config=({names},) in musubito_graph: then it counts for no node."
+        return (
+            f"Only if no answer may depend on it, as on the id of a request, say ignore_config=({names},) in "
+            "musubito_graph: then one user's answer is replayed for another."
+        )
     if first.startswith(CONTEXT):
         return "The context counts for each node. In the state, only those keys count that a node reads."
     if varies and reason is ReplayReason.INPUT_CHANGED and not first.endswith(OF_RESULT):

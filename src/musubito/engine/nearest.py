@@ -55,7 +55,8 @@ def difference(this: SimilarNode, other: SimilarNode) -> ReplayReason:
         return ReplayReason.CODE_CHANGED
     if this.input_hash != other.input_hash:
         return ReplayReason.INPUT_CHANGED
-    if this.parents != other.parents:
+    # A later sample is asked for whatever the parents are, if the step may reuse results across parents.
+    if this.parents != other.parents and this.sample <= other.sample:
         return ReplayReason.UPSTREAM_CHANGED
     return ReplayReason.VERSION_CHANGED if this.sample == other.sample else ReplayReason.ANOTHER_SAMPLE
 

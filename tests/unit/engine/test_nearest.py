@@ -38,6 +38,12 @@ def test_how_two_calls_differ(other: SimilarNode, reason: ReplayReason) -> None:
     assert Earlier([other]).reason(THIS) is reason
 
 
+def test_a_later_sample_is_the_reason_whatever_the_parents_are() -> None:
+    later = call(parents="q", sample=1)
+    assert difference(later, call(parents="p")) is ReplayReason.ANOTHER_SAMPLE
+    assert difference(call(parents="p"), later) is ReplayReason.UPSTREAM_CHANGED
+
+
 def test_the_nearest_shares_the_most() -> None:
     ordered = [
         call(),
