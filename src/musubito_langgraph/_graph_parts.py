@@ -53,8 +53,11 @@ def only_looks(router: Any) -> bool:
 
     Such a function reads the messages of the state, asks nobody, and takes less time than to look up what it returned.
     """
+    # A decorator of the user's may bear the names of the function that it wraps.
     return type(router) is RunnableCallable and all(
-        isinstance(function, FunctionType) and function.__module__.startswith(AGENTS)
+        isinstance(function, FunctionType)
+        and str(function.__globals__.get("__name__")).startswith(AGENTS)
+        and not hasattr(function, "__wrapped__")
         for function in functions_of(router)
     )
 

@@ -291,6 +291,15 @@ class Router(RecordedRunnable):
             task.loop.known.clear()
         return CallSite(origins_of(task, config, self._node.name), self._node.run(task))
 
+    def _ended(self, attempt: NodeCall, output: Any) -> None:
+        task = task_context(attempt.config)
+        if task is None or not attempt.releases:
+            return
+        # Somebody has answered the router: what follows its node is released.
+        task.loop.releasing.add(task.id)
+        if task.id in task.loop.done:
+            task.loop.done[task.id] = tuple(origin._replace(releases=True) for origin in task.loop.done[task.id])
+
 
 for cls in (NodeRunnable, Router):
     register_policy(cls, lambda value, walk: ("_node", *of_recorded(value, walk)))

@@ -41,7 +41,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import Fingerprint, Shown, register_display, register_policy, register_source
+from musubito.adapter import FIELDS, Fingerprint, Shown, register_display, register_policy, register_source
 from musubito.code.ownership import Owner, Owners
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.canonical import canonical
@@ -90,7 +90,7 @@ OFFERED: Final = frozenset({"tool", "tools", "tools_by_name"})
 """Attributes with which code reaches tools that it does not hold."""
 RUNS: Final = frozenset(
     {"invoke", "ainvoke", "run", "arun", "_run", "_arun", "func", "coroutine"}
-    | {"batch", "abatch", "stream", "astream", "transform", "atransform"}
+    | {"batch", "abatch", "batch_as_completed", "abatch_as_completed", "stream", "astream", "transform", "atransform"}
 )
 """Attributes with which code runs a tool."""
 IN_MEMORY: Final = ("langchain_core.vectorstores.in_memory", "InMemoryVectorStore")
@@ -251,10 +251,11 @@ def _schema(tool: Any) -> object:
 def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
     """Return what a model is told about a tool, and what decides where the tool's answer goes.
 
-    User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool. Then
-    return None.
+    User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool, or
+    gets at fields without their names. Then return None.
     """
-    if walk.facts.mentioned.meets(OFFERED) and walk.facts.mentioned.meets(RUNS):
+    names = walk.facts.mentioned
+    if FIELDS in walk.facts.looks or (names.meets(OFFERED) and names.meets(RUNS)):
         return None
     extras = getattr(tool, "extras", None)  # since langchain-core 1.1
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})

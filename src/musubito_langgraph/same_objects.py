@@ -10,6 +10,7 @@ identified again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from math import inf
 from operator import is_
 from types import NoneType
@@ -60,8 +61,10 @@ class SameObjects:
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
         self.known: Mapping[int, KnownMessage] = {}
         """The messages as they were identified, by their ids as objects; nothing before the input is identified."""
-        self._can_tell = self._takes_in()
+        self._can_tell = False
         """Whether all that the input holds can be compared."""
+        with suppress(RuntimeError, AttributeError):  # another thread changes it at this moment, or a part is missing
+            self._can_tell = self._takes_in()
 
     def are_in(self, inputs: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects as far as is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 import warnings
@@ -1027,6 +1028,11 @@ def test_routers_that_only_look_are_no_steps(ran: Ran, ask: Ask):
         ran("decide")
         return tools_condition(state)
 
+    @functools.wraps(tools_condition)
+    def wrapper(state: MessagesState) -> str:
+        ran("decide")
+        return tools_condition(state)
+
     def graph(router: Callable[..., str], node: str) -> Any:
         builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([]))
         builder.add_conditional_edges(node, router, {"tools": "tools", END: "think" if node == START else END})
@@ -1038,6 +1044,7 @@ def test_routers_that_only_look_are_no_steps(ran: Ran, ask: Ask):
     for router, node, steps in (
         (tools_condition, "think", ["g/think"]),
         (decide, "think", ["g/think", "g/think:decide"]),
+        (wrapper, "think", ["g/think", "g/think:tools_condition"]),
         (tools_condition, START, ["g/__start__:tools_condition", "g/think"]),
     ):
         with run() as record:

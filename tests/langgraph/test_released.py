@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, Send, interrupt
 
 from musubito import StepConfiguration, StepType
@@ -63,6 +63,23 @@ MIDDLEWARE: dict[str, Callable[[], list[AgentMiddleware]]] = {
     "one that does nothing": lambda: [Logs()],
     "one that counts": lambda: [ModelCallLimitMiddleware(run_limit=5)],
 }
+
+
+def test_a_tool_after_a_router_that_a_human_answered(ran: Ran, ask: Ask):
+    def think(state: MessagesState) -> Any:
+        return {"messages": [mails(state["messages"])]}
+
+    def decide(state: MessagesState) -> str:
+        return tools_condition(state) if interrupt("may I?") == "yes" else END
+
+    builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([mailing(ran)]))
+    builder.add_edge(START, "think").add_conditional_edges("think", decide, {"tools": "tools", END: END})
+    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    for name in THREADS:
+        ask(graph, {"messages": [("user", "mail ann")]}, thread(name))
+        assert took(ran) == {}
+        ask(graph, Command(resume="yes"), thread(name))
+        assert took(ran) == {"mail": 1}
 
 
 @pytest.mark.parametrize("between", MIDDLEWARE)

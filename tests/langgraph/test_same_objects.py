@@ -106,6 +106,13 @@ def test_what_may_change_unseen_is_identified_again(name: str) -> None:
         assert not noted(inputs).are_in(inputs)
 
 
+def test_what_is_half_made_cannot_be_compared() -> None:
+    document = object.__new__(Document)
+    object.__setattr__(document, "__dict__", {"page_content": "text"})
+    inputs = {"input": {"a": document}}
+    assert not SameObjects(inputs).are_in(inputs)
+
+
 def test_what_is_flat_is_compared() -> None:
     same = noted({"input": {"a": 1}})
     assert same.are_in({"input": {"a": 1}})

@@ -6,6 +6,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +17,7 @@ from langchain.agents.middleware import AgentMiddleware, wrap_model_call
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langchain_core.tools import BaseTool, tool
+from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
 
@@ -404,6 +405,40 @@ async def test_the_body_counts_where_middleware_runs_what_a_model_is_offered(eng
         said.append((await musubito_graph(agent).ainvoke(QUESTION))["messages"][1].content)
 
     assert said == ["3", "4"]
+
+
+PREFIX = "in"
+
+
+def runs_first(offered: Sequence[Any]) -> Any:
+    match offered:
+        case [StructuredTool(func=function), *_]:
+            return function(1, 2)
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "a batch as it is completed": lambda request: dict(request.tools[0].batch_as_completed([{"a": 1, "b": 2}]))[0],
+    "a caller of a method": lambda request: methodcaller("invoke", {"a": 1, "b": 2})(request.tools[0]),
+    "a computed name": lambda request: getattr(request.tools[0], PREFIX + "voke")({"a": 1, "b": 2}),
+    "all fields of the request": lambda request: next(
+        each[0].invoke({"a": 1, "b": 2}) for name, each in vars(request).items() if name == PREFIX[:0] + "tools"
+    ),
+    "a pattern": lambda request: runs_first(request.tools),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_the_body_counts_however_middleware_runs_it(engine: MusubitoEngine, ran: Ran, way: Any) -> None:
+    @wrap_model_call
+    def looks(request: Any, handler: Any) -> Any:
+        return AIMessage(f"saw {way(request)}")
+
+    said = []
+    for first in (add, add_otherwise):
+        agent = create_agent(Scripted(script=answer, ran=ran), [first], middleware=[looks], name="agent")
+        said.append(musubito_graph(agent).invoke(QUESTION)["messages"][-1].content)
+
+    assert said == ["saw 3", "saw 4"]
 
 
 class Running(Scripted):

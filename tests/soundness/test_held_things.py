@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import httpx
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
@@ -236,3 +238,21 @@ def test_what_another_step_puts_into_a_client_counts(tmp_path: Path) -> None:
         "client.chat.completions.create = Fake('a')\ndef step(q): return client.chat.completions.create(model='m')"
     )
     assert in_one_process(tmp_path, "fakes", Program(text, "", "", "put('b')")) == [1, 1, 2]
+
+
+def test_a_fake_that_moves_to_another_name_counts_there(tmp_path: Path) -> None:
+    def fake(self: Any, *_: Any, **__: Any) -> str:
+        return "fake"
+
+    @musubito_step
+    def step() -> str:
+        client = httpx.Client()
+        return f"{client._merge_queryparams({'a': 1})} {client._enforce_trailing_slash(httpx.URL('http://a'))}"
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        for _ in range(2):
+            with patch.object(httpx.Client, "_merge_queryparams", fake):
+                assert step().value.startswith("fake ")
+            with patch.object(httpx.Client, "_enforce_trailing_slash", fake):
+                assert step().value.endswith(" fake")
+        assert "fake" not in step().value

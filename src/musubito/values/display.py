@@ -144,6 +144,8 @@ def _hidden(value: Any) -> Any:
     if type(value) in (str, bytes):
         return HIDDEN if value else value
     if type(value) is dict:
+        if value.keys() == _BYTES:
+            return HIDDEN
         return {key: part if key == TYPE else _hidden(part) for key, part in _shown_keys(value).items()}
     if type(value) is KnownRecord:
         return _hidden(value.shown)
@@ -206,6 +208,10 @@ def _join(code: int, data: bytes) -> Any:
 
 def _items_of(name: str, items: Any) -> dict[str, Any]:
     return {TYPE: name, "items": items}
+
+
+_BYTES: Final = {TYPE, "size", "sha256"}
+"""The fields by which bytes are shown."""
 
 
 def _binary(name: str, content: bytes) -> dict[str, Any]:

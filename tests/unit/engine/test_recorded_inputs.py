@@ -76,7 +76,7 @@ SECRET = "sk-" + "aB3dE5gH7jK9" * 3
 WORDS = st.sampled_from(["hello there, ", "--password", "token", "api_key=q1w2e3r4t5", f"{SECRET} ", "value", "name"])
 LONGER = st.builds(lambda word, times: word * times, WORDS, st.sampled_from([1, 1, 12, 80]))
 RECORDS = st.recursive(
-    LONGER | st.integers(0, 9),
+    LONGER | st.integers(0, 9) | st.binary(min_size=1, max_size=40),
     lambda inner: (
         st.builds(Person, inner, inner)
         | st.lists(inner, max_size=3)

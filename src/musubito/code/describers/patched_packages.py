@@ -27,12 +27,13 @@ class _Searched(NamedTuple):
     """The members of a class or module when it was searched, and the names of the user's members among them."""
 
     own: frozenset[str]
+    keys: tuple[str, ...]
     members: tuple[Any, ...]
     names: list[str]
 
-    def is_of(self, own: frozenset[str], values: tuple[Any, ...]) -> bool:
+    def is_of(self, own: frozenset[str], keys: tuple[str, ...], values: tuple[Any, ...]) -> bool:
         """Return whether a search now would find the same."""
-        return self.own == own and len(self.members) == len(values) and all(map(is_, self.members, values))
+        return self.own == own and self.keys == keys and all(map(is_, self.members, values))
 
 
 _searched: Final[WeakKeyDictionary[type | ModuleType, _Searched]] = WeakKeyDictionary()
@@ -87,11 +88,12 @@ def module_patch_links(walk: Walk, name: str) -> list[tuple[str, bytes]]:
 
 def _patched_in(origins: Owners, holder: type | ModuleType, members: Mapping[str, Any]) -> list[str]:
     """Return the names of the user's members, and search for them only if the members are others than before."""
-    values = tuple(members.values())
+    items = list(members.items())  # at once: another thread may add to the members meanwhile
+    keys, values = tuple(key for key, _ in items), tuple(value for _, value in items)
     searched = _searched.get(holder)
-    if searched is None or not searched.is_of(origins.own, values):
-        names = [name for name, member in list(members.items()) if is_of_the_user(origins, member)]
-        searched = _searched[holder] = _Searched(origins.own, values, names)
+    if searched is None or not searched.is_of(origins.own, keys, values):
+        names = [name for name, member in items if is_of_the_user(origins, member)]
+        searched = _searched[holder] = _Searched(origins.own, keys, values, names)
     return searched.names
 
 

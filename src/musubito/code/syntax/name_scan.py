@@ -144,6 +144,15 @@ class NameVisitor:
                     ctx = ast.Load()
                 case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, ast.Constant(value=str(attr)), *_]):
                     ctx = ast.Store()
+                case ast.MatchClass(kwd_attrs=attrs):
+                    usage.mentions |= {mangled(attr, self._class) for attr in attrs}
+                    continue
+                case ast.Call(
+                    func=ast.Name(id="methodcaller") | ast.Attribute(attr="methodcaller"),
+                    args=[ast.Constant(value=str(attr)), *_],
+                ):
+                    usage.mentions.add(attr)
+                    continue
                 case ast.ImportFrom(names=names):
                     usage.reads_annotations |= any(alias.name in ANNOTATION_READERS for alias in names)
                     usage.reads_source |= any(alias.name in SOURCE_READERS for alias in names)
