@@ -77,8 +77,8 @@ class Showings:
         """The shown things by id; they are kept, so that their ids stay their own."""
         self._used: set[int] = set()
         """The ids of the shown things that are reached in another way."""
-        self._reached: set[int] = set()
-        """The ids of the things that were reached in another way in this round, before anything showed them."""
+        self._reached: dict[int, Any] = {}
+        """The things that were reached in another way in this round, before anything showed them, by id."""
         self._answers: set[tuple[int, bool]] = set()
         """The answers of this round, each with the id of its thing."""
 
@@ -87,8 +87,15 @@ class Showings:
 
     def __copy__(self) -> Showings:
         copied = Showings()
-        copied._shown, copied._used = dict(self._shown), self._used | (self._shown.keys() & self._reached)
+        copied._shown, copied._used = dict(self._shown), self._used | self._shown_and_reached()
         return copied
+
+    def settle(self) -> None:
+        """Keep what this round has found, since there is no other one."""
+        self._used |= self._shown_and_reached()
+
+    def _shown_and_reached(self) -> set[int]:
+        return self._shown.keys() & self._reached.keys()
 
     def show(self, thing: Any) -> None:
         """Note that a thing is reached to be shown."""
@@ -96,7 +103,10 @@ class Showings:
 
     def use(self, thing: Any) -> None:
         """Note that a thing is reached in another way."""
-        (self._used if id(thing) in self._shown else self._reached).add(id(thing))
+        if id(thing) in self._shown:
+            self._used.add(id(thing))
+        else:
+            self._reached[id(thing)] = thing  # kept: the id of a thing that is gone may be another one's
 
     def only_show(self, thing: Any) -> bool:
         """Return whether a thing is reached to be shown alone, and remember the answer."""

@@ -73,6 +73,11 @@ class FixpointFacts:
         self.limits.ask_anew()
         self.walked_apart, self._before = False, self._size()
 
+    def settle(self) -> None:
+        """Keep what was found: questions from now on belong to no round."""
+        self.showings.settle()
+        self.ask_anew()
+
     @property
     def is_settled(self) -> bool:
         """Return whether another round would find the same."""

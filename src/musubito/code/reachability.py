@@ -88,7 +88,7 @@ def reach(
         walk.released, walk.outermost = released, outermost
         walk.run()
         if facts.is_settled:
-            facts.ask_anew()  # questions from now on belong to no walk
+            facts.settle()
             with one_round():
                 remember_left(walk.read.take_digests())
                 return walk.closure()

@@ -41,6 +41,8 @@ def test_what_is_settled_is_answered_alike_in_another_round(moves: list[tuple[st
     assert again.is_settled
     only_shown = [("show", number) in moves and ("use", number) not in moves for number in range(3)]
     assert [again.only_show(thing) for thing in THINGS] == only_shown
+    showings.settle()
+    showings.ask_anew()
     assert [showings.only_show(thing) for thing in THINGS] == only_shown
 
 
