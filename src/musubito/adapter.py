@@ -28,7 +28,7 @@ from typing import Any
 from musubito.code.describers.object_policies import Shown, register_policy
 from musubito.code.displays import register_display
 from musubito.code.fingerprint import CodeTracker, Fingerprint
-from musubito.code.fixpoint_facts import FIELDS
+from musubito.code.fixpoint_facts import FIELDS, RUNNING
 from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
 from musubito.deferred import asyncio
@@ -64,6 +64,7 @@ __all__ = [
     "ANY",
     "DRY_RUNS",
     "FIELDS",
+    "RUNNING",
     "SCOPE",
     "AmbientContext",
     "Call",

@@ -41,7 +41,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import FIELDS, Fingerprint, Shown, register_display, register_policy, register_source
+from musubito.adapter import FIELDS, RUNNING, Fingerprint, Shown, register_display, register_policy, register_source
 from musubito.code.ownership import Owner, Owners
 from musubito.code.round_cache import kept_for_a_round
 from musubito.values.canonical import canonical
@@ -252,10 +252,10 @@ def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
     """Return what a model is told about a tool, and what decides where the tool's answer goes.
 
     User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool, or
-    gets at fields without their names. Then return None.
+    gets at fields without their names. So may a model of the user's that is given tools. Then return None.
     """
     names = walk.facts.mentioned
-    if FIELDS in walk.facts.looks or (names.meets(OFFERED) and names.meets(RUNS)):
+    if walk.facts.looks.meets((FIELDS, RUNNING)) or (names.meets(OFFERED) and names.meets(RUNS)):
         return None
     extras = getattr(tool, "extras", None)  # since langchain-core 1.1
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
@@ -287,6 +287,7 @@ register_display(
     holders={"deepagents.middleware.subagents": ("_subagents",)},
     methods=("bind_tools",),
     fields=("name", "description"),
+    runs=RUNS,
 )
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)

@@ -454,11 +454,29 @@ class Running(Scripted):
         return ChatResult(generations=[ChatGeneration(message=said)])
 
 
-def test_the_body_counts_where_a_model_of_the_users_runs_it(engine: MusubitoEngine, ran: Ran) -> None:
-    model = Running(script=answer, ran=ran)
+class Keeping(Scripted):
+    """A model of the user's that is handed its tools at each call, under a name of its own."""
+
+    def bind_tools(self, offered: Sequence[Any], **kwargs: Any) -> Any:
+        return self.bind(offers=offered)
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        said = AIMessage(str(kwargs["offers"][0].invoke({"a": 1, "b": 2})))
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("make", [created, bound_when_asked])
+@pytest.mark.parametrize("kind", [Running, Keeping])
+def test_the_body_counts_where_a_model_of_the_users_runs_it(
+    engine: MusubitoEngine, ran: Ran, kind: type[Scripted], make: Make
+) -> None:
+    model = kind(script=answer, ran=ran)
     said = []
     for first in (add, add_otherwise):
-        agent = musubito_graph(bound_when_asked([first, double], model))
+        agent = musubito_graph(make([first, double], model))
         said.append(agent.invoke(QUESTION)["messages"][-1].content)
 
     assert said == ["3", "4"]

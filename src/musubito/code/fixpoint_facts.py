@@ -20,6 +20,8 @@ FIELDS: Final = "fields"
 """Reached code may read fields in other ways than by name."""
 SHOWING: Final = "showing"
 """Reached code of the user's may be given what is shown: it may run it."""
+RUNNING: Final = "running"
+"""A class of the user's has a method that is given what is shown, and a method that may run it."""
 
 
 class FixpointFacts:
@@ -42,7 +44,7 @@ class FixpointFacts:
         self.late = 0
         """How often code that can run was found to lead to something only after that had been described."""
         self.looks = Discoveries()
-        """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS`, `SHOWING`."""
+        """How reached code looks at code and objects: `DOCS`, `ANNOTATIONS`, `ORDER`, `TEXT`, `FIELDS` and the like."""
         self.fields = Discoveries()
         """Names by which reached code may read fields."""
         self.whole = Discoveries()
@@ -50,6 +52,10 @@ class FixpointFacts:
         self.handing = Discoveries()
         """Classes whose methods hand on the object that they belong to."""
         self.showings = Showings()
+        self.given_shown: set[tuple[str, str]] = set()
+        """Modules and names of classes with a method that is given what is shown."""
+        self.may_run_shown: set[tuple[str, str]] = set()
+        """Modules and names of classes with a method that may run what is shown."""
         self.offered = Discoveries()
         """Containers that the user's code hands to a method which only shows what it is given, by id."""
         self.ordered = Discoveries()

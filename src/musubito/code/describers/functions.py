@@ -20,8 +20,8 @@ from musubito.code.describers.introspection import (
 from musubito.code.describers.mock_objects import describe_mock, is_mock, mock_of
 from musubito.code.describers.object_fields import defaults_held
 from musubito.code.describers.unread_fields import CONSTRUCTORS, note_fields
-from musubito.code.displays import is_showing_method
-from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, SHOWING, TEXT
+from musubito.code.displays import is_showing_method, runs_what_is_shown
+from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, RUNNING, SHOWING, TEXT
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, Namespace, step_of
 from musubito.code.ownership import Owner, module_name, module_of
 from musubito.code.state.write_limits import Manner, is_sink, step_into
@@ -78,8 +78,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
     own += function_names(walk, function, is_value=signature)
     if text.source is not None and TEXT in walk.facts.looks:
         own += tokens("text", text.source.text)
-    if is_showing_method(function.__name__) or function.__name__ in ANY_ATTRIBUTE:
-        walk.facts.looks.add(SHOWING)
+    _note_shown(walk, function, text.scan)
     note_introspection(walk, text.scan)
     note_fields(walk, function, text.scan)
     if walk.live:
@@ -201,6 +200,19 @@ def _add_function_fields(walk: Walk, function: FunctionType, name: str, links: L
 
 
 # -- what it runs and writes -------------------------------------------------------------------------------------------
+
+
+def _note_shown(walk: Walk, function: FunctionType, scan: NameUsage) -> None:
+    """Note whether a function may be given what is shown, and whether its class may run that."""
+    facts, place = walk.facts, (str(function.__globals__.get("__name__")), function.__qualname__.rpartition(".")[0])
+    if is_showing_method(function.__name__):
+        facts.given_shown.add(place)
+    if runs_what_is_shown(scan.mentions | scan.of_receiver):
+        facts.may_run_shown.add(place)
+    if place in facts.given_shown and place in facts.may_run_shown:
+        facts.looks.add(RUNNING)
+    if is_showing_method(function.__name__) or function.__name__ in ANY_ATTRIBUTE:
+        facts.looks.add(SHOWING)
 
 
 def _note_runs(walk: Walk, function: FunctionType, usage: NameUsage) -> None:
