@@ -8,12 +8,14 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 
-Four names are constants:
+Six names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
 - `ANSWER`: the kind of a read that is an answer to a running effect.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
 - `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
+- `FIELDS` and `RUNNING`: what a walk has found of reached code. The code may read fields without their names. A class
+  of the user's may run what it is given to show.
 """
 
 from __future__ import annotations
