@@ -32,8 +32,8 @@ VARIES = re.compile(
 )
 """What differs from run to run: ids, dates, times, durations, sizes, and rules as wide as their table."""
 
-SAVED = re.compile(r"(?<= ran), … saved$", re.MULTILINE)
-"""The time alone that the replayed tests of a session saved."""
+SAVED = re.compile(r"(?<= ran), … saved$|^(?:saved|spent) …$", re.MULTILINE)
+"""The time alone that a session of tests or a run saved or spent."""
 
 
 def transcripts() -> list[Path]:
@@ -44,7 +44,7 @@ def transcripts() -> list[Path]:
 def same(one: str, other: str) -> bool:
     """Whether two transcripts show the same but for what varies, however wide their columns are.
 
-    The time that a replayed test saved is shown only if there was any: on a loaded machine a step takes a millisecond.
+    The time that was saved or spent is shown only if there was any: a step may take a millisecond or next to nothing.
     """
     first, second = (SAVED.sub("", VARIES.sub("…", text)).split() for text in (one, other))
     return first == second
