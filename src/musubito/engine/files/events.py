@@ -68,6 +68,8 @@ def _nothing(_files: BodyFiles, _args: Any) -> None:
     """Ignore an event that another body may have caused."""
 
 
+TERMINAL: Final = "/dev/tty"
+"""The terminal of a process, whatever its standard input is."""
 _STARTED: Final[set[bool]] = set()
 """Empty until a body begins: a container is asked in a third of the time of a `threading.Event`."""
 
@@ -249,10 +251,23 @@ def _asks(files: BodyFiles, _args: Any) -> None:
     files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
 
 
+def _opens(files: BodyFiles, args: Any) -> None:
+    _notes_terminal(files, args[0])
+    files.opened(*args)
+
+
+def _opens_beside(files: BodyFiles, args: Any) -> None:
+    _notes_terminal(files, args[0])
+    files.opened_beside(*args)
+
+
+def _notes_terminal(files: BodyFiles, path: object) -> None:
+    if path == TERMINAL:  # `getpass.getpass` asks there
+        files.lost = files.lost or ReplayReason.CONSOLE_READ.of(TERMINAL)
+
+
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
-    "open": _for_body(
-        lambda files, args: files.opened(*args), lambda files, args: files.opened_beside(*args), _opened_outside
-    ),
+    "open": _for_body(_opens, _opens_beside, _opened_outside),
     "os.listdir": _for_body(_listed, _listed, _listed_outside),
     "os.scandir": _for_body(_listed, _listed, _listed_outside),
     "os.rename": _for_body(_renames, _nothing),
