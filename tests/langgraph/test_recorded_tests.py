@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.recorded.conftest import edit, no_sockets
+from tests.recorded.conftest import edit, installed_modules_stay, no_sockets
 
-__all__ = ["no_sockets"]
+__all__ = ["installed_modules_stay", "no_sockets"]
 
 pytest_plugins = ["pytester"]
-
-# pytester drops the modules that a run imports, and Musubito takes classes of modules that are gone for the user's. LangChain
-# imports many of its modules when somebody asks for them.
-for each in (
-    "langchain_core.language_models.fake_chat_models",
-    "langchain_core.tools.convert",
-    "langgraph.prebuilt",
-    "musubito.engine.replay_only",
-    "musubito.lineage.savings",
-    "musubito.testing.plugin",
-):
-    import_module(each)
+pytestmark = pytest.mark.usefixtures("installed_modules_stay")
 
 AGENT = '''
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
