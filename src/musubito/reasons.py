@@ -16,6 +16,10 @@ __all__ = ["NeverReplayed", "ReplayReason", "never_replayed", "reason_of", "with
 LONGEST: Final = 300
 """Characters of a part that are kept at most."""
 _TTL: Final = "Say a higher ttl_seconds=... if it may be older."
+_CHANGE: Final = (
+    "Change it between calls, or hand it in as an argument. If no result depends on it, as on a display of progress, "
+    "let its class return a constant from __musubito_identity__()."
+)
 
 
 class ReplayReason(StrEnum):
@@ -180,14 +184,19 @@ class ReplayReason(StrEnum):
     CODE_CHANGED_BEFORE = (
         "code changed before",
         "its code, or what that holds, was changed before it ran: {}",
-        "Something else changed it while the call waited: change it between calls, or hand it in as an argument.",
+        f"Something else changed it while the call waited. {_CHANGE}",
     )
     CODE_CHANGED_MEANWHILE = (
         "code changed meanwhile",
         "its code, or what that holds, was changed while it ran",
-        "Change it between calls, or hand it in as an argument.",
+        _CHANGE,
         "",
         "its code, or what that holds, was changed while it ran by something else: {}",
+    )
+    CODE_UNSETTLED = (
+        "code unsettled",
+        "other threads change what its code holds, faster than that can be read: {}",
+        _CHANGE,
     )
     CODE_LOST = (
         "code lost",

@@ -126,7 +126,7 @@ class Identity:
 
     def _meet(self, codes: Iterable[Fingerprint]) -> list[bytes]:
         self._met.update({code.digest: code for code in codes})
-        return [code.digest for code in codes]
+        return [code.identity() for code in codes]
 
     def _by_contents(self, value: Any, of: str, name: str, depth: int) -> object:
         kind = type(value)

@@ -94,7 +94,7 @@ class _Tools:
                 others["context"] = runtime.context
             tools = getattr(runtime, "tools", None)
             if tools and _looks_at_tools(step.operation.fingerprint()):
-                others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
+                others["tools"] = [self._step(tool).operation.fingerprint().identity() for tool in tools]
         task = task_context(config)
         is_released = task is not None and self._node.is_released(task, self._node.parents(task))
         return NodeCall(step, call, config, CallSite(None, self._node.run(task), None, is_released), others)

@@ -9,6 +9,7 @@ place. A call in between costs a fraction of a microsecond.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
@@ -22,7 +23,8 @@ from musubito.code.installed_packages import parts_of_packages
 from musubito.code.ownership import Owner, Owners
 from musubito.code.reachability import reach
 from musubito.code.reachable_code import CodePart, ReachableCode
-from musubito.code.state.own_changes import Changes, ObservedRun, settle_open_runs
+from musubito.code.state.own_changes import Changes, ObservedRun, noted_changes, settle_open_runs
+from musubito.code.state.unsettled import note_unsettled
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
 from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
@@ -35,6 +37,10 @@ from musubito.values.redaction import without_secrets_in
 
 ATTEMPTS = 5
 """Number of further walks while other threads change what was walked."""
+PATIENCE = 0.1
+"""Seconds of CPU that such walks take before what has changed is left out of the next one."""
+MOST_NAMED = 5
+"""Number of parts that a reason names."""
 MOST_CLASSES = 1024
 """Number of classes whose trackers are kept."""
 DEPTH = 4
@@ -72,6 +78,8 @@ class Fingerprint(NamedTuple):
     unseen: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     """The names of databases in memory whose content cannot be read."""
+    unsettled: tuple[str, ...] = ()
+    """The names of things that other threads change while they are walked. They count by their type alone."""
     unrepeatable: tuple[Unrepeatable, ...] = ()
     modules: frozenset[str] = frozenset()
     """The full names of the modules of other packages that the code names, and of their attributes."""
@@ -83,6 +91,13 @@ class Fingerprint(NamedTuple):
     """The words that the user's reached functions, constants and classes mention."""
     kept: tuple[tuple[Changes, Hashable], ...] = ()
     """The changes of state that the digest leaves out."""
+
+    def identity(self) -> bytes:
+        """Return the digest, or bytes that are new each time while something is unsettled.
+
+        An equal digest may then hide a change.
+        """
+        return uuid.uuid4().bytes if self.unsettled else self.digest
 
     def sources(self) -> Iterator[dict[Any, Any]]:
         """Yield the sources of each state that does not count (see `OwnChange`)."""
@@ -183,11 +198,7 @@ class CodeTracker:
     def _renew(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
-            closure, is_settled = self._reach()
-            for _ in range(ATTEMPTS):
-                if is_settled:
-                    break
-                closure, is_settled = self._reach()  # another thread changed something meanwhile
+            closure = self._settled()
             packages, unread = parts_of_packages(closure.modules, self.packages, self._released)
         except MusubitoError:
             raise
@@ -205,6 +216,7 @@ class CodeTracker:
             closure.others,
             closure.unseen,
             closure.unreadable,
+            closure.unsettled,
             closure.unrepeatable,
             closure.modules,
             self.packages,
@@ -215,6 +227,18 @@ class CodeTracker:
         self._held = closure.unchanged, fingerprint, closure
         _warn_of_unidentified(self.function, closure.unidentified)
         return fingerprint
+
+    def _settled(self) -> ReachableCode:
+        """Walk until nothing has changed meanwhile, and leave out what other threads change again and again."""
+        began = time.thread_time()
+        closure, is_settled = self._reach()
+        for attempt in range(1, ATTEMPTS + 1):
+            if is_settled:
+                break
+            if attempt == ATTEMPTS or (attempt > 1 and time.thread_time() - began > PATIENCE):
+                note_unsettled(closure.observations, time.thread_time() - began)
+            closure, is_settled = self._reach()
+        return closure
 
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""
@@ -228,9 +252,19 @@ class CodeTracker:
         A run beside the walk may have changed its state before the walk came to it. Then the walk took the state for
         somebody else's, and the run is first known to have changed it afterwards.
         """
-        before = settle_open_runs()
-        closure = reach(self.function, self._owner, self._module, self._name(), released=self._released)
-        return closure, closure.unchanged() and settle_open_runs() == before
+        settle_open_runs()
+        with noted_changes() as changed:
+            closure = reach(self.function, self._owner, self._module, self._name(), released=self._released)
+            if not closure.unchanged():
+                return closure, False
+            settle_open_runs()
+        return closure, not any(id(each.container) in changed for each in closure.observations)
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return names of parts as one text, which names the first few."""
+    more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def parts_that_differ(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:
@@ -334,7 +368,7 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
     """
     mine = _user_classes(classes, seen_from)
     fingerprints = _fingerprints_of(mine, None if code is None else code.packages)
-    digests = b"".join(fingerprint.digest for fingerprint in fingerprints)
+    digests = b"".join(fingerprint.identity() for fingerprint in fingerprints)
     return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
 
 

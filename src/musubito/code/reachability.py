@@ -32,7 +32,7 @@ from musubito.code.displays import displays, is_showing_method, objects_display
 from musubito.code.fixpoint_facts import SHOWING, FixpointFacts
 from musubito.code.graph_record import Emptied, GraphRecord, Namespace, step_of
 from musubito.code.guard import Guard
-from musubito.code.ownership import Owner, Owners, home_of, module_name, module_of
+from musubito.code.ownership import Owner, Owners, counted_name, home_of, module_name, module_of
 from musubito.code.part_texts import constant_text, object_text, storable
 from musubito.code.pickled_copies import is_copy, may_be_copies
 from musubito.code.portable_paths import portable
@@ -40,6 +40,7 @@ from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.round_cache import one_round
 from musubito.code.state.access_reader import PlaceReader
 from musubito.code.state.own_changes import remember_left
+from musubito.code.state.unsettled import is_unsettled
 from musubito.code.state.write_limits import CONTAINERS
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode import words_in
@@ -162,6 +163,7 @@ class ReachabilityWalk(Walk):
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
         self.unreadable = set()
+        self._unsettled: set[str] = set()
         self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
@@ -302,6 +304,7 @@ class ReachabilityWalk(Walk):
             self.read.kept,
             tuple(sorted(self.unseen)),
             tuple(sorted(self.unreadable)),
+            tuple(sorted(self._unsettled)),
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             paths_named(self._functions, self._texts, {name.partition(".")[0] for name in self.modules}, words),
             words,
@@ -357,6 +360,10 @@ class ReachabilityWalk(Walk):
         if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
             # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
+        if self.is_unsettled(value):
+            self.guard.same(partial(is_unsettled, value), True)
+            self._unsettled.add(name)
+            return b"n" + sha256(tokens("unsettled", *counted_name(type(value)))).digest()
         if (data := plain(self, value, name)) is not None:
             self._texts.append(value)
             return b"p" + sha256(data).digest()
@@ -467,6 +474,10 @@ class ReachabilityWalk(Walk):
 
     def note_missing(self, module: str, error: BaseException) -> None:
         self._untracked.add(f"{module}: cannot be imported ({type(error).__name__})")
+
+    def is_unsettled(self, value: Any) -> bool:
+        # The digest of a walk within another one must tell what it walks.
+        return self.outermost and is_unsettled(value)
 
     def is_shown(self, value: Any) -> bool:
         return self.facts.showings.only_show(value)

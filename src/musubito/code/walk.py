@@ -131,5 +131,8 @@ class Walk(Protocol):
     def is_within_client(self) -> bool:
         """Return whether a client led to the thing that is being described."""
 
+    def is_unsettled(self, value: Any) -> bool:
+        """Return whether other threads change `value` faster than it can be walked, so that this walk leaves it out."""
+
     def is_shown(self, value: Any) -> bool:
         """Return whether `value` is reached only to be shown."""

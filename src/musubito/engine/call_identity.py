@@ -10,7 +10,14 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.object_policies import remembers
-from musubito.code.fingerprint import CodeTracker, Fingerprint, code_of_classes, fingerprints_of_classes, told_apart
+from musubito.code.fingerprint import (
+    CodeTracker,
+    Fingerprint,
+    code_of_classes,
+    fingerprints_of_classes,
+    shown_names,
+    told_apart,
+)
 from musubito.code.ownership import home_of
 from musubito.engine.samples import SiblingOrder
 from musubito.engine.scope import Scope
@@ -118,6 +125,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         why_not = ReplayReason.REMEMBERS.of()
     if why_not is None and call.fingerprint.unreadable and call.definition.operation_version is None:
         why_not = ReplayReason.DATABASE_UNREADABLE.of(", ".join(call.fingerprint.unreadable))
+    if why_not is None and call.fingerprint.unsettled:
+        why_not = ReplayReason.CODE_UNSETTLED.of(shown_names(call.fingerprint.unsettled))
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.

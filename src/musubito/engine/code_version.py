@@ -41,7 +41,7 @@ class CodeVersion:
             return code
         kept = self._kept
         if kept is None or kept[0] is not code:
-            kept = self._kept = code, code._replace(digest=UNCOUNTED)
+            kept = self._kept = code, code._replace(digest=UNCOUNTED, unsettled=())
         return kept[1]
 
     def _current_fingerprint(self, tracker: CodeTracker, version: str | None) -> Fingerprint:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ
+from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ, shown_names
 from musubito.deferred import is_cancellation
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
@@ -39,8 +39,6 @@ from musubito.values.redaction import scrubbed
 
 LONGEST_ERROR: Final = 2000
 """Characters of an error's text that are stored at most."""
-MOST_NAMED: Final = 5
-"""Parts that are named at most, of the code that was changed while a step ran."""
 
 
 def stops_call(error: BaseException) -> bool:
@@ -176,8 +174,7 @@ class CallCommit(CallClaim):
         if now.value.digest == self.call.fingerprint.digest:
             return None
         names = parts_that_differ(self.call.fingerprint, now.value)
-        shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
-        return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown)
+        return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(names))
 
     def _succeeded(
         self,

@@ -52,6 +52,7 @@ UNIDENTIFIED: Final = (
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
     ReplayReason.REMEMBERS,
     ReplayReason.DATABASE_UNREADABLE,
+    ReplayReason.CODE_UNSETTLED,
 )
 """Reasons that make a call unlike every other."""
 DIFFERING: Final = (

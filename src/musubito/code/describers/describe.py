@@ -81,7 +81,9 @@ def _plain_copy(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth
     cls = type(value)
     if cls in ATOMS:
         return ABSENT if cls is EllipsisType else value
-    if cls not in PLAIN or depth > DEPTH or (cls is dict and "__builtins__" in value) or walk.limits.touches(value):
+    if cls not in PLAIN or depth > DEPTH or (cls is dict and "__builtins__" in value):
+        return ABSENT
+    if walk.limits.touches(value) or walk.is_unsettled(value):
         return ABSENT
     if cls is dict or cls is OrderedDict:
         pairs = walk.read.entries(value, name)

@@ -123,6 +123,8 @@ class _Judgement:
             return True
         if id(value) in walk.not_counting:
             return False
+        if walk.is_unsettled(value):
+            return True
         if isinstance(value, list | set | deque):
             return self._counts_all(value, walk.read.held_at(value, ELEMENTS, tuple(value)), depth)
         if isinstance(value, tuple | frozenset):

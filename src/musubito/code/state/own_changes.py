@@ -14,6 +14,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from threading import RLock
@@ -72,8 +73,8 @@ _latest: Final[deque[Changes]] = deque(maxlen=KEPT)
 _open: Final[dict[int, ObservedRun]] = {}
 """Runs that have not ended, by the order in which they began."""
 _lock = fork_safe(RLock())
-_remembered = 0
-"""Number of times that a change was remembered."""
+_listening: Final[list[dict[int, Any]]] = []
+"""The dicts that take the containers of changes that are remembered meanwhile, by id."""
 
 
 def changes_of(container: Any, step: str) -> Iterator[tuple[Changes, bool]]:
@@ -175,8 +176,8 @@ class ObservedRun:
         if self.read_into is not None and not change.manner.counts:
             self.read_into(change.sources)
         changes.by_key[hashed(key)] = change
-        global _remembered
-        _remembered += 1
+        for each in _listening:
+            each[id(changes.container)] = changes.container
 
 
 def _changes_for(step: str | None, container: Any, of_all: Changes | None) -> Changes:
@@ -195,15 +196,24 @@ def _forget(place: tuple[str | None, int], changes: weakref.ref[Changes]) -> Non
         del _changes[place]
 
 
-def settle_open_runs() -> int:
-    """Remember the changes by runs that have not ended: a call beside them must not count these changes.
-
-    Return a number that grows with each change that is remembered.
-    """
+def settle_open_runs() -> None:
+    """Remember the changes by runs that have not ended: a call beside them must not count these changes."""
     with _lock:
         for run in list(_open.values()):
             run.settle()
-        return _remembered
+
+
+@contextmanager
+def noted_changes() -> Iterator[dict[int, Any]]:
+    """Yield a dict that takes the containers, by id, of all changes that are remembered while the block runs."""
+    containers: dict[int, Any] = {}
+    with _lock:
+        _listening.append(containers)
+    try:
+        yield containers
+    finally:
+        with _lock:
+            _listening[:] = [each for each in _listening if each is not containers]
 
 
 def _look_again(look: Callable[[], Any]) -> Any:
