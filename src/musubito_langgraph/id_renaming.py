@@ -71,7 +71,7 @@ def rename(
         naming = IdMap(search, code)
         if not naming.ids and not search.stands and not search.known:
             return value, naming
-        return _Identify(naming.ids, reports, search.known).part(value), naming
+        return _Identify(naming.ids, reports, search).part(value), naming
     except RecursionError:
         return value, IdMap(None)
 
@@ -153,7 +153,7 @@ def _names(
     names = dict(naming.ids)
     cores: dict[str, int] = {}
     forms: list[New] = []
-    for i, (prefix, core, suffix) in new.items():
+    for i, (prefix, core, suffix, _) in new.items():
         names[i] = IdPlaceholder(len(names))
         alphabet = alphabet_of(core)
         length = len(core) if alphabet else 0

@@ -32,6 +32,7 @@ from musubito_langgraph.message_ids.known_messages import CLASSES, KnownMessage,
 
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
 """Types whose values never change."""
+_MESSAGES: Final = frozenset(CLASSES)
 MODELS: Final = frozenset(
     {AIMessage, AIMessageChunk, ChatMessage, FunctionMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage}
     | {Document}
@@ -103,7 +104,11 @@ class SameObjects:
                 ahead += self._noted(value.keys())
                 ahead += self._noted(value.values())
             elif kind is list:
-                ahead += self._noted(value)
+                items = self._noted(value)
+                if _MESSAGES.issuperset(map(type, items)):
+                    self._messages += items
+                else:
+                    ahead += items
             elif kind in MODELS:
                 state = _state(value)
                 self._models.append((value, kind, state))

@@ -14,9 +14,10 @@ from musubito.errors import InputError
 from musubito.values.digest import digest_input
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.message_ids import known_messages, search
+from musubito_langgraph.message_ids import known_messages, rewrite, search
 from musubito_langgraph.message_reports import ALL, REPORTS, Reports
 
+SOME = Reports({field: frozenset({"model_name"}) for field in REPORTS})
 UUID = "0c5d0e2a-5c4e-4b53-9d4f-0e6a1b2c3d4{}"
 ids = st.sampled_from([None, "1", UUID.format(0), UUID.format(1), f"run-{UUID.format(2)}-0", "call_AbCdEf0123456789"])
 texts = st.sampled_from(["", "hello", f"see {UUID.format(0)}", "0c5d0e2a again", "ł ā 語", "call_AbCdEf0123456789"])
@@ -49,7 +50,7 @@ def messages(draw: st.DrawFn) -> AnyMessage:
     return message
 
 
-reports = st.sampled_from([ALL, Reports({field: frozenset({"model_name"}) for field in REPORTS})])
+reports = st.sampled_from([ALL, SOME])
 conversations = st.lists(messages(), max_size=5).flatmap(lambda all_: st.permutations(all_ + all_[:1]))
 
 
@@ -58,6 +59,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> RecentCache[known_messages.Key, kno
     """What is kept of messages: nothing yet."""
     kept: RecentCache[known_messages.Key, known_messages.KnownMessage] = RecentCache(2_000)
     monkeypatch.setattr(known_messages, "_KNOWN", kept)
+    monkeypatch.setattr(known_messages, "_STRETCHES", RecentCache(4_000))
+    for module in (search, rewrite):
+        monkeypatch.setattr(module, "STRETCH", 2)
     return kept
 
 
@@ -74,6 +78,7 @@ def counted(conversation: object, reports: Reports = ALL) -> object:
 def without(conversation: object, reports: Reports = ALL) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "known_message", lambda *_: None)
+        patch.setattr(search, "known_stretch", lambda *_: None)
         return counted(conversation, reports)
 
 
@@ -82,6 +87,76 @@ def test_an_input_counts_as_without_what_is_kept(before: list[list[AnyMessage]],
     for conversation in (*before, *before):
         assert counted(conversation, reports) == without(conversation, reports)
         assert counted(copy.deepcopy(conversation), reports) == without(conversation, reports)
+
+
+def test_a_stretch_is_known_once_however_often_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation: list[AnyMessage] = [HumanMessage(f"message {number}", id=UUID.format(number)) for number in range(5)]
+    looked_at: list[object] = []
+    known = search.known_message
+    monkeypatch.setattr(search, "known_message", lambda *args: looked_at.append(args[0]) or known(*args))
+    first = counted(conversation)
+    assert len(looked_at) == 5
+    assert counted(copy.deepcopy(conversation)) == first
+    assert len(looked_at) == 6  # the last one is in no whole stretch
+    conversation[1].content = "message 0"
+    assert counted(conversation) == without(conversation) != first
+    swapped = [conversation[1], conversation[0], *conversation[2:]]
+    assert counted(swapped) == without(swapped) != first
+    data = [*conversation[:2], HumanMessage(f"see {UUID.format(0)}"), conversation[2]]
+    assert counted(data) == without(data)
+    assert counted(data)[3] != counted(conversation)[3]  # type: ignore[index]  # the id that a text mentions has no name
+
+
+REPORTING: list[AnyMessage] = [
+    AIMessage("a", id=UUID.format(1), response_metadata={"model_name": "m", "created": 1}),
+    AIMessage("b", id=UUID.format(2), response_metadata={"created": 2}),
+]
+PLAIN: list[AnyMessage] = [HumanMessage("a", id=UUID.format(3)), HumanMessage("b", id=UUID.format(4))]
+LIKE_PLAIN = [SystemMessage(**message.model_dump(exclude={"type"})) for message in PLAIN]
+MORE = copy.deepcopy(PLAIN)
+for each in MORE:
+    object.__setattr__(each, "__pydantic_extra__", {"more": 1})
+CALLING: list[AnyMessage] = [
+    AIMessage("", id=UUID.format(5), tool_calls=[{"name": "find", "args": {}, "id": "call_AbCdEf0123456789"}]),
+    ToolMessage("found", id=UUID.format(6), tool_call_id="call_AbCdEf0123456789"),
+]
+TELLING: list[AnyMessage] = [HumanMessage(f"see {UUID.format(3)}"), HumanMessage("b", id=UUID.format(4))]
+
+
+@pytest.mark.parametrize("stretch", [REPORTING, PLAIN, LIKE_PLAIN, MORE, CALLING, TELLING])
+def test_a_known_stretch_counts_as_its_messages(stretch: list[AnyMessage]) -> None:
+    for each in (stretch, PLAIN, stretch, REPORTING, stretch):
+        for other in (PLAIN, CALLING, stretch):
+            for reading in (ALL, SOME):
+                conversation = [*each, *other, *each[:1]]
+                assert counted(conversation, reading) == without(conversation, reading)
+
+
+def test_a_stretch_that_another_thread_changes_is_not_kept_for_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = copy.deepcopy(PLAIN)
+    taken = search.contents_of
+
+    def then_changed(messages: list[Any], reports: Reports) -> Any:
+        contents = taken(messages, reports)
+        conversation[0].content = "changed"
+        return contents
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "contents_of", then_changed)
+        counted(conversation)
+    assert counted(PLAIN) == without(PLAIN)
+    assert counted(conversation) == without(conversation) != counted(PLAIN)
+
+
+@pytest.mark.parametrize("stretch", [2, 15, 16, 40])
+def test_stretches_of_any_length_are_known(monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+    for module in (search, rewrite):
+        monkeypatch.setattr(module, "STRETCH", stretch)
+    monkeypatch.setattr(known_messages, "_STRETCHES", kept := RecentCache[Any, Any](1_000_000))
+    conversation = [HumanMessage(str(number), id=f"run-{UUID.format(number % 9)}-{number}") for number in range(81)]
+    for _ in range(2):
+        assert counted(conversation) == without(conversation)
+        assert len([*kept]) == 81 // stretch
 
 
 @given(messages(), st.data())

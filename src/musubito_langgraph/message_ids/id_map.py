@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from musubito_langgraph.message_ids.known_messages import KnownMessage
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import _USUAL, MAY_BE_ONE, Haystack, IdForm, is_random
 from musubito_langgraph.message_ids.search import _SearchInput, texts_in
 from musubito_langgraph.message_ids.walk import _nothing
+
+MOST_PLACEHOLDERS: Final = 4096
+"""Number of placeholders that are made once: those of two inputs are compared, and are mostly the very same."""
 
 
 # -- the contract ------------------------------------------------------------------------------------------------------
@@ -35,6 +39,7 @@ def handling(texts: Iterable[str], *, inside: bool, makes: bool, names_ids: bool
     return IdSensitivity(Haystack([text]) if MAY_BE_ONE(text.lower()) else None, inside, makes, names_ids)
 
 
+_placeholder = lru_cache(MOST_PLACEHOLDERS)(IdPlaceholder)
 _FREE = handling((), inside=False, makes=False)
 
 
@@ -58,12 +63,13 @@ class IdMap:
         numbers: dict[str, int] = {}
         data = self.data(search.forms.values())
         for value, form in search.forms.items():
-            if form.core not in data:
+            core = form.core
+            if core not in data:
                 number = len(self.ids)
-                first = numbers.setdefault(form.core, number)
-                self.forms.setdefault(form.core, form)
+                first = numbers.setdefault(core, number)
+                self.forms.setdefault(core, form)
                 like = None if first == number else first
-                self.ids[value] = IdPlaceholder(number, like if form.prefix in _USUAL else (like, form.beginning))
+                self.ids[value] = _placeholder(number, like if form.prefix in _USUAL else (like, form.beginning))
 
     @property
     def known(self) -> Mapping[int, KnownMessage]:
@@ -75,9 +81,9 @@ class IdMap:
         search, code = self.search, self.code
         if search is None:
             return set()
-        data = {form.core for form in forms if search.mentions(form)}
+        data = search.mentioned(forms)
         if code.texts is not None:
-            data |= {form.core for form in forms if code.texts.mentions(form)}
+            data |= code.texts.mentioned(forms)
         if code.inside:
             data |= {form.core for form in search.forms.values()}
         if code.names_ids:

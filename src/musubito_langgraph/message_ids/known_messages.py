@@ -3,14 +3,19 @@
 Each node is given the whole conversation, and so is each replay. A message counts by its class and its fields, so what
 was once found in a message holds for every message of the same content, as for one that comes out of a checkpoint.
 
+A long list of messages is known in stretches, each by the content of all its messages: a conversation of which most was
+there before costs little more than to pack it.
+
 The key is the class and the packed fields. Only messages that are plain JSON data throughout are kept: their packed
 bytes have one meaning. What is kept is made from the packed bytes, so nobody else can change it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -25,12 +30,20 @@ from musubito_langgraph.message_reports import Reports
 
 CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 """The classes whose messages are kept. Classes derived from them may count otherwise."""
+_CLASSES: Final = frozenset(CLASSES)
+_of: Final = object.__getattribute__
 LARGEST: Final = 1024 * 1024
 """Packed bytes of the largest message that is kept."""
 MOST: Final = 8 * 1024 * 1024
 """Packed bytes of messages after which the ones that were not used since are dropped."""
 MOST_NAMES: Final = 16
-"""Encodings of one message that are kept, for different names of its ids."""
+"""Encodings of one message or stretch that are kept, for different names of its ids."""
+STRETCH: Final = 32
+"""Messages of a stretch."""
+STATE: Final = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
+"""The attributes that hold what a message is."""
+SHORT: Final = 16
+"""Items from which on three bytes, not one, say how many a packed list has."""
 
 
 Content = tuple[type, frozenset[str], bytes]
@@ -50,7 +63,6 @@ class KnownMessage:
     """All that is not at a typed position."""
     reported: tuple[str, ...]
     """The fields of which not every part counts."""
-    stands: bool
     encodings: dict[tuple[IdPlaceholder | None, ...], Encoded] = field(default_factory=dict)
     """The encodings, by the names of the ids in the order of `forms`."""
 
@@ -65,8 +77,78 @@ class KnownMessage:
         return encoding
 
 
+class KnownStretch:
+    """The ids and texts in messages that follow each other, and their encodings."""
+
+    __slots__ = ("_encodings", "forms", "haystack", "messages", "reported", "roles")
+
+    def __init__(self, messages: Sequence[KnownMessage]) -> None:
+        self.messages = messages
+        self.forms: dict[str, IdForm] = {}
+        self.roles: defaultdict[str, set[str]] = defaultdict(set)
+        for message in messages:
+            self.forms.update(message.forms)
+            for role, ids in message.roles.items():
+                self.roles[role] |= ids
+        self.haystack = Haystack((), [message.haystack for message in messages])
+        self.reported = [(at, field) for at, message in enumerate(messages) for field in message.reported]
+        """The fields of which not every part counts, each with the place of its message."""
+        self._encodings: list[tuple[tuple[IdPlaceholder | None, ...], list[Encoded]]] = []
+        """The encodings of the messages, with the names of the ids in the order of `forms`."""
+
+    def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> list[Encoded]:
+        """Return the encodings with these names; `renamed` returns a copy of a message with the names."""
+        names = tuple(map(ids.get, self.forms))
+        for kept, encodings in self._encodings:
+            if kept == names:
+                return encodings
+        encodings = [message.encoded(ids, renamed) for message in self.messages]
+        self._encodings = [(names, encodings), *self._encodings[: MOST_NAMES - 1]]
+        return encodings
+
+
 Key = tuple[Reports, Content]
+Contents = tuple[Reports, tuple[type, ...], tuple[frozenset[str], ...], bytes]
+"""The content of a stretch: the reports that count, and of its messages the classes, the set fields, and all fields.
+
+The packed fields are those of one message after the other.
+"""
 _KNOWN: Final[RecentCache[Key, KnownMessage]] = RecentCache(MOST)
+_STRETCHES: Final[RecentCache[Contents, KnownStretch]] = RecentCache(MOST)
+
+
+def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
+    """Return the content of messages that follow each other; None if not all are plain data of `CLASSES`."""
+    classes = tuple(map(type, messages))
+    if not _CLASSES.issuperset(classes):
+        return None
+    try:
+        if {*map(_of, messages, repeat("__pydantic_private__"))} != {None}:
+            return None
+        fields, extra, names = (map(_of, messages, repeat(name)) for name in STATE)
+        packed = packb([*map(list, zip(fields, extra, strict=True))], None, IN_ORDER)
+        return reports, classes, tuple(map(frozenset, names)), packed[1 if len(messages) < SHORT else 3 :]
+    except (TypeError, AttributeError):  # a message holds something else, or was never initialised
+        return None
+
+
+def known_stretch(contents: Contents) -> KnownStretch | None:
+    """Return what is known of a stretch of these contents."""
+    return _STRETCHES.get(contents)
+
+
+def keep_stretch(contents: Contents, messages: Sequence[KnownMessage]) -> KnownStretch | None:
+    """Keep what is known of the messages of a stretch, and return it.
+
+    `contents` are those of the stretch, taken before its messages were looked at. Nothing is kept if not all messages
+    are known, or if another thread has changed one since.
+    """
+    classes, names, packed = zip(*(message.content for message in messages), strict=True) if messages else ((), (), ())
+    if contents[1:] != (classes, names, b"".join(packed)):
+        return None
+    stretch = KnownStretch(messages)
+    _STRETCHES.keep(contents, stretch, len(contents[3]))
+    return stretch
 
 
 def known_message(

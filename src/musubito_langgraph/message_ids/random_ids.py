@@ -54,6 +54,8 @@ class IdForm(NamedTuple):
     prefix: str
     core: str
     suffix: str
+    is_uuid: bool
+    """Whether the core is a UUID."""
 
     @property
     def beginning(self) -> str:
@@ -65,7 +67,8 @@ def form_of(value: str) -> IdForm | None:
     """Return the parts of a random id, None for any other text."""
     for form in _FORMS:
         if match := form(value):
-            return IdForm(*match.groups())
+            prefix, core, suffix = match.groups()
+            return IdForm(prefix, core, suffix, _IS_UUID(core) is not None)
     return None
 
 
@@ -106,8 +109,8 @@ class Haystack:
         mentioned if its prefix and its core both occur. The first characters of *another* UUID are no mention: UUIDs
         made within the same minute may begin alike.
         """
-        prefix, core, _ = form
-        if not _IS_UUID(core):
+        prefix, core, _, is_uuid = form
+        if not is_uuid:
             if prefix not in self._prefixes:
                 self._prefixes[prefix] = prefix.lower() in self._text
             return self._prefixes[prefix] and core.lower() in self._text
@@ -127,6 +130,12 @@ class Haystack:
             return True
         return field in self._text and any(leaf in self._text for leaf in leaves)
 
+    def mentioned(self, forms: Iterable[IdForm]) -> set[str]:
+        """Return the cores of the ids that the texts mention."""
+        if not self._hexes:
+            forms = [form for form in forms if not form.is_uuid]
+        return {form.core for form in forms if self.mentions(form)}
+
     def hints_at(self, form: IdForm) -> bool:
         """Tell whether the texts mention an id, or hold a word that is the beginning or the end of its core."""
         if self.mentions(form):
@@ -135,7 +144,7 @@ class Haystack:
             self._tokens = frozenset(TOKEN.findall(ANY_UUID.sub(" ", self._text)))
             self._hexadecimal = frozenset(filter(_IS_HEXADECIMAL, self._tokens))
         core = form.core.lower()
-        if _IS_UUID(form.core):
+        if form.is_uuid:
             tokens = self._hexadecimal
         elif core in self._text:
             return True

@@ -11,11 +11,13 @@ from langchain_core.runnables.utils import AddableDict
 from langgraph.types import Send
 
 from musubito_langgraph.message_ids.id_map import IdMap
-from musubito_langgraph.message_ids.known_messages import KnownMessage
+from musubito_langgraph.message_ids.known_messages import STRETCH
 from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
+from musubito_langgraph.message_ids.search import _SearchInput
 from musubito_langgraph.message_ids.walk import (
     ATOMS,
     ATOMS_AND_TEXTS,
+    Way,
     _is_langchain,
     _nothing,
     _plain,
@@ -57,13 +59,26 @@ class _Identify(_Rewrite):
     The walk removes this difference.
     """
 
-    __slots__ = ("_known", "_reports")
+    __slots__ = ("_known", "_reports", "_stretches")
 
-    def __init__(self, ids: Mapping[str, IdPlaceholder], reports: Reports, known: Mapping[int, KnownMessage]) -> None:
-        """Make a walk; `known` holds the messages that are known, by their id as objects."""
+    def __init__(self, ids: Mapping[str, IdPlaceholder], reports: Reports, search: _SearchInput) -> None:
+        """Make a walk; `search` has found which messages and stretches are known."""
         super().__init__(speaks_for_itself, ids, {})
         self._reports = reports
-        self._known = known
+        self._known = search.known
+        self._stretches = search.stretches
+
+    def items(self, value: Any, way: Way) -> Any:
+        known = self._stretches.get(id(value))
+        if known is None:
+            return super().items(value, way)
+        items: list[Any] = []
+        for number, stretch in enumerate(known[1]):
+            if stretch is None:
+                items += map(self.message, value[number * STRETCH : (number + 1) * STRETCH])
+            else:
+                items += stretch.encoded(self._ids, self.record)
+        return items
 
     def message(self, value: Any) -> Any:
         known = self._known.get(id(value))

@@ -13,12 +13,24 @@ from langgraph.types import Send
 from musubito.errors import EncodingError
 from musubito.values.artifact_codec import take_apart
 from musubito.values.canonical import canonical
-from musubito_langgraph.message_ids.known_messages import Content, KnownMessage, content_of, known_message
+from musubito_langgraph.message_ids.known_messages import (
+    CLASSES,
+    STRETCH,
+    Content,
+    KnownMessage,
+    KnownStretch,
+    content_of,
+    contents_of,
+    keep_stretch,
+    known_message,
+    known_stretch,
+)
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES
 from musubito_langgraph.message_ids.random_ids import _SHORTEST, Haystack, IdForm, form_of
 from musubito_langgraph.message_ids.walk import (
     ATOMS,
     SORTABLE,
+    Way,
     Ways,
     _is_langchain,
     _nothing,
@@ -27,6 +39,8 @@ from musubito_langgraph.message_ids.walk import (
     speaks_for_itself,
 )
 from musubito_langgraph.message_reports import ALL, Reports
+
+_MESSAGES = frozenset(CLASSES)
 
 
 class _Search(_Walk):
@@ -116,11 +130,11 @@ class _Search(_Walk):
                 self.keys.append(key)
         return super().mapping(value, ways)
 
-    def mentions(self, form: IdForm) -> bool:
-        """Tell whether an id occurs elsewhere than at a typed position."""
+    def mentioned(self, forms: Iterable[IdForm]) -> set[str]:
+        """Return the cores of the ids that occur elsewhere than at a typed position."""
         if self._haystack is None:
             self._haystack = self.whole_haystack()
-        return self._haystack.mentions(form)
+        return self._haystack.mentioned(forms)
 
     def whole_haystack(self) -> Haystack:
         """Return all that is not at a typed position."""
@@ -142,12 +156,44 @@ class _Search(_Walk):
 class _SearchInput(_Search):
     """A search of an input, in which messages are known by their content."""
 
-    __slots__ = ("known",)
+    __slots__ = ("_haystacks", "known", "stretches")
 
     def __init__(self, around: Mapping[str, object] | None, reports: Reports) -> None:
         super().__init__(speaks_for_itself, around, reports)
         self.known: dict[int, KnownMessage] = {}
         """The messages that are known, by their id as objects. Their texts are not among `texts`."""
+        self.stretches: dict[int, tuple[list[Any], list[KnownStretch | None]]] = {}
+        """Long lists, by their id as objects, each with what is known of its stretches."""
+        self._haystacks: list[Haystack] = []
+        """The texts of known messages and stretches."""
+
+    def items(self, value: Any, way: Way) -> Any:
+        if type(value) is not list or len(value) < STRETCH or not _MESSAGES.issuperset(map(type, value)):
+            return super().items(value, way)
+        starts = range(0, len(value), STRETCH)
+        self.stretches[id(value)] = value, [self._stretch(value[start : start + STRETCH]) for start in starts]
+        return value
+
+    def _stretch(self, messages: list[Any]) -> KnownStretch | None:
+        """Search messages that follow each other, and return what is known of them."""
+        contents = contents_of(messages, self._reports) if len(messages) == STRETCH else None
+        stretch = None if contents is None else known_stretch(contents)
+        if stretch is None:
+            for message in messages:
+                self.message(message)
+            known = [self.known[id(message)] for message in messages if id(message) in self.known]
+            return None if contents is None else keep_stretch(contents, known)
+        self.known.update(zip(map(id, messages), stretch.messages, strict=True))
+        self._take(stretch)
+        for at, field in stretch.reported:
+            self.reported[messages[at].id, field] = getattr(messages[at], field)
+        return stretch
+
+    def _take(self, known: KnownMessage | KnownStretch) -> None:
+        self.forms.update(known.forms)  # an id that is there keeps its place, and has the same form
+        for role, ids in known.roles.items():
+            self.roles[role] |= ids
+        self._haystacks.append(known.haystack)
 
     def message(self, value: Any) -> Any:
         content = content_of(value)
@@ -155,23 +201,19 @@ class _SearchInput(_Search):
         if known is None:
             return self.record(value)
         self.known[id(value)] = known
-        for each, form in known.forms.items():
-            self.forms.setdefault(each, form)
-        for role, ids in known.roles.items():
-            self.roles[role] |= ids
+        self._take(known)
         for field in known.reported:
             self.reported[value.id, field] = getattr(value, field)
-        self.stands = self.stands or known.stands
         return value
 
     def whole_haystack(self) -> Haystack:
-        return Haystack((), [self.haystack(()), *(known.haystack for known in self.known.values())])
+        return Haystack((), [self.haystack(()), *self._haystacks])
 
     def _look_into(self, content: Content, message: Any) -> KnownMessage:
         search = _Search(speaks_for_itself, None, self._reports)
         search.record(message)
         reported = tuple(field for _, field in search.reported)
-        return KnownMessage(content, message, search.forms, search.roles, search.haystack(()), reported, search.stands)
+        return KnownMessage(content, message, search.forms, search.roles, search.haystack(()), reported)
 
 
 class _SearchOutput(_Search):
