@@ -257,7 +257,7 @@ class NodeCall:
         """Return the part of an input that counts as it is identified; note the objects in it before."""
         self._same = same = SameObjects(counted, most)
         identified, naming = self._renamed(counted, code)
-        same.known = naming.known
+        same.take_over(naming.search)
         return identified, naming
 
     def _is_same(self, code: Fingerprint) -> bool:

@@ -28,7 +28,8 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from musubito_langgraph.message_ids.known_messages import CLASSES, KnownMessage, content_of
+from musubito_langgraph.message_ids.known_messages import CLASSES, STRETCH, KnownMessage, KnownStretch, content_of
+from musubito_langgraph.message_ids.search import _SearchInput
 
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
 """Types whose values never change."""
@@ -46,7 +47,19 @@ MOST_AT_ONCE: Final = 4096
 class SameObjects:
     """The objects that an input holds, at any depth."""
 
-    __slots__ = ("_can_tell", "_empty", "_filled", "_keys", "_messages", "_models", "_room", "_values", "known")
+    __slots__ = (
+        "_alone",
+        "_can_tell",
+        "_empty",
+        "_filled",
+        "_is_plain",
+        "_keys",
+        "_messages",
+        "_models",
+        "_room",
+        "_stretches",
+        "_values",
+    )
 
     def __init__(self, inputs: Mapping[str, object], most: float = inf) -> None:
         """Note what an input holds, if it has at most this many parts.
@@ -60,12 +73,30 @@ class SameObjects:
         """Lists, sets, and the keys and values of dicts, each with its items as they were."""
         self._messages: list[Any] = []
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
-        self.known: Mapping[int, KnownMessage] = {}
-        """The messages as they were identified, by their ids as objects; nothing before the input is identified."""
-        self._can_tell = False
+        self._stretches: list[tuple[list[Any], slice, KnownStretch]] = []
+        """The stretches of long lists as they were identified, each with its list and its place there."""
+        self._alone: list[tuple[Any, KnownMessage | None]] = []
+        """All other messages as they were identified; None for one that is not known."""
+        self._is_plain = False
         """Whether all that the input holds can be compared."""
+        self._can_tell = False
+        """Whether the input is identified, too, so that the contents of its messages are known."""
         with suppress(RuntimeError, AttributeError):  # another thread changes it at this moment, or a part is missing
-            self._can_tell = self._takes_in()
+            self._is_plain = self._takes_in()
+
+    def take_over(self, search: _SearchInput | None) -> None:
+        """Take over what a search of the input, made since, knows of its messages."""
+        self._can_tell = self._is_plain
+        if search is None:
+            self._alone = [(each, None) for each in self._messages]
+            return
+        for messages, stretches in search.stretches.values():
+            for number, stretch in enumerate(stretches):
+                if stretch is not None:
+                    place = slice(number * STRETCH, (number + 1) * STRETCH)
+                    self._stretches.append((messages, place, stretch))
+        within = {id(message) for messages, place, _ in self._stretches for message in messages[place]}
+        self._alone = [(each, search.known.get(id(each))) for each in self._messages if id(each) not in within]
 
     def are_in(self, inputs: Mapping[str, object]) -> bool:
         """Tell whether an input, whose outer dicts may be made anew, holds the very same objects as far as is known."""
@@ -78,7 +109,8 @@ class SameObjects:
             return (
                 not any(self._empty)
                 and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._filled)
-                and all(map(self._is_known, self._messages))
+                and all(stretch.is_of(messages[place]) for messages, place, stretch in self._stretches)
+                and all(known is not None and content_of(message) == known.content for message, known in self._alone)
                 and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted
@@ -121,11 +153,6 @@ class SameObjects:
             else:
                 return False
         return self._room >= 0
-
-    def _is_known(self, message: Any) -> bool:
-        """Tell whether a message is known, and is what it was when it was identified."""
-        known = self.known.get(id(message))
-        return known is not None and content_of(message) == known.content
 
     def _noted(self, collection: Collection[Any]) -> tuple[Any, ...]:
         """Note the items of a collection, and return them if any of them may change."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from musubito.values.canonical import canonical
+from musubito_langgraph import same_objects
 from musubito_langgraph.id_renaming import rename
+from musubito_langgraph.message_ids import rewrite, search
 from musubito_langgraph.same_objects import SameObjects
 
 
@@ -34,10 +37,17 @@ def state() -> dict[str, Any]:
     return {"messages": messages(), "n": 1, "nested": {"a": [(1, [2.0]), None]}, "empty": {}, "none": []}
 
 
-def noted(inputs: dict[str, object]) -> SameObjects:
+@pytest.fixture(autouse=True, params=[2, 3, 32], ids=["stretches of 2", "stretches of 3", "messages alone"])
+def stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages are compared in stretches, and alone."""
+    for module in (search, rewrite, same_objects):
+        monkeypatch.setattr(module, "STRETCH", request.param)
+
+
+def noted(inputs: dict[str, object], most: float = inf) -> SameObjects:
     """Note an input, and identify it."""
-    same = SameObjects(inputs)
-    same.known = rename(inputs)[1].known
+    same = SameObjects(inputs, most)
+    same.take_over(rename(inputs)[1].search)
     return same
 
 
@@ -110,7 +120,7 @@ def test_what_is_half_made_cannot_be_compared() -> None:
     document = object.__new__(Document)
     object.__setattr__(document, "__dict__", {"page_content": "text"})
     inputs = {"input": {"a": document}}
-    assert not SameObjects(inputs).are_in(inputs)
+    assert not noted(inputs).are_in(inputs)
 
 
 def test_what_is_flat_is_compared() -> None:
@@ -122,9 +132,9 @@ def test_what_is_flat_is_compared() -> None:
 def test_a_large_input_is_noted_only_if_it_is_known_to_run() -> None:
     for value in ([[each] for each in range(30)], [*range(60)]):
         inputs = {"input": {"a": value}}
-        assert SameObjects(inputs, most=100).are_in(inputs)
-        assert not SameObjects(inputs, most=50).are_in(inputs)
-        assert SameObjects(inputs).are_in(inputs)
+        assert noted(inputs, most=100).are_in(inputs)
+        assert not noted(inputs, most=50).are_in(inputs)
+        assert noted(inputs).are_in(inputs)
 
 
 def test_messages_are_compared_only_once_they_are_identified() -> None:

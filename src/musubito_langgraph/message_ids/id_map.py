@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from musubito_langgraph.message_ids.known_messages import KnownMessage
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import _USUAL, MAY_BE_ONE, Haystack, IdForm, is_random
 from musubito_langgraph.message_ids.search import _SearchInput, texts_in
@@ -70,11 +69,6 @@ class IdMap:
                 self.forms.setdefault(core, form)
                 like = None if first == number else first
                 self.ids[value] = _placeholder(number, like if form.prefix in _USUAL else (like, form.beginning))
-
-    @property
-    def known(self) -> Mapping[int, KnownMessage]:
-        """The messages of the input that are known, by their ids as objects."""
-        return {} if self.search is None else self.search.known
 
     def data(self, forms: Collection[IdForm]) -> set[str]:
         """Return the cores of the ids that are data for this call."""

@@ -80,9 +80,10 @@ class KnownMessage:
 class KnownStretch:
     """The ids and texts in messages that follow each other, and their encodings."""
 
-    __slots__ = ("_encodings", "forms", "haystack", "messages", "reported", "roles")
+    __slots__ = ("_encodings", "contents", "forms", "haystack", "messages", "reported", "roles")
 
-    def __init__(self, messages: Sequence[KnownMessage]) -> None:
+    def __init__(self, contents: Contents, messages: Sequence[KnownMessage]) -> None:
+        self.contents = contents
         self.messages = messages
         self.forms: dict[str, IdForm] = {}
         self.roles: defaultdict[str, set[str]] = defaultdict(set)
@@ -95,6 +96,10 @@ class KnownStretch:
         """The fields of which not every part counts, each with the place of its message."""
         self._encodings: list[tuple[tuple[IdPlaceholder | None, ...], list[Encoded]]] = []
         """The encodings of the messages, with the names of the ids in the order of `forms`."""
+
+    def is_of(self, messages: list[Any]) -> bool:
+        """Return whether messages have the content of this stretch."""
+        return contents_of(messages, self.contents[0]) == self.contents
 
     def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> list[Encoded]:
         """Return the encodings with these names; `renamed` returns a copy of a message with the names."""
@@ -146,7 +151,7 @@ def keep_stretch(contents: Contents, messages: Sequence[KnownMessage]) -> KnownS
     classes, names, packed = zip(*(message.content for message in messages), strict=True) if messages else ((), (), ())
     if contents[1:] != (classes, names, b"".join(packed)):
         return None
-    stretch = KnownStretch(messages)
+    stretch = KnownStretch(contents, messages)
     _STRETCHES.keep(contents, stretch, len(contents[3]))
     return stretch
 
