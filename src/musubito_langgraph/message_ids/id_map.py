@@ -73,7 +73,7 @@ class IdMap:
     def data(self, forms: Collection[IdForm]) -> set[str]:
         """Return the cores of the ids that are data for this call."""
         search, code = self.search, self.code
-        if search is None:
+        if search is None or not forms:
             return set()
         data = search.mentioned(forms)
         if code.texts is not None:
