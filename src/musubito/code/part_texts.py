@@ -54,15 +54,19 @@ def object_text(value: Any, *, of_user: bool) -> str | None:
         doc = vars(value).get("__doc__")
         # A dataclass without a docstring gets its signature as one.
         return doc if isinstance(doc, str) and not doc.startswith(f"{value.__name__}(") else None
-    left_out = meaningless_fields(value)
     contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
-    fields = {name: each for name, each in contents.items() if type(name) is str and name not in left_out}
+    fields = {name: each for name, each in contents.items() if type(name) is str}
+    is_shown = of_user or policy_of(value) is not None or is_field_of_model(value)
+    if not is_shown and _prompts(fields) is None:
+        return None  # most objects: the rest costs more
+    left_out = meaningless_fields(value)
+    fields = {name: each for name, each in fields.items() if name not in left_out}
     prompts = _prompts(fields)
-    if prompts is not None or of_user:
-        return prompts or _fields(fields)
-    if policy_of(value) is None and not is_field_of_model(value):
-        return None
-    return _fields({name: each for name, each in fields.items() if type(each) is not str or name in SETTINGS})
+    if prompts is not None or not is_shown:
+        return prompts
+    if not of_user:
+        fields = {name: each for name, each in fields.items() if type(each) is not str or name in SETTINGS}
+    return _fields(fields)
 
 
 def _prompts(fields: Mapping[str, Any]) -> str | None:
