@@ -50,9 +50,12 @@ def note_unsettled(observations: Iterable[Observation], took: float) -> None:
 
 
 def is_unsettled(thing: Any) -> bool:
-    """Return whether a thing is unsettled now."""
+    """Return whether a thing is unsettled now. A thing that is not any more is forgotten."""
     unsettled = _things.get(id(thing)) if _things else None
-    return unsettled is not None and time.monotonic() < unsettled.until
+    if unsettled is not None and unsettled.until <= time.monotonic():
+        _things.pop(id(thing), None)
+        return False
+    return unsettled is not None
 
 
 def _differs(observation: Observation) -> bool:
