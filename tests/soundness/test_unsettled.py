@@ -3,6 +3,7 @@ replayed meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from langgraph.runtime import Runtime
 from musubito import musubito_step
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.state import unsettled
-from musubito.code.state.unsettled import note_unsettled
+from musubito.code.state.unsettled import note_in_vain
 from musubito.reasons import ReplayReason, reason_of
 from musubito_langgraph import musubito_graph
 from tests.soundness.world import World
@@ -73,10 +74,12 @@ class Order:
 
 
 @pytest.fixture(autouse=True)
-def settled() -> Iterator[None]:
+def settled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is unsettled yet, and small things may be."""
+    monkeypatch.setattr(unsettled, "PATIENCE", 0.0)
     ran.clear()
     yield
-    unsettled._things.clear()
+    unsettled._changes.clear()
     PRICES.update(tea=[2], milk=[1])
 
 
@@ -109,7 +112,8 @@ def change_while_it_is_walked(function: Any, seconds: float) -> None:
     assert tracker._held is not None
     observations = tracker._held[2].observations
     PRICES["tea"].append(0)
-    note_unsettled(observations, seconds / unsettled.TIMES)
+    for _ in range(unsettled.ENOUGH):
+        note_in_vain(observations, seconds / unsettled.SHARE / unsettled.ENOUGH)
     del PRICES["tea"][1:]
 
 
@@ -138,7 +142,7 @@ def test_steps_side_by_side_that_change_a_large_object_run_soon_and_say_why(
         return reach(self)
 
     monkeypatch.setattr(CodeTracker, "_reach", counted)
-    monkeypatch.setattr(unsettled, "LEAST", 60.0)
+    monkeypatch.setattr(unsettled, "SHARE", 1_000_000)
     steps = [musubito_step(name=f"analyst {number}")(analyst(progress)) for number in range(STEPS)]
     asked_at_once(steps, "one")
     asked_at_once(steps, "two")
@@ -149,6 +153,53 @@ def test_steps_side_by_side_that_change_a_large_object_run_soon_and_say_why(
     assert len(walks) < STEPS
     assert refusals(w)[-3 * STEPS :] == [ReplayReason.CODE_UNSETTLED] * 3 * STEPS
     assert ran.count("three") == 2 * STEPS
+
+
+def test_tasks_side_by_side_that_change_a_large_object_are_walked_no_more_and_say_why(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing changes during a walk here: each is in vain when another task goes on before its call does."""
+    monkeypatch.setattr(unsettled, "SHARE", 1_000_000)
+
+    def analyst(number: int) -> Any:
+        async def analyse(question: str) -> str:
+            for what in ("fetching", "calculating", "done"):
+                progress.update(f"{question} {number}", what)
+                await asyncio.sleep(0.001)
+            return f"an answer to {question}"
+
+        return musubito_step(name=f"analyst {number}")(analyse)
+
+    async def ask(question: str) -> None:
+        answers = await asyncio.gather(*(step(question) for step in steps))
+        assert [answer.value for answer in answers] == [f"an answer to {question}"] * STEPS
+
+    steps = [analyst(number) for number in range(STEPS)]
+    for question in ("one", "two", "three", "three"):
+        asyncio.run(ask(question))
+    assert refusals(w)[-2 * STEPS :] == [ReplayReason.CODE_UNSETTLED] * 2 * STEPS
+
+
+def test_one_change_while_a_step_runs_is_no_reason_to_look_away(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsettled, "SHARE", 1_000_000)
+
+    def slow(what: str) -> int:
+        ran.append(what)
+        time.sleep(0.3 if what == "milk" else 0)
+        return PRICES[what][0]
+
+    step = musubito_step(slow)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(step, "milk")
+        while not ran:
+            time.sleep(0.01)
+        PRICES["tea"] = [3]
+        assert running.result().value == 1
+    assert refusals(w) == [ReplayReason.CODE_CHANGED_MEANWHILE]
+    for cents in (3, 4):
+        PRICES["tea"] = [cents]
+        assert [step("tea").value, step("tea").value] == [cents, cents]
+    assert ran == ["milk", "tea", "tea"]
 
 
 def test_an_object_that_says_what_it_is_is_no_reason_to_run(w: World) -> None:
@@ -168,12 +219,28 @@ def test_what_is_unsettled_is_never_replayed_and_counts_again_later(w: World) ->
         assert step("tea").value == cents
     assert refusals(w) == [None, *[ReplayReason.CODE_UNSETTLED] * 4]
     # Each call was unlike every other. Later the list counts by what it holds.
-    unsettled._things.clear()
+    unsettled._changes.clear()
     ran.clear()
     assert [step("tea").value, step("tea").value] == [5, 5]
     PRICES["tea"][0] = 2
     assert [step("tea").value, step("milk").value] == [2, 1]
     assert ran == ["tea", "milk"]
+
+
+def test_walks_in_vain_of_long_ago_do_not_count(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsettled, "SHARE", 10)
+    tracker = CodeTracker(price)
+    for seconds in (0.01, 0.01, 0.01, 0.01):
+        observations = tracker.current().observations
+        PRICES["tea"].append(0)
+        note_in_vain(observations, seconds)
+        time.sleep(0.12)
+    assert not unsettled.is_unsettled(PRICES["tea"])
+    for _ in range(unsettled.ENOUGH):
+        note_in_vain(observations, 0.01)
+    assert unsettled.is_unsettled(PRICES["tea"])
+    monkeypatch.setattr(unsettled, "PATIENCE", 0.1)
+    assert not unsettled.is_unsettled(PRICES["tea"])
 
 
 def test_it_is_looked_at_again_when_its_time_is_over(w: World) -> None:

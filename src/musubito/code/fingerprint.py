@@ -23,8 +23,9 @@ from musubito.code.installed_packages import parts_of_packages
 from musubito.code.ownership import Owner, Owners
 from musubito.code.reachability import reach
 from musubito.code.reachable_code import CodePart, ReachableCode
+from musubito.code.state.access_paths import Observation
 from musubito.code.state.own_changes import Changes, ObservedRun, noted_changes, settle_open_runs
-from musubito.code.state.unsettled import note_unsettled
+from musubito.code.state.unsettled import note_in_vain
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
 from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
@@ -35,10 +36,8 @@ from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 from musubito.values.redaction import without_secrets_in
 
-ATTEMPTS = 5
-"""Number of further walks while other threads change what was walked."""
-PATIENCE = 0.1
-"""Seconds of CPU that such walks take before what has changed is left out of the next one."""
+ATTEMPTS = 6
+"""Number of walks while other threads change what is walked."""
 MOST_NAMED = 5
 """Number of parts that a reason names."""
 MOST_CLASSES = 1024
@@ -91,6 +90,10 @@ class Fingerprint(NamedTuple):
     """The words that the user's reached functions, constants and classes mention."""
     kept: tuple[tuple[Changes, Hashable], ...] = ()
     """The changes of state that the digest leaves out."""
+    observations: Sequence[Observation] = ()
+    """The places that the walk has read."""
+    seconds: float = 0.0
+    """The seconds of CPU that the walk took."""
 
     def identity(self) -> bytes:
         """Return the digest, or bytes that are new each time while something is unsettled.
@@ -98,6 +101,10 @@ class Fingerprint(NamedTuple):
         An equal digest may then hide a change.
         """
         return uuid.uuid4().bytes if self.unsettled else self.digest
+
+    def note_in_vain(self) -> None:
+        """Note that something else has changed the code, or what that holds, before the fingerprint was of use."""
+        note_in_vain(self.observations, self.seconds)
 
     def sources(self) -> Iterator[dict[Any, Any]]:
         """Yield the sources of each state that does not count (see `OwnChange`)."""
@@ -198,7 +205,7 @@ class CodeTracker:
     def _renew(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
-            closure = self._settled()
+            closure, seconds = self._walked()
             packages, unread = parts_of_packages(closure.modules, self.packages, self._released)
         except MusubitoError:
             raise
@@ -223,22 +230,24 @@ class CodeTracker:
             closure.paths,
             closure.words,
             tuple(closure.kept),
+            closure.observations,
+            seconds,
         )
         self._held = closure.unchanged, fingerprint, closure
         _warn_of_unidentified(self.function, closure.unidentified)
         return fingerprint
 
-    def _settled(self) -> ReachableCode:
-        """Walk until nothing has changed meanwhile, and leave out what other threads change again and again."""
-        began = time.thread_time()
-        closure, is_settled = self._reach()
-        for attempt in range(1, ATTEMPTS + 1):
-            if is_settled:
-                break
-            if attempt == ATTEMPTS or (attempt > 1 and time.thread_time() - began > PATIENCE):
-                note_unsettled(closure.observations, time.thread_time() - began)
+    def _walked(self) -> tuple[ReachableCode, float]:
+        """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk."""
+        attempts = 1
+        while True:
+            began = time.thread_time()
             closure, is_settled = self._reach()
-        return closure
+            seconds = time.thread_time() - began
+            if is_settled or attempts == ATTEMPTS:
+                return closure, seconds
+            note_in_vain(closure.observations, seconds)
+            attempts += 1
 
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""

@@ -93,6 +93,7 @@ class CallProtocol(CallCommit):
         except Exception:
             code = False
         if not code:
+            self.call.fingerprint.note_in_vain()
             self.frame().not_replayable = ReplayReason.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun

@@ -1,9 +1,10 @@
-"""Remember what other threads change faster than it can be walked, and leave it out of walks for a while.
+"""Remember what other threads and tasks change faster than it can be walked, and leave it out of walks for a while.
 
-A walk whose things change meanwhile is in vain. The larger they are, the longer it takes, and the likelier the next
-walk is in vain, too: steps side by side that all write to one table of their progress would do nothing else. So what
-has changed during several walks is *unsettled* for some seconds. A walk that meets it does not look into it, and says
-so: a call of that code is never replayed.
+If something else changes what a call reaches while the call is made, the walk of its code was in vain: the call is not
+replayed. The larger the thing is, the longer a walk takes, and the likelier the next one is in vain, too: steps side by
+side that all write to one table of their progress would do nothing but walk it. So what has changed several times in a
+row is *unsettled* for some time. A walk that meets it does not look into it, and says so: then, too, a call of that
+code is never replayed.
 """
 
 from __future__ import annotations
@@ -16,46 +17,56 @@ from typing import Any, Final, NamedTuple
 from musubito.code.state.access_paths import Observation, same
 from musubito.locks import fork_safe
 
-TIMES: Final = 100
-"""How many times as long as the walks in vain took a thing is unsettled: so they take a small part of the time."""
-LEAST: Final = 1.0
-"""Seconds for which a thing is unsettled at least."""
+ENOUGH: Final = 3
+"""Number of walks in vain after which a thing is unsettled."""
+PATIENCE: Final = 0.1
+"""Seconds that the walks in vain take at least before a thing is unsettled."""
+SHARE: Final = 100
+"""How many times as long as the walks in vain took they count, so that they take at most such a share of the time."""
 
 
-class _Unsettled(NamedTuple):
+class _Change(NamedTuple):
+    """The walks in vain because of one thing, those of long ago aside."""
+
     thing: Any
     """The thing is kept, so that its id stays its own."""
+    walks: int
+    seconds: float
+    """The seconds that these walks took."""
     until: float
-    """The end of the time for which it is unsettled, as `time.monotonic` tells it."""
+    """The end of the time for which they count, as `time.monotonic` tells it."""
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the walks were too many."""
+        return self.walks >= ENOUGH and self.seconds >= PATIENCE
 
 
-_things: Final[dict[int, _Unsettled]] = {}
+_changes: Final[dict[int, _Change]] = {}
 _lock = fork_safe(Lock())
 
 
-def note_unsettled(observations: Iterable[Observation], took: float) -> None:
-    """Note as unsettled what holds anything else now than when these places were read.
+def note_in_vain(observations: Iterable[Observation], seconds: float) -> None:
+    """Note that a walk was in vain: something else changed what it has read, before that was of use.
 
-    `took`: seconds that the walks in vain took.
+    The walk took so many `seconds`, and has read these places.
     """
+    changed = {id(each.container): each.container for each in observations if _differs(each)}
     now = time.monotonic()
-    changed = [each.container for each in observations if _differs(each)]
     with _lock:
-        for key, each in list(_things.items()):
+        for key, each in list(_changes.items()):
             if each.until < now:
-                del _things[key]
-        for thing in changed:
-            prior, until = _things.get(id(thing)), now + max(LEAST, TIMES * took)
-            _things[id(thing)] = _Unsettled(thing, until if prior is None else max(prior.until, until))
+                del _changes[key]
+        for key, thing in changed.items():
+            before = _changes.get(key)
+            walks, total = (1, seconds) if before is None else (before.walks + 1, before.seconds + seconds)
+            _changes[key] = _Change(thing, walks, total, now + SHARE * total)
 
 
 def is_unsettled(thing: Any) -> bool:
-    """Return whether a thing is unsettled now. A thing that is not any more is forgotten."""
-    unsettled = _things.get(id(thing)) if _things else None
-    if unsettled is not None and unsettled.until <= time.monotonic():
-        _things.pop(id(thing), None)
-        return False
-    return unsettled is not None
+    """Return whether a thing is unsettled now."""
+    change = _changes.get(id(thing)) if _changes else None
+    return change is not None and change.is_unsettled and time.monotonic() < change.until
 
 
 def _differs(observation: Observation) -> bool:
