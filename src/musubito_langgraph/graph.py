@@ -88,13 +88,13 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     wrapped = wrapped_graph(graph, name, "", settings)
     wrapped.explain = functools.partial(musubito_plan, wrapped)
-    wrapped._repr_html_ = functools.partial(_html_of, name, tuple(names), settings)
+    wrapped._repr_html_ = functools.partial(_html_of, name, tuple(names), settings.engine)
     return wrapped
 
 
-def _html_of(name: str, steps: Collection[str], settings: Settings) -> str:
+def _html_of(name: str, steps: Collection[str], engine: MusubitoEngine | None) -> str:
     """Return what a notebook shows of a wrapped graph: its steps, and its newest run as a folded tree."""
-    html: str = NOTEBOOK.html_of_graph(settings.engine or current_engine(), name, steps)
+    html: str = NOTEBOOK.html_of_graph(engine or current_engine(), name, steps)
     return html
 
 
