@@ -23,6 +23,8 @@ OF_RESULT: Final = ".artifact_id"
 def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> str:
     """Return the remedy for the reason of a call; "" if nothing can or need be done.
 
+    A remedy that leaves something out says what follows: it may be read by somebody whose edit the difference is.
+
     `parts` holds what differs: paths in the input, files, names of other reads, or objects that the code reaches.
     `varies` is true if the one part differs in each of several calls, and the rest of their inputs is equal.
     """
@@ -38,7 +40,7 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         return reason.remedy
     first = parts[0]
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
-        return f'If it decides nothing, say ignore_files=("{first}",).'
+        return f'Only if no result depends on it, as on a log, say ignore_files=("{first}",).'
     if WHOLE_CONFIG in parts:
         return "Its code copies, prints or iterates over the config: let it look up the keys that it needs."
     keys = dict.fromkeys(match[1] for part in parts if (match := CONFIG.fullmatch(part)))  # in several parts, once
@@ -50,6 +52,9 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         )
     if first.startswith(CONTEXT):
         return "The context counts for each node. In the state, only those keys count that a node reads."
-    if varies and reason is ReplayReason.INPUT_CHANGED and not first.endswith(OF_RESULT):
-        return f"{first} differs in each call: if it decides nothing, name what counts in inputs=(...)."
+    if varies and reason is ReplayReason.INPUT_CHANGED and not first.endswith((OF_RESULT, "]")):
+        return (
+            f"{first} differs in each call. Only if no result depends on it, as on the time of a request, name what "
+            "counts in inputs=(...): a call that differs in nothing else is then replayed."
+        )
     return ""

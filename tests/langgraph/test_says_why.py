@@ -398,7 +398,7 @@ def test_a_file_that_changed_since(name: str, engine: MusubitoEngine, log: Any, 
     prompt.write_text("be brief")
     (line,) = graph.explain({"question": "?"}).lines
     assert (line.reason, line.parts) == ("read changed", ("prompt.txt",))
-    assert line.remedy == 'If it decides nothing, say ignore_files=("prompt.txt",).'
+    assert line.remedy == 'Only if no result depends on it, as on a log, say ignore_files=("prompt.txt",).'
     log()
     for text in ("be brief", "be quick"):
         prompt.write_text(text)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
+from musubito.lineage import Lineage
+from musubito.lineage.why import why
 from musubito.reasons import ReplayReason
 from musubito.remedies import remedy_of
 
@@ -40,3 +45,28 @@ def test_what_reads_the_whole_config_is_told_to_look_up_keys() -> None:
     parts = "$.config", "$.configurable.thread_id"
     remedy = remedy_of(ReplayReason.READ_CHANGED, parts, varies=False)
     assert remedy.endswith("look up the keys that it needs.")
+
+
+def test_what_varies_is_left_out_only_if_no_result_depends_on_it() -> None:
+    remedy = remedy_of(ReplayReason.INPUT_CHANGED, ("$.topic",), varies=True)
+    assert remedy.startswith("$.topic differs in each call. Only if no result depends on it")
+    # An item of a list has no name that inputs=(...) could leave out.
+    assert remedy_of(ReplayReason.INPUT_CHANGED, ("$.rows[2]",), varies=True) == ""
+
+
+@pytest.mark.parametrize(("step_type", "is_said"), [(StepType.STOCHASTIC, True), (StepType.EXTERNAL_EFFECT, False)])
+def test_no_argument_of_an_effect_is_left_out(tmp_path: Path, step_type: StepType, *, is_said: bool) -> None:
+    """Mails whose texts differ are not one mail."""
+
+    @musubito_step(StepConfiguration(step_type=step_type), name="mail")
+    def send(to: str, text: str) -> str:
+        return f"{text} to {to}"
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        for text in ("one", "two", "three", "four"):
+            node = send("ann", text).node_id
+        explained = engine.explain(send, "ann", "five")
+        engine.flush()
+        told = why(Lineage(engine), node)
+    assert ("inputs=(...)" in explained.remedy) is is_said
+    assert ("inputs=(...)" in told.remedy) is is_said

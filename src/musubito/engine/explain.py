@@ -90,7 +90,8 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     inputs = [value for other, value in zip(alike, stored.inputs, strict=False) if other in closest]
     near = nearest(this, stored.given, closest, inputs)
     if near is not None:
-        nearest_id, varies = near.call.node.hex(), near.varies
+        is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        nearest_id, varies = near.call.node.hex(), near.varies and not is_effect
         arguments = changed_arguments(this, near.call)
         changed = _changed_code(call, stored.codes[near.call.code])
         code, diffs = tuple(entry.part for entry in changed), tuple(entry.diff for entry in changed if entry.diff)

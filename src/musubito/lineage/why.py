@@ -25,6 +25,7 @@ from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.lineage.store_reader import by_first, of_many
+from musubito.model import StepType
 from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
 from musubito.store.protocol import Row
@@ -231,7 +232,7 @@ def _compared(
         fields=near.fields,
         code=changed_code(codes[other.code], codes[call.code]) if other.code != call.code else (),
         parents=_changed_parents(gone, new),
-        varies=near.varies,
+        varies=near.varies and report.node.step_type != StepType.EXTERNAL_EFFECT.value,  # no argument of it is left out
         inputs_stored=inputs_stored,
         hidden=near.hidden,
     )
