@@ -225,7 +225,8 @@ def test_there_is_no_most_where_something_is_unknown(musubito: Musubito, flow: P
     lines = musubito("plan", "work_flow:edited", "--input", '{"topic": "knots"}').stdout.splitlines()
     sys.modules["work_flow"] = kept
     assert lines[0] == "work_flow:edited: 1 would run, 3 unknown."
-    assert [line[0] for line in lines[3:8]] == ["○", "·", "?", "?", "?"]
+    # A reason that is longer than its column goes on in the lines below.
+    assert [line[0] for line in lines[3:] if line[:1].strip()][:5] == ["○", "·", "?", "?", "?"]
     assert any(line.startswith("Estimate: ") and "most" not in line for line in lines)
 
 
@@ -446,3 +447,31 @@ def test_a_graph_that_is_invoked_by_the_import_runs_nothing(musubito: Musubito, 
     assert "invoked_flow.py calls noted/write as it is imported" in refused.stderr
     assert refused.exit_code == 2
     assert stored(tmp_path) == before
+
+
+LONG = "A_TEXT_WITH_A_NAME_THAT_IS_LONG_ENOUGH_TO_FILL_A_LINE"
+
+
+def test_a_long_reason_is_broken_into_lines_and_not_cut(musubito: Musubito, flow: Path) -> None:
+    with flow.open("a") as file:
+        file.write(f"\n\n{LONG} = 1\n\n\n@musubito_step(name='work_flow.report')\n")
+        file.write(f"def edited(topic: str, *, loud: bool = False) -> object:\n    return {LONG}\n")
+    kept = sys.modules.pop("work_flow")
+    said = musubito("plan", "work_flow:edited", "--args", '["knots"]').stdout
+    sys.modules["work_flow"] = kept
+    row, *more = said.splitlines()[3:]
+    assert row.startswith("○  work_flow.report")
+    assert all(cell_len(line) <= 80 for line in said.splitlines())
+    reason = row.partition("code changed: ")[2] + "".join(map(str.strip, more[: more.index("")]))
+    assert f"work_flow.{LONG}" in reason
+
+
+def test_the_module_sees_no_arguments_of_the_command(musubito: Musubito, flow: Path) -> None:
+    (flow.parent / "with_arguments.py").write_text(
+        "import argparse, sys\nfrom work_flow import report\nargparse.ArgumentParser().parse_args()\n"
+        "assert sys.argv == ['with_arguments']\n"
+    )
+    arguments = list(sys.argv)
+    said = musubito("plan", "with_arguments:report", "--args", '["knots"]').stdout
+    assert said.splitlines()[0] == "with_arguments:report: 1 would be replayed."
+    assert sys.argv == arguments

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, OverflowMethod
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
@@ -89,13 +89,16 @@ def table_of(
 ) -> Fitted:
     """Return rows of short texts as a table. Titles that are all empty are not shown.
 
-    If there is no room, only column `name` is shortened. Column `name` and the columns `texts` are aligned to the left,
-    all others to the right. With `total`, the last row is the sum of the others.
+    If there is no room, only column `name` is shortened; as the last column, it is broken into lines instead. Column
+    `name` and the columns `texts` are aligned to the left, all others to the right. With `total`, the last row is the
+    sum of the others.
     """
     table = Table(box=None, pad_edge=False, show_header=any(titles), padding=(0, GAP, 0, 0))
     for place, title in enumerate(titles):
         left = place == name or place in texts
-        table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+        is_broken = place == name == len(titles) - 1
+        overflow: OverflowMethod = "fold" if is_broken else "ellipsis"
+        table.add_column(title, justify="left" if left else "right", no_wrap=not is_broken, overflow=overflow)
     for place, row in enumerate(rows, 1):
         table.add_row(*row, style="bold" if total and place == len(rows) else None)
     return _fitted(table, width, name)

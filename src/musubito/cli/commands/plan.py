@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
@@ -68,10 +68,10 @@ def command(
     names one. ● would be replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of
     the one above.
     """
-    module, name = _module(context, target)
-    thing = _named_in(module, name, target)
     invocation = {"--input": input_, "--config": config, "--context": context_}
-    with use_musubito_engine(context.engine):
+    with _called_without_arguments(target), use_musubito_engine(context.engine):
+        module, name = _module(context, target)
+        thing = _named_in(module, name, target)
         if hasattr(thing, "__musubito_call__"):
             result = _of_step(context, target, thing, invocation, _json("--args", arguments or "[]"))
         else:
@@ -83,6 +83,16 @@ def command(
 
 
 # -- the target --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _called_without_arguments(target: str) -> Iterator[None]:
+    """Let the module see what a program sees that is called without arguments: those of this command are not for it."""
+    arguments, sys.argv = sys.argv, [target.rpartition(":")[0]]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def _module(context: CommandContext, target: str) -> tuple[ModuleType, str]:
