@@ -18,7 +18,7 @@ LONGEST: Final = 300
 _TTL: Final = "Say a higher ttl_seconds=... if it may be older."
 _CHANGE: Final = (
     "Change it between calls, or hand it in as an argument. If no result depends on it, as on a display of progress, "
-    "let its class return a constant from __musubito_identity__()."
+    "let its class, or one that you derive from it, return a constant from __musubito_identity__()."
 )
 
 
@@ -195,7 +195,7 @@ class ReplayReason(StrEnum):
     )
     CODE_UNSETTLED = (
         "code unsettled",
-        "other threads change what its code holds, faster than that can be read: {}",
+        "calls beside it change what its code holds again and again, so that is not read: {}",
         _CHANGE,
     )
     CODE_LOST = (
