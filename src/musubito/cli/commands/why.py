@@ -93,7 +93,8 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         Text.assemble(
             "run ",
             (short(report.summary.run_id), "bold"),
-            f" {one_line(report.summary.name or '')}: {counts}",
+            f" {one_line(report.summary.name)}" if report.summary.name else "",
+            f": {counts}",
         )
     )
     for call, why_call, alike in zip(calls, reports, kinds.values(), strict=False):
