@@ -29,7 +29,7 @@ from typing import Any
 
 from musubito.code.describers.object_policies import Shown, register_policy
 from musubito.code.displays import register_display
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
 from musubito.code.fixpoint_facts import FIELDS, RUNNING
 from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
@@ -135,7 +135,8 @@ class Operation:
         self._parameters = name, code, semantics, module, released
         self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None)
         if tracker is None:
-            tracker = CodeTracker(code, module=module, step=name, packages=semantics.packages, released=released)
+            packages, whole = semantics.packages, walked_whole(semantics)
+            tracker = CodeTracker(code, module=module, step=name, packages=packages, whole=whole, released=released)
         self._tracker = tracker
 
     def __repr__(self) -> str:

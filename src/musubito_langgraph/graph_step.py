@@ -48,7 +48,7 @@ class GraphStep:
         homes = homes_of(code)
         self._state_of = state_of
         self._home = homes.own or settings.home
-        tracker = tracker_of(name, code, self._home, semantics.packages, homes.released)
+        tracker = tracker_of(name, code, self._home, semantics, homes.released)
         self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
         self.settings = settings
         self.calls = calls

@@ -56,7 +56,7 @@ class _Same:
 
 @lru_cache(256)
 def _tracker(of: _Same) -> CodeTracker:
-    return CodeTracker(of.thing, module="")
+    return CodeTracker(of.thing, module="", whole=True)
 
 
 class Identity:
@@ -89,7 +89,7 @@ class Identity:
         except EncodingError:
             pass
         else:
-            self._meet(fingerprints_of_classes(packer.classes, ""))
+            self._meet(fingerprints_of_classes(packer.classes, "", whole=True))
             if depth == 0:
                 return value
             # A digest, since data might be nested too deeply inside other identities.
@@ -169,7 +169,7 @@ class Identity:
         self.classes.add(kind)
         return [
             of,
-            self._meet(fingerprints_of_classes([kind], "")),
+            self._meet(fingerprints_of_classes([kind], "", whole=True)),
             contents,
             [[key, self.of(field, f"{name}.{key}", depth + 1)] for key, field in fields],
         ]

@@ -11,7 +11,8 @@ from functools import lru_cache, partial
 from types import FunctionType, NoneType
 from typing import Any, Final
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito import StepConfiguration
+from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
 from musubito.code.graph_record import fields_of
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
@@ -22,14 +23,14 @@ ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
 """Types of values that are alike if they are equal."""
 
 
-def tracker_of(step: str, code: Any, home: str, packages: str | None, released: tuple[str, ...]) -> CodeTracker:
+def tracker_of(step: str, code: Any, home: str, semantics: StepConfiguration, released: tuple[str, ...]) -> CodeTracker:
     """Return a tracker of a step's code; `CodeTracker` explains the arguments."""
-    function = _function_of(code)
-    kept = [] if function is None else _kept(function, step, home, packages, released)
+    function, packages, whole = _function_of(code), semantics.packages, walked_whole(semantics)
+    kept = [] if function is None else _kept(function, step, home, packages, whole, released)
     if kept and _are_alike(code, kept[0].function):
-        return _Shared(kept[0], code, module=home, step=step, packages=packages, released=released)
+        return _Shared(kept[0], code, module=home, step=step, packages=packages, whole=whole, released=released)
     # Only the latest is kept, so a function that is wrapped in several ways in turn is walked each time.
-    kept[:] = [CodeTracker(code, module=home, step=step, packages=packages, released=released)]
+    kept[:] = [CodeTracker(code, module=home, step=step, packages=packages, whole=whole, released=released)]
     return kept[0]
 
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 import pytest
+from langgraph.config import get_config
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
+from langgraph.store.memory import InMemoryStore
 
-from musubito import musubito_step
+from musubito import StepConfiguration, StepType, musubito_step
+from musubito.code import fingerprint
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.state import unsettled
 from musubito.code.state.unsettled import note_in_vain
@@ -60,6 +63,8 @@ progress = Progress()
 shown = Shown()
 ran: list[str] = []
 PRICES = {"tea": [2], "milk": [1]}
+PAIR = {"left": 1, "right": 2}
+EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 
 
 @dataclass
@@ -279,3 +284,113 @@ def test_the_shape_of_a_context_that_holds_what_is_unsettled_is_never_taken_for_
         for cents in (3, 4, 5):
             PRICES["tea"][0] = cents
             assert graph.invoke({}, context=Order("tea"))["answer"] == cents
+
+
+class Hub:
+    """What steps call, and what other threads change."""
+
+    def __init__(self) -> None:
+        self.calls = [1]
+        self.store = InMemoryStore()
+
+    def thread(self) -> str:
+        thread: str = get_config()["configurable"]["thread_id"]
+        return thread if self.calls else ""
+
+    def stored(self) -> Any:
+        item = self.store.get(("cents",), "tea")
+        return item and item.value["cents"] * bool(self.calls)
+
+
+HUB = Hub()
+
+
+def change_hub_while_it_is_walked(function: Any) -> None:
+    """Let the walk of this code find out that another thread has changed `HUB`, for a minute."""
+    tracker = CodeTracker(function)
+    tracker.current()
+    assert tracker._held is not None
+    observations = tracker._held[2].observations
+    HUB.calls = [*HUB.calls, 1]
+    note_unsettled(observations, 60.0 / unsettled.TIMES)
+    assert unsettled.is_unsettled(HUB)
+
+
+def test_an_effect_that_reaches_what_is_unsettled_is_done_once_for_each_thread(w: World) -> None:
+    def notify(text: str) -> str:
+        ran.append(thread := HUB.thread())
+        return thread
+
+    effect = musubito_step(EFFECT, name="notify")(notify)
+
+    def node(state: State) -> State:
+        return {"answer": effect("hello").value}
+
+    with w():
+        graph = musubito_graph(StateGraph(State).add_node(node).add_edge(START, "node").compile(name="notes"))
+        change_hub_while_it_is_walked(notify)
+        for thread in ("one", "two", "one"):
+            assert graph.invoke({}, {"configurable": {"thread_id": thread}})["answer"] == thread
+    assert ran == ["one", "two"]
+
+
+def test_an_effect_whose_input_s_class_holds_what_is_unsettled_is_done_once(w: World) -> None:
+    step = musubito_step(EFFECT)(total)
+    assert step(Order("tea")).value == 2
+    change_while_it_is_walked(Order, seconds=60.0)
+    for cents in (3, 3, 2):
+        PRICES["tea"][0] = cents
+        assert step(Order("tea")).value == cents
+    assert ran == ["tea", "tea"]
+
+
+def test_an_effect_inside_a_context_that_holds_what_is_unsettled_is_done_once(w: World) -> None:
+    effect = musubito_step(EFFECT, name="total")(total)
+
+    def node(state: State, runtime: Runtime[Order]) -> State:
+        return {"answer": effect(runtime.context).value}
+
+    with w():
+        builder = StateGraph(State, context_schema=Order).add_node(node).add_edge(START, "node")
+        graph = musubito_graph(builder.compile(name="orders"))
+        assert graph.invoke({}, context=Order("tea"))["answer"] == 2
+        change_while_it_is_walked(Order, seconds=60.0)
+        for cents in (3, 3, 2):
+            PRICES["tea"][0] = cents
+            assert graph.invoke({}, context=Order("tea"))["answer"] == cents
+    assert ran == ["tea", "tea"]
+
+
+def test_a_step_that_counts_by_its_version_misses_nothing_that_is_unsettled(w: World) -> None:
+    def stored() -> Any:
+        return HUB.stored()
+
+    step = musubito_step(StepConfiguration(code="version"), operation_version="1")(stored)
+    change_hub_while_it_is_walked(stored)
+    for cents in (1, 2):
+        HUB.store.put(("cents",), "tea", {"cents": cents})
+        assert step().value == cents
+    assert refusals(w) == [ReplayReason.REMEMBERS] * 2
+
+
+def test_what_a_walk_in_vain_has_found_together_is_never_replayed(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def both() -> tuple[int, int]:
+        return PAIR["left"], PAIR["right"]
+
+    reach = fingerprint.reach
+
+    def while_both_change(*args: Any, **how: Any) -> Any:
+        """Walk while another thread changes both, so that the walk finds the left one before and the right one after."""
+        PAIR.update(left=1, right=2)
+        closure = reach(*args, **how)
+        PAIR.update(left=2, right=2)
+        return closure
+
+    step = musubito_step(both)
+    PAIR.update(left=1, right=2)
+    assert step().value == (1, 2)
+    PAIR.update(left=2, right=2)
+    monkeypatch.setattr(fingerprint, "reach", while_both_change)
+    monkeypatch.setattr(unsettled, "LEAST", 0.0)
+    monkeypatch.setattr(unsettled, "TIMES", 0)
+    assert step().value == (2, 2)

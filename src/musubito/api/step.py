@@ -18,7 +18,7 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
 from musubito.api.stream import MusubitoStream, UnrecordedStream
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
 from musubito.code.graph_record import contents
 from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
@@ -282,7 +282,11 @@ class _Caller:
         self._inputs = definition.semantics.inputs
         if self._inputs is not None and self._names is not None:
             check_inputs(definition.name, self._inputs, self._names)
-        self._tracker = CodeTracker(self._function, step=definition.name, packages=definition.semantics.packages)
+        packages, whole = definition.semantics.packages, walked_whole(definition.semantics)
+        self._track = functools.partial(
+            CodeTracker, self._function, step=definition.name, packages=packages, whole=whole
+        )
+        self._tracker = self._track()
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)
         self._last: tuple[weakref.ref[MusubitoEngine], Fingerprint, tuple[Any, CodeRecord]] | None = None
@@ -373,9 +377,7 @@ class _Caller:
             owner = type(receiver)
         tracker = self._trackers.get(owner)
         if tracker is None:
-            tracker = self._trackers[owner] = CodeTracker(
-                self._function, owner=owner, step=self.definition.name, packages=self.definition.semantics.packages
-            )
+            tracker = self._trackers[owner] = self._track(owner=owner)
         return tracker
 
 

@@ -21,7 +21,7 @@ from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
 from musubito.code.installed_packages import parts_of_packages
 from musubito.code.ownership import Owner, Owners
-from musubito.code.reachability import reach
+from musubito.code.reachability import reach, thing_name
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.access_paths import Observation
 from musubito.code.state.own_changes import Changes, ObservedRun, noted_changes, settle_open_runs
@@ -32,6 +32,7 @@ from musubito.code.syntax.source import statement_of
 from musubito.code.world.compiled_readers import PathsNamed
 from musubito.code.world.unrepeatable import Unrepeatable
 from musubito.errors import CodeError, MusubitoError, warn
+from musubito.model import StepConfiguration, StepType
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 from musubito.values.redaction import without_secrets_in
@@ -84,6 +85,8 @@ class Fingerprint(NamedTuple):
     """The full names of the modules of other packages that the code names, and of their attributes."""
     packages: str | None = None
     """The choice of installed packages that count (see `StepConfiguration`)."""
+    whole: bool = False
+    """Whether nothing is left out of the walk (see `CodeTracker`)."""
     paths: PathsNamed | None = None
     """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str] = frozenset()
@@ -127,13 +130,14 @@ class CodeTracker:
     - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
     - `step` is the step's name. With the step's code it tells the step's own runs from those of other steps.
     - `packages` is explained at `StepConfiguration`.
+    - `whole`: nothing is left out of the walk, though other threads change it again and again (see `walked_whole`).
     - `released` are modules of released packages that the step runs as its own. Such modules count by version and
       contents.
 
     Nothing is read before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages")
+    __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages", "whole")
 
     def __init__(
         self,
@@ -143,10 +147,12 @@ class CodeTracker:
         module: str | None = None,
         step: str = "",
         packages: str | None = None,
+        whole: bool = False,
         released: Collection[str] = (),
     ) -> None:
         self.function = function
         self.packages = packages
+        self.whole = whole
         self._released = released
         self._owner = owner
         self._module = module
@@ -227,6 +233,7 @@ class CodeTracker:
             closure.unrepeatable,
             closure.modules,
             self.packages,
+            self.whole,
             closure.paths,
             closure.words,
             tuple(closure.kept),
@@ -238,15 +245,21 @@ class CodeTracker:
         return fingerprint
 
     def _walked(self) -> tuple[ReachableCode, float]:
-        """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk."""
+        """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk.
+
+        The last walk may be in vain, too. Then it may have found together what never was at one time.
+        """
         attempts = 1
         while True:
             began = time.thread_time()
             closure, is_settled = self._reach()
             seconds = time.thread_time() - began
-            if is_settled or attempts == ATTEMPTS:
+            if is_settled:
                 return closure, seconds
             note_in_vain(closure.observations, seconds)
+            if attempts == ATTEMPTS:
+                unsettled = closure.unsettled or (thing_name(self.function),)
+                return closure._replace(unsettled=unsettled), seconds
             attempts += 1
 
     def _name(self) -> str:
@@ -263,11 +276,23 @@ class CodeTracker:
         """
         settle_open_runs()
         with noted_changes() as changed:
-            closure = reach(self.function, self._owner, self._module, self._name(), released=self._released)
+            closure = reach(
+                self.function, self._owner, self._module, self._name(), released=self._released, whole=self.whole
+            )
             if not closure.unchanged():
                 return closure, False
             settle_open_runs()
         return closure, not any(id(each.container) in changed for each in closure.observations)
+
+
+def walked_whole(semantics: StepConfiguration) -> bool:
+    """Return whether the code of a step is always walked whole.
+
+    A call of any other step is never replayed while a part of its code is left out. An effect that was done stays done
+    even then. The calls of a step that counts by its version may be replayed even then. Neither may miss what its code
+    reads.
+    """
+    return semantics.code == "version" or semantics.step_type is StepType.EXTERNAL_EFFECT
 
 
 def shown_names(names: Sequence[str]) -> str:
@@ -345,8 +370,8 @@ _origins = cache(Owners)
 
 
 @lru_cache(MOST_CLASSES)
-def _tracker_of(cls: type, packages: str | None = None) -> CodeTracker:
-    return CodeTracker(cls, packages=packages)
+def _tracker_of(cls: type, packages: str | None = None, *, whole: bool = False) -> CodeTracker:
+    return CodeTracker(cls, packages=packages, whole=whole)
 
 
 def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
@@ -362,12 +387,13 @@ def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
             yield cls
 
 
-def fingerprints_of_classes(classes: Iterable[type], seen_from: str) -> list[Fingerprint]:
+def fingerprints_of_classes(classes: Iterable[type], seen_from: str, *, whole: bool) -> list[Fingerprint]:
     """Return the fingerprints of the user's classes among these, for a step of the module `seen_from`.
 
-    A step that is given an instance may call its methods without ever naming its class.
+    A step that is given an instance may call its methods without ever naming its class. `whole` is explained at
+    `CodeTracker`.
     """
-    return _fingerprints_of(_user_classes(classes, seen_from))
+    return _fingerprints_of(_user_classes(classes, seen_from), whole=whole)
 
 
 def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint | None = None) -> bytes:
@@ -376,7 +402,7 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
     `code`: the step's fingerprint, which may know other classes of the same names.
     """
     mine = _user_classes(classes, seen_from)
-    fingerprints = _fingerprints_of(mine, None if code is None else code.packages)
+    fingerprints = _fingerprints_of(mine) if code is None else _fingerprints_of(mine, code.packages, whole=code.whole)
     digests = b"".join(fingerprint.identity() for fingerprint in fingerprints)
     return digests + _told_apart(mine, fingerprints if code is None else [code, *fingerprints])
 
@@ -411,10 +437,10 @@ def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 
-def _fingerprints_of(classes: Iterable[type], packages: str | None = None) -> list[Fingerprint]:
+def _fingerprints_of(classes: Iterable[type], packages: str | None = None, *, whole: bool = False) -> list[Fingerprint]:
     result: dict[bytes, Fingerprint] = {}
     for cls in classes:
-        fingerprint = _tracker_of(cls, packages).current()
+        fingerprint = _tracker_of(cls, packages, whole=whole).current()
         result[fingerprint.digest] = fingerprint
     return [result[digest] for digest in sorted(result)]
 

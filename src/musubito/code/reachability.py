@@ -76,17 +76,18 @@ def reach(
     *,
     released: Collection[str] = (),
     outermost: bool = True,
+    whole: bool = False,
 ) -> ReachableCode:
     """Walk all that `function` reaches, and return the result.
 
-    If `function` is a method, `owner` is the class of its receiver. `CodeTracker` explains `module`, `step` and
-    `released`. If `outermost` is false, another walk reached `function` and describes it for itself.
+    If `function` is a method, `owner` is the class of its receiver. `CodeTracker` explains `module`, `step`, `released`
+    and `whole`. If `outermost` is false, another walk reached `function` and describes it for itself.
     """
     facts = FixpointFacts()
     for _ in range(ROUNDS):
         facts.ask_anew()
         walk = ReachabilityWalk(function, owner, facts, module, step)
-        walk.released, walk.outermost = released, outermost
+        walk.released, walk.outermost, walk.whole = released, outermost, whole
         walk.run()
         if facts.is_settled:
             facts.settle()
@@ -123,6 +124,7 @@ class ReachabilityWalk(Walk):
         self.live = True
         self.guard = Guard()
         self.outermost = True
+        self.whole = False
         if module is None:
             if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
                 module = module_of(function)
@@ -477,7 +479,7 @@ class ReachabilityWalk(Walk):
 
     def is_unsettled(self, value: Any) -> bool:
         # The digest of a walk within another one must tell what it walks.
-        return self.outermost and is_unsettled(value)
+        return self.outermost and not self.whole and is_unsettled(value)
 
     def is_shown(self, value: Any) -> bool:
         return self.facts.showings.only_show(value)

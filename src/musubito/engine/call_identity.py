@@ -84,7 +84,8 @@ def input_of(call: Call, scope: Scope, argument_digest: InputDigest | None = Non
         argument_digest = digest_input(operation, call.arguments)
     digest, classes, inputs = argument_digest.digest, argument_digest.classes, _NOTHING
     if scope.ambient is not None:
-        reached = fingerprints_of_classes(classes, home_of(call.definition.function)) if classes else ()
+        home, whole = home_of(call.definition.function), call.fingerprint.whole
+        reached = fingerprints_of_classes(classes, home, whole=whole) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()

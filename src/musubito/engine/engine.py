@@ -13,7 +13,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source
+from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source, walked_whole
 from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
@@ -358,9 +358,10 @@ class MusubitoEngine:
     ) -> Call:
         tracker = self._trackers.get(func)
         semantics = semantics or StepConfiguration()
+        packages, whole = semantics.packages, walked_whole(semantics)
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func or tracker.packages != semantics.packages:
-            tracker = self._trackers[func] = CodeTracker(func, step=name, packages=semantics.packages)
+        if tracker is None or tracker.function is not func or (tracker.packages, tracker.whole) != (packages, whole):
+            tracker = self._trackers[func] = CodeTracker(func, step=name, packages=packages, whole=whole)
         definition = StepDefinition(func, name, semantics, operation_version)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
