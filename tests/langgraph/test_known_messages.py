@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import assume, given
@@ -12,6 +14,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 
 from musubito.errors import InputError
 from musubito.values.digest import digest_input
+from musubito.values.msgpack_writer import Encoded
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.id_renaming import rename
 from musubito_langgraph.message_ids import known_messages, rewrite, search
@@ -203,3 +206,12 @@ def test_what_was_not_used_since_is_dropped(kept: Any) -> None:
         assert counted(conversation) == without(conversation)
         assert len([*kept]) < 50
     assert any(b"first" in key[1][2] for key in kept)
+
+
+def test_of_a_window_that_moves_few_encodings_are_kept() -> None:
+    """The names of the ids in a stretch differ each time that further messages come before it."""
+    for number in range(known_messages.MOST_NAMES + 4):
+        before = [HumanMessage("before", id=str(uuid4())) for _ in range(2 * number)]
+        counted([*before, HumanMessage("moving", id=UUID.format(3)), HumanMessage("b", id=UUID.format(4))])
+    encodings = [each for each in gc.get_objects() if type(each) is Encoded and each.value.content == "moving"]
+    assert len(encodings) == 4

@@ -37,7 +37,7 @@ LARGEST: Final = 1024 * 1024
 MOST: Final = 8 * 1024 * 1024
 """Packed bytes of messages after which the ones that were not used since are dropped."""
 MOST_NAMES: Final = 16
-"""Encodings of one message or stretch that are kept, for different names of its ids."""
+"""Encodings of one message that are kept, for different names of its ids."""
 STRETCH: Final = 32
 """Messages of a stretch."""
 STATE: Final = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
@@ -80,7 +80,7 @@ class KnownMessage:
 class KnownStretch:
     """The ids and texts in messages that follow each other, and their encodings."""
 
-    __slots__ = ("_encodings", "contents", "forms", "haystack", "messages", "reported", "roles")
+    __slots__ = ("_latest", "contents", "forms", "haystack", "messages", "reported", "roles")
 
     def __init__(self, contents: Contents, messages: Sequence[KnownMessage]) -> None:
         self.contents = contents
@@ -94,8 +94,11 @@ class KnownStretch:
         self.haystack = Haystack((), [message.haystack for message in messages])
         self.reported = [(at, field) for at, message in enumerate(messages) for field in message.reported]
         """The fields of which not every part counts, each with the place of its message."""
-        self._encodings: list[tuple[tuple[IdPlaceholder | None, ...], list[Encoded]]] = []
-        """The encodings of the messages, with the names of the ids in the order of `forms`."""
+        self._latest: tuple[tuple[IdPlaceholder | None, ...] | None, list[Encoded]] = None, []
+        """The latest names of the ids, in the order of `forms`, and the encodings of the messages with these names.
+
+        In a window that moves along a conversation the names differ each time: to keep more would take much memory.
+        """
 
     def is_of(self, messages: list[Any]) -> bool:
         """Return whether messages have the content of this stretch."""
@@ -104,12 +107,10 @@ class KnownStretch:
     def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> list[Encoded]:
         """Return the encodings with these names; `renamed` returns a copy of a message with the names."""
         names = tuple(map(ids.get, self.forms))
-        for kept, encodings in self._encodings:
-            if kept == names:
-                return encodings
-        encodings = [message.encoded(ids, renamed) for message in self.messages]
-        self._encodings = [(names, encodings), *self._encodings[: MOST_NAMES - 1]]
-        return encodings
+        latest = self._latest
+        if latest[0] != names:
+            latest = self._latest = names, [message.encoded(ids, renamed) for message in self.messages]
+        return latest[1]
 
 
 Key = tuple[Reports, Content]
