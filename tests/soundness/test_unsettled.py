@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from musubito import StepConfiguration, StepType, musubito_step
 from musubito.code import fingerprint
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.state import unsettled
+from musubito.code.state.access_paths import Observation
 from musubito.code.state.unsettled import note_in_vain
 from musubito.reasons import ReplayReason, reason_of
 from musubito_langgraph import musubito_graph
@@ -110,15 +111,17 @@ def total(order: Any) -> int:
     return result
 
 
-def change_while_it_is_walked(function: Any, seconds: float) -> None:
-    """Let the walk of this code find out, several times, that another thread has changed what it reaches."""
-    tracker = CodeTracker(function)
-    tracker.current()
-    assert tracker._held is not None
-    observations = tracker._held[2].observations
-    PRICES["tea"].append(0)
+def in_vain(observations: Sequence[Observation], seconds: float) -> None:
+    """Let several walks that have read these places be in vain: what differs now is unsettled for so many seconds."""
     for _ in range(unsettled.ENOUGH):
         note_in_vain(observations, seconds / unsettled.SHARE / unsettled.ENOUGH)
+
+
+def change_while_it_is_walked(function: Any, seconds: float) -> None:
+    """Let walks of this code be in vain, because another thread changes the prices that it reaches."""
+    observations = CodeTracker(function).current().observations
+    PRICES["tea"].append(0)
+    in_vain(observations, seconds)
     del PRICES["tea"][1:]
 
 
@@ -306,13 +309,10 @@ HUB = Hub()
 
 
 def change_hub_while_it_is_walked(function: Any) -> None:
-    """Let the walk of this code find out that another thread has changed `HUB`, for a minute."""
-    tracker = CodeTracker(function)
-    tracker.current()
-    assert tracker._held is not None
-    observations = tracker._held[2].observations
+    """Let walks of this code be in vain, because another thread changes `HUB`."""
+    observations = CodeTracker(function).current().observations
     HUB.calls = [*HUB.calls, 1]
-    note_unsettled(observations, 60.0 / unsettled.TIMES)
+    in_vain(observations, seconds=60.0)
     assert unsettled.is_unsettled(HUB)
 
 
@@ -391,6 +391,5 @@ def test_what_a_walk_in_vain_has_found_together_is_never_replayed(w: World, monk
     assert step().value == (1, 2)
     PAIR.update(left=2, right=2)
     monkeypatch.setattr(fingerprint, "reach", while_both_change)
-    monkeypatch.setattr(unsettled, "LEAST", 0.0)
-    monkeypatch.setattr(unsettled, "TIMES", 0)
+    monkeypatch.setattr(unsettled, "SHARE", 0)
     assert step().value == (2, 2)
