@@ -19,6 +19,7 @@ from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 
 from musubito import StepConfiguration, StepType, musubito_step
+from musubito.adapter import register_policy
 from musubito.code import fingerprint
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.state import unsettled
@@ -56,6 +57,10 @@ class Shown(Progress):
         return "a display"
 
 
+class Memory:
+    """An object whose answers depend on what was done with it before."""
+
+
 class State(TypedDict, total=False):
     answer: int
 
@@ -66,6 +71,10 @@ ran: list[str] = []
 PRICES = {"tea": [2], "milk": [1]}
 PAIR = {"left": 1, "right": 2}
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
+RATES = {"tax": 0}
+SOLD = {"total": 0}
+NOTES: list[Memory] = []
+register_policy(Memory, remembers=lambda _memory: True)
 
 
 @dataclass
@@ -87,6 +96,9 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     unsettled._changes.clear()
     PRICES.update(tea=[2], milk=[1])
+    RATES.update(tax=0)
+    SOLD.update(total=0)
+    NOTES.clear()
 
 
 def analyst(table: Progress) -> Any:
@@ -103,6 +115,22 @@ def analyst(table: Progress) -> Any:
 def price(what: str) -> int:
     ran.append(what)
     return PRICES[what][0]
+
+
+def taxed(what: str) -> int:
+    ran.append(what)
+    return PRICES[what][0] + RATES["tax"]
+
+
+def noted(what: str) -> int:
+    ran.append(what)
+    return PRICES[what][0] + 0 * len(NOTES)
+
+
+def sell(what: str) -> int:
+    ran.append(what)
+    SOLD["total"] += PRICES[what][0]
+    return SOLD["total"]
 
 
 def total(order: Any) -> int:
@@ -260,6 +288,56 @@ def test_it_is_looked_at_again_when_its_time_is_over(w: World) -> None:
     assert [step("tea").value, step("tea").value] == [2, 2]
     assert ran == ["tea"]
     assert refusals(w) == [ReplayReason.CODE_UNSETTLED, None]
+
+
+def test_code_that_holds_what_is_unsettled_is_not_walked_again_meanwhile(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[CodeTracker] = []
+    reach = CodeTracker._reach
+
+    def counted(self: CodeTracker) -> Any:
+        walks.append(self)
+        return reach(self)
+
+    step = musubito_step(taxed)
+    change_while_it_is_walked(taxed, seconds=60.0)
+    assert step("tea").value == 2
+    monkeypatch.setattr(CodeTracker, "_reach", counted)
+    for tax in (1, 2, 3):
+        RATES["tax"] = tax
+        assert step("tea").value == 2 + tax
+    assert walks == []
+    # All that changed meanwhile counts when the list counts again.
+    unsettled._changes.clear()
+    assert [step("tea").value, step("tea").value] == [5, 5]
+    RATES["tax"] = 0
+    assert step("tea").value == 2
+    assert ran == ["tea"] * 6
+
+
+def test_a_version_in_place_of_the_code_is_replayed_unless_something_remembers(w: World) -> None:
+    step = musubito_step(StepConfiguration(code="version"), operation_version="1")(noted)
+    change_while_it_is_walked(noted, seconds=60.0)
+    assert [step("tea").value, step("tea").value] == [2, 2]
+    assert ran == ["tea"]
+    NOTES.append(Memory())
+    assert [step("tea").value, step("tea").value] == [2, 2]
+    assert ran == ["tea"] * 3
+
+
+def test_what_others_change_while_something_is_unsettled_is_not_taken_for_the_steps_own_change(w: World) -> None:
+    step = musubito_step(sell)
+    assert [step("tea").value, step("tea").value] == [2, 2]
+    change_while_it_is_walked(sell, seconds=60.0)
+    PRICES["tea"][0] = 3
+    assert step("tea").value == 5
+    SOLD["total"] = 100
+    assert step("tea").value == 103
+    unsettled._changes.clear()
+    PRICES["tea"][0] = 2
+    assert step("tea").value == 105
+    assert ran == ["tea"] * 4
 
 
 def test_the_class_of_an_input_that_holds_what_is_unsettled_is_never_taken_for_the_same(w: World) -> None:

@@ -25,7 +25,7 @@ from musubito.code.reachability import reach, thing_name
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.access_paths import Observation
 from musubito.code.state.own_changes import Changes, ObservedRun, noted_changes, settle_open_runs
-from musubito.code.state.unsettled import note_in_vain
+from musubito.code.state.unsettled import is_unsettled, note_in_vain
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
 from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
@@ -163,24 +163,27 @@ class CodeTracker:
     def current(self) -> Fingerprint:
         """Return the present fingerprint, or raise `CodeError`.
 
-        The call is cheap while nothing has changed, and safe from any thread.
+        The call is cheap while nothing has changed, and safe from any thread. While something is unsettled, the
+        fingerprint may be an earlier one: no call with it is replayed, so a further walk would be of no use.
         """
         kept = self._held
-        if kept is not None and kept[0]():
+        if kept is not None and (kept[0]() or any(map(is_unsettled, kept[2].unsettled.values()))):
             return kept[1]
         return self._renew()
 
     def begin(self) -> tuple[Fingerprint, ObservedRun]:
         """Observe a run of the function that begins now: places that it has changed by its end are its own state.
 
-        The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run.
+        The fingerprint is the latest one. If nothing has changed when the run ends, it holds for all of the run. While
+        something is unsettled, the places may have been read long ago: no change is taken for the run's own.
         """
         kept = self._held
         if kept is None:
             self._renew()
             kept = self._held
         assert kept is not None  # noqa: S101 - `_renew` sets it, or raises
-        return kept[1], ObservedRun(self._name(), kept[2].unchanged, kept[2].observations, kept[2].limits)
+        observations = [] if kept[2].unsettled else kept[2].observations
+        return kept[1], ObservedRun(self._name(), kept[2].unchanged, observations, kept[2].limits)
 
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
@@ -229,7 +232,7 @@ class CodeTracker:
             closure.others,
             closure.unseen,
             closure.unreadable,
-            closure.unsettled,
+            tuple(sorted(closure.unsettled)),
             closure.unrepeatable,
             closure.modules,
             self.packages,
@@ -254,12 +257,11 @@ class CodeTracker:
             began = time.thread_time()
             closure, is_settled = self._reach()
             seconds = time.thread_time() - began
-            if is_settled:
+            if is_settled or closure.unsettled:
                 return closure, seconds
             note_in_vain(closure.observations, seconds)
             if attempts == ATTEMPTS:
-                unsettled = closure.unsettled or (thing_name(self.function),)
-                return closure._replace(unsettled=unsettled), seconds
+                return closure._replace(unsettled={thing_name(self.function): None}), seconds
             attempts += 1
 
     def _name(self) -> str:

@@ -165,7 +165,7 @@ class ReachabilityWalk(Walk):
         self._unidentified: set[str] = set()
         self._state: set[str] = set()
         self.unreadable = set()
-        self._unsettled: set[str] = set()
+        self._unsettled: dict[str, Any] = {}
         self.unseen = set()
         self.at: Any = None
         """The thing that is being described."""
@@ -306,7 +306,7 @@ class ReachabilityWalk(Walk):
             self.read.kept,
             tuple(sorted(self.unseen)),
             tuple(sorted(self.unreadable)),
-            tuple(sorted(self._unsettled)),
+            self._unsettled,
             unrepeatable_in(self._kept, self._edges, self._holders, self._asks),
             paths_named(self._functions, self._texts, {name.partition(".")[0] for name in self.modules}, words),
             words,
@@ -364,7 +364,7 @@ class ReachabilityWalk(Walk):
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
         if self.is_unsettled(value):
             self.guard.same(partial(is_unsettled, value), True)
-            self._unsettled.add(name)
+            self._unsettled[name] = value
             return b"n" + sha256(tokens("unsettled", *counted_name(type(value)))).digest()
         if (data := plain(self, value, name)) is not None:
             self._texts.append(value)

@@ -54,8 +54,8 @@ class ReachableCode(NamedTuple):
     unseen: tuple[str, ...]
     unreadable: tuple[str, ...]
     """The names of databases in memory whose content cannot be read."""
-    unsettled: tuple[str, ...]
-    """The names of things that other threads change while they are walked. They count by their type alone."""
+    unsettled: Mapping[str, Any]
+    """Things by name that other threads change while they are walked. They count by their type alone."""
     unrepeatable: tuple[Unrepeatable, ...]
     paths: PathsNamed | None
     """The paths that the code names, if it reaches a package that opens files unseen."""
