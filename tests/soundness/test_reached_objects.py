@@ -268,3 +268,37 @@ def test_a_getter_in_a_foreign_partial_is_not_dropped(load: Callable[[str], Any]
         m.HELD = foreign(functools.partial(foreign(itemgetter(key)), key=1))
         seen.add(CodeTracker(m.step).current().digest)
     assert len(seen) == 2
+
+
+PROGRAMS = {
+    "globals that are spelled out": "def step(x): return eval(x, {'add': add})",
+    "no builtins": "def step(x): return eval(x, {'__builtins__': {}}, {'add': add})",
+    "the builtins": "import builtins\ndef step(x):\n    names = {'add': add}\n    exec(x, builtins.__dict__, names)\n"
+    "    return names",
+}
+ANY_NAME = {
+    "no globals": "def step(x): return eval(x)",
+    "None": "def step(x): return eval(x, None, {'add': add})",
+    "a variable": "def step(x, names=None): return eval(x, names)",
+    "the names of the module": "def step(x): return eval(x, globals())",
+    "a copy of the names": "def step(x): return eval(x, {**globals()})",
+    "arguments that are packed": "def step(x): return eval(*(x, None), {'add': add})",
+    "another text beside": "def step(x): return eval(x, {'add': add}), eval(x)",
+}
+HEAD = "def add(a, b): return a + b + OWN\nOWN = 0\nOTHER = VALUE\n"
+
+
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_text_that_is_given_its_globals_reaches_no_other_name_of_the_module(
+    text: str, load: Callable[[str], Any]
+) -> None:
+    one, other = (CodeTracker(load(HEAD.replace("VALUE", value) + text).step).current() for value in "12")
+    assert one.digest == other.digest
+    changed = CodeTracker(load(HEAD.replace("VALUE", "1").replace("OWN = 0", "OWN = 1") + text).step).current()
+    assert one.digest != changed.digest
+
+
+@pytest.mark.parametrize("text", ANY_NAME.values(), ids=ANY_NAME)
+def test_any_other_text_that_is_run_reaches_all_names_of_the_module(text: str, load: Callable[[str], Any]) -> None:
+    one, other = (CodeTracker(load(HEAD.replace("VALUE", value) + text).step).current() for value in "12")
+    assert one.digest != other.digest

@@ -347,6 +347,13 @@ READ: Final = {
     "a pattern": made("\n    match held:\n        case A(go=f): return f()"),
     "a position in a pattern": made("\n    match held:\n        case A(f): return f()", "    __match_args__ = ('go',)"),
     "a program in a text": made("return eval('held.go()')"),
+    "a program in a text, with globals of its own": made("return eval('held.go()', {'held': held})"),
+    "a program in a text, with globals and locals": made(
+        "return eval('held.go()', builtins.__dict__, {'held': held})", before="import builtins"
+    ),
+    "a program in a text, with the globals of the module": made("return eval('held.go()', {**globals()})"),
+    "a program in a text, with no globals": made("return eval('held.go()', None, {})"),
+    "a program in a text, with globals of a variable": made("\n    names = None\n    return eval('held.go()', names)"),
     "its module": made("return sys.modules[__name__].held.go()", before="import sys"),
     "all of the module": made("return globals()['held'].go()"),
     "a field of a field": made("return outer.a.go()", after="class B: pass\nouter = B()\nouter.a = held"),

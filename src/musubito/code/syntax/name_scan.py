@@ -104,6 +104,24 @@ def _whose_fields_are_shown(node: ast.ListComp | ast.SetComp | ast.GeneratorExp)
                 yield part.iter
 
 
+def gives_globals(node: ast.Call) -> bool:
+    """Return whether this runs a program text with globals that are spelled out, or with the builtins alone.
+
+    Such a program finds no other name of the module. A variable may hold None, which stands for the module's globals.
+    """
+    match node:
+        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Starred(), *_]):
+            return False
+        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[_, ast.Dict(keys=keys), *_]):
+            return None not in keys
+        case ast.Call(
+            func=ast.Name(id="exec" | "eval"),
+            args=[_, ast.Attribute(value=ast.Name(id="builtins"), attr="__dict__"), *_],
+        ):
+            return True
+    return False
+
+
 class NameVisitor:
     """Visits the tree of one function, with its scopes, and collects what it names."""
 
@@ -120,6 +138,9 @@ class NameVisitor:
         self._looked_at = frozenset(map(id, only_looked_at(function)))
         self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
         self._asked_for = frozenset(names_checked(function))
+        self._of_own_globals = frozenset(
+            id(node.func) for node in ast.walk(function) if isinstance(node, ast.Call) and gives_globals(node)
+        )
         self._added_to: set[NameRead] = set()
 
     def run(self) -> None:
@@ -320,7 +341,7 @@ class NameVisitor:
                     place = self._place(node)
                     if place is not None:
                         self.usage.reads.add(place.read())
-                if root is Root.GLOBAL and name in DYNAMIC:
+                if root is Root.GLOBAL and name in DYNAMIC and id(node) not in self._of_own_globals:
                     self.usage.dynamic = True
                 if root is Root.GLOBAL:
                     self.usage.reads_order |= name in ORDER_READERS
