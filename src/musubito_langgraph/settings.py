@@ -14,11 +14,12 @@ from musubito_langgraph import _compat
 KEY: Final = "musubito"
 """Key in the `metadata` of a node, and in the `configurable` of an invocation."""
 VOLATILE: Final = frozenset(
-    {KEY, "thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id", "langgraph_request_id"}
-    | {"assistant_id", "graph_id", "langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"}
+    {KEY, "thread_id", "thread_ts", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "run_id"}
+    | {"assistant_id", "graph_id", "langgraph_request_id"}
+    | {"langgraph_auth_user", "langgraph_auth_user_id", "langgraph_auth_permissions"}
 )
 """Keys of `configurable` that say where, when and for whom a graph runs, and not what it does. The LangGraph server
-adds some of them."""
+adds some of them, and `thread_ts` is an earlier name of `checkpoint_id`."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 

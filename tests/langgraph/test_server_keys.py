@@ -42,7 +42,7 @@ def served(thread: str = "1", user: str = "ann", assistant: str = "a") -> Runnab
     about = {"assistant_id": assistant, "graph_id": "g", "thread_id": thread, "run_id": f"run {thread}"}
     auth = {"langgraph_auth_user": User(user), "langgraph_auth_user_id": user, "langgraph_auth_permissions": []}
     return {
-        "configurable": {**about, **auth, "langgraph_request_id": f"request {thread}"},
+        "configurable": {**about, **auth, "langgraph_request_id": f"request {thread}", "thread_ts": f"at {thread}"},
         "metadata": {**about, "created_by": "system", "langgraph_api_url": "http://127.0.0.1:2024"},
     }
 
@@ -55,6 +55,11 @@ def plain(state: State) -> Any:
 def thread(state: State, config: RunnableConfig) -> Any:
     RAN("node")
     return {"said": config["configurable"]["thread_id"]}
+
+
+def time_of_thread(state: State, config: RunnableConfig) -> Any:
+    RAN("node")
+    return {"said": config["configurable"]["thread_ts"]}
 
 
 def user_id(state: State, config: RunnableConfig) -> Any:
@@ -100,6 +105,7 @@ CHANGES: dict[str, RunnableConfig] = {
     [
         (plain, "nothing"),
         (thread, "thread"),
+        (time_of_thread, "thread"),
         (user_id, "user"),
         (user, "user"),
         pytest.param(user_of_server, "user", marks=TOLD),
