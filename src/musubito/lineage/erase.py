@@ -9,9 +9,10 @@ itself as soon as no reader is left that began before.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -115,82 +116,22 @@ def with_downstream(lineage: Lineage, wanted: Sequence[Forget]) -> list[Forget]:
     have been given that output as input. A node that something else called, or that was called at the top, stays: it
     belongs to that caller, too.
     """
-    named = [(change, _nodes_named(lineage, change)) for change in wanted]
-    links = _Links(lineage)
-    below = links.below(set().union(*(nodes for _, nodes in named)))
-    numbers = below | links.called_only_by(below)
-    # A run names only the executions that answered its calls, so its nodes are named as well.
-    numbers = numbers.difference(*(nodes for change, nodes in named if change.run is None))
-    nodes = lineage.slices("identities_after", SLICE, after=0)
-    return [*wanted, *changes_for_nodes(binary(node) for number, node, *_ in nodes if number in numbers)]
+    named = set(lineage.numbers(node.hex() for change in wanted for node in change.nodes).values())
+    runs = lineage.ask(*(("nodes_of_run", {"run": change.run}) for change in wanted if change.run is not None))
+    params = {
+        # A run names only the executions that answered its calls, so its nodes are named as well.
+        "nodes": json.dumps(sorted(named.union(node for rows in runs for (node,) in rows))),
+        "operations": json.dumps(operations_named(lineage, wanted)),
+        "erased": ExecutionFlags.ERASED,
+    }
+    nodes = lineage.rows("nodes_to_forget", **params)
+    return [*wanted, *changes_for_nodes(binary(node) for number, node in nodes if number not in named)]
 
 
-def _nodes_named(lineage: Lineage, change: Forget) -> set[int]:
-    params = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-    numbers = lineage.numbers(node.hex() for node in change.nodes)
-    return {number for (number,) in lineage.rows("nodes_named", **params)} | set(numbers.values())
-
-
-class _Links:
-    """The links between all nodes and executions of a store, by their numbers.
-
-    An execution is linked to the node at which it ran and to all nodes that it answers. All of these share one input
-    and one output.
-    """
-
-    def __init__(self, lineage: Lineage) -> None:
-        edges, uses, executions, answers, on_top = lineage.ask(
-            ("all_data_edges", {}),
-            ("all_uses", {}),
-            ("all_executions", {"erased": ExecutionFlags.ERASED}),
-            ("all_answers", {}),
-            ("answers_on_top", {}),
-        )
-        self.children: defaultdict[int, list[int]] = defaultdict(list)
-        for parent, child in edges:
-            self.children[parent].append(child)
-        self.executions: defaultdict[int, set[int]] = defaultdict(set)
-        self.nodes: defaultdict[int, set[int]] = defaultdict(set)
-        for node, execution in [(node, execution) for execution, node, _ in executions] + answers:
-            self.executions[node].add(execution)
-            self.nodes[execution].add(node)
-        self.callers: defaultdict[int, set[int]] = defaultdict(set)
-        self.called: defaultdict[int, set[int]] = defaultdict(set)
-        for caller, called, _ in uses:
-            self.callers[called].add(caller)
-            self.called[caller].add(called)
-        self.on_top = {execution for (execution,) in on_top}
-        self.forgotten = {execution for execution, _, forgotten in executions if forgotten}
-
-    def below(self, nodes: Collection[int]) -> set[int]:
-        """Return these nodes, and all nodes that consumed or called their results."""
-        reached = set(nodes)
-        ahead = list(reached)
-        while ahead:
-            node = ahead.pop()
-            near = set(self.children[node])
-            for execution in self.executions[node]:
-                near |= self.nodes[execution]
-                near |= {outer for caller in self.callers[execution] for outer in self.nodes[caller]}
-            near -= reached
-            reached |= near
-            ahead += near
-        return reached
-
-    def called_only_by(self, nodes: Collection[int]) -> set[int]:
-        """Return the nodes that only these nodes called, directly or through others.
-
-        A node that was called at the top as well is left out.
-        """
-        gone = {execution for node in nodes for execution in self.executions[node]}
-        ahead = list(gone)
-        gone |= self.forgotten
-        while ahead:
-            for called in self.called[ahead.pop()] - gone:
-                if called not in self.on_top and self.callers[called] <= gone:
-                    gone.add(called)
-                    ahead.append(called)
-        return {node for execution in gone - self.forgotten for node in self.nodes[execution]}
+def operations_named(lineage: Lineage, wanted: Iterable[Forget]) -> list[int]:
+    """Return the numbers of the operations that changes forget."""
+    names = {(change.namespace, change.operation) for change in wanted}
+    return [number for number, *name in lineage.rows("all_operations") if tuple(name) in names]
 
 
 # -- to forget ---------------------------------------------------------------------------------------------------------

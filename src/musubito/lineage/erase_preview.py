@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.erase import operations_named
 from musubito.lineage.reader import Lineage
-from musubito.lineage.store_reader import of_many
 from musubito.store.changes import Forget
 from musubito.store.rows import ExecutionFlags
 
@@ -33,17 +32,18 @@ def preview_forget(
 
     Raises `StoreError`.
     """
-    executions: set[int] = set()
-    erased = dict.fromkeys(inputs, 0)
-    for change in wanted:
-        nodes = lineage.numbers(node.hex() for node in change.nodes)
-        named = {"namespace": change.namespace, "operation": change.operation, "run": change.run}
-        rows = lineage.ask(("executions_named", named), of_many("executions_at", nodes.values()))
-        executions.update(number for (number,) in chain(*rows))
-        if change.operation is not None:
-            inputs_of_it = lineage.rows("inputs_of_operation", namespace=change.namespace, operation=change.operation)
-            erased |= {(operation, binary(digest)): size for operation, digest, size in inputs_of_it}
-    params = {"executions": json.dumps(sorted(executions)), "erased": ExecutionFlags.ERASED}
-    ((own, artifacts),), given = lineage.ask(("contents_of_executions", params), ("inputs_of_executions", params))
-    erased |= {(operation, binary(digest)): size for operation, digest, size in given}
-    return ForgetPreview(len(executions), len(erased), own + artifacts + sum(erased.values()))
+    operations = operations_named(lineage, wanted)
+    nodes = lineage.numbers(node.hex() for change in wanted for node in change.nodes)
+    runs = lineage.ask(*(("executions_of_run", {"run": change.run}) for change in wanted if change.run is not None))
+    params = {
+        "operations": json.dumps(operations),
+        "nodes": json.dumps(list(nodes.values())),
+        "executions": json.dumps([execution for rows in runs for (execution,) in rows]),
+        "erased": ExecutionFlags.ERASED,
+    }
+    ((executions, own, artifacts),), given, ((number, size),) = lineage.ask(
+        *((query, params) for query in ("contents_of_executions", "inputs_of_executions", "inputs_of_operations"))
+    )
+    erased = dict.fromkeys(inputs, 0) | {(operation, binary(digest)): length for operation, digest, length in given}
+    others = [length for (operation, _), length in erased.items() if operation not in operations]
+    return ForgetPreview(executions, number + len(others), own + artifacts + size + sum(others))

@@ -179,6 +179,28 @@ UNION
 SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nodes n ON n.execution = u.execution
 ORDER BY 1, 2;
 
+-- name: _nodes_below
+-- The beginning of `nodes_to_forget`: see the query of SQLite.
+WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
+  SELECT e.id, e.node, n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.node <> n.id
+), below (id) AS (
+  SELECT w.id FROM (
+    SELECT value FROM json_each(:nodes)
+    UNION
+    SELECT id FROM _nodes WHERE operation IN (SELECT value FROM json_each(:operations))
+  ) w (id)
+  UNION
+  SELECT x.id FROM below b CROSS JOIN LATERAL (
+    SELECT g.child AS id FROM _edges g WHERE g.parent = b.id AND g.kind = 0
+    UNION ALL
+    SELECT x.node FROM _executions e JOIN _uses u ON u.called = e.id JOIN _executions x ON x.id = u.execution WHERE e.node = b.id
+    UNION ALL
+    SELECT s.node FROM shared s WHERE s.ran_at = b.id
+    UNION ALL
+    SELECT s.ran_at FROM shared s WHERE s.node = b.id
+  ) x
+)
+
 -- name: places
 -- Nodes that are looked through for an edit: see the query of SQLite. `OFFSET 0`: few rows of large tables are wanted, and
 -- PostgreSQL would go through these tables, as it takes the rows for many.

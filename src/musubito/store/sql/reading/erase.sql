@@ -1,47 +1,66 @@
 -- What is to be erased, and what hangs together with it.
 
--- name: nodes_named
--- The nodes of an operation, or those that answered the calls of a run.
-SELECT n.id FROM _namespaces s
-JOIN _operations o ON o.namespace = s.id AND o.name = :operation
-JOIN _nodes n ON n.operation = o.id
-WHERE s.name = :namespace
-UNION
+-- name: nodes_of_run
+-- The nodes that answered the calls of a run.
 SELECT e.node FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run_id = :run
 UNION
 SELECT n.id FROM _calls c JOIN _nodes n ON n.node_id = c.node AND n.listed = 1 WHERE c.run_id = :run;
 
--- name: executions_named
--- The executions of an operation, or those that answered the calls of a run.
-SELECT e.id FROM _namespaces s
-JOIN _operations o ON o.namespace = s.id AND o.name = :operation
-JOIN _nodes n ON n.operation = o.id
-JOIN _executions e ON e.node = n.id
-WHERE s.name = :namespace
-UNION
-SELECT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL;
+-- name: _nodes_below
+-- The beginning of `nodes_to_forget`: the named nodes, those of the named operations, and all that consumed or called their
+-- results. Shared are answers of executions that ran at another node. PostgreSQL has a part of its own: it takes one
+-- recursive part.
+WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
+  SELECT e.id, e.node, n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.node <> n.id
+), below (id) AS (
+  SELECT value FROM json_each(:nodes)
+  UNION
+  SELECT id FROM _nodes WHERE CAST(:operations AS TEXT) <> '[]' AND operation IN (SELECT value FROM json_each(:operations))
+  UNION
+  SELECT g.child FROM below b CROSS JOIN _edges g WHERE g.parent = b.id AND g.kind = 0
+  UNION
+  SELECT x.node FROM below b CROSS JOIN _executions e CROSS JOIN _uses u CROSS JOIN _executions x
+  WHERE e.node = b.id AND u.called = e.id AND x.id = u.execution
+  UNION
+  SELECT s.node FROM below b JOIN shared s ON s.ran_at = b.id
+  UNION
+  SELECT s.ran_at FROM below b JOIN shared s ON s.node = b.id
+)
 
--- name: executions_at
--- The executions that ran at these nodes, and those that answer there.
-SELECT id FROM _executions WHERE node IN (SELECT value FROM json_each(:ids))
-UNION
-SELECT execution FROM _nodes WHERE id IN (SELECT value FROM json_each(:ids)) AND execution IS NOT NULL;
+-- name: nodes_to_forget
+-- These nodes and all that may hold the same contents as these or as nodes of these operations, but for nodes of these
+-- operations. A node that any of them called is among them unless something else called it, or a call at the top did.
+{_nodes_below}, gone (id) AS MATERIALIZED (
+  SELECT e.id FROM below b CROSS JOIN _executions e WHERE e.node = b.id
+), called (id) AS (
+  SELECT u.called FROM gone g CROSS JOIN _uses u CROSS JOIN _executions e
+  WHERE u.execution = g.id AND e.id = u.called AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone)
+  UNION
+  SELECT u.called FROM called c CROSS JOIN _uses u CROSS JOIN _executions e
+  WHERE u.execution = c.id AND e.id = u.called AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone)
+), kept (id) AS (
+  SELECT execution FROM _calls WHERE parent IS NULL AND execution IN (SELECT id FROM called)
+  UNION
+  SELECT u.called FROM called c CROSS JOIN _uses u CROSS JOIN _executions e
+  WHERE u.called = c.id AND e.id = u.execution AND e.holds & :erased = 0
+    AND e.id NOT IN (SELECT id FROM gone) AND e.id NOT IN (SELECT id FROM called)
+  UNION
+  SELECT u.called FROM kept k CROSS JOIN _uses u WHERE u.execution = k.id AND u.called IN (SELECT id FROM called)
+), alone (id) AS (
+  SELECT id FROM called WHERE id NOT IN (SELECT id FROM kept)
+)
+SELECT n.id, n.node_id FROM (
+  SELECT id FROM below
+  UNION
+  SELECT e.node FROM alone a CROSS JOIN _executions e WHERE e.id = a.id
+  UNION
+  SELECT s.node FROM alone a JOIN shared s ON s.execution = a.id
+) w CROSS JOIN _nodes n
+WHERE n.id = w.id AND coalesce(n.operation, 0) NOT IN (SELECT value FROM json_each(:operations)) ORDER BY n.id;
 
 -- name: identities_after
 -- The next nodes, each with its id and what it was given.
 SELECT id, node_id, operation, input_hash FROM _nodes WHERE id > :after ORDER BY id LIMIT :limit;
-
--- name: all_executions
--- Where each execution ran, and whether it was forgotten.
-SELECT id, node, CASE WHEN holds & :erased <> 0 THEN 1 ELSE 0 END FROM _executions;
-
--- name: all_answers
--- Which execution answers at each node.
-SELECT id, execution FROM _nodes WHERE execution IS NOT NULL;
-
--- name: answers_on_top
--- The executions that answered a call which was made inside of no other one.
-SELECT DISTINCT execution FROM _calls WHERE parent IS NULL AND execution IS NOT NULL;
 
 -- name: forgotten_artifacts
 -- What executions gave that were forgotten.
@@ -51,39 +70,58 @@ JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
 WHERE e.holds & :erased <> 0 AND e.artifact IS NOT NULL;
 
+-- name: _executions_at
+-- These executions, those that ran at these nodes, and those that answer there.
+  SELECT value FROM json_each(:executions)
+  UNION
+  SELECT id FROM _executions WHERE node IN (SELECT value FROM json_each(:nodes))
+  UNION
+  SELECT execution FROM _nodes WHERE id IN (SELECT value FROM json_each(:nodes)) AND execution IS NOT NULL
+
 -- name: contents_of_executions
--- How many bytes of contents lie in the rows of these executions, and in artifacts that none but these or forgotten ones
--- gave.
+-- How many these executions and those of these operations are, how many bytes of contents lie in their rows, and in
+-- artifacts that none but these or forgotten ones gave.
+WITH gone (id) AS MATERIALIZED (
+{_executions_at}
+  UNION
+  SELECT e.id FROM _nodes n CROSS JOIN _executions e
+  WHERE CAST(:operations AS TEXT) <> '[]' AND n.operation IN (SELECT value FROM json_each(:operations)) AND e.node = n.id
+)
 SELECT
+  (SELECT count(*) FROM gone),
   (SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)
-   FROM _executions WHERE id IN (SELECT value FROM json_each(:executions))),
+   FROM _executions WHERE id IN (SELECT id FROM gone)),
   (SELECT coalesce(sum(size), 0) FROM _artifacts WHERE (namespace, digest) IN (
     SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-    WHERE e.artifact IS NOT NULL AND e.id IN (SELECT value FROM json_each(:executions))
+    WHERE e.artifact IS NOT NULL AND e.id IN (SELECT id FROM gone)
     EXCEPT
     SELECT o.namespace, e.artifact FROM _executions e JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
-    WHERE e.holds & :erased = 0 AND e.payload IS NULL AND e.artifact IS NOT NULL
-      AND e.id NOT IN (SELECT value FROM json_each(:executions))));
+    WHERE e.holds & :erased = 0 AND e.payload IS NULL AND e.artifact IS NOT NULL AND e.id NOT IN (SELECT id FROM gone)));
 
 -- name: inputs_of_executions
--- The inputs of nodes that none but these or forgotten executions ran at or answer, and how long they are.
-SELECT i.operation, i.input_hash, length(i.body) FROM _inputs i WHERE (i.operation, i.input_hash) IN (
+-- The inputs that none but these or forgotten executions were given, and the texts of files that none but these have
+-- read, and how long they are.
+WITH gone (id) AS MATERIALIZED (
+{_executions_at}
+), own (operation, input_hash) AS MATERIALIZED (
+  SELECT n.operation, n.input_hash FROM gone g CROSS JOIN _executions e CROSS JOIN _nodes n WHERE e.id = g.id AND n.id = e.node
+  UNION
+  SELECT operation, input_hash FROM _nodes WHERE execution IN (SELECT id FROM gone)
+  UNION
+  SELECT n.operation, r.digest FROM gone g CROSS JOIN _reads r CROSS JOIN _executions e CROSS JOIN _nodes n
+  WHERE r.execution = g.id AND e.id = g.id AND n.id = e.node
+), used (operation, input_hash) AS MATERIALIZED (
   SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE id IN (SELECT value FROM json_each(:executions)))
-    OR n.execution IN (SELECT value FROM json_each(:executions))
+  WHERE (n.operation, n.input_hash) IN (SELECT operation, input_hash FROM own) AND EXISTS (
+    SELECT 1 FROM _executions e
+    WHERE (e.node = n.id OR e.id = n.execution) AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone))
   UNION
   SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
-  WHERE r.execution IN (SELECT value FROM json_each(:executions))
-  EXCEPT
-  SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
-  WHERE r.execution NOT IN (SELECT value FROM json_each(:executions))
-  EXCEPT
-  SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE n.id IN (SELECT node FROM _executions WHERE holds & :erased = 0
-      AND id NOT IN (SELECT value FROM json_each(:executions)))
-    OR n.execution IN (SELECT id FROM _executions WHERE holds & :erased = 0
-      AND id NOT IN (SELECT value FROM json_each(:executions)))
-);
+  WHERE r.execution NOT IN (SELECT id FROM gone)
+)
+SELECT i.operation, i.input_hash, length(i.body) FROM (
+  SELECT operation, input_hash FROM own EXCEPT SELECT operation, input_hash FROM used
+) w CROSS JOIN _inputs i WHERE i.operation = w.operation AND i.input_hash = w.input_hash;
 
 -- name: executions_without_input
 -- How many executions have no stored input, but for forgotten ones.
@@ -91,12 +129,9 @@ SELECT count(*) FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.holds & :erased = 0
   AND NOT EXISTS (SELECT 1 FROM _inputs i WHERE i.operation = n.operation AND i.input_hash = n.input_hash);
 
--- name: inputs_of_operation
--- All inputs of an operation, and how long they are.
-SELECT i.operation, i.input_hash, length(i.body) FROM _namespaces s
-JOIN _operations o ON o.namespace = s.id AND o.name = :operation
-JOIN _inputs i ON i.operation = o.id
-WHERE s.name = :namespace;
+-- name: inputs_of_operations
+-- How many inputs these operations have, and how long they are.
+SELECT count(*), coalesce(sum(length(body)), 0) FROM _inputs WHERE operation IN (SELECT value FROM json_each(:operations));
 
 -- name: forgotten_in
 -- The executions of a namespace that were forgotten, but for those of nodes that others consumed.
@@ -135,11 +170,3 @@ FROM _calls c GROUP BY c.run_id
 UNION ALL
 SELECT r.run_id, CASE WHEN s.name = :namespace THEN 1 ELSE 0 END FROM _runs r JOIN _namespaces s ON s.id = r.namespace
 WHERE NOT EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.run_id);
-
--- name: all_data_edges
--- All edges along which data went.
-SELECT parent, child FROM _edges WHERE kind = 0;
-
--- name: all_uses
--- Which executions were built on which, and at which node.
-SELECT execution, called, node FROM _uses;
