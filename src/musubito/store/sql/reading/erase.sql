@@ -104,10 +104,9 @@ SELECT
 WITH gone (id) AS MATERIALIZED (
 {_executions_at}
 ), own (operation, input_hash) AS MATERIALIZED (
-  SELECT n.operation, n.input_hash FROM gone g CROSS JOIN _executions e CROSS JOIN _nodes n WHERE e.id = g.id AND n.id = e.node
-  UNION
-  SELECT operation, input_hash FROM _nodes WHERE execution IN (SELECT id FROM gone)
-  UNION
+  SELECT operation, input_hash FROM _nodes
+  WHERE id IN (SELECT e.node FROM gone g CROSS JOIN _executions e WHERE e.id = g.id) OR execution IN (SELECT id FROM gone)
+  UNION ALL
   SELECT n.operation, r.digest FROM gone g CROSS JOIN _reads r CROSS JOIN _executions e CROSS JOIN _nodes n
   WHERE r.execution = g.id AND e.id = g.id AND n.id = e.node
 ), used (operation, input_hash) AS MATERIALIZED (
