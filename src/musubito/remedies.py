@@ -40,7 +40,9 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         return reason.remedy
     first = parts[0]
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
-        return f'Only if no result depends on it, as on a log, say ignore_files=("{first}",).'
+        holds_others = any(part.startswith(f"{first}/") for part in parts)
+        below = f' "{first}/*"' if holds_others else ""
+        return f'Only if no result depends on it, as on a log, say ignore_files=("{first}",{below}).'
     if WHOLE_CONFIG in parts:
         return "Its code copies, prints or iterates over the config: let it look up the keys that it needs."
     keys = dict.fromkeys(match[1] for part in parts if (match := CONFIG.fullmatch(part)))  # in several parts, once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,19 @@ def test_no_argument_of_an_effect_is_left_out(tmp_path: Path, step_type: StepTyp
         told = why(Lineage(engine), node)
     assert ("inputs=(...)" in explained.remedy) is is_said
     assert ("inputs=(...)" in told.remedy) is is_said
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        (("out", "out/run_1", "out/run_1/a.md"), ("out", "out/*")),
+        (("out/run_1", "out/run_1/a.md"), ("out/run_1", "out/run_1/*")),
+        (("out", "outer/a.md"), ("out",)),
+        (("a.md",), ("a.md",)),
+    ],
+)
+def test_a_folder_is_ignored_with_what_is_in_it(parts: tuple[str, ...], names: tuple[str, ...]) -> None:
+    remedy = remedy_of(ReplayReason.READ_CHANGED, parts, varies=False)
+    said = ast.literal_eval(remedy.partition("ignore_files=")[2].removesuffix("."))
+    assert said == names
+    assert StepConfiguration(ignore_files=said).ignore_files == names
