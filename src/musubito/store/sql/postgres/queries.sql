@@ -180,9 +180,13 @@ SELECT u.node, n.id, 'call' FROM below b JOIN _uses u ON u.node = b.id JOIN _nod
 ORDER BY 1, 2;
 
 -- name: _nodes_below
--- The beginning of `nodes_to_forget`: see the query of SQLite.
+-- The beginning of `nodes_to_forget`: see the query of SQLite. Beside is each node of `shared` once, with all that share an
+-- answer with it: a part of its own would go through all of `shared` for each node.
 WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
   SELECT e.id, e.node, n.id FROM _nodes n JOIN _executions e ON e.id = n.execution WHERE e.node <> n.id
+), beside (id, nodes) AS MATERIALIZED (
+  SELECT p.id, array_agg(p.other) FROM (SELECT ran_at, node FROM shared UNION ALL SELECT node, ran_at FROM shared) p (id, other)
+  GROUP BY p.id
 ), below (id) AS (
   SELECT w.id FROM (
     SELECT value FROM json_each(:nodes)
@@ -190,14 +194,12 @@ WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
     SELECT id FROM _nodes WHERE operation IN (SELECT value FROM json_each(:operations))
   ) w (id)
   UNION
-  SELECT x.id FROM below b CROSS JOIN LATERAL (
+  SELECT x.id FROM below b LEFT JOIN beside s ON s.id = b.id CROSS JOIN LATERAL (
     SELECT g.child AS id FROM _edges g WHERE g.parent = b.id AND g.kind = 0
     UNION ALL
     SELECT x.node FROM _executions e JOIN _uses u ON u.called = e.id JOIN _executions x ON x.id = u.execution WHERE e.node = b.id
     UNION ALL
-    SELECT s.node FROM shared s WHERE s.ran_at = b.id
-    UNION ALL
-    SELECT s.ran_at FROM shared s WHERE s.node = b.id
+    SELECT unnest(s.nodes)
   ) x
 )
 

@@ -33,21 +33,21 @@ WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
 {_nodes_below}, gone (id) AS MATERIALIZED (
   SELECT e.id FROM below b CROSS JOIN _executions e WHERE e.node = b.id
 ), called (id) AS (
-  SELECT u.called FROM gone g CROSS JOIN _uses u CROSS JOIN _executions e
-  WHERE u.execution = g.id AND e.id = u.called AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone)
+  SELECT u.called FROM gone g CROSS JOIN _uses u CROSS JOIN _executions e LEFT JOIN gone o ON o.id = e.id
+  WHERE u.execution = g.id AND e.id = u.called AND e.holds & :erased = 0 AND o.id IS NULL
   UNION
-  SELECT u.called FROM called c CROSS JOIN _uses u CROSS JOIN _executions e
-  WHERE u.execution = c.id AND e.id = u.called AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone)
+  SELECT u.called FROM called c CROSS JOIN _uses u CROSS JOIN _executions e LEFT JOIN gone o ON o.id = e.id
+  WHERE u.execution = c.id AND e.id = u.called AND e.holds & :erased = 0 AND o.id IS NULL
 ), kept (id) AS (
   SELECT execution FROM _calls WHERE parent IS NULL AND execution IN (SELECT id FROM called)
   UNION
   SELECT u.called FROM called c CROSS JOIN _uses u CROSS JOIN _executions e
-  WHERE u.called = c.id AND e.id = u.execution AND e.holds & :erased = 0
-    AND e.id NOT IN (SELECT id FROM gone) AND e.id NOT IN (SELECT id FROM called)
+  LEFT JOIN gone o ON o.id = e.id LEFT JOIN called i ON i.id = e.id
+  WHERE u.called = c.id AND e.id = u.execution AND e.holds & :erased = 0 AND o.id IS NULL AND i.id IS NULL
   UNION
   SELECT u.called FROM kept k CROSS JOIN _uses u WHERE u.execution = k.id AND u.called IN (SELECT id FROM called)
 ), alone (id) AS (
-  SELECT id FROM called WHERE id NOT IN (SELECT id FROM kept)
+  SELECT c.id FROM called c LEFT JOIN kept k ON k.id = c.id WHERE k.id IS NULL
 )
 SELECT n.id, n.node_id FROM (
   SELECT id FROM below
