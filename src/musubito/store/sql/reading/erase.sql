@@ -111,9 +111,10 @@ WITH gone (id) AS MATERIALIZED (
   WHERE r.execution = g.id AND e.id = g.id AND n.id = e.node
 ), used (operation, input_hash) AS MATERIALIZED (
   SELECT n.operation, n.input_hash FROM _nodes n
-  WHERE (n.operation, n.input_hash) IN (SELECT operation, input_hash FROM own) AND EXISTS (
-    SELECT 1 FROM _executions e
-    WHERE (e.node = n.id OR e.id = n.execution) AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone))
+  WHERE (n.operation, n.input_hash) IN (SELECT operation, input_hash FROM own) AND (
+    EXISTS (SELECT 1 FROM _executions e WHERE e.node = n.id AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone))
+    OR EXISTS (
+      SELECT 1 FROM _executions e WHERE e.id = n.execution AND e.holds & :erased = 0 AND e.id NOT IN (SELECT id FROM gone)))
   UNION
   SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
   WHERE r.execution NOT IN (SELECT id FROM gone)
