@@ -24,6 +24,7 @@ from musubito.code import fingerprint
 from musubito.code.fingerprint import CodeTracker
 from musubito.code.state import unsettled
 from musubito.code.state.access_paths import Observation
+from musubito.code.state.own_changes import changed_by_others
 from musubito.code.state.unsettled import note_in_vain
 from musubito.reasons import ReplayReason, reason_of
 from musubito_langgraph import musubito_graph
@@ -142,7 +143,7 @@ def total(order: Any) -> int:
 def in_vain(observations: Sequence[Observation], seconds: float) -> None:
     """Let several walks that have read these places be in vain: what differs now is unsettled for so many seconds."""
     for _ in range(unsettled.ENOUGH):
-        note_in_vain(observations, seconds / unsettled.SHARE / unsettled.ENOUGH)
+        note_in_vain(changed_by_others(observations, ""), seconds / unsettled.SHARE / unsettled.ENOUGH)
 
 
 def change_while_it_is_walked(function: Any, seconds: float) -> None:
@@ -238,6 +239,28 @@ def test_one_change_while_a_step_runs_is_no_reason_to_look_away(w: World, monkey
     assert ran == ["milk", "tea", "tea"]
 
 
+def test_what_one_step_alone_changes_side_by_side_is_its_state(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    memo = {f"known {number}": [number, {"text": "known"}] for number in range(ROWS // 3)}
+
+    def remembering(question: str) -> Any:
+        if question not in memo:
+            ran.append(question)
+            for number in range(5):
+                time.sleep(0.001)
+                memo[f"{question}, part {number}"] = [number, {"text": question}]
+            memo[question] = [len(question), {"text": question}]
+        return memo[question][0]
+
+    monkeypatch.setattr(unsettled, "SHARE", 1_000_000)
+    step = musubito_step(remembering)
+    questions = [f"question {number}" for number in range(2 * STEPS)]
+    for _ in range(2):
+        with ThreadPoolExecutor(STEPS) as pool:
+            assert list(pool.map(lambda question: step(question).value, questions)) == [*map(len, questions)]
+    assert sorted(ran) == sorted(questions)
+    assert refusals(w) == [None] * len(questions)
+
+
 def test_an_object_that_says_what_it_is_is_no_reason_to_run(w: World) -> None:
     steps = [musubito_step(name=f"analyst {number}")(analyst(shown)) for number in range(STEPS)]
     for _ in range(3):
@@ -269,11 +292,11 @@ def test_walks_in_vain_of_long_ago_do_not_count(w: World, monkeypatch: pytest.Mo
     for seconds in (0.01, 0.01, 0.01, 0.01):
         observations = tracker.current().observations
         PRICES["tea"].append(0)
-        note_in_vain(observations, seconds)
+        note_in_vain(changed_by_others(observations, ""), seconds)
         time.sleep(0.12)
     assert not unsettled.is_unsettled(PRICES["tea"])
     for _ in range(unsettled.ENOUGH):
-        note_in_vain(observations, 0.01)
+        note_in_vain(changed_by_others(observations, ""), 0.01)
     assert unsettled.is_unsettled(PRICES["tea"])
     monkeypatch.setattr(unsettled, "PATIENCE", 0.1)
     assert not unsettled.is_unsettled(PRICES["tea"])

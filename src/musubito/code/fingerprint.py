@@ -24,7 +24,7 @@ from musubito.code.ownership import Owner, Owners
 from musubito.code.reachability import reach, thing_name
 from musubito.code.reachable_code import CodePart, ReachableCode
 from musubito.code.state.access_paths import Observation
-from musubito.code.state.own_changes import Changes, ObservedRun, noted_changes, settle_open_runs
+from musubito.code.state.own_changes import Changes, ObservedRun, changed_by_others, noted_changes, settle_open_runs
 from musubito.code.state.unsettled import is_unsettled, note_in_vain
 from musubito.code.syntax.ast_digest import normalised_bytecode, tokens
 from musubito.code.syntax.function_text import script_of
@@ -105,10 +105,6 @@ class Fingerprint(NamedTuple):
         """
         return uuid.uuid4().bytes if self.unsettled else self.digest
 
-    def note_in_vain(self) -> None:
-        """Note that something else has changed the code, or what that holds, before the fingerprint was of use."""
-        note_in_vain(self.observations, self.seconds)
-
     def sources(self) -> Iterator[dict[Any, Any]]:
         """Yield the sources of each state that does not count (see `OwnChange`)."""
         for changes, key in self.kept:
@@ -185,6 +181,10 @@ class CodeTracker:
         observations = [] if kept[2].unsettled else kept[2].observations
         return kept[1], ObservedRun(self._name(), kept[2].unchanged, observations, kept[2].limits)
 
+    def note_in_vain(self, code: Fingerprint) -> None:
+        """Note that something else has changed what this fingerprint tells before it was of use."""
+        note_in_vain(changed_by_others(code.observations, self._name()), code.seconds)
+
     def statements(self) -> tuple[str, ...]:
         """Return the source statements of functions that another process finds in no module.
 
@@ -250,19 +250,23 @@ class CodeTracker:
     def _walked(self) -> tuple[ReachableCode, float]:
         """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk.
 
+        What the step's runs alone change does not count. Two walks that find the same beside such changes are right.
         The last walk may be in vain, too. Then it may have found together what never was at one time.
         """
-        attempts = 1
+        attempts, earlier = 1, b""
         while True:
             began = time.thread_time()
             closure, is_settled = self._reach()
             seconds = time.thread_time() - began
             if is_settled or closure.unsettled:
                 return closure, seconds
-            note_in_vain(closure.observations, seconds)
+            others = changed_by_others(closure.observations, self._name())
+            if not others and closure.digest == earlier:
+                return closure, seconds
+            note_in_vain(others, seconds)
             if attempts == ATTEMPTS:
                 return closure._replace(unsettled={thing_name(self.function): None}), seconds
-            attempts += 1
+            attempts, earlier = attempts + 1, closure.digest
 
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""

@@ -93,7 +93,7 @@ class CallProtocol(CallCommit):
         except Exception:
             code = False
         if not code:
-            self.call.fingerprint.note_in_vain()
+            self.call.tracker.note_in_vain(self.call.fingerprint)
             self.frame().not_replayable = ReplayReason.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun

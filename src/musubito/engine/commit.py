@@ -173,7 +173,7 @@ class CallCommit(CallClaim):
             return ReplayReason.CODE_LOST.of()
         if now.value.digest == self.call.fingerprint.digest:
             return None
-        self.call.fingerprint.note_in_vain()
+        self.call.tracker.note_in_vain(self.call.fingerprint)
         names = parts_that_differ(self.call.fingerprint, now.value)
         return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(names))
 

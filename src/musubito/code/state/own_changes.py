@@ -60,6 +60,8 @@ class Changes:
         self.container = container
         self.of_all = of_all
         self.by_key: dict[Hashable, OwnChange] = {}
+        self.steps: set[str] = set()
+        """The steps that have made the changes by all steps."""
 
 
 _numbers: Final = count()
@@ -158,6 +160,7 @@ class ObservedRun:
         if not self._limits.allow(kind, container, key):
             return False
         of_all = _changes_for(None, container, None)
+        of_all.steps.add(self._step)
         manner, named = self._limits.manner(container, key), self._limits.names(kind, container, key)
         change = OwnChange(counted, after, next(_numbers), manner, named, {})
         self._remember(_changes_for(self._step, container, of_all), key, before, change)
@@ -201,6 +204,26 @@ def settle_open_runs() -> None:
     with _lock:
         for run in list(_open.values()):
             run.settle()
+
+
+def changed_by_others(observations: Iterable[Observation], step: str) -> list[Any]:
+    """Return the containers that hold anything else now than when they were read.
+
+    Those that the runs of this step alone have changed are left out.
+    """
+    return [each.container for each in observations if _differs(each) and not _is_own(each.container, step)]
+
+
+def _differs(observation: Observation) -> bool:
+    try:
+        return not same(observation.value, observation.look())
+    except Exception:  # a look at a changed place may raise anything
+        return True
+
+
+def _is_own(container: Any, step: str) -> bool:
+    """Return whether the runs of this step have changed a container, and those of no other step."""
+    return any(not own and each.steps == {step} for each, own in changes_of(container, step))
 
 
 @contextmanager

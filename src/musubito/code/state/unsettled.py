@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from musubito.code.state.access_paths import Observation, same
 from musubito.locks import fork_safe
 
 ENOUGH: Final = 3
@@ -46,12 +45,12 @@ _changes: Final[dict[int, _Change]] = {}
 _lock = fork_safe(Lock())
 
 
-def note_in_vain(observations: Iterable[Observation], seconds: float) -> None:
-    """Note that a walk was in vain: something else changed what it has read, before that was of use.
+def note_in_vain(things: Iterable[Any], seconds: float) -> None:
+    """Note that a walk was in vain: something else changed these things before what it has read was of use.
 
-    The walk took so many `seconds`, and has read these places.
+    The walk took so many `seconds`.
     """
-    changed = {id(each.container): each.container for each in observations if _differs(each)}
+    changed = {id(thing): thing for thing in things}
     now = time.monotonic()
     with _lock:
         for key, each in list(_changes.items()):
@@ -67,10 +66,3 @@ def is_unsettled(thing: Any) -> bool:
     """Return whether a thing is unsettled now."""
     change = _changes.get(id(thing)) if _changes else None
     return change is not None and change.is_unsettled and time.monotonic() < change.until
-
-
-def _differs(observation: Observation) -> bool:
-    try:
-        return not same(observation.value, observation.look())
-    except Exception:  # a look at a changed place may raise anything
-        return True
