@@ -43,7 +43,8 @@ class World:
 
     @classmethod
     def random(cls, dice: random.Random) -> World:
-        world = cls({1: 1} | {node: dice.choice((1, 2, 3, 3, None)) for node in range(2, dice.randint(5, 12))})
+        world = cls({node: dice.choice((1, 2, 3, 3, None)) for node in range(2, dice.randint(5, 12))})
+        world.operation[1] = 1
         nodes = [node for node, operation in world.operation.items() if operation]
         world.input = {node: dice.choice(HASHES) for node in nodes}
         for number in range(1, dice.randint(5, 16)):
