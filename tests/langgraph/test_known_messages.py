@@ -18,6 +18,7 @@ from musubito.values.msgpack_writer import Encoded
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.id_renaming import rename
 from musubito_langgraph.message_ids import known_messages, rewrite, search
+from musubito_langgraph.message_ids.random_ids import Haystack, form_of
 from musubito_langgraph.message_reports import ALL, REPORTS, Reports
 
 SOME = Reports({field: frozenset({"model_name"}) for field in REPORTS})
@@ -215,3 +216,10 @@ def test_of_a_window_that_moves_few_encodings_are_kept() -> None:
         counted([*before, HumanMessage("moving", id=UUID.format(3)), HumanMessage("b", id=UUID.format(4))])
     encodings = [each for each in gc.get_objects() if type(each) is Encoded and each.value.content == "moving"]
     assert len(encodings) == 4
+
+
+def test_what_is_kept_of_a_text_does_not_grow_with_the_ids_that_are_looked_for() -> None:
+    text = Haystack(["see gen-1767225600-AbCdEf0123456789"])
+    forms = [form_of(f"gen-{1767225600 + number}-AbCdEf0123456789") for number in range(100)]
+    assert [form is not None and text.mentions(form) for form in forms] == [True] + [False] * 99
+    assert len(text._beginnings) == 1

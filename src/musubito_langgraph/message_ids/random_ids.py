@@ -80,7 +80,7 @@ def is_random(value: str) -> bool:
 class Haystack:
     """Texts in which mentions of ids are looked for."""
 
-    __slots__ = ("_hexadecimal", "_hexes", "_parts", "_prefixes", "_tokens", "_whole")
+    __slots__ = ("_beginnings", "_hexadecimal", "_hexes", "_parts", "_tokens", "_whole")
 
     def __init__(self, texts: Iterable[str], parts: Iterable[Haystack] = ()) -> None:
         """Take in texts, and those of other haystacks."""
@@ -89,7 +89,7 @@ class Haystack:
         # Only short parts of the texts may hold a mention, so many ids are found in much text in one pass.
         hexes: list[str] = [*_HEX.findall(self._whole), *(part._hexes for part in self._parts if part._hexes)]
         self._hexes: str = "\n".join(hexes)
-        self._prefixes: dict[str, bool] = {}
+        self._beginnings: dict[str, bool] = {}
         self._tokens: frozenset[str] | None = None
         self._hexadecimal: frozenset[str] = frozenset()
         """The tokens that may be a part of a UUID."""
@@ -111,9 +111,10 @@ class Haystack:
         """
         prefix, core, _, is_uuid = form
         if not is_uuid:
-            if prefix not in self._prefixes:
-                self._prefixes[prefix] = prefix.lower() in self._text
-            return self._prefixes[prefix] and core.lower() in self._text
+            beginning = form.beginning  # the rest of a prefix may be a time, which would fill the table
+            if beginning not in self._beginnings:
+                self._beginnings[beginning] = beginning.lower() in self._text
+            return self._beginnings[beginning] and prefix.lower() in self._text and core.lower() in self._text
         if core[:_FIRST] not in self._hexes:
             return False
         forms = f"{core}|{core.replace('-', '')}|{core[:_FIRST]}(?!{_REST_OF_UUID})"
