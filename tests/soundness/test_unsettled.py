@@ -472,6 +472,9 @@ def test_a_step_that_counts_by_its_version_misses_nothing_that_is_unsettled(w: W
         HUB.store.put(("cents",), "tea", {"cents": cents})
         assert step().value == cents
     assert refusals(w) == [ReplayReason.REMEMBERS] * 2
+    with closing(sqlite3.connect(w.path)) as db:
+        ((text,),) = db.execute("SELECT DISTINCT not_replayable FROM _executions").fetchall()
+    assert text.endswith(": langgraph.store.memory.InMemoryStore")
 
 
 def test_what_a_walk_in_vain_has_found_together_is_never_replayed(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from musubito.model import UNSTORABLE, StepDefinition, StepType
 from musubito.reasons import ReplayReason
 from musubito.store.rows import CodeRecord
 from musubito.values.call_keys import Identity, parents_of
+from musubito.values.class_names import qualified_name
 from musubito.values.digest import InputDigest, digest_input
 
 
@@ -123,7 +124,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     if why_not is None and doubts is not None:
         why_not = doubts(call.fingerprint)
     if why_not is None and any(map(remembers, call.fingerprint.met)):
-        why_not = ReplayReason.REMEMBERS.of()
+        kinds = {".".join(qualified_name(type(each))) for each in call.fingerprint.met if remembers(each)}
+        why_not = ReplayReason.REMEMBERS.of(shown_names(sorted(kinds)))
     if why_not is None and call.fingerprint.unreadable and call.definition.operation_version is None:
         why_not = ReplayReason.DATABASE_UNREADABLE.of(", ".join(call.fingerprint.unreadable))
     if why_not is None and call.fingerprint.unsettled:

@@ -36,7 +36,7 @@ LARGEST: Final = 1024 * 1024
 """Packed bytes of the largest message that is kept."""
 MOST: Final = 8 * 1024 * 1024
 """Packed bytes of messages after which the ones that were not used since are dropped."""
-MOST_NAMES: Final = 16
+MOST_NAMES: Final = 4
 """Encodings of one message that are kept, for different names of its ids."""
 STRETCH: Final = 32
 """Messages of a stretch."""
