@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import re
 import sys
 import uuid
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+from rich.table import Table
 
 from musubito import MusubitoWarning
 from musubito.code import fingerprint
@@ -439,3 +444,25 @@ def test_a_variable_that_a_package_makes_at_random_does_not_count(random_package
     assert digest_with(shared("http://a")) != digest_with(shared("http://a"))
     assert digest_with(random_package.seeded("http://a")) != digest_with(random_package.seeded("http://a"))
     assert digest_with(random_package.told("http://a")) != digest_with(random_package.told("http://a"))
+
+
+CONSOLE = Console(file=open(os.devnull, "w"), force_terminal=True, width=60)
+
+
+def say(question: str) -> None:
+    CONSOLE.print("asked", question, style="bold")
+
+
+@pytest.mark.parametrize("shown", [Live(Table(), console=CONSOLE), Progress(console=CONSOLE), CONSOLE.status("asking")])
+def test_what_a_console_shows_at_the_moment_does_not_count(shown: Any) -> None:
+    tracker = CodeTracker(say)
+    digest = tracker.current().digest
+    with shown:
+        assert tracker.current().digest == digest
+        if isinstance(shown, Progress):
+            shown.advance(shown.add_task("asked"))
+        assert CodeTracker(say).current().digest == digest
+    assert tracker.current().digest == digest
+    CONSOLE.width = 50
+    assert tracker.current().digest != digest
+    CONSOLE.width = 60
