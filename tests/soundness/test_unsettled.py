@@ -481,11 +481,11 @@ def test_what_a_walk_in_vain_has_found_together_is_never_replayed(w: World, monk
     def both() -> tuple[int, int]:
         return PAIR["left"], PAIR["right"]
 
-    reach = fingerprint.reach
+    reach, found = fingerprint.reach, iter([(3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (1, 2), *[(0, 0)] * 20])
 
     def while_both_change(*args: Any, **how: Any) -> Any:
         """Walk while another thread changes both, so that the walk finds the left one before and the right one after."""
-        PAIR.update(left=1, right=2)
+        PAIR.update(zip(PAIR, next(found), strict=True))
         closure = reach(*args, **how)
         PAIR.update(left=2, right=2)
         return closure
@@ -497,3 +497,25 @@ def test_what_a_walk_in_vain_has_found_together_is_never_replayed(w: World, monk
     monkeypatch.setattr(fingerprint, "reach", while_both_change)
     monkeypatch.setattr(unsettled, "SHARE", 0)
     assert step().value == (2, 2)
+
+
+def test_what_is_set_anew_to_what_it_was_is_replayed(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker of Dask does, which unpickles the classes of a script with each task."""
+
+    def priced() -> int:
+        ran.append("priced")
+        return PRICES["tea"][0]
+
+    def while_it_is_set_anew(*args: Any, **how: Any) -> Any:
+        closure = reach(*args, **how)
+        PRICES["tea"] = list(PRICES["tea"])
+        return closure
+
+    reach = fingerprint.reach
+    monkeypatch.setattr(fingerprint, "reach", while_it_is_set_anew)
+    step = musubito_step(priced)
+    assert [step().value for _ in range(4)] == [2] * 4
+    assert ran == ["priced"]
+    PRICES["tea"][0] = 3
+    assert [step().value for _ in range(2)] == [3] * 2
+    assert refusals(w) == [None, None]

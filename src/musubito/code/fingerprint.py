@@ -39,6 +39,8 @@ from musubito.values.redaction import without_secrets_in
 
 ATTEMPTS = 6
 """Number of walks while other threads change what is walked."""
+ALIKE = 3
+"""Number of walks in a row that are right if they find the same."""
 MOST_NAMED = 5
 """Number of parts that a reason names."""
 MOST_CLASSES = 1024
@@ -250,23 +252,26 @@ class CodeTracker:
     def _walked(self) -> tuple[ReachableCode, float]:
         """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk.
 
-        What the step's runs alone change does not count. Two walks that find the same beside such changes are right.
-        The last walk may be in vain, too. Then it may have found together what never was at one time.
+        Walks that find the same again and again are right, too: then something is only set anew to what it was, as the
+        classes that a worker of Dask unpickles with each task. What the step's runs alone change does not count. The
+        last walk may be in vain, and may have found together what never was at one time.
         """
-        attempts, earlier = 1, b""
+        walks, alike, earlier = 0, 0, b""
         while True:
             began = time.thread_time()
             closure, is_settled = self._reach()
             seconds = time.thread_time() - began
+            walks, alike = walks + 1, alike + 1 if closure.digest == earlier else 1
             if is_settled or closure.unsettled:
                 return closure, seconds
             others = changed_by_others(closure.observations, self._name())
-            if not others and closure.digest == earlier:
+            if alike >= (ALIKE if others else 2):
                 return closure, seconds
-            note_in_vain(others, seconds)
-            if attempts == ATTEMPTS:
+            if walks == ATTEMPTS:
                 return closure._replace(unsettled={thing_name(self.function): None}), seconds
-            attempts, earlier = attempts + 1, closure.digest
+            if earlier and alike == 1:
+                note_in_vain(others, seconds)
+            earlier = closure.digest
 
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""
