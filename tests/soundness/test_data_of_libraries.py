@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderHook
 from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
@@ -466,3 +466,30 @@ def test_what_a_console_shows_at_the_moment_does_not_count(shown: Any) -> None:
     CONSOLE.width = 50
     assert tracker.current().digest != digest
     CONSOLE.width = 60
+
+
+class Louder(RenderHook):
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        return [*renderables, *renderables]
+
+
+def captured(question: str) -> str:
+    with CONSOLE.capture() as capture:
+        CONSOLE.print(question)
+    return capture.get()
+
+
+def test_what_a_console_shows_counts_for_code_that_reads_its_output() -> None:
+    said, read = CodeTracker(say).current().digest, CodeTracker(captured).current().digest
+    with Live(Table(), console=CONSOLE):
+        assert CodeTracker(captured).current().digest != read
+    tracker = CodeTracker(say)
+    assert tracker.current().digest == said
+    CONSOLE.push_render_hook(Louder())
+    try:
+        assert tracker.current().digest != said
+        assert CodeTracker(captured).current().digest != read
+    finally:
+        CONSOLE.pop_render_hook()
+    assert tracker.current().digest == said
+    assert CodeTracker(captured).current().digest == read

@@ -168,9 +168,8 @@ def asked_at_once(steps: list[Any], question: str) -> None:
     assert answers == [f"an answer to {question}"] * STEPS
 
 
-def test_steps_side_by_side_that_change_a_large_object_run_soon_and_say_why(
-    w: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def counted_walks(monkeypatch: pytest.MonkeyPatch) -> list[CodeTracker]:
+    """Return a list that takes the tracker of each walk from now on."""
     walks: list[CodeTracker] = []
     reach = CodeTracker._reach
 
@@ -179,6 +178,13 @@ def test_steps_side_by_side_that_change_a_large_object_run_soon_and_say_why(
         return reach(self)
 
     monkeypatch.setattr(CodeTracker, "_reach", counted)
+    return walks
+
+
+def test_steps_side_by_side_that_change_a_large_object_run_soon_and_say_why(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks = counted_walks(monkeypatch)
     monkeypatch.setattr(unsettled, "SHARE", 1_000_000)
     steps = [musubito_step(name=f"analyst {number}")(analyst(progress)) for number in range(STEPS)]
     asked_at_once(steps, "one")
@@ -316,17 +322,10 @@ def test_it_is_looked_at_again_when_its_time_is_over(w: World) -> None:
 def test_code_that_holds_what_is_unsettled_is_not_walked_again_meanwhile(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    walks: list[CodeTracker] = []
-    reach = CodeTracker._reach
-
-    def counted(self: CodeTracker) -> Any:
-        walks.append(self)
-        return reach(self)
-
     step = musubito_step(taxed)
     change_while_it_is_walked(taxed, seconds=60.0)
     assert step("tea").value == 2
-    monkeypatch.setattr(CodeTracker, "_reach", counted)
+    walks = counted_walks(monkeypatch)
     for tax in (1, 2, 3):
         RATES["tax"] = tax
         assert step("tea").value == 2 + tax

@@ -16,7 +16,7 @@ from musubito.code.describers.object_contents import cached_property_names
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
 from musubito.code.describers.patched_packages import patch_links
-from musubito.code.describers.unread_fields import unread_after_building, unread_fields
+from musubito.code.describers.unread_fields import unread_after_building, unread_displays, unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
 from musubito.code.ownership import Owner, counted_name
 from musubito.code.state.access_reader import members_of_slots
@@ -39,7 +39,7 @@ def field_links(walk: Walk, value: Any, name: str, *, only_data: bool = False) -
     exempt = left_out
     if only_data and kind is None:
         lazy = cached_property_names(type(value))
-        exempt |= lazy | meaningless_fields(value) | unread_after_building(walk, value)
+        exempt |= lazy | meaningless_fields(value) | unread_after_building(walk, value) | unread_displays(walk, value)
         if lazy:
             links += held_things_links(walk, value, "", name, (fields_of(value) or {}).keys() - lazy)
     if not only_data:
@@ -174,7 +174,7 @@ def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, A
         return
     walk.limits.open(value, foreign=True)
     uncounted = {key for key in contents if not is_setting(cls, key)}
-    uncounted |= meaningless_fields(value) | cached_property_names(cls)
+    uncounted |= meaningless_fields(value) | unread_displays(walk, value) | cached_property_names(cls)
     for setting, inner in walk.read.each_field(value, contents, name, uncounted):
         # A field that runs removed is among these, too.
         if is_setting(cls, setting) and not is_secret_field(setting, inner):

@@ -18,7 +18,7 @@ from typing import Any, Final
 from musubito.code.graph_record import fields_of
 from musubito.code.ownership import module_name
 from musubito.code.state.access_reader import slots_of
-from musubito.deferred import deferred_pattern, loaded_class
+from musubito.deferred import deferred_pattern
 from musubito.values.redaction import HIDDEN, SECRETS
 
 _WORDS: Final = deferred_pattern(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
@@ -57,8 +57,6 @@ DEPTH: Final = 20
 """Levels of nested containers that are entered."""
 STATED: Final = frozenset({"_attributes_set", "_original_assignment", "_original_annotation", "_complete", "_final"})
 """Fields in which a field of a pydantic model keeps how it was stated."""
-SHOWN_NOW: Final = frozenset({"_live", "_live_stack", "_render_hooks"})
-"""Fields in which rich's console keeps the displays that it shows at the moment."""
 CONTAINERS: Final = (dict, list, tuple)
 """Types of containers in which secrets are looked for."""
 
@@ -174,7 +172,7 @@ def _is_progress(value: object) -> bool:
 def meaningless_fields(value: Any) -> frozenset[str]:
     """Return the names of the fields of an object that do not determine its answers.
 
-    - The progress of the object, such as the `_state` of an httpx client, or what rich's console shows at the moment.
+    - The progress of the object, such as the `_state` of an httpx client.
     - The version of its library.
     - Numbers of this process alone: its process id, the address of an object, and a hash.
     - What a field of a pydantic model keeps of how it was stated: its other fields say the same.
@@ -186,8 +184,6 @@ def meaningless_fields(value: Any) -> frozenset[str]:
     version, parameters = getattr(package, "__version__", None), _parameters(cls)
     contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     result = {"pid"} if contents.get("pid") == os.getpid() else set()
-    if isinstance(value, loaded_class("rich.console", "Console")):
-        result |= SHOWN_NOW
     for name, each in contents.items():
         if type(name) is not str or not name.startswith("_") or name.lstrip("_") in parameters:
             continue

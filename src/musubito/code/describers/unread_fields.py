@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 from abc import ABCMeta
 from collections.abc import Iterable
+from functools import partial
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from musubito.code.fixpoint_facts import FIELDS
 from musubito.code.ownership import Owner, module_name
 from musubito.code.syntax.name_usage import NameUsage
 from musubito.code.walk import Walk
+from musubito.deferred import loaded_class
 from musubito.values.class_names import canonical_module, qualified_name
 
 BASES: Final = ("abc", "typing", "typing_extensions")
@@ -35,6 +37,13 @@ SLOTS: Final = (MemberDescriptorType, GetSetDescriptorType)
 """Types of the members by which Python reads an object's own fields."""
 REFLECTION: Final = frozenset({"__self__", "__func__", "__globals__", "__closure__", "__wrapped__", "__builtins__"})
 """Attributes by which code gets at an object without a name of its own for it."""
+DISPLAYS: Final = frozenset({"_live", "_live_stack", "_render_hooks"})
+"""Fields in which rich's console keeps the displays that it shows."""
+OUTPUT: Final = REFLECTION | {
+    *("capture", "end_capture", "export_text", "export_html", "export_svg", "save_text", "save_html", "save_svg"),
+    *("file", "getvalue", "_buffer", "_record_buffer", *DISPLAYS),
+}
+"""Names by which code gets at the output or the displays of a console."""
 METHODS: Final = (FunctionType, classmethod, staticmethod, property)
 """Types of the members of a class that run."""
 SCHEMAS: Final = ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__", "_field_defaults")
@@ -75,6 +84,23 @@ def unread_after_building(walk: Walk, value: Any) -> frozenset[str]:
     if not names or FIELDS in walk.facts.looks or walk.facts.fields.meets(REFLECTION):
         return frozenset()
     return frozenset(name for name in names if name not in walk.facts.mentioned and name not in walk.facts.fields)
+
+
+def unread_displays(walk: Walk, value: Any) -> frozenset[str]:
+    """Return the fields in which rich's console keeps what it shows at the moment, unless code may read its output.
+
+    A hook counts if it is not rich's own, since it may change the output in other ways.
+    """
+    if not isinstance(value, loaded_class("rich.console", "Console")):
+        return frozenset()
+    if FIELDS in walk.facts.looks or walk.facts.fields.meets(OUTPUT) or walk.facts.mentioned.meets(OUTPUT):
+        return frozenset()
+    walk.guard.same(partial(_has_own_hooks, value), own := _has_own_hooks(value))
+    return DISPLAYS if own else frozenset()
+
+
+def _has_own_hooks(console: Any) -> bool:
+    return all(module_name(type(hook)).startswith("rich.") for hook in vars(console).get("_render_hooks", ()))
 
 
 def is_unread_method(walk: Walk, name: str, member: object) -> bool:

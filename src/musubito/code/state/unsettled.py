@@ -37,7 +37,7 @@ class _Change(NamedTuple):
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether the walks were too many."""
+        """Return whether the walks were too many."""
         return self.walks >= ENOUGH and self.seconds >= PATIENCE
 
 

@@ -136,10 +136,11 @@ class NameVisitor:
         self._class = private_class(code.co_qualname)
         self._scope = self._root = Scope(None, function)
         self._looked_at = frozenset(map(id, only_looked_at(function)))
-        self._counted = frozenset(id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign))
+        nodes = list(ast.walk(function))
+        self._counted = frozenset(id(node.target) for node in nodes if isinstance(node, ast.AugAssign))
         self._asked_for = frozenset(names_checked(function))
         self._of_own_globals = frozenset(
-            id(node.func) for node in ast.walk(function) if isinstance(node, ast.Call) and gives_globals(node)
+            id(node.func) for node in nodes if isinstance(node, ast.Call) and gives_globals(node)
         )
         self._added_to: set[NameRead] = set()
 
