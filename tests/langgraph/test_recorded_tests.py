@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.recorded.conftest import edit, installed_modules_stay, no_sockets
-
-__all__ = ["installed_modules_stay", "no_sockets"]
+from tests.recorded.conftest import edit
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.usefixtures("installed_modules_stay")
 
 AGENT = '''
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
@@ -78,19 +75,32 @@ def test_streamed():
 """
 
 
+NO_SOCKETS = """
+import socket
+
+
+def refuse(*args):
+    raise AssertionError("a test opened a connection")
+
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+"""
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> Path:
-    pytester.makepyfile(agent=AGENT, test_agent=TEST)
+    pytester.makepyfile(agent=AGENT, test_agent=TEST, conftest=NO_SOCKETS)
     settings = "[pytest]\npythonpath = .\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     (pytester.path / "pytest.ini").write_text(settings)
     return pytester.path
 
 
 def play(pytester: pytest.Pytester, mode: str) -> pytest.RunResult:
-    return pytester.runpytest_inprocess("-p", "musubito_pytest", "-p", "no:cacheprovider", f"--musubito={mode}", "-rP")
+    # In a process of its own, as people run it: in this one, other tests have imported and changed what is recorded.
+    return pytester.runpytest_subprocess("-p", "musubito_pytest", "-p", "no:cacheprovider", f"--musubito={mode}", "-rP")
 
 
-def test_a_graph_is_replayed_without_its_model(pytester: pytest.Pytester, project: Path, no_sockets: None) -> None:
+def test_a_graph_is_replayed_without_its_model(pytester: pytest.Pytester, project: Path) -> None:
     recorded = play(pytester, "record")
     recorded.assert_outcomes(passed=3)
     assert recorded.outlines.count("the model is asked") == 6

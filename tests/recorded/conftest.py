@@ -6,15 +6,12 @@ import json
 import re
 import socket
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import _pytest.pytester as pytester_module
 import pytest
-from _pytest.pytester import SysModulesSnapshot
 
-__all__ = ["ANSWERS", "SETTINGS", "Run", "cassette", "edit", "installed_modules_stay", "last_line", "runs"]
+__all__ = ["ANSWERS", "SETTINGS", "Run", "cassette", "edit", "last_line", "runs"]
 
 ANSWERS = """
 from pathlib import Path
@@ -65,18 +62,6 @@ def play(pytester: pytest.Pytester, project: Path) -> Run:
         return pytester.runpytest_inprocess("-p", "musubito_pytest", "-p", "no:cacheprovider", *args)
 
     return play
-
-
-@pytest.fixture
-def installed_modules_stay(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
-    """Let a run drop the project's own modules only.
-
-    pytester drops all that a run imports. The next run then has two classes of each name, and Musubito takes those of a module
-    that is gone for the user's.
-    """
-    own = {path.stem for path in project.glob("*.py")}
-    snapshot = partial(SysModulesSnapshot, preserve=lambda name: name not in own)
-    monkeypatch.setattr(pytester_module, "SysModulesSnapshot", lambda preserve: snapshot())
 
 
 @pytest.fixture
