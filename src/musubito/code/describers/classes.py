@@ -42,7 +42,9 @@ DERIVED = frozenset(
     ]
 )
 """Members that Python or a library derives from the others."""
-MADE_LATER = frozenset({"__annotations__", "__annotations_cache__", "__signature__", "__abstractmethods__"})
+MADE_LATER = frozenset(
+    {"__annotations__", "__annotations_cache__", "__signature__", "__abstractmethods__", "__slotnames__"}
+)
 """Members that Python may add to a class at any time, and that do not count."""
 NO_METADATA: MappingProxyType[object, object] = MappingProxyType({})
 """Stands for the metadata of a field without any."""

@@ -214,7 +214,9 @@ def _first_position(code: CodeType) -> tuple[int | None, ...]:
 
 def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
     yield from _written_in(code.co_filename)
-    for statement in reversed(list(_brought)):  # of several that compile to the same code, take the latest
+    with _lock:  # a statement that comes again is not there for a moment
+        brought = list(_brought)
+    for statement in reversed(brought):  # of several that compile to the same code, take the latest
         with _lock:
             files = _brought.get(statement, ())
             if files is None:

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import pytest
 
+from musubito.code.describers import classes
 from musubito.code.describers.annotations import annotated_classes
 from musubito.code.reachability import reach
+from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
 
@@ -96,6 +98,28 @@ def test_methods_that_were_written_without_a_file_count(name: str, edit: tuple[s
 def test_methods_that_python_wrote_do_not() -> None:
     names = {part.name.rpartition(".")[2] for part in reach(made(TEXT, "Data"), None).parts}
     assert names.isdisjoint({"__init__", "__hash__", "__lt__", "__setattr__", "__delattr__"})
+
+
+def test_what_pickling_adds_to_a_class_during_its_walk_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, again = made(TEXT, "Data"), made(TEXT, "Data")
+    written_text, is_derived = classes.written_text, classes._is_derived
+
+    def before_it_is_pickled(walk: Walk, cls: type) -> bytes:
+        if "__slotnames__" in vars(cls):
+            del cls.__slotnames__
+        return written_text(walk, cls)
+
+    def pickled_meanwhile(cls: type, name: str, value: Any) -> bool:
+        if cls is again:
+            again().__reduce_ex__(2)
+        return is_derived(cls, name, value)
+
+    monkeypatch.setattr(classes, "written_text", before_it_is_pickled)
+    monkeypatch.setattr(classes, "_is_derived", pickled_meanwhile)
+    walked = reach(again, None)
+    assert "__slotnames__" in vars(again)
+    assert walked.digest == reach(data, None).digest
+    assert walked.unchanged(), "a call is not walked anew for it"
 
 
 def test_one_that_was_written_for_another_class_counts() -> None:

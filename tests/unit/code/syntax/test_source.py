@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import linecache
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from types import CodeType
 from typing import Any
 
@@ -116,6 +119,36 @@ def test_code_that_came_back_is_found_where_it_was_written(module: dict[str, Any
     other = tmp_path / "other.py"
     other.write_text("def plain(x): return x - RATE\n")
     assert source_of(arrived, str(other)) is None
+
+
+def test_a_statement_that_comes_again_is_found_meanwhile(
+    module: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = module["plain"].__code__
+    text = statement_of(code)
+    assert text is not None
+    is_gone = Event()
+
+    class SlowToReturn(dict[str, Any]):
+        def pop(self, *args: Any) -> Any:
+            result = super().pop(*args)
+            is_gone.set()
+            sleep(0.1)
+            return result
+
+    comes_again = Thread(target=register_source_text, args=([text],))
+
+    def then_comes_again(_: str) -> Iterator[Any]:
+        comes_again.start()
+        is_gone.wait()
+        yield from ()
+
+    register_source_text([text])
+    monkeypatch.setattr(source, "_brought", SlowToReturn(source._brought))
+    monkeypatch.setattr(source, "_written_in", then_comes_again)
+    found = source_of(code, ELSEWHERE)
+    comes_again.join()
+    assert found is not None
 
 
 def test_only_what_no_module_has_is_sent() -> None:
