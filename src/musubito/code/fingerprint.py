@@ -115,9 +115,18 @@ class Fingerprint(NamedTuple):
                 yield change.sources
 
 
-def shown_source(part: CodePart) -> str | None:
-    """Return the text of a part as it is stored and shown: without secrets, as far as they can be recognised."""
-    return None if part.source is None else without_secrets_in(part.source)
+class ShownParts:
+    """The parts of a fingerprint as they are stored and shown: without secrets, as far as they can be recognised.
+
+    The texts are made when the parts are read. A call whose code is stored already reads none.
+    """
+
+    def __init__(self, parts: Sequence[CodePart]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[tuple[str, bytes, str | None]]:
+        for part in self._parts:
+            yield part.name, part.digest, None if part.source is None else without_secrets_in(part.source)
 
 
 class CodeTracker:

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint, shown_source, walked_whole
+from musubito.code.fingerprint import CodeTracker, Fingerprint, ShownParts, walked_whole
 from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
@@ -383,9 +383,8 @@ class MusubitoEngine:
             if definition.semantics.code == "version":
                 code = CodeRecord(fingerprint.digest, [], (), ())
             else:
-                parts = [(part.name, part.digest, shown_source(part)) for part in fingerprint.parts]
                 untracked = *fingerprint.untracked, *fingerprint.unseen
-                code = CodeRecord(fingerprint.digest, parts, untracked, fingerprint.state)
+                code = CodeRecord(fingerprint.digest, ShownParts(fingerprint.parts), untracked, fingerprint.state)
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
@@ -103,7 +103,7 @@ class CodeRecord(NamedTuple):
     """The code that a fingerprint covers, stored once. Each part is (part, digest, source or None)."""
 
     fingerprint: bytes
-    parts: Sequence[tuple[str, bytes, str | None]]
+    parts: Iterable[tuple[str, bytes, str | None]]
     untracked: Sequence[str]
     state: Sequence[str]
 

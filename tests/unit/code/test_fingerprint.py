@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito.code import fingerprint
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.ownership import Owner, Owners
 
@@ -41,6 +44,19 @@ def test_the_owner_says_what_the_receiver_leads_to(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Agent, "MODEL", "n")
     assert with_owner.current().digest != before[0].digest
     assert without.current().digest == before[1].digest
+
+
+def test_texts_are_cleaned_once_for_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned, nodes = list[str](), list[str]()
+    monkeypatch.setattr(fingerprint, "without_secrets_in", lambda text: cleaned.append(text) or text)
+    decorated = musubito_step(step)
+    for _ in range(2):
+        with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+            cleaned.append("an engine")
+            nodes.append(decorated(1).node_id)
+    assert nodes[0] == nodes[1]
+    assert len(cleaned) > 2, "the first engine stores the texts"
+    assert cleaned[-1] == "an engine", "the second one has nothing to store"
 
 
 def test_whose_code_it_is() -> None:
