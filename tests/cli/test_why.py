@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,7 +214,31 @@ def test_a_call_that_was_refused_says_so(musubito: Musubito, doubtful: dict[str,
     assert head.endswith(": 0 ran, 0 replayed, 1 failed")
     node = doubtful["node"][:10]
     assert refused == f"mail {node} did not run: it is not known whether its last attempt took place"
-    assert "on_unknown" in remedy
+    assert f"'musubito effects settle {doubtful['effect'][:10]} --happened VALUE'" in remedy
+
+
+ENDS_WITHIN = """
+import os, sys
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
+
+@musubito_step(StepConfiguration(step_type="external_effect"), name="mail")
+def mail(to):
+    os._exit(0)
+
+with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine, use_musubito_engine(engine):
+    mail("me")
+"""
+
+
+@pytest.mark.parametrize("command", ["why", "show"])
+def test_a_call_that_stored_nothing_says_where_to_look(musubito: Musubito, tmp_path: Path, command: str) -> None:
+    for _ in range(2):  # the first one ends within its effect, the second one is refused
+        subprocess.run([sys.executable, "-c", ENDS_WITHIN, tmp_path / "x.db"], stderr=subprocess.DEVNULL, check=False)
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        ((call,),) = connection.execute("SELECT lower(hex(node)) FROM _calls")
+    told = musubito("--db", "x.db", command, call[:10]).stderr
+    assert told.startswith(f"musubito: {call[:10]} is a call of mail that stored nothing; 'musubito why ")
+    assert musubito("--db", "x.db", command, call + "0").stderr.startswith("musubito: no run, call or effect in doubt")
 
 
 def same(x: int) -> int:

@@ -9,6 +9,7 @@ from itertools import chain
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
+from musubito.lineage.formatting import short
 from musubito.lineage.reports import NothingRan
 from musubito.lineage.store_reader import DIGITS, LONGEST, SHORTEST
 from musubito.lineage.suggestions import suggestion
@@ -55,10 +56,7 @@ def run_or_node(
                 raise no_run from None
             if str(no_node).startswith("several"):
                 raise no_node from None
-            raise LineageError(
-                f"no run, call or effect in doubt begins with {what}. 'musubito runs' lists the runs, "
-                "'musubito show RUN' its calls, 'musubito doctor' the effects."
-            ) from None
+            raise LineageError(_unstored(context, what)) from None
 
 
 def run_or_node_or_effect(
@@ -87,7 +85,7 @@ def effects_in_doubt(context: CommandContext, what: str) -> list[UnknownEffect]:
 def is_effect(context: CommandContext, what: str) -> bool:
     """Tell whether a text is the id of an effect or names a step with effects, whatever is known of them."""
     if _is_id(what) and len(what) <= 2 * LONGEST["call"]:
-        first, last = (bytes.fromhex(what.ljust(2 * LONGEST["call"], digit)) for digit in "0f")
+        first, last = _range(what)
         if context.lineage.rows("effects_like", first=first, last=last):
             return True
     with suppress(LineageError):
@@ -98,6 +96,26 @@ def is_effect(context: CommandContext, what: str) -> bool:
 
 def _is_id(what: str) -> bool:
     return len(what) >= SHORTEST and DIGITS.issuperset(what.lower())
+
+
+def _unstored(context: CommandContext, what: str) -> str:
+    """Return what is known of a call of which no result is stored, such as one that was refused."""
+    first, last = _range(what)
+    calls = context.lineage.rows("calls_like", first=first, last=last) if len(what) <= len(first.hex()) else []
+    for run, operation in calls:
+        why = f"musubito why {short(binary(run).hex())}"
+        return f"{what} is a call of {operation} that stored nothing; '{why}' explains it"
+    return (
+        f"no run, call or effect in doubt begins with {what}. 'musubito runs' lists the runs, 'musubito show RUN' its "
+        "calls, 'musubito doctor' the effects."
+    )
+
+
+def _range(what: str) -> tuple[bytes, bytes]:
+    """Return the first and the last id that begins with these digits."""
+    digits = 2 * LONGEST["call"]
+    first, last = (bytes.fromhex(what[:digits].ljust(digits, digit)) for digit in "0f")
+    return first, last
 
 
 def _unknown(context: CommandContext, what: str, *, is_id: bool) -> str:

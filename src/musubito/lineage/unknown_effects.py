@@ -20,10 +20,11 @@ from musubito.values.call_keys import idempotency_key
 
 HAPPENED: Final = "happened"
 NEVER_HAPPENED: Final = "never happened"
-REMEDY: Final = (
-    "Find out whether it took place. Then 'musubito effects settle ID --happened VALUE' or '--never-happened' says so, "
+_REMEDY: Final = (
+    "Find out whether it took place. Then 'musubito effects settle {} --happened VALUE' or '--never-happened' says so, "
     "and its next call goes by that. on_unknown in its StepConfiguration does the same in code."
 )
+REMEDY: Final = _REMEDY.format("ID")
 
 
 class UnknownEffect(NamedTuple):
@@ -55,7 +56,7 @@ class UnknownEffect(NamedTuple):
     def remedy(self) -> str:
         """Return what to do about the effect."""
         if self.settled is None:
-            return REMEDY
+            return _REMEDY.format(short(self.effect_key))
         return f"Nothing. 'musubito effects settle {short(self.effect_key)} --undo' takes back what was said."
 
     def is_called(self, text: str) -> bool:

@@ -17,7 +17,7 @@ from musubito.cli.context import (
     no_inputs_option,
     without_error_texts,
 )
-from musubito.cli.targets import run_or_node_or_effect
+from musubito.cli.targets import effects_in_doubt, run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
 from musubito.lineage.formatting import NO_CALLS, clean, count, edited_by, one_line, short, times, when
 from musubito.lineage.reports import without_reason
@@ -101,7 +101,8 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
         context.console.print()
         if call.execution is None and call.reason is ReplayReason.OUTCOME_UNKNOWN:
             context.print_text(f"{clean(call.operation)} {short(call.node_id)} did not run: {call.reason.sentence}")
-            context.print_text(f"what to do: {REMEDY}")
+            effects = effects_in_doubt(context, call.operation)
+            context.print_text(f"what to do: {effects[0].remedy if len(effects) == 1 else REMEDY}")
         elif why_call is None:
             context.print_text(f"{clean(call.operation)} {short(call.node_id)} {call.outcome}: {call.reason.sentence}")
         else:

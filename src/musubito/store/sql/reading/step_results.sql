@@ -89,6 +89,11 @@ FROM (
 ) r CROSS JOIN _calls c CROSS JOIN _operations o
 WHERE c.run_id = r.run_id AND o.id = c.operation AND o.name = :operation ORDER BY c.at DESC LIMIT 1;
 
+-- name: calls_like
+-- The newest call whose node lies in a range, whether anything of it was stored or not: its run and its operation.
+SELECT c.run_id, o.name FROM _calls c LEFT JOIN _operations o ON o.id = c.operation
+WHERE c.node >= :first AND c.node <= :last ORDER BY c.at DESC LIMIT 1;
+
 -- name: newest_node_of
 -- The newest node of an operation.
 SELECT n.node_id FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.name = :operation ORDER BY n.id DESC LIMIT 1;
