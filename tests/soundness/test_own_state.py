@@ -64,6 +64,7 @@ OWN = {
     "a set and a deque": "S, Q = set(), collections.deque(maxlen=3)",
     "an order": "O = {'a': 1, 'b': 2}",
     "numpy": "import numpy\nA = numpy.zeros(3)",
+    "the globals of a console": "import code\nCONSOLE = code.InteractiveInterpreter({})",
 }
 BODIES = {
     "handed to a helper": "add(LOG, q); return len(LOG)",
@@ -81,6 +82,7 @@ BODIES = {
     "a set and a deque": "S.add(q); Q.append(q); S.update(q); return len(S) + len(Q)",
     "an order": "O['a'] = O.pop('a'); O[q] = 1; return list(O)",
     "numpy": "A[0] += 1; return float(A.sum())",
+    "the globals of a console": "CONSOLE.runcode(f'{q} = 1'); return len(CONSOLE.locals)",
 }
 
 

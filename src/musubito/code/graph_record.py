@@ -41,6 +41,14 @@ class Emptied:
         """The name of the container's builtin class."""
 
 
+def is_module_globals(value: Any) -> bool:
+    """Return whether a value is the globals of a module.
+
+    `exec` adds `__builtins__` to any dict that it is given as globals, so that alone does not tell.
+    """
+    return type(value) is dict and "__builtins__" in value and "__name__" in value
+
+
 def static(value: Any, name: str) -> Any:
     """Return an attribute that is really there, or ABSENT, without running a `__getattr__`."""
     for cls in type(value).__mro__:

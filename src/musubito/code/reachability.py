@@ -30,7 +30,7 @@ from musubito.code.describers.objects import describe_untracked
 from musubito.code.describers.unread_fields import note_whole
 from musubito.code.displays import displays, is_showing_method, objects_display
 from musubito.code.fixpoint_facts import SHOWING, FixpointFacts
-from musubito.code.graph_record import Emptied, GraphRecord, Namespace, step_of
+from musubito.code.graph_record import Emptied, GraphRecord, Namespace, is_module_globals, step_of
 from musubito.code.guard import Guard
 from musubito.code.ownership import Owner, Owners, counted_name, home_of, module_name, module_of
 from musubito.code.part_texts import constant_text, object_text, storable
@@ -359,7 +359,7 @@ class ReachabilityWalk(Walk):
         if type(value) is FunctionType:
             value = self.original(value)
         self.note_link(value)
-        if type(value) is dict and "__builtins__" in value and self.limits.is_open(value, foreign=True):
+        if is_module_globals(value) and self.limits.is_open(value, foreign=True):
             # An object of another package looks up names in the globals of a module: not all of the globals count.
             return b"n" + sha256(tokens(canonical_module(str(value.get("__name__"))))).digest()
         if self.is_unsettled(value):

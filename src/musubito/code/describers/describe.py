@@ -27,7 +27,7 @@ from musubito.code.describers.object_settings import is_hash_of_its_name
 from musubito.code.describers.objects import describe_object
 from musubito.code.describers.patched_packages import module_patch_links, patch_links
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
-from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, step_of
+from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, is_module_globals, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
@@ -81,7 +81,7 @@ def _plain_copy(walk: Walk, value: Any, name: str, dicts: list[list[Any]], depth
     cls = type(value)
     if cls in ATOMS:
         return ABSENT if cls is EllipsisType else value
-    if cls not in PLAIN or depth > DEPTH or (cls is dict and "__builtins__" in value):
+    if cls not in PLAIN or depth > DEPTH or is_module_globals(value):
         return ABSENT
     if walk.limits.touches(value) or walk.is_unsettled(value):
         return ABSENT
