@@ -45,6 +45,8 @@ SEEN: Final = "seen"
 """Kind of read: a value that differs from run to run."""
 GIVEN: Final = "given"
 """Kind of read: all that a call was given, though only a part of it counts."""
+NODE: Final = "metadata.langgraph_node"
+"""Name of the value that holds the name of a node."""
 AROUND: Final = "context", "config", "runtime"
 """Words with which code mentions its context, its config or its runtime."""
 FIELD: Final = re.compile(r"\.(\w+)")
@@ -223,12 +225,15 @@ class NodeAmbient:
         observe(config, note)
         return partial(observe, note=note)
 
-    def note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+    def note_told(self, step: str, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
         """Note the values of this run that an output mentions and that do not count for this code.
 
-        The step has read these values.
+        The step has read these values. If the name of a step ends with the name of its node, the latter is the same in
+        each call. It is left out, since a node that calls the graph has another name.
         """
         for name, text in telling(self._config):
+            if name == NODE and step.endswith(f"/{text}"):
+                continue
             if is_told(text) and name not in self._counted((code,)):
                 note_read(SEEN, name, _digest(self._value_of(name)))
 

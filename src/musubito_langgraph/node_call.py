@@ -431,7 +431,7 @@ class NodeCall:
                 ([output], records),
                 naming,
                 events.found,
-                partial(self._around.note_told, code),
+                partial(self._around.note_told, self.step.operation.definition.name, code),
                 lambda: _apart(output, records),
             )
         except NotRepeatable as why:

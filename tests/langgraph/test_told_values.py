@@ -10,7 +10,7 @@ import ormsgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
@@ -128,6 +128,27 @@ def test_a_value_that_does_not_come_out_does_not_count(ran: Ran) -> None:
     for who in (ANN, BOB):
         graph.invoke({"q": "?"}, config_of(who))
     assert took(ran) == {"node": 1}
+
+
+def test_a_node_that_tells_its_own_name_reads_nothing(ran: Ran) -> None:
+    """A graph that such a node belongs to may be called by a node of another name, which is replayed whole."""
+
+    def of(name: str, node: Callable[[Any], Any]) -> Any:
+        return musubito_graph(StateGraph(MessagesState).add_node(name, node).add_edge(START, name).compile(name=name))
+
+    def look_up(state: MessagesState) -> MessagesState:
+        ran("look_up")
+        return {"messages": [HumanMessage("found", name="look_up")]}
+
+    def research(state: MessagesState) -> MessagesState:
+        ran("research")
+        return {"messages": inner.invoke(state)["messages"][-1:]}
+
+    inner = of("look_up", look_up)
+    graph = of("the research", research)
+    for _ in range(2):
+        assert graph.invoke({"messages": [HumanMessage("?")]})["messages"][-1].name == "look_up"
+    assert ran.counts == {"research": 1, "look_up": 1}
 
 
 def test_what_is_left_out_does_not_count(ran: Ran) -> None:
