@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
-from musubito.engine.files.digests import FILE, OF_CONTENT, OF_LOOKS
+from musubito.engine.files.digests import CODE, FILE, OF_CONTENT, OF_LOOKS
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
@@ -141,6 +141,8 @@ def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
         was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
         if kind in KINDS and was != now:
             files.append(ChangedRead(namespace, kind, path, was, now))
+        elif kind == CODE and was != now:
+            names.add(f"{CODE} {path}")
         elif kind not in KINDS_OF_FILES and was != now and (kind, path) in before and (kind, path) in after:
             names.add(f"$.{path if NAME.fullmatch(path) else kind}")
     return ChangedReads(tuple(files), tuple(sorted(names)))

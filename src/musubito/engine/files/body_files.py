@@ -34,6 +34,7 @@ class BodyFiles:
         "base",
         "began",
         "closed",
+        "code",
         "gone",
         "hits",
         "lost",
@@ -68,6 +69,8 @@ class BodyFiles:
         """The paths that the body removed."""
         self.named: Files = {}
         """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
+        self.code: set[str] = set()
+        """The modules and names of what the body has unpickled."""
         self.names_too_many = False
         """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
@@ -157,6 +160,10 @@ class BodyFiles:
         path = self._path(name)[0].rstrip(os.path.sep)
         if signature(path) is None:
             self.made.add(path)
+
+    def unpickles(self, module: str, name: str) -> None:
+        """Note that the body is about to unpickle an object that names this class or function."""
+        self.code.add(f"{module}:{name}")
 
     def moves(self) -> None:
         """Note that the working directory is about to change."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
-from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
+from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, code_reads, is_ignored
 from musubito.engine.files.named_files import count_named
 from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
 from musubito.engine.frame import Frame
@@ -65,11 +65,11 @@ def take_files(
         paths = call.fingerprint.paths
         count_named(files, writes=paths is None or paths.writes)
     kept = told_from_caches(files, codes)
-    if not (kept or files.seen or files.lost is not None):
+    if not (kept or files.seen or files.code or files.lost is not None):
         return ()
     database = getattr(engine.storage, "db_path", None)
     database_path = database and os.fspath(database)
-    reads: list[ExternalRead] = []
+    reads = [*code_reads(files.code, files.module)]
     if kept:
         reads += yield from _look_off_loop(
             partial(read_from_caches, kept, files, semantics.ignore_files, database_path)

@@ -14,11 +14,14 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from hashlib import sha256
-from typing import Final, NamedTuple, TypeAlias
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from musubito.code.fingerprint import digest_of_code, is_users_code
 from musubito.deferred import deferred_pattern, running_loop
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
@@ -47,9 +50,11 @@ PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
 RUNNING: Final = "script"
 """The kind of a read of the script's name. An output that names `__main__` is valid where the same script runs."""
-WHERE: Final = PLACE, RUNNING
-"""The kinds of reads that tell where an output is valid, and are no files."""
-KINDS: Final = frozenset({*AT, *_AT, *WHERE})
+CODE: Final = "code"
+"""The kind of a read of the user's code that a body has unpickled, by its module and name."""
+NO_FILES: Final = PLACE, RUNNING, CODE
+"""The kinds of reads that are checked with the files, and are none."""
+KINDS: Final = frozenset({*AT, *_AT, *NO_FILES})
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
@@ -230,20 +235,20 @@ class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slot
     _here: str | None = None
     _checks: Sequence[Check] = ()
     _has_files: bool | None = None
-    _where: Sequence[ExternalRead] = ()
+    _no_files: Sequence[ExternalRead] = ()
 
     @property
     def has_files(self) -> bool:
-        """Tell whether a file or a folder is among the reads."""
+        """Tell whether a file or a folder is among the reads, or what is checked with them."""
         if self._has_files is None:
             self._has_files = any(read.kind in KINDS for read in self)
-            self._where = [read for read in self if read.kind in WHERE]
+            self._no_files = [read for read in self if read.kind in NO_FILES]
         return self._has_files
 
     @property
-    def where(self) -> Sequence[ExternalRead]:
-        """Return the reads of the working directory and the script, if their names stand in the output."""
-        return self._where if self.has_files else ()
+    def no_files(self) -> Sequence[ExternalRead]:
+        """Return the reads of code, and those of the working directory and the script if the output names them."""
+        return self._no_files if self.has_files else ()
 
     def checks(self, here: str) -> Sequence[Check]:
         """Return the checks of the files, seen from this working directory."""
@@ -275,6 +280,31 @@ def where_valid(payload: bytes) -> Iterator[ExternalRead]:
         yield ExternalRead(RUNNING, "the script", _script_digest())
 
 
+def _digest_beside_files(read: ExternalRead, here: str) -> bytes | None:
+    """Return the present digest of what is read here and is no file; None if there is nothing."""
+    if read.kind == CODE:
+        thing = _thing_called(read.key)
+        return None if thing is None else digest_of_code(thing)
+    return place_digest(here) if read.kind == PLACE else _script_digest()
+
+
+def code_reads(keys: Iterable[str], seen_from: str) -> Iterator[ExternalRead]:
+    """Yield the reads of the user's code among what a body of the module `seen_from` has unpickled."""
+    for key in sorted(keys):
+        thing = _thing_called(key)
+        if is_users_code(thing, seen_from):
+            yield ExternalRead(CODE, key, digest_of_code(thing))
+
+
+def _thing_called(key: str) -> Any:
+    """Return the thing with this module and name; None if there is none."""
+    module, _, name = key.partition(":")
+    try:
+        return attrgetter(name)(import_module(module))
+    except Exception:  # the module may raise anything, and a step that unpickles will hear of it
+        return None
+
+
 class Check(NamedTuple):
     """The digest that a path must have for a replay."""
 
@@ -288,7 +318,7 @@ class Check(NamedTuple):
 
 def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
     checks: dict[tuple[str, str, bytes | None], Check] = {}
-    files = (each for each in reads if each.kind in KINDS and each.kind not in WHERE)
+    files = (each for each in reads if each.kind in KINDS and each.kind not in NO_FILES)
     for read in sorted(files, key=lambda each: each.kind in _AT):
         path = here if read.key == "." else os.path.join(here, read.key)
         kind = _AT.get(read.kind, read.kind)
@@ -306,8 +336,9 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         here = getcwd()
     except OSError:
         here = os.devnull  # the working directory is gone, and nothing is below this
-    for each in reads.where:
-        if stored(place_digest(here) if each.kind == PLACE else _script_digest()) != each.digest:
+    for each in reads.no_files:
+        now = _digest_beside_files(each, here)
+        if now is None or stored(now) != each.digest:
             return each
     for key, if_there, wanted, read in reads.checks(here):
         seen = signature(key[0])

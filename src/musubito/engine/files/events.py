@@ -105,7 +105,7 @@ def _for_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | N
     def handler(args: Any) -> None:
         frame = scope().frame
         # Most events come while no step runs: these two questions are those of `may_fill_a_cache`, without a call.
-        if frame is None and not bodies and ((started and not caches) or not may_fill_a_cache()):
+        if frame is None and not bodies and (outside is None or (started and not caches) or not may_fill_a_cache()):
             return
         here: Sequence[BodyFiles | None] = tuple(bodies)
         try:
@@ -246,6 +246,10 @@ def _listed(files: BodyFiles, args: Any) -> None:
     files.listed(*args)
 
 
+def _unpickles(files: BodyFiles, args: Any) -> None:
+    files.unpickles(*args)
+
+
 def _asks(files: BodyFiles, _args: Any) -> None:
     # The next answer may be another one, wherever the standard input comes from.
     files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
@@ -277,6 +281,7 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.mkdir": _for_body(_makes_folder, _nothing),
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "builtins.input": _for_body(_asks, _asks),
+    "pickle.find_class": _for_body(_unpickles, _unpickles),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
     "os.posix_spawn": _for_body(_spawns, _spawns),

@@ -1,0 +1,96 @@
+"""The user's classes and functions that a step unpickles count, though its code names none of them."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
+from musubito.lineage import Lineage
+from musubito.lineage.why import why
+from tests.fresh import fresh
+from tests.soundness.changed_programs import Program, Runs, in_one_process, in_three_processes
+
+CLASS: Final = """
+import io, pickle
+def helper(): return VALUE
+class A:
+    class Inner:
+        def go(self): return helper()
+    def go(self): return helper()
+class B:
+    def go(self): return 1
+"""
+CHANGE: Final = "def helper(): return VALUE"
+
+
+def of(held: str, loaded: str = "pickle.loads(DATA)", called: str = ".go()") -> str:
+    """Return the text of a program that unpickles what it has pickled when it was imported."""
+    return f"{CLASS}DATA = pickle.dumps({held})\ndef step(q): return {loaded}{called}"
+
+
+COUNT: Final = {
+    "an object": of("A()"),
+    "an object in a list": of("[1, A()]", called="[1].go()"),
+    "an object of a nested class": of("A.Inner()"),
+    "a class": of("A", called="().go()"),
+    "a function": of("helper", called="()"),
+    "a method of an object": of("A().go", called="()"),
+    "by Python's own unpickler": of("A()", "pickle._Unpickler(io.BytesIO(DATA)).load()"),
+    "in a thread": (
+        f"{CLASS}from concurrent.futures import ThreadPoolExecutor\nDATA = pickle.dumps(A())\n"
+        "def step(q): return ThreadPoolExecutor(1).submit(pickle.loads, DATA).result().go()"
+    ),
+    "in a step that it calls": (
+        f"{CLASS}DATA = pickle.dumps(A())\n@musubito_step\ndef inner(): return pickle.loads(DATA).go()\n"
+        "def step(q): return inner().value"
+    ),
+}
+DO_NOT: Final = {
+    "an object of another class": of("B()"),
+    "an object of Python's": of("[1]", called=""),
+}
+PROGRAMS: Final = {name: Program(text, "1", "2", CHANGE) for name, text in (COUNT | DO_NOT).items()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return in_three_processes(tmp_path_factory.mktemp("unpickled"), PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_unpickled_counts_in_another_process(name: str, runs: Runs) -> None:
+    assert name not in runs.failed
+    assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, name in COUNT]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_unpickled_counts_in_one_process(name: str, tmp_path: Path) -> None:
+    assert in_one_process(tmp_path, "unpickled_program", PROGRAMS[name]) == [1, 1, 2 if name in COUNT else 1]
+
+
+def test_what_was_unpickled_and_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("unpickled_module")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class A:\n    def go(self): return 1", vars(module))
+    data = pickle.dumps(vars(module)["A"]())
+
+    @musubito_step(name="loads")
+    def loads(q: int) -> int:
+        return int(pickle.loads(data).go())
+
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
+        assert loads(1).value == 1
+        vars(module)["A"].go = lambda self: 2
+        explained = engine.explain(loads, 1)
+        assert (explained.reads, explained.files, explained.remedy) == (("code unpickled_module:A",), (), "")
+        with run("again"):
+            result = loads(1)
+        assert result.value == 2
+        told = why(Lineage(engine), result.node_id)
+        assert (told.reads, told.files, told.remedy) == (("code unpickled_module:A",), (), "")
