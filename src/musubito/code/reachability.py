@@ -50,6 +50,7 @@ from musubito.code.world.compiled_readers import paths_named
 from musubito.code.world.environment import Variable, describe_variable
 from musubito.code.world.loaded_modules import shared_by_all
 from musubito.code.world.path_looks import ReportingFunction
+from musubito.code.world.process_settings import Setting, describe_setting
 from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.errors import MusubitoError
 from musubito.values.class_names import canonical_module, qualified_name, the_one_of
@@ -216,6 +217,8 @@ class ReachabilityWalk(Walk):
                 description = GraphRecord(tokens("container", value.name), [])
             elif isinstance(value, Variable):
                 description = describe_variable(self, value)
+            elif isinstance(value, Setting):
+                description = describe_setting(self, value, name)
             else:
                 description = self._describe_safely(value, name)
                 self._note_package(value)

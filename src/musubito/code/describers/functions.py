@@ -34,6 +34,7 @@ from musubito.code.world.environment import environment_links
 from musubito.code.world.file_checks import note_file_checks
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
 from musubito.code.world.loaded_modules import module_links, shared_by_all
+from musubito.code.world.process_settings import setting_links
 from musubito.code.world.unrepeatable import note_unrepeatable
 from musubito.values.class_names import canonical_module, find_module, qualified_name
 
@@ -113,6 +114,7 @@ def describe_function(walk: Walk, function: FunctionType, name: str, member: boo
         links.append(("globals", walk.link(_globals_of(walk, function), f"{module_of(function)}.*")))
     links += environment_links(walk, function, name, text)
     links += module_links(walk, function, name, text)
+    links += setting_links(walk, function, text)
     if walk.live:
         note_unrepeatable(walk, function, name, text)
         note_file_checks(walk, function, name, text)
