@@ -53,6 +53,11 @@ COUNT: Final = {
 }
 DO_NOT: Final = {
     "an object of another class": of("B()"),
+    "what its methods change": (
+        "import pickle\nCLIENT, CALLS = None, 0\nclass A:\n    def go(self):\n        global CLIENT, CALLS\n"
+        "        CLIENT, CALLS = CLIENT or [1], CALLS + 1\n        return CLIENT[0]\n"
+        "DATA = pickle.dumps(A())\ndef helper(): pass\ndef step(q): return pickle.loads(DATA).go()"
+    ),
     "an object of Python's": of("[1]", called=""),
 }
 PROGRAMS: Final = {name: Program(text, "1", "2", CHANGE) for name, text in (COUNT | DO_NOT).items()}

@@ -44,7 +44,7 @@ ALIKE = 3
 MOST_NAMED = 5
 """Number of parts that a reason names."""
 MOST_CLASSES = 1024
-"""Number of classes and unpickled functions whose trackers are kept."""
+"""Number of classes whose trackers are kept."""
 DEPTH = 4
 """Levels at which functions are looked for in the things that a function is bound to."""
 CODE = (FunctionType, MethodType, partial)
@@ -390,8 +390,8 @@ _origins = cache(Owners)
 
 
 @lru_cache(MOST_CLASSES)
-def _tracker_of(thing: Any, packages: str | None = None, *, whole: bool = False) -> CodeTracker:
-    return CodeTracker(thing, packages=packages, whole=whole)
+def _tracker_of(cls: type, packages: str | None = None, *, whole: bool = False) -> CodeTracker:
+    return CodeTracker(cls, packages=packages, whole=whole)
 
 
 def is_users_code(thing: Any, seen_from: str) -> bool:
@@ -400,11 +400,6 @@ def is_users_code(thing: Any, seen_from: str) -> bool:
     if isinstance(thing, type):
         return whose.of_class(thing) is Owner.USER
     return isinstance(thing, FunctionType) and whose.of_function(thing) is Owner.USER
-
-
-def digest_of_code(thing: Any) -> bytes:
-    """Return the digest of a class or a function, with all that it reaches."""
-    return _tracker_of(thing).current().identity()
 
 
 def _classes_sent(classes: Iterable[type]) -> Iterator[type]:

@@ -13,6 +13,7 @@ from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
+from musubito.engine.files.unpickled_code import Unpickled, unpickled
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
@@ -69,8 +70,8 @@ class BodyFiles:
         """The paths that the body removed."""
         self.named: Files = {}
         """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
-        self.code: set[str] = set()
-        """The modules and names of what the body has unpickled."""
+        self.code: dict[str, Unpickled | None] = {}
+        """The user's classes and functions that the body has unpickled, by their keys; None for those of others."""
         self.names_too_many = False
         """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
@@ -163,7 +164,10 @@ class BodyFiles:
 
     def unpickles(self, module: str, name: str) -> None:
         """Note that the body is about to unpickle an object that names this class or function."""
-        self.code.add(f"{module}:{name}")
+        key = f"{module}:{name}"
+        if key not in self.code:
+            self.code[key] = None  # to look at it may unpickle, too
+            self.code[key] = unpickled(key, self.module)
 
     def moves(self) -> None:
         """Note that the working directory is about to change."""

@@ -14,15 +14,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from hashlib import sha256
-from importlib import import_module
-from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from musubito.code.fingerprint import digest_of_code, is_users_code
 from musubito.deferred import deferred_pattern, running_loop
+from musubito.engine.files.unpickled_code import CODE, digest_now
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
 
@@ -50,8 +48,6 @@ PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
 RUNNING: Final = "script"
 """The kind of a read of the script's name. An output that names `__main__` is valid where the same script runs."""
-CODE: Final = "code"
-"""The kind of a read of the user's code that a body has unpickled, by its module and name."""
 NO_FILES: Final = PLACE, RUNNING, CODE
 """The kinds of reads that are checked with the files, and are none."""
 KINDS: Final = frozenset({*AT, *_AT, *NO_FILES})
@@ -283,26 +279,8 @@ def where_valid(payload: bytes) -> Iterator[ExternalRead]:
 def _digest_beside_files(read: ExternalRead, here: str) -> bytes | None:
     """Return the present digest of what is read here and is no file; None if there is nothing."""
     if read.kind == CODE:
-        thing = _thing_called(read.key)
-        return None if thing is None else digest_of_code(thing)
+        return digest_now(read.key)
     return place_digest(here) if read.kind == PLACE else _script_digest()
-
-
-def code_reads(keys: Iterable[str], seen_from: str) -> Iterator[ExternalRead]:
-    """Yield the reads of the user's code among what a body of the module `seen_from` has unpickled."""
-    for key in sorted(keys):
-        thing = _thing_called(key)
-        if is_users_code(thing, seen_from):
-            yield ExternalRead(CODE, key, digest_of_code(thing))
-
-
-def _thing_called(key: str) -> Any:
-    """Return the thing with this module and name; None if there is none."""
-    module, _, name = key.partition(":")
-    try:
-        return attrgetter(name)(import_module(module))
-    except Exception:  # the module may raise anything, and a step that unpickles will hear of it
-        return None
 
 
 class Check(NamedTuple):

@@ -59,6 +59,9 @@ def end(files: BodyFiles) -> None:
     """End the notes of a body. Later reads do not belong to it."""
     files.closed = True
     _OPEN.discard(files)
+    for each in files.code.values():
+        if each is not None:
+            each.run.end()
 
 
 Handle: TypeAlias = Callable[[BodyFiles, Any], None]
