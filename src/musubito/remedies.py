@@ -16,8 +16,8 @@ KEPT_BY_ID: Final = re.compile(r"(.+?)\['[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]
 """Matches the name of a thing that an object keeps under a random id."""
 ENVIRONMENT: Final = "environment "
 """The beginning of the name of a variable of the environment that code reads."""
-UNPICKLED: Final = "code "
-"""The beginning of the name of a class or function that a step has unpickled."""
+FOUND_CODE: Final = "code "
+"""The beginning of the name of code that a step has found by a computed name."""
 OF_RESULT: Final = ".artifact_id"
 """The end of the path of a step's result in an input. What it holds is what the call is about."""
 
@@ -41,7 +41,7 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     if reason not in changed or not parts:
         return reason.remedy
     first = parts[0]
-    if first.startswith(UNPICKLED):
+    if first.startswith(FOUND_CODE):
         return ""  # somebody has edited it
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         holds_others = any(part.startswith(f"{first}/") for part in parts)

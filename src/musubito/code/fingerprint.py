@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from hashlib import sha256
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from musubito.code.describers.object_policies import may_remember
@@ -395,8 +395,10 @@ def _tracker_of(cls: type, packages: str | None = None, *, whole: bool = False) 
 
 
 def is_users_code(thing: Any, seen_from: str) -> bool:
-    """Tell whether a thing is a class or a function of the user's, for a step of the module `seen_from`."""
+    """Tell whether a thing is a class, a function or a module of the user's, for a step of the module `seen_from`."""
     whose = _origins(seen_from)
+    if isinstance(thing, ModuleType):
+        return whose.of_module(thing) is Owner.USER
     if isinstance(thing, type):
         return whose.of_class(thing) is Owner.USER
     return isinstance(thing, FunctionType) and whose.of_function(thing) is Owner.USER

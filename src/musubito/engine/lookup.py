@@ -11,7 +11,7 @@ from musubito.code.world.unrepeatable import KINDS
 from musubito.engine.call_state import READS, SAMPLES, CallState
 from musubito.engine.files.dependencies import counting, first_changed
 from musubito.engine.files.digests import KINDS as FILES
-from musubito.engine.files.unpickled_code import CODE
+from musubito.engine.files.found_code import CODE
 from musubito.engine.frame import NO_USAGE, Dependencies, Usage
 from musubito.engine.observer import Observer, Origin
 from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write

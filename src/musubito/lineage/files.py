@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
 from musubito.engine.files.digests import FILE, OF_CONTENT, OF_LOOKS
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
-from musubito.engine.files.unpickled_code import CODE
+from musubito.engine.files.found_code import CODE
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage

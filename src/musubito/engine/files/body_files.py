@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Final
 
 from musubito.code.ownership import home_of
@@ -13,7 +14,7 @@ from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.files.unpickled_code import Unpickled, unpickled
+from musubito.engine.files.found_code import FoundCode, found_code
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
@@ -70,8 +71,8 @@ class BodyFiles:
         """The paths that the body removed."""
         self.named: Files = {}
         """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
-        self.code: dict[str, Unpickled | None] = {}
-        """The user's classes and functions that the body has unpickled, by their keys; None for those of others."""
+        self.code: dict[str, FoundCode | None] = {}
+        """The user's code that the body has found, by its key; None for code of others."""
         self.names_too_many = False
         """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
@@ -164,10 +165,17 @@ class BodyFiles:
 
     def unpickles(self, module: str, name: str) -> None:
         """Note that the body is about to unpickle an object that names this class or function."""
-        key = f"{module}:{name}"
+        self._finds(f"{module}:{name}")
+
+    def imports(self, module: Any) -> None:
+        """Note that the body has imported a module by a computed name."""
+        if isinstance(module, ModuleType):
+            self._finds(module.__name__)
+
+    def _finds(self, key: str) -> None:
         if key not in self.code:
-            self.code[key] = None  # to look at it may unpickle, too
-            self.code[key] = unpickled(key, self.module)
+            self.code[key] = None  # to look at it may import and unpickle, too
+            self.code[key] = found_code(key, self.module)
 
     def moves(self) -> None:
         """Note that the working directory is about to change."""

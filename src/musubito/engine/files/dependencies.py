@@ -10,9 +10,9 @@ from typing import TypeVar
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
+from musubito.engine.files.found_code import CODE
 from musubito.engine.files.named_files import count_named
 from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
-from musubito.engine.files.unpickled_code import CODE
 from musubito.engine.frame import Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, Offload

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
 from musubito.deferred import deferred_pattern, running_loop
-from musubito.engine.files.unpickled_code import CODE, digest_now
+from musubito.engine.files.found_code import CODE, digest_now
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
 

@@ -1,0 +1,61 @@
+"""Count the user's code that a body finds by a computed name: what it unpickles, and modules that it imports.
+
+The step's code names none of these classes, functions and modules. Each counts with all that it reaches, as the code of
+a step does. What the body changes of that is its own state.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from operator import attrgetter
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from musubito.code.fingerprint import MOST_CLASSES, CodeTracker, is_users_code
+from musubito.code.state.own_changes import ObservedRun
+
+CODE: Final = "code"
+"""The kind of a read of code that a body has found. Its key is the module, and the name in it after a colon."""
+STEP: Final = "code that is found"
+"""Stands for the name of the step whose runs change the state of such code."""
+
+
+class FoundCode(NamedTuple):
+    """A class, function or module that a body has found."""
+
+    digest: bytes
+    """The digest of its code, before the body has run it."""
+    run: ObservedRun
+
+
+def found_code(key: str, seen_from: str) -> FoundCode | None:
+    """Return the code with this key if it is the user's, for a body of the module `seen_from`."""
+    thing = _thing_called(key)
+    if not is_users_code(thing, seen_from):
+        return None
+    tracker = _tracker_of(thing)
+    digest = tracker.current().identity()
+    return FoundCode(digest, tracker.begin()[1])
+
+
+def digest_now(key: str) -> bytes | None:
+    """Return the present digest of the code with this key; None if there is none."""
+    thing = _thing_called(key)
+    return None if thing is None else _tracker_of(thing).current().identity()
+
+
+@lru_cache(MOST_CLASSES)
+def _tracker_of(thing: Any) -> CodeTracker:
+    module = thing.__name__ if isinstance(thing, ModuleType) else None
+    return CodeTracker(thing, module=module, step=STEP)
+
+
+def _thing_called(key: str) -> Any:
+    """Return the thing with this module and name, or the module if there is no name; None if there is no such thing."""
+    module, _, name = key.partition(":")
+    try:
+        loaded = import_module(module)
+        return attrgetter(name)(loaded) if name else loaded
+    except Exception:  # the module may raise anything, and a step that finds it will hear of it
+        return None
