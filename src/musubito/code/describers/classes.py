@@ -13,7 +13,13 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.describers.annotations import annotation_links
-from musubito.code.describers.introspection import mark_introspectable, order_links, subclass_links, written_text
+from musubito.code.describers.introspection import (
+    mark_introspectable,
+    order_links,
+    registered_names,
+    subclass_links,
+    written_text,
+)
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
 from musubito.code.describers.object_settings import STATED
 from musubito.code.describers.unread_fields import CONSTRUCTORS, are_methods_named, is_unread_method
@@ -92,7 +98,11 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     schema = _is_schema(cls)
     if members.get("_is_runtime_protocol"):
         walk.facts.looks.add(FIELDS)  # `isinstance` asks objects for the names in it
-    own = tokens("class", module_name(cls), qualified_name(cls)[1]) + written_text(walk, cls)
+    own = (
+        tokens("class", module_name(cls), qualified_name(cls)[1])
+        + written_text(walk, cls)
+        + registered_names(walk, cls)
+    )
     is_whole = not are_methods_named(walk, cls)
     bases = [walk.link(each, f"{name}.base", whole=is_whole) for each in cls.__bases__]
     links = [(f"base {number}", base) for number, base in enumerate(bases)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+from abc import ABCMeta, _get_dump  # type: ignore[attr-defined]  # typeshed does not list it
 from collections.abc import Collection, Iterable
 from types import FunctionType
 from typing import Any, Final
@@ -106,6 +107,20 @@ def subclass_links(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
     users = [subclass for subclass in _subclasses(cls) if walk.origins.of_class(subclass) is Owner.USER]
     return [(f"subclass {number}", walk.link(each, walk.part_name(each, ""))) for number, each in enumerate(users)]
+
+
+def registered_names(walk: Walk, cls: type) -> bytes:
+    """Return the names of the classes that are registered with an abstract class, which `isinstance` asks for."""
+    if not isinstance(cls, ABCMeta):
+        return b""
+    names = _registered(cls)
+    walk.guard.same(lambda: _registered(cls), names)
+    return tokens("registered", *names) if names else b""
+
+
+def _registered(cls: ABCMeta) -> list[str]:
+    classes = (reference() for reference in _get_dump(cls)[0])
+    return sorted(".".join(qualified_name(each)) for each in classes if each is not None)
 
 
 def _subclasses(cls: type) -> list[type]:

@@ -1,0 +1,45 @@
+"""The classes that are registered with an abstract class count for code that asks `isinstance`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.soundness.changed_programs import Program, Runs, in_one_process, in_three_processes
+
+HEAD: Final = """
+import abc
+class Shape(abc.ABC): pass
+class Round(Shape): pass
+class Square: pass
+class Other: pass
+Shape.register(VALUE)
+"""
+ASKS: Final = {
+    "isinstance": "return isinstance(Square(), Shape)",
+    "issubclass": "return issubclass(Square, Shape)",
+    "a pattern": "\n    match Square():\n        case Shape(): return True\n        case _: return False",
+    "a base of the class": "return isinstance(Square(), Round.__mro__[1])",
+}
+PROGRAMS: Final = {
+    name: Program(f"{HEAD}def step(q): {text}", "Other", "Square", "Shape.register(VALUE)")
+    for name, text in ASKS.items()
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return in_three_processes(tmp_path_factory.mktemp("registered"), PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_registered_class_counts_in_another_process(name: str, runs: Runs) -> None:
+    assert name not in runs.failed
+    assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_registered_class_counts_in_one_process(name: str, tmp_path: Path) -> None:
+    assert in_one_process(tmp_path, "registering_program", PROGRAMS[name]) == [1, 1, 2]
