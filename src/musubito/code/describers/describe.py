@@ -29,6 +29,7 @@ from musubito.code.describers.patched_packages import module_patch_links, patch_
 from musubito.code.describers.typing_objects import describe_typing, is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, GraphRecord, is_module_globals, step_of
 from musubito.code.ownership import Owner, counted_name, module_name
+from musubito.code.state.write_limits import OF_PACKAGE
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.walk import Walk
 from musubito.code.world.memory_databases import is_in_memory
@@ -185,6 +186,9 @@ def _function(walk: Walk, value: FunctionType, name: str) -> GraphRecord:
             continue
         if others:
             mark_introspectable(walk, held_now)
+            if walk.live:
+                walk.limits.add_name(cell, variable, OF_PACKAGE)
+                walk.limits.open(held_now, foreign=True)
         links += held_value_links(walk, held_now, f"closure {variable}", f"{name}:{variable}")
     for label, each in defaults_held(walk, value):
         links += held_value_links(walk, each, f"default {label}", f"{name}(default {label})")

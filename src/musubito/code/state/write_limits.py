@@ -53,6 +53,8 @@ ANYHOW: Final = Manner(counts=False, lazily=False)
 """The manner of any other write."""
 CACHED: Final = Manner(counts=False, lazily=True, cached=True)
 """The manner of a cached property."""
+OF_PACKAGE: Final = Manner(counts=True, lazily=True, cached=True)
+"""The manner in which a package's function sets its own variables: they mean the same, whichever step has called it."""
 
 
 class WriteLimits:
