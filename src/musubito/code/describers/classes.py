@@ -18,6 +18,7 @@ from musubito.code.describers.introspection import (
     order_links,
     registered_names,
     subclass_links,
+    written_base_links,
     written_text,
 )
 from musubito.code.describers.msgspec_structs import is_struct, struct_links
@@ -156,6 +157,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
         links += walk.links(cls._member_map_.items(), name)
     links += order_links(walk, cls, members, DERIVED, name)
     links += subclass_links(walk, cls)
+    links += written_base_links(walk, cls, name)
     return GraphRecord(own, links)
 
 

@@ -20,6 +20,8 @@ from musubito.values.class_names import qualified_name
 
 NAMES: Final = frozenset({"__name__", "__qualname__"})
 """Attributes in which a function states its name."""
+WRITTEN_BASES: Final = frozenset({"__orig_bases__", "get_original_bases"})
+"""Names by which code asks a class for its bases as they are written, such as `Repository[User]`."""
 SUBCLASSES: Final = "__subclasses__"
 """The method by which code asks a class for its subclasses."""
 DEPTH: Final = 100
@@ -107,6 +109,15 @@ def subclass_links(walk: Walk, cls: type) -> list[tuple[str, bytes]]:
     walk.guard.same(lambda: [id(each) for each in _subclasses(cls)], [id(each) for each in _subclasses(cls)])
     users = [subclass for subclass in _subclasses(cls) if walk.origins.of_class(subclass) is Owner.USER]
     return [(f"subclass {number}", walk.link(each, walk.part_name(each, ""))) for number, each in enumerate(users)]
+
+
+def written_base_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
+    """Return references to the bases of a class as they are written, if reached code asks classes for these."""
+    bases = vars(cls).get("__orig_bases__")
+    if bases is None or not walk.facts.mentioned.meets(WRITTEN_BASES):
+        return []
+    walk.guard.item(vars(cls), "__orig_bases__", bases)
+    return [("bases as written", walk.link(bases, f"{name}.__orig_bases__"))]
 
 
 def registered_names(walk: Walk, cls: type) -> bytes:
