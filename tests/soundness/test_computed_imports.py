@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -89,3 +91,42 @@ def test_a_package_that_makes_its_names_on_demand_counts_by_what_is_used(
         assert (asks(1).value, len(ran)) == (1, 1)
         sys.modules["made_on_demand.part"].used = lambda: 2  # type: ignore[attr-defined]
         assert (asks(1).value, len(ran)) == (2, 2)
+
+
+PLUGIN: Final = """
+import importlib
+from musubito import musubito_step
+
+@musubito_step
+def asks(q):
+    print("asks")
+    return importlib.import_module("".join(["a", "_plugin"])).answer()
+
+@musubito_step
+def asks_too(q):
+    print("asks too")
+    return importlib.import_module("".join(["a", "_plugin"])).answer()
+"""
+
+
+def test_the_files_count_for_a_step_that_loads_a_module_itself(tmp_path: Path) -> None:
+    def told(call: str, answer: int = 1) -> str:
+        (tmp_path / "a_plugin.py").write_text(f"print('loaded')\ndef answer(): return {answer}\n")
+        environment = {**os.environ, "MUSUBITO_URL": f"sqlite:///{tmp_path}/m.db", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", f"from asking import *\n{call}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    (tmp_path / "asking.py").write_text(PLUGIN)
+    both = "asks(1); asks_too(1)"
+    assert told(both) == "asks\nloaded\nasks too\n"
+    assert told("asks(1)") == ""
+    assert told("asks_too(1)") == "asks too\nloaded\n", "nothing is imported to find out whether it is the same"
+    assert told(both) == ""
+    assert told(both, answer=2) == "asks\nloaded\nasks too\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from abc import ABCMeta, _get_dump  # type: ignore[attr-defined]  # typeshed does not list it
+from abc import ABCMeta, _get_dump, get_cache_token  # type: ignore[attr-defined]  # typeshed does not list it
 from collections.abc import Collection, Iterable
 from types import FunctionType
 from typing import Any, Final
@@ -124,14 +124,26 @@ def registered_names(walk: Walk, cls: type) -> bytes:
     """Return the names of the classes that are registered with an abstract class, which `isinstance` asks for."""
     if not isinstance(cls, ABCMeta):
         return b""
-    names = _registered(cls)
-    walk.guard.same(lambda: _registered(cls), names)
+    registered = _Registered(cls)
+    walk.guard.same(registered, names := registered())
     return tokens("registered", *names) if names else b""
 
 
-def _registered(cls: ABCMeta) -> list[str]:
-    classes = (reference() for reference in _get_dump(cls)[0])
-    return sorted(".".join(qualified_name(each)) for each in classes if each is not None)
+class _Registered:
+    """The classes that are registered with an abstract class. They are only looked for anew after a registration."""
+
+    def __init__(self, cls: ABCMeta) -> None:
+        self._cls = cls
+        self._since: object = None
+        self._names: list[str] = []
+
+    def __call__(self) -> list[str]:
+        token = get_cache_token()
+        if token != self._since:
+            classes = (reference() for reference in _get_dump(self._cls)[0])
+            self._names = sorted(".".join(qualified_name(each)) for each in classes if each is not None)
+            self._since = token
+        return self._names
 
 
 def _subclasses(cls: type) -> list[type]:

@@ -23,8 +23,8 @@ _BOOTSTRAP: Final[Any] = importlib._bootstrap
 
 def report_imports() -> None:
     """Have `importlib.import_module` raise `IMPORTED` from now on. Somebody may put back the function from before."""
-    find = _BOOTSTRAP._gcd_import
-    if not hasattr(find, "reports_imports"):
+    find = getattr(_BOOTSTRAP, "_gcd_import", None)  # another Python may have another function
+    if find is not None and not hasattr(find, "reports_imports"):
         _BOOTSTRAP._gcd_import = _reporting(find)
 
 

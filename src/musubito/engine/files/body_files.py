@@ -14,7 +14,7 @@ from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.files.found_code import FoundCode, found_code
+from musubito.engine.files.found_code import FoundCode, found_code, home_of_key
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
@@ -173,7 +173,9 @@ class BodyFiles:
             self._finds(module.__name__)
 
     def _finds(self, key: str) -> None:
-        if key not in self.code:
+        home = home_of_key(key)
+        # If the body itself loads the module, its files count.
+        if home is not None and key not in self.code and (getattr(home, "__file__", None), FILE) not in self.seen:
             self.code[key] = None  # to look at it may import and unpickle, too
             self.code[key] = found_code(key, self.module)
 

@@ -6,9 +6,8 @@ a step does. What the body changes of that is its own state.
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
-from importlib import import_module
-from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,11 @@ class FoundCode(NamedTuple):
     run: ObservedRun
 
 
+def home_of_key(key: str) -> ModuleType | None:
+    """Return the module of the code with this key; None if it is not loaded."""
+    return sys.modules.get(key.partition(":")[0])
+
+
 def found_code(key: str, seen_from: str) -> FoundCode | None:
     """Return the code with this key if it is the user's, for a body of the module `seen_from`."""
     thing = _thing_called(key)
@@ -40,7 +44,10 @@ def found_code(key: str, seen_from: str) -> FoundCode | None:
 
 
 def digest_now(key: str) -> bytes | None:
-    """Return the present digest of the code with this key; None if there is none."""
+    """Return the present digest of the code with this key; None if there is none, or its module is not loaded.
+
+    The key may come from a database, so nothing is imported for it.
+    """
     thing = _thing_called(key)
     return None if thing is None else _tracker_of(thing).current().identity()
 
@@ -53,9 +60,9 @@ def _tracker_of(thing: Any) -> CodeTracker:
 
 def _thing_called(key: str) -> Any:
     """Return the thing with this module and name, or the module if there is no name; None if there is no such thing."""
-    module, _, name = key.partition(":")
-    try:
-        loaded = import_module(module)
-        return attrgetter(name)(loaded) if name else loaded
-    except Exception:  # the module may raise anything, and a step that finds it will hear of it
-        return None
+    thing: Any = home_of_key(key)
+    name = key.partition(":")[2]
+    for part in name.split(".") if name else ():
+        # `getattr` would run a `__getattr__`.
+        thing = vars(thing).get(part) if isinstance(thing, ModuleType | type) else None
+    return thing
