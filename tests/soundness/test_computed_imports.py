@@ -95,6 +95,7 @@ def test_a_package_that_makes_its_names_on_demand_counts_by_what_is_used(
 
 PLUGIN: Final = """
 import importlib
+import a_helper
 from musubito import musubito_step
 
 @musubito_step
@@ -110,8 +111,11 @@ def asks_too(q):
 
 
 def test_the_files_count_for_a_step_that_loads_a_module_itself(tmp_path: Path) -> None:
-    def told(call: str, answer: int = 1) -> str:
-        (tmp_path / "a_plugin.py").write_text(f"print('loaded')\ndef answer(): return {answer}\n")
+    def told(call: str, answer: int = 1, helped: int = 1) -> str:
+        (tmp_path / "a_helper.py").write_text(f"HELPED = {helped}\n")
+        (tmp_path / "a_plugin.py").write_text(
+            f"from a_helper import HELPED\nprint('loaded')\ndef answer(): return HELPED, {answer}\n"
+        )
         environment = {**os.environ, "MUSUBITO_URL": f"sqlite:///{tmp_path}/m.db", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             [sys.executable, "-c", f"from asking import *\n{call}"],
@@ -130,3 +134,4 @@ def test_the_files_count_for_a_step_that_loads_a_module_itself(tmp_path: Path) -
     assert told("asks_too(1)") == "asks too\nloaded\n", "nothing is imported to find out whether it is the same"
     assert told(both) == ""
     assert told(both, answer=2) == "asks\nloaded\nasks too\n"
+    assert told(both, helped=2) == "asks\nloaded\nasks too\n", "the helper was loaded before the plugin"

@@ -15,10 +15,13 @@ from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, 
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
 from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
 from musubito.engine.files.found_code import FoundCode, found_code, home_of_key
+from musubito.engine.files.imported_files import imported_files
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
 """Bytes. A larger file that was changed a moment before it is read is not read while the body waits."""
+STARTED: Final = time.time_ns()
+"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it."""
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = deferred_pattern("<.*>")
 """The file name of code that is in no file. Python and packages look for such a file, too, to show the code."""
@@ -178,6 +181,17 @@ class BodyFiles:
         if home is not None and key not in self.code and (getattr(home, "__file__", None), FILE) not in self.seen:
             self.code[key] = None  # to look at it may import and unpickle, too
             self.code[key] = found_code(key, self.module)
+
+    def count_imports(self) -> None:
+        """Count the files of modules that are imported by the modules which the body has loaded."""
+        loaded = [path for path, kind in list(self.seen) if kind == FILE and path.endswith(".py")]
+        for path in imported_files(loaded, self.module) if loaded else ():
+            state = signature(path)
+            if (path, FILE) not in self.seen:
+                seen = seen_at(path, None, self.base, state, Reader(None, ()), FILE)
+                # The module may have been loaded from what the file was before.
+                seen.open_to_doubt |= state is None or len(state) == 1 or max(state[1:3]) > STARTED
+                self.seen[path, FILE] = seen
 
     def moves(self) -> None:
         """Note that the working directory is about to change."""

@@ -81,6 +81,7 @@ def take_files(
     def wants_text(read: ExternalRead) -> bool:
         return semantics.record_inputs and read.digest is not None and (name, read.digest) not in engine.texts_kept
 
+    files.count_imports()
     if files.seen or files.lost is not None:
         files_read = yield from _look_off_loop(
             partial(read_by, files, semantics.ignore_files, database_path, wants_text)
