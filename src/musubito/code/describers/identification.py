@@ -30,6 +30,7 @@ from musubito.code.describers.object_contents import (
 from musubito.code.describers.object_parts import hides_content, is_active
 from musubito.code.describers.object_policies import policy_of
 from musubito.code.describers.object_settings import is_secret_field, is_type_adapter, url_text
+from musubito.code.describers.sql_statements import is_statement
 from musubito.code.describers.typing_objects import is_of_typing
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of, static
 from musubito.code.machinery import is_machinery
@@ -143,7 +144,12 @@ class _Judgement:
         self._objects += 1
         if self.is_large() or is_own(module_name(cls)):
             return False
-        if issubclass(cls, weakref.ReferenceType) or is_type_adapter(value) or url_text(value) is not None:
+        if (
+            issubclass(cls, weakref.ReferenceType)
+            or is_type_adapter(value)
+            or url_text(value) is not None
+            or is_statement(value)
+        ):
             return True
         parts = parts_in(value, origin)
         if parts is not None:

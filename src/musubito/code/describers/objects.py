@@ -47,6 +47,7 @@ from musubito.code.describers.object_settings import (
     without_secrets,
 )
 from musubito.code.describers.patched_packages import patch_links
+from musubito.code.describers.sql_statements import is_statement, statement_parts
 from musubito.code.describers.unread_fields import is_read_by_name
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
 from musubito.code.machinery import is_machinery
@@ -105,6 +106,9 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
         if cls.__module__.partition(".")[0] not in FIXED_URLS:
             walk.guard.same(lambda: url_text(value), text)
         return GraphRecord(tokens("url", text), links)
+    if origin is Owner.OTHER and is_statement(value) and (said := statement_parts(value)) is not None:
+        held = held_things_links(walk, value, "", name)
+        return GraphRecord(tokens("statement"), [*links, *walk.links(said, name), *held])
     if origin is Owner.USER:
         own = tokens("object", _base_content(walk, value, name)) + said_of_it
         return GraphRecord(own, [*links, *_zone_links(walk, value, name), *field_links(walk, value, name)])
