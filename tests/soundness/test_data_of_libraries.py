@@ -29,6 +29,14 @@ HELD = "\ndef step(q): return type(HELD).__name__"
 TREE = "import xml.etree.ElementTree as E\n"
 FRAME = "import pandas as pd, numpy as np\n"
 DATA = {
+    # Its schema names the class by an address.
+    "validator of pydantic": (
+        (
+            "import pydantic, pydantic_core\nclass M(pydantic.BaseModel):\n  a: int = VALUE\n  b: list['M'] = []\n"
+            "HELD = pydantic_core.SchemaValidator(M.__pydantic_core_schema__)"
+        ),
+        *("1", "2", ""),
+    ),
     "text wrapper": ("import textwrap\nHELD = textwrap.TextWrapper(width=VALUE)", "10", "20", "HELD.width = VALUE"),
     "network": ("import ipaddress\nHELD = ipaddress.ip_network('VALUE')", "10.0.0.0/8", "11.0.0.0/8", ""),
     "address": ("import ipaddress\nHELD = ipaddress.ip_address('VALUE')", "10.0.0.1", "10.0.0.2", ""),

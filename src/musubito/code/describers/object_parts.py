@@ -43,6 +43,8 @@ SHOWN: Final = (dict, list, tuple, set, frozenset, deque, bytearray, int, float,
 """Classes whose content is counted by itself: only the fields of objects derived from them are left."""
 HOLDERS: Final = (type(functools.cmp_to_key(min)), type(vars(JSONDecoder())["scan_once"]))
 """Classes that show the content of their objects to the garbage collector alone."""
+REFERENCES: Final = frozenset({"ref", "schema_ref"})
+"""Keys under which a schema of pydantic names a class, and refers to it."""
 
 
 class Parts(NamedTuple):
@@ -192,4 +194,24 @@ def _pickled_parts(value: Any) -> Parts | None:
     own = tokens("reduced", module_name(reduced[0]), str(getattr(reduced[0], "__qualname__", "")))
     pairs = zip(("of", "state", "items", "pairs"), reduced[1:], strict=False)
     contents = [(label, list(each) if hasattr(each, "__next__") else each) for label, each in pairs]
+    if type(value).__module__.startswith("pydantic_core"):
+        references: dict[str, str] = {}
+        contents = [(label, _with_numbered_references(each, references)) for label, each in contents]
     return Parts(own, [(label, each) for label, each in contents if each is not None])
+
+
+def _with_numbered_references(schema: Any, references: dict[str, str]) -> Any:
+    """Return pydantic's schema with numbers for the references in it, which name classes by their addresses.
+
+    The numbers follow the order in which the references stand there.
+    """
+    if type(schema) in (list, tuple):
+        return type(schema)(_with_numbered_references(each, references) for each in schema)
+    if type(schema) is not dict:
+        return schema
+    return {
+        key: references.setdefault(each, f"reference {len(references)}")
+        if key in REFERENCES and type(each) is str
+        else _with_numbered_references(each, references)
+        for key, each in schema.items()
+    }
