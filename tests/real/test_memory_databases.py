@@ -103,6 +103,15 @@ def put(text): held.add([{"vector": VECTORS[text], "t": text}])
 def find(q): return sorted(row["t"] for row in held.search(VECTORS[q]).limit(9).to_list())
 """,
 }
+HAYSTACK = """
+from haystack import Document
+from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+store = InMemoryDocumentStore()
+held = InMemoryBM25Retriever(store)
+def put(text): store.write_documents([Document(content=text)])
+def find(q): return sorted(each.content for each in held.run(query=q)["documents"])
+"""
 
 
 def play(here: Path, *texts: str) -> list[list[str]]:
@@ -111,6 +120,13 @@ def play(here: Path, *texts: str) -> list[list[str]]:
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_documents_in_the_store_of_a_retriever_of_haystack_count(tmp_path: Path) -> None:
+    pytest.importorskip("haystack")
+    (tmp_path / "program.py").write_text(HEAD + HAYSTACK + TAIL)
+    assert play(tmp_path, "a", "b") == [["a"], ["a"]]
+    assert play(tmp_path, "a", "b", "c") == [[], [], ["a"]]
 
 
 @pytest.mark.parametrize("text", DATABASES.values(), ids=DATABASES)

@@ -156,7 +156,7 @@ class _Judgement:
             self.entered[id(value)] = value
             return all(self.counts(each, depth + 1) for _, each in parts.held)
         fields = walk.read.held_in(value, fields_of(value) or {})
-        if hides_content(cls) or is_active(value, [each for _, each in fields]):
+        if hides_content(cls) or is_active(value, [each for _, each in fields if not is_in_memory(each)]):
             return False
         if origin is Owner.STDLIB:
             return True

@@ -217,6 +217,14 @@ def _of_lance_table(table: Any) -> Iterator[Any]:
     yield from table.to_arrow().to_pylist()
 
 
+def _of_haystack(store: Any) -> Iterator[Any]:
+    if store.count_documents() > MOST_ROWS:
+        raise OverflowError
+    yield "documents"
+    for document in sorted(store.filter_documents(), key=lambda each: str(each.id)):
+        yield document.to_dict(flatten=False)
+
+
 def _of_sqlalchemy(engine: Any) -> Iterator[Any]:
     url = engine.url
     place = url.database or ":memory:"
@@ -272,6 +280,13 @@ DATABASES: Final = {
     ("fakeredis._clients._async", "FakeAsyncRedisMixin"): MemoryDatabase(_of_fake_redis),
     ("fakeredis._connection", "FakeRedisMixin"): MemoryDatabase(_of_fake_redis),
     ("fakeredis.aioredis", "FakeRedisMixin"): MemoryDatabase(_of_fake_redis),
+    ("haystack.document_stores.in_memory.document_store", "InMemoryDocumentStore"): MemoryDatabase(
+        _of_haystack,
+        (
+            *("bm25_tokenization_regex", "bm25_algorithm", "bm25_parameters", "embedding_similarity_function"),
+            *("return_embedding", "strict_datetime_comparison"),
+        ),
+    ),
     ("sqlalchemy.engine.base", "Engine"): MemoryDatabase(_of_sqlalchemy, ("_execution_options",)),
 }
 """The classes, by module and name: their packages take long to import."""
