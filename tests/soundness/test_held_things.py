@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,3 +257,68 @@ def test_a_fake_that_moves_to_another_name_counts_there(tmp_path: Path) -> None:
             with patch.object(httpx.Client, "_enforce_trailing_slash", fake):
                 assert step().value.endswith(" fake")
         assert "fake" not in step().value
+
+
+MAKER = """
+import functools
+class Tool:
+    def __call__(self, q): return self.forward(q)
+def tool(function, description, options):
+    @functools.wraps(function)
+    def wrapped(q): return function(q)
+    class Made(Tool): pass
+    Made.description, Made.options, Made.forward = description, options, staticmethod(wrapped)
+    return Made()
+class Part:
+    def __init__(self, prompt, owner): self.prompt, self._owner = prompt, owner
+class Graph:
+    def __init__(self): self._nodes = {}
+class Pipeline:
+    def __init__(self): self.graph = Graph()
+    def add(self, name, prompt): self.graph._nodes[name] = {"part": Part(prompt, self)}
+    def run(self, name): return self.graph._nodes[name]["part"].prompt
+    def close(self): pass
+"""
+CALLS = "def step(q): return HELD(q)"
+MADE_IN_A_PACKAGE = {
+    "the user's function in a class": Program(
+        f"from maker import tool\ndef mine(q): return VALUE\nHELD = tool(mine, 'd', [])\n{CALLS}", "1", "2"
+    ),
+    "a text in a class": Program(
+        f"from maker import tool\ndef mine(q): return q\nHELD = tool(mine, 'VALUE', [])\n{CALLS}",
+        *("a", "b", "type(HELD).description = 'VALUE'"),
+    ),
+    "a list in a class": Program(
+        f"from maker import tool\ndef mine(q): return q\nHELD = tool(mine, 'd', ['VALUE'])\n{CALLS}",
+        *("a", "b", "HELD.options.append('VALUE')"),
+    ),
+    "an object in a graph": Program(
+        "from maker import Pipeline\nHELD = Pipeline()\nHELD.add('a', 'VALUE')\ndef step(q): return HELD.run('a')",
+        *("a", "b", "HELD.graph._nodes['a']['part'].prompt = 'VALUE'"),
+    ),
+}
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose objects hold what the user gives it in classes and graphs of their own."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "maker.py").write_text(MAKER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, sys.path)]))
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    sys.modules.pop("maker", None)
+
+
+@pytest.mark.usefixtures("maker")
+def test_what_a_package_puts_into_a_class_or_a_graph_counts_in_each_process(tmp_path: Path) -> None:
+    runs = in_three_processes(tmp_path, MADE_IN_A_PACKAGE)
+    assert not runs.failed
+    assert runs == Runs(set(MADE_IN_A_PACKAGE), set(), set(MADE_IN_A_PACKAGE), {})
+
+
+@pytest.mark.usefixtures("maker")
+@pytest.mark.parametrize("name", [name for name, program in MADE_IN_A_PACKAGE.items() if program.change])
+def test_a_change_in_a_class_or_a_graph_of_a_package_counts(tmp_path: Path, name: str) -> None:
+    assert in_one_process(tmp_path, "made_in_a_package", MADE_IN_A_PACKAGE[name]) == [1, 1, 2]

@@ -13,8 +13,15 @@ from musubito.code.describers.held_things import held_things_links
 from musubito.code.describers.identification import DEPTH, counts
 from musubito.code.describers.introspection import mark_introspectable, order_links
 from musubito.code.describers.object_contents import cached_property_names
+from musubito.code.describers.object_parts import hides_content, is_active
 from musubito.code.describers.object_policies import policy_of
-from musubito.code.describers.object_settings import is_secret_field, is_setting, meaningless_fields, without_secrets
+from musubito.code.describers.object_settings import (
+    CONTAINERS,
+    is_secret_field,
+    is_setting,
+    meaningless_fields,
+    without_secrets,
+)
 from musubito.code.describers.patched_packages import patch_links
 from musubito.code.describers.unread_fields import unread_after_building, unread_displays, unread_fields
 from musubito.code.graph_record import ABSENT, ATOMS, fields_of
@@ -164,6 +171,13 @@ def held_value_links(walk: Walk, value: Any, label: str, name: str, original: An
             walk.limits.below(each, value)
             mark_introspectable(walk, each)
             links += setting_links(walk, each, f"{label}{shown}", f"{name}{shown}")
+    for shown, each in _element_entries(walk, value, name) if is_object else ():
+        links.append((f"{label}{shown}", tokens("type", *counted_name(type(each)))))
+        for setting, inner in _setting_entries(walk, each, f"{name}{shown}"):
+            if counts(walk, inner):
+                walk.limits.below(inner, each)
+                mark_introspectable(walk, inner)
+                links += setting_links(walk, inner, f"{label}{shown}{setting}", f"{name}{shown}{setting}")
     return links + held_things_links(walk, value if original is ABSENT else original, label, name)
 
 
@@ -179,6 +193,25 @@ def _setting_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, A
         # A field that runs removed is among these, too.
         if is_setting(cls, setting) and not is_secret_field(setting, inner):
             yield from _identifiable_entries(walk, inner, f".{setting}", f"{name}.{setting}")
+
+
+def _element_entries(walk: Walk, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the objects of packages in the private containers of an object that only holds things, as a graph does."""
+    cls, contents = type(value), fields_of(value)
+    if (
+        contents is None
+        or hides_content(cls)
+        or is_active(value, [each for _, each in walk.read.held_in(value, contents)])
+    ):
+        return
+    uncounted = {key for key, each in contents.items() if is_setting(cls, key) or type(each) not in CONTAINERS}
+    uncounted |= meaningless_fields(value) | cached_property_names(cls)
+    for field, inner in walk.read.each_field(value, contents, name, uncounted):
+        if is_secret_field(field, inner):
+            continue
+        for shown, each in _identifiable_entries(walk, inner, f".{field}", f"{name}.{field}"):
+            if walk.origins.of_class(type(each)) is Owner.OTHER:
+                yield shown, each
 
 
 def _identifiable_entries(walk: Walk, value: Any, shown: str, name: str) -> Iterator[tuple[str, Any]]:

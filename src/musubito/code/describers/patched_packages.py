@@ -1,23 +1,25 @@
 """Find the user's code in packages: `httpx.Client.send = mine`, `monkeypatch.setattr(...)`.
 
-A class of a package counts by its name, and with the members that the user wrote. So does a module of a released
-package, if the step runs the module as its own.
+A class of a package counts by its name, and with the members that the user wrote, or that wrap what the user wrote.
+So does a module of a released package, if the step runs the module as its own. A class that a package makes at run
+time, perhaps of the user's things, counts with its data, too.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import is_
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.describers.mock_objects import is_mock
+from musubito.code.describers.object_settings import CONTAINERS
 from musubito.code.ownership import Owner, Owners
 from musubito.code.walk import Walk
 from musubito.values.class_instances import HEAP_TYPE
-from musubito.values.class_names import find_module, functions_of, module_of_class
+from musubito.values.class_names import find_module, functions_of, lies_in_its_module, module_of_class
 
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
 """Modules whose classes are never patched: they make classes, or are bases of them."""
@@ -92,7 +94,12 @@ def _patched_in(origins: Owners, holder: type | ModuleType, members: Mapping[str
     keys, values = tuple(key for key, _ in items), tuple(value for _, value in items)
     searched = _searched.get(holder)
     if searched is None or not searched.is_of(origins.own, keys, values):
-        names = [name for name, member in items if is_of_the_user(origins, member)]
+        is_made = isinstance(holder, type) and not lies_in_its_module(holder)
+        names = [
+            name
+            for name, member in items
+            if is_of_the_user(origins, member) or (is_made and _is_setting_of_class(name, member))
+        ]
         searched = _searched[holder] = _Searched(origins.own, keys, values, names)
     return searched.names
 
@@ -103,7 +110,20 @@ def is_of_the_user(origins: Owners, member: Any) -> bool:
         return module_of_class(member) is not None and origins.of_class(member) is Owner.USER
     return is_mock(member) or any(
         # A function that the standard library writes for a class (named tuples) names a module that does not exist.
-        find_module(str(function.__globals__.get("__name__"))) is not None
-        and origins.of_function(function) is Owner.USER
+        find_module(str(each.__globals__.get("__name__"))) is not None and origins.of_function(each) is Owner.USER
         for function in functions_of(member)
+        for each in _wrapped_functions(function)
     )
+
+
+def _wrapped_functions(function: FunctionType) -> Iterator[FunctionType]:
+    """Yield a function and the functions that it wraps: a package may put the user's function into a class."""
+    each: Any = function
+    while type(each) is FunctionType:
+        yield each
+        each = each.__dict__.get("__wrapped__")
+
+
+def _is_setting_of_class(name: str, member: Any) -> bool:
+    """Return whether a member of a class that was made at run time is a setting, such as the description of a tool."""
+    return not name.startswith("_") and type(member) in (str, int, float, bool, *CONTAINERS)
