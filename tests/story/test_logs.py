@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito import MusubitoEngine, StoreError, musubito_step, run
+from musubito import MusubitoEngine, StepConfiguration, StoreError, musubito_step, run
 from musubito.engine import notices
 from tests.logged import said
 
@@ -118,6 +119,40 @@ def test_unrecorded_work_is_told_once_with_ids(engine: MusubitoEngine, caplog: p
     assert texts == ["itself runs unrecorded, and is not replayed later: it would wait for itself"]
     (warned,) = (entry for entry in caplog.records if entry.levelname == "WARNING")
     assert all(getattr(warned, name) for name in NAMES)
+
+
+def test_a_step_that_no_loop_of_asyncio_awaits_runs_unrecorded(engine: MusubitoEngine) -> None:
+    notices._said.clear()
+
+    @musubito_step(name="awaited")
+    async def awaited(n: int) -> int:
+        ran.append(n)
+        return n + 1
+
+    ran: list[int] = []
+    with said() as texts:
+        for _ in range(2):
+            with pytest.raises(StopIteration) as end:
+                awaited(1).send(None)  # as another event loop does
+            assert end.value.value.value == 2
+    assert ran == [1, 1]
+    assert texts == [
+        "awaited runs unrecorded, and is not replayed later: it is awaited in another event loop than asyncio's"
+    ]
+    assert asyncio.run(awaited(1)).value == 2
+    assert asyncio.run(awaited(1)).value == 2
+    assert ran == [1, 1, 1]
+
+
+def test_an_effect_that_no_loop_of_asyncio_awaits_fails_before_it_runs(engine: MusubitoEngine) -> None:
+    @musubito_step(StepConfiguration(step_type="external_effect"), name="sent")
+    async def sent(to: str) -> None:
+        ran.append(to)
+
+    ran: list[str] = []
+    with pytest.raises(RuntimeError):
+        sent("alice").send(None)
+    assert ran == []
 
 
 def test_a_fault_of_the_store_is_told_with_the_ids_of_the_call(

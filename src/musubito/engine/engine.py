@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint, ShownParts, walked_whole
-from musubito.deferred import asyncio
+from musubito.deferred import asyncio, running_loop
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call, forced
 from musubito.engine.clock import as_seconds
@@ -31,6 +31,7 @@ from musubito.engine.keyed_digests import Keyed
 from musubito.engine.maintenance import LEASE_SECONDS, MaintenanceThread
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF, REFRESH, REPLAY, Mode
+from musubito.engine.notices import say_unrecorded
 from musubito.engine.observer import Observer
 from musubito.engine.open_engines import ENGINES
 from musubito.engine.process_identity import this_host, this_process
@@ -325,7 +326,15 @@ class MusubitoEngine:
         return drive(self._protocol(call, mode).run(), self)
 
     async def _perform_async(self, call: Call, mode: Mode) -> MusubitoResult[Any]:
-        """Make one call of an async step."""
+        """Make one call of an async step.
+
+        Writes and waits are those of asyncio's loop. In another loop, such as trio's, the step runs unrecorded, and an
+        effect fails before it runs.
+        """
+        is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
+        if running_loop() is None and mode in (REPLAY, REFRESH) and not is_effect:
+            say_unrecorded(call.definition.name, "it is awaited in another event loop than asyncio's", {})
+            return await run_unrecorded_async(call.function)
         protocol = (
             await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
         )
