@@ -33,7 +33,10 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     if reason is ReplayReason.CODE_CHANGED and parts:
         holder = next((match[1] for part in parts if (match := KEPT_BY_ID.fullmatch(part))), None)
         if holder is not None:
-            return f"{holder} has random ids: give each document an id of its own."
+            return (
+                f"{holder} has random ids: give each document an id of its own. If the ids are not those of documents, "
+                "make it in a function under functools.cache."
+            )
         if parts[0].startswith(ENVIRONMENT):
             return ""  # somebody has changed the variable
         return f"If nobody changed {parts[0]}, each process makes it anew: make it in a function under functools.cache."

@@ -19,7 +19,10 @@ ID = "53f4a824-f3b3-4c15-b5bf-0e64098382ff"
 @pytest.mark.parametrize("part", [f"app.store['{ID}']", f"app.store['{ID}']['vector'].0"])
 def test_a_store_of_random_ids_is_named(part: str) -> None:
     remedy = remedy_of(ReplayReason.CODE_CHANGED, ("app.other", part), varies=False)
-    assert remedy == "app.store has random ids: give each document an id of its own."
+    assert remedy == (
+        "app.store has random ids: give each document an id of its own. If the ids are not those of documents, make it in "
+        "a function under functools.cache."
+    )
 
 
 @pytest.mark.parametrize("part", ["app.store", "app.store['a']", "app.store['53f4a824']"])
