@@ -18,6 +18,8 @@ ENVIRONMENT: Final = "environment "
 """The beginning of the name of a variable of the environment that code reads."""
 FOUND_CODE: Final = "code "
 """The beginning of the name of code that a step has found by a computed name."""
+CACHED: Final = "a function under functools.cache that names the model and the settings in use"
+"""The place for an object that each process makes anew. No edit is seen of what the object finds in its package."""
 OF_RESULT: Final = ".artifact_id"
 """The end of the path of a step's result in an input. What it holds is what the call is about."""
 
@@ -35,11 +37,11 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
         if holder is not None:
             return (
                 f"{holder} has random ids: give each document an id of its own. If the ids are not those of documents, "
-                "make it in a function under functools.cache."
+                f"make it in {CACHED}."
             )
         if parts[0].startswith(ENVIRONMENT):
             return ""  # somebody has changed the variable
-        return f"If nobody changed {parts[0]}, each process makes it anew: make it in a function under functools.cache."
+        return f"If nobody changed {parts[0]}, each process makes it anew: make it in {CACHED}."
     changed = (ReplayReason.INPUT_CHANGED, ReplayReason.READ_CHANGED)
     if reason not in changed or not parts:
         return reason.remedy

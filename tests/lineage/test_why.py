@@ -214,7 +214,7 @@ def test_an_object_that_each_process_makes_anew_has_a_remedy(engine: MusubitoEng
     made_anew = why(Lineage(engine), ask(text.replace("'A'", "'B'")))
     assert made_anew.remedy == (
         f"If nobody changed {made_anew.code[0].part}, each process makes it anew: "
-        "make it in a function under functools.cache."
+        "make it in a function under functools.cache that names the model and the settings in use."
     )
     assert made_anew.code[0].part.startswith("why_pipeline.PROMPT")
     edited = why(Lineage(engine), ask(text.replace("'A'", "'C'").replace("METHOD()", "lower()")))

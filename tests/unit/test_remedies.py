@@ -21,7 +21,7 @@ def test_a_store_of_random_ids_is_named(part: str) -> None:
     remedy = remedy_of(ReplayReason.CODE_CHANGED, ("app.other", part), varies=False)
     assert remedy == (
         "app.store has random ids: give each document an id of its own. If the ids are not those of documents, make it in "
-        "a function under functools.cache."
+        "a function under functools.cache that names the model and the settings in use."
     )
 
 
