@@ -21,6 +21,8 @@ from musubito.code.walk import Walk
 from musubito.values.class_instances import HEAP_TYPE
 from musubito.values.class_names import find_module, functions_of, lies_in_its_module, module_of_class
 
+WRAPPED: Final = 10
+"""Functions around one another that are looked at."""
 NEVER: Final = frozenset({"builtins", "typing", "abc", "enum", "typing_extensions"})
 """Modules whose classes are never patched: they make classes, or are bases of them."""
 
@@ -119,7 +121,9 @@ def is_of_the_user(origins: Owners, member: Any) -> bool:
 def _wrapped_functions(function: FunctionType) -> Iterator[FunctionType]:
     """Yield a function and the functions that it wraps: a package may put the user's function into a class."""
     each: Any = function
-    while type(each) is FunctionType:
+    for _ in range(WRAPPED):  # a function may wrap itself
+        if type(each) is not FunctionType:
+            return
         yield each
         each = each.__dict__.get("__wrapped__")
 

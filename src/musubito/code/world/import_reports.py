@@ -32,7 +32,7 @@ def _reporting(find: Callable[..., ModuleType]) -> Callable[..., ModuleType]:
     @wraps(find)
     def _gcd_import(*args: Any) -> ModuleType:
         module = find(*args)
-        if _is_computed(sys._getframe(2)):
+        if _is_computed(sys._getframe(1).f_back):
             sys.audit(IMPORTED, module)
         return module
 
@@ -45,4 +45,6 @@ def _is_computed(caller: Any) -> bool:
 
     A walk follows the names that a module makes on demand. It imports modules itself, for which the step did not ask.
     """
+    if caller is None:
+        return False  # no Python code has called it
     return caller.f_code.co_name != "__getattr__" and not is_own(str(caller.f_globals.get("__name__")))
