@@ -99,3 +99,21 @@ def test_what_was_unpickled_and_changed_is_named(tmp_path: Path, monkeypatch: py
         assert result.value == 2
         told = why(Lineage(engine), result.node_id)
         assert (told.reads, told.files, told.remedy) == (("code unpickled_module:A",), (), "")
+
+
+def test_a_name_may_stand_for_data_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("unpickled_module")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class A: pass", vars(module))
+    data = pickle.dumps(vars(module)["A"])
+
+    @musubito_step(name="names")
+    def names(q: int) -> str:
+        return type(pickle.loads(data)).__name__
+
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
+        assert names(1).value == "type"
+        for now in ({"a": 1}, [1], 1):
+            vars(module)["A"] = now
+            assert engine.explain(names, 1).decision.replay is False
+        assert names(1).value == "int"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.fingerprint import MOST_CLASSES, CodeTracker, is_users_code
@@ -18,6 +18,10 @@ CODE: Final = "code"
 """The kind of a read of code that a body has found. Its key is the module, and the name in it after a colon."""
 STEP: Final = "code that is found"
 """Stands for the name of the step whose runs change the state of such code."""
+
+
+CODES: Final = (ModuleType, type, FunctionType)
+"""Classes of code that counts. What a name stands for now may be data."""
 
 
 class FoundCode(NamedTuple):
@@ -59,10 +63,10 @@ def _tracker_of(thing: Any) -> CodeTracker:
 
 
 def _thing_called(key: str) -> Any:
-    """Return the thing with this module and name, or the module if there is no name; None if there is no such thing."""
+    """Return the code with this module and name, or the module if there is no name; None if there is no such code."""
     thing: Any = home_of_key(key)
     name = key.partition(":")[2]
     for part in name.split(".") if name else ():
         # `getattr` would run a `__getattr__`.
-        thing = vars(thing).get(part) if isinstance(thing, ModuleType | type) else None
-    return thing
+        thing = vars(thing).get(part) if issubclass(type(thing), ModuleType | type) else None
+    return thing if issubclass(type(thing), CODES) else None
