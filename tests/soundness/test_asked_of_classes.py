@@ -42,16 +42,37 @@ PROGRAMS["the bases as they are written"] = Program(
     f"{GENERIC}def step(q): return Items.model()", "User", "Order", "class Items(Repository[VALUE]): pass"
 )
 
+OWN: Final = """
+import abc, importlib
+class Shape(abc.ABC): pass
+class Square: pass
+def round_shapes(): Shape.register(Square)
+"""
+DO_NOT: Final = {
+    "what a step registers itself": Program(
+        f"{OWN}def step(q): round_shapes(); return isinstance(Square(), Shape)", "1", "1"
+    ),
+    "what is registered by code that a step finds": Program(
+        f"{OWN}def step(q): getattr(Shape, 'regis' + 'ter')(Square); return isinstance(Square(), Shape)", "1", "1"
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return in_three_processes(tmp_path_factory.mktemp("registered"), PROGRAMS)
+    return in_three_processes(tmp_path_factory.mktemp("registered"), PROGRAMS | DO_NOT)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_asked_of_a_class_counts_in_another_process(name: str, runs: Runs) -> None:
     assert name not in runs.failed
     assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", DO_NOT)
+def test_what_a_step_registers_is_its_own_state(name: str, runs: Runs) -> None:
+    assert name not in runs.failed
+    assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, False]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -102,7 +102,7 @@ def describe_class(walk: Walk, cls: type, name: str) -> GraphRecord:
     own = (
         tokens("class", module_name(cls), qualified_name(cls)[1])
         + written_text(walk, cls)
-        + registered_names(walk, cls)
+        + registered_names(walk, cls, name)
     )
     is_whole = not are_methods_named(walk, cls)
     bases = [walk.link(each, f"{name}.base", whole=is_whole) for each in cls.__bases__]

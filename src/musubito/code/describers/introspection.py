@@ -13,6 +13,8 @@ from typing import Any, Final
 from musubito.code.fixpoint_facts import ANNOTATIONS, DOCS, ORDER, TEXT
 from musubito.code.graph_record import step_of
 from musubito.code.ownership import Owner
+from musubito.code.state.access_paths import EntryKey
+from musubito.code.state.write_limits import ANYHOW
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS, NameUsage
 from musubito.code.walk import Walk
@@ -120,28 +122,28 @@ def written_base_links(walk: Walk, cls: type, name: str) -> list[tuple[str, byte
     return [("bases as written", walk.link(bases, f"{name}.__orig_bases__"))]
 
 
-def registered_names(walk: Walk, cls: type) -> bytes:
+def registered_names(walk: Walk, cls: type, name: str) -> bytes:
     """Return the names of the classes that are registered with an abstract class, which `isinstance` asks for."""
     if not isinstance(cls, ABCMeta):
         return b""
-    registered = _Registered(cls)
-    walk.guard.same(registered, names := registered())
+    # A step may import a module by a computed name, and that registers a class. So any step may have done it.
+    walk.limits.add_name(cls, EntryKey.REGISTERED, ANYHOW)
+    names = walk.read.content(cls, _Registered(), f"{name} (registered classes)", EntryKey.REGISTERED)
     return tokens("registered", *names) if names else b""
 
 
 class _Registered:
     """The classes that are registered with an abstract class. They are only looked for anew after a registration."""
 
-    def __init__(self, cls: ABCMeta) -> None:
-        self._cls = cls
+    def __init__(self) -> None:
         self._since: object = None
-        self._names: list[str] = []
+        self._names: tuple[str, ...] = ()
 
-    def __call__(self) -> list[str]:
+    def __call__(self, cls: ABCMeta) -> tuple[str, ...]:
         token = get_cache_token()
         if token != self._since:
-            classes = (reference() for reference in _get_dump(self._cls)[0])
-            self._names = sorted(".".join(qualified_name(each)) for each in classes if each is not None)
+            classes = (reference() for reference in _get_dump(cls)[0])
+            self._names = tuple(sorted(".".join(qualified_name(each)) for each in classes if each is not None))
             self._since = token
         return self._names
 

@@ -15,7 +15,7 @@ from musubito.code.graph_record import ABSENT, ATOMS
 class EntryKey(Enum):
     """Stands for a part of a container that is no entry: its elements, its order, its content, its names.
 
-    Or for all the user's things in it, at whatever depth.
+    Or for all the user's things in it, at whatever depth, or for the classes that are registered with a class.
     """
 
     ELEMENTS = auto()
@@ -23,6 +23,7 @@ class EntryKey(Enum):
     CONTENT = auto()
     NAMES = auto()
     HELD = auto()
+    REGISTERED = auto()
 
 
 ELEMENTS, ORDER, CONTENT = EntryKey.ELEMENTS, EntryKey.ORDER, EntryKey.CONTENT
