@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -117,3 +119,45 @@ def test_a_name_may_stand_for_data_later(tmp_path: Path, monkeypatch: pytest.Mon
             vars(module)["A"] = now
             assert engine.explain(names, 1).decision.replay is False
         assert names(1).value == "int"
+
+
+SCALER: Final = """
+import pickle, sys
+from musubito import musubito_step
+
+@musubito_step
+def scales(number):
+    print(number, end=" ")
+    with open("scaler.bin", "rb") as file:
+        return pickle.load(file).scale(number)
+
+if sys.argv[1:]:
+    import scaling
+values = [scales(number).value for number in range(3)]
+"""
+SCALING: Final = "from factors import FACTOR\nclass Scaler:\n    def scale(self, number): return number * FACTOR\n"
+
+
+def test_calls_that_share_a_class_replay_where_it_is_not_loaded(tmp_path: Path) -> None:
+    def ran(*arguments: str) -> str:
+        environment = {**os.environ, "MUSUBITO_URL": f"sqlite:///{tmp_path}/m.db", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "program.py", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    (tmp_path / "factors.py").write_text("FACTOR = 2\n")
+    (tmp_path / "scaling.py").write_text(SCALING)
+    (tmp_path / "program.py").write_text(SCALER)
+    made = "import pickle, scaling; pickle.dump(scaling.Scaler(), open('scaler.bin', 'wb'))"
+    subprocess.run([sys.executable, "-c", made], cwd=tmp_path, check=True)
+    assert ran() == "0 1 2"
+    assert ran() == ""
+    assert ran("loaded") == ""
+    (tmp_path / "scaling.py").write_text(SCALING.replace("* FACTOR", "+ FACTOR"))
+    assert ran() == "0 1 2"
+    assert ran() == ""
+    (tmp_path / "factors.py").write_text("FACTOR = 3\n")
+    assert ran("loaded") == "0 1 2"
+    assert ran() == ""
+    (tmp_path / "scaling.py").write_text("# a remark\n" + (tmp_path / "scaling.py").read_text())
+    assert ran("loaded") == "", "the code tells more exactly than its file"

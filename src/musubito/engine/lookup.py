@@ -11,7 +11,7 @@ from musubito.code.world.unrepeatable import KINDS
 from musubito.engine.call_state import READS, SAMPLES, CallState
 from musubito.engine.files.dependencies import counting, first_changed
 from musubito.engine.files.digests import KINDS as FILES
-from musubito.engine.files.found_code import CODE
+from musubito.engine.files.found_code import CODE, CODE_ALONE
 from musubito.engine.frame import NO_USAGE, Dependencies, Usage
 from musubito.engine.observer import Observer, Origin
 from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
@@ -161,14 +161,14 @@ class CallLookup(CallState):
     @property
     def differs_in_a_file(self) -> bool:
         """Tell whether `differs` is a file or a folder."""
-        return self.differs is not None and self.differs.kind in FILES and self.differs.kind != CODE
+        return self.differs is not None and self.differs.kind in FILES - {CODE, CODE_ALONE}
 
     def part_that_differs(self) -> str:
         """Return the name of the read of an earlier execution that differs now; "" if the name is not known."""
         differs = self.differs
         if differs is None or self.differs_in_a_file:
             return "" if differs is None else differs.key
-        if differs.kind == CODE:
+        if differs.kind in (CODE, CODE_ALONE):
             return f"{CODE} {differs.key}"
         named: Callable[[str, str], str] | None = getattr(self.scope.ambient, "named", None)
         return "" if named is None else named(differs.kind, differs.key)

@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
-from musubito.engine.files.digests import FILE, OF_CONTENT, OF_LOOKS
+from musubito.engine.files.digests import CODE_FILE, FILE, OF_CONTENT, OF_LOOKS
 from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
-from musubito.engine.files.found_code import CODE
+from musubito.engine.files.found_code import CODE, CODE_ALONE
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
@@ -24,7 +24,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-KINDS: Final = (*OF_CONTENT, *OF_LOOKS)
+KINDS: Final = (*OF_CONTENT, *OF_LOOKS, CODE_FILE)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
@@ -142,7 +142,7 @@ def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
         was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
         if kind in KINDS and was != now:
             files.append(ChangedRead(namespace, kind, path, was, now))
-        elif kind == CODE and was != now:
+        elif kind in (CODE, CODE_ALONE) and was != now:
             names.add(f"{CODE} {path}")
         elif kind not in KINDS_OF_FILES and was != now and (kind, path) in before and (kind, path) in after:
             names.add(f"$.{path if NAME.fullmatch(path) else kind}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -13,9 +13,19 @@ from musubito.code.ownership import home_of
 from musubito.deferred import deferred_pattern
 from musubito.engine.files.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.engine.files.caches import Files, Seen, hits, keep, remember
-from musubito.engine.files.digests import FILE, FOLDER, KINDS, Signature, digest_of, getcwd, is_settled, signature
-from musubito.engine.files.found_code import FoundCode, found_code, home_of_key
-from musubito.engine.files.imported_files import imported_files
+from musubito.engine.files.digests import (
+    CODE_FILE,
+    FILE,
+    FOLDER,
+    KINDS,
+    Signature,
+    digest_of,
+    getcwd,
+    is_settled,
+    signature,
+)
+from musubito.engine.files.found_code import CODE, CODE_ALONE, FoundCode, found_code, home_of_key
+from musubito.engine.files.imported_files import imported_files, source_file_of
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024
@@ -176,9 +186,7 @@ class BodyFiles:
             self._finds(module.__name__)
 
     def _finds(self, key: str) -> None:
-        home = home_of_key(key)
-        # If the body itself loads the module, its files count.
-        if home is not None and key not in self.code and (getattr(home, "__file__", None), FILE) not in self.seen:
+        if home_of_key(key) is not None and key not in self.code:
             self.code[key] = None  # to look at it may import and unpickle, too
             self.code[key] = found_code(key, self.module)
 
@@ -186,12 +194,24 @@ class BodyFiles:
         """Count the files of modules that are imported by the modules which the body has loaded."""
         loaded = [path for path, kind in list(self.seen) if kind == FILE and path.endswith(".py")]
         for path in imported_files(loaded, self.module) if loaded else ():
-            state = signature(path)
             if (path, FILE) not in self.seen:
-                seen = seen_at(path, None, self.base, state, Reader(None, ()), FILE)
-                # The module may have been loaded from what the file was before.
-                seen.open_to_doubt |= state is None or len(state) == 1 or max(state[1:3]) > STARTED
+                seen = seen_at(path, None, self.base, signature(path), Reader(None, ()), FILE)
+                seen.open_to_doubt |= _may_have_changed(seen.signature)
                 self.seen[path, FILE] = seen
+
+    def code_found(self) -> Iterator[ExternalRead]:
+        """Yield the reads of the user's code that the body has found, and count the files that hold it."""
+        for key, found in self.code.items():
+            if found is None:
+                continue
+            file = source_file_of(home_of_key(key))
+            paths = [] if file is None else [file, *imported_files([file], self.module)]
+            states = [(path, signature(path)) for path in paths]
+            is_told = bool(states) and not any(_may_have_changed(state) for _, state in states)
+            for path, state in states if is_told else ():
+                if (path, FILE) not in self.seen:
+                    self.seen[path, CODE_FILE] = seen_at(path, None, self.base, state, Reader(None, ()), CODE_FILE)
+            yield ExternalRead(CODE if is_told else CODE_ALONE, key, found.digest)
 
     def moves(self) -> None:
         """Note that the working directory is about to change."""
@@ -287,6 +307,11 @@ def seen_at(
         doubt = touched or (len(state) > 1 and state[0] > SMALL)
         digest = None if doubt else digest_of(path, state, FILE)
     return Seen(path, relative, base, state, digest, reader, kind, open_to_doubt=doubt)
+
+
+def _may_have_changed(state: Signature | None) -> bool:
+    """Return whether a module may have been loaded from what its file was before."""
+    return state is None or len(state) == 1 or max(state[1:3]) > STARTED
 
 
 def empties(flags: int) -> bool:

@@ -10,7 +10,6 @@ from typing import TypeVar
 from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
-from musubito.engine.files.found_code import CODE
 from musubito.engine.files.named_files import count_named
 from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
 from musubito.engine.frame import Frame
@@ -70,7 +69,7 @@ def take_files(
         return ()
     database = getattr(engine.storage, "db_path", None)
     database_path = database and os.fspath(database)
-    reads = [ExternalRead(CODE, key, each.digest) for key, each in files.code.items() if each is not None]
+    reads = [*files.code_found()]
     if kept:
         reads += yield from _look_off_loop(
             partial(read_from_caches, kept, files, semantics.ignore_files, database_path)

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias
 
 from musubito.deferred import deferred_pattern, running_loop
-from musubito.engine.files.found_code import CODE, digest_now
+from musubito.engine.files.found_code import CODE, CODE_ALONE, digest_now, home_of_key
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
 
@@ -37,7 +37,9 @@ LOOKS: Final = PRESENCE, SIZE, STATUS
 LINK: Final = "link"
 """The kind of a read that asks where a link leads, or whether a path is one."""
 OF_LOOKS: Final = *LOOKS, LINK
-AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *OF_LOOKS)}
+CODE_FILE: Final = "code file"
+"""The kind of a read of a file with found code. It is only checked if the module of such code is not loaded."""
+AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *OF_LOOKS, CODE_FILE)}
 """By kind, the kind of a second read, of a path below the working directory that was named by its absolute path.
 
 A process with another working directory may have another file of the same relative name. So the absolute path is read
@@ -48,7 +50,7 @@ PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
 RUNNING: Final = "script"
 """The kind of a read of the script's name. An output that names `__main__` is valid where the same script runs."""
-NO_FILES: Final = PLACE, RUNNING, CODE
+NO_FILES: Final = PLACE, RUNNING, CODE, CODE_ALONE
 """The kinds of reads that are checked with the files, and are none."""
 KINDS: Final = frozenset({*AT, *_AT, *NO_FILES})
 
@@ -278,7 +280,7 @@ def where_valid(payload: bytes) -> Iterator[ExternalRead]:
 
 def _digest_beside_files(read: ExternalRead, here: str) -> bytes | None:
     """Return the present digest of what is read here and is no file; None if there is nothing."""
-    if read.kind == CODE:
+    if read.kind in (CODE, CODE_ALONE):
         return digest_now(read.key)
     return place_digest(here) if read.kind == PLACE else _script_digest()
 
@@ -314,11 +316,17 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         here = getcwd()
     except OSError:
         here = os.devnull  # the working directory is gone, and nothing is below this
+    is_unloaded = False
     for each in reads.no_files:
+        if each.kind == CODE and home_of_key(each.key) is None:
+            is_unloaded = True  # its files tell
+            continue
         now = _digest_beside_files(each, here)
         if now is None or stored(now) != each.digest:
             return each
     for key, if_there, wanted, read in reads.checks(here):
+        if key[1] == CODE_FILE and not is_unloaded:
+            continue
         seen = signature(key[0])
         # A link that leads nowhere has no signature, and yet leads somewhere.
         if seen is None and (if_there or key[1] != LINK):

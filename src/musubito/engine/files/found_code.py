@@ -16,6 +16,8 @@ from musubito.code.state.own_changes import ObservedRun
 
 CODE: Final = "code"
 """The kind of a read of code that a body has found. Its key is the module, and the name in it after a colon."""
+CODE_ALONE: Final = "code alone"
+"""The same for code whose files are not known to hold it: it counts as changed if its module is not loaded."""
 STEP: Final = "code that is found"
 """Stands for the name of the step whose runs change the state of such code."""
 

@@ -21,19 +21,19 @@ def imported_files(paths: Iterable[str], seen_from: str) -> Iterator[str]:
 
     `seen_from` is the module of the step.
     """
-    modules = {file: module for module in list(sys.modules.values()) if (file := _file_of(module)) is not None}
+    modules = {file: module for module in list(sys.modules.values()) if (file := source_file_of(module)) is not None}
     ahead = [modules[path] for path in paths if path in modules]
     known = {id(module) for module in ahead}
     while ahead:
         for module in _imported_by(ahead.pop()):
-            file = _file_of(module)
+            file = source_file_of(module)
             if id(module) not in known and file is not None and is_users_code(module, seen_from):
                 yield file
                 known.add(id(module))
                 ahead.append(module)
 
 
-def _file_of(module: object) -> str | None:
+def source_file_of(module: object) -> str | None:
     """Return the source file of a module; None if it has none."""
     file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
     return file if isinstance(file, str) and file.endswith(".py") else None
@@ -42,7 +42,7 @@ def _file_of(module: object) -> str | None:
 def _imported_by(module: ModuleType) -> Iterator[ModuleType]:
     """Yield the loaded modules that the text of a module imports."""
     try:
-        tree = parsed(Path(str(_file_of(module))).read_text("utf-8"))
+        tree = parsed(Path(str(source_file_of(module))).read_text("utf-8"))
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return  # the file is gone, or is another one by now
     for node in nodes_in(tree):
