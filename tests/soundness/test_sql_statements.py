@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
+import sqlalchemy
 
+from musubito.code.part_texts import object_text
 from tests.soundness.changed_programs import Program, Runs, in_three_processes
 
 HEAD: Final = """
@@ -59,3 +61,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_a_statement_counts_by_what_it_says(name: str, runs: Runs) -> None:
     assert name not in runs.failed
     assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, True]
+
+
+def test_a_statement_is_shown_by_its_text_and_its_parameters() -> None:
+    users = sqlalchemy.table("users", sqlalchemy.column("age"), sqlalchemy.column("password"))
+    statement = sqlalchemy.select(users.c.age).where(users.c.age > 18, users.c.password == "open sesame")
+    shown = object_text(statement, of_user=False)
+    assert shown is not None
+    assert shown.splitlines()[-2:] == ["WHERE users.age > :age_1 AND users.password = :password_1", "age_1 = 18"]

@@ -13,6 +13,7 @@ from musubito.code.describers.object_settings import (
     meaningless_fields,
     without_secrets,
 )
+from musubito.code.describers.sql_statements import is_statement, statement_parts
 from musubito.code.graph_record import ATOMS, fields_of
 from musubito.code.portable_paths import portable
 from musubito.code.state.access_reader import slots_of
@@ -54,6 +55,8 @@ def object_text(value: Any, *, of_user: bool) -> str | None:
         doc = vars(value).get("__doc__")
         # A dataclass without a docstring gets its signature as one.
         return doc if isinstance(doc, str) and not doc.startswith(f"{value.__name__}(") else None
+    if is_statement(value):
+        return _statement(value)
     contents = {**(fields_of(value) or {}), **dict(slots_of(value))}
     fields = {name: each for name, each in contents.items() if type(name) is str}
     is_shown = of_user or policy_of(value) is not None or is_field_of_model(value)
@@ -67,6 +70,17 @@ def object_text(value: Any, *, of_user: bool) -> str | None:
     if not of_user:
         fields = {name: each for name, each in fields.items() if type(each) is not str or name in SETTINGS}
     return _fields(fields)
+
+
+def _statement(value: Any) -> str | None:
+    """Return the text of a statement of SQLAlchemy, and its plain parameters, one a line."""
+    said = [(label, each) for label, each in statement_parts(value) or () if type(each) in ATOMS]
+    lines = [
+        text if label == "text" else f"{label} = {text}"
+        for label, each in said
+        if (text := constant_text(label, each)) is not None
+    ]
+    return "\n".join(lines) or None
 
 
 def _prompts(fields: Mapping[str, Any]) -> str | None:

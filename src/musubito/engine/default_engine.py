@@ -144,6 +144,9 @@ class _NoStore:
     def __init__(self, why: StoreError) -> None:
         self._why = str(why)
 
+    def __repr__(self) -> str:
+        return f"no store ({self._why})"
+
     def newest(self, keys: CallKeys, namespace: str) -> Candidate | None:
         raise StoreError(self._why)
 
