@@ -35,8 +35,13 @@ def test_after_a_prune_it_does_not_say_that_nothing_ran(musubito: Musubito, tmp_
     with contextlib.closing(sqlite3.connect(tmp_path / "m.db")) as connection, connection:
         connection.execute("DELETE FROM _calls")
     for arguments in (("runs",), ("savings",)):
-        assert musubito("--db", "m.db", *arguments).stdout.startswith("The history has no run any more")
-    assert "The history has no run any more" in musubito("--db", "m.db", "show", "last").stderr
+        assert musubito("--db", "m.db", *arguments).stdout.startswith(
+            "The history has no run: it was pruned, or a process was killed"
+        )
+    assert (
+        "The history has no run: it was pruned, or a process was killed"
+        in musubito("--db", "m.db", "show", "last").stderr
+    )
 
 
 def test_a_moment_that_no_calendar_has_is_shown_as_a_number(musubito: Musubito, tmp_path: Path) -> None:
