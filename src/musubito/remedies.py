@@ -46,7 +46,7 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     if reason not in changed or not parts:
         return reason.remedy
     first = parts[0]
-    if first.startswith(FOUND_CODE):
+    if first.startswith(FOUND_CODE) or first.endswith(".py"):
         return ""  # somebody has edited it
     if reason is ReplayReason.READ_CHANGED and not first.startswith("$."):
         holds_others = any(part.startswith(f"{first}/") for part in parts)

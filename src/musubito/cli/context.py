@@ -279,8 +279,8 @@ def no_runs_text(context: CommandContext) -> str:
     """Return the sentence that says why there is no run to show."""
     if context.lineage.rows("began")[0][0]:
         return (
-            "The history has no run: it was pruned, or a process was killed before it wrote its run. Results are stored, "
-            "see 'musubito stats'."
+            "The history has no run: it was pruned, or a process was killed before it wrote its run. Results are "
+            "stored, see 'musubito stats'."
         )
     return "Nothing has run yet."
 

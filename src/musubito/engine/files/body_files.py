@@ -205,12 +205,12 @@ class BodyFiles:
             if found is None:
                 continue
             file = source_file_of(home_of_key(key))
-            paths = [] if file is None else [file, *imported_files([file], self.module)]
-            states = [(path, signature(path)) for path in paths]
-            is_told = bool(states) and not any(_may_have_changed(state) for _, state in states)
-            for path, state in states if is_told else ():
-                if (path, FILE) not in self.seen:
-                    self.seen[path, CODE_FILE] = seen_at(path, None, self.base, state, Reader(None, ()), CODE_FILE)
+            paths = () if file is None else (file, *imported_files([file], self.module))
+            # A file that the body itself has loaded counts already.
+            states = {path: signature(path) for path in paths if (path, FILE) not in self.seen}
+            is_told = file is not None and not any(map(_may_have_changed, states.values()))
+            for path, state in states.items() if is_told else ():
+                self.seen[path, CODE_FILE] = seen_at(path, None, self.base, state, Reader(None, ()), CODE_FILE)
             yield ExternalRead(CODE if is_told else CODE_ALONE, key, found.digest)
 
     def moves(self) -> None:
