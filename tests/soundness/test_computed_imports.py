@@ -135,3 +135,23 @@ def test_the_files_count_for_a_step_that_loads_a_module_itself(tmp_path: Path) -
     assert told(both) == "", "nothing is imported for a check"
     assert told(both, answer=2) == "asks\nloaded\nasks too\n"
     assert told(both, helped=2) == "asks\nloaded\nasks too\n", "the helper was loaded before the plugin"
+
+
+def test_the_text_of_a_module_that_is_read_as_data_counts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "read_module.py").write_text("import its_helper\n")
+    (tmp_path / "its_helper.py").write_text("A = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("read_module")
+    ran: list[int] = []
+
+    @musubito_step(name="reads a text")
+    def reads(path: str) -> str:
+        ran.append(1)
+        return Path(path).read_text("utf-8")
+
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
+        for text in ("A = 1\n", "A = 2\n"):
+            (tmp_path / "its_helper.py").write_text(text)
+            assert (reads(str(tmp_path / "read_module.py")).value, len(ran)) == ("import its_helper\n", 1)

@@ -96,6 +96,8 @@ class Reader(NamedTuple):
     No cache then answers the run from the content that it kept.
     """
     caches: tuple[Cache, ...]
+    loads_code: bool = False
+    """Whether the path is loaded as the code of a module, and not as data."""
 
 
 def reader_of(path: str) -> Reader | None:
@@ -109,12 +111,14 @@ def reader_of(path: str) -> Reader | None:
     name = _module(frame)
     top = name.partition(".")[0]
     is_data = top == "importlib" and _is_asked_for_data(frame, name)
+    loads_code = False
     if not is_data and name not in BODIES:
         is_source = name == "linecache" and path.endswith((".py", ".pyw"))
         is_own = top in ON_THEIR_OWN or is_source or _is_importing(frame)
-        if is_own and not (path.endswith((".py", ".pyw")) and _loads_code(frame)):
+        loads_code = is_own and path.endswith((".py", ".pyw")) and _loads_code(frame)
+        if is_own and not loads_code:
             return None
-    return Reader(_site_of(frame), _caches_around(inner))
+    return Reader(_site_of(frame), _caches_around(inner), loads_code)
 
 
 class Looker(NamedTuple):

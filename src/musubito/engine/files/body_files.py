@@ -52,6 +52,7 @@ class BodyFiles:
         "code",
         "gone",
         "hits",
+        "loaded",
         "lost",
         "made",
         "named",
@@ -76,6 +77,8 @@ class BodyFiles:
         self.sites: set[Site] = set()
         """The instructions at which the step's own function has read in any case (see `Reader.site`)."""
         self.seen: Files = {}
+        self.loaded: set[str] = set()
+        """The files that the body has loaded as the code of modules."""
         self.written: dict[str, Signature | None] = {}
         """The files that the body wrote before it read them, with their signatures before that."""
         self.made: set[str] = set()
@@ -192,8 +195,7 @@ class BodyFiles:
 
     def count_imports(self) -> None:
         """Count the files of modules that are imported by the modules which the body has loaded."""
-        loaded = [path for path, kind in list(self.seen) if kind == FILE and path.endswith(".py")]
-        for path in imported_files(loaded, self.module) if loaded else ():
+        for path in imported_files(self.loaded, self.module) if self.loaded else ():
             if (path, FILE) not in self.seen:
                 seen = seen_at(path, None, self.base, signature(path), Reader(None, ()), FILE)
                 seen.open_to_doubt |= _may_have_changed(seen.signature)
@@ -207,7 +209,7 @@ class BodyFiles:
             file = source_file_of(home_of_key(key))
             paths = () if file is None else (file, *imported_files([file], self.module))
             # A file that the body itself has loaded counts already.
-            states = {path: signature(path) for path in paths if (path, FILE) not in self.seen}
+            states = {path: signature(path) for path in paths if path not in self.loaded}
             is_told = file is not None and not any(map(_may_have_changed, states.values()))
             for path, state in states.items() if is_told else ():
                 self.seen[path, CODE_FILE] = seen_at(path, None, self.base, state, Reader(None, ()), CODE_FILE)
@@ -263,6 +265,8 @@ class BodyFiles:
             return
         if reader.site is not None:
             self.sites.add(reader.site)
+        if reader.loads_code:
+            self.loaded.add(path)
         before = self.seen.get((path, kind))
         if before is not None:
             self._listed_again(before)

@@ -22,7 +22,7 @@ def imported_files(paths: Iterable[str], seen_from: str) -> Iterator[str]:
     `seen_from` is the module of the step.
     """
     modules = {file: module for module in list(sys.modules.values()) if (file := source_file_of(module)) is not None}
-    ahead = [modules[path] for path in paths if path in modules]
+    ahead = [modules[path] for path in paths if path in modules and is_users_code(modules[path], seen_from)]
     known = {id(module) for module in ahead}
     while ahead:
         for module in _imported_by(ahead.pop()):
@@ -52,7 +52,7 @@ def _imported_by(module: ModuleType) -> Iterator[ModuleType]:
         elif isinstance(node, ast.ImportFrom):
             written = "." * node.level + (node.module or "")
             try:
-                home = resolve_name(written, module.__package__) if node.level else written
+                home = resolve_name(written, vars(module).get("__package__")) if node.level else written
             except ImportError:
                 continue  # beyond the package: such an import fails
             names = [home, *(f"{home}.{alias.name}" for alias in node.names)]
