@@ -39,6 +39,15 @@ STATEMENTS: Final = {
         "importlib.import_module('sqlalchemy.dialects.postgresql').insert(USERS).values(name='x')"
         ".on_conflict_do_update(index_elements=['id'], set_={'name': 'VALUE'})"
     ),
+    "an option of the execution": "sa.select(USERS).execution_options(mark='VALUE')",
+    "a hint": "sa.select(USERS).with_hint(USERS, 'VALUE', 'mysql')",
+    "a hint within": "sa.select(sa.select(USERS).with_hint(USERS, 'VALUE', 'mysql').subquery().c.id)",
+    "a hint for the statement": "sa.select(USERS).with_statement_hint('VALUE')",
+    "a prefix for one database": "sa.select(USERS).prefix_with('VALUE', dialect='mysql')",
+    "a lock": "sa.select(USERS).with_for_update(skip_locked='VALUE' == 'one')",
+    "the type of a result": "sa.select(sa.type_coerce(USERS.c.name, sa.Enum('VALUE', 'other')))",
+    "the type of a parameter": "sa.select(USERS.c.id).where(LOOSE.c.name == sa.bindparam('a', 1, sa.Enum('VALUE')))",
+    "the type of a text's column": "sa.text('select a').columns(a=sa.Enum('VALUE', 'other'))",
     "a text": "sa.text('select VALUE')",
     "a table's name": TABLE.format("VALUE", "name", ""),
     "a column's name": TABLE.format("t", "VALUE", ""),
@@ -46,9 +55,27 @@ STATEMENTS: Final = {
     "a foreign key": TABLE.format("t", "name", "sa.ForeignKey('VALUE.id')"),
     "a column of a table": TABLE.format("VALUE", "name", "") + ".c.name",
 }
+ORM: Final = """
+from sqlalchemy import orm
+class Base(orm.DeclarativeBase): pass
+class User(Base):
+    __tablename__ = "users"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    items: orm.Mapped[list["Item"]] = orm.relationship()
+class Item(Base):
+    __tablename__ = "items"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    user: orm.Mapped[int] = orm.mapped_column(sa.ForeignKey("users.id"))
+"""
 PROGRAMS: Final = {
     name: Program(f"{HEAD}HELD = {text}\ndef step(q): return type(HELD).__name__", "one", "two")
     for name, text in STATEMENTS.items()
+} | {
+    "how related objects are loaded": Program(
+        f"{HEAD}{ORM}HELD = sa.select(User).options(orm.VALUE(User.items))\ndef step(q): return type(HELD).__name__",
+        "selectinload",
+        "joinedload",
+    )
 }
 
 
