@@ -37,6 +37,14 @@ DATA = {
         ),
         *("1", "2", ""),
     ),
+    # A default value may have the keys under which a schema names classes.
+    "default value with such a key": (
+        (
+            "from pydantic_core import SchemaValidator, core_schema as c\n"
+            "HELD = SchemaValidator(c.with_default_schema(c.any_schema(), default={'ref': 'VALUE'}))"
+        ),
+        *("one", "two", ""),
+    ),
     "text wrapper": ("import textwrap\nHELD = textwrap.TextWrapper(width=VALUE)", "10", "20", "HELD.width = VALUE"),
     "network": ("import ipaddress\nHELD = ipaddress.ip_network('VALUE')", "10.0.0.0/8", "11.0.0.0/8", ""),
     "address": ("import ipaddress\nHELD = ipaddress.ip_address('VALUE')", "10.0.0.1", "10.0.0.2", ""),

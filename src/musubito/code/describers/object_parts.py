@@ -28,7 +28,7 @@ from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, module_name
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.syntax.ast_digest import tokens
-from musubito.deferred import loaded_class
+from musubito.deferred import deferred_pattern, loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import canonical
 from musubito.values.class_instances import HEAP_TYPE
@@ -45,6 +45,8 @@ HOLDERS: Final = (type(functools.cmp_to_key(min)), type(vars(JSONDecoder())["sca
 """Classes that show the content of their objects to the garbage collector alone."""
 REFERENCES: Final = frozenset({"ref", "schema_ref"})
 """Keys under which a schema of pydantic names a class, and refers to it."""
+ADDRESS: Final = deferred_pattern(r":\d{5,}")
+"""Matches the address in such a name. A default value of the user's may have these keys, too."""
 
 
 class Parts(NamedTuple):
@@ -201,16 +203,16 @@ def _pickled_parts(value: Any) -> Parts | None:
 
 
 def _with_numbered_references(schema: Any, references: dict[str, str]) -> Any:
-    """Return pydantic's schema with numbers for the references in it, which name classes by their addresses.
+    """Return pydantic's schema with numbers for the addresses by which it names classes.
 
-    The numbers follow the order in which the references stand there.
+    The numbers follow the order in which the addresses stand there.
     """
     if type(schema) in (list, tuple):
         return type(schema)(_with_numbered_references(each, references) for each in schema)
     if type(schema) is not dict:
         return schema
     return {
-        key: references.setdefault(each, f"reference {len(references)}")
+        key: ADDRESS.sub(lambda address: references.setdefault(address[0], f":{len(references)}"), each)
         if key in REFERENCES and type(each) is str
         else _with_numbered_references(each, references)
         for key, each in schema.items()
