@@ -1,4 +1,4 @@
-"""A module that a step imports by a computed name counts as a whole, though it was loaded before."""
+"""The files of a module count for a step that loads it by a computed name, with those of the modules that it imports."""
 
 from __future__ import annotations
 
@@ -12,63 +12,11 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from tests.fresh import fresh
-from tests.soundness.changed_programs import Program, Runs, in_one_process, in_three_processes
-
-HEAD: Final = """
-import importlib, pkgutil, sys
-from importlib import import_module as find
-CALLS, CLIENT, ME = 0, None, __name__
-def name(text): return "".join([text])
-def helper(): return VALUE
-def counted():
-    global CALLS, CLIENT
-    CALLS, CLIENT = CALLS + 1, CLIENT or [1]
-    return CLIENT[0]
-"""
-CHANGE: Final = "def helper(): return VALUE"
-COUNT: Final = {
-    "by import_module": "return importlib.import_module(name(ME)).helper()",
-    "under another name": "return find(name(ME)).helper()",
-    "by a path to a function": "return pkgutil.resolve_name(name(f'{ME}:helper'))()",
-    "in a thread": (
-        "from concurrent.futures import ThreadPoolExecutor as Pool; "
-        "return Pool(1).submit(find, name(ME)).result().helper()"
-    ),
-}
-DO_NOT: Final = {
-    "a module of Python's": "return find(name('json')).dumps(1)",
-}
-PROGRAMS: Final = {
-    name: Program(f"{HEAD}def step(q): {text}", "1", "2", CHANGE) for name, text in (COUNT | DO_NOT).items()
-}
-STATE: Final = Program(f"{HEAD}def step(q): return find(name(ME)).counted()", "1", "1")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return in_three_processes(tmp_path_factory.mktemp("imported"), {**PROGRAMS, "state": STATE})
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_module_counts_in_another_process(name: str, runs: Runs) -> None:
-    assert name not in runs.failed
-    assert [name in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, name in COUNT]
-
-
-def test_what_its_functions_change_does_not_count(runs: Runs) -> None:
-    assert not runs.failed
-    assert ["state" in ran for ran in (runs.first, runs.again, runs.other)] == [True, False, False]
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_module_counts_in_one_process(name: str, tmp_path: Path) -> None:
-    assert in_one_process(tmp_path, "importing_program", PROGRAMS[name]) == [1, 1, 2 if name in COUNT else 1]
 
 
 def test_a_package_that_makes_its_names_on_demand_counts_by_what_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A walk follows such names, so that only what the step uses of the module counts."""
     folder = tmp_path / "made_on_demand"
     folder.mkdir()
     (folder / "__init__.py").write_text(
@@ -102,11 +50,6 @@ from musubito import musubito_step
 def asks(q):
     print("asks")
     return importlib.import_module("".join(["a", "_plugin"])).answer()
-
-@musubito_step
-def asks_too(q):
-    print("asks too")
-    return importlib.import_module("".join(["a", "_plugin"])).answer()
 """
 
 
@@ -128,13 +71,12 @@ def test_the_files_count_for_a_step_that_loads_a_module_itself(tmp_path: Path) -
         return done.stdout
 
     (tmp_path / "asking.py").write_text(PLUGIN)
-    both = "asks(1); asks_too(1)"
-    assert told(both) == "asks\nloaded\nasks too\n"
+    assert told("asks(1)") == "asks\nloaded\n"
     assert told("asks(1)") == ""
-    assert told("asks_too(1)") == "", "it had found the module loaded"
-    assert told(both) == "", "nothing is imported for a check"
-    assert told(both, answer=2) == "asks\nloaded\nasks too\n"
-    assert told(both, helped=2) == "asks\nloaded\nasks too\n", "the helper was loaded before the plugin"
+    assert told("asks(1)", answer=2) == "asks\nloaded\n"
+    assert told("asks(1)", helped=2) == "asks\nloaded\n", "the helper was loaded before the plugin"
+    assert told("asks(1)", helped=2) == ""
+    assert told("asks(1)", answer=2) == "", "as it was before"
 
 
 def test_the_text_of_a_module_that_is_read_as_data_counts_alone(

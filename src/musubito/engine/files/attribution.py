@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.cached_functions import know
 from musubito.code.ownership import SITE
-from musubito.code.world.import_reports import report_imports
 from musubito.engine.files.digests import LINK, PRESENCE, SIZE, STATUS
 
 Cache: TypeAlias = "CodeType | str"
@@ -75,8 +74,8 @@ CALLERS: Final = frozenset({"concurrent", "threading", "asyncio", "functools", "
 """Packages of Python that call the functions of others."""
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep the content that they have read."""
-LOADERS: Final = ("importlib", "runpy", "zipimport", report_imports.__module__)
-"""Modules that load code, by the beginnings of their names."""
+LOADERS: Final = ("importlib", "runpy", "zipimport")
+"""Packages that load code."""
 LOADING: Final = frozenset({"get_code", "_get_code_from_file"})
 """Functions of the loaders that read a module to run it."""
 STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")

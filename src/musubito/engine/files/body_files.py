@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any, Final
 
 from musubito.code.ownership import home_of
@@ -181,14 +180,7 @@ class BodyFiles:
 
     def unpickles(self, module: str, name: str) -> None:
         """Note that the body is about to unpickle an object that names this class or function."""
-        self._finds(f"{module}:{name}")
-
-    def imports(self, module: Any) -> None:
-        """Note that the body has imported a module by a computed name."""
-        if isinstance(module, ModuleType):
-            self._finds(module.__name__)
-
-    def _finds(self, key: str) -> None:
+        key = f"{module}:{name}"
         if home_of_key(key) is not None and key not in self.code:
             self.code[key] = None  # to look at it may import and unpickle, too
             self.code[key] = found_code(key, self.module)

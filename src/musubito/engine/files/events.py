@@ -22,7 +22,6 @@ from typing import Any, Final, TypeAlias
 
 from musubito.code import audit_hook
 from musubito.code.describers.cached_functions import KNOWN_CODE
-from musubito.code.world.import_reports import IMPORTED, report_imports
 from musubito.code.world.path_looks import LOOK, report_looks
 from musubito.deferred import loaded_class
 from musubito.engine.files.attribution import BODIES, code_of, looker_of, reader_of
@@ -49,7 +48,6 @@ def begin(function: Any) -> BodyFiles:
     """Begin to note the files of a body of a step, which this function is."""
     listen()
     report_looks()
-    report_imports()
     if not _STARTED:
         _STARTED.add(True)
     files = BodyFiles(function)
@@ -255,10 +253,6 @@ def _unpickles(files: BodyFiles, args: Any) -> None:
     files.unpickles(*args)
 
 
-def _imports(files: BodyFiles, args: Any) -> None:
-    files.imports(*args)
-
-
 def _asks(files: BodyFiles, _args: Any) -> None:
     # The next answer may be another one, wherever the standard input comes from.
     files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
@@ -291,7 +285,6 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
     "builtins.input": _for_body(_asks, _asks),
     "pickle.find_class": _for_body(_unpickles, _unpickles),
-    IMPORTED: _for_body(_imports, _imports),
     "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
     "os.posix_spawn": _for_body(_spawns, _spawns),

@@ -1,7 +1,7 @@
-"""Count the user's code that a body finds by a computed name: what it unpickles, and modules that it imports.
+"""Count the user's code that a body finds by what it unpickles.
 
-The step's code names none of these classes, functions and modules. Each counts with all that it reaches, as the code of
-a step does. What the body changes of that is its own state.
+The step's code names none of these classes and functions. Each counts with all that it reaches, as the code of a step
+does. What the body changes of that is its own state.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from musubito.code.fingerprint import MOST_CLASSES, CodeTracker, is_users_code
 from musubito.code.state.own_changes import ObservedRun
 
 CODE: Final = "code"
-"""The kind of a read of code that a body has found. Its key is the module, and the name in it after a colon."""
+"""The kind of a read of code that a body has found. Its key is the module and the name in it, with a colon between."""
 CODE_ALONE: Final = "code alone"
 """The same for code whose files are not known to hold it: it counts as changed if its module is not loaded."""
 STEP: Final = "code that is found"
 """Stands for the name of the step whose runs change the state of such code."""
-
-
-CODES: Final = (ModuleType, type, FunctionType)
+CODES: Final = (type, FunctionType)
 """Classes of code that counts. What a name stands for now may be data."""
 
 
 class FoundCode(NamedTuple):
-    """A class, function or module that a body has found."""
+    """A class or function that a body has found."""
 
     digest: bytes
     """The digest of its code, before the body has run it."""
@@ -60,15 +58,13 @@ def digest_now(key: str) -> bytes | None:
 
 @lru_cache(MOST_CLASSES)
 def _tracker_of(thing: Any) -> CodeTracker:
-    module = thing.__name__ if isinstance(thing, ModuleType) else None
-    return CodeTracker(thing, module=module, step=STEP)
+    return CodeTracker(thing, step=STEP)
 
 
 def _thing_called(key: str) -> Any:
-    """Return the code with this module and name, or the module if there is no name; None if there is no such code."""
+    """Return the class or function with this module and name; None if there is none."""
     thing: Any = home_of_key(key)
-    name = key.partition(":")[2]
-    for part in name.split(".") if name else ():
+    for part in key.partition(":")[2].split("."):
         # `getattr` would run a `__getattr__`.
         thing = vars(thing).get(part) if issubclass(type(thing), ModuleType | type) else None
     return thing if issubclass(type(thing), CODES) else None
