@@ -331,8 +331,8 @@ class MusubitoEngine:
         Writes and waits are those of asyncio's loop. In another loop, such as trio's, the step runs unrecorded, and an
         effect fails before it runs.
         """
-        is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
-        if running_loop() is None and mode in (REPLAY, REFRESH) and not is_effect:
+        semantics = call.definition.semantics
+        if running_loop() is None and mode in (REPLAY, REFRESH) and semantics.step_type is not StepType.EXTERNAL_EFFECT:
             say_unrecorded(call.definition.name, "it is awaited in another event loop than asyncio's", {})
             return await run_unrecorded_async(call.function)
         protocol = (
