@@ -20,11 +20,13 @@ Six names are constants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from musubito.code.describers.object_policies import Shown, register_policy
@@ -35,7 +37,7 @@ from musubito.code.syntax.source import register_source_text
 from musubito.code.world.outside_data import register_source
 from musubito.deferred import asyncio
 from musubito.engine.call import CallProtocol
-from musubito.engine.call_identity import Call, forced
+from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
@@ -95,13 +97,13 @@ __all__ = [
     "digest_input",
     "error_as_stored",
     "explained",
-    "forced",
     "in_scope",
     "loop_is_watched",
     "mode_named",
     "not_replayable",
     "note_read",
     "off_loop",
+    "ran_live",
     "ran_unrecorded",
     "recording_engine",
     "register_display",
@@ -129,11 +131,20 @@ class Operation:
         semantics: StepConfiguration,
         module: str,
         released: Collection[str] = (),
+        *,
+        is_configured: bool = False,
+        answers_as: str = "",
         tracker: CodeTracker | None = None,
     ) -> None:
-        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step."""
-        self._parameters = name, code, semantics, module, released
-        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None)
+        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step.
+
+        Operations with the same `answers_as` answer each other, whatever their names are. `is_configured`: see
+        `StepDefinition`.
+        """
+        self._parameters = name, code, semantics, module, released, is_configured, answers_as
+        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None, is_configured)
+        self._identity = replace(self.definition, name=answers_as) if answers_as else self.definition
+        self._place = sha256(name.encode()).digest() if answers_as else b""
         if tracker is None:
             packages, whole = semantics.packages, walked_whole(semantics)
             tracker = CodeTracker(code, module=module, step=name, packages=packages, whole=whole, released=released)
@@ -172,19 +183,20 @@ class Operation:
         these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
-        head, record = engine._identify(definition, code)
+        head, record = engine._identify(self._identity, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         fields = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
-        return Call(*fields, why_not, output_at)
+        return Call(*fields, why_not, output_at, place=self._place)
 
 
 def _restored_operation(
-    cls: type[Operation], parameters: tuple[Any, ...], script: str, statements: tuple[str, ...]
+    cls: type[Operation], parameters: Sequence[Any], script: str, statements: tuple[str, ...]
 ) -> Operation:
     count_script_as(script)
     register_source_text(statements)
-    return cls(*parameters)
+    *parameters, is_configured, answers_as = parameters
+    return cls(*parameters, is_configured=is_configured, answers_as=answers_as)
 
 
 class _NoFunction:
@@ -254,6 +266,11 @@ def not_replayable(why: str, body: Frame | None = None) -> None:
     `body`: see `note_read`. Outside a step nothing happens.
     """
     _propagate(Dependencies((), (), None, None, why, samples=False), body)
+
+
+def ran_live(name: str) -> None:
+    """Note that something runs in the open step which runs each time, as a LIVE step of this name does."""
+    _propagate(Dependencies((), (), None, None, None, samples=False, live=name), None)
 
 
 def _propagate(dependencies: Dependencies, body: Frame | None) -> None:

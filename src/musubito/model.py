@@ -42,6 +42,8 @@ class StepType(Enum):
     """Equal inputs have equal outputs: one stored result answers every call."""
     STOCHASTIC = "stochastic"
     """Each output is a sample: within one run each stored sample is given at most once."""
+    LIVE = "live"
+    """The function runs at each call, and is recorded. Only `replay_only` and recorded tests replay it."""
     EXTERNAL_EFFECT = "external_effect"
     """The function changes the world. It is never repeated because its code or anything upstream was edited."""
 
@@ -88,7 +90,7 @@ class StepConfiguration:
     """The policy of a step, which decides when its results are replayed.
 
     - `step_type`: the kind of the step's function, as a member of `StepType` or by its value, such as `"stochastic"`.
-    - `force_reexecution`: run each call, whatever is stored.
+    - `force_reexecution`: run each call, whatever is stored; `step_type="live"` says the same of the kind of step.
     - `ttl_seconds`: seconds after the start of an execution, from which on it is not replayed.
     - `allow_cross_parent_reuse`: let a result answer whatever the parents were. `None` means the default of the place
       where the step is used: off in the core, on for graph nodes.
@@ -108,7 +110,7 @@ class StepConfiguration:
       archive or a repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
     """
 
-    step_type: StepType | Literal["deterministic", "stochastic", "external_effect"] = StepType.DETERMINISTIC
+    step_type: StepType | Literal["deterministic", "stochastic", "live", "external_effect"] = StepType.DETERMINISTIC
     force_reexecution: bool = False
     ttl_seconds: float | None = None
     allow_cross_parent_reuse: bool | None = None
@@ -150,6 +152,11 @@ class StepConfiguration:
             raise ValueError(f'code must be "source" or "version", not {self.code!r}')
         if self.packages not in (None, "version", "ignore"):
             raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
+
+    @property
+    def runs_each_time(self) -> bool:
+        """Whether each call runs, whatever is stored."""
+        return self.force_reexecution or self.step_type is StepType.LIVE
 
 
 def _member(field: str, kind: type[StepType], value: object) -> StepType:
@@ -225,13 +232,15 @@ def check_inputs(operation: str, inputs: tuple[str, ...], argument_names: Collec
 class StepDefinition:
     """The definition of a step, which every decorated function carries as `__musubito_step__`.
 
-    `operation_version` may be a callable without arguments, which is called at each call of the step.
+    `operation_version` may be a callable without arguments, which is called at each call of the step. `is_configured`
+    tells whether the user configured this very step.
     """
 
     function: Callable[..., Any]
     name: str
     semantics: StepConfiguration
     operation_version: str | Callable[[], str | int] | None
+    is_configured: bool = False
 
     def __post_init__(self) -> None:
         check_name("a step's name", self.name)

@@ -63,13 +63,13 @@ def decide(execution: Execution, policy: StepConfiguration, now: float) -> Repla
 
     It may be replayed if all of this holds:
 
-    - The policy does not force a run.
+    - The step is not LIVE, and its policy does not force a run.
     - The execution succeeded, is not INVALID and is replayable.
     - With a time to live: its age is below that, and it began at most `SKEW` seconds ahead of `now`.
     - The same holds for what is nested inside and has a time to live.
     """
-    if policy.force_reexecution:
-        return _NO[ReplayReason.FORCE_REEXECUTION]
+    if policy.runs_each_time:
+        return _NO[ReplayReason.FORCE_REEXECUTION if policy.force_reexecution else ReplayReason.LIVE]
     if not execution.outcome:
         return _NO[ReplayReason.NODE_FAILED]
     if execution.invalid:

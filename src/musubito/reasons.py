@@ -56,7 +56,8 @@ class ReplayReason(StrEnum):
     NODE_RUNNING = ("node running", "it is running elsewhere", "", "in progress")
 
     # Of calls that ran though a result is stored for them.
-    FORCE_REEXECUTION = ("force reexecution", "it was told to run whatever is stored", "", "forced")
+    LIVE = ("live", "it is live, so it runs each time")
+    FORCE_REEXECUTION = ("force reexecution", "a re-run was forced", "", "forced")
     RELEASED_BY_ANSWER = (
         "released by answer",
         "a human's answer to an interrupt released it, and an answer holds for one time",
@@ -113,6 +114,14 @@ class ReplayReason(StrEnum):
         "See what is said of that call.",
         "",
         "{} ran inside it and cannot be identified",
+    )
+    LIVE_INSIDE = (
+        "live inside",
+        "a live step ran inside it",
+        'If its answers do not change while you work, let it replay: replay_tools=("name",) for a tool, another '
+        "step_type for a step. Or configure the step around it by name, as with ttl_seconds=...",
+        "",
+        "{} ran inside it, which is live",
     )
     CONTEXT_NOT_IDENTIFIED = (
         "context not identified",

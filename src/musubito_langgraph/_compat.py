@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache, partial
+from functools import cache, partial, wraps
 from importlib.metadata import version
+from inspect import iscoroutinefunction
 from itertools import islice
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, Final
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
 FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.runnables.config import var_child_runnable_config
     from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
@@ -473,3 +475,55 @@ def without_callbacks(config: Config) -> dict[str, Any]:
     if CONF in kept:
         kept[CONF] = {key: value for key, value in kept[CONF].items() if not key.startswith("__pregel_")}
     return kept
+
+
+# -- models and tools that a step asks by itself -----------------------------------------------------------------------
+
+
+def request_of(model: Any, value: Any) -> Any:
+    """Return what a model is asked, in one form for all forms in which LangChain takes it."""
+    prompt = model._convert_input(value)
+    return prompt.to_messages() if isinstance(model, BaseChatModel) else prompt.to_string()
+
+
+def stand_before(cls: type, functions: Mapping[str, Callable[..., Any]]) -> None:
+    """Let each of these functions stand before the method of its name, which it is given as its first argument."""
+    for name, function in functions.items():
+        method = vars(cls).get(name)
+        if isinstance(method, FunctionType):
+            setattr(cls, name, _before(method, function))
+
+
+def stand_before_each(
+    base: Any, functions: Mapping[str, Callable[..., Any]], applies_to: Callable[[type], bool]
+) -> None:
+    """Do as `stand_before` does for all classes below an abstract class, also for those that are made later."""
+
+    def stand(cls: type) -> None:
+        if applies_to(cls):
+            stand_before(cls, functions)
+
+    def is_made(cls: type, **kwargs: Any) -> None:
+        super(base, cls).__init_subclass__(**kwargs)
+        stand(cls)
+
+    ahead = [base]
+    for cls in ahead:
+        stand(cls)
+        ahead += cls.__subclasses__()
+    base.__init_subclass__ = classmethod(is_made)
+
+
+def _before(method: FunctionType, function: Callable[..., Any]) -> Any:
+    if iscoroutinefunction(method):
+
+        @wraps(method)
+        async def before(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await function(method, self, *args, **kwargs)
+    else:
+
+        @wraps(method)
+        def before(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return function(method, self, *args, **kwargs)
+
+    return before

@@ -95,6 +95,11 @@ class NodeAmbient:
         """The values that differ from run to run and count all the same, by the ids of the fingerprints that read
         them."""
 
+    @property
+    def step(self) -> Any:
+        """The step of the call; None if the call is over, or is no call of a step."""
+        return getattr(self._call(), "step", None)
+
     def given(self) -> bytes | None:
         """Return the digest of all that the call was given, None if it has no identity or is over."""
         call = self._call()

@@ -33,6 +33,8 @@ def musubito_graph(
     steps: Mapping[str, StepConfiguration] | None = None,
     default: StepConfiguration | None = None,
     ignore_config: Collection[str] = (),
+    replay_tools: Collection[str] | bool = (),
+    models: bool = True,
 ) -> G:
     """Return a graph of the same kind whose nodes are steps: recorded, and replayed where that is safe.
 
@@ -42,12 +44,17 @@ def musubito_graph(
 
     - a node: `<graph>/<path>/<node>`
     - a conditional edge: `<node>:<router>`; those of LangChain's own agents only look at messages, and are no steps
-    - a tool: `<node>.<tool>`
+    - a tool of a `ToolNode`: `<node>.<tool>`
     - a task of an entrypoint: `<entrypoint>/<task>`
+    - a model or tool that a step asks by itself: `<step>/<model or tool>`, such as `answer/ChatOpenAI`
 
     `steps` says by these names, without the graph's name, how steps may be replayed. A node can also carry its policy,
-    in `metadata={"musubito": StepConfiguration(...)}`. `default` holds for all other steps; by default, each answer is
-    a sample (`StepType.STOCHASTIC`). `ignore_config` names keys of `configurable` and `metadata` that decide nothing,
+    in `metadata={"musubito": StepConfiguration(...)}`, and so can a tool. `default` holds for all other steps; by
+    default, each answer is a sample (`StepType.STOCHASTIC`).
+
+    Tools run each time (`StepType.LIVE`), because they change the world or read what changes. `replay_tools` names
+    those that replay; True stands for all. Each call of a model is a step of its own, so a node that runs again asks a
+    model only what it was not asked before; `models=False` turns that off. `ignore_config` names keys of `configurable` and `metadata` that decide nothing,
     such as the id of a request. If no `engine` is given, the graph uses the engine in use.
 
     An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
@@ -60,7 +67,7 @@ def musubito_graph(
     To wrap a graph twice is the same as to wrap it once. Raise TypeError if `graph` is no graph. Raise ValueError if
     `steps` holds a name that the graph does not have.
     """
-    checked_types(engine, steps, default, ignore_config)
+    checked_types(engine, steps, default, ignore_config, replay_tools, models)
     if isinstance(graph, StateGraph):
         wrapped = "compile" in vars(graph)
     elif isinstance(graph, _compat.Pregel):
@@ -68,11 +75,12 @@ def musubito_graph(
     else:
         raise TypeError(f"musubito_graph takes a StateGraph or a compiled graph, not {graph!r}")
     if wrapped:
-        if engine is not None or steps or default is not None or ignore_config:
+        if engine is not None or steps or default is not None or ignore_config or replay_tools or not models:
             raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
         return graph
     home = calling_module()
-    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home)
+    tools = replay_tools if isinstance(replay_tools, bool) else frozenset(replay_tools)
+    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home, tools, models)
     if isinstance(graph, StateGraph):
         builder: G = _wrapped_builder(graph, settings)
         return builder

@@ -34,12 +34,16 @@ class GraphStep:
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
         *,
         is_done_anew: bool = False,
+        is_configured: bool = False,
+        answers_as: str = "",
         state_of: Any = None,
     ) -> None:
         """Make a step of `code`.
 
         - `calls`: see `watched`.
         - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
+        - `is_configured`: the user configured this very step.
+        - `answers_as`: see `Operation`.
         - `is_done_anew`: if the step may run tools, it runs each time that somebody's answer releases it.
         - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
         """
@@ -49,7 +53,9 @@ class GraphStep:
         self._state_of = state_of
         self._home = homes.own or settings.home
         tracker = tracker_of(name, code, self._home, semantics, homes.released)
-        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
+        said = {"is_configured": is_configured, "answers_as": answers_as}
+        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker=tracker, **said)
+        self.code = code
         self.settings = settings
         self.calls = calls
         self.look_up: Callable[[Any], Any] | None = None
@@ -58,6 +64,8 @@ class GraphStep:
         """True for LangGraph's own node of tools."""
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
+        self.is_live = semantics.step_type is StepType.LIVE
+        """True if the step runs each time."""
 
     def is_done_anew(self, code: Fingerprint) -> bool:
         """Return whether the step of this code runs each time that somebody's answer releases it."""

@@ -37,10 +37,10 @@ from musubito.adapter import (
     SiblingOrder,
     arguments_as_stored,
     digest_input,
-    forced,
     in_scope,
     not_replayable,
     off_loop,
+    ran_live,
     ran_unrecorded,
     run_story,
     run_story_async,
@@ -91,6 +91,8 @@ class CallSite(NamedTuple):
     """The turn of a call among tasks that run side by side and whose counted inputs are equal."""
     is_released: bool = False
     """True if somebody's answer to an interrupt released the call."""
+    is_live: bool = False
+    """True if the call runs each time, as it calls a tool that does."""
 
 
 ANYWHERE: Final = CallSite()
@@ -242,7 +244,9 @@ class NodeCall:
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew(code)
-        return forced(call, ReplayReason.RELEASED_BY_ANSWER) if anew else call
+        if anew:
+            return call._replace(forced_by=ReplayReason.RELEASED_BY_ANSWER)
+        return call._replace(forced_by=ReplayReason.LIVE) if self._place.is_live else call
 
     def _again(self) -> Any:
         """Return the input as it is identified now: the very object if it is what it was when the call was made."""
@@ -335,6 +339,9 @@ class NodeCall:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
         key = self.step.operation.name, error.path
+        if self.step.is_live:
+            ran_live(self.step.operation.name)
+            return False
         if key not in _WARNED:
             _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")

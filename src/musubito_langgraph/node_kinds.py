@@ -38,7 +38,7 @@ from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, 
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
 from musubito_langgraph.planning.lookup import FollowedRouter, OpaqueNode, PlannedGraph, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
-from musubito_langgraph.settings import KEY, SAMPLE, Settings
+from musubito_langgraph.settings import KEY, SAMPLE, Settings, configuration_in
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
 
@@ -51,7 +51,7 @@ class NodeKind:
         return isinstance(bound, Runnable)
 
     def step_names(self, bound: Any, path: str) -> Iterator[tuple[str, bool]]:
-        """Yield the names of the steps of the node at `path`, each with True if it may call tasks."""
+        """Yield the names of the steps of the node at `path`, each with True if it may call tasks, models or tools."""
         yield path, True
 
     def wrap(self, bound: Any, node: Node) -> Any:
@@ -76,7 +76,7 @@ class Function(NodeKind):
         """Yield the name of the node, and `<node>.<tool>` for each tool."""
         yield path, True
         if _graph_parts.runs_tools_alone(bound):
-            yield from ((f"{path}.{tool}", False) for tool in bound.tools_by_name)
+            yield from ((f"{path}.{tool}", True) for tool in bound.tools_by_name)
 
     def wrap(self, bound: Any, node: Node) -> Any:
         """Return a stand-in for the function, which counts only the keys of the state that the function reads."""
@@ -296,8 +296,9 @@ def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.P
 
 
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
-    calls, anew = recorded_calls(node), not node.has_its_own_say
-    return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+    calls, said = recorded_calls(node), node.has_its_own_say
+    how = {"is_done_anew": not said, "is_configured": said, "state_of": state_of}
+    return GraphStep(node.step_name, code, node.semantics, node.settings, calls, **how)
 
 
 # -- whole graphs ------------------------------------------------------------------------------------------------------
@@ -331,10 +332,7 @@ def wrapped_graph(graph: Any, name: str, prefix: str, settings: Settings) -> Any
 
 
 def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
-    metadata = dict(spec.metadata or {})
-    own = metadata.pop(KEY, None)
-    if own is not None and not isinstance(own, StepConfiguration):
-        raise TypeError(f'metadata["{KEY}"] of node {bare.path!r} must be a StepConfiguration, not {own!r}')
+    own = configuration_in(spec.metadata, f"node {bare.path!r}")
     has_its_own_say = own is not None or bare.path in bare.settings.steps
     node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
@@ -345,7 +343,7 @@ def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.P
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     changes: dict[str, Any] = {"writers": [*writers, LineageWrite(last, node.name, node.triggers)]}
     if own is not None:
-        changes["metadata"] = metadata or None
+        changes["metadata"] = {key: value for key, value in spec.metadata.items() if key != KEY} or None
     return _replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node), **changes)
 
 

@@ -32,7 +32,7 @@ from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
 from musubito_langgraph.tool_failures import identity_of_error
-from musubito_langgraph.tools import seen_by_tools
+from musubito_langgraph.tools import calls_live_tool, seen_by_tools
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
@@ -108,8 +108,10 @@ class RecordedCallable(StandIn):
     ) -> tuple[NodeCall, TaskContext | None]:
         config = ensure_config() if config is None else config
         node, task = self.musubito_node, task_context(config)
-        others = self._besides(value, config, kwargs)
-        call = NodeCall(self.musubito_step, _held(value, config), config, node.place(task), others)
+        others, site = self._besides(value, config, kwargs), node.place(task)
+        if self.musubito_step.is_tool_node and not node.has_its_own_say:
+            site = site._replace(is_live=calls_live_tool(self, node, value))
+        call = NodeCall(self.musubito_step, _held(value, config), config, site, others)
         node.tries(task, call.begun)
         return call, task
 

@@ -21,6 +21,7 @@ VOLATILE: Final = frozenset(
 """Keys of `configurable` that say where, when and for whom a graph runs, and not what it does. The LangGraph server
 adds some of them, and `thread_ts` is an earlier name of `checkpoint_id`."""
 SAMPLE: Final = StepConfiguration(step_type=StepType.STOCHASTIC)
+LIVE: Final = StepConfiguration(step_type=StepType.LIVE, allow_cross_parent_reuse=True)
 
 
 class Invocation(NamedTuple):
@@ -68,6 +69,10 @@ class Settings:
     home: str = ""
     """The module that wrapped the graph or Runnable. If a step's function is a framework's, this module decides what
     counts as the user's own code."""
+    replay_tools: frozenset[str] | bool = False
+    """The names of the tools that replay. True: all tools."""
+    models: bool = True
+    """Whether each call of a model inside a step is a step of its own."""
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """Return the engine that records an invocation."""
@@ -85,13 +90,35 @@ class Settings:
             return replace(semantics, allow_cross_parent_reuse=True)
         return semantics
 
+    def of_tool(
+        self, path: str, tool: Any, said_by_node: StepConfiguration | None = None
+    ) -> tuple[StepConfiguration, bool]:
+        """Return how the tool at `path` may be replayed, and whether the user said so.
+
+        A tool may change the world or read what changes, so it is LIVE unless it is opted in: by its name here, by its
+        own metadata, by `replay_tools`, or by the configuration of its node.
+        """
+        said = self.steps.get(path) or configuration_in(getattr(tool, "metadata", None), f"tool {tool.name!r}")
+        opted_in = self.replay_tools is True or (self.replay_tools and tool.name in self.replay_tools)
+        if said is None and said_by_node is None and not opted_in:
+            return LIVE, False
+        return self.semantics(path, said or said_by_node), True
+
+
+def configuration_in(metadata: Mapping[str, Any] | None, of: str) -> StepConfiguration | None:
+    """Return the configuration that a node or a tool carries in its metadata. Raise TypeError for anything else."""
+    said = (metadata or {}).get(KEY)
+    if said is not None and not isinstance(said, StepConfiguration):
+        raise TypeError(f'metadata["{KEY}"] of {of} must be a StepConfiguration, not {said!r}')
+    return said
+
 
 def calling_module() -> str:
     """Return the module that calls the function that calls this function."""
     return str(sys._getframe(2).f_globals.get("__name__", ""))
 
 
-def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> None:
+def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any, replay_tools: Any, models: Any) -> None:
     """Raise TypeError or ValueError for a setting that a graph cannot have."""
     checked_engine(engine)
     if steps is not None and not isinstance(steps, Mapping):
@@ -103,10 +130,19 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any) -> 
         raise TypeError(f"default must be a StepConfiguration, not {default!r}")
     if any(semantics is not None and semantics.code == "version" for semantics in (default, *(steps or {}).values())):
         raise ValueError('code="version" needs an operation_version, which only functions under @musubito_step have')
-    if isinstance(ignore_config, str):
-        raise TypeError(f"ignore_config is a collection of keys, not a text: ({ignore_config!r},)")
-    if not isinstance(ignore_config, Collection) or not all(isinstance(key, str) for key in ignore_config):
-        raise TypeError(f"ignore_config is a collection of keys, which are texts, not {ignore_config!r}")
+    checked_texts("ignore_config", ignore_config, "keys")
+    if not isinstance(replay_tools, bool):
+        checked_texts("replay_tools", replay_tools, "names of tools")
+    if not isinstance(models, bool):
+        raise TypeError(f"models is True or False, not {models!r}")
+
+
+def checked_texts(name: str, texts: Any, what: str) -> None:
+    """Raise TypeError if these are no texts: `what` names them."""
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is a collection of {what}, not a text: ({texts!r},)")
+    if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{name} is a collection of {what}, which are texts, not {texts!r}")
 
 
 def checked_engine(engine: Any) -> None:

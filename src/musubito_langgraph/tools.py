@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 
+from musubito import StepConfiguration, StepType
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -106,16 +107,26 @@ class _Tools:
         if cached is None:
             node = self._node
             path = f"{node.path}.{tool.name}"
-            semantics = node.settings.semantics(path, replace(node.semantics, inputs=None))
+            semantics, is_configured = semantics_of(tool, node)
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            name, is_configured = f"{node.graph}/{path}", path in node.settings.steps
-            step = GraphStep(
-                name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not is_configured
-            )
+            how = {"is_done_anew": path not in node.settings.steps, "is_configured": is_configured}
+            step = GraphStep(f"{node.graph}/{path}", tool, semantics, node.settings, counting=_counted_call, **how)
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             cached = self._steps[id(tool)] = tool, step
         return cached[1]
+
+
+def semantics_of(tool: Any, node: Node) -> tuple[StepConfiguration, bool]:
+    """Return how a tool of this tool node may be replayed, and whether the user said so."""
+    said = replace(node.semantics, inputs=None) if node.has_its_own_say else None
+    return node.settings.of_tool(f"{node.path}.{tool.name}", tool, said)
+
+
+def calls_live_tool(tools: Any, node: Node, value: Any) -> bool:
+    """Tell whether this input of a tool node calls a tool that runs each time."""
+    called = [tools.tools_by_name.get(name) for name in _graph_parts.tools_called(tools, value) or ()]
+    return any(semantics_of(tool, node)[0].step_type is StepType.LIVE for tool in called if tool is not None)
 
 
 def _counted_call(call: Any, names: tuple[str, ...]) -> Any:

@@ -156,7 +156,10 @@ class CallProtocol(CallCommit):
         return UNRECORDED
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
-        alone = self.call.definition.semantics.force_reexecution
+        if self._is_live:
+            self._reason = ReplayReason.LIVE
+            return StartedExecution((yield RunQuery(CurrentMoment())))
+        alone = self._is_forced
         distant = None if alone else self.engine.distant
         newest: Candidate | None
         if distant is None:

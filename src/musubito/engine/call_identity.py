@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -56,15 +55,10 @@ class Call(NamedTuple):
     """
     output_at: tuple[str, ...] = ()
     """Paths of the step's own output in the stored value, if the adapter stores more (see `EncodingError.path`)."""
-    forced_by: ReplayReason = ReplayReason.FORCE_REEXECUTION
-    """The reason why the call runs whatever is stored, if its policy says so."""
-
-
-def forced(call: Call, reason: ReplayReason = ReplayReason.FORCE_REEXECUTION) -> Call:
-    """Return the call with a policy that runs it whatever is stored, for this reason."""
-    definition = call.definition
-    semantics = replace(definition.semantics, force_reexecution=True)
-    return call._replace(definition=replace(definition, semantics=semantics), forced_by=reason)
+    forced_by: ReplayReason | None = None
+    """The reason why this very call runs whatever is stored and whatever its policy says; None if nothing forces it."""
+    place: bytes = b""
+    """See `Identity`."""
 
 
 GivenNow: TypeAlias = tuple[bytes, InputDigest, Mapping[str, object]]
@@ -137,7 +131,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     results = arguments.results if scope.parents is None else scope.parents
     across = call.definition.semantics.allow_cross_parent_reuse is True
     if not results and not arguments.results:
-        return Identity(call.head, digest, (), across), seen, why_not
+        return Identity(call.head, digest, (), across, call.place), seen, why_not
     try:
         parents = parents_of(results)
     except ValueError:
@@ -145,4 +139,4 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *arguments.results)):
         why_not = ReplayReason.UNRECORDED_PARENT.of()
-    return Identity(call.head, digest, parents, across), seen, why_not
+    return Identity(call.head, digest, parents, across, call.place), seen, why_not

@@ -28,6 +28,9 @@ READS: Final = int(ExecutionFlags.READS)
 SAMPLES: Final = int(ExecutionFlags.SAMPLES)
 CALLS: Final = int(ExecutionFlags.CALLS)
 EFFECT: Final = int(ExecutionFlags.EFFECT)
+LIVE: Final = int(ExecutionFlags.LIVE)
+VARYING: Final = (StepType.STOCHASTIC, StepType.LIVE)
+"""Kinds of steps whose equal calls in one run are told apart by their number."""
 
 
 class StartedExecution(NamedTuple):
@@ -82,8 +85,8 @@ class CallState:
         self.keys: CallKeys = tuple.__new__(CallKeys, identity.keys(self._number))
 
     def _pool_of_samples(self) -> bytes | None:
-        stochastic = self.call.definition.semantics.step_type is StepType.STOCHASTIC
-        return self._identity.pool() if stochastic else None
+        varies = self.call.definition.semantics.step_type in VARYING
+        return self._identity.pool() if varies else None
 
     def frame(self) -> Frame:
         """Return the body of this call. The calls inside hand their dependencies up to it."""
@@ -97,6 +100,7 @@ class CallState:
                 next(self._run.calls),
                 self.call.fingerprint.steps,
                 running_loop(),
+                self.call.definition.name,
             )
         return self._frame
 

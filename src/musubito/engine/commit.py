@@ -11,7 +11,7 @@ from typing import Any, Final
 from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ, shown_names
 from musubito.deferred import is_cancellation
 from musubito.engine.call_identity import Call
-from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
+from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
 from musubito.engine.connections import reads_of, warn_of
 from musubito.engine.files import events
@@ -203,6 +203,7 @@ class CallCommit(CallClaim):
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
+        live_inside = None if inside.live is None else ReplayReason.LIVE_INSIDE.of(inside.live)
         committed: Committed | None = None
         sealed: Sealed | None = None
         if begun.moment is not None and payload is not None and artifact is not None:
@@ -230,7 +231,7 @@ class CallCommit(CallClaim):
                 payload=None if sealed is None else sealed.body,
                 valid_from=inside.valid_from,
                 valid_until=inside.valid_until,
-                not_replayable=not_replayable,
+                not_replayable=not_replayable or live_inside,
                 pool=self._pool,
                 uses=inside.uses,
                 reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
@@ -262,6 +263,7 @@ class CallCommit(CallClaim):
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
                 saved_ms=inside.saved_ms,
+                live=self._live_for_outer(inside),
             )
         )
         if committed is not None and not_replayable is None:
@@ -276,8 +278,9 @@ class CallCommit(CallClaim):
         self._add_to_history(
             outcome, reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
         )
+        can_serve_others = not_replayable is None and (live_inside is None or self.call.definition.is_configured)
         self._land(
-            FlightOutcome.LOOK_AGAIN if committed is not None and not_replayable is None else FlightOutcome.RUN_YOURSELF
+            FlightOutcome.LOOK_AGAIN if committed is not None and can_serve_others else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
         return MusubitoResult(value, artifact_id, node_id, node_id)
@@ -307,7 +310,19 @@ class CallCommit(CallClaim):
             holds |= CALLS
         if begun.effect is not None:
             holds |= EFFECT
+        if self._live_for_outer(inside) is not None:
+            holds |= LIVE
         return holds
+
+    def _live_for_outer(self, inside: Dependencies) -> str | None:
+        """Return the name of the LIVE step for which the enclosing execution is not replayed, if there is one.
+
+        A step that the user configured answers for the LIVE steps inside it.
+        """
+        definition = self.call.definition
+        if definition.semantics.runs_each_time:
+            return definition.name
+        return None if definition.is_configured else inside.live
 
     def _attempts_before(self) -> Sequence[SampleRef]:
         if not self._run.gives_samples:
@@ -367,7 +382,7 @@ class CallCommit(CallClaim):
         if inside.samples:
             yield from self._remember_attempt(inside, error)
         since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
-        handed_up = inside._replace(valid_from=since, valid_until=until)
+        handed_up = inside._replace(valid_from=since, valid_until=until, live=self._live_for_outer(inside))
         self._propagate(handed_up)
         cancelled = stops_call(error)
         passing = cancelled or isinstance(error, control_flow())

@@ -209,7 +209,7 @@ class EffectCall(CallProtocol):
         """Replay a done effect. It stays done, whatever happens to its code, its parents and the steps inside it."""
         semantics, candidate = self.call.definition.semantics, row.candidate
         if semantics.force_reexecution:
-            self._reason = self.call.forced_by
+            self._reason = ReplayReason.FORCE_REEXECUTION
             return None
         if candidate is None:
             self._reason = ReplayReason.ARTIFACT_MISSING

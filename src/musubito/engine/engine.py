@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 from musubito.code.fingerprint import CodeTracker, Fingerprint, ShownParts, walked_whole
 from musubito.deferred import asyncio, running_loop
 from musubito.engine.call import CallProtocol
-from musubito.engine.call_identity import Call, forced
+from musubito.engine.call_identity import Call
 from musubito.engine.clock import as_seconds
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.drivers import drive, drive_async
@@ -352,7 +352,7 @@ class MusubitoEngine:
             scope = Scope(self, None, scope.frame, scope.parents, scope.ambient, scope.mode)
         effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
         if mode is REFRESH and not effect:
-            call = forced(call)
+            call = call._replace(forced_by=ReplayReason.FORCE_REEXECUTION)
         if kinds is None:
             kinds = RUNS if mode is REPLAY or mode is REFRESH else replays()
         return kinds[effect](self, call, scope)
@@ -366,12 +366,12 @@ class MusubitoEngine:
         operation_version: str | Callable[[], str | int] | None,
     ) -> Call:
         tracker = self._trackers.get(func)
-        semantics = semantics or StepConfiguration()
+        is_configured, semantics = semantics is not None, semantics or StepConfiguration()
         packages, whole = semantics.packages, walked_whole(semantics)
         # Callables that are equal need not be the same.
         if tracker is None or tracker.function is not func or (tracker.packages, tracker.whole) != (packages, whole):
             tracker = self._trackers[func] = CodeTracker(func, step=name, packages=packages, whole=whole)
-        definition = StepDefinition(func, name, semantics, operation_version)
+        definition = StepDefinition(func, name, semantics, operation_version, is_configured)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
         counting = definition.semantics.inputs

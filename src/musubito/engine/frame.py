@@ -40,6 +40,8 @@ class Dependencies(NamedTuple):
     """The tokens that the call took, as if every call inside it had run."""
     saved_ms: float = 0.0
     """Milliseconds that the call would have taken longer if it, or all calls inside it, had run."""
+    live: str | None = None
+    """The name of a step that runs each time, and that ran: the call itself, or a call inside it."""
 
 
 class BodyKeeper(Protocol):
@@ -89,8 +91,10 @@ class Frame:
         call: int,
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
+        operation: str,
     ) -> None:
         self.engine = engine
+        self.operation = operation
         self.around = around
         """The bodies that this body was called in; several where the right one is not known (see `OpenScopes`)."""
         self.node = node
@@ -111,6 +115,7 @@ class Frame:
         self.valid_from: float | None = None
         self.valid_until: float | None = None
         self.not_replayable: str | None = None
+        self.live: str | None = None
         self.samples = False
         self.streams = 0
         """The number of streams inside the body that are iterated. A stream hands up its dependencies when it ends."""
@@ -127,7 +132,7 @@ class Frame:
 
     def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
-        if self.ended and dependencies.not_replayable is not None:
+        if self.ended and (dependencies.not_replayable or dependencies.live):
             self.engine.keeper.revoke(self.node)
         with self.lock:
             self.uses += dependencies.uses
@@ -138,6 +143,7 @@ class Frame:
             self.valid_from = latest(self.valid_from, dependencies.valid_from)
             self.valid_until = earliest(self.valid_until, dependencies.valid_until)
             self.not_replayable = self.not_replayable or dependencies.not_replayable
+            self.live = self.live or dependencies.live
             self.samples = self.samples or dependencies.samples
             self.saved_ms += dependencies.saved_ms
             for model, (tokens_in, tokens_out) in dependencies.usage.items():
@@ -172,6 +178,7 @@ class Frame:
                 self.samples,
                 {used.model: used[3:] for used in self.used()} if self.tokens or self.inside else NO_USAGE,
                 self.saved_ms,
+                self.live,
             )
 
     def used(self) -> list[Used]:

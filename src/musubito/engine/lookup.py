@@ -16,9 +16,9 @@ from musubito.engine.frame import NO_USAGE, Dependencies, Usage
 from musubito.engine.observer import Observer, Origin
 from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
-from musubito.model import MusubitoResult
+from musubito.model import MusubitoResult, ReplayDecision, StepType
 from musubito.payloads.codec import PLAIN
-from musubito.policy import decide
+from musubito.policy import decide, no
 from musubito.reasons import ReplayReason, reason_of
 from musubito.store.changes import RecordReplay
 from musubito.store.queries import CurrentMoment, OlderCandidates, PayloadOf, ReadsOf, SampleTree, TraceOf, UsageOf
@@ -31,6 +31,13 @@ _AGAIN: Final = MusubitoResult(None, "", "", "")
 """The answer instead of a hit, if the execution became INVALID before the hit was written. The caller looks again."""
 
 
+def with_live_steps(candidate: Candidate) -> Candidate:
+    """Return the candidate without the reason that a LIVE step ran inside it, if that is its reason."""
+    if candidate.not_replayable is None or reason_of(candidate.not_replayable) is not ReplayReason.LIVE_INSIDE:
+        return candidate
+    return candidate._replace(not_replayable=None)
+
+
 class CallLookup(CallState):
     """A call that looks for its result."""
 
@@ -39,11 +46,32 @@ class CallLookup(CallState):
 
         An execution with the call's reuse key comes first. If the policy allows it, one with its cross key comes next.
         """
+        if self._is_live:
+            self._reason = ReplayReason.LIVE
+            return None
         return (yield from self._select_candidate((yield FetchLatest(self.keys, self.engine.namespace))))
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether the call runs each time, so that nothing is looked up for it."""
+        call = self.call
+        return call.definition.semantics.step_type is StepType.LIVE or call.forced_by is ReplayReason.LIVE
+
+    @property
+    def _is_forced(self) -> bool:
+        """Whether the call runs whatever is stored, though it may be replayed at another time."""
+        return self.call.forced_by is not None or self.call.definition.semantics.force_reexecution
+
+    def _decide(self, candidate: Candidate) -> ReplayDecision:
+        """Decide whether an execution may be replayed. A step that the user configured may hold LIVE steps."""
+        if self.call.forced_by is not None:
+            return no(self.call.forced_by)
+        if candidate.not_replayable is not None and self.call.definition.is_configured:
+            candidate = with_live_steps(candidate)
+        return decide(candidate, self.call.definition.semantics, self.engine.now())
 
     def _select_candidate(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay the newest of the stored executions that may be replayed. `newest` is the first candidate."""
-        definition = self.call.definition
         self._reason = ReplayReason.NODE_NOT_FOUND
         while True:
             hit: MusubitoResult[Any] | None = None
@@ -53,7 +81,7 @@ class CallLookup(CallState):
             if hit is None:
                 if newest is None and not self._identity.across:
                     return None
-                if definition.semantics.force_reexecution:
+                if self._is_forced:
                     return None
                 hit = yield from self._search_older(newest)
             if hit is not _AGAIN:
@@ -87,14 +115,12 @@ class CallLookup(CallState):
 
         `_reason` then says why. If the execution became INVALID meanwhile, `_AGAIN` is returned.
         """
-        decision = decide(candidate, self.call.definition.semantics, self.engine.now())
+        decision = self._decide(candidate)
         if not decision.replay:
             match decision.reason:
                 case ReplayReason.NOT_REPLAYABLE if candidate.not_replayable:
                     self._refuse(reason_of(candidate.not_replayable))
                     self.refused = self.refused or candidate.not_replayable
-                case ReplayReason.FORCE_REEXECUTION:
-                    self._refuse(self.call.forced_by)
                 case other:
                     self._refuse(other)
             return None
@@ -128,6 +154,8 @@ class CallLookup(CallState):
             return _AGAIN
         elif candidate.producer == self.keys.node and reason is not ReplayReason.CROSS_PARENT_HIT:
             reason = ReplayReason.EXACT_HIT
+        elif not self._identity.parents:
+            reason = ReplayReason.CROSS_PARENT_HIT
         return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:

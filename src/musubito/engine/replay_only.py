@@ -6,6 +6,7 @@ Nothing runs, even if the store fails. The callable that finds out about an effe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -14,11 +15,12 @@ from musubito.engine.call_state import StartedExecution
 from musubito.engine.effects import EffectCall
 from musubito.engine.explain import explained
 from musubito.engine.explanation import Explanation
+from musubito.engine.lookup import with_live_steps
 from musubito.engine.requests import CallSteps, Offload, Raised
 from musubito.errors import NotReplayed, StoreError
-from musubito.model import MusubitoResult, ReplayReason
-from musubito.policy import no
-from musubito.store.rows import EffectRow
+from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepType
+from musubito.policy import decide, no
+from musubito.store.rows import Candidate, EffectRow
 
 MOST: Final = 3
 """Differing places that are named at most."""
@@ -37,6 +39,14 @@ class _ReplayOnly(CallProtocol):
     """A call in which nothing runs."""
 
     _may_write: ClassVar = False
+    _is_live: ClassVar = False  # a recorded answer stands in for what runs each time
+
+    def _decide(self, candidate: Candidate) -> ReplayDecision:
+        """Decide as at other times, but that what is LIVE or always forced is replayed."""
+        if self.call.forced_by not in (None, ReplayReason.LIVE):
+            return super()._decide(candidate)
+        policy = replace(self.call.definition.semantics, step_type=StepType.STOCHASTIC, force_reexecution=False)
+        return decide(with_live_steps(candidate), policy, self.engine.now())
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault

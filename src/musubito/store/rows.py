@@ -34,6 +34,8 @@ class ExecutionFlags(IntFlag):
     CALLS = 4
     EFFECT = 8
     ERASED = 16
+    LIVE = 32
+    """It is of a step that runs each time, or such a step ran inside it. A newer answer does not outdate its callers."""
 
 
 class EdgeKind(IntEnum):

@@ -180,8 +180,8 @@ class Rules(Tables):
     def outdated(self, began: Moment, use: CallDependency) -> bool:
         """Return whether a used execution is INVALID, or was replaced since its caller began."""
         used = self.executions[use.execution]
-        if used.invalid:
-            return True
+        if used.invalid or used.holds & ExecutionFlags.LIVE:
+            return used.invalid
         newer = any(
             e.succeeded and not e.invalid and e.keys.reuse in (use.asked, used.keys.reuse) and e.differs(used)
             for e in self.executions.values()
@@ -200,7 +200,7 @@ class Rules(Tables):
             for use in e.change.uses:
                 used = self.executions[use.execution]
                 under = use.asked == reuse or used.keys.reuse == reuse == new.keys.reuse
-                if under and used.differs(new):
+                if under and used.differs(new) and not used.holds & ExecutionFlags.LIVE:
                     self.set_invalid(e.number)
 
     def set_invalid(self, number: int) -> None:

@@ -64,13 +64,15 @@ class Identity(NamedTuple):
     input_digest: bytes
     parents: Sequence[Parent]
     across: bool
+    place: bytes = b""
+    """What tells nodes apart whose results answer each other: a model that is asked the same in two steps."""
 
     def keys(self, sample: int) -> tuple[bytes, bytes, bytes]:
         """Return the keys (node, reuse, cross)."""
-        cross = self._key((), sample)
-        if not self.parents:
-            return cross, cross, cross
-        return self._key(sorted({p.node for p in self.parents}), sample), self._reuse(sample), cross
+        node = reuse = cross = self._key((), sample)
+        if self.parents:
+            node, reuse = self._key(sorted({p.node for p in self.parents}), sample), self._reuse(sample)
+        return sha256(self.place + node).digest() if self.place else node, reuse, cross
 
     def pool(self) -> bytes:
         """Return the widest key by which the policy may replay, without the number of the sample."""

@@ -22,7 +22,7 @@ RUN = Run(1, 0.0)
 
 
 def frame(outer: Frame | None = None) -> Frame:
-    return Frame(NOTHING, () if outer is None else (outer,), b"", RUN, 1, (), None)
+    return Frame(NOTHING, () if outer is None else (outer,), b"", RUN, 1, (), None, "step")
 
 
 def handed(**facts: Any) -> Dependencies:

@@ -249,7 +249,7 @@ def _point(db: SqlSession, numbers: IdCache, change: RecordReplay) -> bool:
         return False
     if retired:
         prune.revive(db, [change.execution])
-    reuse, artifact, _ = used
+    reuse, artifact, *_ = used
     place, asked = change.place, change.place.keys.reuse
     node = _stored_node(db, numbers, place, db.rows("node", {"node": place.keys.node}))
     if node is None or (node.pointed, node.asked) != (change.execution, asked):
@@ -367,7 +367,7 @@ def _add_uses(db: SqlSession, execution: int, uses: Sequence[CallDependency]) ->
 
 
 def _used(db: SqlSession, use: CallDependency) -> Row | None:
-    """Return (reuse key, artifact, invalid) of a used execution; None if that execution is gone."""
+    """Return (reuse key, artifact, invalid, live) of a used execution; None if that execution is gone."""
     used = _row_of_use(db.rows("used", {"execution": use.execution}), use.started_at)
     if used is None and use.execution > db.rows("began", {})[0][0]:
         raise StoreError(f"execution {use.execution}, which was used, is not in this store")
@@ -375,11 +375,11 @@ def _used(db: SqlSession, use: CallDependency) -> Row | None:
 
 
 def _row_of_use(rows: list[Row], started_at: float) -> Row | None:
-    """Return (reuse key, artifact, invalid) from the rows of the query `used`.
+    """Return (reuse key, artifact, invalid, live) from the rows of the query `used`.
 
     None: the execution that began at this time is gone (see `CallDependency`).
     """
-    return rows[0][:3] if rows and rows[0][3] == started_at else None
+    return rows[0][:4] if rows and rows[0][4] == started_at else None
 
 
 def _by_hand_since(
@@ -412,12 +412,14 @@ def _is_forgotten(db: SqlSession, numbers: IdCache, by_hand: str | None, place: 
 def _is_outdated(db: SqlSession, began: Moment, use: CallDependency) -> bool:
     """Return whether a used execution is INVALID or gone, or was replaced since its caller began.
 
-    It was replaced if another artifact came in its place.
+    It was replaced if another artifact came in its place. That of a LIVE step is not replaced (see `ExecutionFlags`).
     """
     used = _used(db, use)
     if used is None or used[2]:
         return True
-    reuse, artifact, _ = used
+    reuse, artifact, _, live = used
+    if live:
+        return False
     since = max(began.executions, use.execution)
     for key in {use.asked, reuse}:
         if db.rows("newer_with_another_artifact", {"reuse": key, "since": since, "artifact": artifact}):

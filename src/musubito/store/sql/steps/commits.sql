@@ -84,7 +84,7 @@ INSERT INTO _attempts (execution, pool, sample) VALUES (:execution, :pool, :samp
 
 -- name: used
 -- What decides whether a used execution is outdated.
-SELECT reuse_key, artifact, invalid, started_at FROM _executions WHERE id = :execution;
+SELECT reuse_key, artifact, invalid, holds & 32 <> 0, started_at FROM _executions WHERE id = :execution;
 
 -- name: add_usage
 -- What an execution has used, of one model.

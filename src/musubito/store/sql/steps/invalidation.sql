@@ -11,13 +11,15 @@ LIMIT 1;
 SELECT max(forgotten) FROM _invalidations WHERE id > :since AND (operation = :operation OR node = :node);
 
 -- name: callers_of_others
--- Executions that called, under this reuse key, something with another artifact.
+-- Executions that called, under this reuse key, something with another artifact. An answer of a LIVE step was right when
+-- it was given: a newer one does not outdate its callers.
 SELECT u.execution FROM _executions x JOIN _uses u ON u.called = x.id
-WHERE x.reuse_key = :reuse AND (:own OR u.asked = x'') AND x.id <> :execution
+WHERE x.reuse_key = :reuse AND (:own OR u.asked = x'') AND x.id <> :execution AND x.holds & 32 = 0
   AND (x.artifact IS NULL OR x.artifact IS NOT :artifact)
 UNION
 SELECT u.execution FROM _uses u JOIN _executions x ON x.id = u.called
-WHERE u.asked = :reuse AND u.asked <> x'' AND x.id <> :execution AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
+WHERE u.asked = :reuse AND u.asked <> x'' AND x.id <> :execution AND x.holds & 32 = 0
+  AND (x.artifact IS NULL OR x.artifact IS NOT :artifact);
 
 -- name: set_invalid
 -- These executions and all that called them, directly or through others, become INVALID; external effects stand.

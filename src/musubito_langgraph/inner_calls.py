@@ -1,0 +1,208 @@
+"""Make steps of the models and tools that a recorded call asks by itself.
+
+The function of a node may ask a model, a tool may ask one, and a plain step may do both. Each such call is made as if
+the model or the tool had been given to `musubito_runnable`. So a call that runs again asks a model only what was not
+asked before. Tools run each time, unless they are opted in (see `Settings.of_tool`).
+
+A model's step is identified by the model, its settings and the request. The step around it does not count: two steps
+that ask the same question share the answers, which are samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.tools import BaseTool
+
+from musubito.adapter import SCOPE, ran_live
+from musubito.code.ownership import Owner
+from musubito_langgraph import _compat
+from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.graph_step import GraphStep
+from musubito_langgraph.node_call import NodeCall
+from musubito_langgraph.object_identity import ORIGINS, Identity
+from musubito_langgraph.runnable import RecordedRunnable
+from musubito_langgraph.settings import Settings
+
+MODEL: Final = "model"
+"""The name that stands for the names of all models' steps in their identity."""
+MAX_STEPS: Final = 256
+"""Number of models and tools that are kept as steps; a program may make them anew for each request."""
+FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tags", "metadata", "run_name", "run_id"})
+"""Keyword arguments of a model that decide nothing."""
+_STEPS: Final[dict[tuple[int, str, int, int], tuple[object, InnerCall]]] = {}
+"""The steps, by the ids of what is asked, its name, its engine and the settings around it. What is asked is kept, and
+the settings keep the rest, so that the ids stay theirs."""
+
+
+class InnerCall(RecordedRunnable):
+    """A model or a tool that a step asks by itself."""
+
+    def __init__(self, asked: Any, step: GraphStep, around: Settings) -> None:
+        super().__init__(asked, step)
+        self._around = around
+
+    def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
+        if isinstance(self._runnable, BaseLanguageModel):
+            value, kwargs = _compat.request_of(self._runnable, value), _counting(kwargs)
+        return super()._attempt(value, config, kwargs)
+
+    def call(self, go: Callable[[RunnableConfig], Any], value: object, config: RunnableConfig) -> Any:
+        """Return what `go` returns for this request, or what it returned earlier."""
+        return NodeCall(self._step, value, config).run(go)
+
+    async def acall(self, go: Callable[[RunnableConfig], Awaitable[Any]], value: object, config: RunnableConfig) -> Any:
+        """Make the call as `call` does, with an async function."""
+        return await NodeCall(self._step, value, config).arun(go)
+
+
+def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a model that decide its answer, as data. A class counts by its schema."""
+    return {
+        name: _schema_or_identity(value)
+        for name, value in kwargs.items()
+        if value is not None and name not in FOR_TRACERS
+    }
+
+
+def _schema_or_identity(value: Any) -> object:
+    schema = getattr(value, "model_json_schema", None) if isinstance(value, type) else None
+    return Identity({}).of(value, "keyword") if schema is None else schema()
+
+
+def inner_call(asked: Any) -> InnerCall | None:
+    """Return the step of a model or tool that is asked here; None outside a recorded call, and in its own step."""
+    scope = SCOPE.get()
+    if scope.frame is None:
+        return None
+    around = scope.ambient.step if isinstance(scope.ambient, NodeAmbient) else None
+    if around is not None and _stands_for(around, asked):
+        return None
+    settings = _PLAIN if around is None else around.settings
+    is_model = not isinstance(asked, BaseTool)
+    if is_model and not settings.models:
+        return None
+    key = id(asked), scope.frame.operation, id(scope.engine), id(settings)
+    kept = _STEPS.get(key)
+    if kept is None:
+        if len(_STEPS) >= MAX_STEPS:
+            _STEPS.clear()
+        step = _step(asked, scope.frame.operation, replace(settings, engine=scope.engine), is_model=is_model)
+        kept = _STEPS[key] = scope.engine, InnerCall(asked, step, settings)
+    return kept[1]
+
+
+_PLAIN: Final = Settings()
+"""The settings in a plain step that no graph calls."""
+
+
+def _stands_for(step: GraphStep, asked: Any) -> bool:
+    code = step.code
+    while isinstance(code, RunnableBindingBase):
+        code = code.bound
+    return code is asked
+
+
+def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> GraphStep:
+    name = f"{around}/{type(asked).__name__ if is_model else asked.name}"
+    path = name.partition("/")[2]  # without the name of the graph
+    if is_model:
+        semantics, is_configured = settings.semantics(path), path in settings.steps
+    else:
+        semantics, is_configured = settings.of_tool(path, asked)
+    answers_as = MODEL if is_model else ""
+    return GraphStep(name, asked, semantics, settings, is_configured=is_configured, answers_as=answers_as)
+
+
+# -- the seam ----------------------------------------------------------------------------------------------------------
+
+
+def _invoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    return original(asked, input, config, **kwargs) if inner is None else inner.invoke(input, config, **kwargs)
+
+
+def _ainvoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    return original(asked, input, config, **kwargs) if inner is None else inner.ainvoke(input, config, **kwargs)
+
+
+def _stream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    return original(asked, input, config, **kwargs) if inner is None else inner.stream(input, config, **kwargs)
+
+
+def _astream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    return original(asked, input, config, **kwargs) if inner is None else inner.astream(input, config, **kwargs)
+
+
+def _generate(
+    original: Callable[..., Any], asked: Any, messages: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
+) -> Any:
+    inner = inner_call(asked)
+    if inner is None:
+        return original(asked, messages, stop, callbacks, **kwargs)
+    return inner.call(
+        lambda config: original(asked, messages, stop, config["callbacks"], **kwargs),
+        {"requests": messages, "stop": stop, **_counting(kwargs)},
+        {**ensure_config(), "callbacks": callbacks},
+    )
+
+
+def _agenerate(
+    original: Callable[..., Any], asked: Any, messages: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
+) -> Any:
+    inner = inner_call(asked)
+    if inner is None:
+        return original(asked, messages, stop, callbacks, **kwargs)
+    return inner.acall(
+        lambda config: original(asked, messages, stop, config["callbacks"], **kwargs),
+        {"requests": messages, "stop": stop, **_counting(kwargs)},
+        {**ensure_config(), "callbacks": callbacks},
+    )
+
+
+def _embed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    if inner is None:
+        return original(asked, texts, *args, **kwargs)
+    request = {"texts": texts, "others": args, **kwargs}
+    return inner.call(lambda _: original(asked, texts, *args, **kwargs), request, ensure_config())
+
+
+def _aembed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+    inner = inner_call(asked)
+    if inner is None:
+        return original(asked, texts, *args, **kwargs)
+    request = {"texts": texts, "others": args, **kwargs}
+    return inner.acall(lambda _: original(asked, texts, *args, **kwargs), request, ensure_config())
+
+
+def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a tool. If it is called past `invoke`, it is no step, and its step around it runs each time."""
+    inner = inner_call(asked)
+    if inner is not None and inner._step.is_live:
+        ran_live(inner._step.operation.name)
+    return original(asked, *args, **kwargs)
+
+
+def watch_models_and_tools() -> None:
+    """Let the models and tools of LangChain be steps where a recorded call asks them."""
+    asked = {"invoke": _invoke, "ainvoke": _ainvoke}
+    for cls in (BaseChatModel, BaseLLM):
+        streamed = {"stream": _stream, "astream": _astream}
+        _compat.stand_before(cls, {**asked, **streamed, "generate": _generate, "agenerate": _agenerate})
+    _compat.stand_before(BaseTool, {**asked, "run": _run_tool, "arun": _run_tool})
+    _compat.stand_before_each(
+        Embeddings,
+        {"embed_documents": _embed, "embed_query": _embed, "aembed_documents": _aembed, "aembed_query": _aembed},
+        lambda cls: ORIGINS.of_class(cls) is not Owner.USER,  # a class of the user's stays as it is
+    )
