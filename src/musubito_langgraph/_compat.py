@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import fields
 from functools import cache, partial, wraps
 from importlib.metadata import version
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from itertools import islice
 from types import FrameType, FunctionType
 from typing import Any, Final
@@ -515,11 +515,21 @@ def stand_before_each(
 
 
 def _before(method: FunctionType, function: Callable[..., Any]) -> Any:
-    if iscoroutinefunction(method):
+    # Frameworks ask whether a method is a coroutine function, or gives an async generator.
+    if isasyncgenfunction(method):
+
+        @wraps(method)
+        async def before(self: Any, *args: Any, **kwargs: Any) -> Any:
+            async with aclosing(function(method, self, *args, **kwargs)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    elif iscoroutinefunction(method):
 
         @wraps(method)
         async def before(self: Any, *args: Any, **kwargs: Any) -> Any:
             return await function(method, self, *args, **kwargs)
+
     else:
 
         @wraps(method)

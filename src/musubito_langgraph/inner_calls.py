@@ -10,7 +10,7 @@ that ask the same question share the answers, which are samples.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
+from langchain_core.utils.aiter import aclosing
 
-from musubito.adapter import SCOPE, ran_live
+from musubito.adapter import SCOPE, off_loop, ran_live
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat
 from musubito_langgraph.ambient_inputs import NodeAmbient
@@ -54,13 +55,9 @@ class InnerCall(RecordedRunnable):
             value, kwargs = _compat.request_of(self._runnable, value), _counting(kwargs)
         return super()._attempt(value, config, kwargs)
 
-    def call(self, go: Callable[[RunnableConfig], Any], value: object, config: RunnableConfig) -> Any:
-        """Return what `go` returns for this request, or what it returned earlier."""
-        return NodeCall(self._step, value, config).run(go)
-
-    async def acall(self, go: Callable[[RunnableConfig], Awaitable[Any]], value: object, config: RunnableConfig) -> Any:
-        """Make the call as `call` does, with an async function."""
-        return await NodeCall(self._step, value, config).arun(go)
+    def request(self, request: object, callbacks: Any = None) -> NodeCall:
+        """Return the call for a request that is no input of a Runnable. Its function is told these callbacks."""
+        return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
 
 
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,9 +126,10 @@ def _invoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = 
     return original(asked, input, config, **kwargs) if inner is None else inner.invoke(input, config, **kwargs)
 
 
-def _ainvoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
-    return original(asked, input, config, **kwargs) if inner is None else inner.ainvoke(input, config, **kwargs)
+async def _ainvoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = await _inner_call(asked)
+    answer = original(asked, input, config, **kwargs) if inner is None else inner.ainvoke(input, config, **kwargs)
+    return await answer
 
 
 def _stream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
@@ -139,51 +137,63 @@ def _stream(original: Callable[..., Any], asked: Any, input: Any, config: Any = 
     return original(asked, input, config, **kwargs) if inner is None else inner.stream(input, config, **kwargs)
 
 
-def _astream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
-    return original(asked, input, config, **kwargs) if inner is None else inner.astream(input, config, **kwargs)
+async def _astream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = await _inner_call(asked)
+    answer = original(asked, input, config, **kwargs) if inner is None else inner.astream(input, config, **kwargs)
+    async with aclosing(answer) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
 
 def _generate(
-    original: Callable[..., Any], asked: Any, messages: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
+    original: Callable[..., Any], asked: Any, requests: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
 ) -> Any:
     inner = inner_call(asked)
     if inner is None:
-        return original(asked, messages, stop, callbacks, **kwargs)
-    return inner.call(
-        lambda config: original(asked, messages, stop, config["callbacks"], **kwargs),
-        {"requests": messages, "stop": stop, **_counting(kwargs)},
-        {**ensure_config(), "callbacks": callbacks},
-    )
+        return original(asked, requests, stop, callbacks, **kwargs)
+
+    def go(config: RunnableConfig) -> Any:
+        return original(asked, requests, stop, config["callbacks"], **kwargs)
+
+    return inner.request(_request(requests, stop, kwargs), callbacks).run(go)
 
 
-def _agenerate(
-    original: Callable[..., Any], asked: Any, messages: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
+async def _agenerate(
+    original: Callable[..., Any], asked: Any, requests: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
 ) -> Any:
-    inner = inner_call(asked)
+    inner = await _inner_call(asked)
     if inner is None:
-        return original(asked, messages, stop, callbacks, **kwargs)
-    return inner.acall(
-        lambda config: original(asked, messages, stop, config["callbacks"], **kwargs),
-        {"requests": messages, "stop": stop, **_counting(kwargs)},
-        {**ensure_config(), "callbacks": callbacks},
-    )
+        return await original(asked, requests, stop, callbacks, **kwargs)
+
+    async def go(config: RunnableConfig) -> Any:
+        return await original(asked, requests, stop, config["callbacks"], **kwargs)
+
+    return await inner.request(_request(requests, stop, kwargs), callbacks).arun(go)
+
+
+def _request(requests: Any, stop: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {"requests": requests, "keywords": _counting({**kwargs, "stop": stop})}
 
 
 def _embed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
     inner = inner_call(asked)
     if inner is None:
         return original(asked, texts, *args, **kwargs)
-    request = {"texts": texts, "others": args, **kwargs}
-    return inner.call(lambda _: original(asked, texts, *args, **kwargs), request, ensure_config())
+    request = {"texts": texts, "others": args, "keywords": kwargs}
+    return inner.request(request).run(lambda _: original(asked, texts, *args, **kwargs))
 
 
-def _aembed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
+async def _aembed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+    inner = await _inner_call(asked)
     if inner is None:
-        return original(asked, texts, *args, **kwargs)
-    request = {"texts": texts, "others": args, **kwargs}
-    return inner.acall(lambda _: original(asked, texts, *args, **kwargs), request, ensure_config())
+        return await original(asked, texts, *args, **kwargs)
+    request = {"texts": texts, "others": args, "keywords": kwargs}
+    return await inner.request(request).arun(lambda _: original(asked, texts, *args, **kwargs))
+
+
+async def _inner_call(asked: Any) -> InnerCall | None:
+    inner: InnerCall | None = await off_loop(lambda: inner_call(asked))
+    return inner
 
 
 def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:

@@ -28,7 +28,6 @@ from typing import Any, Final
 from langchain_core.runnables import Runnable, RunnableSequence
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from musubito import StepConfiguration
 from musubito.adapter import ReplayReason, check_inputs
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep

@@ -35,7 +35,6 @@ from musubito.engine.watched_loop import loop_is_watched
 from musubito.model import (
     UNSTORABLE,
     MusubitoResult,
-    ReplayReason,
     StepConfiguration,
     StepDefinition,
     StepType,
@@ -60,7 +59,9 @@ Version: TypeAlias = str | Callable[[], str | int]
 class _Decorator:
     """The decorator `@musubito_step(...)`, typed for each kind of callable."""
 
-    def __init__(self, semantics: StepConfiguration | None, operation_version: Version | None, name: str | None) -> None:
+    def __init__(
+        self, semantics: StepConfiguration | None, operation_version: Version | None, name: str | None
+    ) -> None:
         self._semantics = semantics or StepConfiguration()
         self._is_configured = semantics is not None
         self._operation_version = operation_version
@@ -85,9 +86,7 @@ class _Decorator:
             raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
         name = self._name or (_name_of_effect(function) if effect else _name_of(function))
-        return _wrap(
-            StepDefinition(function, name, self._semantics, self._operation_version, self._is_configured)
-        )
+        return _wrap(StepDefinition(function, name, self._semantics, self._operation_version, self._is_configured))
 
 
 def _check(function: Any) -> None:

@@ -47,6 +47,7 @@ from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, St
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.codec import Contents
 from musubito.payloads.key_derivation import KeySource, key_for
+from musubito.reasons import ReplayReason
 from musubito.store.changes import Invalidate
 from musubito.store.protocol import Store, SupportsFetchOrClaim
 from musubito.store.queries import KeyCheckOf
