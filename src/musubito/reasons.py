@@ -118,8 +118,7 @@ class ReplayReason(StrEnum):
     LIVE_INSIDE = (
         "live inside",
         "a live step ran inside it",
-        'If its answers do not change while you work, let it replay: replay_tools=("name",) for a tool, another '
-        "step_type for a step. Or configure the step around it by name, as with ttl_seconds=...",
+        'Opt in what only reads what does not change: replay_tools=("name",) for a tool, a step_type for a step.',
         "",
         "{} ran inside it, which is live",
     )

@@ -503,7 +503,7 @@ def stand_before_each(
         if applies_to(cls):
             stand_before(cls, functions)
 
-    def is_made(cls: type, **kwargs: Any) -> None:
+    def is_made(cls: type, /, **kwargs: Any) -> None:
         super(base, cls).__init_subclass__(**kwargs)
         stand(cls)
 

@@ -53,8 +53,12 @@ class GraphStep:
         self._state_of = state_of
         self._home = homes.own or settings.home
         tracker = tracker_of(name, code, self._home, semantics, homes.released)
-        said = {"is_configured": is_configured, "answers_as": answers_as}
-        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker=tracker, **said)
+        self.operation = Operation(
+            *(name, code, semantics, self._home, homes.released),
+            is_configured=is_configured,
+            answers_as=answers_as,
+            tracker=tracker,
+        )
         self.code = code
         self.settings = settings
         self.calls = calls

@@ -296,8 +296,12 @@ def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.P
 
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
     calls, said = recorded_calls(node), node.has_its_own_say
-    how = {"is_done_anew": not said, "is_configured": said, "state_of": state_of}
-    return GraphStep(node.step_name, code, node.semantics, node.settings, calls, **how)
+    return GraphStep(
+        *(node.step_name, code, node.semantics, node.settings, calls),
+        is_done_anew=not said,
+        is_configured=said,
+        state_of=state_of,
+    )
 
 
 # -- whole graphs ------------------------------------------------------------------------------------------------------
@@ -342,7 +346,7 @@ def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.P
     last = writers.pop().writes if writers and type(writers[-1]) is _compat.ChannelWrite else []
     changes: dict[str, Any] = {"writers": [*writers, LineageWrite(last, node.name, node.triggers)]}
     if own is not None:
-        changes["metadata"] = {key: value for key, value in spec.metadata.items() if key != KEY} or None
+        changes["metadata"] = {key: value for key, value in (spec.metadata or {}).items() if key != KEY} or None
     return _replaced(spec, kind_of(spec.bound, graph).wrap(spec.bound, node), **changes)
 
 

@@ -109,8 +109,12 @@ class _Tools:
             path = f"{node.path}.{tool.name}"
             semantics, is_configured = semantics_of(tool, node)
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
-            how = {"is_done_anew": path not in node.settings.steps, "is_configured": is_configured}
-            step = GraphStep(f"{node.graph}/{path}", tool, semantics, node.settings, counting=_counted_call, **how)
+            step = GraphStep(
+                *(f"{node.graph}/{path}", tool, semantics, node.settings),
+                counting=_counted_call,
+                is_done_anew=path not in node.settings.steps,
+                is_configured=is_configured,
+            )
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()
             cached = self._steps[id(tool)] = tool, step

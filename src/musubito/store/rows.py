@@ -35,7 +35,7 @@ class ExecutionFlags(IntFlag):
     EFFECT = 8
     ERASED = 16
     LIVE = 32
-    """It is of a step that runs each time, or such a step ran inside it. A newer answer does not outdate its callers."""
+    """A LIVE step, or an execution in which one ran. A newer answer does not outdate what was built on it."""
 
 
 class EdgeKind(IntEnum):
