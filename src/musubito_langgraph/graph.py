@@ -55,7 +55,8 @@ def musubito_graph(
     Tools run each time (`StepType.LIVE`), because they change the world or read what changes. `replay_tools` names
     those that replay; True stands for all. Each call of a model is a step of its own, so a node that runs again asks a
     model only what it was not asked before; `models=False` turns that off. `ignore_config` names keys of `configurable`
-    and `metadata` that decide nothing, such as the id of a request. If no `engine` is given, the graph uses the engine in use.
+    and `metadata` that decide nothing, such as the id of a request. If no `engine` is given, the graph uses the engine
+    in use.
 
     An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
     "off", "namespace": "..."}`. Without a mode there, the innermost of these counts: `run(mode=...)`,
