@@ -413,7 +413,7 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
 def _how_replayed(value: RecordedRunnable) -> object:
     """Return the part of a step's configuration that counts for code that calls the step."""
     semantics = value._step.operation.definition.semantics
-    return [semantics.ttl_seconds, semantics.runs_each_time]
+    return "runs each time" if semantics.runs_each_time else semantics.ttl_seconds
 
 
 register_policy(RecordedRunnable, of_recorded, _how_replayed)

@@ -91,7 +91,8 @@ class RecordedTest:
         """Fail the test if a call was missed or deviates, even if the code under test caught that; else record it."""
         if self.engine.misses:
             pytest.fail(self.report(), pytrace=False)
-        wrong = [each for each in self.engine.deviations if each.step_type != "stochastic" or self.engine.compare]
+        varying = ("stochastic", "live")
+        wrong = [each for each in self.engine.deviations if each.step_type not in varying or self.engine.compare]
         if wrong:
             pytest.fail("\n".join(map(_deviation_text, wrong)), pytrace=False)
         self.record()
