@@ -130,10 +130,15 @@ class Operation:
         module: str,
         released: Collection[str] = (),
         tracker: CodeTracker | None = None,
+        *,
+        is_configured: bool = False,
     ) -> None:
-        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step."""
+        """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step.
+
+        `is_configured`: see `StepDefinition`. It is true, too, of a step that is a model.
+        """
         self._parameters = name, code, semantics, module, released
-        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None)
+        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None, is_configured)
         if tracker is None:
             packages, whole = semantics.packages, walked_whole(semantics)
             tracker = CodeTracker(code, module=module, step=name, packages=packages, whole=whole, released=released)
@@ -143,7 +148,8 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
+        parameters = (*self._parameters, self.definition.is_configured)
+        return _restored_operation, (type(self), parameters, script_name(), self._tracker.statements())
 
     @property
     def name(self) -> str:
@@ -184,7 +190,7 @@ def _restored_operation(
 ) -> Operation:
     count_script_as(script)
     register_source_text(statements)
-    return cls(*parameters)
+    return cls(*parameters[:-1], is_configured=parameters[-1])
 
 
 class _NoFunction:

@@ -225,13 +225,15 @@ def check_inputs(operation: str, inputs: tuple[str, ...], argument_names: Collec
 class StepDefinition:
     """The definition of a step, which every decorated function carries as `__musubito_step__`.
 
-    `operation_version` may be a callable without arguments, which is called at each call of the step.
+    `operation_version` may be a callable without arguments, which is called at each call of the step. `is_configured`
+    is true if `semantics` was given for this very step, and is no default.
     """
 
     function: Callable[..., Any]
     name: str
     semantics: StepConfiguration
     operation_version: str | Callable[[], str | int] | None
+    is_configured: bool = False
 
     def __post_init__(self) -> None:
         check_name("a step's name", self.name)

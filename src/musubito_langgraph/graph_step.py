@@ -34,6 +34,7 @@ class GraphStep:
         counting: Callable[[Any, tuple[str, ...]], Any] | None = None,
         *,
         is_done_anew: bool = False,
+        is_configured: bool = False,
         state_of: Any = None,
     ) -> None:
         """Make a step of `code`.
@@ -41,6 +42,7 @@ class GraphStep:
         - `calls`: see `watched`.
         - `counting` narrows an input to the `inputs` of the configuration; by default, to keys of a state.
         - `is_done_anew`: if the step may run tools, it runs each time that somebody's answer releases it.
+        - `is_configured`: if its configuration was given for this very step.
         - `state_of`: the function that is given a state. Only the keys of the state count that the function reads.
         """
         self._is_done_anew = is_done_anew
@@ -49,7 +51,11 @@ class GraphStep:
         self._state_of = state_of
         self._home = homes.own or settings.home
         tracker = tracker_of(name, code, self._home, semantics, homes.released)
-        self.operation = Operation(name, code, semantics, self._home, homes.released, tracker)
+        # A model answers, and does nothing else outside.
+        is_configured = is_configured or _graph_parts.is_model(code)
+        self.operation = Operation(
+            name, code, semantics, self._home, homes.released, tracker, is_configured=is_configured
+        )
         self.settings = settings
         self.calls = calls
         self.look_up: Callable[[Any], Any] | None = None

@@ -240,7 +240,10 @@ def _recorded_writer(writer: Any, node: Node) -> Any:
     path, name = branch.path, _router_name(branch)
     # The `inputs` of a node do not hold for the router that decides after the node.
     semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
-    step = GraphStep(f"{node.operation}:{name}", path, semantics, node.settings, state_of=path)
+    is_configured = f"{node.path}:{name}" in node.settings.steps
+    step = GraphStep(
+        f"{node.operation}:{name}", path, semantics, node.settings, is_configured=is_configured, state_of=path
+    )
     decides: Any = Answering(path) if isinstance(path, _compat.RunnableCallable) else path
     router = Router(decides, replace(node, semantics=semantics), step)
     return _graph_parts.writer_of(writer, branch._replace(path=router))
@@ -296,8 +299,17 @@ def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.P
 
 
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
-    calls, anew = recorded_calls(node), not node.has_its_own_say
-    return GraphStep(node.step_name, code, node.semantics, node.settings, calls, is_done_anew=anew, state_of=state_of)
+    calls, own = recorded_calls(node), node.has_its_own_say
+    return GraphStep(
+        node.step_name,
+        code,
+        node.semantics,
+        node.settings,
+        calls,
+        is_done_anew=not own,
+        is_configured=own,
+        state_of=state_of,
+    )
 
 
 # -- whole graphs ------------------------------------------------------------------------------------------------------

@@ -396,7 +396,10 @@ class MusubitoRunnable(RecordedRunnable):
         @functools.wraps(method)
         def recorded(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            return _recorded(result, self._step.settings) if isinstance(result, Runnable) else result
+            if not isinstance(result, Runnable):
+                return result
+            is_configured = self._step.operation.definition.is_configured
+            return _recorded(result, self._step.settings, is_configured=is_configured)
 
         return recorded
 
@@ -410,10 +413,12 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
 register_policy(RecordedRunnable, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
 
 
-def _recorded(runnable: Runnable[Any, Any], settings: Settings, name: str | None = None) -> MusubitoRunnable:
+def _recorded(
+    runnable: Runnable[Any, Any], settings: Settings, name: str | None = None, *, is_configured: bool
+) -> MusubitoRunnable:
     name = name or _name_of(runnable)
-    semantics = settings.semantics(name)
-    return MusubitoRunnable(runnable, GraphStep(name, runnable, semantics, settings))
+    step = GraphStep(name, runnable, settings.semantics(name), settings, is_configured=is_configured)
+    return MusubitoRunnable(runnable, step)
 
 
 @overload
@@ -457,4 +462,4 @@ def musubito_runnable(
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
     name = f"{canonical_module(runnable.__module__)}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
     settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module())
-    return _recorded(coerce_to_runnable(runnable), settings, name)
+    return _recorded(coerce_to_runnable(runnable), settings, name, is_configured=semantics is not None)

@@ -110,7 +110,13 @@ class _Tools:
             semantics = replace(semantics, definite_failures=(*semantics.definite_failures, NotCalled))
             name, is_configured = f"{node.graph}/{path}", path in node.settings.steps
             step = GraphStep(
-                name, tool, semantics, node.settings, counting=_counted_call, is_done_anew=not is_configured
+                name,
+                tool,
+                semantics,
+                node.settings,
+                counting=_counted_call,
+                is_done_anew=not is_configured,
+                is_configured=is_configured,
             )
             if len(self._steps) >= MOST_TOOLS:
                 self._steps.clear()

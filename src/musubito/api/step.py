@@ -60,8 +60,11 @@ Version: TypeAlias = str | Callable[[], str | int]
 class _Decorator:
     """The decorator `@musubito_step(...)`, typed for each kind of callable."""
 
-    def __init__(self, semantics: StepConfiguration, operation_version: Version | None, name: str | None) -> None:
-        self._semantics = semantics
+    def __init__(
+        self, semantics: StepConfiguration | None, operation_version: Version | None, name: str | None
+    ) -> None:
+        self._is_configured = semantics is not None
+        self._semantics = semantics or StepConfiguration()
         self._operation_version = operation_version
         self._name = name
 
@@ -84,7 +87,7 @@ class _Decorator:
             raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
         name = self._name or (_name_of_effect(function) if effect else _name_of(function))
-        return _wrap(StepDefinition(function, name, self._semantics, self._operation_version))
+        return _wrap(StepDefinition(function, name, self._semantics, self._operation_version, self._is_configured))
 
 
 def _check(function: Any) -> None:
@@ -174,9 +177,9 @@ def musubito_step(
     functions, generators, methods, partial objects, and objects with `__call__`.
     """
     if isinstance(semantics, StepConfiguration) or semantics is None:
-        return _Decorator(semantics or StepConfiguration(), operation_version, name)
+        return _Decorator(semantics, operation_version, name)
     if callable(semantics) or isinstance(semantics, staticmethod | classmethod):
-        return _Decorator(StepConfiguration(), operation_version, name)(semantics)
+        return _Decorator(None, operation_version, name)(semantics)
     raise TypeError(f"musubito_step takes a StepConfiguration, not {semantics!r}")
 
 

@@ -28,6 +28,7 @@ READS: Final = int(ExecutionFlags.READS)
 SAMPLES: Final = int(ExecutionFlags.SAMPLES)
 CALLS: Final = int(ExecutionFlags.CALLS)
 EFFECT: Final = int(ExecutionFlags.EFFECT)
+OUTSIDE: Final = int(ExecutionFlags.OUTSIDE)
 
 
 class StartedExecution(NamedTuple):

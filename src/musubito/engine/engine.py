@@ -164,8 +164,8 @@ class MusubitoEngine:
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.distant: SupportsFetchOrClaim | None = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
-        self.warned: set[tuple[str, str]] = set()
-        """Pairs of a step's name and a kind that were warned of already (see `engine.connections`)."""
+        self.warned: set[str] = set()
+        """The names of steps whose replays were warned of (see `engine.connections`)."""
         self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
@@ -366,12 +366,12 @@ class MusubitoEngine:
         operation_version: str | Callable[[], str | int] | None,
     ) -> Call:
         tracker = self._trackers.get(func)
-        semantics = semantics or StepConfiguration()
+        is_configured, semantics = semantics is not None, semantics or StepConfiguration()
         packages, whole = semantics.packages, walked_whole(semantics)
         # Callables that are equal need not be the same.
         if tracker is None or tracker.function is not func or (tracker.packages, tracker.whole) != (packages, whole):
             tracker = self._trackers[func] = CodeTracker(func, step=name, packages=packages, whole=whole)
-        definition = StepDefinition(func, name, semantics, operation_version)
+        definition = StepDefinition(func, name, semantics, operation_version, is_configured)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
         counting = definition.semantics.inputs

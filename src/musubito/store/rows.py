@@ -26,7 +26,11 @@ class Outcome(IntEnum):
 
 
 class ExecutionFlags(IntFlag):
-    """The parts of an execution that a replay has to check, and whether it was erased; 0 for nearly all executions."""
+    """The parts of an execution that a replay has to check, and facts that readers ask for.
+
+    `OUTSIDE`: it did something outside of its process that no replay repeats. `CONFIGURED`: somebody has said how its
+    step is replayed.
+    """
 
     NOTHING = 0
     SAMPLES = 1
@@ -34,6 +38,8 @@ class ExecutionFlags(IntFlag):
     CALLS = 4
     EFFECT = 8
     ERASED = 16
+    OUTSIDE = 32
+    CONFIGURED = 64
 
 
 class EdgeKind(IntEnum):

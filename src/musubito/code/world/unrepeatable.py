@@ -27,6 +27,8 @@ from musubito.deferred import loaded_class
 
 UNSEEN_FILE: Final = "unseen file"
 """The kind of a request that opens a file where no audit event tells its path."""
+WRITTEN: Final = "written"
+"""The kind of a file that a step wrote."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -35,8 +37,20 @@ KINDS: Final[Mapping[str, str]] = {
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
     UNSEEN_FILE: "opens a file whose path is not known: {}",
+    WRITTEN: "wrote the file {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
+OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}
+"""The kinds of what is outside of the process. Clock, chance and ids do not count, and are no reason for a warning."""
+CHOICES: Final = (
+    'Say step_type="live" in its StepConfiguration if it writes. Say ttl_seconds=... if it reads what changes. '
+    'Say "external_effect" if it must happen once. Say "stochastic" or "deterministic" if a replay is right.'
+)
+"""The ways to say how a step that did something outside is replayed."""
+MOST: Final = 50
+"""Different things that are kept of one execution at most."""
+MOST_NAMED: Final = 3
+"""Things that one sentence names at most."""
 
 
 class Unrepeatable(NamedTuple):
@@ -47,6 +61,12 @@ class Unrepeatable(NamedTuple):
 
     def __str__(self) -> str:
         return KINDS[self.kind].format(self.what)
+
+
+def not_done_again(step: str, things: Sequence[str]) -> str:
+    """Say that a replay of a step does none of these things again, and what to do about it."""
+    few = "; ".join(things[:MOST_NAMED]) + (f"; and {len(things) - MOST_NAMED} more" if things[MOST_NAMED:] else "")
+    return f"{step} {few}. A replay does not do so again. {CHOICES}"
 
 
 class Source(NamedTuple):
