@@ -199,10 +199,12 @@ _WRAPPED: Final = ("__wrapped__", "code", "func", "afunc", "coroutine")
 def is_settled(definition: StepDefinition) -> bool:
     """Tell whether somebody has said how this very step is replayed.
 
-    A time to live says so for all steps that have it. An `operation_version` states what the outside answers.
+    A default with a time to live, or one that forces each call, says so for all steps that have it. An
+    `operation_version` states what the outside answers.
     """
-    says_how_long = definition.semantics.ttl_seconds is not None
-    return definition.is_configured or definition.operation_version is not None or says_how_long
+    semantics = definition.semantics
+    by_default = semantics.ttl_seconds is not None or semantics.force_reexecution
+    return definition.is_configured or definition.operation_version is not None or by_default
 
 
 def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:

@@ -136,7 +136,9 @@ def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -
     """
     here = os.path.join(files.base or "", "")
     for path, relative in files.wrote_to.items():
-        if signature(path) is None or _is_of_the_system(path, None) or _is_database(path, database):
+        state = signature(path)
+        is_file = state is not None and len(state) > 1 and stat.S_ISREG(state[5])
+        if not is_file or _is_of_the_system(path, None) or _is_database(path, database):
             continue
         if path.startswith(_temporary_roots()) and not path.startswith(here):
             continue
