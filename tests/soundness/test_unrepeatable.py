@@ -193,7 +193,9 @@ def test_a_connection_is_named(engine, told, port, client):
 
     assert [call(1), call(1), call(2)] == ["ok", "ok", "ok"]
     (said,) = told
-    assert said.startswith(f"fetch opened a connection to localhost:{port}. A replay does not do so again. Say ")
+    assert said.startswith(
+        f"fetch opened a connection to localhost:{port}. A replay returns the stored answer, and does none of this. Say "
+    )
     choices = ('"live"', "ttl_seconds=", '"external_effect"', '"stochastic"', '"deterministic"')
     assert all(choice in said for choice in choices) and "hunter2" not in said
     assert kept(engine) == kept(engine, 2) == [("network", f"localhost:{port}")]
@@ -797,3 +799,72 @@ def test_a_mapping_on_a_disk_is_named(tmp_path: Path) -> None:
         assert named.startswith("reaches data that is kept outside") and named.endswith(
             "held, a shelve.DbfilenameShelf"
         )
+
+
+class Turns:
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+
+    def next(self) -> int:
+        self.count += 1
+        return self.count
+
+    def add(self, cost: int) -> int:
+        self.total += cost
+        return cost
+
+
+TURNS = Turns()
+QUEUE = [1, 2, 3]
+LEFT = 3
+USAGE: dict[str, int] = {}
+CACHE: dict[int, int] = {}
+LOG: list[int] = []
+
+
+def takes_a_turn(q: int) -> int:
+    return TURNS.next()
+
+
+def takes_from_a_queue(q: int) -> int:
+    return QUEUE.pop()
+
+
+def keeps_to_a_quota(q: int) -> bool:
+    global LEFT
+    if LEFT <= 0:
+        return False
+    LEFT -= 1
+    return True
+
+
+def only_adds(q: int) -> int:
+    USAGE["calls"] = USAGE.get("calls", 0) + 1
+    LOG.append(q)
+    return TURNS.add(q)
+
+
+def asks_a_cache(q: int) -> int:
+    if q not in CACHE:
+        CACHE[q] = q * 2
+    if len(CACHE) > 100:
+        CACHE.pop(next(iter(CACHE)))
+    return CACHE[q]
+
+
+OWN_STATE = {
+    takes_a_turn: "TURNS.count",
+    takes_from_a_queue: "QUEUE",
+    keeps_to_a_quota: "LEFT",
+    only_adds: None,
+    asks_a_cache: None,
+}
+
+
+@pytest.mark.parametrize(("function", "place"), OWN_STATE.items(), ids=[each.__name__ for each in OWN_STATE])
+def test_an_answer_that_depends_on_what_the_step_changes_is_named(engine, told, function, place):
+    step = musubito_step(name="step")(function)
+    assert step(1).value == step(1).value
+    said = [each.partition(". A replay")[0] for each in told]
+    assert said == ([] if place is None else [f"step depends on what it changes itself: {__name__}.{place}"])

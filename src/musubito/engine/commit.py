@@ -13,7 +13,7 @@ from musubito.deferred import is_cancellation
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
-from musubito.engine.connections import flags_of, reads_of
+from musubito.engine.connections import flags_of, note_own_state, reads_of
 from musubito.engine.files import events
 from musubito.engine.files.dependencies import counting, take_files
 from musubito.engine.files.digests import where_valid
@@ -221,6 +221,8 @@ class CallCommit(CallClaim):
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, usage = self._attempts_before(), frame.used()
+            if isinstance(now, Returned) and now.value.state:
+                note_own_state(now.value, frame)
             unchecked = reads_of(self.call.fingerprint, frame)
             flags = self._execution_flags(inside, attempts, begun) | flags_of(self.call.definition, frame, unchecked)
             commit = Commit(

@@ -25,7 +25,8 @@ from typing import Any, Final, NamedTuple
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.graph_record import fields_of
-from musubito.code.world.unrepeatable import MOST, OUTSIDE, UNSEEN_FILE, Unrepeatable, not_done_again
+from musubito.code.state.read_back import read_back
+from musubito.code.world.unrepeatable import MOST, OUTSIDE, OWN_STATE, UNSEEN_FILE, Unrepeatable, not_done_again
 from musubito.deferred import running_loop
 from musubito.engine.files.digests import FILE
 from musubito.engine.frame import Frame
@@ -205,6 +206,13 @@ def is_settled(definition: StepDefinition) -> bool:
     semantics = definition.semantics
     by_default = semantics.ttl_seconds is not None or semantics.force_reexecution
     return definition.is_configured or definition.operation_version is not None or by_default
+
+
+def note_own_state(fingerprint: Fingerprint, frame: Frame) -> None:
+    """Note the state that the answer of a body depends on. `fingerprint` is that of the code after the run."""
+    sources = tuple(part.source for part in fingerprint.parts if part.is_function and part.source is not None)
+    for place in read_back(fingerprint.state, sources):
+        frame.note_outside(OWN_STATE, place)
 
 
 def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:

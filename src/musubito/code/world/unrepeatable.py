@@ -29,6 +29,8 @@ UNSEEN_FILE: Final = "unseen file"
 """The kind of a request that opens a file where no audit event tells its path."""
 WRITTEN: Final = "written"
 """The kind of a file that a step wrote."""
+OWN_STATE: Final = "own state"
+"""The kind of a thing that a step changes and whose changed value it uses."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -38,10 +40,11 @@ KINDS: Final[Mapping[str, str]] = {
     "source": "reaches data that is kept outside: {}",
     UNSEEN_FILE: "opens a file whose path is not known: {}",
     WRITTEN: "wrote the file {}",
+    OWN_STATE: "depends on what it changes itself: {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
 OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}
-"""The kinds of what is outside of the process. Clock, chance and ids do not count, and are no reason for a warning."""
+"""The kinds that a replay is warned of. Clock, chance and ids do not count."""
 CHOICES: Final = (
     'Say step_type="live" in its StepConfiguration if it writes. Say ttl_seconds=... if it reads what changes. '
     'Say "external_effect" if it must happen once. Say "stochastic" or "deterministic" if a replay is right.'
@@ -66,7 +69,7 @@ class Unrepeatable(NamedTuple):
 def not_done_again(step: str, things: Sequence[str]) -> str:
     """Say that a replay of a step does none of these things again, and what to do about it."""
     few = "; ".join(things[:MOST_NAMED]) + (f"; and {len(things) - MOST_NAMED} more" if things[MOST_NAMED:] else "")
-    return f"{step} {few}. A replay does not do so again. {CHOICES}"
+    return f"{step} {few}. A replay returns the stored answer, and does none of this. {CHOICES}"
 
 
 class Source(NamedTuple):
@@ -91,6 +94,11 @@ ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
         *("secrets.token_urlsafe", "secrets.randbelow", "random.SystemRandom"),
     ),
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
+    # Drivers that are compiled open connections where no audit event tells.
+    "source": (
+        *("psycopg.Connection.connect", "psycopg.AsyncConnection.connect", "psycopg2.connect", "pyodbc.connect"),
+        *("sqlalchemy.engine.create.create_engine", "sqlalchemy.ext.asyncio.engine.create_async_engine"),
+    ),
 }
 """Functions whose answers differ each time, by kind."""
 BELOW: Final[Mapping[str, tuple[str, int]]] = {
@@ -244,8 +252,9 @@ class _Uses:
                 continue
             if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
-            # A shuffle returns nothing, and changes its argument.
-            if source.called.endswith(".shuffle") or self._escapes.from_function(occurrence.node):
+            # A shuffle returns nothing, and changes its argument. A database is changed by calls of what this returns.
+            acts = source.kind == "source" or source.called.endswith(".shuffle")
+            if acts or self._escapes.from_function(occurrence.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:
