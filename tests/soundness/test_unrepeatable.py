@@ -29,8 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import psycopg_pool
 import pytest
 import requests
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import NullPool
 
 from musubito import (
     MusubitoEngine,
@@ -757,6 +762,37 @@ def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
             assert engine.explain(inner, 1).unrepeatable == (f"opened a connection to localhost:{port}",)
     finally:
         drop_database(url)
+
+
+def test_a_server_that_a_compiled_driver_reaches_is_named(engine, told):
+    from tests.server import drop_database, new_database
+
+    url = new_database()
+    with psycopg_pool.ConnectionPool(url, min_size=1, open=True) as pool:
+        makers = sessionmaker(create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool))
+
+        @musubito_step(name="connects")
+        def connects(q):
+            with psycopg.connect(url) as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS tickets (q int)")
+
+        @musubito_step(name="pooled")
+        def pooled(q):
+            with pool.connection() as connection:
+                return connection.execute("SELECT 1").fetchone()[0]
+
+        @musubito_step(name="session")
+        def session(q):
+            with makers() as session:
+                return session.execute(text("SELECT 1")).scalar()
+
+        for step in (connects, pooled, session):
+            step(1)
+            step(1)
+    drop_database(url)
+    assert [each.partition(": ")[0] for each in told] == [
+        f"{name} reaches data that is kept outside" for name in ("connects", "pooled", "session")
+    ]
 
 
 def test_a_store_written_in_python_is_musubitos_own(tmp_path, told, port):

@@ -52,8 +52,6 @@ CHOICES: Final = (
 """The ways to say how a step that did something outside is replayed."""
 MOST: Final = 50
 """Different things that are kept of one execution at most."""
-MOST_NAMED: Final = 3
-"""Things that one sentence names at most."""
 
 
 class Unrepeatable(NamedTuple):
@@ -64,12 +62,6 @@ class Unrepeatable(NamedTuple):
 
     def __str__(self) -> str:
         return KINDS[self.kind].format(self.what)
-
-
-def not_done_again(step: str, things: Sequence[str]) -> str:
-    """Say that a replay of a step does none of these things again, and what to do about it."""
-    few = "; ".join(things[:MOST_NAMED]) + (f"; and {len(things) - MOST_NAMED} more" if things[MOST_NAMED:] else "")
-    return f"{step} {few}. A replay returns the stored answer, and does none of this. {CHOICES}"
 
 
 class Source(NamedTuple):
