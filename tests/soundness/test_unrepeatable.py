@@ -722,6 +722,22 @@ def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
     assert checks["repeatable"]["fine"] and "ttl_seconds" in checks["repeatable"]["says"]
 
 
+def test_few_of_many_files_are_named(lasting, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    @musubito_step(name="page")
+    def page(q):
+        for number in range(q):
+            write_whole(f"{number}.html")
+
+    page(5)
+    page(5)
+    lasting.flush()
+    files = "page " + "; ".join(f"wrote the file {number}.html" for number in range(3)) + "; and 2 more"
+    assert [each.partition(". A replay")[0] for each in told] == [files]
+    assert doctor(tmp_path / "musubito.db", fine=False)["outside"]["which"] == [files]
+
+
 def test_doctor_is_content_once_a_configured_step_has_run(lasting, told, port, tmp_path):
     def fetching(*configuration: StepConfiguration):
         @musubito_step(*configuration, name="fetch")

@@ -26,7 +26,7 @@ from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.graph_record import fields_of
 from musubito.code.state.read_back import read_back
-from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, UNSEEN_FILE, Unrepeatable
+from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, UNSEEN_FILE, Unrepeatable, named
 from musubito.deferred import running_loop
 from musubito.engine.files.digests import FILE
 from musubito.engine.frame import Frame
@@ -193,8 +193,6 @@ audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.item
 # -- after the run -----------------------------------------------------------------------------------------------------
 _OUTSIDE: Final = int(ExecutionFlags.OUTSIDE)
 _CONFIGURED: Final = int(ExecutionFlags.CONFIGURED)
-MOST_NAMED: Final = 3
-"""Things that one warning names at most."""
 _WRAPPED: Final = ("__wrapped__", "code", "func", "afunc", "coroutine")
 """The fields in which a step, a tool or a wrapper of a framework keeps its function."""
 
@@ -245,10 +243,9 @@ def flags_of(definition: StepDefinition, frame: Frame, reads: Iterable[ExternalR
 
 def warn_of_replay(definition: StepDefinition, reads: Collection[ExternalRead]) -> None:
     """Warn that a replay does not repeat what these reads name."""
-    things = [str(Unrepeatable(read.kind, read.key)) for read in reads if read.kind in OUTSIDE]
-    few = "; ".join(things[:MOST_NAMED]) + (f"; and {len(things) - MOST_NAMED} more" if things[MOST_NAMED:] else "")
+    things = [Unrepeatable(read.kind, read.key) for read in reads if read.kind in OUTSIDE]
     warn_at(
-        f"{definition.name} {few}. A replay returns the stored answer, and does none of this. {CHOICES}",
+        f"{definition.name} {named(things)}. A replay returns the stored answer, and does none of this. {CHOICES}",
         _function_in(definition.function),
         definition.function.__module__,
     )

@@ -52,6 +52,8 @@ CHOICES: Final = (
 """The ways to say how a step that did something outside is replayed."""
 MOST: Final = 50
 """Different things that are kept of one execution at most."""
+MOST_NAMED: Final = 3
+"""Things that one sentence names at most."""
 
 
 class Unrepeatable(NamedTuple):
@@ -62,6 +64,12 @@ class Unrepeatable(NamedTuple):
 
     def __str__(self) -> str:
         return KINDS[self.kind].format(self.what)
+
+
+def named(things: Sequence[Unrepeatable]) -> str:
+    """Return the sentences of a few of these things, and how many more there are."""
+    more = [f"and {len(things) - MOST_NAMED} more"] if len(things) > MOST_NAMED else []
+    return "; ".join([*map(str, things[:MOST_NAMED]), *more])
 
 
 class Source(NamedTuple):
