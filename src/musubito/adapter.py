@@ -154,7 +154,8 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
+        parameters = (*self._parameters, self.definition.is_configured)
+        return _restored_operation, (type(self), parameters, script_name(), self._tracker.statements())
 
     @property
     def name(self) -> str:

@@ -233,7 +233,7 @@ class StepDefinition:
     """The definition of a step, which every decorated function carries as `__musubito_step__`.
 
     `operation_version` may be a callable without arguments, which is called at each call of the step. `is_configured`
-    tells whether the user configured this very step.
+    is true if `semantics` was given for this very step, and is no default.
     """
 
     function: Callable[..., Any]

@@ -420,11 +420,11 @@ register_policy(RecordedRunnable, of_recorded, _how_replayed)
 
 
 def _recorded(
-    runnable: Runnable[Any, Any], settings: Settings, name: str | None = None, *, is_configured: bool = False
+    runnable: Runnable[Any, Any], settings: Settings, name: str | None = None, *, is_configured: bool
 ) -> MusubitoRunnable:
     name = name or _name_of(runnable)
-    semantics = settings.semantics(name)
-    return MusubitoRunnable(runnable, GraphStep(name, runnable, semantics, settings, is_configured=is_configured))
+    step = GraphStep(name, runnable, settings.semantics(name), settings, is_configured=is_configured)
+    return MusubitoRunnable(runnable, step)
 
 
 @overload

@@ -89,7 +89,15 @@ def _task(function: Callable[..., Any], node: Node, place: str, filled: Collecti
             return inputs  # the arguments do not fit; the call itself will raise the error
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
-    step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
+    step = GraphStep(
+        f"{place}/{name}",
+        function,
+        semantics,
+        node.settings,
+        recorded_calls(node, place),
+        counting,
+        is_configured=f"{node.path}/{name}" in node.settings.steps,
+    )
     injected = _graph_parts.injected_into(function).difference(filled)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[NodeCall, Callable[[RunnableConfig], Any]]:

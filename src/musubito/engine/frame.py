@@ -12,7 +12,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.code.world.unrepeatable import MOST, Unrepeatable
 from musubito.deferred import asyncio
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
@@ -65,7 +65,6 @@ class BodyHost(Protocol):
     storage: Store
     url: str | None
     redact: Redact | None
-    warned: set[tuple[str, str]]
 
     @property
     def keeper(self) -> BodyKeeper:
@@ -128,7 +127,7 @@ class Frame:
         self.spans: Any = None
         """What the observer of the engine keeps for the body."""
         self.asked: dict[Unrepeatable, None] = {}
-        """Things the body asked for that are different each time (see `engine.connections`), each once."""
+        """The things outside that the body opened or wrote (see `engine.connections`), each once."""
 
     def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
@@ -148,6 +147,12 @@ class Frame:
             self.saved_ms += dependencies.saved_ms
             for model, (tokens_in, tokens_out) in dependencies.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
+
+    def note_outside(self, kind: str, what: str) -> None:
+        """Note that the body did something of this kind outside of the process."""
+        if len(self.asked) < MOST:
+            what = what.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
+            self.asked[Unrepeatable(kind, what)] = None
 
     def add_reads(self, reads: Sequence[ExternalRead], not_replayable: str | None) -> None:
         """Add the files that the body itself read. The body has ended."""
