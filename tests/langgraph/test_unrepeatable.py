@@ -161,5 +161,6 @@ def test_tools_are_named(engine: MusubitoEngine, port: int) -> None:
     with use_musubito_engine(engine):
         musubito_graph(builder.compile()).invoke({"messages": [calls(("look_up", {"word": "fog"}))]})
     assert {(name, kind) for name, kind, _ in found(engine)} == {
-        (name, kind) for name in ("tools", "tools.look_up") for kind in ("network", "process")
+        ("tools.look_up", "network"),
+        ("tools.look_up", "process"),
     }
