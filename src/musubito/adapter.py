@@ -154,8 +154,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parameters = (*self._parameters, self.definition.is_configured)
-        return _restored_operation, (type(self), parameters, script_name(), self._tracker.statements())
+        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
 
     @property
     def name(self) -> str:
