@@ -1,0 +1,178 @@
+"""Tools run each time, models replay: what is called live, what that means for what calls it, and how to opt in."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
+from musubito.lineage import Lineage
+from musubito.lineage.why import why
+from musubito_langgraph import musubito_graph
+from tests.langgraph.specimen import Ran, Scripted, calls, says, took
+from tests.launcher import fork
+
+pytestmark = pytest.mark.usefixtures("engine")
+LIVE = StepConfiguration(step_type=StepType.LIVE)
+FORCED = StepConfiguration(force_reexecution=True)
+SAMPLE = StepConfiguration(step_type=StepType.STOCHASTIC)
+QUESTION = {"messages": [HumanMessage("I want a human")]}
+
+
+def answer(messages: Sequence[BaseMessage]) -> AIMessage:
+    """Ask for the tool, and then repeat what the tool said."""
+    last = messages[-1]
+    return says(last.text) if isinstance(last, ToolMessage) else calls(("open_ticket", {"subject": last.text}))
+
+
+class Desk:
+    """A database of tickets, a tool that opens one, and a model that asks for the tool."""
+
+    def __init__(self, path: Path, ran: Ran) -> None:
+        self.path = path
+        self.model = Scripted(script=answer, ran=ran)
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("CREATE TABLE IF NOT EXISTS tickets (subject)")
+
+        @tool
+        def open_ticket(subject: str) -> str:
+            """Open a ticket."""
+            with closing(sqlite3.connect(path)) as db, db:
+                db.execute("INSERT INTO tickets VALUES (?)", (subject,))
+            return "ticket opened"
+
+        self.tool = open_ticket
+
+    @property
+    def tickets(self) -> int:
+        """The number of tickets in the database."""
+        with closing(sqlite3.connect(self.path)) as db:
+            return int(db.execute("SELECT count(*) FROM tickets").fetchone()[0])
+
+
+@pytest.fixture
+def desk(tmp_path: Path, ran: Ran) -> Desk:
+    return Desk(tmp_path / "desk.db", ran)
+
+
+# -- agents of all kinds -----------------------------------------------------------------------------------------------
+def made_by_langchain(model: Any, tools: Sequence[BaseTool], *, is_async: bool) -> Any:
+    return create_agent(model, tools, name="agent")
+
+
+def with_a_tool_node(model: Any, tools: Sequence[BaseTool], *, is_async: bool) -> Any:
+    bound = model.bind_tools(tools)
+
+    def think(state: MessagesState) -> Any:
+        return {"messages": [bound.invoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode(tools))
+    builder.add_edge(START, "think").add_edge("tools", "think").add_conditional_edges("think", tools_condition)
+    return builder.compile(name="agent")
+
+
+def loop_of(model: Any, tools: Sequence[BaseTool], *, is_async: bool) -> Any:
+    """A function that asks the model and calls the tools, until the model wants no more."""
+    bound, named = model.bind_tools(tools), {tool.name: tool for tool in tools}
+
+    def loop(state: MessagesState) -> Any:
+        messages = [*state["messages"]]
+        while True:
+            messages.append(bound.invoke(messages))
+            if not messages[-1].tool_calls:
+                return {"messages": messages[len(state["messages"]) :]}
+            messages += [named[call["name"]].invoke(call) for call in messages[-1].tool_calls]
+
+    async def aloop(state: MessagesState) -> Any:
+        messages = [*state["messages"]]
+        while True:
+            messages.append(await bound.ainvoke(messages))
+            if not messages[-1].tool_calls:
+                return {"messages": messages[len(state["messages"]) :]}
+            messages += [await named[call["name"]].ainvoke(call) for call in messages[-1].tool_calls]
+
+    return aloop if is_async else loop
+
+
+def in_one_function(model: Any, tools: Sequence[BaseTool], *, is_async: bool) -> Any:
+    loop = loop_of(model, tools, is_async=is_async)
+    return StateGraph(MessagesState).add_node("loop", loop).add_edge(START, "loop").compile(name="agent")
+
+
+def called_by_a_function(model: Any, tools: Sequence[BaseTool], *, is_async: bool) -> Any:
+    sub = create_agent(model, tools, name="sub")
+
+    def call(state: MessagesState) -> Any:
+        return {"messages": sub.invoke({"messages": state["messages"]})["messages"]}
+
+    async def acall(state: MessagesState) -> Any:
+        return {"messages": (await sub.ainvoke({"messages": state["messages"]}))["messages"]}
+
+    node = acall if is_async else call
+    return StateGraph(MessagesState).add_node("call", node).add_edge(START, "call").compile(name="agent")
+
+
+AGENTS = [made_by_langchain, with_a_tool_node, in_one_function, called_by_a_function]
+agents = pytest.mark.parametrize("build", AGENTS)
+
+
+class Asked:
+    """A wrapped agent, asked in one of both ways."""
+
+    def __init__(self, graph: Any, ask: Callable[..., Any]) -> None:
+        self.graph = graph
+        self._ask = ask
+
+    def __call__(self, question: Any = QUESTION, **kwargs: Any) -> str:
+        return str(self._ask(self.graph, question, **kwargs)["messages"][-1].text)
+
+
+@pytest.fixture
+def wrapped(ask: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[..., Asked]:
+    """Wraps an agent of a kind, which is then asked in both ways."""
+    is_async = request.node.callspec.params["ask"] == "ainvoke"
+
+    def wrap(build: Callable[..., Any], desk: Desk, *more: BaseTool, **kwargs: Any) -> Asked:
+        bare = build(desk.model, [desk.tool, *more], is_async=is_async)
+        return Asked(musubito_graph(bare, **kwargs), ask)
+
+    return wrap
+
+
+# -- the default -------------------------------------------------------------------------------------------------------
+@agents
+def test_a_tool_runs_each_time_and_the_model_is_not_asked_again(
+    build: Any, desk: Desk, ran: Ran, wrapped: Callable[..., Asked]
+):
+    agent = wrapped(build, desk)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert agent() == "ticket opened"
+        assert (desk.tickets, took(ran)) == (1, {"model": 2})
+        assert agent() == "ticket opened"
+    assert (desk.tickets, took(ran)) == (2, {})
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_so_it_does_in_a_plain_step(desk: Desk, ran: Ran, is_async: bool):
+    loop = musubito_step(loop_of(desk.model, [desk.tool], is_async=is_async))
+
+    def asked() -> Any:
+        result: Any = asyncio.run(loop(QUESTION)) if is_async else loop(QUESTION)
+        return result.value["messages"][-1].text
+
+    assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 1, {"model": 2})
+    assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 2, {})
