@@ -410,7 +410,13 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
     return ("_step",)
 
 
-register_policy(RecordedRunnable, of_recorded, lambda value: value._step.operation.definition.semantics.ttl_seconds)
+def _how_replayed(value: RecordedRunnable) -> object:
+    """Return the part of a step's configuration that counts for code that calls the step."""
+    semantics = value._step.operation.definition.semantics
+    return [semantics.ttl_seconds, semantics.runs_each_time]
+
+
+register_policy(RecordedRunnable, of_recorded, _how_replayed)
 
 
 def _recorded(

@@ -52,6 +52,10 @@ class Truth:
     """It was handed up what other calls depended on, so it may run again where that would not be needed."""
     condemned: bool = False
     """Invalidated by hand, or committed INVALID."""
+    holds_live: bool = False
+    """Something ran inside that runs each time."""
+    is_live: bool = False
+    """It runs each time, or holds what does and nobody answers for that. It was right when it was given."""
 
 
 @dataclass(eq=False)
@@ -163,7 +167,10 @@ class Oracle:
         if any(self.world.stored.get(key) != value for key, value in e.reads):
             return f"{e.step.name} read something that has changed"
         for place, used, artifact in e.inner:
-            reason = self._wrong_inside(place, used, artifact, strict=strict, ever=ever)
+            if used.is_live:
+                reason = self.wrong(used)
+            else:
+                reason = self._wrong_inside(place, used, artifact, strict=strict, ever=ever)
             if reason:
                 return f"{reason}, in {e.step.name}"
         reasons = (self.wrong(each, strict=strict, ever=ever) for each in e.within)
@@ -189,16 +196,19 @@ class Oracle:
         return reasons[0] if all(reasons) else None
 
     def check_sample_is_new(self, found: Truth) -> None:
-        if self.fresh and found.step.stochastic:
+        if self.fresh and found.step.varies:
             raise Violation(f"a sample of {found.step.name} was replayed in a first run")
 
     # -- whether it had to run ---------------------------------------------------------------------------------------
-    def ready(self, reuse: Hashable, run: RunTruth, given: dict[bytes, set[int]]) -> set[Truth]:
+    def ready(
+        self, reuse: Hashable, run: RunTruth, given: dict[bytes, set[int]], *, is_configured: bool
+    ) -> set[Truth]:
         """The executions that a call would have to be answered with now, but for a lasting INVALID."""
         return {
             e
             for e in self.under[reuse]
             if e.replayable
+            and (is_configured or not e.holds_live)
             and not self.is_burdened(e)
             and not self.holds_given(e, run, given)
             and not self.wrong(e, strict=True)
@@ -209,7 +219,7 @@ class Oracle:
         return e.burdened or any(map(self.is_burdened, (*(used for _, used, _ in e.inner), *e.within)))
 
     def holds_given(self, e: Truth, run: RunTruth, given: dict[bytes, set[int]]) -> bool:
-        if not e.step.stochastic and e in run.shared:
+        if not e.step.varies and e in run.shared:
             return False
         return any(number in given.get(pool, ()) for pool, number in self.numbers(e, run))
 
@@ -226,7 +236,7 @@ class Oracle:
     # -- samples -----------------------------------------------------------------------------------------------------
     def samples(self, e: Truth, place: Hashable) -> Iterator[tuple[Truth, Hashable]]:
         """Every sample that is given with it, and where. A DETERMINISTIC execution that is shared is one place."""
-        if e.step.stochastic:
+        if e.step.varies:
             yield e, place
         for i, (_, used, _) in enumerate(e.inner):
             yield from self.samples(used, (e.began, i))
@@ -248,7 +258,7 @@ class Oracle:
     def _place(self, run: RunTruth, samples: Iterable[tuple[Truth, Hashable]]) -> None:
         given: defaultdict[Truth, set[Hashable]] = defaultdict(set)
         for sample, where in samples:
-            if sample.step.stochastic:
+            if sample.step.varies:
                 given[sample].add(where)
         for sample, places in given.items():
             if not places <= run.places.setdefault(sample, set(places)):

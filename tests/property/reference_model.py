@@ -25,10 +25,15 @@ class Asked(NamedTuple):
 
     operation: str
     code: Hashable
-    stochastic: bool
+    varies: bool
     across: bool
     ttl: float | None
-    force: bool
+    runs_each_time: bool
+    is_configured: bool
+
+    def hands_up(self, inside: Collected) -> bool:
+        """Whether the body around a call that ran depends on what runs each time."""
+        return self.runs_each_time or (inside.live and not self.is_configured)
 
     def since(self, inside: float, at: float) -> float:
         """The latest start of what expires: of a call of this step itself, if it does, and of what is inside."""
@@ -58,14 +63,24 @@ class Collected:
     since: float = -inf
     until: float = inf
     replayable: bool = True
+    live: bool = False
+    """Whether something ran inside that runs each time."""
 
     def take(
-        self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool
+        self,
+        uses: Iterable[Use],
+        reads: Iterable[tuple[str, Any]],
+        since: float,
+        until: float,
+        *,
+        replayable: bool,
+        live: bool,
     ) -> None:
         self.uses += uses
         self.reads += reads
         self.since, self.until = max(self.since, since), min(self.until, until)
         self.replayable &= replayable
+        self.live |= live
 
 
 @dataclass(eq=False)
@@ -87,6 +102,11 @@ class Execution:
     """The execution in whose place a person has put this one."""
     restored: Execution | None = None
     """The execution whose value it has again, if a person has taken a correction back."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it was right when it was given, and no newer answer takes its place for those who called it."""
+        return self.asked.hands_up(self.built_on)
 
 
 class Use(NamedTuple):
@@ -113,13 +133,13 @@ class Run:
         yield from e.attempts
         for use in e.built_on.uses:
             inner = use.execution
-            if inner.asked.stochastic:
+            if inner.asked.varies:
                 yield inner.sample
-            if inner.asked.stochastic or inner not in self.shared:
+            if inner.asked.varies or inner not in self.shared:
                 yield from self.nested(inner)
 
     def may_give(self, e: Execution) -> bool:
-        known = not e.asked.stochastic and e in self.shared
+        known = not e.asked.varies and e in self.shared
         return known or not any(s.number in self.given[s.pool] for s in self.nested(e))
 
     def give(self, e: Execution) -> None:
@@ -199,7 +219,7 @@ class Model:
         what = (asked.operation, asked.code, argument.artifact if is_result else ("value", repr(value)))
         content = tuple(sorted({repr(p.artifact) for p in above}))
         pool: Id = what if asked.across else (what, content)
-        number = run.next_number(pool) if asked.stochastic else 0
+        number = run.next_number(pool) if asked.varies else 0
         sample = Sample(pool, number)
         node: Id = (what, tuple(sorted({repr(p.node) for p in above})), number)
         reuse: Id = (what, content, number)
@@ -212,8 +232,8 @@ class Model:
             self.points[node] = reuse, found
             return self.ended(asked, found, node, reuse, "replayed", found.value)
         key = (pool, number)
-        recorded = asked.force or all(outer.key != key for outer in self.bodies)
-        inside = Collected(key if recorded and not asked.force else ())
+        recorded = asked.runs_each_time or all(outer.key != key for outer in self.bodies)
+        inside = Collected(key if recorded and not asked.runs_each_time else ())
         moment, invalidations, at = len(self.executions), len(self.by_hand), self.now()
         until = inf if asked.ttl is None else at + asked.ttl
         self.bodies.append(inside)
@@ -223,7 +243,7 @@ class Model:
             self.bodies.pop()
             run.given[pool].discard(number)
             for use in inside.uses:
-                run.attempts[sample] += [use.execution.sample] if use.execution.asked.stochastic else []
+                run.attempts[sample] += [use.execution.sample] if use.execution.asked.varies else []
                 run.attempts[sample] += run.nested(use.execution)
             self.hand_up(
                 inside.uses,
@@ -231,6 +251,7 @@ class Model:
                 asked.since(inside.since, at),
                 min(inside.until, until),
                 replayable=inside.replayable,
+                live=asked.hands_up(inside),
             )
             self.told(asked.operation, "failed", None, node)
             raise
@@ -241,7 +262,12 @@ class Model:
         if not recorded:
             # What is not stored cannot be invalidated, so nothing that was built on it may be replayed.
             self.hand_up(
-                inside.uses, inside.reads, asked.since(inside.since, at), min(inside.until, until), replayable=False
+                inside.uses,
+                inside.reads,
+                asked.since(inside.since, at),
+                min(inside.until, until),
+                replayable=False,
+                live=asked.hands_up(inside),
             )
             self.told(asked.operation, "ran", value, node)
             return Result(value, artifact, node)
@@ -270,9 +296,10 @@ class Model:
     def may_replay(self, asked: Asked, e: Execution) -> bool:
         now = self.now()
         return (
-            not asked.force
+            not asked.runs_each_time
             and not e.invalid
             and e.replayable
+            and (asked.is_configured or not e.built_on.live)
             and (asked.ttl is None or -SKEW <= now - e.at < asked.ttl)
             and e.built_on.since - SKEW <= now < e.built_on.until
             and all(self.observe(key) == value for key, value in e.built_on.reads)
@@ -282,22 +309,36 @@ class Model:
         built_on = e.built_on
         until = min(built_on.until, inf if asked.ttl is None else e.at + asked.ttl)
         self.hand_up(
-            [Use(node, reuse, e)], built_on.reads, asked.since(built_on.since, e.at), until, replayable=e.replayable
+            [Use(node, reuse, e)],
+            built_on.reads,
+            asked.since(built_on.since, e.at),
+            until,
+            replayable=e.replayable,
+            live=how == "ran" and asked.hands_up(built_on),
         )
         self.told(asked.operation, how, value, node)
         return Result(value, e.artifact, node)
 
     def hand_up(
-        self, uses: Iterable[Use], reads: Iterable[tuple[str, Any]], since: float, until: float, *, replayable: bool
+        self,
+        uses: Iterable[Use],
+        reads: Iterable[tuple[str, Any]],
+        since: float,
+        until: float,
+        *,
+        replayable: bool,
+        live: bool,
     ) -> None:
         """The body around a call depends on what the call depended on."""
         if self.bodies:
-            self.bodies[-1].take(list(uses), list(reads), since, until, replayable=replayable)
+            self.bodies[-1].take(list(uses), list(reads), since, until, replayable=replayable, live=live)
 
     # -- INVALID -----------------------------------------------------------------------------------------------------
     def outdated(self, moment: int, use: Use) -> bool:
         """Whether a call inside was given what is INVALID by now, or has been answered otherwise since it began."""
         used = use.execution
+        if used.is_live:
+            return used.invalid
         newer = self.executions[max(moment, used.number + 1) :]
         points = self.points.get(use.node)
         return (
@@ -311,7 +352,7 @@ class Model:
         for e in self.executions:
             for use in e.built_on.uses:
                 under = use.reuse == reuse or use.execution.reuse == reuse == new.reuse
-                if under and use.execution.artifact != new.artifact:
+                if under and use.execution.artifact != new.artifact and not use.execution.is_live:
                     self.set_invalid(e)
 
     def set_invalid(self, e: Execution) -> None:

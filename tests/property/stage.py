@@ -306,7 +306,8 @@ class WatchedStory:
             if not right:
                 self.found[execution] = self.oracle.wrong(self.oracle.executions[execution]) is None
         if not self._forced():
-            ready = self.oracle.ready(self.place.reuse, self.run_truth, self._given())
+            said = self.story.call.definition.is_configured
+            ready = self.oracle.ready(self.place.reuse, self.run_truth, self._given(), is_configured=said)
             self.ready = ready if self.ready is None else self.ready & ready
 
     def _given(self) -> dict[bytes, set[int]]:
@@ -330,6 +331,7 @@ class WatchedStory:
         oracle.same("artifact", result.artifact_id.encode(), truth.artifact)
         place: Hashable = oracle.tick()
         if self.outer is not None:
+            self.outer.holds_live |= truth.is_live and not replayed
             if line.execution is None:
                 # What is not in the store cannot be invalidated.
                 truth.replayable = False
@@ -349,6 +351,8 @@ class WatchedStory:
             raise Violation(
                 f"{self.step.name} was answered by an execution of something else: {truth.place}, not {self.place}"
             )
+        if truth.holds_live and not self.story.call.definition.is_configured:
+            raise Violation(f"{self.step.name} was replayed over what runs each time")
         if not truth.replayable:
             raise Violation(f"{self.step.name} was replayed over an output that was never stored")
         if truth.artifact != ("is", repr(result.value)):
@@ -363,6 +367,7 @@ class WatchedStory:
         truth = self.stage.failed[failed.error, self.story.flight_key()]
         self.oracle.give_within(self.run_truth, truth)
         if self.outer is not None:
+            self.outer.holds_live |= truth.is_live
             self.outer.within.append(truth)
 
     # -- run -------------------------------------------------------------------------------------------------
@@ -379,7 +384,7 @@ class WatchedStory:
             raise Violation(f"{self.step.name} ran though {len(self.ready)} of its executions could be replayed")
 
     def _forced(self) -> bool:
-        return self.story.call.definition.semantics.force_reexecution
+        return self.story.call.definition.semantics.runs_each_time
 
     def _came_back(self, outcome: Returned[Any] | Raised) -> None:
         truth, outer = self.truth, self.outer
@@ -388,6 +393,8 @@ class WatchedStory:
         asked = self.story._identity.pool(), self.story._number
         attempts = self.run_truth.attempts[asked]
         truth.replayable = all(inner.replayable for inner in (*(used for _, used, _ in truth.inner), *truth.within))
+        definition = self.story.call.definition
+        truth.is_live = definition.semantics.runs_each_time or (truth.holds_live and not definition.is_configured)
         if isinstance(outcome, Returned):
             truth.attempts = list(attempts)
             attempts.clear()
@@ -401,6 +408,7 @@ class WatchedStory:
             self.run_truth.burdened.add(asked)
         self.stage.failed[outcome.error, self.story.flight_key()] = truth
         if outer is not None:
+            outer.holds_live |= truth.is_live
             outer.within.append(truth)
 
     def wrote(self, change: Change, answer: Any) -> None:
@@ -550,7 +558,8 @@ class Stage:
             exec(compile(text, name, "exec"), self._names)
             held = self._functions[step.name] = text, self._names[step.name]
         kind = StepType.STOCHASTIC if step.stochastic else StepType.DETERMINISTIC
-        semantics = StepConfiguration(kind, step.force, step.ttl, step.across)
+        kind = StepType.LIVE if step.live else kind
+        semantics = StepConfiguration(kind, step.force, step.ttl, step.across) if step.is_configured else None
         version = f"prompt {step.prompt}" if step.prompt else None
         decorated = musubito_step(semantics, name=step.name, operation_version=version)(held[1])
         self._names[step.name] = decorated

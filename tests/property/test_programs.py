@@ -51,7 +51,8 @@ class ModelPlayer:
         self.model = Model(lambda: world.now, world.stored.get, world.note)
 
     def call(self, step: Step, value: Any, merged: list[Result] | None) -> Result:
-        asked = Asked(step.name, self.world.code_of(step), step.stochastic, step.across, step.ttl, step.force)
+        how = step.varies, step.across, step.ttl, step.runs_each_time, step.is_configured
+        asked = Asked(step.name, self.world.code_of(step), *how)
         return self.model.call(
             asked, value, merged, lambda given: self.body(step, given), storable=lambda _: step.storable
         )
@@ -206,7 +207,7 @@ class Life:
         runs, unrecorded = self.stage.oracle.runs, self.stage.oracle.unrecorded
         second = self.play(again)
         # What ran unrecorded (a step inside itself) runs again.
-        if all(step.storable for step in self.program.steps) and unrecorded == before:
+        if all(step.storable and not step.live for step in self.program.steps) and unrecorded == before:
             if self.stage.oracle.runs != runs:
                 raise Violation("an identical run ran something again")
             if first != second:

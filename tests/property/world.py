@@ -86,6 +86,7 @@ class StepText:
     across: bool = False
     storable: bool = True
     ttl: int | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,22 @@ class Step:
     def __init__(self, name: str, text: StepText, number: int) -> None:
         self.name, self.number, self.text = name, number, text
         self.stochastic, self.across, self.storable, self.ttl = text.stochastic, text.across, text.storable, text.ttl
+        self.live = text.live
         self.version, self.prompt, self.force = 0, 0, False
+
+    @property
+    def varies(self) -> bool:
+        """Whether equal calls in one run are told apart."""
+        return self.stochastic or self.live
+
+    @property
+    def runs_each_time(self) -> bool:
+        return self.force or self.live
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether anything is said of it; if not, it is a plain `@musubito_step`."""
+        return self.varies or self.across or self.force or self.ttl is not None
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -206,7 +222,8 @@ class World:
                     reached.add(line.step)
                     ahead.append(self.steps[line.step])
         steps = [self.steps[i] for i in sorted(reached)]
-        return (step.name, step.version, step.prompt, *((s.name, s.version, s.prompt, s.ttl) for s in steps))
+        inner = ((s.name, s.version, s.prompt, s.ttl, s.runs_each_time) for s in steps)
+        return (step.name, step.version, step.prompt, *inner)
 
     def draw(self, name: str) -> int:
         """A new answer each time."""
@@ -350,7 +367,7 @@ class Notes:
         if step is world.poll:
             world.polls -= 1
             return "ready" if world.polls <= 0 else "wait"
-        if step.stochastic or step.text.wavers:
+        if step.varies or step.text.wavers:
             answer = world.draw(step.name)
         else:
             said = repr((step.name, self.version, self.prompt, getattr(self.value, "value", self.value), self.seen))
@@ -387,6 +404,7 @@ class Maker:
         self.kinds += self.corrections
         self.parallel = rng.random() < 0.4 if parallel is None else parallel
         self.stochastic = 0.0 if stochastic < 1 and rng.random() < 0.2 else stochastic
+        self.live = 0.3 if stochastic < 1 and rng.random() < 0.4 else 0.0
         self.recursive = rng.random() < 0.15
         self.focused = rng.random() < 0.3
 
@@ -412,6 +430,7 @@ class Maker:
             across=rng.random() < 0.2,
             storable="fail" not in self.kinds or rng.random() < 0.95,
             ttl=rng.choice([5, 12]) if "ttl" in self.kinds and rng.random() < 0.4 else None,
+            live=rng.random() < self.live,
         )
 
     def event(self, kinds: Sequence[str]) -> Event:
@@ -537,6 +556,7 @@ def _smaller(program: Program) -> Iterator[Program]:
                 ("across", False),
                 ("storable", True),
                 ("ttl", None),
+                ("live", False),
             )
             if getattr(step, name) != value
         ]

@@ -153,7 +153,8 @@ def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     version = step.version()
     if callable(step.operation_version):
         walk.guard.same(step.version, version)
-    own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
+    own = tokens("step", step.name, version)
+    own += tokens(step.semantics.ttl_seconds, step.semantics.runs_each_time)
     if step.semantics.code == "version":
         return GraphRecord(own, [])
     links = walk.links([("function", step.function)], walk.part_name(step.function, step.name))

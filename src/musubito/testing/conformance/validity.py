@@ -8,7 +8,7 @@ from musubito.errors import StoreError
 from musubito.store.changes import Moment
 from musubito.store.protocol import Store
 from musubito.store.queries import CurrentMoment
-from musubito.store.rows import EdgeKind, ParentRef
+from musubito.store.rows import EdgeKind, ExecutionFlags, ParentRef
 from musubito.testing.changes import (
     START,
     claim,
@@ -64,6 +64,13 @@ class ValidityRules(Rules):
     def test_an_equal_artifact_since_replaces_nothing(self, store: Store) -> None:
         e, began = ran(store, F, "x"), store.find(CurrentMoment())
         ran(store, F, "x")
+        assert not self.outer(store, use(F, e), began=began)
+
+    def test_a_newer_answer_of_a_live_step_outdates_nothing(self, store: Store) -> None:
+        e, began = ran(store, F, "x", holds=ExecutionFlags.LIVE), store.find(CurrentMoment())
+        outer = ran(store, G, "x", uses=[use(F, e)])
+        ran(store, F, "y", holds=ExecutionFlags.LIVE)
+        assert not is_invalid(store, G, outer)
         assert not self.outer(store, use(F, e), began=began)
 
     def test_a_failure_since_replaces_nothing(self, store: Store) -> None:
