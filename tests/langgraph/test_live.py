@@ -6,10 +6,9 @@ import asyncio
 import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
 from langchain.agents import create_agent
@@ -18,12 +17,12 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step
 from musubito.lineage import Lineage
+from musubito.lineage.never_replayed import unreplayed
 from musubito.lineage.why import why
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
-from tests.launcher import fork
 
 pytestmark = pytest.mark.usefixtures("engine")
 LIVE = StepConfiguration(step_type=StepType.LIVE)
@@ -176,3 +175,41 @@ def test_so_it_does_in_a_plain_step(desk: Desk, ran: Ran, is_async: bool):
 
     assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 1, {"model": 2})
     assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 2, {})
+
+
+@agents
+def test_its_answer_decides_whether_the_model_is_asked(build: Any, desk: Desk, ran: Ran, wrapped: Callable[..., Asked]):
+    @tool
+    def open_ticket(subject: str) -> str:
+        """Open a ticket."""
+        ran("tool")
+        return f"ticket {answers.pop(0)} opened"
+
+    answers = [1, 1, 2, 1]
+    desk.tool = open_ticket
+    agent = wrapped(build, desk)
+    assert (agent(), took(ran)) == ("ticket 1 opened", {"model": 2, "tool": 1})
+    assert (agent(), took(ran)) == ("ticket 1 opened", {"tool": 1})
+    assert (agent(), took(ran)) == ("ticket 2 opened", {"model": 1, "tool": 1})
+    assert (agent(), took(ran)) == ("ticket 1 opened", {"tool": 1})
+
+
+# -- what called it ----------------------------------------------------------------------------------------------------
+def test_why_and_explain_name_the_tool_and_the_remedy(desk: Desk, engine: MusubitoEngine):
+    loop = musubito_step(loop_of(desk.model, [desk.tool], is_async=False), name="loop")
+    node = loop(QUESTION).node_id
+    explanation = engine.explain(loop, QUESTION)
+    assert "loop/open_ticket ran inside it, which is live" in str(explanation)
+    assert 'replay_tools=("name",)' in explanation.remedy
+    report = why(Lineage(engine), node)
+    assert report.never is not None
+    assert (report.never.part, 'replay_tools=("name",)' in report.remedy) == ("loop/open_ticket", True)
+
+
+def test_the_doctor_says_nothing_of_it(desk: Desk, engine: MusubitoEngine):
+    graph = musubito_graph(in_one_function(desk.model, [desk.tool], is_async=False))
+    agent = musubito_graph(create_agent(desk.model, [desk.tool]))
+    for _ in range(4):
+        graph.invoke(QUESTION)
+        agent.invoke(QUESTION)
+    assert unreplayed(Lineage(engine)) == []
