@@ -152,10 +152,14 @@ def _generate(
     if inner is None:
         return original(asked, requests, stop, callbacks, **kwargs)
 
-    def go(config: RunnableConfig) -> Any:
-        return original(asked, requests, stop, config["callbacks"], **kwargs)
+    ran: list[Any] = []
 
-    return inner.request(_request(requests, stop, kwargs), callbacks).run(go)
+    def go(config: RunnableConfig) -> Any:
+        ran.append(original(asked, requests, stop, config["callbacks"], **kwargs))
+        return _without_run(ran[-1])
+
+    answer = inner.request(_request(requests, stop, kwargs), callbacks).run(go)
+    return ran[-1] if ran else answer
 
 
 async def _agenerate(
@@ -165,14 +169,23 @@ async def _agenerate(
     if inner is None:
         return await original(asked, requests, stop, callbacks, **kwargs)
 
-    async def go(config: RunnableConfig) -> Any:
-        return await original(asked, requests, stop, config["callbacks"], **kwargs)
+    ran: list[Any] = []
 
-    return await inner.request(_request(requests, stop, kwargs), callbacks).arun(go)
+    async def go(config: RunnableConfig) -> Any:
+        ran.append(await original(asked, requests, stop, config["callbacks"], **kwargs))
+        return _without_run(ran[-1])
+
+    answer = await inner.request(_request(requests, stop, kwargs), callbacks).arun(go)
+    return ran[-1] if ran else answer
 
 
 def _request(requests: Any, stop: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"requests": requests, "keywords": _counting({**kwargs, "stop": stop})}
+
+
+def _without_run(result: Any) -> Any:
+    """Return the result of `generate` without the ids of its run, which belong to no other run."""
+    return result.model_copy(update={"run": None})
 
 
 def _embed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
