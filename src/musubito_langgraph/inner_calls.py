@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Final
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
@@ -29,6 +31,8 @@ from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
+from musubito_langgraph.recorder.config import handlers, with_handler
+from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings
 
@@ -56,7 +60,7 @@ class InnerCall(RecordedRunnable):
         return super()._attempt(value, config, kwargs)
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
-        """Return the call for a request that is no input of a Runnable. Its function is told these callbacks."""
+        """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
         return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
 
 
@@ -155,10 +159,10 @@ def _generate(
     ran: list[Any] = []
 
     def go(config: RunnableConfig) -> Any:
-        ran.append(original(asked, requests, stop, config["callbacks"], **kwargs))
+        ran.append(original(asked, requests, stop, _watched(callbacks, config), **kwargs))
         return _without_run(ran[-1])
 
-    answer = inner.request(_request(requests, stop, kwargs), callbacks).run(go)
+    answer = inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).run(go)
     return ran[-1] if ran else answer
 
 
@@ -172,15 +176,33 @@ async def _agenerate(
     ran: list[Any] = []
 
     async def go(config: RunnableConfig) -> Any:
-        ran.append(await original(asked, requests, stop, config["callbacks"], **kwargs))
+        ran.append(await original(asked, requests, stop, _watched(callbacks, config), **kwargs))
         return _without_run(ran[-1])
 
-    answer = await inner.request(_request(requests, stop, kwargs), callbacks).arun(go)
+    answer = await inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).arun(go)
     return ran[-1] if ran else answer
 
 
 def _request(requests: Any, stop: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"requests": requests, "keywords": _counting({**kwargs, "stop": stop})}
+
+
+def _of_first(callbacks: Any) -> Any:
+    """Return the callbacks of the first request, if each request has its own."""
+    return callbacks[0] if _are_of_each(callbacks) else callbacks
+
+
+def _watched(callbacks: Any, config: RunnableConfig) -> Any:
+    """Return these callbacks as `config` has them: with the recorder of the call."""
+    if not _are_of_each(callbacks):
+        return config["callbacks"]
+    recorders = [handler for handler in handlers(config)[-1:] if isinstance(handler, EventRecorder)]
+    return [reduce(with_handler, recorders, each) for each in callbacks]
+
+
+def _are_of_each(callbacks: Any) -> bool:
+    """Tell whether each request has callbacks of its own, as in a batch."""
+    return isinstance(callbacks, list) and not all(isinstance(each, BaseCallbackHandler) for each in callbacks)
 
 
 def _without_run(result: Any) -> Any:
