@@ -58,12 +58,12 @@ def tools(ran):
 
 
 # -- prebuilt agents -----------------------------------------------------------------------------------------------
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def agent(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran), system_prompt="You calculate.", name="clerk")
 
 
-@ZOO(question, parallel=True, only="async")
+@ZOO(question, parallel=True, only="async", tools=frozenset({"multiply", "lookup"}))
 def async_agent(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran))
 
@@ -84,14 +84,19 @@ def stricter(request, handler):
     return handler(request.override(system_message=SystemMessage("You calculate strictly.")))
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def agent_with_middleware(ran):
     return create_agent(
         Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), wrap_model_call(stricter)]
     )
 
 
-@ZOO(question, lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]}, parallel=True)
+@ZOO(
+    question,
+    lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]},
+    parallel=True,
+    tools=frozenset({"multiply", "lookup"}),
+)
 def agent_with_a_memory(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran), **checkpointed()())
 
@@ -114,14 +119,14 @@ def agent_that_asks_before_a_tool(ran):
     )
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def react_agent(ran):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return create_react_agent(Scripted(script=calculating, ran=ran), tools(ran), prompt="You calculate.")
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def react_agent_version_1(ran):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -160,7 +165,7 @@ def shopping(messages):
     return says("Done.") if len(done) >= 2 else calls(("put", {"what": f"apple {len(done)}"}))
 
 
-@ZOO(lambda: {"messages": [HumanMessage("two apples")], "basket": ["bag"]})
+@ZOO(lambda: {"messages": [HumanMessage("two apples")], "basket": ["bag"]}, tools=frozenset({"put"}))
 def tool_with_injected_state_and_command(ran):
     @tool
     def put(
