@@ -22,6 +22,8 @@ import httpx  # noqa: F401 - LangGraph imports it where a node first fails, whic
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.messages import SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -591,6 +593,27 @@ def a_recorded_model_in_a_node(ran: Ran, saver: Any) -> Any:
     return StateGraph(MessagesState).add_sequence([ask, stream]).add_edge(START, "ask").compile(checkpointer=saver)
 
 
+def models_and_a_tool_in_a_node(ran: Ran, saver: Any) -> Any:
+    model = Scripted(script=lambda messages: says(messages[-1].text), ran=ran)
+    embeddings = DeterministicFakeEmbedding(size=2)
+
+    @tool
+    async def look_up(word: str) -> str:
+        """Look up a word."""
+        ran("look_up")
+        return f"{word} is a word"
+
+    async def ask(state: MessagesState) -> Any:
+        ran("ask")
+        found = await look_up.ainvoke({"word": state["messages"][-1].text})
+        await embeddings.aembed_query(found)
+        pieces = [each async for each in model.astream(found)]
+        await model.agenerate([[SystemMessage(found)]])
+        return {"messages": [await model.ainvoke("".join(each.text for each in pieces) + "?")]}
+
+    return StateGraph(MessagesState).add_node(ask).add_edge(START, "ask").compile(checkpointer=saver)
+
+
 def tasks(ran: Ran, saver: Any) -> Any:
     @task
     def double(text: str) -> str:
@@ -634,6 +657,7 @@ GRAPHS: Mapping[Callable[..., Any], tuple[Any, Mapping[str, int], Mapping[str, i
     a_subgraph_first: ({"text": "fog"}, {"leaf": 1}, {}),
     an_agent: (QUESTION, {"model": 2, "look_up": 1, "spell": 1}, {"look_up": 1, "spell": 1}),
     a_recorded_model_in_a_node: (QUESTION, {"ask": 1, "stream": 1, "model": 2}, {}),
+    models_and_a_tool_in_a_node: (QUESTION, {"ask": 1, "look_up": 1, "model": 3}, {"ask": 1, "look_up": 1}),
     tasks: ({"text": "fog"}, {"double": 1, "triple": 1}, {}),
     what_cannot_be_identified: ({"text": "fog", "lock": threading.Lock()}, {"lock": 1, "after": 1}, {"lock": 1}),
 }
