@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Final
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
@@ -28,6 +30,8 @@ from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
+from musubito_langgraph.recorder.config import handlers, with_handler
+from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings
 
@@ -55,7 +59,7 @@ class InnerCall(RecordedRunnable):
         return super()._attempt(value, config, kwargs)
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
-        """Return the call for a request that is no input of a Runnable. Its function is told these callbacks."""
+        """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
         return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
 
 
@@ -144,10 +148,14 @@ def _generate(
     if inner is None:
         return original(asked, requests, stop, callbacks, **kwargs)
 
-    def go(config: RunnableConfig) -> Any:
-        return original(asked, requests, stop, config["callbacks"], **kwargs)
+    ran: list[Any] = []
 
-    return inner.request(_request(requests, stop, kwargs), callbacks).run(go)
+    def go(config: RunnableConfig) -> Any:
+        ran.append(original(asked, requests, stop, _watched(callbacks, config), **kwargs))
+        return _without_run(ran[-1])
+
+    answer = inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).run(go)
+    return ran[-1] if ran else answer
 
 
 async def _agenerate(
@@ -157,14 +165,41 @@ async def _agenerate(
     if inner is None:
         return await original(asked, requests, stop, callbacks, **kwargs)
 
-    async def go(config: RunnableConfig) -> Any:
-        return await original(asked, requests, stop, config["callbacks"], **kwargs)
+    ran: list[Any] = []
 
-    return await inner.request(_request(requests, stop, kwargs), callbacks).arun(go)
+    async def go(config: RunnableConfig) -> Any:
+        ran.append(await original(asked, requests, stop, _watched(callbacks, config), **kwargs))
+        return _without_run(ran[-1])
+
+    answer = await inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).arun(go)
+    return ran[-1] if ran else answer
 
 
 def _request(requests: Any, stop: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"requests": requests, "keywords": _counting({**kwargs, "stop": stop})}
+
+
+def _of_first(callbacks: Any) -> Any:
+    """Return the callbacks of the first request, if each request has its own."""
+    return callbacks[0] if _are_of_each(callbacks) else callbacks
+
+
+def _watched(callbacks: Any, config: RunnableConfig) -> Any:
+    """Return these callbacks as `config` has them: with the recorder of the call."""
+    if not _are_of_each(callbacks):
+        return config["callbacks"]
+    recorders = [handler for handler in handlers(config)[-1:] if isinstance(handler, EventRecorder)]
+    return [reduce(with_handler, recorders, each) for each in callbacks]
+
+
+def _are_of_each(callbacks: Any) -> bool:
+    """Tell whether each request has callbacks of its own, as in a batch."""
+    return isinstance(callbacks, list) and not all(isinstance(each, BaseCallbackHandler) for each in callbacks)
+
+
+def _without_run(result: Any) -> Any:
+    """Return the result of `generate` without the ids of its run, which belong to no other run."""
+    return result.model_copy(update={"run": None})
 
 
 def _embed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:

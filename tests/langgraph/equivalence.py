@@ -504,11 +504,11 @@ def compare(
 
 
 def not_replayed(specimen: Specimen, look: Look, cold: Parts, warm: Parts) -> Iterator[str]:
-    ran = warm.pop("ran")
-    again = {name: number for name, number in ran.items() if name not in specimen.runs_again}
+    ran, runs_again = warm.pop("ran"), specimen.runs_again | specimen.tools
+    again = {name: number for name, number in ran.items() if name not in runs_again}
     if again:
         yield f"ran again: {again}"
-    expected = {name: number for name, number in cold.pop("ran", ran).items() if name in specimen.runs_again}
+    expected = {name: number for name, number in cold.pop("ran", ran).items() if name in runs_again}
     must = {name: ran.get(name, 0) for name in expected}
     if must != expected:
         yield f"must run again: {expected}, ran: {must}"

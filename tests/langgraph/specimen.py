@@ -99,6 +99,8 @@ class Specimen:
     """Later rounds ask again what earlier ones asked: wrapped, fewer nodes run than bare."""
     runs_again: frozenset[str] = frozenset()
     """What runs again on a replay: what consumes an interrupt's answer, fails, or acts on the world."""
+    tools: frozenset[str] = frozenset()
+    """Its tools, which run again unless they are opted in."""
     replays: bool = True
     """A replay can equal it; not so where a failure came first, which is not replayed, and then what is."""
     owes: Callable[[tuple[str, ...], str], bool] = lambda _inside, _mode: True

@@ -346,7 +346,7 @@ def test_a_config_is_known_by_other_names_of_its_type(way: str):
     builder = StateGraph(MessagesState)
     builder.add_node("tools", ToolNode([imported, assigned, quoted]))
     builder.add_edge(START, "tools")
-    graph = musubito_graph(builder.compile(name="g"))
+    graph = musubito_graph(builder.compile(name="g"), replay_tools=True)
 
     def asked(who: str, request: str) -> str:
         call = {"name": way, "args": {"word": "x"}, "id": "1", "type": "tool_call"}

@@ -22,6 +22,8 @@ import httpx  # noqa: F401 - LangGraph imports it where a node first fails, whic
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.messages import SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -211,7 +213,7 @@ async def test_many_that_ask_an_agent_the_same(ran: Ran):
     found = await gathered(
         *(agent.ainvoke({"messages": [("user", "fog?")]}, {"callbacks": [begun]}) for _ in range(MANY))
     )
-    assert took(ran) == {"model": 2, "tool": 1}
+    assert took(ran) == {"model": 2, "tool": MANY}
     assert {each["messages"][-1].text for each in found} == {"fog is a word"}
     ids = [message.id for each in found for message in each["messages"]]
     assert len(ids) == len({*ids}) == 4 * MANY, "everybody has messages of their own"
@@ -591,6 +593,27 @@ def a_recorded_model_in_a_node(ran: Ran, saver: Any) -> Any:
     return StateGraph(MessagesState).add_sequence([ask, stream]).add_edge(START, "ask").compile(checkpointer=saver)
 
 
+def models_and_a_tool_in_a_node(ran: Ran, saver: Any) -> Any:
+    model = Scripted(script=lambda messages: says(messages[-1].text), ran=ran)
+    embeddings = DeterministicFakeEmbedding(size=2)
+
+    @tool
+    async def look_up(word: str) -> str:
+        """Look up a word."""
+        ran("look_up")
+        return f"{word} is a word"
+
+    async def ask(state: MessagesState) -> Any:
+        ran("ask")
+        found = await look_up.ainvoke({"word": state["messages"][-1].text})
+        await embeddings.aembed_query(found)
+        pieces = [each async for each in model.astream(found)]
+        await model.agenerate([[SystemMessage(found)]])
+        return {"messages": [await model.ainvoke("".join(each.text for each in pieces) + "?")]}
+
+    return StateGraph(MessagesState).add_node(ask).add_edge(START, "ask").compile(checkpointer=saver)
+
+
 def tasks(ran: Ran, saver: Any) -> Any:
     @task
     def double(text: str) -> str:
@@ -632,8 +655,9 @@ QUESTION = {"messages": [("user", "fog?")]}
 GRAPHS: Mapping[Callable[..., Any], tuple[Any, Mapping[str, int], Mapping[str, int]]] = {
     steps: ({"text": "fog"}, STEPS, {}),
     a_subgraph_first: ({"text": "fog"}, {"leaf": 1}, {}),
-    an_agent: (QUESTION, {"model": 2, "look_up": 1, "spell": 1}, {}),
+    an_agent: (QUESTION, {"model": 2, "look_up": 1, "spell": 1}, {"look_up": 1, "spell": 1}),
     a_recorded_model_in_a_node: (QUESTION, {"ask": 1, "stream": 1, "model": 2}, {}),
+    models_and_a_tool_in_a_node: (QUESTION, {"ask": 1, "look_up": 1, "model": 3}, {"ask": 1, "look_up": 1}),
     tasks: ({"text": "fog"}, {"double": 1, "triple": 1}, {}),
     what_cannot_be_identified: ({"text": "fog", "lock": threading.Lock()}, {"lock": 1, "after": 1}, {"lock": 1}),
 }

@@ -60,7 +60,7 @@ def graph_of(*nodes: Any, chained: bool = True, **compiled: Any) -> Any:
     for number, node in enumerate(nodes):
         builder.add_node(f"node{number}", node)
         builder.add_edge(f"node{number - 1}" if number and chained else START, f"node{number}")
-    return musubito_graph(builder.compile(name="g", **compiled))
+    return musubito_graph(builder.compile(name="g", **compiled), replay_tools=True)
 
 
 def outcomes(graph: Any, state: Any, config: Any = None) -> list[str]:

@@ -63,7 +63,7 @@ def graph_of(engine: MusubitoEngine, **nodes: Callable[..., Any]) -> Any:
     for before, (name, node) in zip((START, *nodes), nodes.items(), strict=False):
         graph.add_node(name, node)
         graph.add_edge(before, name)
-    return musubito_graph(graph.compile(name="G"), engine=engine)
+    return musubito_graph(graph.compile(name="G"), engine=engine, replay_tools=True)
 
 
 def invoke(graph: Any, *messages: AnyMessage) -> tuple[list[AnyMessage], dict[str, str]]:

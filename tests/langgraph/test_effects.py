@@ -531,7 +531,7 @@ def inside_a_graph_in_a_function(tools: Any) -> Any:
 @pytest.mark.parametrize("place", [lambda tools: tools, inside_a_function, inside_a_graph_in_a_function])
 def test_a_tool_node_wherever_it_is(place: Any, ran: Ran, ask: Ask):
     line = Line()
-    graph = tools_graph(place(ToolNode([looking(line, ran)], handle_tool_errors=True)))
+    graph = tools_graph(place(ToolNode([looking(line, ran)], handle_tool_errors=True)), replay_tools=True)
     for dead, text, runs in [
         (True, "dead", {"look": 1}),
         (True, "dead", {"look": 1}),
@@ -558,7 +558,7 @@ def test_middleware_that_tells_of_what_it_caught(ran: Ran):
         return says(messages[-1].text) if messages[-1].type == "tool" else one_call()
 
     agent = create_agent(Scripted(script=asks, ran=ran), [looking(line, ran)], middleware=[tells], name="agent")
-    graph = musubito_graph(agent)
+    graph = musubito_graph(agent, replay_tools=True)
     for dead, text, runs in [
         (True, "line is dead", {"model": 2, "look": 1}),
         # The model was told the same.

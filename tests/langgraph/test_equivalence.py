@@ -6,6 +6,8 @@ import copy
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import pytest
@@ -51,6 +53,12 @@ def report(lines):
 @pytest.mark.parametrize("name", ZOO)
 def test_a_wrapped_graph_cannot_be_told_from_the_bare_one(name, world):
     assert report(compare(specimen(name), musubito_graph, world, looks=some_looks(TURNS[name]))) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if ZOO[name].tools])
+def test_nor_can_one_whose_tools_are_opted_in(name, world):
+    wrap, replaying = partial(musubito_graph, replay_tools=True), replace(specimen(name), tools=frozenset())
+    assert report(compare(replaying, wrap, world, looks=some_looks(TURNS[name]))) == ""
 
 
 @pytest.mark.soak

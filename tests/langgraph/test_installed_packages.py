@@ -95,7 +95,7 @@ def test_a_tool_and_a_runnable_run_again_likewise(engine: MusubitoEngine, instal
 
         graph = StateGraph(MessagesState).add_node("tools", ToolNode([look]))
         graph.add_edge(START, "tools").add_edge("tools", END)
-        return musubito_graph(graph.compile(name="tooled"), engine=engine)
+        return musubito_graph(graph.compile(name="tooled"), engine=engine, replay_tools=True)
 
     def runnable(helper: Any) -> Any:
         def look(q: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, wrap_model_call
 from langchain_core.documents import Document
-from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage, ToolMessage, message_chunk_to_message
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import InjectedToolCallId, tool
@@ -58,12 +58,12 @@ def tools(ran):
 
 
 # -- prebuilt agents -----------------------------------------------------------------------------------------------
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def agent(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran), system_prompt="You calculate.", name="clerk")
 
 
-@ZOO(question, parallel=True, only="async")
+@ZOO(question, parallel=True, only="async", tools=frozenset({"multiply", "lookup"}))
 def async_agent(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran))
 
@@ -84,14 +84,19 @@ def stricter(request, handler):
     return handler(request.override(system_message=SystemMessage("You calculate strictly.")))
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def agent_with_middleware(ran):
     return create_agent(
         Scripted(script=calculating, ran=ran), tools(ran), middleware=[Counted(ran), wrap_model_call(stricter)]
     )
 
 
-@ZOO(question, lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]}, parallel=True)
+@ZOO(
+    question,
+    lambda: {"messages": [HumanMessage("And again: what is 3 times 4, plus 5?")]},
+    parallel=True,
+    tools=frozenset({"multiply", "lookup"}),
+)
 def agent_with_a_memory(ran):
     return create_agent(Scripted(script=calculating, ran=ran), tools(ran), **checkpointed()())
 
@@ -114,18 +119,52 @@ def agent_that_asks_before_a_tool(ran):
     )
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def react_agent(ran):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return create_react_agent(Scripted(script=calculating, ran=ran), tools(ran), prompt="You calculate.")
 
 
-@ZOO(question, parallel=True)
+@ZOO(question, parallel=True, tools=frozenset({"multiply", "lookup"}))
 def react_agent_version_1(ran):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return create_react_agent(Scripted(script=calculating, ran=ran), tools(ran), version="v1")
+
+
+@ZOO(question, tools=frozenset({"multiply", "lookup"}))
+def agent_in_one_function(ran):
+    """It runs each time as its tools do, and its model is not asked again."""
+    named = {tool.name: tool for tool in tools(ran)}
+    model = Scripted(script=calculating, ran=ran).bind_tools(list(named.values()))
+
+    def loop(state: MessagesState):
+        messages = [*state["messages"]]
+        while True:
+            messages.append(model.invoke(messages))
+            if not messages[-1].tool_calls:
+                return {"messages": messages[len(state["messages"]) :]}
+            messages += [named[call["name"]].invoke(call) for call in messages[-1].tool_calls]
+
+    return StateGraph(MessagesState).add_node("loop", loop).add_edge(START, "loop")
+
+
+@ZOO(question, only="async", tools=frozenset({"multiply", "lookup"}))
+def async_agent_in_one_function(ran):
+    named = {tool.name: tool for tool in tools(ran)}
+    model = Scripted(script=calculating, ran=ran).bind_tools(list(named.values()))
+
+    async def loop(state: MessagesState):
+        messages = [*state["messages"]]
+        while True:
+            chunks = [chunk async for chunk in model.astream(messages)]
+            messages.append(message_chunk_to_message(sum(chunks[1:], chunks[0])))
+            if not messages[-1].tool_calls:
+                return {"messages": messages[len(state["messages"]) :]}
+            messages += [await named[call["name"]].ainvoke(call) for call in messages[-1].tool_calls]
+
+    return StateGraph(MessagesState).add_node("loop", loop).add_edge(START, "loop")
 
 
 def failing_first(messages):
@@ -160,7 +199,7 @@ def shopping(messages):
     return says("Done.") if len(done) >= 2 else calls(("put", {"what": f"apple {len(done)}"}))
 
 
-@ZOO(lambda: {"messages": [HumanMessage("two apples")], "basket": ["bag"]})
+@ZOO(lambda: {"messages": [HumanMessage("two apples")], "basket": ["bag"]}, tools=frozenset({"put"}))
 def tool_with_injected_state_and_command(ran):
     @tool
     def put(

@@ -43,10 +43,14 @@ class Unreplayed:
 
 @reports_damage
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
-    """Return the executions that are never replayed, the most expensive first."""
+    """Return the executions that are never replayed, the most expensive first.
+
+    What a live step ran inside is left out: such steps run each time because somebody wants that.
+    """
     refused = _refused(lineage)
     names = {(entry.namespace, entry.operation) for entry in refused}
-    entries = [*refused, *_with_changing_input(lineage, names)]
+    wanted = (entry for entry in refused if entry.reason is not ReplayReason.LIVE_INSIDE)
+    entries = [*wanted, *_with_changing_input(lineage, names)]
     return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.milliseconds, entry.operation))
 
 
