@@ -29,6 +29,7 @@ from musubito.engine.call import CallProtocol
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.commit import error_text
 from musubito.engine.files.dependencies import without_files
+from musubito.engine.recorded_inputs import CallInputs
 from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import ArtifactUnreadable, ChangedInput, EffectOutcomeUnknown, StoreError
@@ -36,7 +37,7 @@ from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, 
 from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import BeginEffect, LeaseHeld, Moment, RecordReplay, Release, Superseded
 from musubito.store.queries import EffectQuery, SampleTree
-from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead, FoundOut
+from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead, FoundOut, InputLine
 from musubito.values.artifact_codec import decode_value
 from musubito.values.call_keys import effect_key, idempotency_key
 
@@ -157,6 +158,7 @@ class EffectCall(CallProtocol):
             attempt + 1,
             time.time(),
             self.engine._lease_owner(),
+            self._input_line(),
         )
         try:
             answer: Moment | LeaseHeld | Superseded = yield Write(intent)
@@ -171,6 +173,14 @@ class EffectCall(CallProtocol):
         self.engine.keeper.wake()
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
+
+    def _input_line(self) -> InputLine | None:
+        """Return the arguments as readers see them, so that a person can tell which effect is in doubt."""
+        definition, given = self.call.definition, self.given
+        if not definition.semantics.record_inputs:
+            return None
+        inputs = CallInputs(0, definition.name, self._identity.input_digest, given.packed, given.texts)
+        return self.engine.journal.input_line(inputs)
 
     def _interrupted(self, intent: BeginEffect, error: BaseException) -> CallSteps[None]:
         """Settle an intent whose write was cut short by an interrupt (Ctrl-C).
