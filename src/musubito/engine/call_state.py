@@ -102,6 +102,7 @@ class CallState:
                 self.call.fingerprint.steps,
                 running_loop(),
                 self.call.definition.name,
+                self.scope.ambient,
             )
         return self._frame
 

@@ -91,6 +91,7 @@ class Frame:
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
         operation: str,
+        ambient: object = None,
     ) -> None:
         self.engine = engine
         self.operation = operation
@@ -102,6 +103,8 @@ class Frame:
         self.reaches = reaches
         """The operations that the body's code reaches (see `ANY`)."""
         self.loop = loop
+        self.ambient = ambient
+        """The surroundings of the body's call (see `AmbientContext`)."""
         self.thread: int = threading.get_ident()
         self.ended = False
         self.flight: bytes | None = None

@@ -157,10 +157,10 @@ class _WatchedHistory(HistoryBuffer):
         super().__init__(engine.owner, engine.contents, engine.redact, (this_host(), os.getpid(), engine._process))
         self._engine = engine
 
-    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
+    def input_line(self, inputs: CallInputs | FileText) -> InputLine | None:
         if isinstance(inputs, CallInputs):
             self._engine.look_at_inputs(inputs)
-        return super()._input_lines(inputs)
+        return super().input_line(inputs)
 
 
 class _CassetteCall(RecordedCall):

@@ -156,6 +156,8 @@ def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
     if step.semantics.runs_each_time:
         own += tokens("runs each time")
+    if step.semantics.once_per == "run":
+        own += tokens("once per run")
     if step.semantics.code == "version":
         return GraphRecord(own, [])
     links = walk.links([("function", step.function)], walk.part_name(step.function, step.name))
