@@ -37,8 +37,8 @@ def main() -> None:
     second = agent()
     print(count(second))
     expect("the replay gives the answer of the run", answer(first) == answer(second))
-    asked = {call.outcome for call in last_calls() if not call.operation.startswith("agent/tools")}
-    expect("the replay asks no model", asked == {"replayed"})
+    outcomes = {call.outcome for call in last_calls() if not call.operation.startswith("agent/tools")}
+    expect("the replay asks no model", outcomes == {"replayed"})
     title("3  A page is edited: the model is asked where it is told something new")
     edit(PAGE, "30 days", "14 days")
     third = agent()
