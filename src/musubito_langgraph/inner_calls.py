@@ -228,9 +228,11 @@ async def _inner_call(asked: Any) -> InnerCall | None:
 
 
 def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a tool. If it is called past `invoke`, it is no step, and its step around it runs each time."""
+    """Run a tool. Where it is no step, since it is called past `invoke` or in a thread without context, note that."""
     inner = inner_call(asked)
-    if inner is not None and inner._step.is_live:
+    if SCOPE.get().frame is None:
+        ran_live(asked.name)
+    elif inner is not None and inner._step.is_live:
         ran_live(inner._step.operation.name)
     return original(asked, *args, **kwargs)
 
