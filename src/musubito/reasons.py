@@ -147,6 +147,11 @@ class ReplayReason(StrEnum):
         "a call inside it ran unrecorded: {}",
         "The database failed, or recording was switched off inside it.",
     )
+    EFFECT_OF_RUN = (
+        "effect of run",
+        "an effect that each run does once was called inside it: {}",
+        "What costs much belongs into a step of its own, before or after the effect.",
+    )
     INTERRUPT_ANSWERED = (
         "interrupt answered",
         "it was given an answer to an interrupt: {}",

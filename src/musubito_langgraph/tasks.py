@@ -154,7 +154,10 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         engine = node.settings.engine_for(invocation)
         around = NodeAmbient(config, node.settings.ignore_config)
         inner, _ = watched(config, recorded_calls(node, self.place))
-        run = node.run(task_context(config))(engine, scope)
+        task = task_context(config)
+        if task is not None:
+            task.channel.run_id = task.id  # no task took the input before this one
+        run = node.run(task)(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:

@@ -97,6 +97,7 @@ class CallState:
                 next(self._run.calls),
                 self.call.fingerprint.steps,
                 running_loop(),
+                self.scope.ambient,
             )
         return self._frame
 

@@ -89,6 +89,7 @@ class Frame:
         call: int,
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
+        ambient: object = None,
     ) -> None:
         self.engine = engine
         self.around = around
@@ -99,6 +100,8 @@ class Frame:
         self.reaches = reaches
         """The operations that the body's code reaches (see `ANY`)."""
         self.loop = loop
+        self.ambient = ambient
+        """The surroundings of the body's call (see `AmbientContext`)."""
         self.thread: int = threading.get_ident()
         self.ended = False
         self.flight: bytes | None = None
