@@ -238,7 +238,7 @@ class ReplayReason(StrEnum):
     REMEMBERS = (
         "remembers",
         "what its code reaches remembers what was done with it: {}",
-        "Compile the graph with that store or checkpointer, where it is watched, instead of reaching it by the code.",
+        "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a ContextVar.",
     )
     DATABASE_UNREADABLE = (
         "database unreadable",
