@@ -1,5 +1,6 @@
 # All that is needed is make and Python 3.11 or newer: each target makes .venv and installs what it uses.
-# `make PYTHON=/path/to/python test` chooses the Python.
+# It takes the oldest Python: what works there works on a newer one, rather than the other way around.
+# `make PYTHON=/path/to/python test` chooses another.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,12 @@ PROOFS := tests/property tests/langgraph/test_equivalence.py tests/langgraph/tes
 # What `make proofs`, `make faults` and `make real` run, so that `make test` answers soon.
 APART := $(PROOFS) tests/cluster tests/examples tests/faults
 BROWSERS := chromium google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+# Prints the first of some Pythons that is new enough and can make an environment. A shim may be there and not run.
+first_python = for each in $(2); do \
+	  if "$$each" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, $(1)))' >/dev/null 2>&1; then \
+	    echo "$$each"; break; \
+	  fi; \
+	done
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start many hundred processes, and without it each of them compiles Musubito again.
@@ -18,13 +24,14 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 # The environment is shared, so its installations must not run side by side.
 .NOTPARALLEL:
-.PHONY: help demo quick test test-oldest proofs real browser faults lint types docs bench bench-gate bench-ratios soak
-.PHONY: clean
+.PHONY: help demo quick test test-newest test-oldest proofs real browser faults lint types docs bench bench-gate
+.PHONY: bench-ratios soak clean
 
 help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
 	@echo 'make quick        the tests of the core that start no process and no server; TESTS="tests/langgraph" chooses others'
 	@echo 'make test         the tests, apart from those of make proofs, make faults, make real and make browser'
+	@echo 'make test-newest  the same, on the newest Python that is installed, if it is 3.13 or newer'
 	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
 	@echo 'make proofs       random programs against an oracle, and the zoo of graphs against bare ones'
 	@echo 'make real         graphs as people run them: examples, clusters, production stores, servers, clients of models'
@@ -46,7 +53,18 @@ quick: $(VENV)/installed-test
 
 # Three for two cores: a fifth of the time a test waits, for processes, servers and times of expiry.
 test: $(VENV)/installed-test
+	@echo "Testing on $$($(BIN)/python --version)"
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(or $(TESTS),$(APART:%=--ignore=%))
+
+test-newest: $(VENV)/made
+	@python="$$($(call first_python,13,python3.14 python3.13 python3 /usr/bin/python3))"; \
+	if [ -z "$$python" ]; then \
+	  echo 'No Python 3.13 or newer was found.'; \
+	elif [ "$$("$$python" --version)" = "$$($(BIN)/python --version)" ]; then \
+	  echo "$$("$$python" --version) is the newest, and make test runs on it."; \
+	else \
+	  $(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$$python" test; \
+	fi
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
@@ -94,16 +112,13 @@ soak: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak
 
 clean:
-	@rm -rf $(VENV) .venv-oldest build dist .demo .bench bench/results.json
+	@rm -rf $(VENV) .venv-oldest .venv-newest build dist .demo .bench bench/results.json
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip knows dependency groups since 25.1; what a Python brings along is often older.
 $(VENV)/made:
-	@python=; \
-	for each in $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12 python3.11 python); do \
-	  if "$$each" -c '$(FITS)' >/dev/null 2>&1; then python="$$each"; break; fi; \
-	done; \
+	@python="$$($(call first_python,11,$(if $(PYTHON),'$(PYTHON)',python3.11 python3.12 python3.13 python3.14 python3 python)))"; \
 	if [ -z "$$python" ]; then \
 	  echo 'No Python 3.11 or newer with its venv module was found. Install one (on Debian and Ubuntu:' >&2; \
 	  echo 'apt install python3 python3-venv), or name one: make PYTHON=/path/to/python ...' >&2; \

@@ -1,6 +1,8 @@
 import sqlite3
 import sys
+from contextlib import closing
 
 source, target = sys.argv[1:]
-# A whole copy, even while other processes write.
-sqlite3.connect(source).execute("VACUUM INTO ?", (target,))
+with closing(sqlite3.connect(source)) as connection:
+    # A whole copy, even while other processes write.
+    connection.execute("VACUUM INTO ?", (target,))

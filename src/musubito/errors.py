@@ -11,8 +11,9 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 LOGGER: Final = logging.getLogger("musubito")
@@ -55,6 +56,33 @@ def warn(message: str) -> None:
         LOGGER.warning(message)
 
 
+def warn_at(message: str, function: Callable[..., Any] | None, module: str) -> None:
+    """Issue one `MusubitoWarning` at the line where a function of the user's is defined.
+
+    Without such a function it stands at the line of the user's code that led here, or at the beginning of `module`. If
+    warnings are errors, see `warn`.
+    """
+    code: CodeType | None = getattr(function, "__code__", None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not _is_users(frame.f_code):
+        frame = frame.f_back
+    if code is not None and _is_users(code):
+        file, line = code.co_filename, code.co_firstlineno
+    elif frame is not None:
+        file, line = frame.f_code.co_filename, frame.f_lineno
+    else:
+        file, line = getattr(sys.modules.get(module.partition(" ")[0]), "__file__", None) or module, 1
+    try:
+        warnings.warn_explicit(message, MusubitoWarning, file, line, module)
+    except MusubitoWarning:
+        LOGGER.warning(message)
+
+
+def _is_users(code: CodeType) -> bool:
+    file = code.co_filename
+    return not (file.startswith((*_OWN, *_STANDARD_LIBRARY)) or _INSTALLED(file))
+
+
 def at_line_of_user(what: str) -> str:
     """Return the text with the function, the file and the line of the user's code that led here, if any did.
 
@@ -69,7 +97,7 @@ def at_line_of_user(what: str) -> str:
                 return what
         else:
             inside = True
-            if not code.co_filename.startswith(_STANDARD_LIBRARY) and not _INSTALLED(code.co_filename):
+            if _is_users(code):
                 return f"{what} in {code.co_name} ({Path(code.co_filename).name}:{caller.f_lineno})"
         caller = caller.f_back
     return what

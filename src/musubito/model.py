@@ -98,6 +98,8 @@ class StepConfiguration:
     - `on_unknown`: the reaction to an unknown outcome of an effect. "raise" raises `EffectOutcomeUnknown`, "rerun" runs
       the effect with the same idempotency key. A callable takes the idempotency key, and returns `EffectHappened` or
       `EffectNeverHappened`.
+    - `once_per`: how often an EXTERNAL_EFFECT takes place. "arguments" does it once for the same arguments, for ever.
+      "run" does it once in each run: a retry, a resume or a replay of the same run does not repeat it.
     - `record_inputs`: store the inputs of calls that ran, for `why` and other readers. No replay needs them.
     - `ignore_files`: patterns (as of `fnmatch`: `"*.log"`, `"cache/*"`) for paths and names of files and folders. A
       file or folder that matches does not count, though the step reads it.
@@ -116,6 +118,7 @@ class StepConfiguration:
     allow_cross_parent_reuse: bool | None = None
     definite_failures: tuple[type[BaseException], ...] = ()
     on_unknown: Literal["raise", "rerun"] | Callable[[str], Any] = "raise"
+    once_per: Literal["arguments", "run"] = "arguments"
     record_inputs: bool = True
     ignore_files: tuple[str, ...] = ()
     inputs: tuple[str, ...] | None = None
@@ -145,6 +148,10 @@ class StepConfiguration:
             raise TypeError(f'ignore_files must be a tuple of patterns, such as ("*.log",), not {patterns!r}')
         if not callable(self.on_unknown) and self.on_unknown not in ("raise", "rerun"):
             raise ValueError(f'on_unknown must be "raise", "rerun" or a callable, not {self.on_unknown!r}')
+        if self.once_per not in ("arguments", "run"):
+            raise ValueError(f'once_per must be "arguments" or "run", not {self.once_per!r}')
+        if self.once_per == "run" and self.step_type is not StepType.EXTERNAL_EFFECT:
+            raise ValueError('once_per="run" is for effects alone: give the step step_type="external_effect" as well')
         inputs: object = self.inputs
         if inputs is not None and (not isinstance(inputs, tuple) or not all(type(name) is str for name in inputs)):
             raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
@@ -233,7 +240,7 @@ class StepDefinition:
     """The definition of a step, which every decorated function carries as `__musubito_step__`.
 
     `operation_version` may be a callable without arguments, which is called at each call of the step. `is_configured`
-    tells whether the user configured this very step.
+    is true if `semantics` was given for this very step, and is no default.
     """
 
     function: Callable[..., Any]

@@ -155,6 +155,11 @@ class ReplayReason(StrEnum):
         "a call inside it ran unrecorded: {}",
         "The database failed, or recording was switched off inside it.",
     )
+    EFFECT_OF_RUN = (
+        "effect of run",
+        "an effect that each run does once was called inside it: {}",
+        "What costs much belongs into a step of its own, before or after the effect.",
+    )
     INTERRUPT_ANSWERED = (
         "interrupt answered",
         "it was given an answer to an interrupt: {}",
@@ -241,7 +246,7 @@ class ReplayReason(StrEnum):
     REMEMBERS = (
         "remembers",
         "what its code reaches remembers what was done with it: {}",
-        "Compile the graph with that store or checkpointer, where it is watched, instead of reaching it by the code.",
+        "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a ContextVar.",
     )
     DATABASE_UNREADABLE = (
         "database unreadable",

@@ -11,8 +11,11 @@ from inspect import iscoroutinefunction, signature
 from types import FunctionType
 from typing import Any, Final
 
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseTransformOutputParser
 from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import run_in_executor
 from langgraph.constants import END
 from langgraph.types import Command, Send
@@ -71,6 +74,18 @@ def writer_of(writer: Any, branch: BranchSpec) -> Any:
     copy.func = branch._route
     copy.afunc = branch._aroute
     return copy
+
+
+def unbound(runnable: Any) -> Any:
+    """Return the Runnable to which arguments or a config are bound; any other thing itself."""
+    while isinstance(runnable, RunnableBindingBase):
+        runnable = runnable.bound
+    return runnable
+
+
+def is_model(bound: Any) -> bool:
+    """Tell whether this is a model, maybe with arguments bound to it."""
+    return isinstance(unbound(bound), BaseLanguageModel | Embeddings)
 
 
 def only_writes(bound: Any) -> bool:

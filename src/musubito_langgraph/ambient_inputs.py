@@ -34,6 +34,7 @@ from musubito_langgraph.config_reads import (
     takes_config,
     telling,
 )
+from musubito_langgraph.lineage_channel import run_id_in
 from musubito_langgraph.object_identity import Identity
 from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_behind
 from musubito_langgraph.recorder.store import observed as found_in_store
@@ -182,6 +183,10 @@ class NodeAmbient:
         if not self._may_ask_models and asks_a_model(store_behind(store), key):
             raise LookupError("it searched the store by meaning, for which a model is asked")
         return found_in_store(store_behind(store), key)
+
+    def run_id(self) -> str | None:
+        """Return the id of the graph's run that another process may resume, or None."""
+        return run_id_in(self._config)
 
     @staticmethod
     def named(kind: str, key: str) -> str:

@@ -55,7 +55,7 @@ class GraphStep:
         tracker = tracker_of(name, code, self._home, semantics, homes.released)
         self.operation = Operation(
             *(name, code, semantics, self._home, homes.released),
-            is_configured=is_configured,
+            is_configured=is_configured or _graph_parts.is_model(code),  # a model answers, and does nothing else
             answers_as=answers_as,
             tracker=tracker,
         )

@@ -20,13 +20,12 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.runnables import RunnableConfig, ensure_config
-from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 from langchain_core.utils.aiter import aclosing
 
 from musubito.adapter import SCOPE, off_loop, ran_live
 from musubito.code.ownership import Owner
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall
@@ -84,7 +83,7 @@ def inner_call(asked: Any) -> InnerCall | None:
     if scope.frame is None:
         return None
     around = scope.ambient.step if isinstance(scope.ambient, NodeAmbient) else None
-    if around is not None and _stands_for(around, asked):
+    if around is not None and _graph_parts.unbound(around.code) is asked:
         return None
     settings = _PLAIN if around is None else around.settings
     is_model = not isinstance(asked, BaseTool)
@@ -102,13 +101,6 @@ def inner_call(asked: Any) -> InnerCall | None:
 
 _PLAIN: Final = Settings()
 """The settings in a plain step that no graph calls."""
-
-
-def _stands_for(step: GraphStep, asked: Any) -> bool:
-    code = step.code
-    while isinstance(code, RunnableBindingBase):
-        code = code.bound
-    return code is asked
 
 
 def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> GraphStep:

@@ -9,6 +9,8 @@ value of the channel holds, for everything that is not consumed yet:
 - who made each `Send`, in the order of LangGraph's own list of `Send`s
 - which tasks led nowhere further; these are the ends of a subgraph
 - which samples were given, so that a sample asked for again after an interrupt is another one
+- which run it is: the id of the task that took the run's input. That id is made of the checkpoint of the input, so it
+  is the same if the task runs again
 
 In a raw checkpoint, the channel is one value with its version; nothing else differs from the checkpoint of the bare
 graph. LangGraph has no less visible place that outlives a process: it copies checkpoints field by field. It shows the
@@ -170,8 +172,10 @@ class GraphInvocation:
 class SubgraphContext:
     """The surroundings of a subgraph's invocation: the parents of its first tasks, and its channel once it has one."""
 
-    def __init__(self, parents: tuple[UpstreamRef, ...]) -> None:
+    def __init__(self, parents: tuple[UpstreamRef, ...], run_id: str | None = None) -> None:
         self.parents = parents
+        self.run_id = run_id
+        """The id of the enclosing graph's run; None if that cannot be resumed."""
         self.channel: LineageChannel | None = None
         self.left_by: tuple[UpstreamRef, ...] | None = None
         """The step that left the subgraph with a `Command` for the parent graph."""
@@ -210,7 +214,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     is always empty.
     """
 
-    __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped")
+    __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped", "outer_run", "run_id")
 
     def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
         """Make an empty channel; `inputs` are the channels that the graph's input is written to."""
@@ -219,6 +223,10 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         self.inputs = inputs
         self.may_have_stopped = False
         """True if the invocation that is resumed here had been told to stop before or after nodes."""
+        self.run_id: str | None = None
+        """The id of the task that took the input of the run that goes on here."""
+        self.outer_run: str | None = None
+        """The id of the enclosing graph's run, if that can be resumed."""
         self.loop = GraphInvocation()
         self._pull: dict[str, list[UpstreamRef]] = {}
         self._push: list[tuple[list[UpstreamRef], str]] = []
@@ -257,22 +265,26 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """Return the channel of an invocation that begins at this checkpoint."""
         restored = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends, samples, *stops = unpackb(checkpoint)
-            restored.may_have_stopped = any(stops)  # earlier versions did not record whether it was told to stop
+            pull, push, ends, samples, *rest = unpackb(checkpoint)
+            # Earlier versions recorded neither whether it was told to stop, nor the run.
+            may_have_stopped, restored.run_id = (*rest, None, None)[:2]
+            restored.may_have_stopped = bool(may_have_stopped)
             restored._pull = {channel: [UpstreamRef(*ref) for ref in refs] for channel, refs in pull.items()}
             restored._push = [([UpstreamRef(*ref) for ref in refs], node) for refs, node in push]
             restored._terminal = [UpstreamRef(*ref) for ref in ends]
             restored.loop.known.update(dict.fromkeys(map(_given, samples)))
         around = INSIDE.get()
-        if around is not None and around.channel is None:
-            around.channel = restored
+        if around is not None:
+            restored.outer_run = around.run_id
+            around.channel = around.channel or restored
         return restored
 
     def checkpoint(self) -> Any:
         """Return all that the channel holds, as bytes."""
         if not (self._pull or self._push or self._terminal):
             return _compat.MISSING
-        return packb((self._pull, self._push, self._terminal, list(self.loop.known), self.may_have_stopped), tuple)
+        samples = list(self.loop.known)
+        return packb((self._pull, self._push, self._terminal, samples, self.may_have_stopped, self.run_id), tuple)
 
     def get(self) -> bytes:
         """Raise `EmptyChannelError`, since nobody may read the channel."""
@@ -295,7 +307,8 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
             used.update(fired)
             others.update(by_others)
             given += map(_given, samples)
-            is_begun = is_begun or begins
+            if begins:
+                is_begun, self.run_id = True, begins if isinstance(begins, str) else None
             # An update from outside does not know whether the invocation was told to stop.
             self.may_have_stopped = self.may_have_stopped if may_stop is None else may_stop
         led: list[UpstreamRef] = []
@@ -367,6 +380,19 @@ def task_context(config: RunnableConfig) -> TaskContext | None:
     """Return the task that runs with this config, None outside of a wrapped graph."""
     channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
     return TaskContext(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
+
+
+def run_id_in(config: RunnableConfig) -> str | None:
+    """Return the id of the run that a task with this config belongs to; None if nobody can resume that run.
+
+    A thread may have begun its run without lineage. Then its own id stands for the run.
+    """
+    task = task_context(config)
+    if task is None:
+        return None
+    if task.channel.outer_run is not None or not _compat.keeps_checkpoints(config):
+        return task.channel.outer_run
+    return task.channel.run_id or (config.get("configurable") or {}).get("thread_id")
 
 
 def parents_of(task: TaskContext, node: str, triggers: Mapping[str, Sequence[str]]) -> tuple[UpstreamRef, ...]:
@@ -497,7 +523,7 @@ class LineageWrite(_compat.ChannelWrite):
             [] if task is None else self._by_others(task),
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
             _compat.sends_in(writes),
-            self.is_all or self.node == "__start__",
+            (_compat.task_in(config) or True) if self.is_all or self.node == "__start__" else False,
             self._given(task),
             None if _compat.is_update(config) else _compat.may_stop(config),
         )

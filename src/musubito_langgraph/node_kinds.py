@@ -239,7 +239,10 @@ def _recorded_writer(writer: Any, node: Node) -> Any:
     path, name = branch.path, _router_name(branch)
     # The `inputs` of a node do not hold for the router that decides after the node.
     semantics = node.settings.semantics(f"{node.path}:{name}", replace(node.semantics, inputs=None))
-    step = GraphStep(f"{node.operation}:{name}", path, semantics, node.settings, state_of=path)
+    is_configured = f"{node.path}:{name}" in node.settings.steps
+    step = GraphStep(
+        f"{node.operation}:{name}", path, semantics, node.settings, is_configured=is_configured, state_of=path
+    )
     decides: Any = Answering(path) if isinstance(path, _compat.RunnableCallable) else path
     router = Router(decides, replace(node, semantics=semantics), step)
     return _graph_parts.writer_of(writer, branch._replace(path=router))

@@ -25,6 +25,7 @@ from musubito_langgraph.lineage_channel import (
     TaskContext,
     inside,
     origins_of,
+    run_id_in,
     task_context,
 )
 from musubito_langgraph.node_call import CallSite, NodeCall
@@ -223,7 +224,7 @@ class Subgraph(Runnable[Any, Any]):
         parents = self._node.parents(task)
         if self._node.is_released(task, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
-        within = SubgraphContext(parents)
+        within = SubgraphContext(parents, run_id_in(config))
         self._node.tries(task, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 

@@ -413,18 +413,18 @@ def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
 def _how_replayed(value: RecordedRunnable) -> object:
     """Return the part of a step's configuration that counts for code that calls the step."""
     semantics = value._step.operation.definition.semantics
-    return [semantics.ttl_seconds, semantics.runs_each_time]
+    return "runs each time" if semantics.runs_each_time else semantics.ttl_seconds
 
 
 register_policy(RecordedRunnable, of_recorded, _how_replayed)
 
 
 def _recorded(
-    runnable: Runnable[Any, Any], settings: Settings, name: str | None = None, *, is_configured: bool = False
+    runnable: Runnable[Any, Any], settings: Settings, name: str | None = None, *, is_configured: bool
 ) -> MusubitoRunnable:
     name = name or _name_of(runnable)
-    semantics = settings.semantics(name)
-    return MusubitoRunnable(runnable, GraphStep(name, runnable, semantics, settings, is_configured=is_configured))
+    step = GraphStep(name, runnable, settings.semantics(name), settings, is_configured=is_configured)
+    return MusubitoRunnable(runnable, step)
 
 
 @overload

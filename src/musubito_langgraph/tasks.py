@@ -89,7 +89,15 @@ def _task(function: Callable[..., Any], node: Node, place: str, filled: Collecti
             return inputs  # the arguments do not fit; the call itself will raise the error
         return {"args": (), "kwargs": counted_keys(bound, names)}
 
-    step = GraphStep(f"{place}/{name}", function, semantics, node.settings, recorded_calls(node, place), counting)
+    step = GraphStep(
+        f"{place}/{name}",
+        function,
+        semantics,
+        node.settings,
+        recorded_calls(node, place),
+        counting,
+        is_configured=f"{node.path}/{name}" in node.settings.steps,
+    )
     injected = _graph_parts.injected_into(function).difference(filled)
 
     def attempt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[NodeCall, Callable[[RunnableConfig], Any]]:
@@ -154,7 +162,10 @@ class RecordedEntrypoint(_compat.RunnableCallable):
         engine = node.settings.engine_for(invocation)
         around = NodeAmbient(config, node.settings.ignore_config)
         inner, _ = watched(config, recorded_calls(node, self.place))
-        run = node.run(task_context(config))(engine, scope)
+        task = task_context(config)
+        if task is not None:
+            task.channel.run_id = task.id  # no task took the input before this one
+        run = node.run(task)(engine, scope)
         return inner, Scope(engine, run, scope.frame, None, around, invocation.said or scope.mode)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from types import FunctionType, NoneType
 from typing import Any, Final
 
 from musubito import StepConfiguration
-from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
+from musubito.code.fingerprint import CodeTracker, Held, walked_whole
 from musubito.code.graph_record import fields_of
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
@@ -49,21 +49,18 @@ class _Shared(CodeTracker):
         super().__init__(code, **how)
         self._other = other
 
-    def _renew(self) -> Fingerprint:
+    def _renew(self) -> Held:
         other = self._other
         shared = partial(_are_alike, self.function, other.function)
         if not shared():
             return super()._renew()
-        other.current()
-        current = other._held
-        assert current is not None  # noqa: S101 - `current` sets it, or raises
-        _, fingerprint, reached = current
+        _, fingerprint, reached, thread = other._latest()
 
         def unchanged() -> bool:
             return shared() and reached.unchanged()
 
-        self._held = unchanged, fingerprint, reached._replace(unchanged=unchanged)
-        return fingerprint
+        held = self._held = unchanged, fingerprint, reached._replace(unchanged=unchanged), thread
+        return held
 
 
 def _function_of(code: Any) -> FunctionType | None:

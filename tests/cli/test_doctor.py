@@ -102,7 +102,10 @@ def test_prune_clears_what_a_dead_process_held(musubito: Musubito, world: World)
         planted(world.path, lease, key * 32, operation, this_host(), pid, process, now - 90, now - 60)
     planted(world.path, lease, b"3" * 32, "effect", this_host(), 2**22 + 1, "1", now - 90, now - 60)
     planted(
-        world.path, "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, NULL, NULL, NULL, NULL, NULL, NULL)", b"3" * 32, now
+        world.path,
+        "INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at) VALUES (?, 1, 1, 0, ?)",
+        b"3" * 32,
+        now,
     )
     told = findings(musubito, world.path)["leases"]
     assert f"dead (pid {2**22 + 1} on {platform.node()}, 1 min" in told
@@ -182,7 +185,7 @@ def test_only_some_effects_are_named(musubito: Musubito, world: World) -> None:
     for number in range(8):
         planted(
             world.path,
-            "INSERT INTO _effects VALUES (?, 1, 1, 0, ?, 'unknown', 0, NULL, NULL, NULL, NULL)",
+            "INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, outcome) VALUES (?, 1, 1, 0, ?, 'unknown')",
             bytes([number] * 16),
             number,
         )

@@ -76,12 +76,46 @@ def test_they_are_listed_with_what_to_do(musubito: Musubito, path: Path) -> None
     assert "effects settle" in told
     (effect,) = json.loads(musubito("effects", "--json").stdout)["effects"]
     assert (effect["operation"], effect["attempt"], effect["settled"]) == ("mail", 1, None)
+    assert effect["arguments"] == {"to": "ada"}
     assert effect["idempotency_key"] == SENT[0][1]
+
+
+def test_arguments_are_shown_and_fit_into_80_columns(musubito: Musubito, path: Path) -> None:
+    MAIL.broken = True
+    assert call(path, "everybody " * 20) == "TimeoutError"
+    lines = musubito("effects").stdout.splitlines()
+    assert lines[1].endswith('{to: "ada"}')
+    assert lines[2].endswith('{to: "everybody everybody everybo…"}')
+    assert max(map(len, lines[:3])) <= 80
+    assert re.search(r'^arguments\n\{\n  "to": "ada"\n\}$', musubito("show", SENT[0][1][:12]).stdout, re.MULTILINE)
+
+
+def test_arguments_can_be_left_out(musubito: Musubito, path: Path) -> None:
+    for command in ("effects",), ("show", "mail"), ("why", "mail"):
+        for format_ in (), ("--json",):
+            told = musubito(*command, "--no-inputs", *format_)
+            assert (told.exit_code, "ada" in told.stdout) == (0, False), told
+
+
+def test_arguments_that_are_hidden_or_not_recorded_are_not_shown(musubito: Musubito, path: Path) -> None:
+    quiet = musubito_step(StepConfiguration(step_type="external_effect", record_inputs=False), name="quiet")(MAIL.send)
+    with (
+        MusubitoEngine(SQLiteStorage(path), redact=lambda _, given: {**given, "to": "XXX"}) as engine,
+        use_musubito_engine(engine),
+    ):
+        for step in (mail, quiet):
+            MAIL.broken = True
+            with pytest.raises(TimeoutError):
+                step("bob")
+    told = musubito("effects").stdout
+    assert re.search(r'mail .*\{to: "XXX"\}$', told, re.MULTILINE)
+    assert re.search(r"quiet .*\(not stored\)$", told, re.MULTILINE)
+    assert b"bob" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
 
 
 def test_one_that_never_happened_runs(musubito: Musubito, path: Path) -> None:
     told = musubito("effects", "settle", "mail", "--never-happened")
-    assert re.fullmatch(r"mail [0-9a-f]{10}: its next call runs\.\n", told.stdout), told
+    assert re.fullmatch(r'mail [0-9a-f]{10} \{to: "ada"\}: its next call runs\.\n', told.stdout), told
     assert "never happened" in musubito("effects").stdout
     assert call(path, "ada") == '{"accepted": "ada"}'
     assert call(path, "ada") == '{"accepted": "ada"}'
@@ -153,6 +187,8 @@ def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: 
     MAIL.broken = False
     several = musubito("effects", "settle", "mail", "--never-happened")
     assert (several.exit_code, "several" in several.stderr) == (2, True)
+    assert '{to: "ada"}; ' in several.stderr
+    assert '{to: "bob"}' in several.stderr
     ada, _ = json.loads(musubito("effects", "--json").stdout)["effects"]
     musubito("effects", "settle", ada["effect_key"][:12], "--never-happened")
     again = musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
@@ -182,6 +218,9 @@ def test_the_value_is_sealed_where_the_namespace_is_encrypted(musubito: Musubito
     key.write_bytes(b"k" * 32)
     MAIL.broken = True
     assert call(sealed, "ada", b"k" * 32) == "TimeoutError"
+    assert b"ada" not in b"".join(file.read_bytes() for file in tmp_path.glob("sealed.db*"))
+    assert "ada" not in musubito("--db", str(sealed), "effects").stdout
+    assert '{to: "ada"}' in musubito("--db", str(sealed), "effects", MUSUBITO_KEY_FILE=str(key)).stdout
     without = musubito("--db", str(sealed), "effects", "settle", "mail", "--happened", '"the secret"')
     assert (without.exit_code, "key" in without.stderr) == (2, True)
     told = musubito(

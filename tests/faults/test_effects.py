@@ -11,6 +11,12 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from musubito import MusubitoEngine, SQLiteStorage
+from musubito.lineage import Lineage
+from musubito.lineage.erase import changes_for, forget
+from musubito.lineage.prune import prune
+from musubito.lineage.unknown_effects import unknown_effects
+from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.faults.children import finish, heard, kill, log_of, program, run_program, start
 from tests.server import drop_database, new_store
 
@@ -122,6 +128,18 @@ def test_its_outcome_is_unknown_to_the_next_process_and_stays_so(tmp_path, cut_s
         assert answer == "unknown"
         assert float(seconds) < 5
     assert len(log_of(tmp_path)) == 1
+
+
+def test_its_arguments_are_kept_for_readers_until_they_are_forgotten(cut_short, where):
+    store = (PostgreSQLStorage if "postgres" in where["DATABASE"] else SQLiteStorage)(where["DATABASE"])
+    with MusubitoEngine(store) as engine:
+        lineage = Lineage(engine)
+        prune(lineage, time.time() + 1)
+        (effect,) = unknown_effects(lineage)
+        assert effect.arguments == {"to": "ann"}
+        forget(lineage, changes_for(lineage, "send"))
+        (effect,) = unknown_effects(lineage)
+        assert effect.arguments is None
 
 
 def test_rerun_runs_it_again_with_the_same_key(tmp_path, cut_short, where):

@@ -12,6 +12,7 @@ import string
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from operator import add
 from typing import Annotated, Any, TypedDict
@@ -20,6 +21,7 @@ import cloudpickle
 import langgraph.config as lc
 import langgraph.runtime
 import pytest
+from blockbuster.blockbuster import blockbuster_ctx
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -658,3 +660,52 @@ def test_a_node_that_changes_the_context_in_place_is_not_replayed():
             assert graph.invoke({"n": 0}, context=Log([]))["seen"] == 1
         outcomes.append([call.outcome for call in r.calls])
     assert outcomes == [["ran", "ran"], ["ran", "replayed"]]
+
+
+# -- fields of a thread ------------------------------------------------------------------------------------------------
+OF_THREAD = threading.local()
+
+
+def salary(state: State) -> Any:
+    return {"a": f"salary of {getattr(OF_THREAD, 'user', 'nobody')}"}
+
+
+async def asalary(state: State) -> Any:
+    return salary(state)
+
+
+def test_a_field_of_a_thread_is_never_another_users() -> None:
+    graph = graph_of(salary)
+    for user in ("ann", "bob"):
+        OF_THREAD.user = user
+        assert graph.invoke({"q": "?"})["a"] == f"salary of {user}"
+
+
+def test_nodes_in_threads_of_langgraph_see_what_is_in_their_thread(ran: Ran) -> None:
+    def of_worker(state: State) -> Any:
+        ran("node")
+        return {"a": getattr(OF_THREAD, "user", "nobody")}
+
+    graph = musubito_graph(
+        StateGraph(State)
+        .add_node("left", of_worker)
+        .add_node("right", lambda state: {})
+        .add_edge(START, "left")
+        .add_edge(START, "right")
+        .compile()
+    )
+    for user in ("ann", "bob"):
+        OF_THREAD.user = user
+        assert graph.invoke({"q": "?"})["a"] == "nobody"
+    assert ran.counts["node"] == 1
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+async def test_a_field_of_the_loops_thread_is_never_another_users(is_watched: bool) -> None:
+    graph = graph_of(asalary)
+    with blockbuster_ctx() if is_watched else nullcontext():
+        for user in ("nobody", "ann", "bob"):
+            vars(OF_THREAD).clear()
+            if user != "nobody":
+                OF_THREAD.user = user
+            assert (await graph.ainvoke({"q": "?"}))["a"] == f"salary of {user}"

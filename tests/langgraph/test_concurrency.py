@@ -700,7 +700,7 @@ async def test_neither_a_cold_nor_a_warm_run_blocks(
 
 
 FIRST = """
-import asyncio, sys
+import asyncio, os, sys
 import httpx, requests  # LangGraph imports them when a node first fails, whoever watches
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -716,6 +716,9 @@ async def first():
     print(found, dict(sorted(ran.counts.items())))
 
 asyncio.run(first())
+sys.stdout.flush()
+# BlockBuster leaves functions in a built-in type, and Python 3.11 can crash when it clears that type at the very end.
+os._exit(0)
 """
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -33,6 +34,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito_langgraph import musubito_graph, musubito_runnable
+from tests.faults.children import finish, log_of, program, start
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -697,3 +699,122 @@ def test_an_error_handler_that_is_told_of_another_error(make: Callable[[int], Ex
     told.error = Loud(1)
     assert ask(graph, {"text": "x"})["done"] == "Loud 1"
     assert took(ran) == {"handle": 1}
+
+
+# -- once in each run of a thread --------------------------------------------------------------------------------------
+class Ticket(TypedDict, total=False):
+    text: str
+    number: int
+
+
+ONCE_A_RUN = effect(once_per="run")
+RESUMES = """
+import sqlite3
+from typing import TypedDict
+
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+
+from musubito import StepConfiguration, musubito_step
+from musubito_langgraph import musubito_graph
+
+kind, what = sys.argv[1:]
+State = TypedDict("State", {"text": str, "number": int}, total=False)
+SAVER = SqliteSaver(sqlite3.connect(os.environ["LOG"] + ".saver", check_same_thread=False))
+ONCE_A_RUN = StepConfiguration(step_type="external_effect", once_per="run", on_unknown="rerun")
+
+
+def opens(state):
+    log(current_idempotency_key())
+    if what == "crashes":
+        time.sleep(0.5)  # until LangGraph's other thread has written the checkpoint
+        os._exit(0)
+    return {"number": 1}
+
+
+def graph_of(node, name="g", checkpointer=SAVER):
+    return StateGraph(State).add_node("node", node).add_edge(START, "node").compile(name=name, checkpointer=checkpointer)
+
+
+open_ticket = musubito_step(ONCE_A_RUN, name="ticket")(opens)
+
+
+def in_a_node(state):
+    return {"number": open_ticket(state).value["number"]}
+
+
+def in_a_pool(state):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(in_a_node, state).result()
+
+
+INNER = graph_of(opens, "inner", False)
+WRAPPED = musubito_graph(INNER, steps={"node": ONCE_A_RUN})
+
+
+@task
+def of_task(state):
+    return in_a_node(state)
+
+
+def as_task():
+    @entrypoint(checkpointer=SAVER)
+    def g(state):
+        return of_task(state).result()
+
+    return g
+
+
+GRAPHS = {
+    "node": lambda: graph_of(opens),
+    "step": lambda: graph_of(in_a_node),
+    "pool": lambda: graph_of(in_a_pool),
+    "subgraph": lambda: graph_of(INNER),
+    "invoked": lambda: graph_of(lambda state: WRAPPED.invoke(state)),
+    "task": as_task,
+}
+STEPS = {"node": "node", "subgraph": "node/node"}
+with use_musubito_engine(MusubitoEngine(SQLiteStorage(DATABASE))):
+    steps = {STEPS[kind]: ONCE_A_RUN} if kind in STEPS else {}
+    asked = None if what == "resumes" else {"text": "help"}
+    config = {"configurable": {"thread_id": "t"}}
+    say(musubito_graph(GRAPHS[kind](), steps=steps).invoke(asked, config)["number"])
+"""
+
+
+@pytest.mark.parametrize("kind", ["node", "step", "pool", "subgraph", "invoked", "task"])
+def test_another_process_that_resumes_a_run_repeats_no_effect_of_it(tmp_path: Path, kind: str) -> None:
+    path = program(tmp_path, RESUMES)
+    for what in ("crashes", "resumes", "crashes", "crashes", "resumes"):
+        assert finish(start(path, kind, what, imports="musubito_langgraph")) == ([] if what == "crashes" else ["1"])
+    keys = log_of(tmp_path)
+    assert [keys.index(key) for key in keys] == [0, 0, 2, 3, 3]
+
+
+def test_another_input_on_the_same_thread_is_another_run(ran: Ran, ask: Ask) -> None:
+    opens = musubito_step(ONCE_A_RUN, name="ticket")(lambda text: ran("opens"))
+
+    def node(state: Ticket) -> Any:
+        return {"number": opens(state["text"]).value}
+
+    graph = StateGraph(Ticket).add_node("node", node).add_edge(START, "node")
+    wrapped = musubito_graph(graph.compile(name="g", checkpointer=InMemorySaver()))
+    for name in ("one", "one", "two"):
+        ask(wrapped, {"text": "help"}, thread(name))
+    assert ran.counts["opens"] == 3
+    # Time travel goes on with a run that was.
+    before = next(at for at in wrapped.get_state_history(thread("two")) if at.next == ("node",))
+    ask(wrapped, None, before.config)
+    assert ran.counts["opens"] == 3
+    # Nobody can resume a run without checkpoints, so each is another one.
+    bare = musubito_graph(graph.compile(name="g"))
+    for _ in range(2):
+        ask(bare, {"text": "help"})
+    assert ran.counts["opens"] == 5
+    with run():
+        for _ in range(2):
+            ask(bare, {"text": "help"})
+    assert ran.counts["opens"] == 7

@@ -420,7 +420,7 @@ PLACES = [
     "return call(HERE)(1)",
     "return model.invoke(HERE, config)",
     "return state.get('a', HERE)",
-    "return config.get('run', HERE) if False else 1",
+    "return config.get('run', HERE) if state else 1",
     "return state.get('a', default=HERE)",
     "return getattr(HERE, 'a')",
     "return getattr(state, 'a', HERE)",

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -181,8 +182,8 @@ def with_a_client(name: str) -> None:
 
 
 def with_a_context(name: str) -> None:
-    context = Context(sqlite3.connect(Path(mkdtemp()) / "outside.db"))
-    graph_of(name, uses_the_context, Context).invoke({"question": "?"}, context=context)
+    with closing(sqlite3.connect(Path(mkdtemp()) / "outside.db")) as connection:
+        graph_of(name, uses_the_context, Context).invoke({"question": "?"}, context=Context(connection))
 
 
 STORIES = {

@@ -200,9 +200,7 @@ class Oracle:
             raise Violation(f"a sample of {found.step.name} was replayed in a first run")
 
     # -- whether it had to run ---------------------------------------------------------------------------------------
-    def ready(
-        self, reuse: Hashable, run: RunTruth, given: dict[bytes, set[int]], *, is_configured: bool
-    ) -> set[Truth]:
+    def ready(self, reuse: Hashable, run: RunTruth, given: dict[bytes, set[int]], *, is_configured: bool) -> set[Truth]:
         """The executions that a call would have to be answered with now, but for a lasting INVALID."""
         return {
             e

@@ -14,6 +14,7 @@ from musubito import (
     EffectNeverHappened,
     EffectOutcomeUnknown,
     MusubitoEngine,
+    NotReplayed,
     SQLiteStorage,
     StepConfiguration,
     StepType,
@@ -86,6 +87,78 @@ def test_identical_effects_of_one_run_are_numbered(w: World) -> None:
     for _ in range(2):
         assert in_a_run(lambda: send(0), lambda: send(0)) == [1, 2]
     assert len(set(w.data["keys"])) == 2
+
+
+# -- once in each run --------------------------------------------------------------------------------------------------
+def test_an_effect_of_each_run_is_done_again_in_another_run_alone(w: World) -> None:
+    send = sending(w, once_per="run")
+    with run():
+        assert send(0).value == 1
+    with run():
+        assert [send(0).value, send(0).value] == [2, 3], "equal calls of one run are several effects"
+    # Without a run, each call is a run of its own.
+    assert [send(0).value, send(0).value] == [4, 5]
+    assert len(set(w.data["keys"])) == 5
+
+
+def test_a_retry_in_a_run_repeats_no_effect_of_it(w: World) -> None:
+    send = sending(w, once_per="run")
+
+    @musubito_step(name="outer")
+    def outer() -> int:
+        sent = send(0).value
+        if w.count("outer") == 1:
+            raise Failing
+        return sent
+
+    assert in_a_run(outer) == [1]
+    assert (w.ran["outer"], w.ran["send"]) == (2, 1)
+
+
+def test_an_effect_of_each_run_in_doubt_is_in_doubt_in_its_run_alone(w: World) -> None:
+    send = sending(w, fails=1, once_per="run")
+    with run():
+        with pytest.raises(Failing):
+            send(0)
+        with pytest.raises(EffectOutcomeUnknown):
+            send(0)
+    with run():
+        assert send(0).value == 2
+
+
+def test_a_step_around_an_effect_of_each_run_runs_in_each(w: World) -> None:
+    send = sending(w, once_per="run")
+
+    @musubito_step(name="outer")
+    def outer() -> int:
+        return send(0).value
+
+    assert [outer().value for _ in range(2)] == [1, 2], "the outermost call is the run"
+    with run():
+        assert [outer().value for _ in range(2)] == [3, 4]
+    assert w.engine.explain(outer).decision.reason is ReplayReason.EFFECT_OF_RUN
+
+
+def test_that_an_effect_is_one_of_each_run_counts_for_the_steps_around_it(w: World) -> None:
+    for policy, value in (({}, 1), ({"once_per": "run"}, 2)):
+        send = sending(w, **policy)
+
+        @musubito_step(name="outer")
+        def outer() -> int:
+            return send(0).value  # noqa: B023 - it is called here
+
+        assert outer().value == value
+
+
+def test_replay_only_gives_what_another_run_has_recorded(w: World) -> None:
+    send = sending(w, once_per="run")
+    with run():
+        send(0)
+    with run(mode="replay_only"):
+        assert send(0).value == 1
+        with pytest.raises(NotReplayed):
+            send(1)
+    assert w.ran["send"] == 1
 
 
 def test_an_error_leaves_the_outcome_unknown(w: World) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,11 +147,10 @@ def test_a_database_that_is_large_is_not_replayed(engine: MusubitoEngine, monkey
 
 
 def test_a_connection_of_another_thread_cannot_be_read() -> None:
-    made: list[sqlite3.Connection] = []
-    thread = threading.Thread(target=lambda: made.append(words()))
-    thread.start()
-    thread.join()
-    assert memory_databases.content_in_memory(made[0]) == memory_databases.UNREADABLE
+    with ThreadPoolExecutor(1) as other:
+        connection = other.submit(words).result()
+        assert memory_databases.content_in_memory(connection) == memory_databases.UNREADABLE
+        other.submit(connection.close).result()
 
 
 def test_a_database_in_a_file_lies_outside(tmp_path: Path) -> None:

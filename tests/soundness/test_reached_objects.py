@@ -167,7 +167,6 @@ def test_a_context_variable_that_the_step_sets_does_not_make_it_run_again(w: Wor
 UNTRACKED = {
     "a reader": "import csv\nHELD = csv.reader(['a'])",
     "a method of random": "import random\nHELD = random.Random(1).random",
-    "thread local": "import threading\nHELD = threading.local()",
     "queue": "import queue\nHELD = queue.SimpleQueue()",
     "context variable": "import contextvars, threading\n"
     "HELD = contextvars.ContextVar('held', default=threading.Lock())",

@@ -1,5 +1,6 @@
-"""What a step asks for that is another each time is named: connections and processes as they are opened, the clock,
-random numbers and ids as the code tells. Real connections to a real server, and real processes."""
+"""What a step does outside is named: connections, processes and files as they are opened, the clock, random numbers and
+ids as the code tells. The first replay of a step that nobody configured warns of what was done outside. Real connections
+to a real server, and real processes."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ import contextvars
 import http.client
 import http.server
 import json
+import logging
 import os
 import shelve
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -26,8 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import psycopg_pool
 import pytest
 import requests
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import NullPool
 
 from musubito import (
     MusubitoEngine,
@@ -191,9 +199,10 @@ def test_a_connection_is_named(engine, told, port, client):
     assert [call(1), call(1), call(2)] == ["ok", "ok", "ok"]
     (said,) = told
     assert said.startswith(
-        f"fetch opened a connection to localhost:{port} and is DETERMINISTIC: its answer is replayed for ever; say "
+        f"fetch opened a connection to localhost:{port}. A replay returns the stored answer, and does none of this. Say "
     )
-    assert "STOCHASTIC" in said and "ttl_seconds" in said and "hunter2" not in said
+    choices = ('"live"', "ttl_seconds=", '"external_effect"', '"stochastic"', '"deterministic"')
+    assert all(choice in said for choice in choices) and "hunter2" not in said
     assert kept(engine) == kept(engine, 2) == [("network", f"localhost:{port}")]
 
 
@@ -206,8 +215,10 @@ def test_a_database_of_sqlite_is_named(engine, told, tmp_path, monkeypatch, name
 
     monkeypatch.chdir(tmp_path)
     assert price().value == 1
+    assert not list(told), "nothing is replayed yet"
+    assert price().value == 1
     (said,) = told
-    assert said.startswith("price opened a connection to the database prices.db and is DETERMINISTIC")
+    assert said.startswith("price opened a connection to the database prices.db. ")
     assert kept(engine) == [("network", "the database prices.db")]
 
 
@@ -217,7 +228,7 @@ def test_a_database_in_memory_is_not(engine, told):
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             return connection.execute("SELECT 1").fetchone()[0]
 
-    assert price().value == 1
+    assert [price().value, price().value] == [1, 1]
     assert not list(told)
 
 
@@ -305,10 +316,11 @@ def test_a_process_is_named_by_its_program(engine, told, start, program):
         start()
 
     build(1)
+    build(1)
     program = program or Path(sys.executable).name
     assert kept(engine) == [("process", program)]
     (said,) = told
-    assert said.startswith(f"build started a process: {program} and is DETERMINISTIC")
+    assert said.startswith(f"build started a process: {program}. ")
     assert "hunter2" not in said
 
 
@@ -351,6 +363,7 @@ def test_what_is_opened_outside_of_a_body_is_nobodys(engine, told, port):
 
 QUIET = {
     "stochastic": {"semantics": STOCHASTIC},
+    "deterministic": {"semantics": StepConfiguration(step_type=StepType.DETERMINISTIC)},
     "with an age": {"semantics": StepConfiguration(ttl_seconds=60)},
     "never replayed": {"semantics": StepConfiguration(force_reexecution=True)},
     "with a version": {"operation_version": "2026-11"},
@@ -359,54 +372,171 @@ QUIET = {
 
 
 @pytest.mark.parametrize("options", QUIET.values(), ids=QUIET)
-def test_a_step_that_says_what_holds_is_not_warned_of_and_is_named(engine, told, port, options):
+def test_a_step_that_somebody_configured_is_not_warned_of_and_is_named(engine, told, port, options):
     options = dict(options)
 
     @musubito_step(options.pop("semantics", None), name="fetch", **options)
     def fetch(q):
         return httpx.get(f"http://localhost:{port}").text
 
-    fetch(1)
+    for _ in range(2):
+        with run():
+            fetch(1)
     assert list(told) == []
     assert kept(engine) == [("network", f"localhost:{port}")]
 
 
-def test_a_version_says_nothing_of_the_clock(engine, told):
-    @musubito_step(name="stamp", operation_version="1")
-    def stamp(q):
-        return time.time()
+def test_clock_chance_ids_logs_and_consoles_are_no_reason_to_warn(lasting, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("a step")
+    logger.addHandler(handler := logging.FileHandler("rows.txt", delay=True))
 
-    stamp(1)
+    @musubito_step
+    def stopwatch(q):
+        began = time.perf_counter()
+        logger.error("at %s", time.time())
+        print(q, file=sys.stderr)
+        Path("step.log").write_text("done")
+        with tempfile.TemporaryFile() as scratch:
+            scratch.write(b"0")
+        return uuid.uuid4().hex, time.perf_counter() - began
+
+    assert stopwatch(1).value == stopwatch(1).value
+    handler.close()
+    assert Path("rows.txt").exists() and Path("step.log").exists()
+    assert list(told) == []
+    kinds = {kind for kind, _ in kept(lasting)}
+    assert kinds == {"clock", "ids"}
+    lasting.flush()
+    assert doctor(tmp_path / "musubito.db", fine=True)["repeatable"]["fine"]
+
+
+def write_whole(name: str) -> None:
+    Path(name).write_text("1")
+
+
+def append(name: str) -> None:
+    with open(name, "a") as file:
+        file.write("1")
+
+
+def put_in_place(name: str) -> None:
+    Path(f"{name}.part").write_text("1")
+    os.replace(f"{name}.part", name)
+
+
+@pytest.mark.parametrize("write", [write_whole, append, put_in_place])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_file_that_was_written_is_named(engine, told, tmp_path, monkeypatch, write, exists):
+    monkeypatch.chdir(tmp_path)
+    if exists:
+        Path("tickets.csv").write_text("0")
+
+    @musubito_step(name="ticket")
+    def ticket(q):
+        write("tickets.csv")
+        return q
+
+    ticket(1)
+    ticket(1)
     (said,) = told
-    assert "reads the clock: time.time in" in said
+    assert said.startswith("ticket wrote the file tickets.csv. ")
+    assert kept(engine) == [("written", "tickets.csv")]
+    assert ticket(1).value == 1, "a file that only this step wrote is no dependency"
 
 
-def test_each_kind_is_told_once(engine, told, port):
+def test_files_that_a_step_ignores_are_not_written(engine, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    @musubito_step(StepConfiguration(ignore_files=("*.csv",)), name="ticket")
+    def ticket(q):
+        write_whole("tickets.csv")
+
+    ticket(1)
+    assert kept(engine) == []
+
+
+def test_it_is_said_once_for_each_step(engine, told, port):
     @musubito_step(name="both")
     def both(q):
         if q:
             httpx.get(f"http://localhost:{port}")
-        return str(uuid.uuid4())
 
-    for q in (0, 0, [], 1, 2):
+    for q in (0, 0, 1, 1, 1, 2, 2):
         both(q)
-    first, second = told
-    assert "makes ids: uuid.uuid4 in" in first and "connection" not in first
-    assert "opened a connection" in second and "ids" not in second
+    assert len(told) == 1
 
 
-def test_a_step_that_was_not_recorded_to_be_replayed_is_not_warned_of(engine, told):
-    class Unstorable:
-        def __reduce__(self):
-            raise TypeError("no")
+def test_it_is_said_in_each_process_and_at_the_line_of_the_step(tmp_path, told, port):
+    def program(engine: MusubitoEngine) -> int:
+        @musubito_step(name="fetch")
+        async def fetch(q):
+            return await httpx_async(f"http://localhost:{port}")
 
-    @musubito_step(name="stamp")
-    def stamp(q):
-        time.time()
-        return [Unstorable(), time.time()]
+        async def main():
+            await asyncio.gather(*(fetch(1) for _ in range(3)))
 
-    stamp(1)
-    assert not any("replayed for ever" in each for each in told)
+        with engine, use_musubito_engine(engine), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            asyncio.run(main())
+            asyncio.run(main())
+        places = [(each.filename, each.lineno) for each in caught if each.category is MusubitoWarning]
+        assert places == [(__file__, fetch.__musubito_step__.function.__code__.co_firstlineno)]
+        return len(places)
+
+    path = fresh(tmp_path / "musubito.db")
+    assert [program(MusubitoEngine(SQLiteStorage(path))) for _ in range(2)] == [1, 1]
+
+
+def test_what_an_inner_step_did_is_said_of_the_outer_one_that_replays(engine, told):
+    @musubito_step(name="inner")
+    def inner(q):
+        os.system("true")
+
+    @musubito_step(name="outer")
+    def outer(q):
+        inner(q)
+
+    outer(1)
+    outer(1)
+    assert [each.partition(". ")[0] for each in told] == ["outer started a process: sh"]
+
+
+def test_what_an_inner_step_did_that_somebody_configured_is_not(engine, told):
+    @musubito_step(STOCHASTIC, name="inner")
+    def inner(q):
+        os.system("true")
+
+    @musubito_step(name="outer")
+    def outer(q):
+        inner(q)
+
+    outer(1)
+    outer(1)
+    assert list(told) == []
+
+
+def test_a_step_that_asked_a_model_itself_is_not_warned_of_its_connection(engine, told, port):
+    @musubito_step(name="ask")
+    def ask(q):
+        record_usage(input_tokens=1, output_tokens=1, model="m")
+        return httpx.get(f"http://localhost:{port}").text
+
+    ask(1)
+    ask(1)
+    assert list(told) == []
+
+
+def test_nothing_is_said_where_only_replays_are_wanted(engine, told, port):
+    @musubito_step(name="fetch")
+    def fetch(q):
+        return httpx.get(f"http://localhost:{port}").text
+
+    fetch(1)
+    with run(mode="replay_only"):
+        fetch(1)
+    engine.explain(fetch, 1)
+    assert list(told) == []
 
 
 def test_a_replay_looks_at_none_of_it(engine, told, port):
@@ -531,12 +661,22 @@ def test_streams_are_named(engine, told, port):
         yield httpx.get(f"http://localhost:{port}").text
         yield "more"
 
-    assert list(words(1)) == ["ok", "more"]
+    assert list(words(1)) == list(words(1)) == ["ok", "more"]
     assert kept(engine) == [("network", f"localhost:{port}")]
     assert len(told) == 1
 
 
-def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
+def doctor(path: Path, *, fine: bool) -> dict[str, Any]:
+    from click.testing import CliRunner
+
+    from musubito.cli.root import root
+
+    result = CliRunner().invoke(root, ["--db", str(path), "doctor", "--json"])
+    assert result.exit_code == (0 if fine else 1), result.output
+    return {check["name"]: check for check in json.loads(result.output)["checks"]}
+
+
+def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
     from click.testing import CliRunner
 
     from musubito.cli.root import root
@@ -547,13 +687,14 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
 
     @musubito_step(STOCHASTIC, name="draw")
     def draw(q):
+        os.system("true")
         return uuid.uuid4().hex
 
     @musubito_step(name="quiet")
     def quiet(q):
         return q
 
-    @musubito_step(STOCHASTIC, name="model")
+    @musubito_step(name="model")
     def model(q):
         record_usage(input_tokens=1, output_tokens=1, model="m")
         return httpx.get(f"http://localhost:{port}").text
@@ -573,13 +714,44 @@ def test_json_of_show_and_a_section_of_doctor(lasting, told, port, tmp_path):
     assert shown["unrepeatable"] == [{"kind": "network", "what": f"localhost:{port}"}]
     assert f"repeatable  no: opened a connection to localhost:{port}" in said("show", node)
     assert json.loads(said("show", silent, "--json"))["unrepeatable"] == []
-    (check,) = [each for each in json.loads(said("doctor", "--json"))["checks"] if each["name"] == "repeatable"]
-    assert check["fine"] is True
-    assert check["which"] == [
-        f"draw (stochastic): makes ids: uuid.uuid4 in {__name__}.test_json_of_show_and_a_section_of_doctor.<locals>.draw",
-        f"fetch (deterministic): opened a connection to localhost:{port}",
-    ]
-    assert "2 steps" in check["says"] and "ttl_seconds" in check["says"]
+    checks = doctor(tmp_path / "musubito.db", fine=False)
+    assert checks["outside"]["which"] == [f"fetch opened a connection to localhost:{port}"]
+    assert "1 step" in checks["outside"]["says"] and '"live"' in checks["outside"]["says"]
+    named = f"makes ids: uuid.uuid4 in {__name__}.test_show_and_doctor_name_it.<locals>.draw"
+    assert checks["repeatable"]["which"] == [f"draw (stochastic): {named}; started a process: sh"]
+    assert checks["repeatable"]["fine"] and "ttl_seconds" in checks["repeatable"]["says"]
+
+
+def test_few_of_many_files_are_named(lasting, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    @musubito_step(name="page")
+    def page(q):
+        for number in range(q):
+            write_whole(f"{number}.html")
+
+    page(5)
+    page(5)
+    lasting.flush()
+    files = "page " + "; ".join(f"wrote the file {number}.html" for number in range(3)) + "; and 2 more"
+    assert [each.partition(". A replay")[0] for each in told] == [files]
+    assert doctor(tmp_path / "musubito.db", fine=False)["outside"]["which"] == [files]
+
+
+def test_doctor_is_content_once_a_configured_step_has_run(lasting, told, port, tmp_path):
+    def fetching(*configuration: StepConfiguration):
+        @musubito_step(*configuration, name="fetch")
+        def fetch(q):
+            return httpx.get(f"http://localhost:{port}").text
+
+        return fetch
+
+    fetching()(1)
+    lasting.flush()
+    doctor(tmp_path / "musubito.db", fine=False)
+    fetching(StepConfiguration(ttl_seconds=60))(2)
+    lasting.flush()
+    assert "outside" not in doctor(tmp_path / "musubito.db", fine=True)
 
 
 def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
@@ -606,6 +778,37 @@ def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
             assert engine.explain(inner, 1).unrepeatable == (f"opened a connection to localhost:{port}",)
     finally:
         drop_database(url)
+
+
+def test_a_server_that_a_compiled_driver_reaches_is_named(engine, told):
+    from tests.server import drop_database, new_database
+
+    url = new_database()
+    with psycopg_pool.ConnectionPool(url, min_size=1, open=True) as pool:
+        makers = sessionmaker(create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool))
+
+        @musubito_step(name="connects")
+        def connects(q):
+            with psycopg.connect(url) as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS tickets (q int)")
+
+        @musubito_step(name="pooled")
+        def pooled(q):
+            with pool.connection() as connection:
+                return connection.execute("SELECT 1").fetchone()[0]
+
+        @musubito_step(name="session")
+        def session(q):
+            with makers() as session:
+                return session.execute(text("SELECT 1")).scalar()
+
+        for step in (connects, pooled, session):
+            step(1)
+            step(1)
+    drop_database(url)
+    assert [each.partition(": ")[0] for each in told] == [
+        f"{name} reaches data that is kept outside" for name in ("connects", "pooled", "session")
+    ]
 
 
 def test_a_store_written_in_python_is_musubitos_own(tmp_path, told, port):
@@ -648,3 +851,72 @@ def test_a_mapping_on_a_disk_is_named(tmp_path: Path) -> None:
         assert named.startswith("reaches data that is kept outside") and named.endswith(
             "held, a shelve.DbfilenameShelf"
         )
+
+
+class Turns:
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+
+    def next(self) -> int:
+        self.count += 1
+        return self.count
+
+    def add(self, cost: int) -> int:
+        self.total += cost
+        return cost
+
+
+TURNS = Turns()
+QUEUE = [1, 2, 3]
+LEFT = 3
+USAGE: dict[str, int] = {}
+CACHE: dict[int, int] = {}
+LOG: list[int] = []
+
+
+def takes_a_turn(q: int) -> int:
+    return TURNS.next()
+
+
+def takes_from_a_queue(q: int) -> int:
+    return QUEUE.pop()
+
+
+def keeps_to_a_quota(q: int) -> bool:
+    global LEFT
+    if LEFT <= 0:
+        return False
+    LEFT -= 1
+    return True
+
+
+def only_adds(q: int) -> int:
+    USAGE["calls"] = USAGE.get("calls", 0) + 1
+    LOG.append(q)
+    return TURNS.add(q)
+
+
+def asks_a_cache(q: int) -> int:
+    if q not in CACHE:
+        CACHE[q] = q * 2
+    if len(CACHE) > 100:
+        CACHE.pop(next(iter(CACHE)))
+    return CACHE[q]
+
+
+OWN_STATE = {
+    takes_a_turn: "TURNS.count",
+    takes_from_a_queue: "QUEUE",
+    keeps_to_a_quota: "LEFT",
+    only_adds: None,
+    asks_a_cache: None,
+}
+
+
+@pytest.mark.parametrize(("function", "place"), OWN_STATE.items(), ids=[each.__name__ for each in OWN_STATE])
+def test_an_answer_that_depends_on_what_the_step_changes_is_named(engine, told, function, place):
+    step = musubito_step(name="step")(function)
+    assert step(1).value == step(1).value
+    said = [each.partition(". A replay")[0] for each in told]
+    assert said == ([] if place is None else [f"step depends on what it changes itself: {__name__}.{place}"])

@@ -195,10 +195,10 @@ def test_every_error_is_told_with_its_remedy() -> None:
 
 
 def texts_of_warnings(module: Path) -> str:
-    """The fixed parts of all texts in a module that calls `warn`; else nothing."""
+    """The fixed parts of all texts in a module that warns; else nothing."""
     tree = ast.parse(module.read_text("utf-8"))
     calls = [each.func for each in ast.walk(tree) if isinstance(each, ast.Call)]
-    if not any(isinstance(each, ast.Name) and each.id == "warn" for each in calls):
+    if not any(isinstance(each, ast.Name) and each.id in ("warn", "warn_at") for each in calls):
         return ""
     return "…".join(each.value for each in ast.walk(tree) if isinstance(each, ast.Constant) and type(each.value) is str)
 

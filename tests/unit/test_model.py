@@ -61,6 +61,8 @@ def test_a_step_type_may_be_a_text(said: Any) -> None:
         ({"inputs": (1,)}, TypeError, "inputs must be None or a tuple of names"),
         ({"code": "bytes"}, ValueError, 'code must be "source" or "version", not \'bytes\''),
         ({"code": None}, ValueError, 'code must be "source" or "version", not None'),
+        ({"once_per": "day"}, ValueError, 'once_per must be "arguments" or "run", not \'day\''),
+        ({"once_per": "run"}, ValueError, 'once_per="run" is for effects alone: give the step step_type="external_eff'),
     ],
 )
 def test_what_cannot_be_said_of_a_step(said: dict[str, Any], error: type[Exception], told: str) -> None:

@@ -9,13 +9,15 @@ place. A call in between costs a fraction of a microsecond.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.describers.object_policies import may_remember
 from musubito.code.graph_record import ATOMS, contents, fields_of
@@ -129,6 +131,12 @@ class ShownParts:
             yield part.name, part.digest, None if part.source is None else without_secrets_in(part.source)
 
 
+THREADS: Final = 16
+"""Number of fingerprints that a tracker keeps, if threads find several."""
+Held: TypeAlias = "tuple[Callable[[], bool], Fingerprint, ReachableCode, int]"
+"""A check that nothing has changed, the fingerprint, what was reached, and the thread that has walked."""
+
+
 class CodeTracker:
     """Keeps the fingerprint of one function and notices when it is no longer true.
 
@@ -144,7 +152,10 @@ class CodeTracker:
     Nothing is read before the first call of `current()`.
     """
 
-    __slots__ = ("_held", "_module", "_owner", "_released", "_step", "_whose", "function", "packages", "whole")
+    __slots__ = (
+        *("_held", "_module", "_of_threads", "_owner", "_released", "_step", "_whose"),
+        *("function", "packages", "whole"),
+    )
 
     def __init__(
         self,
@@ -165,7 +176,9 @@ class CodeTracker:
         self._module = module
         self._step = step
         self._whose: str | None = None
-        self._held: tuple[Callable[[], bool], Fingerprint, ReachableCode] | None = None
+        self._held: Held | None = None
+        self._of_threads: deque[Held] = deque(maxlen=THREADS)
+        """The latest that were found, if the code reads a `threading.local`: threads call in turn."""
 
     def current(self) -> Fingerprint:
         """Return the present fingerprint, or raise `CodeError`.
@@ -173,9 +186,12 @@ class CodeTracker:
         The call is cheap while nothing has changed, and safe from any thread. While something is unsettled, the
         fingerprint may be an earlier one: no call with it is replayed, so a further walk would be of no use.
         """
+        return self._latest()[1]
+
+    def _latest(self) -> Held:
         kept = self._held
         if kept is not None and (kept[0]() or any(map(is_unsettled, kept[2].unsettled.values()))):
-            return kept[1]
+            return kept
         return self._renew()
 
     def begin(self) -> tuple[Fingerprint, ObservedRun]:
@@ -185,10 +201,9 @@ class CodeTracker:
         something is unsettled, the places may have been read long ago: no change is taken for the run's own.
         """
         kept = self._held
-        if kept is None:
-            self._renew()
-            kept = self._held
-        assert kept is not None  # noqa: S101 - `_renew` sets it, or raises
+        # A run in this thread sets none of the fields that another thread has read.
+        if kept is None or (kept[2].is_of_thread and (kept[3] != threading.get_ident() or not kept[0]())):
+            kept = self._walk()
         observations = [] if kept[2].unsettled else kept[2].observations
         return kept[1], ObservedRun(self._name(), kept[2].unchanged, observations, kept[2].limits)
 
@@ -222,7 +237,15 @@ class CodeTracker:
             return None  # its first call will say why
         return None if self._held is None else self._held[2]
 
-    def _renew(self) -> Fingerprint:
+    def _renew(self) -> Held:
+        """Return what was found earlier, if it is true again, or walk."""
+        for kept in tuple(self._of_threads):
+            if kept[0]():
+                self._held = kept
+                return kept
+        return self._walk()
+
+    def _walk(self) -> Held:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         try:
             closure, seconds = self._walked()
@@ -254,9 +277,11 @@ class CodeTracker:
             closure.observations,
             seconds,
         )
-        self._held = closure.unchanged, fingerprint, closure
+        held = self._held = closure.unchanged, fingerprint, closure, threading.get_ident()
+        if closure.is_of_thread:
+            self._of_threads.append(held)
         _warn_of_unidentified(self.function, closure.unidentified)
-        return fingerprint
+        return held
 
     def _walked(self) -> tuple[ReachableCode, float]:
         """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, NamedTuple
@@ -65,6 +66,11 @@ def fields_of(value: Any, attribute: str = "__dict__") -> dict[Any, Any] | None:
     except AttributeError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def of_this_thread(value: Any) -> Any:
+    """Return the dict of the fields that a `threading.local` has in this thread, and any other value as it is."""
+    return threading.local.__getattribute__(value, "__dict__") if issubclass(type(value), threading.local) else value
 
 
 def slot_of(value: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -61,3 +62,8 @@ class ReachableCode(NamedTuple):
     """The paths that the code names, if it reaches a package that opens files unseen."""
     words: frozenset[str]
     """The words that the user's functions and constants mention (see `words_of`), and the fields of classes."""
+
+    @property
+    def is_of_thread(self) -> bool:
+        """Tell whether the code reads a `threading.local`, so that another thread may find other values."""
+        return any(issubclass(type(thing), threading.local) for thing in self.met)

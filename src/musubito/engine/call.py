@@ -23,7 +23,7 @@ If the store fails, the user's work goes on: the function runs unrecorded, and t
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from musubito.engine.call_identity import input_of
 from musubito.engine.call_state import UNRECORDED, StartedExecution
@@ -42,8 +42,6 @@ from musubito.values.digest import is_unchangeable
 
 class CallProtocol(CallCommit):
     """One call of a step, from its arguments to its result."""
-
-    _may_write: ClassVar = True
 
     def run(self) -> CallSteps[MusubitoResult[Any] | Raised]:
         """Replay or run the call, and return its result or its error."""

@@ -31,6 +31,7 @@ EFFECT: Final = int(ExecutionFlags.EFFECT)
 LIVE: Final = int(ExecutionFlags.LIVE)
 VARYING: Final = (StepType.STOCHASTIC, StepType.LIVE)
 """Kinds of steps whose equal calls in one run are told apart by their number."""
+OUTSIDE: Final = int(ExecutionFlags.OUTSIDE)
 
 
 class StartedExecution(NamedTuple):
@@ -101,6 +102,7 @@ class CallState:
                 self.call.fingerprint.steps,
                 running_loop(),
                 self.call.definition.name,
+                self.scope.ambient,
             )
         return self._frame
 

@@ -13,7 +13,7 @@ from musubito.deferred import is_cancellation
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
-from musubito.engine.connections import reads_of, warn_of
+from musubito.engine.connections import flags_of, note_own_state, reads_of
 from musubito.engine.files import events
 from musubito.engine.files.dependencies import counting, take_files
 from musubito.engine.files.digests import where_valid
@@ -222,6 +222,10 @@ class CallCommit(CallClaim):
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, usage = self._attempts_before(), frame.used()
+            if isinstance(now, Returned) and now.value.state:
+                note_own_state(now.value, frame)
+            unchecked = reads_of(self.call.fingerprint, frame)
+            flags = self._execution_flags(inside, attempts, begun) | flags_of(self.call.definition, frame, unchecked)
             commit = Commit(
                 place=self.place(),
                 began=begun.moment,
@@ -234,9 +238,9 @@ class CallCommit(CallClaim):
                 not_replayable=not_replayable or live_inside,
                 pool=self._pool,
                 uses=inside.uses,
-                reads=self.engine.contents.sealed_reads((*inside.reads, *reads_of(self.call.fingerprint, frame))),
+                reads=self.engine.contents.sealed_reads((*inside.reads, *unchecked)),
                 attempts=attempts,
-                holds=self._execution_flags(inside, attempts, begun),
+                holds=flags,
                 usage=usage,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
@@ -266,8 +270,6 @@ class CallCommit(CallClaim):
                 live=self._live_for_outer(inside),
             )
         )
-        if committed is not None and not_replayable is None:
-            warn_of(self.call.definition, self.call.fingerprint, frame)
         reason = self._reason_it_ran(not_replayable)
         if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable, self.ids())

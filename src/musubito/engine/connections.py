@@ -1,4 +1,6 @@
-"""Note the connections and processes that a step's body opens, by Python's audit events.
+"""Note the connections and processes that a step's body opens, by Python's audit events, and warn of their replays.
+
+A replay opens none of them again, and writes no file. Somebody has to say whether that is right.
 
 Each is noted at the innermost body that is open in the context of the event. The context covers the body's thread, its
 tasks, and threads that inherit it. A connection goes to an address. Its host is the host that was looked up last for
@@ -13,22 +15,25 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.world.unrepeatable import UNSEEN_FILE, Unrepeatable
+from musubito.code.graph_record import fields_of
+from musubito.code.state.read_back import read_back
+from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, UNSEEN_FILE, Unrepeatable, named
 from musubito.deferred import running_loop
 from musubito.engine.files.digests import FILE
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
-from musubito.errors import warn
-from musubito.model import StepDefinition, StepType
-from musubito.store.rows import ExternalRead
+from musubito.errors import warn_at
+from musubito.model import StepDefinition
+from musubito.store.rows import ExecutionFlags, ExternalRead
 
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "payloads"))
@@ -37,10 +42,6 @@ _LISTENERS: Final = frozenset({__file__, audit_hook.__file__})
 """Files of the code that every event passes through."""
 _ABOUT_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid", "distro.distro"})
 """Modules that start processes to learn about the machine."""
-STATED: Final = frozenset({"network", "process", "source", UNSEEN_FILE})
-"""The kinds of answers that an `operation_version` states."""
-MOST: Final = 50
-"""Different connections and processes that are kept of one execution at most."""
 
 
 class _LookedUp(NamedTuple):
@@ -162,10 +163,8 @@ def _program(program: Any) -> str:
 
 
 def _note(frame: Frame | None, kind: str, what: str) -> None:
-    if frame is None or len(frame.asked) >= MOST or not _is_the_users(kind):
-        return
-    what = what.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
-    frame.asked[Unrepeatable(kind, what)] = None
+    if frame is not None and _is_the_users(kind):
+        frame.note_outside(kind, what)
 
 
 def _is_the_users(kind: str) -> bool:
@@ -192,46 +191,79 @@ audit_hook.listen({event: _for_body(handler) for event, handler in HANDLERS.item
 
 
 # -- after the run -----------------------------------------------------------------------------------------------------
-def _answers_of(fingerprint: Fingerprint, frame: Frame) -> list[Unrepeatable]:
+_OUTSIDE: Final = int(ExecutionFlags.OUTSIDE)
+_CONFIGURED: Final = int(ExecutionFlags.CONFIGURED)
+_WRAPPED: Final = ("__wrapped__", "code", "func", "afunc", "coroutine")
+"""The fields in which a step, a tool or a wrapper of a framework keeps its function."""
+
+
+def is_settled(definition: StepDefinition) -> bool:
+    """Tell whether somebody has said how this very step is replayed.
+
+    A default with a time to live, or one that runs each call, says so for all steps that have it. An
+    `operation_version` states what the outside answers.
+    """
+    semantics = definition.semantics
+    by_default = semantics.ttl_seconds is not None or semantics.runs_each_time
+    return definition.is_configured or definition.operation_version is not None or by_default
+
+
+def note_own_state(fingerprint: Fingerprint, frame: Frame) -> None:
+    """Note the state that the answer of a body depends on. `fingerprint` is that of the code after the run."""
+    sources = tuple(part.source for part in fingerprint.parts if part.is_function and part.source is not None)
+    for place in read_back(fingerprint.state, sources):
+        frame.note_outside(OWN_STATE, place)
+
+
+def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
+    """Return what cannot be repeated of an execution, as it is stored. No replay checks these reads."""
+    if not frame.asked and not fingerprint.unrepeatable:
+        return []
     answers = fingerprint.unrepeatable[:MOST]
     files = frame.files
     if files is not None and any(kind == FILE for _, kind in files.named) and not files.names_too_many:
         answers = tuple(answer for answer in answers if answer.kind != UNSEEN_FILE)
-    return [*answers, *frame.asked]
+    return [ExternalRead(answer.kind, answer.what, None) for answer in (*answers, *frame.asked)]
 
 
-def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
-    """Return the unrepeatable answers that an execution got, as they are stored with it.
+def flags_of(definition: StepDefinition, frame: Frame, reads: Iterable[ExternalRead]) -> int:
+    """Return the flags of an execution with these reads, and tell the bodies around it what it did outside.
 
-    No replay checks these reads.
+    They did it, too, by calling this step. If the step is settled, nobody else needs to know.
     """
-    if not frame.asked and not fingerprint.unrepeatable:
-        return []
-    return [ExternalRead(answer.kind, answer.what, None) for answer in _answers_of(fingerprint, frame)]
+    # Whoever reports tokens of its own has asked a model.
+    kinds = OUTSIDE - {"network"} if frame.tokens else OUTSIDE
+    things = [Unrepeatable(read.kind, read.key) for read in reads if read.kind in kinds]
+    if is_settled(definition):
+        return _CONFIGURED | _OUTSIDE if things else _CONFIGURED
+    for outer in frame.around:
+        outer.asked |= dict.fromkeys(things[:MOST])
+    return _OUTSIDE if things else 0
 
 
-def warn_of(definition: StepDefinition, fingerprint: Fingerprint, frame: Frame) -> None:
-    """Warn, once for each engine, step and kind, that a DETERMINISTIC step replays an answer of one moment.
+def warn_of_replay(definition: StepDefinition, reads: Collection[ExternalRead]) -> None:
+    """Warn that a replay does not repeat what these reads name."""
+    things = [Unrepeatable(read.kind, read.key) for read in reads if read.kind in OUTSIDE]
+    warn_at(
+        f"{definition.name} {named(things)}. A replay returns the stored answer, and does none of this. {CHOICES}",
+        _function_in(definition.function),
+        definition.function.__module__,
+    )
 
-    Two kinds of steps are not warned of. A step with `ttl_seconds` says how long its answer holds. A step with an
-    `operation_version` states what the network, processes and outside data answer.
-    """
-    if not frame.asked and not fingerprint.unrepeatable:
-        return
-    semantics, warned = definition.semantics, frame.engine.warned
-    never = semantics.step_type is not StepType.DETERMINISTIC or semantics.force_reexecution
-    if never or semantics.ttl_seconds is not None:
-        return
-    sources: list[str] = []
-    for source in _answers_of(fingerprint, frame):
-        stated = definition.operation_version is not None and source.kind in STATED
-        if not stated and (definition.name, source.kind) not in warned:
-            sources.append(str(source))
-    if sources:
-        warned.update((definition.name, source.kind) for source in _answers_of(fingerprint, frame))
-        few = "; ".join(sources[:3]) + (f"; and {len(sources) - 3} more" if len(sources) > 3 else "")
-        warn(
-            f"{definition.name} {few} and is DETERMINISTIC: its answer is replayed for ever; say "
-            "step_type=StepType.STOCHASTIC or ttl_seconds=... in its StepConfiguration, or give it what it asks for as "
-            "an argument. A step that reaches data outside may say operation_version=lambda: collection.count()."
-        )
+
+def _function_in(thing: Any) -> FunctionType | None:
+    """Return the function that a step was made of, by way of what stands around it; None if there is none."""
+    for _ in range(10):
+        inner = None
+        match thing:
+            case partial():
+                inner = thing.func
+            case MethodType():
+                inner = thing.__func__
+            case _:
+                fields = fields_of(thing) or {}
+                inner = next((fields[name] for name in _WRAPPED if fields.get(name) is not None), None)
+                if inner is None:
+                    return thing if isinstance(thing, FunctionType) else vars(type(thing)).get("__call__")
+        thing = inner
+    return None

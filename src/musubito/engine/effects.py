@@ -29,6 +29,8 @@ from musubito.engine.call import CallProtocol
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.commit import error_text
 from musubito.engine.files.dependencies import without_files
+from musubito.engine.frame import Dependencies
+from musubito.engine.recorded_inputs import CallInputs
 from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write
 from musubito.engine.single_flight import FlightOutcome, FlightResult, JoinResult, SharedFailure
 from musubito.errors import ArtifactUnreadable, ChangedInput, EffectOutcomeUnknown, StoreError
@@ -36,7 +38,7 @@ from musubito.model import EffectHappened, EffectNeverHappened, MusubitoResult, 
 from musubito.payloads.codec import SETTLED, Sealed
 from musubito.store.changes import BeginEffect, LeaseHeld, Moment, RecordReplay, Release, Superseded
 from musubito.store.queries import EffectQuery, SampleTree
-from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead, FoundOut
+from musubito.store.rows import ANSWER, EffectRow, ExecutionFlags, ExternalRead, FoundOut, InputLine
 from musubito.values.artifact_codec import decode_value
 from musubito.values.call_keys import effect_key, idempotency_key
 
@@ -70,8 +72,32 @@ class EffectCall(CallProtocol):
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition
         digest = self._identity.input_digest
-        key = effect_key(self.engine.namespace, definition.name, definition.version(), digest, number)
+        run = (self._run_id(),) if definition.semantics.once_per == "run" else ()
+        key = effect_key(self.engine.namespace, definition.name, definition.version(), digest, number, run)
         return key if self.engine.keyed is None else self.engine.keyed.effect(key)
+
+    def _run_id(self) -> bytes | str:
+        """Return the id of the run that this effect takes place in.
+
+        Other processes may resume the run of a framework, so it comes first: the outermost one, if several are nested.
+        """
+        outer = self.scope.frame
+        bodies = self._possible_bodies() if outer is None else [outer]
+        around = [*bodies[-1].enclosing()][::-1] if bodies else []
+        for ambient in (*(frame.ambient for frame in around), self.scope.ambient):
+            resumable = getattr(ambient, "run_id", None)
+            run_id: str | None = None if resumable is None else resumable()
+            if run_id is not None:
+                return run_id
+        run = self.scope.run or (bodies[-1].run if bodies else self._run)
+        return run.run_id
+
+    def _propagate(self, dependencies: Dependencies) -> None:
+        if self.call.definition.semantics.once_per == "run":
+            # Another run has to do it again, so the enclosing steps have to run again.
+            not_replayable = dependencies.not_replayable or ReplayReason.EFFECT_OF_RUN.of(self.call.definition.name)
+            dependencies = dependencies._replace(not_replayable=not_replayable)
+        super()._propagate(dependencies)
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         self._effect_key = self._key_of(self._number)
@@ -135,13 +161,13 @@ class EffectCall(CallProtocol):
             begun = yield from self._intent(row)
             if begun is None:
                 continue
-            if earlier is None:
+            if earlier is None or isinstance(begun, MusubitoResult):
                 return begun
             self._reason = ReplayReason.EFFECT_HAPPENED
             now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
             return (yield from self._succeeded(begun, earlier.value, self.engine.now(), 0.0, now))
 
-    def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
+    def _intent(self, row: EffectRow | None) -> CallSteps[MusubitoResult[Any] | StartedExecution | None]:
         """Write the intent durably before anything runs; return None if another call was faster."""
         attempt, settled = (0, 0) if row is None else (row.attempt, row.settled_attempts)
         if row is not None and row.holder is not None and process_identity.is_dead(row.holder):
@@ -157,6 +183,7 @@ class EffectCall(CallProtocol):
             attempt + 1,
             time.time(),
             self.engine._lease_owner(),
+            self._input_line(),
         )
         try:
             answer: Moment | LeaseHeld | Superseded = yield Write(intent)
@@ -171,6 +198,14 @@ class EffectCall(CallProtocol):
         self.engine.keeper.wake()
         self.frame().idempotency_key = idempotency_key(self._effect_key, settled)
         return StartedExecution(answer, (self._effect_key, intent.holder.owner), (self._effect_key, attempt + 1))
+
+    def _input_line(self) -> InputLine | None:
+        """Return the arguments as readers see them, so that a person can tell which effect is in doubt."""
+        definition, given = self.call.definition, self.given
+        if not definition.semantics.record_inputs:
+            return None
+        inputs = CallInputs(0, definition.name, self._identity.input_digest, given.packed, given.texts)
+        return self.engine.journal.input_line(inputs)
 
     def _interrupted(self, intent: BeginEffect, error: BaseException) -> CallSteps[None]:
         """Settle an intent whose write was cut short by an interrupt (Ctrl-C).

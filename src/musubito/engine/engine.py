@@ -165,8 +165,8 @@ class MusubitoEngine:
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.distant: SupportsFetchOrClaim | None = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
-        self.warned: set[tuple[str, str]] = set()
-        """Pairs of a step's name and a kind that were warned of already (see `engine.connections`)."""
+        self.warned: set[str] = set()
+        """The names of steps whose replays were warned of (see `engine.connections`)."""
         self.fault_log = FaultLog()
         self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()

@@ -12,7 +12,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.code.world.unrepeatable import MOST, Unrepeatable
 from musubito.deferred import asyncio
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
@@ -65,7 +65,6 @@ class BodyHost(Protocol):
     storage: Store
     url: str | None
     redact: Redact | None
-    warned: set[tuple[str, str]]
 
     @property
     def keeper(self) -> BodyKeeper:
@@ -92,6 +91,7 @@ class Frame:
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
         operation: str,
+        ambient: object = None,
     ) -> None:
         self.engine = engine
         self.operation = operation
@@ -103,6 +103,8 @@ class Frame:
         self.reaches = reaches
         """The operations that the body's code reaches (see `ANY`)."""
         self.loop = loop
+        self.ambient = ambient
+        """The surroundings of the body's call (see `AmbientContext`)."""
         self.thread: int = threading.get_ident()
         self.ended = False
         self.flight: bytes | None = None
@@ -128,7 +130,7 @@ class Frame:
         self.spans: Any = None
         """What the observer of the engine keeps for the body."""
         self.asked: dict[Unrepeatable, None] = {}
-        """Things the body asked for that are different each time (see `engine.connections`), each once."""
+        """The things outside that the body opened or wrote (see `engine.connections`), each once."""
 
     def absorb(self, dependencies: Dependencies) -> None:
         """Add the dependencies of a call inside this body. Calls may end in several threads at once."""
@@ -148,6 +150,12 @@ class Frame:
             self.saved_ms += dependencies.saved_ms
             for model, (tokens_in, tokens_out) in dependencies.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
+
+    def note_outside(self, kind: str, what: str) -> None:
+        """Note that the body did something of this kind outside of the process."""
+        if len(self.asked) < MOST:
+            what = what.encode("utf-8", "backslashreplace").decode()  # no store holds lone surrogates
+            self.asked[Unrepeatable(kind, what)] = None
 
     def add_reads(self, reads: Sequence[ExternalRead], not_replayable: str | None) -> None:
         """Add the files that the body itself read. The body has ended."""

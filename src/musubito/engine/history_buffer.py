@@ -64,7 +64,8 @@ class HistoryBuffer:
                 # Not converted: there is one for each replay, and this thread competes with the next one.
                 calls.append(entry)
             elif isinstance(entry, CallInputs | FileText):
-                inputs += self._input_lines(entry)
+                line = self.input_line(entry)
+                inputs += () if line is None else (line,)
             elif isinstance(entry, TraceLine):
                 traces.append(entry)
             else:
@@ -79,10 +80,12 @@ class HistoryBuffer:
         state = run_id, name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*state, parent, call, *self._process)
 
-    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
-        """Return the line of an input; nothing if the redaction or the encoding fails."""
+    def input_line(self, inputs: CallInputs | FileText) -> InputLine | None:
+        """Return an input as it is stored; None if the redaction or the encoding fails."""
         try:
-            return [inputs.line(self._redact, self._contents)]
+            return inputs.line(self._redact, self._contents)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # whatever a redaction raises, the thread that writes goes on
             LOGGER.warning("the input of %s is not stored: %s: %s", inputs.operation, type(error).__qualname__, error)
-            return []
+            return None

@@ -53,6 +53,7 @@ class EngineHost(BodyHost, Protocol):
     """What is pruned in the background (see `engine.keep`)."""
     reads_of: dict[tuple[int, float], Reads]
     texts_kept: set[tuple[str, bytes]]
+    warned: set[str]
 
     @property
     def keeper(self) -> Keeper:

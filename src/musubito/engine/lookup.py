@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from musubito.code.fingerprint import classes_at_hand
 from musubito.code.world.unrepeatable import KINDS
-from musubito.engine.call_state import READS, SAMPLES, CallState
+from musubito.engine.call_state import OUTSIDE, READS, SAMPLES, CallState
+from musubito.engine.connections import is_settled, warn_of_replay
 from musubito.engine.files.dependencies import counting, first_changed
 from musubito.engine.files.digests import KINDS as FILES
 from musubito.engine.files.found_code import CODE, CODE_ALONE
@@ -40,6 +41,8 @@ def with_live_steps(candidate: Candidate) -> Candidate:
 
 class CallLookup(CallState):
     """A call that looks for its result."""
+
+    _may_write: ClassVar = True
 
     def lookup(self) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay the newest execution that may be replayed; return None if there is none.
@@ -156,6 +159,8 @@ class CallLookup(CallState):
             reason = ReplayReason.EXACT_HIT
         elif not self._identity.parents:
             reason = ReplayReason.CROSS_PARENT_HIT
+        if candidate.holds & OUTSIDE and self._may_write:
+            yield from self._warn_of_outside(candidate)
         return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
@@ -206,13 +211,23 @@ class CallLookup(CallState):
         cached = self.engine.reads_of.get((candidate.execution, candidate.started_at))
         if cached is not None:
             return cached
+        # Reads of the other kinds are stored for readers, and no replay checks them.
+        reads = [read for read in (yield from self._opened_reads(candidate)) if read.kind not in KINDS]
+        return self.engine._keep_reads(candidate.execution, candidate.started_at, reads)
+
+    def _opened_reads(self, candidate: Candidate) -> CallSteps[Sequence[ExternalRead]]:
         reads: Sequence[ExternalRead] = yield RunQuery(ReadsOf(candidate.execution))
         try:
-            # Reads of the other kinds are stored for readers, and no replay checks them.
-            reads = self.engine.contents.opened_reads([read for read in reads if read.kind not in KINDS])
+            return self.engine.contents.opened_reads(reads)
         except ArtifactUnreadable as error:
             raise StoreError(f"what an execution read cannot be told: {error}") from error
-        return self.engine._keep_reads(candidate.execution, candidate.started_at, reads)
+
+    def _warn_of_outside(self, candidate: Candidate) -> CallSteps[None]:
+        """Warn, once for each engine and step, that a replay does not repeat what the execution did outside."""
+        definition, warned = self.call.definition, self.engine.warned
+        if definition.name not in warned and not is_settled(definition):
+            warned.add(definition.name)
+            warn_of_replay(definition, (yield from self._opened_reads(candidate)))
 
     def _value(self, candidate: Candidate) -> CallSteps[Returned[Any] | ReplayReason]:
         """Return the stored value, or the reason why it cannot be returned."""

@@ -35,11 +35,10 @@ _MISSING: Final = (
 """Reasons for which no stored result was found."""
 
 
-class _ReplayOnly(CallProtocol):
-    """A call in which nothing runs."""
+class RecordedCall(CallProtocol):
+    """A call for which a recorded answer stands in, even that of a step which runs each time."""
 
-    _may_write: ClassVar = False
-    _is_live: ClassVar = False  # a recorded answer stands in for what runs each time
+    _is_live: ClassVar = False
 
     def _decide(self, candidate: Candidate) -> ReplayDecision:
         """Decide as at other times, but that what is LIVE or always forced is replayed."""
@@ -47,6 +46,12 @@ class _ReplayOnly(CallProtocol):
             return super()._decide(candidate)
         policy = replace(self.call.definition.semantics, step_type=StepType.STOCHASTIC, force_reexecution=False)
         return decide(with_live_steps(candidate), policy, self.engine.now())
+
+
+class _ReplayOnly(RecordedCall):
+    """A call in which nothing runs."""
+
+    _may_write: ClassVar = False
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
@@ -66,9 +71,12 @@ class ReplayOnlyStepCall(_ReplayOnly):
 class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
     """A call of an effect: either it was done, or it is an error."""
 
-    def _intent(self, row: EffectRow | None) -> CallSteps[StartedExecution | None]:
-        raise NotReplayed(self.call.definition.name, "the effect has not taken place")
-        yield  # makes a generator of it, as the method that it replaces is
+    def _intent(self, row: EffectRow | None) -> CallSteps[MusubitoResult[Any] | StartedExecution | None]:
+        # What was recorded of an effect of each run is that of another run.
+        hit = (yield from self.lookup()) if self.call.definition.semantics.once_per == "run" else None
+        if hit is None:
+            raise NotReplayed(self.call.definition.name, "the effect has not taken place")
+        return hit
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
         raise NotReplayed(self.call.definition.name, why)

@@ -22,8 +22,9 @@ from musubito.model import MusubitoResult
 class AmbientContext(Protocol):
     """The surroundings of steps that count as input without being arguments. An adapter for a framework fills them.
 
-    An adapter may define two more methods. `doubts(code)` returns the reason why a step of this code cannot be
+    An adapter may define three more methods. `doubts(code)` returns the reason why a step of this code cannot be
     replayed, or None. `named(kind, key)` returns the name that readers see for a read, or "" if the read has no name.
+    `run_id()` returns the id of a run that another process may resume, or None.
     """
 
     def inputs(self, code: Fingerprint, given: Sequence[Fingerprint]) -> Mapping[str, object]:

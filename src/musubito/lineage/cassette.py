@@ -53,7 +53,9 @@ class ResultCall(NamedTuple):
 class RecordedResult:
     """One execution, without what only its store knows. `input` is for readers, and None if it is not stored.
 
-    `valid_for` is in seconds from the start. `effect` holds the key of an effect and the number of its attempt.
+    `valid_for` is in seconds from the start. `effect` holds the key of an effect and the number of its attempt. `turn`
+    counts the equal calls of what runs each time, from 1; it is 0 for other results. `holds_live` tells whether a LIVE
+    step ran inside.
     """
 
     namespace: str
@@ -76,11 +78,13 @@ class RecordedResult:
     attempts: tuple[SampleRef, ...]
     usage: tuple[Used, ...]
     effect: tuple[bytes, int] | None
+    turn: int = 0
+    holds_live: bool = False
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """Return what tells the result from others in a cassette."""
-        return self.namespace, self.keys, self.payload, self.reads
+        return self.namespace, self.keys, self.payload, self.reads, self.turn
 
     @property
     def holds_effect(self) -> bool:
@@ -212,7 +216,7 @@ def text(written: Mapping[str, Any]) -> str:
 
 
 def _order(result: RecordedResult) -> tuple[Any, ...]:
-    return result.operation, _json(result.input) or "", result.sample, result.keys.reuse
+    return result.operation, _json(result.input) or "", result.sample, result.keys.reuse, result.turn
 
 
 def _names(results: Sequence[RecordedResult]) -> dict[tuple[Any, ...], str]:
@@ -237,6 +241,7 @@ def _written(
         "id": names[result.identity],
         "step_type": result.step_type,
         "sample": result.sample or None,
+        "turn": result.turn or None,
         "milliseconds": result.duration_ms,
         "tokens": {used.model: list(used[1:]) for used in result.usage},
         "reads": [[read.kind, read.key, _hex(read.digest)] for read in result.reads],
@@ -246,6 +251,7 @@ def _written(
         "effect": None if result.effect is None else [result.effect[0].hex(), result.effect[1]],
         "valid_for": result.valid_for,
         "holds": kinds,
+        "holds_live": result.holds_live or None,
         "namespace": None if result.namespace == namespace else result.namespace,
         "code": result.code.fingerprint.hex(),
         "input_hash": result.input_hash.hex(),

@@ -76,6 +76,13 @@ class Part:
             raise self.error("a text without zeros and lone surrogates")
         return value
 
+    def name(self) -> str:
+        """Return a text that is not empty."""
+        name = self.text()
+        if not name:
+            raise self.error("a name")
+        return name
+
     def name_of(self, names: Mapping[str, Any], wanted: str) -> Any:
         """Return what the part names."""
         if type(self.value) is not str or self.value not in names:
@@ -110,7 +117,7 @@ def cassette_of(written: Any, blobs: Blobs) -> Cassette:
     if type(written) is not dict or type(written.get("musubito")) is not int or written["musubito"] != VERSION:
         raise CassetteError(f"it is no cassette of version {VERSION}")
     document = Part(written)
-    recorded_at, namespace = _time(document["recorded_at"]), document["namespace"].text()
+    recorded_at, namespace = _time(document["recorded_at"]), document["namespace"].name()
     codes = {name: _code(name, code) for name, code in document["code"].fields()}
     parts = document["results"].items()
     rest = {part["id"].text(): part for part in parts}
@@ -163,12 +170,13 @@ def _result(
         keys = [each.digest() for each in asked] or [called.keys.node, called.keys.reuse]
         calls.append(ResultCall(called, *keys))
     own_namespace, sample, valid_for = part.get("namespace"), part.get("sample"), part.get("valid_for")
+    turn = part.get("turn")
     pool, effect, arguments, tokens = (part.get(name) for name in ("pool", "effect", "arguments", "tokens"))
     holds = part.get("holds")
     effect_parts = None if effect is None else effect.items(2)
     return RecordedResult(
-        namespace=namespace if own_namespace is None else own_namespace.text(),
-        operation=part["operation"].text(),
+        namespace=namespace if own_namespace is None else own_namespace.name(),
+        operation=part["operation"].name(),
         input=_input(part["input"]),
         payload=_payload(part, blobs),
         keys=CallKeys(node, reuse, digest_of("cross", reuse)),
@@ -195,6 +203,8 @@ def _result(
         attempts=tuple(SampleRef(of.digest(None), sample.whole()) for of, sample in part.items_of("attempts", 2)),
         usage=() if tokens is None else tuple(_used(model, used) for model, used in tokens.fields()),
         effect=None if effect_parts is None else (effect_parts[0].digest(), effect_parts[1].whole()),
+        turn=0 if turn is None else turn.whole(),
+        holds_live=part.get("holds_live") is not None,
     )
 
 

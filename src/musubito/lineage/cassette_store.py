@@ -19,6 +19,7 @@ from musubito.lineage.prune import batches
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import RunReport
 from musubito.lineage.store_reader import by_first, of_many
+from musubito.reasons import ReplayReason, reason_of
 from musubito.store.changes import Commit, Moment
 from musubito.store.protocol import Row
 from musubito.store.queries import CurrentMoment, KeyCheckOf, OlderCandidates
@@ -29,6 +30,7 @@ from musubito.store.rows import (
     CodeRecord,
     EdgeKind,
     EffectOutcome,
+    ExecutionFlags,
     ExternalRead,
     Ledger,
     NodeSpec,
@@ -53,7 +55,8 @@ _ABOUT: Final = (
 def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[RecordedResult]:
     """Return the executions that may be replayed, and all that was called inside them, in the order of their numbers.
 
-    Of executions that nothing tells apart, one is returned.
+    A recorded test replays LIVE steps, too, and what they ran inside of. Of executions that nothing tells apart, one is
+    returned.
 
     Raises `CassetteError` if one lies in an encrypted namespace: its keys hold only with the key.
     """
@@ -64,7 +67,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
         seen |= ahead
         for numbers in batches(sorted(ahead), AT_ONCE):
             answers = lineage.ask(*(of_many(query, numbers) for query in _ABOUT))
-            rows |= {row[0]: row for row in answers[0]}
+            rows |= {row[0]: row for row in answers[0] if row[20] is None or _is_live_inside(row[20])}
             for query, more in zip(_ABOUT[1:], answers[1:], strict=True):
                 of[query] |= by_first(more)
         called = {row[0] for number in ahead for row in of["uses_of_executions"].get(number, ())}
@@ -79,8 +82,11 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
     inputs = dict(zip(rows, lineage.inputs((row[2], row[3], bytes(row[10])) for row in rows.values()), strict=True))
     codes = _codes(lineage, rows.values())
     results: dict[int, RecordedResult] = {}
+    turns = Counter[bytes]()
     for number in sorted(rows):  # a call has a lower number than its caller
         row = rows[number]
+        if row[15] & ExecutionFlags.LIVE:
+            turns[bytes(row[5])] += 1
         contents = lineage.contents(row[2])
         payload, codec = payloads[number][0]
         usage = of["usage_of_executions"].get(number, ())
@@ -122,9 +128,15 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
             ),
             usage=tuple(Used(*used) for used in usage),
             effect=(bytes(effects[0][0]), effects[0][1]) if effects else None,
+            turn=turns[bytes(row[5])],
+            holds_live=row[20] is not None,
         )
         results[number] = replace(result, reads=tuple(_portable(result)))
     return list({result.identity: result for result in results.values()}.values())
+
+
+def _is_live_inside(not_replayable: str) -> bool:
+    return reason_of(not_replayable) is ReplayReason.LIVE_INSIDE
 
 
 def _codes(lineage: Lineage, rows: Iterable[Row]) -> dict[bytes, CodeRecord]:
@@ -264,7 +276,7 @@ def _commit(
         payload=sealed.body,
         valid_from=None if result.valid_for is None else at,
         valid_until=None if result.valid_for is None else at + result.valid_for,
-        not_replayable=None,
+        not_replayable=ReplayReason.LIVE_INSIDE.of() if result.holds_live else None,
         pool=result.pool,
         uses=[CallDependency(call.node, call.asked, *executions[call.result.identity]) for call in result.calls],
         reads=result.reads,

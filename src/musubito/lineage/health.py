@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from musubito.code.world.unrepeatable import CHOICES, Unrepeatable, named
 from musubito.errors import StoreError
 from musubito.lineage.blobs import blobs
 from musubito.lineage.formatting import DAY, ago, short, size, times
@@ -153,17 +154,20 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
 
 
 def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
-    things_by_step: dict[str, list[str]] = {}
-    for thing in unrepeatable_of_operations(lineage):
-        things_by_step.setdefault(f"{thing.operation} ({thing.step_type})", []).append(str(thing.thing))
-    if things_by_step:
-        remedy = (
-            "A replay returns the answer of that moment, however old it is. If it must not be too old, say "
-            "ttl_seconds=... in the step's StepConfiguration."
+    by_step: dict[bool, dict[str, list[Unrepeatable]]] = {True: {}, False: {}}
+    for found in unrepeatable_of_operations(lineage):
+        step = found.operation if found.is_unsettled else f"{found.operation} ({found.step_type})"
+        by_step[found.is_unsettled].setdefault(step, []).append(found.thing)
+    if unsettled := by_step[True]:
+        says = f"{times(len(unsettled), 'step')} did something that a replay does not do again. {CHOICES}"
+        which = tuple(f"{step} {named(things)}" for step, things in unsettled.items())
+        yield Check("outside", False, says, which)
+    if others := by_step[False]:
+        says = (
+            f"{times(len(others), 'step')} asked for something that differs each time. A replay returns the answer of "
+            "that moment. If it must not be too old, say ttl_seconds=... in the step's StepConfiguration."
         )
-        says = f"{times(len(things_by_step), 'step')} asked for something that differs each time. {remedy}"
-        which = tuple(f"{step}: {'; '.join(things)}" for step, things in things_by_step.items())
-        yield Check("repeatable", True, says, which)
+        yield Check("repeatable", True, says, tuple(f"{step}: {named(things)}" for step, things in others.items()))
 
 
 def _none_of(name: str, findings: list[str], how: str, remedy: str) -> Check:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.formatting import short
+from musubito.lineage.formatting import not_shown, short
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.model import ReplayReason, StepType
@@ -17,6 +17,7 @@ from musubito.store.queries import KeyCheckOf
 from musubito.store.rows import LeaseOwner
 from musubito.values.artifact_codec import encode_value
 from musubito.values.call_keys import idempotency_key
+from musubito.values.value_diff import shown
 
 HAPPENED: Final = "happened"
 NEVER_HAPPENED: Final = "never happened"
@@ -33,6 +34,7 @@ class UnknownEffect(NamedTuple):
     `began_at` is the time when the effect was begun. `node_id` is "" if no attempt at it has ended. Errors of the step
     name the `idempotency_key`, unless the namespace is encrypted and its key is not here. `attempt` counts from 1.
     `settled` is "happened" or "never happened" if a person has found that out, and the effect was not called since.
+    `arguments` are those of its call as plain data, as `Lineage.input` returns them; None if they are not stored.
     """
 
     operation: str
@@ -43,6 +45,7 @@ class UnknownEffect(NamedTuple):
     attempt: int
     settled: str | None
     namespace: str
+    arguments: Any = None
 
     @property
     def says(self) -> str:
@@ -58,6 +61,11 @@ class UnknownEffect(NamedTuple):
         if self.settled is None:
             return _REMEDY.format(short(self.effect_key))
         return f"Nothing. 'musubito effects settle {short(self.effect_key)} --undo' takes back what was said."
+
+    def shown_arguments(self, longest: int) -> str:
+        """Return the arguments as one line of so many characters."""
+        arguments = self.arguments
+        return not_shown(arguments) or ("(not stored)" if arguments is None else shown(arguments, longest))
 
     def is_called(self, text: str) -> bool:
         """Tell whether the effect's key, its idempotency key or its node begins with these digits."""
@@ -105,8 +113,24 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
     """
     now = time.time()
     effects: list[UnknownEffect] = []
+    inputs: list[tuple[str, str | None, bytes]] = []
     rows = lineage.rows("open_effects", now=now)
-    for operation, key, settled, began_at, node, owner, host, pid, process, is_held, attempt, found_out, name in rows:
+    for (
+        operation,
+        key,
+        settled,
+        began_at,
+        node,
+        owner,
+        host,
+        pid,
+        process,
+        is_held,
+        attempt,
+        found_out,
+        name,
+        given,
+    ) in rows:
         if not is_held or is_dead(LeaseOwner(binary(owner), host, pid, process, now)):
             node_id, effect_key = "" if node is None else binary(node).hex(), binary(key)
             key_of_step = idempotency_key(effect_key, settled)
@@ -114,4 +138,7 @@ def unknown_effects(lineage: Lineage) -> list[UnknownEffect]:
             effects.append(
                 UnknownEffect(operation, node_id, effect_key.hex(), float(began_at), key_of_step, attempt, told, name)
             )
-    return effects
+            # No input has an empty hash.
+            inputs.append((name, operation, b"" if given is None else binary(given)))
+    arguments = lineage.inputs(inputs)
+    return [effect._replace(arguments=value) for effect, value in zip(effects, arguments, strict=True)]

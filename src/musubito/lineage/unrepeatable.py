@@ -1,6 +1,6 @@
 """Find unrepeatable things that executions asked for.
 
-The clock, random numbers, ids, the network and processes answer differently each time.
+The clock, random numbers, ids, the network and processes answer differently each time. Files are written once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.payloads.codec import READ
+from musubito.store.rows import ExecutionFlags
 
 
 class UnrepeatableOfStep(NamedTuple):
@@ -22,6 +23,8 @@ class UnrepeatableOfStep(NamedTuple):
     operation: str
     step_type: str
     thing: Unrepeatable
+    is_unsettled: bool
+    """Whether a replay skips the thing although nobody has said how the step is replayed."""
 
 
 @reports_damage
@@ -37,8 +40,10 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
 def unrepeatable_of_operations(lineage: Lineage) -> list[UnrepeatableOfStep]:
     """Return the unrepeatable things that stored executions asked for, each once for each operation."""
     return [
-        UnrepeatableOfStep(namespace, operation, step_type, _opened(lineage, namespace, kind, key))
-        for namespace, operation, step_type, kind, key in lineage.rows("asked_by_operations")
+        UnrepeatableOfStep(namespace, operation, step_type, _opened(lineage, namespace, kind, key), bool(unsettled))
+        for namespace, operation, step_type, kind, key, unsettled in lineage.rows(
+            "asked_by_operations", outside=ExecutionFlags.OUTSIDE.value, configured=ExecutionFlags.CONFIGURED.value
+        )
     ]
 
 

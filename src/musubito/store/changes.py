@@ -11,6 +11,7 @@ from musubito.store.rows import (
     Edit,
     EffectOutcome,
     ExternalRead,
+    InputLine,
     LeaseOwner,
     Ledger,
     NodeSpec,
@@ -318,7 +319,7 @@ class BeginEffect(NamedTuple):
     """Record that an effect is about to run. Answer: `Moment`, `LeaseHeld` or `Superseded` (look again).
 
     The record is durable when the answer comes. `attempt` is the number of this attempt, one more than that of the
-    attempt that was seen.
+    attempt that was seen. `input` is stored with the record, for readers.
     """
 
     effect_key: bytes
@@ -327,6 +328,7 @@ class BeginEffect(NamedTuple):
     attempt: int
     at: float
     holder: LeaseOwner
+    input: InputLine | None = None
 
 
 class SettleEffect(NamedTuple):

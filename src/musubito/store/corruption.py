@@ -79,7 +79,7 @@ _HOLDS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "_executions.cross_key": _is_id,
     "_executions.outcome": _one_of(0, 1),
     "_executions.invalid": _one_of(0, 1),
-    "_executions.holds": lambda value: 0 <= value < 32,
+    "_executions.holds": lambda value: 0 <= value < 256,
     "_codes.untracked": _is_list_of_texts,
     "_codes.state": _is_list_of_texts,
     "_calls.node": _is_id,

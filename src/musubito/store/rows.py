@@ -26,7 +26,12 @@ class Outcome(IntEnum):
 
 
 class ExecutionFlags(IntFlag):
-    """The parts of an execution that a replay has to check, and whether it was erased; 0 for nearly all executions."""
+    """The parts of an execution that a replay has to check, and facts that readers ask for.
+
+    `LIVE`: it is of a step that runs each time, or such a step ran inside; no newer answer outdates its callers.
+    `OUTSIDE`: it did something outside of its process that no replay repeats. `CONFIGURED`: somebody has said how its
+    step is replayed.
+    """
 
     NOTHING = 0
     SAMPLES = 1
@@ -35,7 +40,8 @@ class ExecutionFlags(IntFlag):
     EFFECT = 8
     ERASED = 16
     LIVE = 32
-    """A LIVE step, or an execution in which one ran. A newer answer does not outdate what was built on it."""
+    OUTSIDE = 64
+    CONFIGURED = 128
 
 
 class EdgeKind(IntEnum):

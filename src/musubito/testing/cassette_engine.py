@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
+from math import inf
 from typing import Any, Final
 
 from musubito.api.stream import StreamCall
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
-from musubito.engine.call_state import StartedExecution
+from musubito.engine.call_state import LIVE, StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
 from musubito.engine.effects import CallKinds
 from musubito.engine.engine import RUNS, MusubitoEngine
@@ -18,15 +20,17 @@ from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.modes import REPLAY, Mode
 from musubito.engine.process_identity import this_host
 from musubito.engine.recorded_inputs import CallInputs, FileText
-from musubito.engine.replay_only import REPLAYS, ReplayOnlyEffectCall, ReplayOnlyStepCall
+from musubito.engine.replay_only import REPLAYS, RecordedCall, ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
 from musubito.lineage.cassette import CassetteError, secret_at, secret_found
 from musubito.lineage.reader import without_events
 from musubito.model import MusubitoResult, StepType
-from musubito.store.queries import CurrentMoment
-from musubito.store.rows import InputLine
+from musubito.reasons import ReplayReason
+from musubito.store.changes import Commit, CommitFailure, Committed
+from musubito.store.queries import CurrentMoment, OlderCandidates, SampleTree
+from musubito.store.rows import Candidate, InputLine
 from musubito.testing.scrub import Scrub, scrubbed_value
 from musubito.values.artifact_codec import encode_value
 from musubito.values.display import plain, with_secrets
@@ -86,6 +90,8 @@ class CassetteEngine(MusubitoEngine):
         self.unrecorded: list[str] = []
         self.secrets: list[tuple[int, CassetteError]] = []
         self._looked_at: set[bytes] = set()
+        self.given: set[int] = set()
+        """The executions with a LIVE step that the test was given, or has recorded. Each is given once."""
 
     def begin(self, way: Way, compare: Callable[[Any, Any], bool] | None, scrub: Scrub, *, allow_effects: bool) -> None:
         """Say how calls are made from now on."""
@@ -101,7 +107,7 @@ class CassetteEngine(MusubitoEngine):
         if isinstance(engine, CassetteEngine) and engine is not self:
             engine.begin(self.way, self.compare, self.scrub, allow_effects=self.allow_effects)
             engine.misses, engine.deviations, engine.unrecorded = self.misses, self.deviations, self.unrecorded
-            engine.secrets = self.secrets
+            engine.secrets, engine.given = self.secrets, self.given
         return engine
 
     def _protocol(
@@ -115,8 +121,8 @@ class CassetteEngine(MusubitoEngine):
             step = (kinds or default)[0]
             if self.way is Way.REPLAY:
                 step = _ReplayedStepCall
-            elif self.way is Way.VERIFY:
-                step = _VERIFIED.get(step, step)
+            elif self.way is not Way.REFRESH:
+                step = _FROM_CASSETTE[self.way].get(step, step)
             may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
             kinds = step, default[1] if may_run else _ReplayedEffectCall
         return super()._protocol(call, mode, scope, kinds)
@@ -151,13 +157,49 @@ class _WatchedHistory(HistoryBuffer):
         super().__init__(engine.owner, engine.contents, engine.redact, (this_host(), os.getpid(), engine._process))
         self._engine = engine
 
-    def _input_lines(self, inputs: CallInputs | FileText) -> list[InputLine]:
+    def input_line(self, inputs: CallInputs | FileText) -> InputLine | None:
         if isinstance(inputs, CallInputs):
             self._engine.look_at_inputs(inputs)
-        return super()._input_lines(inputs)
+        return super().input_line(inputs)
 
 
-class _ReplayedStepCall(ReplayOnlyStepCall):
+class _CassetteCall(RecordedCall):
+    """A call that a cassette answers. What runs each time is answered in the order in which it was recorded."""
+
+    def _select_candidate(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
+        if newest is None or not newest.holds & LIVE:
+            return (yield from super()._select_candidate(newest))
+        engine = self.engine
+        assert isinstance(engine, CassetteEngine)
+        self._seen, self._reason = newest.execution, ReplayReason.ANOTHER_SAMPLE
+        recorded = yield RunQuery(OlderCandidates(self.keys, engine.namespace, across=False, oldest=-inf))
+        for candidate in reversed(recorded):
+            if candidate.execution not in engine.given:
+                self._reason = ReplayReason.NODE_NOT_FOUND
+                hit = yield from self._replay(candidate, ReplayReason.EARLY_CUTOFF_HIT)
+                if hit is not None:
+                    engine.given |= yield from self._given_with(candidate.execution)
+                return hit
+        return None
+
+    def _given_with(self, execution: int) -> CallSteps[AbstractSet[int]]:
+        """Return the executions that are given with this one, which were recorded inside it."""
+        tree: Mapping[int, Any] = yield RunQuery(SampleTree(execution))
+        return tree.keys()
+
+    def _record(self, change: Commit | CommitFailure) -> CallSteps[Committed | None]:
+        committed = yield from super()._record(change)
+        if committed is not None:
+            assert isinstance(self.engine, CassetteEngine)
+            self.engine.given.add(committed.execution)
+        return committed
+
+
+class _RecordedStream(_CassetteCall, StreamCall):
+    """The same for a call of a stream."""
+
+
+class _ReplayedStepCall(_CassetteCall, ReplayOnlyStepCall):
     """A call of a step that replays, or is noted as missing."""
 
     def begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
@@ -186,13 +228,17 @@ def _noted(call: CallProtocol, miss: NotReplayed) -> None:
     engine.misses.append(miss)
 
 
-class _VerifiedStepCall(CallProtocol):
+class _VerifiedStepCall(_CassetteCall):
     """A call of a step that runs, and whose answer is compared with the recorded one.
 
     The caller is given the recorded answer, so that later steps are compared on the input that they were recorded with.
     """
 
     _recorded: MusubitoResult[Any] | None = None
+
+    def _given_with(self, execution: int) -> CallSteps[AbstractSet[int]]:
+        return {execution}  # the calls inside are compared by themselves
+        yield  # makes a generator of it, as the method that it replaces is
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         engine = self.engine
@@ -235,11 +281,11 @@ class _VerifiedStream(_VerifiedStepCall, StreamCall):
     """The same for a call of a stream."""
 
 
-_VERIFIED: Final[dict[type[CallProtocol], type[CallProtocol]]] = {
-    CallProtocol: _VerifiedStepCall,
-    StreamCall: _VerifiedStream,
+_FROM_CASSETTE: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] = {
+    Way.RECORD: {CallProtocol: _CassetteCall, StreamCall: _RecordedStream},
+    Way.VERIFY: {CallProtocol: _VerifiedStepCall, StreamCall: _VerifiedStream},
 }
-"""The classes that make a call which is verified, by those that make it otherwise."""
+"""The classes that make a call which is recorded or verified, by those that make it otherwise."""
 
 
 def _as_plain(value: Any) -> Any:

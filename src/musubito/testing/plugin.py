@@ -49,8 +49,6 @@ MOST_FIELDS: Final = 10
 """Differing fields that are shown of a call."""
 MOST_NAMED: Final = 10
 """Lines under one title that are shown at the end of a session."""
-_MOVED: Final = {"pathlib._local": "pathlib"}
-"""Modules of the standard library that have another name in some versions of Python."""
 
 
 class RecordedTest:
@@ -91,7 +89,8 @@ class RecordedTest:
         """Fail the test if a call was missed or deviates, even if the code under test caught that; else record it."""
         if self.engine.misses:
             pytest.fail(self.report(), pytrace=False)
-        wrong = [each for each in self.engine.deviations if each.step_type != "stochastic" or self.engine.compare]
+        varying = ("stochastic", "live")
+        wrong = [each for each in self.engine.deviations if each.step_type not in varying or self.engine.compare]
         if wrong:
             pytest.fail("\n".join(map(_deviation_text, wrong)), pytrace=False)
         self.record()
@@ -219,8 +218,6 @@ class RecordedTests:
 
         For test modules it is the name from their outermost package on, whatever the import mode and the root are.
         """
-        if module.__name__ in _MOVED:
-            return _MOVED[module.__name__]
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             return module.__name__

@@ -92,11 +92,19 @@ class Identity(NamedTuple):
 
 
 def effect_key(
-    namespace: str, operation: str, operation_version: str | None, input_digest: bytes, number: int
+    namespace: str,
+    operation: str,
+    operation_version: str | None,
+    input_digest: bytes,
+    number: int,
+    run: tuple[bytes | str, ...] = (),
 ) -> bytes:
-    """Return the key of an external effect: neither its code nor anything upstream is in it."""
+    """Return the key of an external effect: neither its code nor anything upstream is in it.
+
+    `run` holds the id of the run for an effect that takes place once in each run.
+    """
     return sha256(
-        ormsgpack.packb(["effect", VERSION, namespace, operation, operation_version, input_digest, number])
+        ormsgpack.packb(["effect", VERSION, namespace, operation, operation_version, input_digest, number, *run])
     ).digest()
 
 

@@ -40,6 +40,8 @@ _QUALNAME: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 """Returns the qualified name of a class, without asking its metaclass."""
 
 
+_PUBLIC: Final = {"pathlib._local": "pathlib"}
+"""Modules of the standard library that only some versions of Python have, with the names under which all do."""
 _SENT_AS: list[str] = []
 """The name of the script from which this process was sent steps, if this process runs no script of the user's."""
 _NAMES: Final[dict[str, str]] = {}
@@ -65,6 +67,7 @@ def name_modules(namer: Callable[[ModuleType], str] | None) -> None:
 
 def canonical_module(module: str) -> str:
     """Return the name under which the things of a module count: the same in a process and in its children."""
+    module = _PUBLIC.get(module, module)
     if is_script(module):
         return script_name()
     return module if _namer is None else _NAMES.get(module) or _named(module, _namer)

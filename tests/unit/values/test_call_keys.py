@@ -137,8 +137,10 @@ def test_an_effect_hangs_on_what_it_is_asked_to_do() -> None:
         ("ns", "op", "1", *base[3:]),
         (*base[:3], digest("x"), 0),
         (*base[:4], 1),
+        (*base, ("run",)),
+        (*base, ("x",)),
     ]
-    assert len({effect_key(*each) for each in (base, *others)}) == 6
+    assert len({effect_key(*each) for each in (base, *others)}) == 8
     assert effect_key(*base) == effect_key(*base)
 
 

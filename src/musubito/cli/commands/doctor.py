@@ -27,7 +27,8 @@ def command(ctx: click.Context, json_: bool) -> None:
     """Tell whether the store is sound: schema, integrity, size, permissions, what was left behind.
 
     Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
-    if something is not as it should be.
+    if something is not as it should be. A step that did something outside, which no replay does again, is a finding
+    until its StepConfiguration says how it is replayed.
     """
     context: CommandContext = ctx.obj
     context.make_schema()

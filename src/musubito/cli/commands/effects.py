@@ -7,13 +7,16 @@ from typing import Final
 
 import click
 
-from musubito.cli.context import CommandContext, CommandError, json_option
+from musubito.cli.context import CommandContext, CommandError, json_option, no_inputs_option
 from musubito.cli.table_layout import table_of
 from musubito.cli.targets import effects_in_doubt, is_effect
 from musubito.errors import EncodingError
 from musubito.lineage.formatting import clean, short, when
+from musubito.lineage.reports import WITHHELD
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect, settle, unknown_effects
 
+LONGEST: Final = 120
+"""Characters of the arguments of an effect that are shown at most."""
 NOT_JSON: Final = "--happened takes JSON: a text stands in quotes, as in --happened '\"accepted\"'"
 
 
@@ -24,8 +27,9 @@ NOT_JSON: Final = "--happened takes JSON: a text stands in quotes, as in --happe
     epilog="Example: musubito effects settle 3f9a1c20 --never-happened",
 )
 @json_option
+@no_inputs_option
 @click.pass_context
-def command(ctx: click.Context, json_: bool) -> None:
+def command(ctx: click.Context, json_: bool, no_inputs: bool) -> None:
     """List the external effects of which nobody knows whether they took place, oldest first.
 
     'musubito effects settle' says what you have found out.
@@ -35,16 +39,27 @@ def command(ctx: click.Context, json_: bool) -> None:
     context: CommandContext = ctx.obj
     effects = unknown_effects(context.lineage)
     if json_:
-        context.json({"effects": effects})
+        context.json({"effects": [effect._replace(arguments=None) for effect in effects] if no_inputs else effects})
         return
     if not effects:
         click.echo("No effect is in doubt.")
         return
     rows = [
-        [short(each.effect_key), clean(each.operation), when(each.began_at), each.settled or ""] for each in effects
+        [
+            short(effect.effect_key),
+            clean(effect.operation),
+            when(effect.began_at),
+            effect.settled or "",
+            WITHHELD if no_inputs else clean(effect.shown_arguments(LONGEST)),
+        ]
+        for effect in effects
     ]
-    columns = ("effect", "step", "begun", "found out")
-    context.console.print(table_of(columns, rows, context.console.width, texts=range(4)))
+    columns = ["effect", "step", "begun", "found out", "arguments"]
+    if not any(effect.settled for effect in effects):
+        for row in (columns, *rows):
+            del row[3]
+    last = len(columns) - 1
+    context.console.print(table_of(columns, rows, context.console.width, name=last, texts=range(last)))
     if any(each.settled is None for each in effects):
         context.print_text(f"\n{REMEDY}")
 
@@ -68,7 +83,7 @@ def settle_command(
     if (happened is not None) + never_happened + undo != 1:
         raise click.UsageError("give one of --happened VALUE, --never-happened and --undo")
     effect = _effect(context, what)
-    name = f"{clean(effect.operation)} {short(effect.effect_key)}"
+    name = f"{clean(effect.operation)} {_named(effect)}"
     if undo and effect.settled is None:
         raise CommandError(f"nobody has said what became of {name}: there is nothing to undo")
     if not undo and effect.settled is not None:
@@ -90,7 +105,7 @@ def settle_command(
         context.json({"effect": _effect(context, effect.effect_key)})
     else:
         then = "is in doubt again" if undo else f"its next call {'runs' if never_happened else 'returns that value'}"
-        click.echo(f"{name}: {then}.")
+        context.print_text(f"{name}: {then}.")
 
 
 def _effect(context: CommandContext, what: str) -> UnknownEffect:
@@ -104,5 +119,9 @@ def _effect(context: CommandContext, what: str) -> UnknownEffect:
                 "or its next call has already gone by what was said. 'musubito show' tells its result"
             )
         raise CommandError(f"no effect in doubt is called {what!r}. 'musubito effects' lists them")
-    names = ", ".join(short(each.effect_key) for each in effects[:3])
+    names = "; ".join(map(_named, effects[:3]))
     raise CommandError(f"{what!r} names several effects in doubt: {names}. Give the id of one")
+
+
+def _named(effect: UnknownEffect) -> str:
+    return f"{short(effect.effect_key)} {clean(effect.shown_arguments(LONGEST))}"

@@ -91,7 +91,7 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
     """  # noqa: D301 - Click leaves a paragraph after \b as it is
     target = run_or_node_or_effect(context, what, limit=None if all_ else FIRST_CALLS)
     if isinstance(target, UnknownEffect):
-        _show_effect(context, target, json_=json_)
+        _show_effect(context, target, json_=json_, contents=not no_inputs)
         return
     if isinstance(target, NodeReport):
         if live:
@@ -176,7 +176,9 @@ def _cost(cost: Cost) -> str:
 
 
 # -- an effect ---------------------------------------------------------------------------------------------------------
-def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool) -> None:
+def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool, contents: bool) -> None:
+    if not contents:
+        effect = effect._replace(arguments=None)
     if json_:
         context.json({"effect": effect})
         return
@@ -192,6 +194,8 @@ def _show_effect(context: CommandContext, effect: UnknownEffect, *, json_: bool)
     for label, text in facts:
         if text:
             context.print_text(clean(text), prefix=Text(f"{label:<12}", style="dim"))
+    text = WITHHELD if not contents else "(not stored)" if effect.arguments is None else _text(effect.arguments)
+    context.console.print(Text.assemble(("\narguments\n", "bold"), text), soft_wrap=True)
 
 
 # -- a call ------------------------------------------------------------------------------------------------------------

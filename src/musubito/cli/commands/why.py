@@ -57,7 +57,7 @@ def command(context: CommandContext, what: str, all_: bool, json_: bool, no_inpu
     if isinstance(target, RunReport):
         _explain_run(context, target, json_=json_, contents=contents)
     elif isinstance(target, UnknownEffect):
-        _explain_effect(context, target, json_=json_)
+        _explain_effect(context, target if contents else target._replace(arguments=None), json_=json_)
     else:
         report = why(context.lineage, target.node_id)
         if json_:

@@ -153,8 +153,11 @@ def _step(walk: Walk, step: StepDefinition) -> GraphRecord:
     version = step.version()
     if callable(step.operation_version):
         walk.guard.same(step.version, version)
-    own = tokens("step", step.name, version)
-    own += tokens(step.semantics.ttl_seconds, step.semantics.runs_each_time)
+    own = tokens("step", step.name, version) + tokens(step.semantics.ttl_seconds)
+    if step.semantics.runs_each_time:
+        own += tokens("runs each time")
+    if step.semantics.once_per == "run":
+        own += tokens("once per run")
     if step.semantics.code == "version":
         return GraphRecord(own, [])
     links = walk.links([("function", step.function)], walk.part_name(step.function, step.name))

@@ -6,6 +6,7 @@ import functools
 import operator
 import re
 import string
+import threading
 import types
 import typing
 import weakref
@@ -136,7 +137,7 @@ class _Judgement:
             return True
         if declares_fields(cls) and not is_machinery(value):  # a stream may be a dataclass
             return True
-        if isinstance(value, ContextVar) or base_value(value) is not None:
+        if isinstance(value, ContextVar | threading.local) or base_value(value) is not None:
             return True
         origin = walk.origins.of_class(cls)
         if origin is Owner.OTHER and any(stated_names(value)[1:]):

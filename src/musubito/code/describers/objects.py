@@ -5,6 +5,7 @@
 - A database in memory counts by its content.
 - An object of another package counts by the declared fields of a dataclass or pydantic model, or by its content.
 - Any other object of a package counts by its type and by those fields that can be identified.
+- A `threading.local` counts by the fields that the code names, with their values in this thread.
 - A secret counts by its type alone.
 - Anything else counts by its type, and is listed as not tracked.
 """
@@ -12,6 +13,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from contextvars import ContextVar
 from datetime import datetime, time
@@ -48,7 +50,8 @@ from musubito.code.describers.object_settings import (
 )
 from musubito.code.describers.patched_packages import patch_links
 from musubito.code.describers.sql_statements import is_statement, statement_parts
-from musubito.code.describers.unread_fields import is_read_by_name
+from musubito.code.describers.unread_fields import REFLECTION, is_read_by_name
+from musubito.code.fixpoint_facts import FIELDS
 from musubito.code.graph_record import ABSENT, GraphRecord, fields_of, static
 from musubito.code.machinery import is_machinery
 from musubito.code.ownership import Owner, Owners, counted_name, module_name
@@ -82,6 +85,8 @@ def describe_object(walk: Walk, value: Any, name: str) -> GraphRecord:
     whole = origin is not Owner.USER or not is_read_by_name(walk, value)
     links = [("class", walk.link(cls, walk.part_name(cls, name), whole=whole))]
     parts: Parts
+    if issubclass(cls, threading.local):
+        return _describe_thread_local(walk, value, name, links)
     if is_in_memory(value):
         return _describe_database(walk, value, name, links)
     if origin is not Owner.USER or _is_derived(walk, cls):
@@ -256,6 +261,17 @@ def _describe_context_variable(walk: Walk, variable: ContextVar[Any], name: str)
         return GraphRecord(tokens("variable"), [])
     mark_introspectable(walk, contents)
     return GraphRecord(tokens("variable"), held_value_links(walk, contents, "value", name))
+
+
+def _describe_thread_local(walk: Walk, local: Any, name: str, links: list[tuple[str, bytes]]) -> GraphRecord:
+    """Describe a `threading.local` by the values that its named fields hold in this thread at the call."""
+    walk.met.append(local)
+    facts = walk.facts
+    are_named = FIELDS not in facts.looks and not facts.fields.meets(REFLECTION)
+    for field, value in walk.read.of_thread(local, facts.fields if are_named else None, name):
+        mark_introspectable(walk, value)
+        links += held_value_links(walk, value, field, f"{name}.{field}")
+    return GraphRecord(tokens("thread local"), links)
 
 
 def describe_untracked(walk: Walk, value: Any, name: str) -> GraphRecord:

@@ -16,7 +16,8 @@ from functools import partial
 from types import CellType, MemberDescriptorType
 from typing import Any, TypeAlias
 
-from musubito.code.graph_record import ABSENT, contents, slot_of
+from musubito.code.fixpoint import Discoveries
+from musubito.code.graph_record import ABSENT, contents, of_this_thread, slot_of
 from musubito.code.guard import Guard, base_of
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.state.access_paths import (
@@ -208,6 +209,34 @@ class PlaceReader:
         """Return the value with which a variable of the context counts, or ABSENT; the caller guards its value."""
         value = value_of(variable)
         return self._read(PlaceKind.INSIDE, variable, CONTENT, value, partial(value_of, variable), called)
+
+    def of_thread(self, local: Any, named: Discoveries | None, called: str) -> Iterator[tuple[str, Any]]:
+        """Yield the fields that a `threading.local` has in this thread, as they count, in the order of their names.
+
+        Of these, `named` holds the names that count; all fields count if it is None. Each thread has a dict of its own,
+        so that a step's runs in one thread change nothing in another.
+        """
+        fields = of_this_thread(local)
+        there = {field: value for field, value in fields.items() if named is None or field in named}
+
+        def is_same() -> bool:
+            now = of_this_thread(local)
+            names = {field for field in now if named is None or named.holds((field,))}
+            return names == there.keys() and all(same(now[field], there[field]) for field in there)
+
+        self._guard.same(is_same, True)
+        # A field that this step's runs have set counts as absent, and one that they have removed counts as there.
+        for field in sorted(name for name in self.names(fields, there) if named is None or name in named):
+            look = partial(fields.get, field, ABSENT)
+            value = self._read(PlaceKind.FIELD, fields, field, look(), look, f"{called}.{field}")
+            if value is not ABSENT:
+                yield field, value
+        known = frozenset(there)
+
+        def others() -> tuple[tuple[str, Any], ...]:
+            return tuple((field, value) for field, value in list(fields.items()) if field not in known)
+
+        self.observations.append(Observation(PlaceKind.FIELD, fields, known, (), others, ()))
 
     def content(self, thing: Any, describe: Callable[[Any], Any], called: str, key: EntryKey = CONTENT) -> Any:
         """Return what `describe` makes of `thing`, as it counts: data that is compared as a whole.

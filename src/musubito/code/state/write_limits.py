@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.fixpoint import Discoveries
-from musubito.code.graph_record import ABSENT, ATOMS, fields_of, static
+from musubito.code.graph_record import ABSENT, ATOMS, fields_of, of_this_thread, static
 from musubito.code.machinery import is_machinery
 from musubito.code.state.access_paths import NAMES, PlaceKind, hashed
 from musubito.code.syntax.name_usage import ANY_FIELD, NameWrite, PathStep
@@ -130,6 +130,7 @@ class WriteLimits:
                 self._add_property(container, step)
                 return
             container = inner
+        container = of_this_thread(container)
         manner = Manner(write.counts, write.lazily)
         if key is None or not key.attribute:
             container = wrapped(container)
@@ -303,7 +304,8 @@ def step_into(container: Any, key: PathStep) -> Any:
         if isinstance(container, type):
             name = str(key.key)
             return next((vars(cls)[name] for cls in container.__mro__ if name in vars(cls)), ABSENT)
-        fields = fields_of(container)
+        inner = of_this_thread(container)
+        fields = fields_of(container) if inner is container else inner
         return ABSENT if fields is None else fields.get(key.key, ABSENT)
     container = wrapped(container)
     if isinstance(container, dict):

@@ -12,7 +12,13 @@ ON_DISK: Final = (
     *(("diskcache.persistent", "Deque"), ("diskcache.persistent", "Index"), ("shelve", "DbfilenameShelf")),
 )
 """Mappings and queues that lie in files of their own, by module and name."""
-_SOURCES: Final[dict[type | tuple[str, str], bool]] = dict.fromkeys(ON_DISK, True)
+POOLS: Final = (
+    *(("psycopg_pool.pool", "ConnectionPool"), ("psycopg_pool.pool_async", "AsyncConnectionPool")),
+    *(("asyncpg.pool", "Pool"), ("sqlalchemy.orm.scoping", "scoped_session")),
+    *(("sqlalchemy.orm.session", "sessionmaker"), ("sqlalchemy.ext.asyncio.session", "async_sessionmaker")),
+)
+"""What gives connections or sessions of databases, by module and name."""
+_SOURCES: Final[dict[type | tuple[str, str], bool]] = dict.fromkeys((*ON_DISK, *POOLS), True)
 """The registered sources: classes, or their modules and names, each with whether its objects stand for outside data."""
 SOURCES: Final = (("commit", "rollback"), ("connect", "dispose"), ("collect", "explain"))
 """Methods by which sources are known: connections and sessions of databases, engines that make them, lazy queries."""

@@ -7,6 +7,7 @@ and calls the function.
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ ANSWERS: Final = ("supports_dir_fd", "supports_effective_ids", "supports_fd", "s
 """Sets of `os` that tell which arguments a function takes."""
 MOST: Final = 20
 """Functions below one another among which one that reports is looked for at most."""
+GLOBBER: Final[Any] = getattr(glob, "_StringGlobber", object)
+"""The class by which `pathlib` finds paths of a pattern from Python 3.13 on. It has the `lstat` of its import."""
 _present: Final[dict[str, Any]] = {}
 """The functions of `os`, by name, when they were last found to report looks."""
 
@@ -63,6 +66,8 @@ def report_looks() -> None:
                     if function in answers:
                         answers.add(reporting)
                 setattr(os, name, function := reporting)
+            if name in vars(GLOBBER):
+                setattr(GLOBBER, name, staticmethod(function))
             _present[name] = function
 
 

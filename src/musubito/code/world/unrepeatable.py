@@ -27,6 +27,10 @@ from musubito.deferred import loaded_class
 
 UNSEEN_FILE: Final = "unseen file"
 """The kind of a request that opens a file where no audit event tells its path."""
+WRITTEN: Final = "written"
+"""The kind of a file that a step wrote."""
+OWN_STATE: Final = "own state"
+"""The kind of a thing that a step changes and whose changed value it uses."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -35,8 +39,21 @@ KINDS: Final[Mapping[str, str]] = {
     "process": "started a process: {}",
     "source": "reaches data that is kept outside: {}",
     UNSEEN_FILE: "opens a file whose path is not known: {}",
+    WRITTEN: "wrote the file {}",
+    OWN_STATE: "depends on what it changes itself: {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
+OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}
+"""The kinds that a replay is warned of. Clock, chance and ids do not count."""
+CHOICES: Final = (
+    'Say step_type="live" in its StepConfiguration if it writes. Say ttl_seconds=... if it reads what changes. '
+    'Say "external_effect" if it must happen once. Say "stochastic" or "deterministic" if a replay is right.'
+)
+"""The ways to say how a step that did something outside is replayed."""
+MOST: Final = 50
+"""Different things that are kept of one execution at most."""
+MOST_NAMED: Final = 3
+"""Things that one sentence names at most."""
 
 
 class Unrepeatable(NamedTuple):
@@ -47,6 +64,12 @@ class Unrepeatable(NamedTuple):
 
     def __str__(self) -> str:
         return KINDS[self.kind].format(self.what)
+
+
+def named(things: Sequence[Unrepeatable]) -> str:
+    """Return the sentences of a few of these things, and how many more there are."""
+    more = [f"and {len(things) - MOST_NAMED} more"] if len(things) > MOST_NAMED else []
+    return "; ".join([*map(str, things[:MOST_NAMED]), *more])
 
 
 class Source(NamedTuple):
@@ -71,6 +94,11 @@ ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
         *("secrets.token_urlsafe", "secrets.randbelow", "random.SystemRandom"),
     ),
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
+    # Drivers that are compiled open connections where no audit event tells.
+    "source": (
+        *("psycopg.Connection.connect", "psycopg.AsyncConnection.connect", "psycopg2.connect", "pyodbc.connect"),
+        *("sqlalchemy.engine.create.create_engine", "sqlalchemy.ext.asyncio.engine.create_async_engine"),
+    ),
 }
 """Functions whose answers differ each time, by kind."""
 BELOW: Final[Mapping[str, tuple[str, int]]] = {
@@ -224,8 +252,9 @@ class _Uses:
                 continue
             if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
-            # A shuffle returns nothing, and changes its argument.
-            if source.called.endswith(".shuffle") or self._escapes.from_function(occurrence.node):
+            # A shuffle returns nothing, and changes its argument. A database is changed by calls of what this returns.
+            acts = source.kind == "source" or source.called.endswith(".shuffle")
+            if acts or self._escapes.from_function(occurrence.node):
                 yield source
 
     def _called(self, node: ast.expr) -> ast.Call | None:

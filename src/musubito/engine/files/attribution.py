@@ -54,7 +54,7 @@ ON_THEIR_OWN: Final = frozenset(
             "platform",
         ),
         *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("importlib_metadata", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns"),
+        *("importlib_metadata", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns", "loguru"),
     }
 )
 """Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""

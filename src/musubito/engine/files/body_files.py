@@ -60,6 +60,7 @@ class BodyFiles:
         "sites",
         "thread",
         "written",
+        "wrote_to",
     )
 
     def __init__(self, function: Any) -> None:
@@ -80,6 +81,8 @@ class BodyFiles:
         """The files that the body has loaded as the code of modules."""
         self.written: dict[str, Signature | None] = {}
         """The files that the body wrote before it read them, with their signatures before that."""
+        self.wrote_to: dict[str, str | None] = {}
+        """The files that the body wrote, in whatever way, each with its path as it was named if that is relative."""
         self.made: set[str] = set()
         """Folders that were absent before the body made them."""
         self.gone: set[str] = set()
@@ -118,7 +121,8 @@ class BodyFiles:
         self.opened_beside(name, mode, flags)
         if isinstance(name, int) or flags & NO_CONTENT or not flags & READ_WRITE:
             return
-        path, _ = self._path(name)
+        path, relative = self._path(name)
+        self._writes(path, relative)
         if (path, FILE) in self.seen or path in self.written:
             return
         before = signature(path)
@@ -160,7 +164,8 @@ class BodyFiles:
         if isinstance(source, int) or isinstance(target, int):
             return
         old, relative = self._path(source)
-        new, _ = self._path(target)
+        new, named = self._path(target)
+        self._writes(new, named)
         self.gone.add(old)
         if old in self.made:
             self.made.discard(old)
@@ -250,6 +255,10 @@ class BodyFiles:
             return text, None
         here = getcwd()
         return os.path.join(here, text), text if here == self.base else None
+
+    def _writes(self, path: str, relative: str | None) -> None:
+        if reader_of(path) is not None:  # the interpreter and loggers write for themselves
+            self.wrote_to.setdefault(path, relative)
 
     def _read(self, path: str, relative: str | None, kind: str) -> None:
         reader = reader_of(path)

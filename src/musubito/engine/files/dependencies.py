@@ -11,7 +11,7 @@ from musubito.code.fingerprint import Fingerprint
 from musubito.engine.call_identity import Call
 from musubito.engine.files.digests import KINDS, Reads, TooMuch, byte_limit, changed, is_ignored
 from musubito.engine.files.named_files import count_named
-from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches
+from musubito.engine.files.reads import read_by, read_from_caches, told_from_caches, written_by
 from musubito.engine.frame import Frame
 from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, Offload
@@ -65,10 +65,12 @@ def take_files(
         paths = call.fingerprint.paths
         count_named(files, writes=paths is None or paths.writes)
     kept = told_from_caches(files, codes)
-    if not (kept or files.seen or files.code or files.lost is not None):
+    if not (kept or files.seen or files.code or files.lost is not None or files.wrote_to):
         return ()
     database = getattr(engine.storage, "db_path", None)
     database_path = database and os.fspath(database)
+    for read in written_by(files, semantics.ignore_files, database_path):
+        frame.note_outside(read.kind, read.key)
     reads = [*files.code_found()]
     if kept:
         reads += yield from _look_off_loop(

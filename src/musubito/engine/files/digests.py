@@ -213,14 +213,15 @@ def reads_of(path: str, relative: str | None, base: str | None, digest: bytes | 
     """
     path.encode()
     if relative is not None:
-        return [ExternalRead(kind, _plain(relative), digest)]
+        return [ExternalRead(kind, plain(relative), digest)]
     root = None if base is None or base == os.path.sep else os.path.join(base, "")
     if root is not None and (path.startswith(root) or path == base):
-        return [ExternalRead(kind, _plain(path[len(root) :]), digest), ExternalRead(AT[kind], path, digest)]
+        return [ExternalRead(kind, plain(path[len(root) :]), digest), ExternalRead(AT[kind], path, digest)]
     return [ExternalRead(kind, path, digest)]
 
 
-def _plain(relative: str) -> str:
+def plain(relative: str) -> str:
+    """Return a relative path as it is stored: the same on every system, and without what leads nowhere."""
     text = relative.replace(os.path.sep, "/")
     while text.startswith("./"):
         text = text[2:].lstrip("/")

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import SITE
+from musubito.code.world.unrepeatable import WRITTEN
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.files.caches import Seen, inherited, is_any_kept
 from musubito.engine.files.digests import (
@@ -29,6 +30,7 @@ from musubito.engine.files.digests import (
     Signature,
     digest_of,
     is_ignored,
+    plain,
     reads_of,
     signature,
 )
@@ -36,6 +38,8 @@ from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import find_module
 
+LOGS: Final = ("*.log", "*.log.*")
+"""Names of files that are logs, whoever writes them."""
 LONGEST_TEXT: Final = 65_536
 """Bytes of the longest file whose text is kept."""
 SECRET: Final = (
@@ -123,6 +127,24 @@ def read_by(
             text = _text_to_keep(seen.path, digest)
             texts += [] if text is None else [(names[0], text)]
     return FilesRead(reads, why, texts)
+
+
+def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -> Iterator[ExternalRead]:
+    """Yield the files that a body wrote and left behind, as reads that no replay checks.
+
+    Temporary files, caches of packages and logs do not count. `database` is the file of the store.
+    """
+    here = os.path.join(files.base or "", "")
+    for path, relative in files.wrote_to.items():
+        state = signature(path)
+        is_file = state is not None and len(state) > 1 and stat.S_ISREG(state[5])
+        if not is_file or _is_of_the_system(path, None) or _is_database(path, database):
+            continue
+        if path.startswith(_temporary_roots()) and not path.startswith(here):
+            continue
+        read = ExternalRead(WRITTEN, plain(relative or path.removeprefix(here)), None)
+        if not is_ignored(read, (*LOGS, *ignored)):
+            yield read
 
 
 def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
@@ -299,6 +321,7 @@ def _other_roots() -> tuple[str, ...]:
 
 @cache
 def _temporary_roots() -> tuple[str, ...]:
+    """Return the folders of temporary files and of what packages keep for themselves."""
     import tempfile  # noqa: PLC0415 - as above
 
-    return _roots([tempfile.gettempdir()])
+    return _roots([tempfile.gettempdir(), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")])

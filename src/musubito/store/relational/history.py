@@ -31,7 +31,8 @@ def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
     for run_id in _ended(db, {call.run_id for call in calls} | {run.run_id for run in runs}):
         _drop_sums(db, run_id)
         _add_sums(db, run_id)
-    _keep_inputs(db, numbers, namespace, inputs)
+    there = _not_forgotten(db, [line.execution for line in inputs])
+    keep_inputs(db, numbers, namespace, [line for line in inputs if line.execution in there])
     there = _not_forgotten(db, [line.execution for line in traces])
     db.many("add_trace", [line._asdict() for line in traces if line.execution in there])
 
@@ -78,11 +79,8 @@ def _not_forgotten(db: SqlSession, executions: Sequence[int]) -> set[int]:
     return {row[0] for row in db.rows("not_forgotten_among", params)}
 
 
-def _keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
-    if not inputs:
-        return
-    there = _not_forgotten(db, [line.execution for line in inputs])
-    inputs = [line for line in inputs if line.execution in there]
+def keep_inputs(db: SqlSession, numbers: IdCache, namespace: str, inputs: Sequence[InputLine]) -> None:
+    """Store inputs that are not stored yet."""
     whole = [line for line in inputs if line.body]
     rows = [(numbers.operation(db, namespace, line.operation), line.input_hash, line.body) for line in whole]
     db.bulk("add_input", rows)

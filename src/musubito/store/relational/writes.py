@@ -472,9 +472,12 @@ def _end(db: SqlSession, numbers: IdCache, change: Commit | CommitFailure, execu
 def _intend(db: SqlSession, numbers: IdCache, intent: BeginEffect) -> Moment | LeaseHeld | Superseded:
     lease = lease_of(intent.holder, intent.effect_key, intent.operation, intent.at)
     operation = numbers.operation(db, intent.namespace, intent.operation)
-    rows = db.rows("intend", {**lease, "operation": operation, "attempt": intent.attempt, "at": intent.at})
+    given = intent.input
+    params = {"operation": operation, "attempt": intent.attempt, "at": intent.at}
+    rows = db.rows("intend", {**lease, **params, "input_hash": given and given.input_hash})
     if rows:
         db.rows("renew", lease)
+        history.keep_inputs(db, numbers, intent.namespace, () if given is None else (given,))
         return Moment(*rows[0])
     attempts = db.rows("effect", {"effect_key": intent.effect_key})
     if attempts and attempts[0][0] >= intent.attempt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -110,15 +111,27 @@ class Connection:
             cached_statements=256,
             uri=True,
         )
+        # Without this, a store that is dropped unclosed would warn of it. At exit, engines still write.
+        self._if_dropped = weakref.finalize(self, self.connection.close)
+        self._if_dropped.atexit = False
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
         self.connection.text_factory = decode_text
-        for pragma in self._pragmas:
-            self.connection.execute(pragma)
+        try:
+            for pragma in self._pragmas:
+                self.connection.execute(pragma)
+        except BaseException:
+            self.close()
+            raise
         self.execute: Callable[..., sqlite3.Cursor] = self.connection.execute
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._if_dropped.detach()
+        self.connection.close()
 
     def close_for_fork(self) -> None:
         """Close the connection until the next statement opens it again."""
-        self.connection.close()
+        self.close()
         self._settings.clear()
         # A new connection counts the commits of others from the start, and may have another index.
         self.forget()

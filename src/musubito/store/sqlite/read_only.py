@@ -58,8 +58,8 @@ class ReadOnlySQLite(SQLiteStorage):
                 ) from error
             raise fault_of(path, error) from error
         if version != max(STEPS):
-            self._reader.connection.close()
-            self._writer.connection.close()
+            self._reader.close()
+            self._writer.close()
             raise SchemaError(
                 f"{path} has schema {version}, this Musubito reads {max(STEPS)}, and it cannot be migrated where it "
                 "cannot be written. Copy it to a folder that can be written, and read the copy."

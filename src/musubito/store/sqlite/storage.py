@@ -567,7 +567,7 @@ class SQLiteStorage:
             # The writer first: its last commit may still give an index to both.
             for connection in (self._writer, self._reader):
                 with connection.lock:
-                    connection.connection.close()
+                    connection.close()
                     # A closed store answers nothing, not even what was kept.
                     connection.index = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import sqlite3
 import threading
@@ -10,10 +11,12 @@ from contextlib import closing
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
+from musubito import MusubitoEngine, SchemaError, SQLiteStorage, StoreError, musubito_step, use_musubito_engine
+from musubito.lineage import Lineage
 from musubito.store.changes import Moment, Release
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import connection, opening
+from musubito.store.sqlite.read_only import ReadOnlySQLite
 from musubito.testing.changes import START, claim, commit, digest, fail, intent, place, ran, use
 
 F, G = place("f"), place("g")
@@ -79,6 +82,66 @@ def test_closing_twice_does_nothing_and_a_closed_store_is_a_fault(tmp_path):
         store.newest(F.keys, "default")
     with pytest.raises(StoreError):
         store.write([commit(F, "x")])
+
+
+def dropped(path):
+    ran(SQLiteStorage(path), F, "x")
+
+
+def dropped_in_a_cycle(path):
+    store = SQLiteStorage(path)
+    ran(store, F, "x")
+    store.itself = store
+
+
+def dropped_after_a_fork(path):
+    store = SQLiteStorage(path)
+    store.close_for_fork()
+    store.reopen()
+    ran(store, F, "x")
+
+
+def dropped_by_a_reader(path):
+    dropped(path)
+    Lineage.from_url(f"sqlite:///{path}").last_commit()
+
+
+def dropped_read_only(path):
+    dropped(path)
+    ReadOnlySQLite(path).newest(F.keys, "default")
+
+
+def not_opened(path):
+    dropped(path)
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version = 1000")
+    for opens in (SQLiteStorage, ReadOnlySQLite):
+        with pytest.raises(SchemaError):
+            opens(path)
+
+
+def not_taken_by_an_engine(path):
+    with pytest.raises(ValueError, match="keep"):
+        MusubitoEngine.from_url(f"sqlite:///{path}", keep="some")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        dropped,
+        dropped_in_a_cycle,
+        dropped_after_a_fork,
+        dropped_by_a_reader,
+        dropped_read_only,
+        not_opened,
+        not_taken_by_an_engine,
+    ],
+)
+def test_what_nobody_closes_is_closed_when_nothing_refers_to_it(tmp_path, left):
+    """From Python 3.13 on, SQLite warns of a connection that is not closed, and each warning is an error here."""
+    left(tmp_path / "musubito.db")
+    gc.collect()
+    assert {path.name for path in tmp_path.iterdir()} <= {"musubito.db", "musubito.db-locks"}
 
 
 def test_nothing_is_left_beside_a_closed_database_but_the_file_of_locks(tmp_path):

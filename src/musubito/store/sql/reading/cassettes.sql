@@ -1,17 +1,18 @@
 -- What a cassette holds of executions.
 
 -- name: results_of_executions
--- Executions that may be replayed: what each is, and what it gave. The texts of the code come by themselves.
+-- Executions that may be replayed, and those that are never replayed, with the reason: what each is, and what it gave. The
+-- texts of the code come by themselves.
 SELECT e.id, n.id, s.name, o.name, n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), c.fingerprint, c.untracked,
   c.state, n.input_hash, n.step_type, e.sample, n.arguments, e.pool, e.holds, e.artifact, e.started_at,
-  e.duration_ms + e.saved_ms, e.valid_until
+  e.duration_ms + e.saved_ms, e.valid_until, e.not_replayable
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
 JOIN _codes c ON c.id = n.code
 WHERE e.id IN (SELECT value FROM json_each(:ids))
-  AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL AND e.artifact IS NOT NULL
+  AND e.outcome = 1 AND e.invalid = 0 AND e.artifact IS NOT NULL
 ORDER BY e.id;
 
 -- name: refused_executions

@@ -34,9 +34,11 @@ ORDER BY l.expires_at;
 
 -- name: open_effects
 -- External effects that are not known to have taken place or not, with the nodes of their last attempts, who holds those
--- that have not ended, and whether the lease has not run out; the last attempt, and what a person has found out of it.
+-- that have not ended, and whether the lease has not run out; the last attempt, what a person has found out of it, and
+-- its input.
 SELECT o.name, f.effect_key, f.settled, f.intent_at, n.node_id, l.owner, l.host, l.pid, l.process,
-  coalesce(l.expires_at, 0) >= :now, f.attempt, f.settled_as, s.name
+  coalesce(l.expires_at, 0) >= :now, f.attempt, f.settled_as, s.name,
+  coalesce(f.input_hash, n.input_hash)
 FROM _effects f JOIN _operations o ON o.id = f.operation JOIN _namespaces s ON s.id = o.namespace
 LEFT JOIN _executions e ON e.id = f.execution
 LEFT JOIN _nodes n ON n.id = e.node

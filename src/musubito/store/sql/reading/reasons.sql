@@ -118,16 +118,26 @@ FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 JOIN _nodes n ON n.id >= (SELECT max(id) FROM _nodes) - :looked_at AND n.operation = o.id
 JOIN _reads r ON r.execution = n.execution
-WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file') ORDER BY r.kind, r.key;
+WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file', 'written', 'own state')
+ORDER BY r.kind, r.key;
 
 -- name: asked_by_operations
--- The same of all executions. Whoever reports tokens has asked a model, so its connection is no news.
-SELECT DISTINCT s.name, o.name, n.step_type, r.kind, r.key
+-- The same of all executions. Whoever reports tokens of its own has asked a model, so its connection is no news. The
+-- last column is 1 if the thing was done outside by an execution that may be replayed, and its operation's newest
+-- execution is of a step of which nobody had said how it is replayed.
+WITH newest AS (SELECT operation, max(execution) AS id FROM _nodes WHERE execution IS NOT NULL GROUP BY operation)
+SELECT s.name, o.name, n.step_type, r.kind, r.key, max(CASE
+  WHEN e.holds & :outside <> 0 AND w.holds & :configured = 0 AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL
+    AND r.kind NOT IN ('clock', 'random', 'ids') THEN 1 ELSE 0 END)
 FROM _reads r
 JOIN _executions e ON e.id = r.execution
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file')
-  AND (r.kind <> 'network' OR NOT EXISTS (SELECT 1 FROM _usage u WHERE u.execution = r.execution))
+JOIN newest ON newest.operation = o.id
+JOIN _executions w ON w.id = newest.id
+WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file', 'written', 'own state')
+  AND (r.kind <> 'network' OR NOT EXISTS (
+    SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
+GROUP BY 1, 2, 3, 4, 5
 ORDER BY s.name, o.name, n.step_type, r.kind, r.key;

@@ -6,11 +6,12 @@ SELECT attempt, settled, outcome, execution, settled_as, payload, codec FROM _ef
 
 -- name: intend
 -- An effect is about to run, unless this attempt was made already or another owner has the lease.
-INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at)
-SELECT :key, :operation, :attempt, 0, :at
+INSERT INTO _effects (effect_key, operation, attempt, settled, intent_at, input_hash)
+SELECT :key, :operation, :attempt, 0, :at, :input_hash
 WHERE NOT EXISTS (SELECT 1 FROM _leases WHERE key = :key AND owner <> :owner AND expires_at >= :now)
 ON CONFLICT (effect_key) DO UPDATE SET attempt = excluded.attempt, intent_at = excluded.intent_at, outcome = NULL,
-  outcome_at = NULL, execution = NULL, settled_as = NULL, payload = NULL, codec = NULL
+  outcome_at = NULL, execution = NULL, settled_as = NULL, payload = NULL, codec = NULL,
+  input_hash = excluded.input_hash
 WHERE _effects.attempt < excluded.attempt
 RETURNING coalesce((SELECT max(id) FROM _executions), 0), coalesce((SELECT max(id) FROM _invalidations), 0);
 
