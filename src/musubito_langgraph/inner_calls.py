@@ -29,7 +29,7 @@ from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.node_call import NodeCall
+from musubito_langgraph.node_call import CallSite, NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import EventRecorder
@@ -55,6 +55,11 @@ class InnerCall(RecordedRunnable):
     def __init__(self, asked: Any, step: GraphStep, around: Settings) -> None:
         super().__init__(asked, step)
         self._around = around
+
+    def _place(self, config: RunnableConfig) -> CallSite:
+        """Return the site of a call. What releases the step around it releases the call."""
+        around = SCOPE.get().ambient
+        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released)
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         if isinstance(self._runnable, BaseLanguageModel):
@@ -114,8 +119,12 @@ def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> Gra
         semantics, is_configured = settings.semantics(path, said), path in settings.steps
     else:
         semantics, is_configured = settings.of_tool(path, asked)
-    answers_as = MODEL if is_model else ""
-    return GraphStep(name, asked, semantics, settings, is_configured=is_configured, answers_as=answers_as)
+    return GraphStep(
+        *(name, asked, semantics, settings),
+        is_done_anew=not is_model and path not in settings.steps,
+        is_configured=is_configured,
+        answers_as=MODEL if is_model else "",
+    )
 
 
 # -- the seam ----------------------------------------------------------------------------------------------------------

@@ -360,6 +360,11 @@ class NodeCall:
         self.begun.node = story.keys.node
 
     @property
+    def is_released(self) -> bool:
+        """Tell whether an answer to an interrupt released this call."""
+        return self._place.is_released
+
+    @property
     def releases(self) -> bool:
         """Tell whether an answer to an interrupt releases what follows this call.
 

@@ -537,7 +537,8 @@ def test_a_tool_that_an_answer_released_says_so(name: str, engine: MusubitoEngin
         return {"messages": [AIMessage("", tool_calls=[{"name": "send", "args": {"text": "hi"}, "id": "1"}])]}
 
     builder = StateGraph(State).add_sequence([("approves", approves), ("tools", ToolNode([send]))])
-    graph = musubito_graph(builder.add_edge(START, "approves").compile(name=name, checkpointer=InMemorySaver()))
+    approving = builder.add_edge(START, "approves").compile(name=name, checkpointer=InMemorySaver())
+    graph = musubito_graph(approving, replay_tools=True)
     for thread in "ab":
         config = {"configurable": {"thread_id": thread}}
         graph.invoke({"question": "?"}, config)
