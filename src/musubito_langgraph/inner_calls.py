@@ -23,6 +23,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.aiter import aclosing
 
+from musubito import StepConfiguration
 from musubito.adapter import SCOPE, off_loop, ran_live
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
@@ -37,6 +38,8 @@ from musubito_langgraph.settings import Settings
 
 MODEL: Final = "model"
 """The name that stands for the names of all models' steps in their identity."""
+ONE_ANSWER: Final = StepConfiguration(allow_cross_parent_reuse=True)
+"""The configuration of embeddings: a text has one, however often it is asked for."""
 MAX_STEPS: Final = 256
 """Number of models and tools that are kept as steps; a program may make them anew for each request."""
 FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tags", "metadata", "run_name", "run_id"})
@@ -112,7 +115,8 @@ def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> Gra
     name = f"{around}/{type(asked).__name__ if is_model else asked.name}"
     path = name.partition("/")[2]  # without the name of the graph
     if is_model:
-        semantics, is_configured = settings.semantics(path), path in settings.steps
+        said = ONE_ANSWER if isinstance(asked, Embeddings) else None
+        semantics, is_configured = settings.semantics(path, said), path in settings.steps
     else:
         semantics, is_configured = settings.of_tool(path, asked)
     return GraphStep(
@@ -233,9 +237,11 @@ async def _inner_call(asked: Any) -> InnerCall | None:
 
 
 def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a tool. If it is called past `invoke`, it is no step, and its step around it runs each time."""
+    """Run a tool. Where it is no step, since it is called past `invoke` or in a thread without context, note that."""
     inner = inner_call(asked)
-    if inner is not None and inner._step.is_live:
+    if SCOPE.get().frame is None:
+        ran_live(asked.name)
+    elif inner is not None and inner._step.is_live:
         ran_live(inner._step.operation.name)
     return original(asked, *args, **kwargs)
 

@@ -285,7 +285,7 @@ class CallCommit(CallClaim):
             FlightOutcome.LOOK_AGAIN if committed is not None and can_serve_others else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
-        return MusubitoResult(value, artifact_id, node_id, node_id)
+        return MusubitoResult(value, artifact_id, node_id, node_id, self.call.definition.name)
 
     def _reason_it_ran(self, not_replayable: str | None) -> ReplayReason:
         """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""
