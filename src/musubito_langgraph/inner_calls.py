@@ -59,7 +59,7 @@ class InnerCall(RecordedRunnable):
     def _place(self, config: RunnableConfig) -> CallSite:
         """Return the site of a call. What releases the step around it releases the call."""
         around = SCOPE.get().ambient
-        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released)
+        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released, is_inner=True)
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         if isinstance(self._runnable, BaseLanguageModel):
@@ -68,7 +68,8 @@ class InnerCall(RecordedRunnable):
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
         """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
-        return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
+        config: RunnableConfig = {**ensure_config(), "callbacks": callbacks}
+        return NodeCall(self._step, request, config, self._place(config))
 
 
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
