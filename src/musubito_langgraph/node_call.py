@@ -346,7 +346,7 @@ class NodeCall:
             return False
         if self._place.is_inner and not self.step.is_effect:
             return False
-        if key not in _WARNED:
+        if key not in _WARNED and not self._place.is_live:
             _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
