@@ -44,9 +44,9 @@ MAX_STEPS: Final = 256
 """Number of models and tools that are kept as steps; a program may make them anew for each request."""
 FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tags", "metadata", "run_name", "run_id"})
 """Keyword arguments of a model that decide nothing."""
-_STEPS: Final[dict[tuple[int, str, int, int], tuple[object, InnerCall]]] = {}
-"""The steps, by the ids of what is asked, its name, its engine and the settings around it. What is asked is kept, and
-the settings keep the rest, so that the ids stay theirs."""
+_STEPS: Final[dict[tuple[int, str, bool, int, int], tuple[object, InnerCall]]] = {}
+"""The steps, by the id of what is asked, the step around it, and the ids of its engine and settings. What is asked is
+kept, and the settings keep the rest, so that the ids stay theirs."""
 
 
 class InnerCall(RecordedRunnable):
@@ -59,7 +59,7 @@ class InnerCall(RecordedRunnable):
     def _place(self, config: RunnableConfig) -> CallSite:
         """Return the site of a call. What releases the step around it releases the call."""
         around = SCOPE.get().ambient
-        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released)
+        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released, is_inner=True)
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         if isinstance(self._runnable, BaseLanguageModel):
@@ -68,7 +68,8 @@ class InnerCall(RecordedRunnable):
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
         """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
-        return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
+        config: RunnableConfig = {**ensure_config(), "callbacks": callbacks}
+        return NodeCall(self._step, request, config, self._place(config))
 
 
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,12 +98,13 @@ def inner_call(asked: Any) -> InnerCall | None:
     is_model = not isinstance(asked, BaseTool)
     if is_model and not settings.models:
         return None
-    key = id(asked), scope.frame.operation, id(scope.engine), id(settings)
+    within = scope.frame.definition
+    key = id(asked), within.name, within.semantics.record_inputs, id(scope.engine), id(settings)
     kept = _STEPS.get(key)
     if kept is None:
         if len(_STEPS) >= MAX_STEPS:
             _STEPS.clear()
-        step = _step(asked, scope.frame.operation, replace(settings, engine=scope.engine), is_model=is_model)
+        step = _step(asked, within, replace(settings, engine=scope.engine), is_model=is_model)
         kept = _STEPS[key] = scope.engine, InnerCall(asked, step, settings)
     return kept[1]
 
@@ -111,14 +113,17 @@ _PLAIN: Final = Settings()
 """The settings in a plain step that no graph calls."""
 
 
-def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> GraphStep:
-    name = f"{around}/{type(asked).__name__ if is_model else asked.name}"
+def _step(asked: Any, within: Any, settings: Settings, *, is_model: bool) -> GraphStep:
+    name = f"{within.name}/{type(asked).__name__ if is_model else asked.name}"
     path = name.partition("/")[2]  # without the name of the graph
     if is_model:
         said = ONE_ANSWER if isinstance(asked, Embeddings) else None
         semantics, is_configured = settings.semantics(path, said), path in settings.steps
     else:
         semantics, is_configured = settings.of_tool(path, asked)
+    if not within.semantics.record_inputs and path not in settings.steps:
+        # What it is asked holds what the step around it was given.
+        semantics = replace(semantics, record_inputs=False)
     return GraphStep(
         *(name, asked, semantics, settings),
         is_done_anew=not is_model and path not in settings.steps,

@@ -98,7 +98,7 @@ def graph_of(name: str, function: Any, context: Any = None, **compiled: Any) -> 
     builder = StateGraph(State, context_schema=context)
     builder.add_node("node", function)
     builder.add_edge(START, "node")
-    return musubito_graph(builder.compile(name=name, **compiled))
+    return musubito_graph(builder.compile(name=name, **compiled), replay_tools=True)
 
 
 # -- what is never replayed --------------------------------------------------------------------------------------------
