@@ -41,9 +41,10 @@ class State(MessagesState, total=False):
 
 
 def after(write: Callable[..., Any], node: Callable[..., Any]) -> Any:
-    """A graph in which `node` follows a model's answer."""
+    """A graph in which `node` follows a model's answer, which an edit of the node before it asks for again."""
     builder = StateGraph(State).add_node("write", write).add_node("node", node)
-    return musubito_graph(builder.add_edge(START, "write").add_edge("write", "node").compile(name="cutoff"))
+    graph = builder.add_edge(START, "write").add_edge("write", "node").compile(name="cutoff")
+    return musubito_graph(graph, models=False)
 
 
 def writers(model: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

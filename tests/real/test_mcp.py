@@ -1,4 +1,4 @@
-"""Tools of an MCP server: on a session that is held, on one for each call, and of another server."""
+"""Tools of an MCP server that replay: on a session that is held, on one for each call, and of another server."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def agent(tools: list[Any], prompt: str = "You add.") -> Any:
     return create_agent(ChatOpenAI(model="gpt-test"), tools, system_prompt=prompt, name="mcp")
 
 
+def opted_in(tools: list[Any], prompt: str = "You add.") -> Any:
+    return musubito_graph(agent(tools, prompt), replay_tools=True)
+
+
 async def asked(graph: Any, text: str = ASKED) -> Any:
     return plain(await graph.ainvoke({"messages": [("user", text)]}))
 
@@ -62,18 +66,18 @@ async def test_tools_are_called_once(engine: MusubitoEngine, server: ModelServer
         bare = await asked(agent(found))
         assert called(calls) == ["add", "fail"]
         questions = server.took()
-        assert await asked(musubito_graph(agent(found))) == bare
+        assert await asked(opted_in(found)) == bare
         assert called(calls) == ["add", "fail"]
         assert server.took() == questions > 0
 
-        graph = musubito_graph(agent(found))
+        graph = opted_in(found)
         for _ in range(2):
             assert await asked(graph) == bare
             assert server.took() == 0
             # A failure is not replayed.
             assert called(calls) == ["fail"]
     async with tools(calls, held=held) as found:
-        assert await asked(musubito_graph(agent(found))) == bare
+        assert await asked(opted_in(found)) == bare
         assert server.took() == 0
         assert called(calls) == ["fail"]
 
@@ -81,15 +85,15 @@ async def test_tools_are_called_once(engine: MusubitoEngine, server: ModelServer
 async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, tmp_path: Path) -> None:
     calls, question = tmp_path / "calls", 'Please add{"a": 1, "b": 2}.'
     async with tools(calls, held=False) as found:
-        first = await asked(musubito_graph(agent(found)), question)
+        first = await asked(opted_in(found), question)
         server.took(), called(calls)
-        await asked(musubito_graph(agent(found, "You add well.")), question)
+        await asked(opted_in(found, "You add well."), question)
         assert (server.took(), called(calls)) == (2, [])
     # Another server: the model is shown the same, but nothing says that its `add` does the same.
     other = tmp_path / "other.py"
     other.write_text(SERVER.read_text().replace("return a + b", "return a + b + 1"))
     async with tools(calls, held=False, server=other) as found:
-        second = await asked(musubito_graph(agent(found)), question)
+        second = await asked(opted_in(found), question)
         assert second == await asked(agent(found), question)
     assert [each["messages"][2][1] for each in (first, second)] == ["3", "4"]
 
@@ -97,12 +101,11 @@ async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, 
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
-from musubito_langgraph import musubito_graph
-from tests.real.test_mcp import agent, asked, tools
+from tests.real.test_mcp import asked, opted_in, tools
 
 async def main():
     async with tools(Path(sys.argv[1]), held=sys.argv[3] == "True") as found:
-        print(json.dumps(await asked(musubito_graph(agent(found)), sys.argv[2])))
+        print(json.dumps(await asked(opted_in(found), sys.argv[2])))
 
 asyncio.run(main())
 """
