@@ -1,4 +1,4 @@
-"""Tools of an MCP server that replay: on a session that is held, on one for each call, and of another server."""
+"""Tools of an MCP server: on a session that is held, on one for each call, and of another server."""
 
 from __future__ import annotations
 
@@ -44,10 +44,6 @@ def agent(tools: list[Any], prompt: str = "You add.") -> Any:
     return create_agent(ChatOpenAI(model="gpt-test"), tools, system_prompt=prompt, name="mcp")
 
 
-def opted_in(tools: list[Any], prompt: str = "You add.") -> Any:
-    return musubito_graph(agent(tools, prompt), replay_tools=True)
-
-
 async def asked(graph: Any, text: str = ASKED) -> Any:
     return plain(await graph.ainvoke({"messages": [("user", text)]}))
 
@@ -70,29 +66,17 @@ async def test_tools_are_called_each_time_or_once(
         bare = await asked(agent(found))
         assert called(calls) == ["add", "fail"]
         questions = server.took()
-<<<<<<< HEAD
         assert await asked(musubito_graph(agent(found), replay_tools=replay_tools)) == bare
         assert called(calls) == ["add", "fail"]
         assert server.took() == questions > 0
 
         graph = musubito_graph(agent(found), replay_tools=replay_tools)
-=======
-        assert await asked(opted_in(found)) == bare
-        assert called(calls) == ["add", "fail"]
-        assert server.took() == questions > 0
-
-        graph = opted_in(found)
->>>>>>> 5cbdfead22147bfbf0eaac853180028ddfbd6562
         for _ in range(2):
             assert await asked(graph) == bare
             assert server.took() == 0
             assert called(calls) == again
     async with tools(calls, held=held) as found:
-<<<<<<< HEAD
         assert await asked(musubito_graph(agent(found), replay_tools=replay_tools)) == bare
-=======
-        assert await asked(opted_in(found)) == bare
->>>>>>> 5cbdfead22147bfbf0eaac853180028ddfbd6562
         assert server.took() == 0
         assert called(calls) == again
 
@@ -100,25 +84,15 @@ async def test_tools_are_called_each_time_or_once(
 async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, tmp_path: Path) -> None:
     calls, question = tmp_path / "calls", 'Please add{"a": 1, "b": 2}.'
     async with tools(calls, held=False) as found:
-<<<<<<< HEAD
         first = await asked(musubito_graph(agent(found), replay_tools=True), question)
         server.took(), called(calls)
         await asked(musubito_graph(agent(found, "You add well."), replay_tools=True), question)
-=======
-        first = await asked(opted_in(found), question)
-        server.took(), called(calls)
-        await asked(opted_in(found, "You add well."), question)
->>>>>>> 5cbdfead22147bfbf0eaac853180028ddfbd6562
         assert (server.took(), called(calls)) == (2, [])
     # Another server: the model is shown the same, but nothing says that its `add` does the same.
     other = tmp_path / "other.py"
     other.write_text(SERVER.read_text().replace("return a + b", "return a + b + 1"))
     async with tools(calls, held=False, server=other) as found:
-<<<<<<< HEAD
         second = await asked(musubito_graph(agent(found), replay_tools=True), question)
-=======
-        second = await asked(opted_in(found), question)
->>>>>>> 5cbdfead22147bfbf0eaac853180028ddfbd6562
         assert second == await asked(agent(found), question)
     assert [each["messages"][2][1] for each in (first, second)] == ["3", "4"]
 
@@ -126,11 +100,12 @@ async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, 
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
-from tests.real.test_mcp import asked, opted_in, tools
+from musubito_langgraph import musubito_graph
+from tests.real.test_mcp import agent, asked, tools
 
 async def main():
     async with tools(Path(sys.argv[1]), held=sys.argv[3] == "True") as found:
-        print(json.dumps(await asked(opted_in(found), sys.argv[2])))
+        print(json.dumps(await asked(musubito_graph(agent(found)), sys.argv[2])))
 
 asyncio.run(main())
 """
