@@ -48,6 +48,7 @@ from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
 from musubito.engine.observer import register_span_source
+from musubito.engine.open_engines import ENGINES
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder
@@ -269,8 +270,13 @@ def not_replayable(why: str, body: Frame | None = None) -> None:
 
 
 def ran_live(name: str) -> None:
-    """Note that something runs in the open step which runs each time, as a LIVE step of this name does."""
-    _propagate(Dependencies((), (), None, None, None, samples=False, live=name), None)
+    """Note that something runs in the open step which runs each time, as a LIVE step of this name does.
+
+    A thread that inherited no context knows no open step. Then the note holds for all that are open in this process.
+    """
+    frame = SCOPE.get().frame
+    for body in [frame] if frame is not None else [body for engine in list(ENGINES) for body in engine.open.bodies()]:
+        body.absorb(Dependencies((), (), None, None, None, samples=False, live=name))
 
 
 def _propagate(dependencies: Dependencies, body: Frame | None) -> None:

@@ -6,10 +6,10 @@ Ids are 32-byte digests inside, and hexadecimal text for readers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from musubito.deferred import NOTEBOOK
 from musubito.reasons import ReplayReason
@@ -184,21 +184,22 @@ class MusubitoResult(Generic[T_co]):
     """The result of a step call: the value, and where it comes from.
 
     `artifact_id` addresses the value by its content. `node_id` is the place of this call in the lineage.
-    `producer_node_id` is the node under which the function actually ran.
+    `producer_node_id` is the node under which the function actually ran. `step` is the name of the step.
     """
 
     value: T_co
     artifact_id: str
     producer_node_id: str
     node_id: str
+    step: str = field(default="", compare=False, repr=False)
 
     def __bool__(self) -> bool:
         """Raise TypeError: a result is not its value."""
-        raise TypeError(f"a MusubitoResult is neither true nor false; {_USE_VALUE}")
+        raise TypeError(f"a MusubitoResult is neither true nor false; {self._use_value()}")
 
     def __str__(self) -> str:
         """Raise TypeError: a result is not its value."""
-        raise TypeError(f"a MusubitoResult is no text; {_USE_VALUE}, or repr() of the result")
+        raise TypeError(f"a MusubitoResult is no text; {self._use_value()}, or repr() of the result")
 
     def __format__(self, spec: str) -> str:
         """Raise TypeError: a result is not its value."""
@@ -209,8 +210,30 @@ class MusubitoResult(Generic[T_co]):
         html: str = NOTEBOOK.html_of_result(self)
         return html
 
+    def _use_value(self) -> str:
+        step = f" {self.step!r}" if self.step else ""
+        return f"the output of the step{step} is its `.value`: use .value"
 
-_USE_VALUE = "the output of the step is its `.value`: use .value"
+    if not TYPE_CHECKING:  # a type checker would take these for what a result can do
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in MusubitoResult.__slots__:  # while it is being copied or unpickled
+                raise AttributeError(name)
+            raise AttributeError(
+                f"a MusubitoResult has no attribute {name!r}; {self._use_value()}", name=name, obj=self
+            )
+
+        def __len__(self) -> int:
+            raise TypeError(f"a MusubitoResult has no length; {self._use_value()}")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(f"a MusubitoResult cannot be iterated; {self._use_value()}")
+
+        def __contains__(self, item: object) -> bool:
+            raise TypeError(f"a MusubitoResult contains nothing; {self._use_value()}")
+
+        def __getitem__(self, key: object) -> NoReturn:
+            raise TypeError(f"a MusubitoResult has no items; {self._use_value()}")
 
 
 def check_name(what: str, name: object) -> None:

@@ -101,6 +101,11 @@ class NodeAmbient:
         """The step of the call; None if the call is over, or is no call of a step."""
         return getattr(self._call(), "step", None)
 
+    @property
+    def is_released(self) -> bool:
+        """Tell whether somebody's answer to an interrupt released the call."""
+        return getattr(self._call(), "is_released", False)
+
     def given(self) -> bytes | None:
         """Return the digest of all that the call was given, None if it has no identity or is over."""
         call = self._call()

@@ -23,12 +23,13 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.aiter import aclosing
 
+from musubito import StepConfiguration
 from musubito.adapter import SCOPE, off_loop, ran_live
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.node_call import NodeCall
+from musubito_langgraph.node_call import CallSite, NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import EventRecorder
@@ -37,13 +38,15 @@ from musubito_langgraph.settings import Settings
 
 MODEL: Final = "model"
 """The name that stands for the names of all models' steps in their identity."""
+ONE_ANSWER: Final = StepConfiguration(allow_cross_parent_reuse=True)
+"""The configuration of embeddings: a text has one, however often it is asked for."""
 MAX_STEPS: Final = 256
 """Number of models and tools that are kept as steps; a program may make them anew for each request."""
 FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tags", "metadata", "run_name", "run_id"})
 """Keyword arguments of a model that decide nothing."""
-_STEPS: Final[dict[tuple[int, str, int, int], tuple[object, InnerCall]]] = {}
-"""The steps, by the ids of what is asked, its name, its engine and the settings around it. What is asked is kept, and
-the settings keep the rest, so that the ids stay theirs."""
+_STEPS: Final[dict[tuple[int, str, bool, int, int], tuple[object, InnerCall]]] = {}
+"""The steps, by the id of what is asked, the step around it, and the ids of its engine and settings. What is asked is
+kept, and the settings keep the rest, so that the ids stay theirs."""
 
 
 class InnerCall(RecordedRunnable):
@@ -53,6 +56,11 @@ class InnerCall(RecordedRunnable):
         super().__init__(asked, step)
         self._around = around
 
+    def _place(self, config: RunnableConfig) -> CallSite:
+        """Return the site of a call. What releases the step around it releases the call."""
+        around = SCOPE.get().ambient
+        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released, is_inner=True)
+
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         if isinstance(self._runnable, BaseLanguageModel):
             value, kwargs = _compat.request_of(self._runnable, value), _counting(kwargs)
@@ -60,7 +68,8 @@ class InnerCall(RecordedRunnable):
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
         """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
-        return NodeCall(self._step, request, {**ensure_config(), "callbacks": callbacks})
+        config: RunnableConfig = {**ensure_config(), "callbacks": callbacks}
+        return NodeCall(self._step, request, config, self._place(config))
 
 
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,12 +98,13 @@ def inner_call(asked: Any) -> InnerCall | None:
     is_model = not isinstance(asked, BaseTool)
     if is_model and not settings.models:
         return None
-    key = id(asked), scope.frame.operation, id(scope.engine), id(settings)
+    within = scope.frame.definition
+    key = id(asked), within.name, within.semantics.record_inputs, id(scope.engine), id(settings)
     kept = _STEPS.get(key)
     if kept is None:
         if len(_STEPS) >= MAX_STEPS:
             _STEPS.clear()
-        step = _step(asked, scope.frame.operation, replace(settings, engine=scope.engine), is_model=is_model)
+        step = _step(asked, within, replace(settings, engine=scope.engine), is_model=is_model)
         kept = _STEPS[key] = scope.engine, InnerCall(asked, step, settings)
     return kept[1]
 
@@ -103,15 +113,23 @@ _PLAIN: Final = Settings()
 """The settings in a plain step that no graph calls."""
 
 
-def _step(asked: Any, around: str, settings: Settings, *, is_model: bool) -> GraphStep:
-    name = f"{around}/{type(asked).__name__ if is_model else asked.name}"
+def _step(asked: Any, within: Any, settings: Settings, *, is_model: bool) -> GraphStep:
+    name = f"{within.name}/{type(asked).__name__ if is_model else asked.name}"
     path = name.partition("/")[2]  # without the name of the graph
     if is_model:
-        semantics, is_configured = settings.semantics(path), path in settings.steps
+        said = ONE_ANSWER if isinstance(asked, Embeddings) else None
+        semantics, is_configured = settings.semantics(path, said), path in settings.steps
     else:
         semantics, is_configured = settings.of_tool(path, asked)
-    answers_as = MODEL if is_model else ""
-    return GraphStep(name, asked, semantics, settings, is_configured=is_configured, answers_as=answers_as)
+    if not within.semantics.record_inputs and path not in settings.steps:
+        # What it is asked holds what the step around it was given.
+        semantics = replace(semantics, record_inputs=False)
+    return GraphStep(
+        *(name, asked, semantics, settings),
+        is_done_anew=not is_model and path not in settings.steps,
+        is_configured=is_configured,
+        answers_as=MODEL if is_model else "",
+    )
 
 
 # -- the seam ----------------------------------------------------------------------------------------------------------
@@ -224,9 +242,11 @@ async def _inner_call(asked: Any) -> InnerCall | None:
 
 
 def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a tool. If it is called past `invoke`, it is no step, and its step around it runs each time."""
+    """Run a tool. Where it is no step, since it is called past `invoke` or in a thread without context, note that."""
     inner = inner_call(asked)
-    if inner is not None and inner._step.is_live:
+    if SCOPE.get().frame is None:
+        ran_live(asked.name)
+    elif inner is not None and inner._step.is_live:
         ran_live(inner._step.operation.name)
     return original(asked, *args, **kwargs)
 

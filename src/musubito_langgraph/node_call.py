@@ -93,6 +93,8 @@ class CallSite(NamedTuple):
     """True if somebody's answer to an interrupt released the call."""
     is_live: bool = False
     """True if the call runs each time, as it calls a tool that does."""
+    is_inner: bool = False
+    """True if a step made the call by itself. Without an identity, the call is a part of that step."""
 
 
 ANYWHERE: Final = CallSite()
@@ -333,7 +335,7 @@ class NodeCall:
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
         recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
-        replayed.
+        replayed. A call that a step made by itself is left to that step.
         """
         if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
@@ -342,7 +344,9 @@ class NodeCall:
         if self.step.is_live:
             ran_live(self.step.operation.name)
             return False
-        if key not in _WARNED:
+        if self._place.is_inner and not self.step.is_effect:
+            return False
+        if key not in _WARNED and not self._place.is_live:
             _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
@@ -358,6 +362,11 @@ class NodeCall:
         if self.step.operation.definition.semantics.inputs is None:
             self._before = story.given  # otherwise `begin` takes the digest: the part that does not count may be large
         self.begun.node = story.keys.node
+
+    @property
+    def is_released(self) -> bool:
+        """Tell whether an answer to an interrupt released this call."""
+        return self._place.is_released
 
     @property
     def releases(self) -> bool:

@@ -140,7 +140,7 @@ def test_a_tool(ran: Ran, prompt: Path, ask: Callable[..., Any]) -> None:
     builder = StateGraph(MessagesState)
     builder.add_node("tools", ToolNode([look]))
     builder.add_edge(START, "tools")
-    graph = musubito_graph(builder.compile(name="g"))
+    graph = musubito_graph(builder.compile(name="g"), replay_tools=True)
     other = prompt.with_name("other.txt")
     other.write_text("other")
     calls = [

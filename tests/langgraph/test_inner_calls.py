@@ -11,6 +11,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models.llms import LLM
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
@@ -423,3 +424,35 @@ async def test_its_words_are_streamed_again():
     first = await words(str)
     assert (len(first), await words(str.upper)) == (7, first)
     assert model.calls.total == 1
+
+
+# -- what is kept of it ------------------------------------------------------------------------------------------------
+UNRECORDED = StepConfiguration(step_type=StepType.STOCHASTIC, record_inputs=False)
+
+
+def in_a_node(model: Any) -> None:
+    graph = graph_of(lambda state: {"answer": len(model.invoke(state["question"]).text)}, steps={"node": UNRECORDED})
+    graph.invoke({"question": "a secret question"})
+
+
+def in_a_plain_step(model: Any) -> None:
+    musubito_step(UNRECORDED)(lambda question: len(model.invoke(question).text))("a secret question")
+
+
+def in_a_tool(model: Any) -> None:
+    @tool
+    def ask(question: str) -> str:
+        """Ask the model."""
+        return str(len(model.invoke(question).text))
+
+    graph = graph_of(lambda state: {"answer": ask.invoke(state["question"])}, steps={"node": UNRECORDED})
+    graph.invoke({"question": "a secret question"})
+
+
+@pytest.mark.parametrize("asking", [in_a_node, in_a_plain_step, in_a_tool], ids=lambda asking: asking.__name__)
+def test_where_inputs_are_not_recorded_no_question_is(asking: Any, engine: MusubitoEngine):
+    with run() as r:
+        asking(ScriptedModel())
+    lineage = Lineage(engine)
+    assert any(call.operation.endswith("/ScriptedModel") for call in r.calls)
+    assert [lineage.input(lineage.node(call.node_id)) for call in r.calls] == [None] * len(r.calls)

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.prebuilt import InjectedStore, ToolNode, tools_condition
+from langgraph.store.memory import InMemoryStore
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
 from musubito.lineage import Lineage
@@ -214,11 +215,20 @@ def test_why_and_explain_name_the_tool_and_the_remedy(desk: Desk, engine: Musubi
 
 
 def test_the_doctor_says_nothing_of_it(desk: Desk, engine: MusubitoEngine):
+    @tool
+    def remember(word: str, store: Annotated[Any, InjectedStore]) -> str:
+        """Write to the store, for which a result is never replayed."""
+        store.put(("words",), word, {})
+        return word
+
     graph = musubito_graph(in_one_function(desk.model, [desk.tool], is_async=False))
     agent = musubito_graph(create_agent(desk.model, [desk.tool]))
+    builder = StateGraph(MessagesState).add_node("tools", ToolNode([remember])).add_edge(START, "tools")
+    remembers = musubito_graph(builder.compile(name="remembers", store=InMemoryStore()))
     for _ in range(4):
         graph.invoke(QUESTION)
         agent.invoke(QUESTION)
+        remembers.invoke({"messages": [calls(("remember", {"word": "fog"}))]})
     assert unreplayed(Lineage(engine)) == []
 
 

@@ -450,14 +450,14 @@ def test_inner_nodes_of_subgraphs_are_followed(follow: Follow) -> None:
     assert follow(nested(beside="edited"), {"n": 1}) == {**inside, "side": RUNS, "after": UNKNOWN}
 
 
-def agent(model: ScriptedModel, calls: Calls) -> Any:
+def agent(model: ScriptedModel, calls: Calls, **kwargs: Any) -> Any:
     @tool
     def echo(text: str) -> str:
         """Say it again."""
         calls("echo")
         return f"echo {text}"
 
-    return musubito_graph(create_agent(model, [echo], name="clerk"))
+    return musubito_graph(create_agent(model, [echo], name="clerk"), **kwargs)
 
 
 def test_an_agent_with_tools(follow: Follow) -> None:
@@ -467,9 +467,20 @@ def test_an_agent_with_tools(follow: Follow) -> None:
     assert cold["model"] == {"run": 1, "unknown": 1}
     assert cold["tools"] == UNKNOWN
     warm = follow(agent(ScriptedModel(calls=calls), calls), asked)
+    assert (warm["model"], warm["tools"]) == ({"replay": 1, "unknown": 1}, {"run": 1, "unknown": 1})
+    plan = musubito_plan(agent(ScriptedModel(calls=calls), calls), asked)
+    tools = next(line for line in plan.lines if line.operation == "clerk/tools")
+    assert str(tools) == "clerk/tools would run: it is live, so it runs each time"
+
+
+def test_an_agent_whose_tools_are_opted_in(follow: Follow) -> None:
+    calls = Calls()
+    asked = {"messages": [("user", "hello")]}
+    follow(agent(ScriptedModel(calls=calls), calls, replay_tools=True), asked)
+    warm = follow(agent(ScriptedModel(calls=calls), calls, replay_tools=True), asked)
     assert (warm["model"], warm["tools"]) == ({"replay": 2}, REPLAYS)
     assert {outcome for outcomes in warm.values() for outcome in outcomes} == {"replay"}
-    other = follow(agent(ScriptedModel(calls=calls, model="echo-2"), calls), asked)
+    other = follow(agent(ScriptedModel(calls=calls, model="echo-2"), calls, replay_tools=True), asked)
     assert (other["model"], other["tools"]) == ({"run": 1, "unknown": 1}, UNKNOWN)
 
 
@@ -490,7 +501,8 @@ def test_the_tools_of_a_node_that_would_run_are_inside_it(engine: MusubitoEngine
             return {"messages": [AIMessage("", tool_calls=[{"name": n, "args": a, "id": str(a)} for n, a in wanted])]}
 
         builder = StateGraph(MessagesState).add_node("ask", ask).add_node("tools", ToolNode([add, name]))
-        return musubito_graph(builder.add_edge(START, "ask").add_edge("ask", "tools").compile(name="g"))
+        graph = builder.add_edge(START, "ask").add_edge("ask", "tools").compile(name="g")
+        return musubito_graph(graph, replay_tools=True)
 
     asked = {"messages": [HumanMessage("hi")]}
     assert follow(build(), asked) == {"ask": RUNS, "tools": UNKNOWN}
@@ -507,10 +519,10 @@ def test_the_tools_of_a_node_that_would_run_are_inside_it(engine: MusubitoEngine
 def test_the_estimate_is_of_what_would_run(engine: MusubitoEngine) -> None:
     calls = Calls()
     asked = {"messages": [("user", "hello")]}
-    agent(ScriptedModel(calls=calls), calls).invoke(asked)
-    warm = musubito_plan(agent(ScriptedModel(calls=calls), calls), asked)
+    agent(ScriptedModel(calls=calls), calls, replay_tools=True).invoke(asked)
+    warm = musubito_plan(agent(ScriptedModel(calls=calls), calls, replay_tools=True), asked)
     assert (warm.estimate, warm.perhaps, warm.unknown) == (Cost(), Cost(), ())
-    plan = musubito_plan(agent(ScriptedModel(calls=calls, model="echo-2"), calls), asked)
+    plan = musubito_plan(agent(ScriptedModel(calls=calls, model="echo-2"), calls, replay_tools=True), asked)
     (first, *_) = plan.lines
     assert first.estimate is not None
     assert plan.estimate == first.estimate

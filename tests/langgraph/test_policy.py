@@ -202,15 +202,16 @@ def test_the_same_kind_comes_back_and_the_original_is_untouched(build: Callable[
 def test_wrapping_twice_equals_once(build: Callable[[Ran], Any], ran: Ran, ask: Ask):
     graph = build(ran)
     given, _ = GRAPHS[build]
-    once, twice = musubito_graph(graph), musubito_graph(musubito_graph(graph))
+    once = musubito_graph(graph, replay_tools=True)
+    twice = musubito_graph(musubito_graph(graph, replay_tools=True))
     assert type(twice) is type(graph)
     with run() as record_of_once:
         ask(compiled(once), given)
     with run() as record_of_twice:
         ask(compiled(twice), given)
     assert {call.outcome for call in record_of_once.calls} == {"ran"}
-    # Where a node is replayed, its tools are not called.
-    nodes = [name for name in names(record_of_once) if "tools." not in name]
+    # Where a node is replayed, its tools and models are not called.
+    nodes = [name for name in names(record_of_once) if "tools." not in name and "/Scripted" not in name]
     assert outcomes(record_of_twice) == [(name, "replayed") for name in nodes]
 
 
@@ -356,6 +357,7 @@ NESTED = {
     "middle/first": 1,
     "middle/first:onwards": 1,
     "middle/agent/model": 2,
+    "middle/agent/model/Scripted": 2,
     "middle/agent/tools.send_mail": 1,
     "middle/agent/tools.read_mail": 1,
     "middle/agent/tools": 2,
@@ -365,7 +367,7 @@ NESTED = {
 
 
 def test_steps_are_called_by_their_paths(ran: Ran, ask: Ask):
-    graph = musubito_graph(nested(ran).compile(name="outer"))
+    graph = musubito_graph(nested(ran).compile(name="outer"), replay_tools=True)
     with run() as cold:
         ask(graph, {"messages": []})
     called = [name for name in names(cold) if ":" not in name or name.endswith("onwards")]
@@ -376,8 +378,8 @@ def test_steps_are_called_by_their_paths(ran: Ran, ask: Ask):
         ask(graph, {"messages": []})
     assert {call.outcome for call in warm.calls} == {"replayed"}
     assert {call.operation for call in warm.calls} == {
-        call.operation for call in cold.calls if "tools." not in call.operation
-    }, "where a node is replayed, its tools are not called"
+        name for name in names(cold) if "tools." not in name and not name.endswith("/Scripted")
+    }, "where a node is replayed, its tools and its model are not called"
 
 
 def test_a_graph_without_a_name_is_called_as_langgraph_calls_it(ran: Ran, ask: Ask):
@@ -688,7 +690,7 @@ def test_live_is_what_is_done_if_nothing_is_said(ran: Ran, ask: Ask):
 
 
 def test_refresh_runs_all_of_it_and_records_it(ran: Ran, ask: Ask):
-    graph = musubito_graph(nested(ran).compile(name="outer"))
+    graph = musubito_graph(nested(ran).compile(name="outer"), replay_tools=True)
     cold = ask(graph, {"messages": []})
     all_of_it = {"plain": 1, "first": 1, "onwards": 1, "model": 2, "send_mail": 1, "read_mail": 1, "leaf": 1}
     assert ran.counts == all_of_it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.usefixtures("engine")
 Ask = Callable[..., Any]
 THREADS = "abc"
 APPROVE = Command(resume={"decisions": [{"type": "approve"}]})
+
+replaying = partial(musubito_graph, replay_tools=True)
+"""Tools that are not opted in run each time, whoever released them."""
 
 
 class State(TypedDict, total=False):
@@ -74,7 +78,7 @@ def test_a_tool_after_a_router_that_a_human_answered(ran: Ran, ask: Ask):
 
     builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([mailing(ran)]))
     builder.add_edge(START, "think").add_conditional_edges("think", decide, {"tools": "tools", END: END})
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name in THREADS:
         ask(graph, {"messages": [("user", "mail ann")]}, thread(name))
         assert took(ran) == {}
@@ -89,7 +93,7 @@ def test_a_tool_that_a_human_approves(between: str, ran: Ran, ask: Ask):
     agent = create_agent(
         Scripted(script=mails, ran=ran), [mailing(ran)], middleware=middleware, checkpointer=InMemorySaver()
     )
-    graph = musubito_graph(agent)
+    graph = replaying(agent)
     for name in THREADS:
         assert "__interrupt__" in ask(graph, {"messages": [("user", "mail ann")]}, thread(name))
         assert took(ran) == ({"model": 1} if name == "a" else {})
@@ -103,7 +107,7 @@ def test_the_policy_of_the_tool_says_otherwise(step_type: StepType, ran: Ran, as
     agent = create_agent(
         Scripted(script=mails, ran=ran), [mailing(ran)], middleware=[asking], checkpointer=InMemorySaver()
     )
-    graph = musubito_graph(agent, steps={"tools.send_mail": StepConfiguration(step_type=step_type)})
+    graph = replaying(agent, steps={"tools.send_mail": StepConfiguration(step_type=step_type)})
     for name in THREADS:
         ask(graph, {"messages": [("user", "mail ann")]}, thread(name))
         ask(graph, APPROVE, thread(name))
@@ -178,7 +182,7 @@ QUESTIONS = [
 @pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
 @pytest.mark.parametrize("build", QUESTIONS)
 def test_what_follows_a_question(build: Any, ran: Ran, ask: Ask):
-    graph = musubito_graph(build(ran).compile(checkpointer=InMemorySaver()))
+    graph = replaying(build(ran).compile(checkpointer=InMemorySaver()))
     for name in THREADS:
         assert "__interrupt__" in ask(graph, ASKED, thread(name))
         assert took(ran) == {}
@@ -197,7 +201,7 @@ def test_a_model_that_follows_uses_the_answer_up(ran: Ran, ask: Ask):
         return {"messages": [model.invoke(state["text"])]}
 
     builder = StateGraph(State).add_sequence([approve, answer, ("send", sends(ran))]).add_edge(START, "approve")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name, runs in [("a", {"model": 1, "mail": 1}), ("b", {})]:
         ask(graph, {"text": "x"}, thread(name))
         ask(graph, Command(resume="yes"), thread(name))
@@ -215,7 +219,7 @@ def plain(ran: Ran) -> StateGraph[Any]:
 @pytest.mark.parametrize("said", ["compile", "invoke"])
 def test_what_follows_a_stop(said: str, stops: Any, resume: Any, ran: Ran, ask: Ask):
     at_compile, at_call = (stops, {}) if said == "compile" else ({}, stops)
-    graph = musubito_graph(plain(ran).compile(checkpointer=InMemorySaver(), **at_compile))
+    graph = replaying(plain(ran).compile(checkpointer=InMemorySaver(), **at_compile))
     for name in THREADS:
         assert len(ask(graph, ASKED, thread(name), **at_call)["messages"]) == 1
         assert ask(graph, resume, thread(name))["messages"][-1].text == "sent to ann"
@@ -225,7 +229,7 @@ def test_what_follows_a_stop(said: str, stops: Any, resume: Any, ran: Ran, ask: 
 def test_what_follows_a_stop_before_a_subgraph(ran: Ran, ask: Ask):
     inner = StateGraph(State).add_node("send", sends(ran)).add_edge(START, "send").compile()
     builder = StateGraph(State).add_node("mail", inner).add_edge(START, "mail")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["mail"]))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["mail"]))
     for name in THREADS:
         ask(graph, ASKED, thread(name))
         assert ask(graph, None, thread(name))["messages"][-1].text == "sent to ann"
@@ -237,7 +241,7 @@ def test_a_tool_node_after_a_stop(ran: Ran, ask: Ask):
         "model", lambda state: {"messages": [calls(("send_mail", {"to": "a"}))]}
     )
     builder.add_node("tools", ToolNode([mailing(ran)])).add_edge(START, "model").add_edge("model", "tools")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["tools"]))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver(), interrupt_before=["tools"]))
     for name in THREADS:
         ask(graph, {"messages": [("user", "mail")]}, thread(name))
         assert ask(graph, None, thread(name))["messages"][-1].text == "sent to a"
@@ -247,12 +251,12 @@ def test_a_tool_node_after_a_stop(ran: Ran, ask: Ask):
 def test_in_another_process(ran: Ran, tmp_path: Any):
     for name in THREADS:
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
-            musubito_graph(after_another_step(ran).compile(checkpointer=saver)).invoke(ASKED, thread(name))
+            replaying(after_another_step(ran).compile(checkpointer=saver)).invoke(ASKED, thread(name))
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
-            graph = musubito_graph(after_another_step(ran).compile(checkpointer=saver))
+            graph = replaying(after_another_step(ran).compile(checkpointer=saver))
             graph.invoke(Command(resume="yes"), thread(name), interrupt_before=["send"])
         with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
-            musubito_graph(after_another_step(ran).compile(checkpointer=saver)).invoke(None, thread(name))
+            replaying(after_another_step(ran).compile(checkpointer=saver)).invoke(None, thread(name))
         assert took(ran) == {"mail": 1}
 
 
@@ -268,7 +272,7 @@ def test_what_is_not_released_is_replayed(ran: Ran, ask: Ask):
         ran("before")
 
     builder = StateGraph(State).add_sequence([before, approve, ("send", sends(ran))]).add_edge(START, "before")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name, text, first, second in [
         ("a", "quiet", {"before": 1, "mail": 1}, {}),
         ("b", "quiet", {}, {}),
@@ -291,7 +295,7 @@ def test_what_is_no_tool_call_is_replayed(ran: Ran, ask: Ask):
         return {"sent": state["text"]}
 
     builder = StateGraph(State).add_sequence([approve, write]).add_edge(START, "approve")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name in THREADS:
         ask(graph, {"text": "x"}, thread(name))
         assert ask(graph, Command(resume="yes"), thread(name))["sent"] == "x"
@@ -343,7 +347,7 @@ def test_a_node_that_calls_tools_itself(kind: str, released_by: str, ran: Ran, a
     builder = StateGraph(State).add_sequence([("approve", approve), ("send", SENDING[kind](ran))])
     stops = ["send"] if released_by == "a resumed stop" else []
     compiled = builder.add_edge(START, "approve").compile(checkpointer=InMemorySaver(), interrupt_before=stops)
-    graph = musubito_graph(compiled)
+    graph = replaying(compiled)
     for name in THREADS:
         ask(graph, ASKED, thread(name))
         ask(graph, None if stops else Command(resume="yes"), thread(name))
@@ -360,7 +364,7 @@ def test_a_model_that_is_shown_tools_is_not_asked_again(ran: Ran, ask: Ask):
         return {"messages": [model.bind_tools([mail]).invoke(state["messages"])]}
 
     builder = StateGraph(State).add_sequence([approve, answer]).add_edge(START, "approve")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name in THREADS:
         ask(graph, {"text": "x", "messages": [("user", "hi")]}, thread(name))
         ask(graph, Command(resume="yes"), thread(name))
@@ -374,7 +378,7 @@ def test_a_node_that_asks_and_knows_tools_releases_the_next_one(ran: Ran, ask: A
         interrupt(f"call {[each.name for each in (mail,)]}?")
 
     builder = StateGraph(State).add_sequence([("approve", approve), ("send", sends(ran))]).add_edge(START, "approve")
-    graph = musubito_graph(builder.compile(checkpointer=InMemorySaver()))
+    graph = replaying(builder.compile(checkpointer=InMemorySaver()))
     for name in THREADS:
         ask(graph, ASKED, thread(name))
         ask(graph, Command(resume="yes"), thread(name))

@@ -217,16 +217,19 @@ def asks_for_weather(messages: Any) -> AIMessage:
     return calls(("weather", {"city": "Kyoto"}), ("weather", {"city": "Nara"}))
 
 
-def test_an_agent_that_is_asked_the_same_again_calls_nothing(ran: Ran, ask: Ask):
-    agent = musubito_graph(
-        create_agent(Scripted(script=asks_for_weather, ran=ran), [weather], checkpointer=InMemorySaver())
-    )
+@pytest.mark.parametrize(("replay_tools", "of_tools"), [(True, set()), (False, {"ran"})])
+def test_an_agent_that_is_asked_the_same_again_asks_no_model(
+    replay_tools: bool, of_tools: set[str], ran: Ran, ask: Ask
+):
+    made = create_agent(Scripted(script=asks_for_weather, ran=ran), [weather], checkpointer=InMemorySaver())
+    agent = musubito_graph(made, replay_tools=replay_tools)
     cold = ask(agent, {"messages": [("user", "weather?")]}, thread("one"))
     assert took(ran) == {"model": 2}
     with musubito.run() as run:
         again = ask(agent, {"messages": [("user", "weather?")]}, thread("two"))
     assert took(ran) == {}
-    assert {call.outcome for call in run.calls} == {"replayed"}
+    assert {call.outcome for call in run.calls if ".weather" in call.operation} == of_tools
+    assert {call.outcome for call in run.calls if "/model" in call.operation} == {"replayed"}
     assert plain(again["messages"]) == plain(cold["messages"])
     asked = [call["id"] for call in again["messages"][1].tool_calls]
     assert [message.tool_call_id for message in again["messages"] if message.type == "tool"] == asked

@@ -756,12 +756,13 @@ def test_fingerprints_see(what):
     for make in (one, other):
         with run() as first:
             assert plain(outcome(musubito_runnable(make(Calls())), value)) == plain(outcome(make(Calls()), value))
-        assert [call.outcome for call in first.calls] in (["ran"], ["failed"])
+        *_, of_all = first.calls  # those before are of the models inside
+        assert of_all.outcome in ("ran", "failed")
     for make in (one, other):
         calls = Calls()
         with run() as second:
             assert plain(outcome(musubito_runnable(make(calls)), value)) == plain(outcome(make(Calls()), value))
-        if [call.outcome for call in second.calls] != ["failed"]:
+        if second.calls[-1].outcome != "failed":
             assert [call.reason for call in second.calls] == [ReplayReason.EXACT_HIT]
             assert calls.total == 0
 

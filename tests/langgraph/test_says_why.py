@@ -98,7 +98,7 @@ def graph_of(name: str, function: Any, context: Any = None, **compiled: Any) -> 
     builder = StateGraph(State, context_schema=context)
     builder.add_node("node", function)
     builder.add_edge(START, "node")
-    return musubito_graph(builder.compile(name=name, **compiled))
+    return musubito_graph(builder.compile(name=name, **compiled), replay_tools=True)
 
 
 # -- what is never replayed --------------------------------------------------------------------------------------------
@@ -537,7 +537,8 @@ def test_a_tool_that_an_answer_released_says_so(name: str, engine: MusubitoEngin
         return {"messages": [AIMessage("", tool_calls=[{"name": "send", "args": {"text": "hi"}, "id": "1"}])]}
 
     builder = StateGraph(State).add_sequence([("approves", approves), ("tools", ToolNode([send]))])
-    graph = musubito_graph(builder.add_edge(START, "approves").compile(name=name, checkpointer=InMemorySaver()))
+    approving = builder.add_edge(START, "approves").compile(name=name, checkpointer=InMemorySaver())
+    graph = musubito_graph(approving, replay_tools=True)
     for thread in "ab":
         config = {"configurable": {"thread_id": thread}}
         graph.invoke({"question": "?"}, config)

@@ -71,7 +71,7 @@ def question(place: str) -> Any:
 
 def test_a_tool_node_of_the_users_own_class(ask: Callable[..., Any]):
     node = Pooled([weather])
-    graph = musubito_graph(graph_of(node))
+    graph = musubito_graph(graph_of(node), replay_tools=True)
     assert [ask(graph, question("Rome"))["messages"][-1].text for _ in range(2)] == ["sunny at Rome"] * 2
     assert RAN.counts["weather"] == 1
     bound = graph.nodes["tools"].bound
@@ -87,7 +87,7 @@ def test_a_tool_node_of_the_users_own_class(ask: Callable[..., Any]):
 
 
 def test_what_its_tools_do_is_a_step_of_its_own(ask: Callable[..., Any]):
-    graph = musubito_graph(graph_of(Pooled([weather])))
+    graph = musubito_graph(graph_of(Pooled([weather])), replay_tools=True)
     both = question("Rome")["messages"][0]
     both.tool_calls.append({**both.tool_calls[0], "args": {"place": "Oslo"}, "id": "2"})
     ask(graph, question("Rome"))

@@ -41,7 +41,7 @@ class State(MessagesState, total=False):
 
 
 def after(write: Callable[..., Any], node: Callable[..., Any]) -> Any:
-    """A graph in which `node` follows a model's answer, which an edit of the node before it asks for again."""
+    """A graph in which `node` follows a model's answer. The model is no step, so an edited node asks it anew."""
     builder = StateGraph(State).add_node("write", write).add_node("node", node)
     graph = builder.add_edge(START, "write").add_edge("write", "node").compile(name="cutoff")
     return musubito_graph(graph, models=False)

@@ -354,6 +354,14 @@ def test_an_effect_that_is_allowed_takes_place_once_and_is_replayed(with_mail: P
     assert runs(with_mail) == 0
 
 
+def test_an_effect_of_each_run_is_replayed_and_recorded_anew(with_mail: Path, play: Run) -> None:
+    edit(with_mail / "answers.py", '"external_effect"', '"external_effect", once_per="run"')
+    edit(with_mail / "tests" / "test_it.py", "musubito\n", "musubito(allow_effects=True)\n")
+    for mode, taken in (("record", 1), ("replay", 0), ("verify", 0), ("record", 1), ("replay", 0)):
+        play(f"--musubito={mode}").assert_outcomes(passed=1)
+        assert runs(with_mail) == taken, mode
+
+
 def test_async_tests_streams_and_threads(project: Path, play: Run) -> None:
     (project / "pytest.ini").write_text(SETTINGS + "asyncio_mode = auto\n")
     with (project / "answers.py").open("a") as file:

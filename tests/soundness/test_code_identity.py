@@ -456,7 +456,7 @@ class FakeStep:
         self.__musubito_step__ = definition
 
 
-def test_a_reached_step_counts_by_code_name_version_and_ttl(module: Callable[[str], Any]) -> None:
+def test_a_reached_step_counts_by_code_name_version_ttl_and_whether_it_runs_each_time(module: Callable[[str], Any]) -> None:
     m = module("def inner(x): return x\ndef other(x): return -x\ndef step(x): return STEP(x)\n")
 
     def digest(**changes: Any) -> bytes:
@@ -477,9 +477,10 @@ def test_a_reached_step_counts_by_code_name_version_and_ttl(module: Callable[[st
         digest(name="o"),
         digest(operation_version="1"),
         digest(semantics=StepConfiguration(ttl_seconds=1)),
+        digest(semantics=StepConfiguration(force_reexecution=True)),
     ]
-    assert len(set(found)) == 5
-    assert digest() == found[0] == digest(semantics=StepConfiguration(force_reexecution=True))
+    assert len(set(found)) == 6
+    assert digest() == found[0] == digest(semantics=StepConfiguration(record_inputs=False))
 
 
 def test_cycles_end(module: Callable[[str], Any]) -> None:

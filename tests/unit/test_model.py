@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from musubito import MusubitoResult, StepConfiguration, StepType
+from musubito import (
+    MusubitoEngine,
+    MusubitoResult,
+    SQLiteStorage,
+    StepConfiguration,
+    StepType,
+    musubito_step,
+    run,
+    use_musubito_engine,
+)
 from musubito.model import StepDefinition
 
-RESULT = MusubitoResult("text", "a" * 64, "b" * 64, "c" * 64)
+RESULT = MusubitoResult("text", "a" * 64, "b" * 64, "c" * 64, "make")
 
 
 USES: dict[str, Any] = {
@@ -24,13 +35,39 @@ USES: dict[str, Any] = {
     "if": lambda result: "yes" if result else "no",
     "not": lambda result: not result,
     "filter": lambda result: list(filter(None, [result])),
+    "len": len,
+    "for": lambda result: [character for character in result],  # noqa: C416 - how it is iterated is tested
+    "list": list,
+    "unpacking": lambda result: [*result],
+    "index": lambda result: result[0],
+    "key": lambda result: result["key"],
+    "in": lambda result: "t" in result,
 }
 
 
 @pytest.mark.parametrize("use", USES)
 def test_a_result_is_not_taken_for_its_value(use: str) -> None:
-    with pytest.raises(TypeError, match=r"use \.value"):
+    with pytest.raises(TypeError, match=r"the output of the step 'make' is its `\.value`: use \.value"):
         USES[use](RESULT)
+
+
+def test_an_attribute_of_the_value_is_looked_for_in_the_value() -> None:
+    told = r"a MusubitoResult has no attribute 'upper'; the output of the step 'make' is its `\.value`: use \.value"
+    with pytest.raises(AttributeError, match=told):
+        _ = RESULT.upper  # type: ignore[attr-defined]
+    assert not hasattr(RESULT, "upper")
+    assert getattr(RESULT, "upper", None) is None
+
+
+def test_each_way_of_making_a_result_names_the_step() -> None:
+    @musubito_step(name="twice")
+    def twice(x: int) -> int:
+        return 2 * x
+
+    with MusubitoEngine(SQLiteStorage(":memory:")) as engine, use_musubito_engine(engine):
+        assert [twice(1).step, twice(1).step] == ["twice"] * 2
+        with run(mode="off"):
+            assert twice(1).step == "twice"
 
 
 def test_a_result_can_be_shown_compared_and_sent() -> None:
@@ -39,7 +76,11 @@ def test_a_result_can_be_shown_compared_and_sent() -> None:
     )
     assert repr(RESULT) == f"{RESULT!r}" == shown
     assert f"{[RESULT]}" == f"[{shown}]"
-    assert pickle.loads(pickle.dumps(RESULT)) == RESULT
+    for sent in pickle.loads(pickle.dumps(RESULT)), copy.copy(RESULT), copy.deepcopy(RESULT), replace(RESULT):
+        assert sent == RESULT
+        assert sent.step == "make"
+    assert replace(RESULT, step="another") == RESULT
+    assert isinstance(RESULT._repr_html_(), str)
     assert {RESULT: 1}[RESULT] == 1
 
 
@@ -53,7 +94,7 @@ def test_a_step_type_may_be_a_text(said: Any) -> None:
 @pytest.mark.parametrize(
     ("said", "error", "told"),
     [
-        ({"step_type": "random"}, ValueError, '"deterministic", "stochastic", "external_effect", not \'random\''),
+        ({"step_type": "random"}, ValueError, '"deterministic", "stochastic", "live", "external_effect", not \'random\''),
         ({"step_type": 1}, TypeError, "step_type must be a StepType or one of"),
         ({"step_type": None}, TypeError, "step_type must be a StepType or one of"),
         ({"inputs": "question"}, TypeError, r'inputs must be None or a tuple of names, such as \("question",\)'),

@@ -212,7 +212,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
                     return _stream(caller, answer, args, kwargs)
             mode = current_mode()
             if mode is OFF:
-                result = run_unrecorded(functools.partial(function, *args, **kwargs))
+                result = run_unrecorded(definition.name, functools.partial(function, *args, **kwargs))
             else:
                 engine = current_engine()
                 result = engine._perform(caller.call(engine, args, kwargs), mode)
@@ -246,7 +246,8 @@ def _looks_like(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 async def _call_async(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     mode = current_mode()
     if mode is OFF:
-        return await run_unrecorded_async(functools.partial(caller.definition.function, *args, **kwargs))
+        function = functools.partial(caller.definition.function, *args, **kwargs)
+        return await run_unrecorded_async(caller.definition.name, function)
     if loop_is_watched():
         # Opening the default engine and reading source texts touch files, which would block the loop.
         engine = await asyncio.to_thread(current_engine)

@@ -191,7 +191,7 @@ class UnrecordedStream(MusubitoStream[T]):
             for chunk in generator:
                 chunks.append(chunk)
                 yield chunk
-        self._result = result_of(chunks)
+        self._result = result_of(self._name, chunks)
 
     async def _astream(self) -> AsyncIterator[T]:
         ran_unrecorded()
@@ -200,7 +200,7 @@ class UnrecordedStream(MusubitoStream[T]):
             async for chunk in generator:
                 chunks.append(chunk)
                 yield chunk
-        self._result = result_of(chunks)
+        self._result = result_of(self._name, chunks)
 
 
 class Recording:

@@ -101,7 +101,7 @@ class CallState:
                 next(self._run.calls),
                 self.call.fingerprint.steps,
                 running_loop(),
-                self.call.definition.name,
+                self.call.definition,
                 self.scope.ambient,
             )
         return self._frame

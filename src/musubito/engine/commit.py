@@ -257,6 +257,7 @@ class CallCommit(CallClaim):
         if committed is not None:
             uses = (CallDependency(self.keys.node, self.keys.reuse, committed.execution, started_at),)
         since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
+        live = self._live_for_outer(inside)
         self._propagate(
             Dependencies(
                 uses=uses,
@@ -267,11 +268,11 @@ class CallCommit(CallClaim):
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
                 saved_ms=inside.saved_ms,
-                live=self._live_for_outer(inside),
+                live=live,
             )
         )
         reason = self._reason_it_ran(not_replayable)
-        if not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND:
+        if live is None and (not_replayable is not None or reason is not ReplayReason.NODE_NOT_FOUND):
             say_why(self.call.definition.name, reason, self.part_that_differs(), not_replayable, self.ids())
         # Tokens that are reported while the commit is written are in no execution, so the history holds them.
         used = None if committed and usage else _own_tokens_as_json(frame)
@@ -285,7 +286,7 @@ class CallCommit(CallClaim):
             FlightOutcome.LOOK_AGAIN if committed is not None and can_serve_others else FlightOutcome.RUN_YOURSELF
         )
         node_id = self.keys.node.hex()
-        return MusubitoResult(value, artifact_id, node_id, node_id)
+        return MusubitoResult(value, artifact_id, node_id, node_id, self.call.definition.name)
 
     def _reason_it_ran(self, not_replayable: str | None) -> ReplayReason:
         """Return the reason why the call ran, now that it has; `not_replayable` is what it says of its result."""

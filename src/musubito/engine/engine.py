@@ -302,7 +302,7 @@ class MusubitoEngine:
         """
         mode = current_mode()
         if mode is OFF:
-            return run_unrecorded(partial(func, **inputs))
+            return run_unrecorded(operation_name, partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return self._perform(call, mode)
 
@@ -318,7 +318,7 @@ class MusubitoEngine:
         """Await `func(**inputs)`, or replay an earlier result. See `execute`."""
         mode = current_mode()
         if mode is OFF:
-            return await run_unrecorded_async(partial(func, **inputs))
+            return await run_unrecorded_async(operation_name, partial(func, **inputs))
         call = self._call(operation_name, inputs, func, semantics, operation_version)
         return await self._perform_async(call, mode)
 
@@ -335,7 +335,7 @@ class MusubitoEngine:
         semantics = call.definition.semantics
         if running_loop() is None and mode in (REPLAY, REFRESH) and semantics.step_type is not StepType.EXTERNAL_EFFECT:
             say_unrecorded(call.definition.name, "it is awaited in another event loop than asyncio's", {})
-            return await run_unrecorded_async(call.function)
+            return await run_unrecorded_async(call.definition.name, call.function)
         protocol = (
             await asyncio.to_thread(self._protocol, call, mode) if loop_is_watched() else self._protocol(call, mode)
         )

@@ -17,6 +17,7 @@ from musubito.deferred import asyncio
 from musubito.engine.files.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.samples import LOCK, Samples
+from musubito.model import StepDefinition
 from musubito.reasons import ReplayReason
 from musubito.store.protocol import Store
 from musubito.store.rows import CallDependency, CallLine, ExternalRead, Used
@@ -90,11 +91,11 @@ class Frame:
         call: int,
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
-        operation: str,
+        definition: StepDefinition,
         ambient: object = None,
     ) -> None:
         self.engine = engine
-        self.operation = operation
+        self.definition = definition
         self.around = around
         """The bodies that this body was called in; several where the right one is not known (see `OpenScopes`)."""
         self.node = node

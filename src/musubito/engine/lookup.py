@@ -299,5 +299,5 @@ class CallLookup(CallState):
                 )
             )
         self._add_to_history("replayed", reason, candidate.execution, candidate.duration_ms, candidate.tokens or 0)
-        artifact = candidate.artifact or b""
-        return MusubitoResult(value, artifact.hex(), candidate.producer.hex(), self.keys.node.hex())
+        artifact, name = candidate.artifact or b"", self.call.definition.name
+        return MusubitoResult(value, artifact.hex(), candidate.producer.hex(), self.keys.node.hex(), name)

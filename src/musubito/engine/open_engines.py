@@ -6,16 +6,18 @@ import weakref
 from typing import Final, Protocol
 
 from musubito.engine.maintenance import MaintenanceThread
+from musubito.engine.scope import OpenScopes
 from musubito.engine.shutdown import at_end
 from musubito.engine.write_batcher import Writer
 from musubito.locks import at_fork
 
 
 class OpenEngine(Protocol):
-    """The part of an engine that the end and the fork of a process use."""
+    """The part of an engine that is used for all engines of a process at once."""
 
     writer: Writer
     keeper: MaintenanceThread
+    open: OpenScopes
 
     def _begin_process(self) -> None:
         """Create the state that belongs to this process alone."""

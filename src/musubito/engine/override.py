@@ -143,7 +143,7 @@ def override(engine: EngineHost, node: bytes, value: object, made: ByHand) -> Mu
     except EncodingError as error:
         raise NotEdited(f"{result.commit.place.operation}: the value cannot be stored: {error}") from error
     artifact = replace_payload(engine, result, payload, made)
-    return MusubitoResult(value, artifact.hex(), node.hex(), node.hex())
+    return MusubitoResult(value, artifact.hex(), node.hex(), node.hex(), result.commit.place.operation)
 
 
 def replace_payload(engine: EngineHost, result: ResultToEdit, payload: bytes, made: ByHand) -> bytes:

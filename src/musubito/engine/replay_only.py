@@ -44,7 +44,10 @@ class RecordedCall(CallProtocol):
         """Decide as at other times, but that what is LIVE or always forced is replayed."""
         if self.call.forced_by not in (None, ReplayReason.LIVE):
             return super()._decide(candidate)
-        policy = replace(self.call.definition.semantics, step_type=StepType.STOCHASTIC, force_reexecution=False)
+        policy = self.call.definition.semantics
+        if policy.runs_each_time:
+            kind = StepType.STOCHASTIC if policy.step_type is StepType.LIVE else policy.step_type
+            policy = replace(policy, step_type=kind, force_reexecution=False)
         return decide(with_live_steps(candidate), policy, self.engine.now())
 
 

@@ -133,6 +133,11 @@ class OpenScopes:
         with self._lock:
             return [frame for frame in self._bodies_that_reach(operation) if frame.run is not apart]
 
+    def bodies(self) -> list[Frame]:
+        """Return the bodies that are open."""
+        with self._lock:
+            return list(self._frames)
+
     def _bodies_that_reach(self, operation: str) -> list[Frame]:
         # The call may be the operation itself, or a part that is named after it.
         names = {operation, f"{operation.rpartition('/')[0]}/{ANY}", f"{operation}/{ANY}"}

@@ -19,22 +19,22 @@ from musubito.model import UNSTORABLE, MusubitoResult
 T = TypeVar("T")
 
 
-def run_unrecorded(function: Callable[[], T]) -> MusubitoResult[T]:
-    """Call the function and return its value."""
+def run_unrecorded(step: str, function: Callable[[], T]) -> MusubitoResult[T]:
+    """Call the function of a step and return its value."""
     with _without_merge_context():
-        return result_of(function())
+        return result_of(step, function())
 
 
-async def run_unrecorded_async(function: Callable[[], Awaitable[T]]) -> MusubitoResult[T]:
-    """Await the function and return its value."""
+async def run_unrecorded_async(step: str, function: Callable[[], Awaitable[T]]) -> MusubitoResult[T]:
+    """Await the function of a step and return its value."""
     with _without_merge_context():
-        return result_of(await function())
+        return result_of(step, await function())
 
 
-def result_of(value: T) -> MusubitoResult[T]:
-    """Return the value under ids that never repeat, so that nothing built on it is replayed."""
+def result_of(step: str, value: T) -> MusubitoResult[T]:
+    """Return the value of a step under ids that never repeat, so that nothing built on it is replayed."""
     node_id = os.urandom(32).hex()
-    return MusubitoResult(value, UNSTORABLE + uuid.uuid4().hex, node_id, node_id)
+    return MusubitoResult(value, UNSTORABLE + uuid.uuid4().hex, node_id, node_id, step)
 
 
 def ran_unrecorded() -> None:

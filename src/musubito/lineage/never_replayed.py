@@ -17,6 +17,10 @@ RUNS: Final = 3
 """Runs that called an operation without a replay, before the operation is reported."""
 COMPARED: Final = 20
 """Operations whose differing inputs are looked up, the most expensive first."""
+LEFT_OUT: Final = ExecutionFlags.ERASED | ExecutionFlags.LIVE
+"""Flags of executions that are not reported."""
+WANTED: Final = (ReplayReason.LIVE, ReplayReason.LIVE_INSIDE)
+"""Reasons that somebody wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +49,19 @@ class Unreplayed:
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions that are never replayed, the most expensive first.
 
-    What a live step ran inside is left out: such steps run each time because somebody wants that.
+    Live steps are left out, and steps in which one ran: they run each time because somebody wants that.
     """
     refused = _refused(lineage)
     names = {(entry.namespace, entry.operation) for entry in refused}
-    wanted = (entry for entry in refused if entry.reason is not ReplayReason.LIVE_INSIDE)
-    entries = [*wanted, *_with_changing_input(lineage, names)]
+    unwanted = (entry for entry in refused if entry.reason not in WANTED)
+    entries = [*unwanted, *_with_changing_input(lineage, names)]
     return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.milliseconds, entry.operation))
 
 
 def _refused(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions for which a reason is stored why they are never replayed."""
-    rows = lineage.rows("never_replayed", erased=ExecutionFlags.ERASED)
-    usage = lineage.rows("usage_of_never_replayed", erased=ExecutionFlags.ERASED) if rows else ()
+    rows = lineage.rows("never_replayed", left_out=LEFT_OUT)
+    usage = lineage.rows("usage_of_never_replayed", left_out=LEFT_OUT) if rows else ()
     tokens: defaultdict[tuple[str, str, str], dict[str, Tokens]] = defaultdict(dict)
     for namespace, operation, says, model, tokens_in, tokens_out in usage:
         tokens[namespace, operation, says][model] = Tokens(tokens_in, tokens_out)
@@ -96,7 +100,7 @@ def _with_changing_input(lineage: Lineage, reported: set[tuple[str, str]]) -> li
     numbers = lineage.numbers(node for _, _, node, _ in candidates)
     reports = whys(lineage, [(numbers[node], None) for _, _, node, _ in candidates])
     for (cost, name, _, count), report in zip(candidates, reports, strict=True):
-        if report.remedy:
+        if report.remedy and report.reason not in WANTED:
             reason = report.reason
             entries.append(Unreplayed(*name, reason, report.parts, reason.sentence, report.remedy, count, cost))
     return entries

@@ -14,15 +14,17 @@ from musubito.engine import scope
 from musubito.engine.frame import Dependencies, Frame, Run
 from musubito.engine.samples import Samples
 from musubito.engine.scope import add_control_flow, control_flow
+from musubito.model import StepConfiguration, StepDefinition
 from musubito.store.queries import SampleNode
 from musubito.store.rows import CallDependency, ExternalRead, SampleRef
 
 NOTHING: Any = None
 RUN = Run(1, 0.0)
+STEP = StepDefinition(print, "step", StepConfiguration(), None)
 
 
 def frame(outer: Frame | None = None) -> Frame:
-    return Frame(NOTHING, () if outer is None else (outer,), b"", RUN, 1, (), None, "step")
+    return Frame(NOTHING, () if outer is None else (outer,), b"", RUN, 1, (), None, STEP)
 
 
 def handed(**facts: Any) -> Dependencies:

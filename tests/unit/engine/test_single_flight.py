@@ -11,6 +11,7 @@ import pytest
 
 from musubito.engine.frame import Dependencies, Frame, Run
 from musubito.engine.single_flight import FlightOutcome, JoinResult, SharedFailure, SingleFlight
+from musubito.model import StepConfiguration, StepDefinition
 
 NOTHING: Any = None
 
@@ -28,7 +29,9 @@ THREADS = count()
 def frame(outer: Frame | None = None, loop: object = None) -> Frame:
     """Of a thread of its own."""
     made = Frame(
-        NOTHING, () if outer is None else (outer,), b"", Run(1, 0.0), 1, (), cast("AbstractEventLoop | None", loop)
+        *(NOTHING, () if outer is None else (outer,), b"", Run(1, 0.0), 1, ()),
+        cast("AbstractEventLoop | None", loop),
+        StepDefinition(print, "step", StepConfiguration(), None),
     )
     made.thread = next(THREADS)
     return made

@@ -30,6 +30,7 @@ from musubito.lineage.cost_format import unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.prices import dollars
+from musubito.reasons import ReplayReason
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
@@ -249,6 +250,8 @@ def _why(line: PlanLine) -> str:
     """Return the reason of a line: in a word or two where it names a difference, else as a sentence."""
     if line.outcome == UNKNOWN or line.reason.forbids_replay:
         return line.says
+    if line.reason is ReplayReason.LIVE:
+        return "live: runs each time"
     return ": ".join(filter(None, (line.reason.word, ", ".join(line.parts))))
 
 

@@ -56,13 +56,13 @@ ORDER BY e.id DESC LIMIT 1;
 
 -- name: never_replayed
 -- What executions that succeeded say of why they are never replayed, by operation, the newest first: how many say so,
--- and how long they took.
+-- and how long they took. Without those that hold any of some flags.
 SELECT s.name, o.name, e.not_replayable, count(*), sum(e.duration_ms)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :erased = 0
+WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :left_out = 0
 GROUP BY s.name, o.name, e.not_replayable ORDER BY max(e.id) DESC;
 
 -- name: usage_of_never_replayed
@@ -73,7 +73,7 @@ JOIN _usage u ON u.execution = e.id
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
-WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :erased = 0
+WHERE e.outcome = 1 AND e.not_replayable IS NOT NULL AND e.holds & :left_out = 0
 GROUP BY s.name, o.name, e.not_replayable, u.model;
 
 -- name: without_replays
