@@ -5,7 +5,7 @@
     python agent.py --folder FOLDER                     your own .md files
     python agent.py --model openai:gpt-4o-mini          with a chat model (needs langchain-openai)
 
-`musubito_graph` makes the agent's model calls and its tool calls steps. Ask the same again: the tools run, and the model
+`musubito_graph` makes steps of the agent's model calls and tool calls. Ask the same again: the tools run, and the model
 is not asked. Edit a page, and the model is asked only where the text before it differs.
 
 Without --model, `Rules` plays the part of gpt-4o and reports tokens as gpt-4o would.

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ from tests.cli.conftest import Musubito, World
 
 pty = pytest.importorskip("pty")
 SLOW = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 
@@ -70,8 +70,13 @@ with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine:
 """
 
 
-def in_terminal(arguments: list[str], seconds: float = 40) -> tuple[int, str]:
-    """The status of the command in a terminal of 80 columns, and what was written to it."""
+def in_terminal(
+    arguments: list[str], seconds: float = 40, on_its_way: Callable[[bytes], object] = lambda _: None
+) -> tuple[int, str]:
+    """The status of the command in a terminal of 80 columns, and what was written to it.
+
+    `on_its_way` is told what was written until now.
+    """
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     child = subprocess.Popen(
@@ -90,6 +95,7 @@ def in_terminal(arguments: list[str], seconds: float = 40) -> tuple[int, str]:
                     if not got:
                         break
                     written += got
+                    on_its_way(written)
         return child.wait(timeout=5), written.decode()
     finally:
         child.kill()
@@ -101,7 +107,7 @@ def in_terminal(arguments: list[str], seconds: float = 40) -> tuple[int, str]:
 def started(tmp_path: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs it; its run is in the ledger."""
     path = tmp_path / "live.db"
-    child = subprocess.Popen([sys.executable, "-c", program, str(path), *arguments])
+    child = subprocess.Popen([sys.executable, "-c", program, str(path), *arguments], stdin=subprocess.PIPE)
     try:
         until = time.monotonic() + 30
         while not begun(path):
@@ -110,7 +116,24 @@ def started(tmp_path: Path, program: str, *arguments: str) -> Iterator[subproces
         yield child
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
+
+
+def plain_text(written: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+
+
+def goes_on(child: subprocess.Popen[bytes], shown: str) -> Callable[[bytes], None]:
+    """Lets the call that waits for it go on, once the command has shown this of it, and three times that it runs."""
+    stdin = child.stdin
+    assert stdin is not None
+
+    def look(written: bytes) -> None:
+        text = plain_text(written.decode(errors="ignore"))
+        if text.count("running · ") >= 3 and shown in text:
+            stdin.close()
+
+    return look
 
 
 def begun(path: Path) -> bool:
@@ -124,11 +147,11 @@ def begun(path: Path) -> bool:
 
 @pytest.mark.parametrize(("how", "status"), [("ends", "finished"), ("fails", "failed")])
 def test_follows_a_run_until_it_ends(tmp_path: Path, how: str, status: str) -> None:
-    # What takes less than a second is not told of on its way.
-    with started(tmp_path, SLOW.replace("0.8", "1.2 if x == 0 else 0.3"), how) as child:
-        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "slow", "--live"])
+    with started(tmp_path, SLOW.replace("time.sleep(0.8)", "x == 0 and os.read(0, 1)"), how) as child:
+        show = ["--db", str(tmp_path / "live.db"), "show", "slow", "--live"]
+        ended, written = in_terminal(show, on_its_way=goes_on(child, "so far"))
         assert (ended, child.wait(timeout=30)) == (0, 0 if how == "ends" else 3)
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    plain = plain_text(written)
     # On its way: that it runs, and what is being computed; at its end: the whole tree.
     assert "running · " in plain
     assert re.search(r"▸ (inner|outer) +[\d.]+ m?s so far", plain)
@@ -159,20 +182,21 @@ def test_on_its_way_it_says_why_and_since_when(tmp_path: Path) -> None:
     with started(tmp_path, SLOW.replace("0.8", "0"), "ends") as child:
         assert child.wait(timeout=30) == 0
     # The second call inside goes on for as long as it takes to look at what the first one was.
-    other = SLOW.replace("outer(0)", "outer(10)").replace("0.8", "2.5 if x == 11 else 0.3").replace('"slow"', '"again"')
-    with started(tmp_path, other, "ends") as child:
+    other = SLOW.replace("outer(0)", "outer(10)").replace("time.sleep(0.8)", "x == 11 and os.read(0, 1)")
+    with started(tmp_path, other.replace('"slow"', '"again"'), "ends") as child:
         until = time.monotonic() + 30
         leases: list[tuple[str, float]] = []
         while not [each for each in leases if each[0] == "outer"] and time.monotonic() < until:
             with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
                 leases = connection.execute("SELECT operation, started_at FROM _leases").fetchall()
             time.sleep(0.02)
-        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "last", "--live"])
+        show = ["--db", str(tmp_path / "live.db"), "show", "last", "--live"]
+        ended, written = in_terminal(show, on_its_way=goes_on(child, "○ inner"))
         assert (ended, child.wait(timeout=30)) == (0, 0)
     with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
         ((began,),) = connection.execute("SELECT max(started_at) FROM _runs").fetchall()
     assert dict(leases)["outer"] - began < 0.3
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    plain = plain_text(written)
     on_its_way = plain[: plain.rindex("run ")]
     assert "○ inner" in on_its_way
     assert "code changed" in on_its_way

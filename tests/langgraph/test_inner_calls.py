@@ -371,17 +371,7 @@ async def test_a_model_of_texts_is_a_step(ran: Ran):
     assert took(ran) == {}
 
 
-class Embeds(DeterministicFakeEmbedding):
-    """Counts how often it is asked."""
-
-    ran: Any
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        self.ran("embeddings")
-        return super().embed_documents(texts)
-
-
-async def test_embeddings_are_a_step(engine: MusubitoEngine):
+async def test_embeddings_are_a_step():
     embeddings = DeterministicFakeEmbedding(size=4)
 
     def asking(mark: str) -> Any:

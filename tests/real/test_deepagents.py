@@ -289,11 +289,7 @@ def test_another_process_asks_no_model(server: ModelServer, tmp_path: Path) -> N
     assert "deep/model" in ran
     again, ran = play()
     assert (again, server.took()) == (first, 0)
-<<<<<<< HEAD
-    assert {name.partition(".")[0] for name in ran} == {"deep/tools"}
-=======
     assert {"/".join(name.split("/")[:2]).partition(".")[0] for name in ran} == {"deep/tools"}
->>>>>>> origin/main
 
 
 def test_what_it_costs(

@@ -1,4 +1,4 @@
-"""Tools of an MCP server that replay: on a session that is held, on one for each call, and of another server."""
+"""Tools of an MCP server: on a session that is held, on one for each call, and of another server."""
 
 from __future__ import annotations
 
@@ -44,10 +44,6 @@ def agent(tools: list[Any], prompt: str = "You add.") -> Any:
     return create_agent(ChatOpenAI(model="gpt-test"), tools, system_prompt=prompt, name="mcp")
 
 
-def opted_in(tools: list[Any], prompt: str = "You add.") -> Any:
-    return musubito_graph(agent(tools, prompt), replay_tools=True)
-
-
 async def asked(graph: Any, text: str = ASKED) -> Any:
     return plain(await graph.ainvoke({"messages": [("user", text)]}))
 
@@ -60,40 +56,43 @@ def called(calls: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("held", KINDS.values(), ids=KINDS)
-async def test_tools_are_called_once(engine: MusubitoEngine, server: ModelServer, held: bool, tmp_path: Path) -> None:
-    calls = tmp_path / "calls"
+@pytest.mark.parametrize("replay_tools", [False, True])
+async def test_tools_are_called_each_time_or_once(
+    engine: MusubitoEngine, server: ModelServer, replay_tools: bool, held: bool, tmp_path: Path
+) -> None:
+    # A failure is not replayed.
+    calls, again = tmp_path / "calls", ["fail"] if replay_tools else ["add", "fail"]
     async with tools(calls, held=held) as found:
         bare = await asked(agent(found))
         assert called(calls) == ["add", "fail"]
         questions = server.took()
-        assert await asked(opted_in(found)) == bare
+        assert await asked(musubito_graph(agent(found), replay_tools=replay_tools)) == bare
         assert called(calls) == ["add", "fail"]
         assert server.took() == questions > 0
 
-        graph = opted_in(found)
+        graph = musubito_graph(agent(found), replay_tools=replay_tools)
         for _ in range(2):
             assert await asked(graph) == bare
             assert server.took() == 0
-            # A failure is not replayed.
-            assert called(calls) == ["fail"]
+            assert called(calls) == again
     async with tools(calls, held=held) as found:
-        assert await asked(opted_in(found)) == bare
+        assert await asked(musubito_graph(agent(found), replay_tools=replay_tools)) == bare
         assert server.took() == 0
-        assert called(calls) == ["fail"]
+        assert called(calls) == again
 
 
 async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, tmp_path: Path) -> None:
     calls, question = tmp_path / "calls", 'Please add{"a": 1, "b": 2}.'
     async with tools(calls, held=False) as found:
-        first = await asked(opted_in(found), question)
+        first = await asked(musubito_graph(agent(found), replay_tools=True), question)
         server.took(), called(calls)
-        await asked(opted_in(found, "You add well."), question)
+        await asked(musubito_graph(agent(found, "You add well."), replay_tools=True), question)
         assert (server.took(), called(calls)) == (2, [])
     # Another server: the model is shown the same, but nothing says that its `add` does the same.
     other = tmp_path / "other.py"
     other.write_text(SERVER.read_text().replace("return a + b", "return a + b + 1"))
     async with tools(calls, held=False, server=other) as found:
-        second = await asked(opted_in(found), question)
+        second = await asked(musubito_graph(agent(found), replay_tools=True), question)
         assert second == await asked(agent(found), question)
     assert [each["messages"][2][1] for each in (first, second)] == ["3", "4"]
 
@@ -101,18 +100,19 @@ async def test_what_is_edited_runs(engine: MusubitoEngine, server: ModelServer, 
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
-from tests.real.test_mcp import asked, opted_in, tools
+from musubito_langgraph import musubito_graph
+from tests.real.test_mcp import agent, asked, tools
 
 async def main():
     async with tools(Path(sys.argv[1]), held=sys.argv[3] == "True") as found:
-        print(json.dumps(await asked(opted_in(found), sys.argv[2])))
+        print(json.dumps(await asked(musubito_graph(agent(found)), sys.argv[2])))
 
 asyncio.run(main())
 """
 
 
 @pytest.mark.parametrize("held", KINDS.values(), ids=KINDS)
-def test_another_process_calls_and_asks_nothing(server: ModelServer, held: bool, tmp_path: Path) -> None:
+def test_another_process_calls_the_tool_and_asks_no_model(server: ModelServer, held: bool, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     environment = {
         **os.environ,
@@ -133,4 +133,4 @@ def test_another_process_calls_and_asks_nothing(server: ModelServer, held: bool,
     assert called(calls)
     assert process(2) == first
     assert server.took() == 0
-    assert called(calls) == []
+    assert called(calls) == ["add"]

@@ -456,7 +456,9 @@ class FakeStep:
         self.__musubito_step__ = definition
 
 
-def test_a_reached_step_counts_by_code_name_version_ttl_and_whether_it_runs_each_time(module: Callable[[str], Any]) -> None:
+def test_a_reached_step_counts_by_code_name_version_ttl_and_whether_it_runs_each_time(
+    module: Callable[[str], Any],
+) -> None:
     m = module("def inner(x): return x\ndef other(x): return -x\ndef step(x): return STEP(x)\n")
 
     def digest(**changes: Any) -> bytes:

@@ -94,7 +94,11 @@ def test_a_step_type_may_be_a_text(said: Any) -> None:
 @pytest.mark.parametrize(
     ("said", "error", "told"),
     [
-        ({"step_type": "random"}, ValueError, '"deterministic", "stochastic", "live", "external_effect", not \'random\''),
+        (
+            {"step_type": "random"},
+            ValueError,
+            '"deterministic", "stochastic", "live", "external_effect", not \'random\'',
+        ),
         ({"step_type": 1}, TypeError, "step_type must be a StepType or one of"),
         ({"step_type": None}, TypeError, "step_type must be a StepType or one of"),
         ({"inputs": "question"}, TypeError, r'inputs must be None or a tuple of names, such as \("question",\)'),
