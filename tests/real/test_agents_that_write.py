@@ -29,7 +29,6 @@ from musubito_langgraph import musubito_graph
 from tests.langgraph.test_live import AGENTS as OTHERS
 from tests.launcher import fork
 from tests.real.model_server import ModelServer
-from tests.real.test_mcp import KINDS, agent, asked, called, tools
 from tests.server import drop_database, new_database
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -128,20 +127,6 @@ def test_replay_only_gives_the_recorded_answers_and_writes_nothing(
     again = graph.invoke(given, {"configurable": {"musubito": {"mode": "replay_only"}}})
     assert [message.text for message in again["messages"]] == [message.text for message in first["messages"]]
     assert (server.took(), Path(database).exists()) == (0, False)
-
-
-@pytest.mark.parametrize("held", KINDS.values(), ids=KINDS)
-async def test_so_it_is_with_tools_of_an_mcp_server(
-    engine: MusubitoEngine, server: ModelServer, held: bool, tmp_path: Path
-) -> None:
-    calls, add = tmp_path / "calls", 'Please add{"a": 1, "b": 2}.'
-    async with tools(calls, held=held) as found:
-        bare = await asked(agent(found), add)
-        questions = server.took()
-        called(calls)
-        for is_asked in (questions, 0):
-            assert await asked(musubito_graph(agent(found)), add) == bare
-            assert (called(calls), server.took()) == (["add"], is_asked)
 
 
 # -- side by side ------------------------------------------------------------------------------------------------------

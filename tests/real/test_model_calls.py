@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_anthropic import ChatAnthropic
@@ -20,11 +21,11 @@ from tests.real.model_server import ModelServer
 
 CLIENTS: dict[str, Callable[[], Any]] = {
     "openai": lambda: ChatOpenAI(model="gpt-4o-mini"),
-    "openai responses": lambda: ChatOpenAI(model="gpt-4o-mini", use_responses_api=True),
     "anthropic": lambda: ChatAnthropic(model="claude-sonnet-test"),
 }
 clients = pytest.mark.parametrize("client", CLIENTS)
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer")
+ADD = 'add{"a": 1, "b": 2}'
 Parse = Callable[[str], str]
 
 
@@ -69,7 +70,7 @@ def streams_later(model: Any, parse: Parse) -> Any:
 
 def binds_tools(model: Any, parse: Parse) -> Any:
     def node(state: State) -> Any:
-        (call,) = model.bind_tools([add]).invoke([("user", 'add{"a": 1, "b": 2}')]).tool_calls
+        (call,) = model.bind_tools([add]).invoke([("user", ADD)]).tool_calls
         return {"told": parse(str(call["args"]))}
 
     return node
@@ -98,7 +99,7 @@ def in_an_agent(model: Any, parse: Parse) -> Any:
     agent = create_agent(model, [add], response_format=Grade)
 
     def node(state: State) -> Any:
-        said = agent.invoke({"messages": [("user", 'add{"a": 1, "b": 2}')]})
+        said = agent.invoke({"messages": [("user", ADD)]})
         return {"told": parse(said["structured_response"].grade + said["messages"][2].text)}
 
     return node
@@ -144,19 +145,70 @@ async def test_an_edit_of_a_node_asks_nothing(
 
 @clients
 def test_an_edit_of_a_middleware_asks_nothing(engine: MusubitoEngine, server: ModelServer, client: str) -> None:
-    class Logs(AgentMiddleware[Any, Any]):
-        def wrap_model_call(self, request: Any, handler: Any) -> Any:
-            return handler(request)
+    def agent(text: str) -> Any:
+        class Notes(AgentMiddleware[Any, Any]):
+            def wrap_model_call(self, request: Any, handler: Any) -> Any:
+                noted.append(text)
+                return handler(request)
 
-    class Edited(AgentMiddleware[Any, Any]):
-        def wrap_model_call(self, request: Any, handler: Any) -> Any:
-            answer = handler(request)
-            return answer
+        return musubito_graph(create_agent(CLIENTS[client](), [add], middleware=[Notes()], name="agent"))
 
-    Edited.__qualname__ = Logs.__qualname__
-    texts = []
-    for middleware in (Logs, Edited):
-        agent = musubito_graph(create_agent(CLIENTS[client](), [add], middleware=[middleware()], name="agent"))
-        texts.append([each.text for each in agent.invoke({"messages": [("user", 'add{"a": 1, "b": 2}')]})["messages"]])
-    assert texts[0] == texts[1]
-    assert server.took() == 2
+    noted: list[str] = []
+    said = [
+        [message.text for message in agent(text).invoke({"messages": [("user", ADD)]})["messages"]]
+        for text in ("asked", "asked again")
+    ]
+    assert said[0] == said[1]
+    assert (server.took(), noted) == (2, ["asked", "asked", "asked again", "asked again"])
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+def asks_twice(model: Any, parse: Parse) -> Any:
+    """What tells two answers to one question apart: the ids that the server gives them."""
+
+    def node(state: State) -> Any:
+        return {"told": [parse(model.invoke(state["messages"]).response_metadata["id"]) for _ in range(2)]}
+
+    return node
+
+
+PROGRAM = """
+import asyncio, json, sys
+from tests.real.test_model_calls import CLIENTS, asks_twice, graph_of, told
+
+print(json.dumps(asyncio.run(told(graph_of(asks_twice(CLIENTS[sys.argv[1]](), eval(sys.argv[2])))))))
+"""
+
+
+@clients
+def test_two_equal_questions_of_a_run_are_two_answers_also_in_another_process(
+    server: ModelServer, client: str, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(f"import sys\nsys.path.append({str(Path.cwd())!r})\n{PROGRAM}")
+    environment = {**os.environ, "MUSUBITO_URL": f"sqlite:///{tmp_path / 'm.db'}"}
+
+    def play(parse: str) -> Any:
+        done = launched(tmp_path / "program.py", client, parse, environment=environment, imports="musubito_langgraph")
+        assert not done.returncode, done.stderr
+        return json.loads(done.stdout)
+
+    first = play("str")
+    assert (len(set(first)), server.took()) == (2, 2)
+    assert play("lambda text: text + '!'") == [text + "!" for text in first]
+    assert server.took() == 0
+
+
+# -- what it costs -----------------------------------------------------------------------------------------------------
+def test_usage_and_money_are_counted_once(
+    engine: MusubitoEngine, server: ModelServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tests.real.model_server._tokens", lambda: (100, 10))
+    used = {"gpt-4o-mini": Tokens(100, 10)}
+    for parse, (spent, saved) in ((str, (used, {})), (str.upper, ({}, used))):
+        graph_of(asks(CLIENTS["openai"](), parse)).invoke({"messages": [("user", "Well?")]})
+        told = Lineage(engine).run("last").summary
+        assert (told.spent.tokens, told.saved.tokens) == (spent, saved)
+    (row,) = savings(Lineage(engine), by="model").rows
+    assert (row.spent.tokens, row.saved.tokens) == (used, used)
+    shown = CliRunner().invoke(root, ["show", "last"], env={"MUSUBITO_URL": f"sqlite:///{tmp_path / 'm.db'}"}).output
+    assert shown.count("110 tokens") == 1, shown
