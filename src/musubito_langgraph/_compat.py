@@ -486,12 +486,16 @@ def request_of(model: Any, value: Any) -> Any:
     return prompt.to_messages() if isinstance(model, BaseChatModel) else prompt.to_string()
 
 
+_BEHIND: Final = "musubito_behind"
+
+
 def stand_before(cls: type, functions: Mapping[str, Callable[..., Any]]) -> None:
     """Let each of these functions stand before the method of its name, which it is given as its first argument."""
     for name, function in functions.items():
         method = vars(cls).get(name)
         if isinstance(method, FunctionType):
-            setattr(cls, name, _before(method, function))
+            # If this package is imported anew, its functions replace the earlier ones: both would call each other.
+            setattr(cls, name, _before(vars(method).get(_BEHIND, method), function))
 
 
 def stand_before_each(
@@ -536,4 +540,5 @@ def _before(method: FunctionType, function: Callable[..., Any]) -> Any:
         def before(self: Any, *args: Any, **kwargs: Any) -> Any:
             return function(method, self, *args, **kwargs)
 
+    vars(before)[_BEHIND] = method
     return before

@@ -63,12 +63,12 @@ APPLICATIONS: dict[str, App] = {
             )
         ],
         [
-            ("    return a + b", "    return b + a", ran("math_expert")),
+            ("    return a + b", "    return b + a", ran("math_expert", "add")),
             ("Use one tool at a time.", "Use tools.", ran("math_expert", "agent")),
             (
                 "FAANG has people",
                 "It has people",
-                ran("research_expert", "agent") | ran("tools", "tools.transfer_to_math_expert", "math_expert"),
+                ran("research_expert", "web_search", "agent", "tools", "tools.transfer_to_math_expert", "math_expert"),
             ),
         ],
         shows_less=True,
@@ -103,7 +103,8 @@ APPLICATIONS: dict[str, App] = {
     ),
     "bigtool": App(
         [{**user('retrieve_tools{"query": "double"}'), "selected_tool_ids": []}],
-        [('"""Double a number."""', '"""Double it."""', ran("agent", "agent:should_continue", "select_tools"))],
+        [('"""Double a number."""', '"""Double it."""', ran("agent", "agent:should_continue"))],
+        runs_again=ran("select_tools", "retrieve_tools"),  # the store itself is an argument of that tool
     ),
     "memories": App(
         [user('search_memory{"query": "tea"} Preference{"category": "food", "preference": "tea"} ' + "Long. " * 60)],
@@ -147,7 +148,7 @@ APPLICATIONS: dict[str, App] = {
             (
                 '    return f"results for {query}"',
                 '    return f"found for {query}"',
-                ran("agent", "replan"),
+                ran("agent", "search", "replan"),
             ),
             ("come up with a simple", "come up with a", ran("planner")),
             ("Update your plan accordingly.", "Update your plan.", ran("replan")),
@@ -174,7 +175,7 @@ APPLICATIONS: dict[str, App] = {
     "deep_research": App(
         [user(f"What is it? ResearchQuestion{BRIEF}")],
         [
-            ('    return f"the web on {query}"', '    return f"web on {query}"', RESEARCHED),
+            ('    return f"the web on {query}"', '    return f"web on {query}"', RESEARCHED | ran("web_search")),
             ('"Compress."', '"Sum up."', RESEARCHED),
             ('f"Report on {', 'f"Write about {', ran("final_report_generation")),
         ],
@@ -262,4 +263,4 @@ async def answered(graph: Any, app: App, config: Any) -> Any:
         for each in app.rounds:
             output = await graph.ainvoke(each, config)
     names = [call.operation.rpartition("/")[2] for call in calls.calls if call.outcome != "replayed"]
-    return plain(output), frozenset(name for name in names if name != "ChatOpenAI")
+    return plain(output), frozenset(name for name in names if not name.startswith("Chat"))

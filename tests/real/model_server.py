@@ -354,7 +354,9 @@ def _asked_anthropic(path: str, body: Json) -> Question:
     choice = body.get("tool_choice") or {"type": "auto"}
     if choice["type"] == "tool":
         tools = {name: tools[name] for name in tools if name == choice["name"]}
-    return Question(path, body["model"], tuple(turns), tools, None, body, choice["type"] in ("tool", "any"))
+    asked = (body.get("output_config") or {}).get("format")
+    schema = {"title": "", **asked["schema"]} if asked else None
+    return Question(path, body["model"], tuple(turns), tools, schema, body, choice["type"] in ("tool", "any"))
 
 
 def _anthropic_blocks(question: Question) -> tuple[list[Json], str]:

@@ -39,6 +39,7 @@ from musubito.lineage.named_paths import NamedPaths
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.savings import savings
+from musubito.reasons import ReplayReason, reason_of
 from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
@@ -124,7 +125,9 @@ class RecordedTest:
             )
         results = self._results(executions)
         self.notes = [
-            f"{operation}: {why}" for _, operation, why in self.lineage.about("refused_executions", executions)
+            f"{operation}: {why}"
+            for _, operation, why in self.lineage.about("refused_executions", executions)
+            if reason_of(why) is not ReplayReason.LIVE_INSIDE  # a recorded test replays it
         ]
         cassette = self._cassette(results)
         if cassette.results:
