@@ -246,7 +246,10 @@ class ReplayReason(StrEnum):
     REMEMBERS = (
         "remembers",
         "what its code reaches remembers what was done with it: {}",
-        "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a ContextVar.",
+        (
+            "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a "
+            "ContextVar. Open an MCP session anew after an edit of its server."
+        ),
     )
     DATABASE_UNREADABLE = (
         "database unreadable",
