@@ -6,7 +6,6 @@ imported. If the installed LangGraph does not fit, the import fails at once; oth
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -15,7 +14,7 @@ from functools import cache, partial, wraps
 from importlib.metadata import version
 from inspect import getclosurevars, isasyncgenfunction, iscoroutinefunction
 from itertools import islice
-from types import AsyncGeneratorType, FrameType, FunctionType
+from types import FrameType, FunctionType
 from typing import Any, Final
 
 from musubito.deferred import loaded_class
@@ -578,18 +577,4 @@ def server_that_starts() -> tuple[Any, dict[str, Any]] | None:
             stream, server = (frame.f_locals.get(name) for name in ("read_stream", "server"))
             return None if _as_stream(stream) is None else (stream, dict(vars(server)))
         frame = frame.f_back
-    return None
-
-
-def remote_server_of(stream: Any) -> dict[str, Any] | None:
-    """Return the URL and the headers with which a stream was opened, None if they cannot be found.
-
-    Only the suspended function of `mcp.client` that has opened the stream knows them.
-    """
-    for holder in gc.get_referrers(stream):
-        frame = holder.ag_frame if isinstance(holder, AsyncGeneratorType) else None
-        if frame is None or not str(frame.f_globals.get("__name__")).startswith("mcp.client."):
-            continue
-        if "url" in frame.f_locals:
-            return {"url": frame.f_locals["url"], "headers": dict(getattr(frame.f_locals.get("client"), "headers", {}))}
     return None

@@ -1,4 +1,4 @@
-"""Let a session with an MCP server count by what it was made of: the command and its files, or the URL.
+"""Let a session with an MCP server count by the command that it was made of, and its files.
 
 A session itself holds only streams. Its server has loaded its files when it started. So their content at that time
 counts, and nothing is replayed once a file has changed: the session then speaks for code that is gone.
@@ -17,13 +17,13 @@ from musubito_langgraph import _compat
 
 class _Server(NamedTuple):
     made_of: dict[str, Any]
-    """Its command or its URL, with what belongs to it, without secrets."""
-    files: BodyFiles | None
-    """The files that its command named when it started; None if it is no process of ours."""
+    """Its command, with what belongs to it, without secrets."""
+    files: BodyFiles
+    """The files that its command named when it started."""
 
 
-_SERVERS: Final[WeakKeyDictionary[Any, _Server | None]] = WeakKeyDictionary()
-"""The server at the other end of each stream, None if it is not known."""
+_SERVERS: Final[WeakKeyDictionary[Any, _Server]] = WeakKeyDictionary()
+"""The server at the other end of each stream, where it is a process that was started here."""
 _WARNED: Final[set[str]] = set()
 
 
@@ -36,20 +36,17 @@ def _process_starts(args: tuple[Any, ...]) -> None:
 
 def _server_of(session: Any) -> _Server | None:
     stream = _compat.stream_of(session)
-    if stream is not None and stream not in _SERVERS:
-        remote = _compat.remote_server_of(stream)
-        _SERVERS[stream] = None if remote is None else _Server(without_secrets(remote), None)
-    return _SERVERS.get(stream) if stream is not None else None
+    return None if stream is None else _SERVERS.get(stream)
 
 
 def _said(session: Any) -> object:
     server = _server_of(session)
-    return server and [server.made_of, server.files and digests_since(server.files)]
+    return server and [server.made_of, digests_since(server.files)]
 
 
 def _is_older_than_its_files(session: Any) -> bool:
     server = _server_of(session)
-    return server is not None and server.files is not None and digests_since(server.files) is None
+    return server is not None and digests_since(server.files) is None
 
 
 def has_unknown_server(tool: Any) -> bool:
@@ -61,7 +58,7 @@ def has_unknown_server(tool: Any) -> bool:
         _WARNED.add(tool.name)
         warn(
             f"the tool {tool.name!r} runs each time, although replay_tools names it: the server of its MCP session is "
-            "not known. Import musubito_langgraph before the session is opened, or take client.get_tools()."
+            "not known. Take client.get_tools(), or import musubito_langgraph before a local server is started."
         )
     return True
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from mcp.client.stdio import stdio_client
 from mcp.server.fastmcp import FastMCP
 from mcp.shared.memory import create_connected_server_and_client_session
 
-from musubito import MusubitoEngine, run
+from musubito import MusubitoEngine
 from musubito.errors import MusubitoWarning
 from musubito_langgraph import musubito_graph
 from tests.real.model_server import ModelServer
@@ -186,47 +185,6 @@ def test_another_process_calls_again_what_is_edited(
     assert process(3) != first
     assert called(calls) == ["add"]
     assert all(b"hush-" not in each.read_bytes() for each in tmp_path.glob("m.db*"))
-
-
-@contextmanager
-def served(more: int) -> Iterator[str]:
-    """The URL of a server whose sums are larger by `more`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = f"""
-from mcp.server.fastmcp import FastMCP
-server = FastMCP("math", port={port})
-server.tool(name="add", description="Add.")(lambda a, b: int(a) + int(b) + {more})
-server.run(transport="streamable-http")
-"""
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        try:
-            while "running on" not in running.stderr.readline():
-                assert running.poll() is None
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            running.terminate()
-
-
-async def test_a_held_session_counts_by_its_url(engine: MusubitoEngine, server: ModelServer) -> None:
-    with served(0) as first, served(1) as second:
-        # A rotated key is no reason to run, and another header is.
-        for url, key, tenant, *expected in (
-            (first, "a", "x", "3", True),
-            (second, "a", "x", "4", True),
-            (first, "b", "x", "3", False),
-            (first, "b", "y", "3", True),
-        ):
-            headers = {"Authorization": f"Bearer {key}", "X-Tenant": tenant}
-            client = MultiServerMCPClient({"math": {"url": url, "transport": "http", "headers": headers}})
-            async with client.session("math") as session:
-                graph = replaying(await load_mcp_tools(session))
-                with run() as seen:
-                    answer = await asked(graph, ADD)
-            ran = ("mcp/tools.add", "ran") in [(call.operation, call.outcome) for call in seen.calls]
-            assert [sum_in(answer), ran] == expected
 
 
 @pytest.mark.filterwarnings("default")
