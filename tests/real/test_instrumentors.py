@@ -86,7 +86,7 @@ def agent(engine: MusubitoEngine) -> Any:
 
     builder = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([add]))
     builder.add_edge(START, "think").add_conditional_edges("think", decide).add_edge("tools", "think")
-    return musubito_graph(builder.compile(name="g"), engine=engine, default=StepConfiguration())
+    return musubito_graph(builder.compile(name="g"), engine=engine, default=StepConfiguration(), replay_tools=True)
 
 
 def tokens_in(spans: list[ReadableSpan], which: str) -> dict[str, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine
+from musubito.cli.root import root
+from musubito.lineage import Lineage, Tokens
+from musubito.lineage.savings import savings
 from musubito_langgraph import musubito_graph
+from tests.launcher import run as launched
 from tests.real.model_server import ModelServer
 
 CLIENTS: dict[str, Callable[[], Any]] = {
@@ -99,7 +106,7 @@ def in_an_agent(model: Any, parse: Parse) -> Any:
     agent = create_agent(model, [add], response_format=Grade)
 
     def node(state: State) -> Any:
-        said = agent.invoke({"messages": [("user", ADD)]})
+        said = agent.invoke({"messages": [("user", f'{ADD} Grade{{"grade": "good"}}')]})
         return {"told": parse(said["structured_response"].grade + said["messages"][2].text)}
 
     return node
