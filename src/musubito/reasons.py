@@ -118,7 +118,7 @@ class ReplayReason(StrEnum):
     LIVE_INSIDE = (
         "live inside",
         "a live step ran inside it",
-        'Leave it if it writes, or reads what changes. Else opt it in: replay_tools=("name",), or a step_type for a step.',
+        'Leave it if it writes or reads what changes. Else opt in: replay_tools=("name",), or a step_type for a step.',
         "",
         "{} ran inside it, which is live",
     )

@@ -13,7 +13,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from musubito import StepConfiguration, StepType
+from musubito import StepConfiguration
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep, counted_keys
