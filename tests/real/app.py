@@ -103,8 +103,7 @@ APPLICATIONS: dict[str, App] = {
     ),
     "bigtool": App(
         [{**user('retrieve_tools{"query": "double"}'), "selected_tool_ids": []}],
-        [('"""Double a number."""', '"""Double it."""', ran("agent", "agent:should_continue"))],
-        runs_again=ran("select_tools", "retrieve_tools"),  # the store itself is an argument of that tool
+        [('"""Double a number."""', '"""Double it."""', ran("agent", "agent:should_continue", "select_tools"))],
     ),
     "memories": App(
         [user('search_memory{"query": "tea"} Preference{"category": "food", "preference": "tea"} ' + "Long. " * 60)],
