@@ -590,7 +590,7 @@ def test_an_effect_is_not_repeated_because_it_was_edited(ran: Ran, ask: Ask):
 # -- names that there are not ------------------------------------------------------------------------------------------
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(ran: Ran):
     builder = nested(ran)
-    known = NESTED
+    known = [name for name in NESTED if not name.endswith("/Scripted")]  # which models a step asks is seen as it runs
     for wrong in ("pain", "outer/plain", "first", "tools.send_mail", "plain:onwards", "plain.send_mail", "middle", ""):
         with pytest.raises(ValueError) as raised:
             musubito_graph(builder.compile(name="outer"), steps={wrong: DETERMINISTIC, "plain": DETERMINISTIC})

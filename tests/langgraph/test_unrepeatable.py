@@ -159,7 +159,8 @@ def test_tools_are_named(engine: MusubitoEngine, port: int) -> None:
     builder.add_node("tools", ToolNode([look_up]))
     builder.add_edge(START, "tools")
     with use_musubito_engine(engine):
-        musubito_graph(builder.compile()).invoke({"messages": [calls(("look_up", {"word": "fog"}))]})
+        graph = musubito_graph(builder.compile(), replay_tools=True)
+        graph.invoke({"messages": [calls(("look_up", {"word": "fog"}))]})
     assert {(name, kind) for name, kind, _ in found(engine)} == {
         ("tools.look_up", "network"),
         ("tools.look_up", "process"),
