@@ -44,6 +44,8 @@ from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import code_changes, explained
+from musubito.engine.files.body_files import BodyFiles
+from musubito.engine.files.named_files import digests_since, files_of_command
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
@@ -72,6 +74,7 @@ __all__ = [
     "RUNNING",
     "SCOPE",
     "AmbientContext",
+    "BodyFiles",
     "Call",
     "CallProtocol",
     "DryRun",
@@ -96,8 +99,10 @@ __all__ = [
     "current_engine",
     "current_mode",
     "digest_input",
+    "digests_since",
     "error_as_stored",
     "explained",
+    "files_of_command",
     "in_scope",
     "loop_is_watched",
     "mode_named",

@@ -118,7 +118,7 @@ class ReplayReason(StrEnum):
     LIVE_INSIDE = (
         "live inside",
         "a live step ran inside it",
-        'Opt in what only reads what does not change: replay_tools=("name",) for a tool, a step_type for a step.',
+        'Leave it if it writes or reads what changes. Else opt in: replay_tools=("name",), or a step_type for a step.',
         "",
         "{} ran inside it, which is live",
     )
@@ -246,7 +246,10 @@ class ReplayReason(StrEnum):
     REMEMBERS = (
         "remembers",
         "what its code reaches remembers what was done with it: {}",
-        "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a ContextVar.",
+        (
+            "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a "
+            "ContextVar. Open an MCP session anew after an edit of its server."
+        ),
     )
     DATABASE_UNREADABLE = (
         "database unreadable",

@@ -12,10 +12,12 @@ from contextlib import aclosing, contextmanager
 from dataclasses import fields
 from functools import cache, partial, wraps
 from importlib.metadata import version
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import getclosurevars, isasyncgenfunction, iscoroutinefunction
 from itertools import islice
 from types import FrameType, FunctionType
 from typing import Any, Final
+
+from musubito.deferred import loaded_class
 
 __all__ = [
     "CONF",
@@ -542,3 +544,37 @@ def _before(method: FunctionType, function: Callable[..., Any]) -> Any:
 
     vars(before)[_BEHIND] = method
     return before
+
+
+# -- sessions with MCP servers -----------------------------------------------------------------------------------------
+
+
+def session_of(tool: Any) -> Any:
+    """Return the session that a tool of `load_mcp_tools` holds, None for any other tool."""
+    function: Any = getattr(tool, "coroutine", None)
+    if getattr(function, "__module__", None) != "langchain_mcp_adapters.tools":
+        return None
+    return getclosurevars(function).nonlocals.get("session")
+
+
+def stream_of(session: Any) -> Any:
+    """Return the stream from which a session reads, None if the session has no such stream."""
+    return _as_stream(getattr(session, "_read_stream", None))
+
+
+def _as_stream(value: Any) -> Any:
+    return value if isinstance(value, loaded_class("anyio.streams.memory", "MemoryObjectReceiveStream")) else None
+
+
+def server_that_starts() -> tuple[Any, dict[str, Any]] | None:
+    """Return the stream and the parameters of the MCP server whose process is about to start.
+
+    None: it is another process. `stdio_client` hands the parameters to nobody else.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "stdio_client" and frame.f_globals.get("__name__") == "mcp.client.stdio":
+            stream, server = (frame.f_locals.get(name) for name in ("read_stream", "server"))
+            return None if _as_stream(stream) is None else (stream, dict(vars(server)))
+        frame = frame.f_back
+    return None

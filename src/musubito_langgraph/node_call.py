@@ -243,6 +243,7 @@ class NodeCall:
         self._identified, self._naming = self._noted(counted, code, MOST_AT_ONCE)
         turn = self._place.turn and self._place.turn(self._counting(code))
         call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
+        call = call._replace(stated=lambda output: ([output], []))
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew(code)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from musubito import MusubitoEngine, StepConfiguration, StepType
 from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
 from musubito_langgraph import _compat
+from musubito_langgraph.mcp_sessions import has_unknown_server
 
 KEY: Final = "musubito"
 """Key in the `metadata` of a node, and in the `configurable` of an invocation."""
@@ -100,7 +101,7 @@ class Settings:
         """
         said = self.steps.get(path) or configuration_in(getattr(tool, "metadata", None), f"tool {tool.name!r}")
         opted_in = self.replay_tools is True or (self.replay_tools and tool.name in self.replay_tools)
-        if said is None and said_by_node is None and not opted_in:
+        if said is None and said_by_node is None and (not opted_in or has_unknown_server(tool)):
             return LIVE, False
         return self.semantics(path, said or said_by_node), True
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
 
-from musubito import StepConfiguration, StepType
+from musubito import StepConfiguration
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -60,7 +63,7 @@ class _Tools:
                 return self._raising._execute_tool_sync(_told(request, around, config), input_type, config)
 
         try:
-            return attempt.run(go)
+            return _as_message(attempt.run(go), request.tool_call)
         except Exception as error:
             return self._tools._execute_tool_sync(_failing(request, error, go), input_type, config)
 
@@ -79,7 +82,7 @@ class _Tools:
                 return await self._raising._execute_tool_async(_told(request, around, config), input_type, config)
 
         try:
-            return await attempt.arun(go)
+            return _as_message(await attempt.arun(go), request.tool_call)
         except Exception as error:
             return await self._tools._execute_tool_async(_failing(request, error, go), input_type, config)
 
@@ -121,6 +124,14 @@ class _Tools:
         return cached[1]
 
 
+def _as_message(output: Any, call: Any) -> Any:
+    """Return the output of a tool node; a person who says what an effect gave need not make a message of it."""
+    if isinstance(output, ToolMessage | Command | list):
+        return output
+    content = output if isinstance(output, str) else json.dumps(output)
+    return ToolMessage(content, name=call["name"], tool_call_id=call["id"])
+
+
 def semantics_of(tool: Any, node: Node) -> tuple[StepConfiguration, bool]:
     """Return how a tool of this tool node may be replayed, and whether the user said so."""
     said = replace(node.semantics, inputs=None) if node.has_its_own_say else None
@@ -128,9 +139,10 @@ def semantics_of(tool: Any, node: Node) -> tuple[StepConfiguration, bool]:
 
 
 def calls_live_tool(tools: Any, node: Node, value: Any) -> bool:
-    """Tell whether this input of a tool node calls a tool that runs each time."""
+    """Tell whether this input of a tool node calls a tool that runs each time, or once in each run."""
     called = [tools.tools_by_name.get(name) for name in _graph_parts.tools_called(tools, value) or ()]
-    return any(semantics_of(tool, node)[0].step_type is StepType.LIVE for tool in called if tool is not None)
+    policies = [semantics_of(tool, node)[0] for tool in called if tool is not None]
+    return any(policy.runs_each_time or policy.once_per == "run" for policy in policies)
 
 
 def _counted_call(call: Any, names: tuple[str, ...]) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -23,6 +24,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
 
 from musubito import (
+    EffectHappened,
     EffectOutcomeUnknown,
     MusubitoEngine,
     SQLiteStorage,
@@ -818,3 +820,20 @@ def test_another_input_on_the_same_thread_is_another_run(ran: Ran, ask: Ask) -> 
         for _ in range(2):
             ask(bare, {"text": "help"})
     assert ran.counts["opens"] == 7
+
+
+def test_what_a_person_says_of_an_effect_in_doubt_is_its_output(ran: Ran, ask: Ask):
+    @tool
+    def mail(word: str) -> str:
+        """Sends a word."""
+        ran("sends")
+        raise OSError("the line is dead")
+
+    said = replace(EFFECT, on_unknown=lambda _: EffectHappened("sent before"))
+    graph = tools_graph(ToolNode([mail], handle_tool_errors=False), steps={"tools.mail": said})
+    given = {"messages": [calls(("mail", {"word": "x"}))]}
+    with pytest.raises(OSError, match="dead"):
+        ask(graph, given)
+    for _ in range(2):
+        assert ask(graph, given)["messages"][-1].content == "sent before"
+    assert took(ran) == {"sends": 1}

@@ -47,7 +47,7 @@ from musubito.values.class_names import canonical_module, find_module, is_script
 P = ParamSpec("P")
 T = TypeVar("T")
 
-USUAL: Final = (None, None, None, (), None, b"")
+USUAL: Final = (None, None, None, (), None, b"", None)
 """The last fields of a `Call`, as every step has them."""
 Version: TypeAlias = str | Callable[[], str | int]
 

@@ -59,6 +59,8 @@ class Call(NamedTuple):
     """The reason why this very call runs whatever is stored and whatever its policy says; None if nothing forces it."""
     place: bytes = b""
     """See `Identity`."""
+    stated: Callable[[Any], Any] | None = None
+    """Makes the stored value of an output that a person states, if the adapter stores more than the output."""
 
 
 GivenNow: TypeAlias = tuple[bytes, InputDigest, Mapping[str, object]]

@@ -159,7 +159,10 @@ def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
         step = found.operation if found.is_unsettled else f"{found.operation} ({found.step_type})"
         by_step[found.is_unsettled].setdefault(step, []).append(found.thing)
     if unsettled := by_step[True]:
-        says = f"{times(len(unsettled), 'step')} did something that a replay does not do again. {CHOICES}"
+        says = (
+            f"{times(len(unsettled), 'step')} did something that a replay does not do again. {CHOICES} A step stays in "
+            "this list until it has run with its StepConfiguration."
+        )
         which = tuple(f"{step} {named(things)}" for step, things in unsettled.items())
         yield Check("outside", False, says, which)
     if others := by_step[False]:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code.round_cache import kept_for_a_round
 from musubito.code.walk import Walk
+from musubito.values.class_names import qualified_name
 
 
 class Shown(NamedTuple):
@@ -45,12 +46,12 @@ class ObjectPolicy(NamedTuple):
     """
 
 
-_KINDS: Final[dict[type, ObjectPolicy]] = {}
-"""The registered classes."""
+_KINDS: Final[dict[type | tuple[str, str], ObjectPolicy]] = {}
+"""The registered classes, or their modules and names."""
 
 
 def register_policy(
-    cls: type,
+    cls: type | tuple[str, str],
     leaves_out: Callable[[Any, Walk], Collection[str]] = lambda _value, _walk: (),
     says: Callable[[Any], object] | None = None,
     remembers: Callable[[Any], bool] | None = None,
@@ -59,7 +60,8 @@ def register_policy(
     """Register how objects of `cls` count: by their fields, without those left out, and by what `says` returns.
 
     A step that reaches an object that remembers is not replayed. An object that is reached only to be shown counts by
-    what `shows` returns. If several registered classes fit an object, the nearest one decides.
+    what `shows` returns. If several registered classes fit an object, the nearest one decides. A class that must not be
+    imported here can be told by the names of its module and of itself.
     """
     _KINDS[cls] = ObjectPolicy(leaves_out, says, remembers, shows)
 
@@ -71,7 +73,8 @@ def policy_of(value: object) -> ObjectPolicy | None:
 
 @kept_for_a_round
 def _policy_of_class(cls: type) -> ObjectPolicy | None:
-    return next((_KINDS[base] for base in cls.__mro__ if base in _KINDS), None)
+    keys = (key for base in cls.__mro__ for key in (base, qualified_name(base)))
+    return next((_KINDS[key] for key in keys if key in _KINDS), None)
 
 
 def may_remember(value: object) -> bool:

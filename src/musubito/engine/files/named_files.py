@@ -89,6 +89,21 @@ def note_command(files: BodyFiles, command: object, folder: object) -> None:
         files.lost = f"which files its command names could not be told: {type(error).__qualname__}"
 
 
+def files_of_command(command: object, folder: object) -> BodyFiles:
+    """Return the files that the command of a process names, which is about to start in `folder`."""
+    files = BodyFiles(None)
+    note_command(files, command, folder)
+    return files
+
+
+def digests_since(files: BodyFiles) -> list[bytes | None] | None:
+    """Return the digests of the files of a command; None if one has changed since then, or they are not known."""
+    named = [(path, seen) for (path, _), seen in files.named.items()]
+    if files.lost or files.names_too_many or any(signature(path) != seen.signature for path, seen in named):
+        return None
+    return [seen.digest or digest_of(path, seen.signature, FILE) for path, seen in named]
+
+
 def count_named(files: BodyFiles, *, writes: bool) -> None:
     """Count the files that were noted as read, now that the body has ended.
 

@@ -137,6 +137,7 @@ JOIN _namespaces s ON s.id = o.namespace
 JOIN newest ON newest.operation = o.id
 JOIN _executions w ON w.id = newest.id
 WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file', 'written', 'own state')
+  AND n.step_type NOT IN ('live', 'external_effect')
   AND (r.kind <> 'network' OR NOT EXISTS (
     SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
 GROUP BY 1, 2, 3, 4, 5
