@@ -139,16 +139,17 @@ class Operation:
         released: Collection[str] = (),
         *,
         is_configured: bool = False,
+        only_answers: bool = False,
         answers_as: str = "",
         tracker: CodeTracker | None = None,
     ) -> None:
         """Make a step of `code`; `tracker`, by default a new one, tracks that code for this step.
 
         Operations with the same `answers_as` answer each other, whatever their names are. `is_configured`: see
-        `StepDefinition`.
+        `StepDefinition`. `only_answers` tells that the step does nothing outside but ask, as a model does.
         """
-        self._parameters = name, code, semantics, module, released, is_configured, answers_as
-        self.definition = StepDefinition(_NoFunction(code, module), name, semantics, None, is_configured)
+        self._parameters = name, code, semantics, module, released, is_configured, only_answers, answers_as
+        self.definition = StepDefinition(_NoFunction(code, module, only_answers), name, semantics, None, is_configured)
         self._identity = replace(self.definition, name=answers_as) if answers_as else self.definition
         self._place = sha256(name.encode()).digest() if answers_as else b""
         if tracker is None:
@@ -201,15 +202,16 @@ def _restored_operation(
 ) -> Operation:
     count_script_as(script)
     register_source_text(statements)
-    *parameters, is_configured, answers_as = parameters
-    return cls(*parameters, is_configured=is_configured, answers_as=answers_as)
+    *parameters, is_configured, only_answers, answers_as = parameters
+    return cls(*parameters, is_configured=is_configured, only_answers=only_answers, answers_as=answers_as)
 
 
 class _NoFunction:
     """A placeholder for the function that a step of an adapter does not have."""
 
-    def __init__(self, code: Any, module: str) -> None:
+    def __init__(self, code: Any, module: str, only_answers: bool) -> None:
         self.code = code
+        self.only_answers = only_answers
         self.__module__ = module
 
     @staticmethod

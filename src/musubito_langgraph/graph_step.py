@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
+from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from musubito import StepConfiguration, StepType
@@ -55,7 +56,8 @@ class GraphStep:
         tracker = tracker_of(name, code, self._home, semantics, homes.released)
         self.operation = Operation(
             *(name, code, semantics, self._home, homes.released),
-            is_configured=is_configured or _graph_parts.is_model(code),  # a model answers, and does nothing else
+            is_configured=is_configured,
+            only_answers=_graph_parts.is_model(code),
             answers_as=answers_as,
             tracker=tracker,
         )
@@ -70,10 +72,16 @@ class GraphStep:
         """True if the step has an effect that must not be repeated."""
         self.is_live = semantics.step_type is StepType.LIVE
         """True if the step runs each time."""
+        self.opted_in = _opted_in(settings, name.partition("/")[2])
+        """What the settings say of the tools inside the step; None if they say nothing."""
 
     def is_done_anew(self, code: Fingerprint) -> bool:
         """Return whether the step of this code runs each time that somebody's answer releases it."""
         return self._is_done_anew and not self.is_effect and self.runs_tools(code)
+
+    def holds_tools(self, code: Fingerprint) -> bool:
+        """Return whether the step is no tool, and may run tools."""
+        return not isinstance(self.code, BaseTool) and self.runs_tools(code)
 
     def runs_tools(self, code: Fingerprint) -> bool:
         """Return whether the step is a tool, or may run tools."""
@@ -90,6 +98,13 @@ class GraphStep:
         # An effect is identified by all of its arguments, however the code that reads them changes.
         keys = None if self.is_effect else keys_read(self._state_of, code, around, self._home)
         return (lambda value: value) if keys is None else keys.of
+
+
+def _opted_in(settings: Settings, path: str) -> object:
+    tools = settings.replay_tools if isinstance(settings.replay_tools, bool) else sorted(settings.replay_tools)
+    inside = (f"{path}/", f"{path}.")
+    steps = sorted((name, said.runs_each_time) for name, said in settings.steps.items() if name.startswith(inside))
+    return [tools, steps] if tools or steps else None
 
 
 def counted_keys(value: Any, names: tuple[str, ...]) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce
+from inspect import signature
 from typing import Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -24,7 +25,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.aiter import aclosing
 
 from musubito import StepConfiguration
-from musubito.adapter import SCOPE, off_loop, ran_live
+from musubito.adapter import SCOPE, Mode, off_loop, ran_live, ran_unrecorded
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
@@ -34,7 +35,7 @@ from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.runnable import RecordedRunnable
-from musubito_langgraph.settings import Settings
+from musubito_langgraph.settings import Settings, invocation_of
 
 MODEL: Final = "model"
 """The name that stands for the names of all models' steps in their identity."""
@@ -77,7 +78,7 @@ def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _schema_or_identity(value)
         for name, value in kwargs.items()
-        if value is not None and name not in FOR_TRACERS
+        if name not in FOR_TRACERS and (name, value) != ("stop", None)
     }
 
 
@@ -86,10 +87,13 @@ def _schema_or_identity(value: Any) -> object:
     return Identity({}).of(value, "keyword") if schema is None else schema()
 
 
-def inner_call(asked: Any) -> InnerCall | None:
+def inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | None:
     """Return the step of a model or tool that is asked here; None outside a recorded call, and in its own step."""
     scope = SCOPE.get()
     if scope.frame is None:
+        return None
+    if invocation_of(ensure_config(config)).mode is Mode.OFF:
+        ran_unrecorded()
         return None
     around = scope.ambient.step if isinstance(scope.ambient, NodeAmbient) else None
     if around is not None and _graph_parts.unbound(around.code) is asked:
@@ -135,66 +139,71 @@ def _step(asked: Any, within: Any, settings: Settings, *, is_model: bool) -> Gra
 # -- the seam ----------------------------------------------------------------------------------------------------------
 
 
-def _invoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
+def _invoke(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked, config)
     return original(asked, input, config, **kwargs) if inner is None else inner.invoke(input, config, **kwargs)
 
 
-async def _ainvoke(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = await _inner_call(asked)
+async def _ainvoke(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = await _inner_call(asked, config)
     answer = original(asked, input, config, **kwargs) if inner is None else inner.ainvoke(input, config, **kwargs)
     return await answer
 
 
-def _stream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
+def _stream(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = inner_call(asked, config)
     return original(asked, input, config, **kwargs) if inner is None else inner.stream(input, config, **kwargs)
 
 
-async def _astream(original: Callable[..., Any], asked: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = await _inner_call(asked)
+async def _astream(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
+    inner = await _inner_call(asked, config)
     answer = original(asked, input, config, **kwargs) if inner is None else inner.astream(input, config, **kwargs)
     async with aclosing(answer) as chunks:
         async for chunk in chunks:
             yield chunk
 
 
-def _generate(
-    original: Callable[..., Any], asked: Any, requests: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
-) -> Any:
+def _generate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     inner = inner_call(asked)
     if inner is None:
-        return original(asked, requests, stop, callbacks, **kwargs)
-
-    ran: list[Any] = []
+        return original(asked, *args, **kwargs)
+    given, ran = _given(original, args, kwargs), list[Any]()
+    callbacks = given.get("callbacks")
 
     def go(config: RunnableConfig) -> Any:
-        ran.append(original(asked, requests, stop, _watched(callbacks, config), **kwargs))
+        ran.append(original(asked, **{**given, "callbacks": _watched(callbacks, config)}))
         return _without_run(ran[-1])
 
-    answer = inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).run(go)
+    answer = inner.request(_request(given), _of_first(callbacks)).run(go)
     return ran[-1] if ran else answer
 
 
-async def _agenerate(
-    original: Callable[..., Any], asked: Any, requests: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any
-) -> Any:
+async def _agenerate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     inner = await _inner_call(asked)
     if inner is None:
-        return await original(asked, requests, stop, callbacks, **kwargs)
-
-    ran: list[Any] = []
+        return await original(asked, *args, **kwargs)
+    given, ran = _given(original, args, kwargs), list[Any]()
+    callbacks = given.get("callbacks")
 
     async def go(config: RunnableConfig) -> Any:
-        ran.append(await original(asked, requests, stop, _watched(callbacks, config), **kwargs))
+        ran.append(await original(asked, **{**given, "callbacks": _watched(callbacks, config)}))
         return _without_run(ran[-1])
 
-    answer = await inner.request(_request(requests, stop, kwargs), _of_first(callbacks)).arun(go)
+    answer = await inner.request(_request(given), _of_first(callbacks)).arun(go)
     return ran[-1] if ran else answer
 
 
-def _request(requests: Any, stop: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {"requests": requests, "keywords": _counting({**kwargs, "stop": stop})}
+def _given(original: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a method by their names, without its object. The first one is the request."""
+    _, *arguments = signature(original).bind(None, *args, **kwargs).arguments.items()
+    named = dict(arguments)
+    more = named.pop("kwargs", {})
+    return {**named, **more}
+
+
+def _request(given: Mapping[str, Any]) -> dict[str, Any]:
+    (_, requests), *others = given.items()
+    return {"requests": requests, "keywords": _counting(dict(others))}
 
 
 def _of_first(callbacks: Any) -> Any:
@@ -220,28 +229,27 @@ def _without_run(result: Any) -> Any:
     return result.model_copy(update={"run": None})
 
 
-def _embed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+def _embed(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     inner = inner_call(asked)
     if inner is None:
-        return original(asked, texts, *args, **kwargs)
-    request = {"texts": texts, "others": args, "keywords": kwargs}
-    return inner.request(request).run(lambda _: original(asked, texts, *args, **kwargs))
+        return original(asked, *args, **kwargs)
+    return inner.request(_request(_given(original, args, kwargs))).run(lambda _: original(asked, *args, **kwargs))
 
 
-async def _aembed(original: Callable[..., Any], asked: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+async def _aembed(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     inner = await _inner_call(asked)
     if inner is None:
-        return await original(asked, texts, *args, **kwargs)
-    request = {"texts": texts, "others": args, "keywords": kwargs}
-    return await inner.request(request).arun(lambda _: original(asked, texts, *args, **kwargs))
+        return await original(asked, *args, **kwargs)
+    request = _request(_given(original, args, kwargs))
+    return await inner.request(request).arun(lambda _: original(asked, *args, **kwargs))
 
 
-async def _inner_call(asked: Any) -> InnerCall | None:
-    inner: InnerCall | None = await off_loop(lambda: inner_call(asked))
+async def _inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | None:
+    inner: InnerCall | None = await off_loop(lambda: inner_call(asked, config))
     return inner
 
 
-def _run_tool(original: Callable[..., Any], asked: Any, *args: Any, **kwargs: Any) -> Any:
+def _run_tool(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run a tool. Where it is no step, since it is called past `invoke` or in a thread without context, note that."""
     inner = inner_call(asked)
     if SCOPE.get().frame is None:

@@ -272,8 +272,11 @@ class NodeCall:
         return self._same is not None and self._same.are_in(self._all_counted(code))
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        counted = self._counting(code)(self.value)
-        return {"input": counted, **self._others} if self._others else {"input": counted}
+        counted = {"input": self._counting(code)(self.value), **self._others}
+        if self.step.opted_in is not None and self.step.holds_tools(code):
+            # A tool that is opted in no more has to run, though the step around it was recorded when it was.
+            counted["tools"] = self.step.opted_in
+        return counted
 
     def _counting(self, code: Fingerprint) -> Callable[[Any], Any]:
         """Return the function that returns the part of an input that counts for this code."""

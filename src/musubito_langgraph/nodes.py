@@ -136,7 +136,12 @@ def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
     return vars(value).keys() - {BEHIND}
 
 
-register_policy(StandIn, _of_stand_in)
+def _says_of_tools(value: StandIn) -> object:
+    step = vars(value).get("musubito_step")
+    return None if step is None else step.opted_in
+
+
+register_policy(StandIn, _of_stand_in, _says_of_tools)
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:

@@ -124,6 +124,7 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any, rep
     checked_engine(engine)
     if steps is not None and not isinstance(steps, Mapping):
         raise TypeError(f"steps is a mapping from the names of steps to StepConfiguration, not {steps!r}")
+    checked_texts("steps", [*(steps or {})], "the names of steps")
     for name, semantics in (steps or {}).items():
         if not isinstance(semantics, StepConfiguration):
             raise TypeError(f"steps[{name!r}] must be a StepConfiguration, not {semantics!r}")

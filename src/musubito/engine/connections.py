@@ -205,7 +205,8 @@ def is_settled(definition: StepDefinition) -> bool:
     """
     semantics = definition.semantics
     by_default = semantics.ttl_seconds is not None or semantics.runs_each_time
-    return definition.is_configured or definition.operation_version is not None or by_default
+    only_answers = getattr(definition.function, "only_answers", False)
+    return definition.is_configured or definition.operation_version is not None or by_default or only_answers
 
 
 def note_own_state(fingerprint: Fingerprint, frame: Frame) -> None:

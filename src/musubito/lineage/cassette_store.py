@@ -41,6 +41,8 @@ from musubito.store.rows import (
 
 AT_ONCE: Final = 500
 """Executions that are read together."""
+FOR_READERS: Final = ExecutionFlags.OUTSIDE | ExecutionFlags.CONFIGURED
+"""The flags of an execution that no replay needs."""
 _ABOUT: Final = (
     "results_of_executions",
     "uses_of_executions",
@@ -106,7 +108,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
                 ParentRef(bytes(node), bytes(artifact), EdgeKind(kind)) for node, artifact, kind in edges[row[1]]
             ),
             pool=None if row[14] is None else bytes(row[14]),
-            holds=row[15],
+            holds=row[15] & ~FOR_READERS,
             duration_ms=round(row[18]),
             valid_for=None if row[19] is None else round(row[19] - row[17], 3),
             calls=tuple(

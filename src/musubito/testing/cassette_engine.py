@@ -178,11 +178,21 @@ class _CassetteCall(RecordedCall):
         for candidate in reversed(recorded):
             if candidate.execution not in engine.given:
                 self._reason = ReplayReason.NODE_NOT_FOUND
-                hit = yield from self._replay(candidate, ReplayReason.EARLY_CUTOFF_HIT)
-                if hit is not None:
-                    engine.given |= yield from self._given_with(candidate.execution)
-                return hit
+                return (yield from self._replay(candidate, ReplayReason.EARLY_CUTOFF_HIT))
         return None
+
+    def _replay(self, candidate: Candidate, reason: ReplayReason) -> CallSteps[MusubitoResult[Any] | None]:
+        engine = self.engine
+        assert isinstance(engine, CassetteEngine)
+        if not candidate.holds & LIVE:
+            return (yield from super()._replay(candidate, reason))
+        if candidate.execution in engine.given:
+            self._refuse(ReplayReason.ANOTHER_SAMPLE)
+            return None
+        hit = yield from super()._replay(candidate, reason)
+        if hit is not None:
+            engine.given |= yield from self._given_with(candidate.execution)
+        return hit
 
     def _given_with(self, execution: int) -> CallSteps[AbstractSet[int]]:
         """Return the executions that are given with this one, which were recorded inside it."""
