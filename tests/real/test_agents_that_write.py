@@ -29,7 +29,7 @@ from musubito_langgraph import musubito_graph
 from tests.langgraph.test_live import AGENTS as OTHERS
 from tests.launcher import fork
 from tests.real.model_server import ModelServer
-from tests.server import drop_database, new_database
+from tests.server import drop_database, new_database, new_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 OPEN = 'Please open_ticket{"subject": "help"}.'
@@ -159,7 +159,8 @@ for kind in AGENTS:
 def test_processes_that_ask_the_same_all_write(server: ModelServer, database: str, tmp_path: Path) -> None:
     """One process after another, and then two at a time."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    environment = {**os.environ, "MUSUBITO_URL": f"sqlite:///{tmp_path / 'm.db'}"}
+    store = new_store() if database.startswith("postgresql") else f"sqlite:///{tmp_path / 'm.db'}"
+    environment = {**os.environ, "MUSUBITO_URL": store}
     opener(database)
 
     def play(processes: int) -> set[str]:
@@ -175,6 +176,8 @@ def test_processes_that_ask_the_same_all_write(server: ModelServer, database: st
     assert (tickets(database), server.took() > 0) == (len(AGENTS), True)
     assert play(1) == play(2) == first
     assert (tickets(database), server.took()) == (4 * len(AGENTS), 0)
+    if store.startswith("postgresql"):
+        drop_database(store)
 
 
 # -- after an interrupt ------------------------------------------------------------------------------------------------

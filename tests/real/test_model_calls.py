@@ -25,6 +25,7 @@ from musubito.lineage.savings import savings
 from musubito_langgraph import musubito_graph
 from tests.launcher import run as launched
 from tests.real.model_server import ModelServer
+from tests.real.test_middleware import MODES, plain, said
 
 CLIENTS: dict[str, Callable[[], Any]] = {
     "openai": lambda: ChatOpenAI(model="gpt-4o-mini"),
@@ -32,6 +33,7 @@ CLIENTS: dict[str, Callable[[], Any]] = {
 }
 clients = pytest.mark.parametrize("client", CLIENTS)
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer")
+QUESTION: Any = {"messages": [("user", "Well?")]}
 ADD = 'add{"a": 1, "b": 2}'
 Parse = Callable[[str], str]
 
@@ -125,29 +127,52 @@ WAYS = {
 }
 
 
-def graph_of(node: Any, name: str = "node") -> Any:
-    return musubito_graph(StateGraph(State).add_node(name, node).add_edge(START, name).compile(name="g"))
+def bare_graph_of(node: Any) -> Any:
+    return StateGraph(State).add_node("node", node).add_edge(START, "node").compile(name="g")
 
 
-async def told(graph: Any, *, is_streamed: bool = False) -> Any:
-    """Ask a graph; if it is streamed, clients stream too, whatever the node says."""
-    question: Any = {"messages": [("user", "Well?")]}
-    if not is_streamed:
-        return (await graph.ainvoke(question))["told"]
-    parts = [part async for part in graph.astream(question, stream_mode=["messages", "values"])]
-    return parts[-1][1]["told"]
+def graph_of(node: Any) -> Any:
+    return musubito_graph(bare_graph_of(node))
 
 
-@pytest.mark.parametrize("is_streamed", [False, True], ids=["invoked", "streamed"])
+async def told(graph: Any) -> Any:
+    return (await graph.ainvoke(QUESTION))["told"]
+
+
+async def shown(graph: Any) -> dict[str, Any]:
+    """What a user is shown of a run in every stream mode, in which models stream, too, and as events."""
+    events = [event async for event in graph.astream(QUESTION, stream_mode=list(MODES), version="v1")]
+    parts: dict[str, Any] = {mode: [plain(event) for which, event in events if which == mode] for mode in MODES}
+    parts["messages"] = said(parts["messages"])
+    parts["events"] = [
+        (event["event"], event["name"], event["metadata"].get("langgraph_node"))
+        async for event in graph.astream_events({"messages": [("user", "And then?")]}, version="v2")
+    ]
+    return parts
+
+
 @pytest.mark.parametrize("way", WAYS)
 @clients
 async def test_an_edit_of_a_node_asks_nothing(
-    engine: MusubitoEngine, server: ModelServer, client: str, way: str, is_streamed: bool
+    engine: MusubitoEngine, server: ModelServer, client: str, way: str
 ) -> None:
-    first = await told(graph_of(WAYS[way](CLIENTS[client](), str)), is_streamed=is_streamed)
+    first = await told(graph_of(WAYS[way](CLIENTS[client](), str)))
     assert server.took() > 0
-    edited = await told(graph_of(WAYS[way](CLIENTS[client](), lambda text: text + "!")), is_streamed=is_streamed)
+    edited = await told(graph_of(WAYS[way](CLIENTS[client](), lambda text: text + "!")))
     assert (edited, server.took()) == (first + "!", 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@clients
+async def test_streamed_it_asks_nothing_and_shows_the_same(
+    engine: MusubitoEngine, server: ModelServer, client: str, way: str
+) -> None:
+    bare = await shown(bare_graph_of(WAYS[way](CLIENTS[client](), str)))
+    asked = server.took()
+    assert await shown(graph_of(WAYS[way](CLIENTS[client](), str))) == bare
+    assert 0 < server.took() <= asked  # some ask the same whatever the node is given
+    assert await shown(graph_of(WAYS[way](CLIENTS[client](), lambda text: text + ""))) == bare
+    assert server.took() == 0
 
 
 @clients
@@ -212,7 +237,7 @@ def test_usage_and_money_are_counted_once(
     monkeypatch.setattr("tests.real.model_server._tokens", lambda: (100, 10))
     used = {"gpt-4o-mini": Tokens(100, 10)}
     for parse, (spent, saved) in ((str, (used, {})), (str.upper, ({}, used))):
-        graph_of(asks(CLIENTS["openai"](), parse)).invoke({"messages": [("user", "Well?")]})
+        graph_of(asks(CLIENTS["openai"](), parse)).invoke(QUESTION)
         told = Lineage(engine).run("last").summary
         assert (told.spent.tokens, told.saved.tokens) == (spent, saved)
     (row,) = savings(Lineage(engine), by="model").rows
