@@ -446,3 +446,69 @@ def test_where_inputs_are_not_recorded_no_question_is(asking: Any, engine: Musub
     lineage = Lineage(engine)
     assert any(call.operation.endswith("/ScriptedModel") for call in r.calls)
     assert [lineage.input(lineage.node(call.node_id)) for call in r.calls] == [None] * len(r.calls)
+
+
+# -- around it ---------------------------------------------------------------------------------------------------------
+def test_where_musubito_is_off_a_model_and_a_tool_are_asked_as_without_it(ran: Ran):
+    model = ScriptedModel()
+
+    @tool
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        ran("tool")
+        return word
+
+    def node(state: State) -> State:
+        with run(mode="off"):
+            return {"answer": model.invoke(state["question"]).text + look_up.invoke({"word": "x"})}
+
+    for number in (1, 2):
+        graph_of(node).invoke({"question": "q"})
+        assert (model.calls.total, took(ran)) == (number, {"tool": 1})
+
+
+def test_methods_take_their_arguments_by_name():
+    model, embeddings = ScriptedModel(), DeterministicFakeEmbedding(size=2)
+
+    def ask() -> Any:
+        return model.generate(messages=[[HumanMessage("q")]]), embeddings.embed_query(text="q")
+
+    @musubito_step
+    def step() -> int:
+        return len(ask()[1])
+
+    @musubito_step
+    def edited() -> int:
+        return -len(ask()[1])
+
+    assert len(ask()[1]) == 2, "outside of steps, too"
+    assert (step().value, edited().value) == (2, -2)
+    assert model.calls.total == 2, "outside and in one of the steps"
+
+
+def test_an_argument_that_is_none_is_another_question():
+    model = ScriptedModel()
+    with run() as record:
+        graph_of(lambda state: {"answer": model.invoke("q", temperature=None).text}).invoke({"question": "q"})
+        graph_of(lambda state: {"answer": model.invoke("q").text}).invoke({"question": "q"})
+    asked = [call for call in record.calls if call.operation.endswith("Model")]
+    assert len({call.node_id for call in asked}) == len(asked) == 2
+    assert {call.reason.value for call in asked} != {"another sample"}
+
+
+def test_a_model_that_calls_a_tool_itself_runs_each_time(ran: Ran):
+    @tool
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        ran("tool")
+        return word
+
+    class Asks(ScriptedModel):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            look_up.invoke({"word": "x"})
+            return super()._generate(messages, *args, **kwargs)
+
+    model = Asks()
+    for _ in range(2):
+        graph_of(lambda state: {"answer": model.invoke(state["question"]).text}).invoke({"question": "q"})
+        assert took(ran)["tool"] == 1

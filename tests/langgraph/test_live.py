@@ -407,3 +407,25 @@ def test_another_process_acts_and_asks_no_model(tmp_path: Path):
     kinds = range(1, len(AGENTS) + 1)
     assert told[0] == [f"ticket opened {number} {{'model': {2 * number}}}" for number in kinds]
     assert told[1] == [f"ticket opened {number + len(AGENTS)} {{}}" for number in kinds]
+
+
+@pytest.mark.parametrize(
+    "before", [{"replay_tools": True}, {"steps": {"node/look_up": SAMPLE}}], ids=["named", "steps"]
+)
+@pytest.mark.parametrize("after", [{}, {"replay_tools": ("other",)}, {"steps": {"node/look_up": LIVE}}])
+def test_a_tool_that_is_opted_in_no_more_runs_again(before: dict[str, Any], after: dict[str, Any], ran: Ran):
+    @tool
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        ran("tool")
+        return word
+
+    def node(state: Question) -> Question:
+        return {"answer": len(look_up.invoke({"word": state["question"]}))}
+
+    def ask(**how: Any) -> dict[str, int]:
+        graph = StateGraph(Question).add_node("node", node).add_edge(START, "node").compile(name="g")
+        musubito_graph(graph, **how).invoke({"question": "q"})
+        return took(ran)
+
+    assert [ask(**before), ask(**before), ask(**after), ask(**after)] == [{"tool": 1}, {}, {"tool": 1}, {"tool": 1}]
