@@ -130,7 +130,7 @@ ROWS: Final = {
         lambda folder: agents(folder, lambda number: f"what is there? {number}"),
     ),
     "agent-again": Row(
-        "the agent of 9 node calls, replayed",
+        "the agent of 9 node calls, asked again: its tools run",
         (Ratio(1.5, "bare"),),
         lambda folder: agents(folder, lambda _: "what is there?"),
     ),

@@ -108,7 +108,7 @@ def older(path):
         for name in ("traces", "edits"):
             connection.execute(f"DROP VIEW {name}")
             connection.execute(f"DROP TABLE _{name}")
-        for column in ("settled_as", "payload", "codec"):
+        for column in ("settled_as", "payload", "codec", "input_hash"):
             connection.execute(f"ALTER TABLE _effects DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 2")
         connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])

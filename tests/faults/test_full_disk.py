@@ -138,7 +138,7 @@ def test_an_effect_is_refused_before_it_runs(storage):
         writer = storage._writer
         with pytest.raises(sqlite3.OperationalError, match="full"):
             for n in range(10_000):
-                row = f"INSERT INTO _effects VALUES (randomblob(32), 1, {n}, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL)"
+                row = f"INSERT INTO _effects VALUES (randomblob(32), 1, {n}, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
                 writer.execute(row)
         with pytest.raises(StoreError, match="refused"):
             effect(1)
