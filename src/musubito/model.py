@@ -162,7 +162,7 @@ class StepConfiguration:
 
     @property
     def runs_each_time(self) -> bool:
-        """Whether each call runs, whatever is stored."""
+        """Tell whether each call runs, whatever is stored."""
         return self.force_reexecution or self.step_type is StepType.LIVE
 
 

@@ -56,13 +56,13 @@ class CallLookup(CallState):
 
     @property
     def _is_live(self) -> bool:
-        """Whether the call runs each time, so that nothing is looked up for it."""
+        """Tell whether the call runs each time, so that nothing is looked up for it."""
         call = self.call
         return call.definition.semantics.step_type is StepType.LIVE or call.forced_by is ReplayReason.LIVE
 
     @property
     def _is_forced(self) -> bool:
-        """Whether the call runs whatever is stored, though it may be replayed at another time."""
+        """Tell whether the call runs whatever is stored, though it may be replayed at another time."""
         return self.call.forced_by is not None or self.call.definition.semantics.force_reexecution
 
     def _decide(self, candidate: Candidate) -> ReplayDecision:
