@@ -12,6 +12,7 @@ from contextlib import closing
 from functools import cache
 from hashlib import sha256
 from itertools import islice
+from threading import get_ident
 from typing import Any, Final, NamedTuple
 
 from musubito.code.round_cache import kept_for_a_round
@@ -98,16 +99,21 @@ def _of_sqlite(connection: Any, dialect: type | None = None) -> Iterator[Any]:
 
     cursor = sqlite3.Cursor(connection)
     cursor.row_factory = None
-    if not set(cursor.execute(FUNCTIONS)) <= _usual_functions(dialect):
+
+    def rows(query: str) -> Iterator[Any]:
+        # A connection keeps a statement for each text of a query: threads that read at once would share its rows.
+        return cursor.execute(f"{query} -- {get_ident()}")
+
+    if not set(rows(FUNCTIONS)) <= _usual_functions(dialect):
         raise ValueError  # functions were added, and nothing tells which
-    paths = {name: path for _, name, path in cursor.execute("pragma database_list")}
+    paths = {name: path for _, name, path in rows("pragma database_list")}
     if paths["main"]:
         raise _IsOutsideError
     if any(paths.values()):
         raise ValueError  # a file is attached, and nothing tells what it holds
     yield [*paths]
     for name in paths:
-        pages, size = (next(cursor.execute(f'pragma "{name}".{what}'))[0] for what in ("page_count", "page_size"))
+        pages, size = (next(rows(f'pragma "{name}".{what}'))[0] for what in ("page_count", "page_size"))
         if pages * size > MOST_BYTES:
             raise OverflowError
         yield name, connection.serialize(name=name)
