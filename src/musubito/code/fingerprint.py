@@ -287,10 +287,12 @@ class CodeTracker:
         """Walk until nothing has changed meanwhile; return what was reached, and the seconds of CPU of that walk.
 
         Walks that find the same again and again are right, too: then something is only set anew to what it was, as the
-        classes that a worker of Dask unpickles with each task. What the step's runs alone change does not count. The
-        last walk may be in vain, and may have found together what never was at one time.
+        classes that a worker of Dask unpickles with each task. What the step's runs alone change does not count: a walk
+        that met such a change too early finds what no other walk has found. The last walk may be in vain, and may have
+        found together what never was at one time.
         """
         walks, alike, earlier = 0, 0, b""
+        found = set() if self._held is None else {self._held[2].digest}
         while True:
             began = time.thread_time()
             closure, is_settled = self._reach()
@@ -299,13 +301,14 @@ class CodeTracker:
             if is_settled or closure.unsettled:
                 return closure, seconds
             others = changed_by_others(closure.observations, self._name())
-            if alike >= (ALIKE if others else 2):
+            if alike >= ALIKE or (not others and closure.digest in found):
                 return closure, seconds
             if walks == ATTEMPTS:
                 return closure._replace(unsettled={thing_name(self.function): None}), seconds
             if earlier and alike == 1:
                 note_in_vain(others, seconds)
             earlier = closure.digest
+            found.add(earlier)
 
     def _name(self) -> str:
         """Return the text that tells this step's runs from those of other steps."""
