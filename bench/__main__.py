@@ -1,4 +1,7 @@
-"""Measures all rows, or those named: `python -m bench small chat`. Prints, and writes bench/results.json."""
+"""Measures all rows, or those named: `python -m bench small chat`. Prints, and writes bench/results.json.
+
+A name that no row has selects those that begin with it: `reach` means `reach-cpu` and `reach-memory`.
+"""
 
 from __future__ import annotations
 
@@ -56,21 +59,29 @@ RESULTS = Path(__file__).resolve().with_name("results.json")
 
 def main(names: list[str]) -> None:
     """Measure, print, write."""
-    unknown = [name for name in names if name not in ROWS]
+    unknown = [name for name in names if not named(name)]
     if unknown:
         sys.exit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
     console = Console()
     on = facts()
     console.print(", ".join(f"{what} {value}" for what, value in on.items()), style="dim", highlight=False)
     results = {}
+    chosen = {row for name in names for row in named(name)}
     for name, row in ROWS.items():
-        if not names or name in names:
+        if not names or name in chosen:
             with console.status(f"{row.title} ..."):
                 samples = measured(row)
             console.print(table_of(name, row, samples))
+            if left_out := row.left_out():
+                console.print(left_out, style="dim", highlight=False)
             results[name] = as_json(row, samples)
     RESULTS.write_text(json.dumps({"machine": on, "rows": results}, indent=2) + "\n", "utf-8")
     console.print(f"{RESULTS} written", highlight=False)
+
+
+def named(name: str) -> list[str]:
+    """Return the row with this name, or else the rows whose names begin with it."""
+    return [name] if name in ROWS else [row for row in ROWS if row.startswith(f"{name}-")]
 
 
 def measured(row: Row) -> dict[str, Sample]:
@@ -114,6 +125,7 @@ def as_json(row: Row, samples: dict[str, Sample]) -> dict[str, object]:
         "goals": [
             {"subject": goal.subject, "goal": str(goal), "value": goal.value(samples), "most": goal.most}
             for goal in row.goals
+            if goal.subject in samples
         ],
     }
 

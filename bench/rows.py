@@ -20,12 +20,16 @@ Measure = Callable[[Path], dict[str, Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Something that is measured: `title` says what, `goals` what it is held to, `show` how a figure is written."""
+    """Something that is measured: `title` says what, `goals` what it is held to, `show` how a figure is written.
+
+    `left_out` tells what cannot be measured here, and why.
+    """
 
     title: str
     goals: tuple[Goal, ...]
     measure: Measure
     show: Callable[[float], str] = duration
+    left_out: Callable[[], str] = str
 
 
 @contextmanager
