@@ -23,6 +23,7 @@ from bench import (
     graphs,
     growth,
     histories,
+    reach,
     replay,
     servers,
     sizes,
@@ -50,6 +51,7 @@ ROWS: Final = {
     **growth.ROWS,
     **storage.ROWS,
     **sizes.ROWS,
+    **reach.ROWS,
     **telemetry.ROWS,
 }
 # Beside the sources, because temporary folders often lie in memory, where fsync costs nothing.

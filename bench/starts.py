@@ -56,8 +56,12 @@ The imports leave more garbage than the question, and who comes next would pay f
 
 
 def printed_by(command: Sequence[str], folder: Path) -> bytes:
-    """Run a command, which may keep the bytecode of what it imports, and return what it prints."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Run a command without settings of Musubito and return what it prints. It may keep the bytecode of its imports."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("MUSUBITO_")
+    }
     done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)  # noqa: S603
     return done.stdout
 
