@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.root import COMMANDS
-from musubito.store.relational.named_queries import schema_steps
 from tests.cli.conftest import Musubito, World
 
 COMMAND = (sys.executable, "-m", "musubito")
@@ -117,16 +115,6 @@ def test_a_url_of_the_environment_may_have_blanks(musubito: Musubito, tmp_path: 
 def test_a_path_with_signs_of_a_url(musubito: Musubito, tmp_path: Path) -> None:
     MusubitoEngine(SQLiteStorage(tmp_path / "what?.db")).close()
     assert musubito("--db", "what?.db", "runs").exit_code == 0
-
-
-def test_an_older_schema_is_migrated(musubito: Musubito, tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "old.db")
-    connection.executescript(schema_steps("sqlite")[1])
-    connection.execute(f"PRAGMA application_id = {0x4D555342}")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert musubito("--db", "old.db", "runs").stdout == "Nothing has run yet.\n"
-    assert musubito("--db", "old.db", "doctor", "--json").exit_code in (0, 1)
 
 
 def test_colours_only_where_they_are_wanted(musubito: Musubito, world: World) -> None:

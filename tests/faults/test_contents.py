@@ -1,4 +1,4 @@
-"""Payloads that are compressed, encrypted or lie in files of their own: damaged, missing, of an older schema."""
+"""Payloads that are compressed, encrypted or lie in files of their own: damaged or missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.payloads import compression
-from musubito.store.sqlite.opening import STEPS
 from musubito.values.artifact_codec import encode_value
 
 RAN: Counter[object] = Counter()
@@ -83,52 +82,6 @@ def test_without_zstd_what_it_has_written_is_made_again_and_then_replayed_by_bot
         engine.close()
         assert RAN[2000] == ran
     assert rows(path, "SELECT codec FROM _artifacts") == [("msgpack+zlib",)]
-
-
-def older(path):
-    """The same database as schema 2 had it."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP VIEW artifacts")
-        connection.execute("ALTER TABLE _executions DROP COLUMN codec")
-        for kind, name in connection.execute(
-            "SELECT type, name FROM sqlite_master "
-            "WHERE type = 'trigger' AND name <> '_waits_end' OR name IN ('_unsummed', 'runs')"
-        ).fetchall():
-            connection.execute(f"DROP {kind} {name}")
-        for table in ("_lone", "_sums", "_token_sums"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute(STEPS[2][STEPS[2].index("CREATE VIEW runs") :].split(";")[0])
-        connection.execute("ALTER TABLE _namespaces DROP COLUMN key_check")
-        connection.execute("ALTER TABLE _invalidations DROP COLUMN forgotten")
-        connection.execute("ALTER TABLE _runs DROP COLUMN namespace")
-        connection.execute("ALTER TABLE _calls DROP COLUMN used")
-        connection.execute("DROP TABLE _retired")
-        connection.execute("DROP TRIGGER _waits_end")
-        connection.execute("DROP INDEX _executions_by_node")
-        for name in ("traces", "edits"):
-            connection.execute(f"DROP VIEW {name}")
-            connection.execute(f"DROP TABLE _{name}")
-        for column in ("settled_as", "payload", "codec", "input_hash"):
-            connection.execute(f"ALTER TABLE _effects DROP COLUMN {column}")
-        connection.execute("PRAGMA user_version = 2")
-        connection.execute(STEPS[1][STEPS[1].index("CREATE VIEW artifacts") :].split(";")[0])
-        connection.commit()
-
-
-def test_what_schema_2_has_stored_is_replayed(path, monkeypatch):
-    monkeypatch.setattr(compression, "WORTH_IT", 1 << 40)  # as it was then
-    with use_musubito_engine(MusubitoEngine(SQLiteStorage(path))) as engine:
-        text(2000), text(1)
-    engine.close()
-    monkeypatch.undo()
-    older(path)
-    with use_musubito_engine(MusubitoEngine(SQLiteStorage(path))) as engine:
-        assert (text(2000).value, text(1).value) == (LONG, LONG[:1])
-        assert text(40).value == LONG[:40]
-    engine.close()
-    assert RAN == {2000: 1, 1: 1, 40: 1}
-    assert rows(path, "PRAGMA user_version") == [(max(STEPS),)]
-    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_bytes_that_do_not_get_smaller(path):

@@ -150,6 +150,18 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_schema_of_no_version_is_refused_and_untouched(tmp_path, version):
+    path = tmp_path / "musubito.db"
+    SQLiteStorage(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(SchemaError, match=f"schema {version}, which no Musubito has made"):
+        SQLiteStorage(path)
+    assert path.read_bytes() == before
+
+
 NEXT = """
 CREATE TABLE _added (a);
 CREATE TRIGGER _t AFTER INSERT ON _added BEGIN SELECT 1; SELECT 2; END;

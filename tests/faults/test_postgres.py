@@ -737,6 +737,30 @@ def test_a_newer_schema_is_refused(url):
     assert ask(url, "SELECT max(version) FROM musubito._schema") == [(99,)]
 
 
+def test_a_schema_of_no_version_is_refused(url):
+    PostgreSQLStorage(url).close()
+    ask(url, "DELETE FROM musubito._schema")
+    with pytest.raises(SchemaError, match="schema 0, which no Musubito has made"):
+        PostgreSQLStorage(url)
+
+
+def test_an_older_schema_is_migrated_once_or_not_at_all(url, monkeypatch):
+    with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+        whole(1)
+    target, step = max(schema.STEPS) + 1, "CREATE TABLE _added (a int); INSERT INTO _added VALUES (1);"
+    monkeypatch.setitem(schema.STEPS, target, f"{step} INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(StoreError, match="nowhere"):
+        PostgreSQLStorage(url)
+    assert ask(url, "SELECT max(version) FROM musubito._schema") == [(target - 1,)]
+    monkeypatch.setitem(schema.STEPS, target, step)
+    for _ in range(2):
+        with MusubitoEngine.from_url(url) as engine, use_musubito_engine(engine):
+            assert whole(1).value == 2
+    assert ask(url, "SELECT a FROM musubito._added") == [(1,)]
+    assert ask(url, "SELECT max(version) FROM musubito._schema") == [(target,)]
+    assert RAN["whole", 1] == 1
+
+
 def test_somebody_else_s_schema_of_that_name_is_left_alone(url):
     ask(url, "CREATE SCHEMA musubito; CREATE TABLE musubito.songs (id int); INSERT INTO musubito.songs VALUES (1)")
     with pytest.raises(SchemaError, match="somebody else"):

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from musubito.lineage.prune import PruneCounts, prune, prune_to_size, release_sp
 from musubito.lineage.verify import verify
 
 DAY = 86_400.0
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 @musubito_step(name="fetch")
@@ -130,25 +128,6 @@ def test_the_room_goes_back_to_the_disk_in_small_steps(world, tmp_path):
     assert release_space(Lineage(engine)) > size / 2
     assert len(steps) > 1 and steps[-1] == 0 and max(steps) <= 1_000_000
     assert path.stat().st_size < size / 2
-
-
-def test_an_older_file_gives_back_from_its_first_vacuum_on(tmp_path):
-    path = tmp_path / "musubito.db"
-    path.write_bytes(zlib.decompress((FIXTURES / "schema_1.db.zlib").read_bytes()))
-    with MusubitoEngine(SQLiteStorage(path)) as engine:
-        with use_musubito_engine(engine):
-            fetch(1)
-        prune(Lineage(engine), 1e12)
-        assert release_space(Lineage(engine)) == 0
-        engine.storage.vacuum()
-        with use_musubito_engine(engine):
-            fetch(2)
-        prune(Lineage(engine), 1e12)
-        fetched = engine.storage.give_back(10**9)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
-        assert connection.execute("PRAGMA freelist_count").fetchone() == (0,)
-    assert fetched > 0
 
 
 WRITER = """

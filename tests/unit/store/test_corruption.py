@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -27,7 +26,6 @@ from musubito import (
 from musubito.lineage import Lineage, statistics
 from musubito.lineage.reports import LineageError
 from musubito.store.relational import reads, writes
-from tests.faults.test_upgrades import FIXTURES, SCHEMAS
 from tests.logged import fault_said
 
 KEY = bytes(range(32))
@@ -80,13 +78,6 @@ def test_what_was_written_is_sound(tmp_path: Path, key: bytes | None) -> None:
         everything(engine)
         everything(engine.in_namespace("other"))
         assert engine.storage.damage() is None  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("schema", SCHEMAS)
-def test_what_earlier_versions_have_written_is_sound(tmp_path: Path, schema: int) -> None:
-    (tmp_path / "m.db").write_bytes(zlib.decompress((FIXTURES / f"schema_{schema}.db.zlib").read_bytes()))
-    with closing(SQLiteStorage(tmp_path / "m.db")) as storage:
-        assert storage.damage() is None
 
 
 def damaged(path: Path) -> None:

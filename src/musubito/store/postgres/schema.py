@@ -120,12 +120,15 @@ def prepare(connection: psycopg.Connection[Any], location: str) -> None:
 
 
 def has_schema(connection: psycopg.Connection[Any], location: str) -> bool:
-    """Return whether the schema was made. Raise `SchemaError` for another program's, or a newer Musubito's."""
+    """Return whether the schema was made. Raise `SchemaError` for one that cannot be used (see `_version`)."""
     return _version(Session(connection), location) > 0
 
 
 def _version(session: Session, location: str) -> int:
-    """Return the version of the schema; 0 if there is no schema yet."""
+    """Return the version of the schema; 0 if there is no schema yet.
+
+    Raise `SchemaError` for the schema of another program or of a newer Musubito, and for a version that never was.
+    """
     tables = session.rows("tables", {})
     if not tables:
         return 0
@@ -138,6 +141,10 @@ def _version(session: Session, location: str) -> int:
         raise SchemaError(
             f"{location} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
             "Upgrade musubito, or use another database."
+        )
+    if version not in STEPS:
+        raise SchemaError(
+            f"{location} has schema {version}, which no Musubito has made; it was left as it is. Use another database."
         )
     return version
 

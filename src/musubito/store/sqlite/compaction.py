@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from musubito.store.sqlite.connection import Connection
-from musubito.store.sqlite.opening import INCREMENTAL
 
 
 def empty_log(writer: Connection) -> bool:
@@ -19,7 +18,6 @@ def vacuum(writer: Connection) -> None:
 
     Until the end, it takes as much room again, and nobody can write.
     """
-    writer.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
     writer.execute("VACUUM")
 
 
@@ -32,12 +30,7 @@ def used_and_free(reader: Connection) -> tuple[int, int]:
 
 
 def give_back(writer: Connection, most: int) -> int:
-    """Return up to `most` bytes of free room to the disk; return the number of bytes.
-
-    A file of an older Musubito gives nothing back until `vacuum`, and behaves like a new file after that.
-    """
-    if writer.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
-        return 0
+    """Return up to `most` bytes of free room to the disk; return the number of bytes."""
     size: int = writer.execute("PRAGMA page_size").fetchone()[0]
     before: int = writer.execute("PRAGMA freelist_count").fetchone()[0]
     # Each step of this statement frees one page, and `execute` makes only the first step if the rows have no columns.

@@ -124,7 +124,10 @@ def _foreign(path: Path) -> SchemaError:
 
 
 def check_schema(path: Path, connection: sqlite3.Connection) -> int:
-    """Return the version of the schema. Raise `SchemaError` for another program's file, or a newer Musubito's."""
+    """Return the version of the schema; 0 for an empty database.
+
+    Raise `SchemaError` for the file of another program or of a newer Musubito, and for a version that never was.
+    """
     # Counted first: if another process is just creating the tables, the id that is read next came with them.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -136,6 +139,8 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> int:
             f"{path} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
             "Upgrade musubito, or name another db_path."
         )
+    if tables and version not in STEPS:
+        raise SchemaError(f"{path} has schema {version}, which no Musubito has made; it was left as it is. {ELSEWHERE}")
     return version
 
 

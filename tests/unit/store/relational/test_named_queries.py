@@ -12,7 +12,6 @@ import pytest
 import musubito
 from musubito.store.relational import by_hand, history, leases, named_queries, prune, reads, sql_session, writes
 from musubito.store.relational.named_queries import QUERIES, reading, schema_steps
-from musubito.store.rows import FORGOTTEN
 from musubito.store.sqlite import connection as connection_module
 from musubito.store.sqlite import storage
 
@@ -128,11 +127,7 @@ def test_each_query_has_a_line_that_says_what_it_answers():
     assert all(not query.endswith(";") and query for query in reading().values())
 
 
-def test_the_text_that_tells_forgotten_executions_is_the_one_that_databases_hold():
-    # The step to schema 4 compares it: with another text, what was forgotten before would count as kept.
-    assert FORGOTTEN == "it was forgotten"
-
-
-def test_the_steps_of_the_schema_are_numbered_without_a_gap():
-    steps = schema_steps("sqlite")
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_the_steps_of_the_schema_are_numbered_without_a_gap(dialect):
+    steps = schema_steps(dialect)
     assert list(steps) == list(range(1, len(steps) + 1))

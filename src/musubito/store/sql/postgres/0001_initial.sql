@@ -1,4 +1,4 @@
--- The schema on PostgreSQL, version 1: the tables and views of SQLite's newest schema, where it is told what they mean.
+-- The schema on PostgreSQL: the tables and views of SQLite's, where it is told what they mean.
 -- Truth values are numbers as there, so that both run the same queries. Foreign keys are declared where rows are never
 -- removed; the rest is held by the transactions that write, one after the other, and looked through by `musubito verify`.
 
@@ -56,6 +56,8 @@ CREATE TABLE _nodes (
   listed smallint
 );
 CREATE UNIQUE INDEX _nodes_by_node_id ON _nodes (node_id) WHERE listed = 1;
+-- SQLite does without: there, an index costs each new node a page, and all links are gone through in a tenth of a second.
+CREATE INDEX _nodes_by_execution ON _nodes (execution) WHERE execution IS NOT NULL;
 
 CREATE TABLE _executions (
   id bigint PRIMARY KEY,
@@ -84,7 +86,6 @@ CREATE TABLE _executions (
 ALTER TABLE _executions ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX _executions_by_reuse_key ON _executions (reuse_key, id);
 CREATE INDEX _executions_by_cross_key ON _executions (cross_key, id) WHERE cross_key IS NOT NULL;
--- SQLite looks through the executions instead: an index more would cost its misses a page each.
 CREATE INDEX _executions_by_node ON _executions (node);
 
 CREATE TABLE _uses (
@@ -95,6 +96,7 @@ CREATE TABLE _uses (
   PRIMARY KEY (execution, called, node, asked)
 );
 CREATE INDEX _uses_by_called ON _uses (called);
+CREATE INDEX _uses_by_node ON _uses (node);
 CREATE INDEX _uses_by_asked ON _uses (asked) WHERE asked <> ''::bytea;
 
 CREATE TABLE _reads (
@@ -144,6 +146,22 @@ CREATE TABLE _usage (
   total_output_tokens bigint NOT NULL,
   PRIMARY KEY (execution, model)
 );
+
+CREATE TABLE _traces (
+  execution bigint PRIMARY KEY,
+  trace bytea NOT NULL,
+  span bytea NOT NULL
+);
+
+CREATE TABLE _edits (
+  execution bigint PRIMARY KEY,
+  before bigint NOT NULL,
+  restored bigint,
+  person text NOT NULL,
+  at double precision NOT NULL,
+  reason text NOT NULL
+);
+CREATE INDEX _edits_by_before ON _edits (before);
 
 CREATE TABLE _inputs (
   operation bigint NOT NULL REFERENCES _operations,
@@ -199,6 +217,101 @@ CREATE TABLE _calls (
   PRIMARY KEY (run_id, call)
 );
 
+CREATE TABLE _lone (
+  run_id bytea PRIMARY KEY,
+  call bigint NOT NULL,
+  at double precision NOT NULL
+);
+
+CREATE TABLE _sums (
+  run_id bytea NOT NULL,
+  quarter bigint NOT NULL,
+  operation bigint NOT NULL,
+  calls bigint NOT NULL,
+  replayed bigint NOT NULL,
+  ran_ms double precision NOT NULL,
+  top_ms double precision NOT NULL,
+  saved_ms double precision NOT NULL,
+  newest double precision NOT NULL,
+  first bigint,
+  last bigint,
+  PRIMARY KEY (run_id, quarter, operation)
+);
+
+CREATE TABLE _token_sums (
+  run_id bytea NOT NULL,
+  quarter bigint NOT NULL,
+  operation bigint NOT NULL,
+  replayed bigint NOT NULL,
+  model text NOT NULL,
+  used text NOT NULL,
+  calls bigint NOT NULL,
+  tokens_in bigint NOT NULL,
+  tokens_out bigint NOT NULL
+);
+-- Not unique: a key may be longer than what an index takes.
+CREATE INDEX _token_sums_by_run ON _token_sums (run_id);
+
+CREATE INDEX _sums_by_executions ON _sums (first, last);
+
+CREATE VIEW _unsummed AS
+  SELECT run_id FROM _lone
+  UNION ALL
+  SELECT r.run_id FROM _runs r WHERE NOT EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = r.run_id);
+
+-- Sums go with what they were made of, and when a call is added to their run.
+CREATE FUNCTION _calls_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM musubito._runs r WHERE r.run_id = NEW.run_id) THEN
+    INSERT INTO musubito._lone AS l (run_id, call, at) VALUES (NEW.run_id, NEW.call, NEW.at)
+    ON CONFLICT (run_id) DO UPDATE SET call = excluded.call, at = excluded.at WHERE excluded.call < l.call;
+  ELSIF EXISTS (SELECT 1 FROM musubito._sums s WHERE s.run_id = NEW.run_id) THEN
+    DELETE FROM musubito._sums WHERE run_id = NEW.run_id;
+    DELETE FROM musubito._token_sums WHERE run_id = NEW.run_id;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER _calls_added AFTER INSERT ON _calls FOR EACH ROW EXECUTE FUNCTION _calls_added();
+
+CREATE FUNCTION _calls_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM musubito._sums WHERE run_id IN (SELECT g.run_id FROM gone g);
+  DELETE FROM musubito._token_sums WHERE run_id IN (SELECT g.run_id FROM gone g);
+  DELETE FROM musubito._lone WHERE run_id IN (SELECT g.run_id FROM gone g);
+  INSERT INTO musubito._lone (run_id, call, at)
+  SELECT DISTINCT ON (c.run_id) c.run_id, c.call, c.at FROM musubito._calls c
+  WHERE c.run_id IN (SELECT g.run_id FROM gone g)
+    AND NOT EXISTS (SELECT 1 FROM musubito._runs r WHERE r.run_id = c.run_id)
+  ORDER BY c.run_id, c.call;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER _calls_removed AFTER DELETE ON _calls REFERENCING OLD TABLE AS gone
+  FOR EACH STATEMENT EXECUTE FUNCTION _calls_removed();
+CREATE TRIGGER _calls_changed AFTER UPDATE ON _calls REFERENCING OLD TABLE AS gone
+  FOR EACH STATEMENT EXECUTE FUNCTION _calls_removed();
+CREATE TRIGGER _runs_removed AFTER DELETE ON _runs REFERENCING OLD TABLE AS gone
+  FOR EACH STATEMENT EXECUTE FUNCTION _calls_removed();
+
+CREATE FUNCTION _usage_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM musubito._token_sums WHERE run_id IN (
+    SELECT s.run_id FROM musubito._sums s JOIN gone g ON s.first <= g.execution AND s.last >= g.execution
+  );
+  DELETE FROM musubito._sums WHERE run_id IN (
+    SELECT s.run_id FROM musubito._sums s JOIN gone g ON s.first <= g.execution AND s.last >= g.execution
+  );
+  RETURN NULL;
+END $$;
+CREATE TRIGGER _usage_removed AFTER DELETE ON _usage REFERENCING OLD TABLE AS gone
+  FOR EACH STATEMENT EXECUTE FUNCTION _usage_removed();
+
+CREATE FUNCTION _runs_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM musubito._lone WHERE run_id = NEW.run_id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER _runs_added AFTER INSERT ON _runs FOR EACH ROW EXECUTE FUNCTION _runs_added();
+
 CREATE TABLE _effects (
   effect_key bytea PRIMARY KEY,
   operation bigint NOT NULL REFERENCES _operations,
@@ -207,7 +320,11 @@ CREATE TABLE _effects (
   intent_at double precision NOT NULL,
   outcome text,
   outcome_at double precision,
-  execution bigint
+  execution bigint,
+  settled_as bigint,
+  payload bytea,
+  codec text,
+  input_hash bytea
 );
 
 CREATE TABLE _leases (
@@ -323,11 +440,9 @@ CREATE VIEW runs AS
     encode(r.parent, 'hex') AS parent_run_id
   FROM _runs r
   UNION ALL
-  SELECT encode(run_id, 'hex'), NULL, NULL, at - duration_ms / 1000, at,
-    CASE outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE outcome END, NULL
-  FROM _calls c
-  WHERE call = (SELECT min(f.call) FROM _calls f WHERE f.run_id = c.run_id)
-    AND NOT EXISTS (SELECT 1 FROM _runs r WHERE r.run_id = c.run_id);
+  SELECT encode(c.run_id, 'hex'), NULL, NULL, c.at - c.duration_ms / 1000, c.at,
+    CASE c.outcome WHEN 'ran' THEN 'finished' WHEN 'replayed' THEN 'finished' ELSE c.outcome END, NULL
+  FROM _lone l JOIN _calls c ON c.run_id = l.run_id AND c.call = l.call;
 
 CREATE VIEW calls AS
   SELECT encode(c.run_id, 'hex') AS run_id, c.call AS call_id, c.parent AS parent_call_id, encode(c.node, 'hex') AS node_id,
@@ -362,3 +477,10 @@ CREATE VIEW parts AS
   SELECT s.name AS namespace, encode(p.digest, 'hex') AS part_id, encode(p.before, 'hex') AS before_part_id, p.items,
     CASE WHEN substr(p.body, 1, 1) = '\x78'::bytea THEN 'msgpack+zlib' ELSE 'msgpack' END AS codec, p.body AS bytes
   FROM _parts p JOIN _namespaces s ON s.id = p.namespace;
+
+CREATE VIEW traces AS
+  SELECT execution AS execution_id, encode(trace, 'hex') AS trace_id, encode(span, 'hex') AS span_id FROM _traces;
+
+CREATE VIEW edits AS
+  SELECT execution AS execution_id, before AS before_execution_id, restored AS restored_execution_id, person, at, reason
+  FROM _edits;
