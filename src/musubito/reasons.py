@@ -2,7 +2,7 @@
 
 Python, the command and JSON use these codes. A history stores the name of the code. An execution that is never replayed
 stores the sentence with the part that it names, such as a key, an object or a line of code. A reader finds the code and
-the part in a stored sentence again, even in sentences of earlier versions.
+the part in a stored sentence again.
 """
 
 from __future__ import annotations
@@ -347,7 +347,7 @@ class ReplayReason(StrEnum):
     FAILED = ("failed", "it failed: {}")
     FORGOTTEN = ("forgotten", "it was forgotten: {}")
     OTHER = ("other", "it did what a replay does not repeat", "", "", "{}")
-    """The sentence of an adapter, or of an earlier version."""
+    """The sentence of an adapter."""
 
     def __new__(cls, code: str, sentence: str, remedy: str = "", word: str = "", naming: str = "") -> Self:
         """Make a member that is its code. A part stands at the end of its sentence, or where `naming` has it."""

@@ -41,8 +41,6 @@ from musubito_langgraph.settings import invocation_of
 
 LINEAGE: Final = "__musubito_lineage__"
 """Name of the hidden channel."""
-WRITTEN: Final = 8
-"""Number of fields that a task writes into the hidden channel."""
 
 
 class UpstreamRef(NamedTuple):
@@ -265,10 +263,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """Return the channel of an invocation that begins at this checkpoint."""
         restored = LineageChannel(self.lasting, self.inputs, self.key)
         if isinstance(checkpoint, bytes):
-            pull, push, ends, samples, *rest = unpackb(checkpoint)
-            # Earlier versions recorded neither whether it was told to stop, nor the run.
-            may_have_stopped, restored.run_id = (*rest, None, None)[:2]
-            restored.may_have_stopped = bool(may_have_stopped)
+            pull, push, ends, samples, restored.may_have_stopped, restored.run_id = unpackb(checkpoint)
             restored._pull = {channel: [UpstreamRef(*ref) for ref in refs] for channel, refs in pull.items()}
             restored._push = [([UpstreamRef(*ref) for ref in refs], node) for refs, node in push]
             restored._terminal = [UpstreamRef(*ref) for ref in ends]
@@ -298,7 +293,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """Take in the messages of the tasks of a superstep, in the order in which LangGraph applies their writes."""
         if not values:
             return False
-        writes = [_write(value) for value in values]
+        writes = [unpackb(value) for value in values]
         pull, used = self._pull, self._pull.keys() - self.lasting
         others: set[str] = set()
         given: list[GivenSample] = []
@@ -430,15 +425,6 @@ def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[Upst
         return tuple(dict.fromkeys((*others, *_beginning())))
     origins = channel.of_triggers([name for name in fired if name not in by_others or name in channel.lasting])
     return (*origins, external("the trigger of", node))
-
-
-def _write(value: bytes) -> list[Any]:
-    """Return the fields that a task wrote.
-
-    Earlier versions did not write whether the task's invocation was told to stop; that field is then None.
-    """
-    fields: list[Any] = unpackb(value)
-    return fields if len(fields) == WRITTEN else [*fields, None]
 
 
 def is_resumed_after_stop(task: TaskContext) -> bool:

@@ -236,12 +236,6 @@ def test_a_text_of_several_lines_is_shown_as_they_are(musubito: Musubito, tmp_pa
     assert told[-3:] == ["output", "first line", "        second \\x1b[31mline"]
 
 
-def test_tags_without_names_of_an_earlier_version(musubito: Musubito, world: World) -> None:
-    with contextlib.closing(sqlite3.connect(world.path)) as connection, connection:
-        connection.execute("UPDATE _runs SET tags = '[\"cron\"]' WHERE name = 'first'")
-    assert "tags tags=['cron']" in musubito("--db", str(world.path), "show", "first").stdout
-
-
 def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:
     path = tmp_path / "again.db"
     step = musubito_step(name="step")(lambda x: x)

@@ -20,7 +20,6 @@ from langchain.agents import create_agent
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
-from langchain_core.runnables.config import get_callback_manager_for_config
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
@@ -32,7 +31,6 @@ from langgraph.prebuilt import ToolNode
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito_langgraph import musubito_graph, musubito_runnable
 from musubito_langgraph.recorder.event_kinds import LARGEST, OMITTED
-from musubito_langgraph.recorder.replay import emit, retold
 from tests.fresh import fresh
 from tests.langgraph.equivalence import Plain, without_message_ids
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
@@ -284,18 +282,6 @@ def test_what_a_tool_was_given_need_not_be_storable():
         events = heard(graph, Heard()).events
         assert [each[:2] for each in events] == [["tool", "holds"], ["tool ends", "holds"]]
     assert took(ran) == {"node": 1}
-
-
-def test_what_earlier_versions_recorded_is_told():
-    """They did not say what a model was in, nor that one failed."""
-    handler = Heard()
-    begins = [["model", {"langgraph_node": "node"}, [], name] for name in ("failed", "answered")]
-    told = emit({}, [*begins, ["end", 1, AIMessage("said")]], [])
-    telling, heard = retold(get_callback_manager_for_config({"callbacks": [handler]}), told), None
-    with suppress(StopIteration):
-        while True:
-            heard = telling.send(heard)
-    assert handler.events == [["model", "", None, "node", None, None, []], ["model ends", "said"]]
 
 
 # -- what names the asker ----------------------------------------------------------------------------------------------

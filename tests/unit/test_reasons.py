@@ -1,11 +1,10 @@
-"""Reasons are found again in the sentences that are stored, those of earlier versions too."""
+"""Reasons are found again in the sentences that are stored."""
 
 from __future__ import annotations
 
 import pytest
 
 from musubito.reasons import LONGEST, ReplayReason, never_replayed, without_part
-from musubito.store.rows import FORGOTTEN
 
 STORED = [reason for reason in ReplayReason if reason.forbids_replay]
 NAMED = [reason for reason in STORED if reason is not ReplayReason.OTHER]
@@ -16,37 +15,6 @@ NAMED = [reason for reason in STORED if reason is not ReplayReason.OTHER]
 def test_reason_and_part_are_found_again(reason: ReplayReason, part: str) -> None:
     told = never_replayed(reason.of(part))
     assert (told.reason, told.part, told.remedy, told.says) == (reason, part, reason.remedy, reason.of(part))
-
-
-@pytest.mark.parametrize(
-    ("stored", "reason", "part"),
-    [
-        ("it wrote to the store", ReplayReason.STORE_WRITTEN, ""),
-        (
-            "its code names context.client, a httpx.Client, which has no identity",
-            ReplayReason.CONTEXT_NOT_IDENTIFIED,
-            None,
-        ),
-        (
-            "its output cannot be stored: $[0]: a value of type lock has no encoding",
-            ReplayReason.OUTPUT_NOT_STORABLE,
-            None,
-        ),
-        ("file 'a.txt', which it read, was changed while it ran", ReplayReason.FILE_CHANGED, "file 'a.txt'"),
-        ("g/n ran inside it and cannot be identified", ReplayReason.NOT_IDENTIFIED_INSIDE, "g/n"),
-        (
-            "its code, or what that holds, was changed while it ran by something else: m.X",
-            ReplayReason.CODE_CHANGED_MEANWHILE,
-            "m.X",
-        ),
-        ("what nobody has said before", ReplayReason.OTHER, ""),
-        (FORGOTTEN, ReplayReason.FORGOTTEN, ""),
-    ],
-)
-def test_what_earlier_versions_stored(stored: str, reason: ReplayReason, part: str | None) -> None:
-    told = never_replayed(stored)
-    assert (told.reason, told.says) == (reason, stored)
-    assert part is None or told.part == part
 
 
 @pytest.mark.parametrize("reason", STORED)

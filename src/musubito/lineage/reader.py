@@ -22,7 +22,7 @@ from musubito.payloads.codec import EDIT, ERROR
 from musubito.reasons import never_replayed
 from musubito.store.protocol import Row
 from musubito.store.rows import Stored
-from musubito.values.display import plain, without_secrets
+from musubito.values.display import plain
 from musubito.values.editable import EVENTS
 from musubito.values.redaction import scrubbed
 
@@ -155,8 +155,7 @@ class Lineage(RunReader):
         Without an operation, the hash is that of a file's text.
         """
         wanted = [InputName(self.contents(namespace), operation, digest) for namespace, operation, digest in names]
-        for value in stored_inputs(self._store, wanted, self.ask(*map(input_query, wanted))):
-            yield without_secrets(value)  # earlier versions may have stored secrets
+        yield from stored_inputs(self._store, wanted, self.ask(*map(input_query, wanted)))
 
     @reports_damage
     def output(self, node: NodeReport) -> Any:

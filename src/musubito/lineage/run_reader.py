@@ -17,7 +17,6 @@ from musubito.model import ReplayReason
 from musubito.payloads.encrypted_tags import opened_tags
 from musubito.store.protocol import NamedQuery, Row
 from musubito.store.rows import LeaseOwner
-from musubito.values.display import without_secrets
 from musubito.values.redaction import scrubbed
 
 EVER: Final = 1e18
@@ -242,10 +241,9 @@ def computing(reader: StoreReader, run_id: str) -> list[tuple[str, float]]:
 
 def _tags(tags: str) -> dict[str, Any]:
     try:
-        value = without_secrets(json.loads(tags))
+        value = json.loads(tags)
     except ValueError:
         value = "(unreadable)"
-    # Earlier versions stored tags that are no mapping.
     return value if isinstance(value, dict) else {"tags": value}
 
 

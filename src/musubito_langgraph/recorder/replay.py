@@ -67,9 +67,9 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case kinds.WRITTEN:
                 _compat.send(config, [(rest[0], rest[1])])
             case kinds.MODEL | kinds.TOOL:
-                own_metadata, own, what, *inside = rest  # earlier versions did not record the tool around it
+                own_metadata, own, what, inside = rest
                 metadata = {**metadata_in(config), **_said_here(config, own_metadata)}
-                begun = Told(kind, len(runs), what, metadata, own, *inside)
+                begun = Told(kind, len(runs), what, metadata, own, inside)
                 runs.append(uuid4())
                 begins.append(begun)
                 pieces.append([])
@@ -84,8 +84,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
             case kinds.DONE:
-                number, output, *keywords = rest  # earlier versions did not record the keywords
-                more = keywords[0] if keywords else {}
+                number, output, more = rest
                 if output is None:
                     # A copy: LangGraph sets the id of the message in place
                     output = by_call(chunks)[begins[number].what["id"]].model_copy()
@@ -143,7 +142,7 @@ def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
             name, data = what
             yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
         elif not others.handlers or number not in ended:
-            continue  # earlier versions did not record that a model failed
+            continue  # its end was not recorded, so callbacks would wait for it
         elif kind in (kinds.MODEL, kinds.TOOL):
             asked = (running[inside].get_child() if inside in running else others).copy()
             asked.add_tags(list(tags), inherit=False)
