@@ -29,6 +29,7 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.copy import CopyCounts, copy_store
+from musubito.store.changes import LearnState
 from musubito.store.relational import table_copy
 from tests.faults.children import program, start
 from tests.server import drop_database, new_database
@@ -89,6 +90,7 @@ def work(engine: MusubitoEngine, folder: Path) -> None:
                 bad(1)
             for n in range(30):
                 vote(f"text {n}")
+        each.storage.write([LearnState(each.namespace, "vote", b"code", ["m.USAGE", NUL])])
 
 
 def key_of(namespace: str) -> bytes | None:

@@ -22,6 +22,7 @@ from musubito.store.changes import (
     Forget,
     Invalidate,
     InvalidateMarked,
+    LearnState,
     MarkForPruning,
     Moment,
     Prune,
@@ -42,6 +43,7 @@ from musubito.store.queries import (
     ReadsOf,
     SampleTree,
     SimilarNodes,
+    StatePlaces,
 )
 from musubito.store.rows import (
     CallDependency,
@@ -310,6 +312,14 @@ class Stores(RuleBasedStateMachine):
             Renew(holder(owner)._replace(expires_at=now + 10), [(KEYS[key], "operation") for key in renewed], now)
         )
 
+    @rule(
+        operation=st.sampled_from(OPERATIONS),
+        namespace=st.sampled_from(["default", "another"]),
+        parts=st.lists(st.sampled_from(["b", "a", "Z", "é"]), max_size=3),
+    )
+    def learn(self, operation: str, namespace: str, parts: list[str]) -> None:
+        self.write(LearnState(namespace, operation, b"code", parts))
+
     @rule(waiting=st.lists(keys, max_size=2), owner=owners, awaited=st.none() | keys, now=times)
     def wait(self, waiting: list[str], owner: str, awaited: str | None, now: float) -> None:
         self.write(
@@ -369,6 +379,8 @@ class Stores(RuleBasedStateMachine):
             tested, reference = self.tested.find(neighbours), self.reference.find(neighbours)
             assert sorted(tested, key=lambda n: n.node) == sorted(reference, key=lambda n: n.node)
             self.agree(CodeOf(digest("code", operation)))
+            for namespace in ("default", "another"):
+                self.agree(StatePlaces(namespace, operation, b"code"))
         for key in KEYS.values():
             self.agree(LeaseOwnerOf(key))
         self.agree(CurrentMoment())

@@ -73,6 +73,19 @@ class Superseded(WithoutFields):
     """The answer that the store has something newer, which the caller has to look at."""
 
 
+class LearnState(NamedTuple):
+    """Add to the names of what a step changes itself (see `StatePlaces`). Answer: None.
+
+    Names that are there stay. Each name is that of a part of the step's code, or of what its code reaches.
+    """
+
+    namespace: str
+    operation: str
+    code: bytes
+    """Digest of the step's functions."""
+    parts: Sequence[str]
+
+
 class Commit(NamedTuple):
     """Record a successful execution. Answer: `Committed`.
 
@@ -108,6 +121,8 @@ class Commit(NamedTuple):
     The node of an edited execution is stored already, with its edges and its code. If the execution in whose place it
     comes is an effect, the edited one is the record of that effect from now on.
     """
+    learned: LearnState | None = None
+    """What the execution has shown that its step changes itself, unless the step was forgotten while it ran."""
 
 
 class CommitFailure(NamedTuple):
@@ -202,6 +217,7 @@ class Forget(NamedTuple):
 
     - Payloads, stored inputs, error texts, what was read and the texts of the code are erased. Contents that an
       execution outside this selection holds as well are kept.
+    - Of an operation, the names of what it changes itself are erased (see `LearnState`).
     - Executions that were edited from them are erased likewise. Of an edit, who made it and when stays.
     - Nodes, edges, executions and the history stay as a skeleton of ids and numbers.
     - The executions become INVALID as by `Invalidate`. Older ones of the same key become INVALID, too: otherwise they
@@ -301,7 +317,8 @@ class Pruned(NamedTuple):
 class CleanUp(WithoutFields):
     """Clean up after a prune. Answer: None.
 
-    Nodes that point at a removed execution point at nothing. Code that no node has loses its texts.
+    Nodes that point at a removed execution point at nothing. Code that no node has loses its texts. The names of what
+    an operation changes itself are removed if no node has that operation.
     """
 
 
@@ -358,6 +375,7 @@ Change: TypeAlias = (
     | BeginEffect
     | SettleEffect
     | OpenNamespace
+    | LearnState
     | Ledger
     | Forget
     | MarkForPruning

@@ -140,6 +140,17 @@ class CodeOf(NamedTuple):
     fingerprint: bytes
 
 
+class StatePlaces(NamedTuple):
+    """Ask for the names of what a step changes itself (see `LearnState`). Answer: `tuple[str, ...]`, sorted.
+
+    `code` is the digest of the step's functions.
+    """
+
+    namespace: str
+    operation: str
+    code: bytes
+
+
 class LeaseOwnerOf(NamedTuple):
     """Ask for the owner of a lease. Answer: `LeaseOwner`, or None."""
 
@@ -156,7 +167,16 @@ class KeyCheckOf(NamedTuple):
 
 
 SimpleQuery: TypeAlias = (
-    CodeOf | LeaseOwnerOf | KeyCheckOf | SimilarNodes | PayloadOf | ReadsOf | UsageOf | TraceOf | CurrentMoment
+    CodeOf
+    | StatePlaces
+    | LeaseOwnerOf
+    | KeyCheckOf
+    | SimilarNodes
+    | PayloadOf
+    | ReadsOf
+    | UsageOf
+    | TraceOf
+    | CurrentMoment
 )
 """The queries that ask for one thing, which a relational store answers with one statement."""
 Query: TypeAlias = SimpleQuery | OlderCandidates | SampleTree | AnswerOf | CommitOf | EffectQuery

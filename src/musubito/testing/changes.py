@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from musubito.store.changes import BeginEffect, Claim, Commit, CommitFailure, Moment, RecordReplay
+from musubito.store.changes import BeginEffect, Claim, Commit, CommitFailure, LearnState, Moment, RecordReplay
 from musubito.store.protocol import Store
-from musubito.store.queries import CurrentMoment, OlderCandidates
+from musubito.store.queries import CurrentMoment, OlderCandidates, StatePlaces
 from musubito.store.rows import (
     CallDependency,
     CallKeys,
@@ -90,6 +90,16 @@ def commit(at: NodeSpec, output: str | None, **more: Any) -> Commit:
         "lease": None,
     }
     return Commit(**{**plain, **more})
+
+
+def learned(at: NodeSpec, *parts: str, code: str = "code") -> LearnState:
+    """Return the change that a step with this code changes these parts itself."""
+    return LearnState(at.namespace, at.operation, digest(code), parts)
+
+
+def state_places(store: Store, at: NodeSpec, code: str = "code") -> object:
+    """Return the names of what a step with this code changes itself."""
+    return store.find(StatePlaces(at.namespace, at.operation, digest(code)))
 
 
 def fail(at: NodeSpec, **more: Any) -> CommitFailure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -20,6 +20,7 @@ from musubito.store.changes import (
     Forgotten,
     Invalidate,
     InvalidateMarked,
+    LearnState,
     LeaseHeld,
     MarkForPruning,
     Moment,
@@ -77,7 +78,14 @@ class Rules(Tables):
             self.answer(place, number)
             if change.edit is not None and change.holds & ExecutionFlags.EFFECT:
                 self.correct_effect(change.edit.before, number)
-        return Committed(number, invalid, self.forgotten_since(change.began, number))
+        forgotten = self.forgotten_since(change.began, number)
+        if change.learned is not None and not forgotten:
+            self.learn(change.learned)
+        return Committed(number, invalid, forgotten)
+
+    def learn(self, change: LearnState) -> None:
+        step = change.namespace, change.operation, change.code
+        self.state_places[step] = self.state_places.get(step, frozenset()).union(change.parts)
 
     def fail(self, change: CommitFailure) -> Committed:
         self.ask_for(change.place)
@@ -271,6 +279,7 @@ class Rules(Tables):
         if change.run in self.runs:
             self.runs[change.run] = self.runs[change.run]._replace(tags=None)
         self.forget_code()
+        self.keep_state(lambda namespace, operation: (namespace, operation) != (change.namespace, change.operation))
         for key, effect in self.effects.items():
             told = effect.found_out
             if told is not None and told.stored is not None and effect.of == (change.namespace, change.operation):
@@ -395,6 +404,13 @@ class Rules(Tables):
                 self.nodes[node_id] = node._replace(execution=None)
         used = {node.place.code.fingerprint for node in self.nodes.values() if node.place}
         self.codes = {fingerprint: code for fingerprint, code in self.codes.items() if fingerprint in used}
+        places = [node.place for node in self.nodes.values() if node.place]
+        there = {(place.namespace, place.operation) for place in places}
+        self.keep_state(lambda namespace, operation: (namespace, operation) in there)
+
+    def keep_state(self, which: Callable[[str, str], bool]) -> None:
+        """Keep the names of what steps change themselves only of these steps."""
+        self.state_places = {step: parts for step, parts in self.state_places.items() if which(step[0], step[1])}
 
     def mark_stale(self, node_id: bytes) -> None:
         """Set STALE on all nodes below a node, along data edges."""
@@ -527,6 +543,8 @@ class Rules(Tables):
                 self.traces.update({line.execution: line for line in change.traces if line.execution in there})
             case OpenNamespace():
                 return self.key_checks[change.namespace]
+            case LearnState():
+                self.learn(change)
             case Forget():
                 return self.forget(change)
             case MarkForPruning():
@@ -551,7 +569,7 @@ def _named(change: Change) -> str | None:
             return None if change.operation is None else change.namespace
         case Ledger():
             return change.namespace if change.runs or change.calls or change.inputs else None
-        case OpenNamespace() | BeginEffect():
+        case OpenNamespace() | BeginEffect() | LearnState():
             return change.namespace
         case _:
             return None

@@ -28,6 +28,7 @@ from musubito.store.queries import (
     ReadsOf,
     SampleTree,
     SimilarNodes,
+    StatePlaces,
     TraceOf,
     UsageOf,
 )
@@ -79,6 +80,8 @@ class MemoryStore:
                 return tables.neighbours(query)
             case CodeOf():
                 return tables.code(query.fingerprint)
+            case StatePlaces():
+                return tuple(sorted(tables.state_places.get(query, ())))
             case KeyCheckOf():
                 return tables.key_checks.get(query.namespace)
             case LeaseOwnerOf():

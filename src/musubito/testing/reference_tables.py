@@ -138,6 +138,7 @@ class Tables:
     calls: dict[tuple[bytes, int], CallLine] = field(default_factory=dict)
     key_checks: dict[str, bytes] = field(default_factory=dict)
     traces: dict[int, TraceLine] = field(default_factory=dict)
+    state_places: dict[tuple[str, str, bytes], frozenset[str]] = field(default_factory=dict)
 
     def copy(self) -> Self:
         """Return a copy of the tables. The rows are shared, since no row is ever changed in place."""
@@ -239,6 +240,7 @@ class Tables:
             size=len(e.change.payload or b"") if e.change.size is None else e.change.size,
             lease=None,
             effect=None,
+            learned=None,
         )
         return StoredCommit(commit, e.invalid)
 

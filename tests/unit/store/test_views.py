@@ -41,6 +41,7 @@ PROMISED = {
     "reads": "execution_id kind key digest",
     "code": "code_id part digest source",
     "effects": "effect_key execution_id attempt intent_at outcome outcome_at artifact_id",
+    "state_places": "namespace operation_name code part",
     "leases": "key owner host pid started_at expires_at",
 }
 

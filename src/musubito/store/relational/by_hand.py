@@ -187,7 +187,8 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
     if change.operation is not None:
         # Inputs of calls that were never recorded are erased, too.
         yield from contents.add_inputs_of(db, numbers.operation(db, change.namespace, change.operation))
-        db.rows("forget_settled", {"operation": numbers.operation(db, change.namespace, change.operation)})
+        for query in ("forget_settled", "forget_state"):
+            db.rows(query, {"operation": numbers.operation(db, change.namespace, change.operation)})
     yield from contents.erase(db)
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
@@ -307,15 +308,19 @@ class _Contents:
 # -- to clean up -------------------------------------------------------------------------------------------------------
 def _clean_up(db: SqlSession, numbers: IdCache) -> Steps:
     codes = {code for (code,) in db.rows("codes_with_texts", {})}
+    learned = {operation for (operation,) in db.rows("operations_with_state", {})}
     since = _newest(db)
     yield STEP
     for span in _spans(db.rows("newest_node", {})[0][0]):
         db.rows("unpoint", span)
-        codes.difference_update(code for (code,) in db.rows("codes_of_nodes", span))
+        for code, operation in db.rows("codes_of_nodes", span):
+            codes.discard(code)
+            learned.discard(operation)
         yield STEP
     # A node that has got its code since was answered by an execution since, or by one whose node has that code.
     codes.difference_update(code for (code,) in db.rows("codes_since", {"since": since}))
     db.rows("forget_code", {"codes": json.dumps(sorted(codes))})
+    db.many("forget_state", [{"operation": operation} for operation in sorted(learned)])
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
     for _ in history.sum_ended(db):

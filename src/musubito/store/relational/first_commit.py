@@ -32,7 +32,7 @@ def first_of(changes: Sequence[Change], numbers: IdCache) -> Mapping[str, Any] |
     if namespace is None or operation is None or code is None or commit.effect is not None or commit.lease is None:
         return None
     parents = {(parent.node, parent.kind) for parent in place.parents}
-    if commit.uses or commit.reads or commit.attempts or len(parents) < len(place.parents):
+    if commit.uses or commit.reads or commit.attempts or commit.learned or len(parents) < len(place.parents):
         return None
     node, reuse, cross = place.keys
     small = is_inline(commit)

@@ -43,6 +43,7 @@ def without_contents(change: Record) -> Record:
             not_replayable=FORGOTTEN,
             holds=change.holds | ERASED,
             edit=change.edit and change.edit._replace(reason=FORGOTTEN),
+            learned=None,
         )
     return change._replace(place=place, error=FORGOTTEN)
 

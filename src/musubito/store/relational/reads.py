@@ -27,6 +27,7 @@ from musubito.store.queries import (
     SimilarNode,
     SimilarNodes,
     SimpleQuery,
+    StatePlaces,
     StoredAnswer,
     StoredCommit,
     TraceOf,
@@ -101,6 +102,8 @@ def statement_of(query: SimpleQuery) -> tuple[NamedQuery, Callable[[list[Row]], 
             return ("holder", {"key": key}), _owner
         case CodeOf(fingerprint):
             return ("code_parts", {"fingerprint": fingerprint}), _parts
+        case StatePlaces():
+            return ("state_places", query._asdict()), _state_places
         case KeyCheckOf(namespace):
             return ("key_check", {"name": namespace}), _key_check
         case _:
@@ -138,6 +141,10 @@ def _owner(rows: list[Row]) -> LeaseOwner | None:
 
 def _parts(rows: list[Row]) -> dict[str, bytes]:
     return dict(_check_types(rows, str, bytes))
+
+
+def _state_places(rows: list[Row]) -> tuple[str, ...]:
+    return tuple(sorted(part for (part,) in _check_types(rows, str)))  # a database has an order of its own
 
 
 def _key_check(rows: list[Row]) -> bytes | None:

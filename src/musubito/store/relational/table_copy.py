@@ -24,6 +24,7 @@ TABLES: Final = {
     "_operations": ("id",),
     "_codes": ("id",),
     "_code_parts": ("code", "part"),
+    "_state_places": ("operation", "code", "part"),
     "_artifacts": ("namespace", "digest"),
     "_parts": ("id",),
     "_inputs": ("operation", "input_hash"),

@@ -23,6 +23,7 @@ from musubito.store.changes import (
     Forget,
     Invalidate,
     InvalidateMarked,
+    LearnState,
     LeaseHeld,
     MarkForPruning,
     Moment,
@@ -88,6 +89,8 @@ def perform(db: SqlSession, numbers: IdCache, change: Change) -> Any:
         case OpenNamespace(namespace, key_check):
             db.rows("begin_namespace", {"name": namespace, "key_check": key_check})
             return bytes(db.rows("key_check", {"name": namespace})[0][0])
+        case LearnState():
+            _learn(db, numbers, change)
         case MarkForPruning():
             return prune.retire(db, change)
         case InvalidateMarked():
@@ -168,11 +171,18 @@ def _commit(db: SqlSession, numbers: IdCache, change: Commit) -> Committed:
         elif not invalid and node is not None:
             _answer_at(db, place, node, execution, artifact)
     _end(db, numbers, change, execution)
+    if change.learned is not None:
+        _learn(db, numbers, change.learned)
     if change.edit is not None:
         db.rows("add_edit", {"execution": execution, **change.edit._asdict()})
         if change.holds & EFFECT and not invalid:
             db.rows("correct_effect", {"execution": execution, "before": change.edit.before})
     return Committed(execution, invalid, _is_forgotten(db, numbers, by_hand, place))
+
+
+def _learn(db: SqlSession, numbers: IdCache, change: LearnState) -> None:
+    operation = numbers.operation(db, change.namespace, change.operation)
+    db.many("learn_state", [{"operation": operation, "code": change.code, "part": part} for part in change.parts])
 
 
 def is_inline(change: Commit) -> bool:

@@ -40,6 +40,7 @@ from musubito.store.changes import (
     CommitFailure,
     Forget,
     Invalidate,
+    LearnState,
     LeaseHeld,
     Moment,
     Prune,
@@ -85,10 +86,10 @@ _ERASING: Final = {Forget, Prune, CleanUp}
 _ENDING: Final = (Commit, CommitFailure, Release)
 _SHOWING: Final = (BeginEffect, Renew)
 """Changes that write a lease as a row, even where claims are locks."""
-_UNSEEN: Final = (BeginEffect, Ledger, Renew)
+_UNSEEN: Final = (BeginEffect, LearnState, Ledger, Renew)
 """Changes that no `newest` shows."""
 _RECORDS: Final = (Commit, CommitFailure)
-_STANDING: Final = (BeginEffect, Ledger, Release, Renew)
+_STANDING: Final = (BeginEffect, LearnState, Ledger, Release, Renew)
 """Changes after which the present moment is what it was."""
 UNNAMED: Final = LeaseOwner(b"", "", 0, "", float("inf"))
 """The unnamed owner of a lock. The kernel frees the lock when the owner's process ends."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from musubito.errors import StoreError
 from musubito.store.changes import Change, Invalidate, Moment, OpenNamespace
 from musubito.store.protocol import Store
 from musubito.store.queries import (
     CodeOf,
+    CommitOf,
     CurrentMoment,
     EffectQuery,
     KeyCheckOf,
@@ -34,17 +36,20 @@ from musubito.store.rows import (
 )
 from musubito.testing.changes import (
     START,
+    claim,
     commit,
     digest,
     fail,
     failed,
     found,
     intent,
+    learned,
     others,
     parent,
     place,
     pointed,
     ran,
+    state_places,
     use,
 )
 from musubito.testing.conformance.rules import (
@@ -270,7 +275,7 @@ class AnswerRules(Rules):
         assert store.write([OpenNamespace("other", b""), OpenNamespace("other", b"late")]) == [b"", b""]
 
     @pytest.mark.parametrize(
-        "change", [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None)]
+        "change", [commit(F, "x"), fail(F), intent("send", "me"), Invalidate("default", "f", None), learned(F)]
     )
     def test_a_namespace_that_was_begun_by_something_else_has_no_key(self, store: Store, change: Change) -> None:
         store.write([change])
@@ -313,6 +318,43 @@ class AnswerRules(Rules):
             leaf: SampleNode(leaf, pool, 4, attempts, ()),
         }
         assert dict(store.find(SampleTree(plain))) == {plain: SampleNode(plain, None, 0, (), ())}
+
+    # -- what a step changes itself ------------------------------------------------------------------------------------
+    def test_what_a_step_changes_itself_is_told_sorted_and_once(self, store: Store) -> None:
+        assert state_places(store, F) == ()
+        names = ("m.USAGE", "m.Agent.seen[\x00]", "M.Ä", "m.use")
+        for _ in range(2):
+            assert store.write([learned(F, *names, *names), learned(F, "m.late"), learned(F)]) == [None] * 3
+            assert state_places(store, F) == ("M.Ä", "m.Agent.seen[\x00]", "m.USAGE", "m.late", "m.use")
+
+    def test_what_steps_change_is_kept_apart_by_namespace_operation_and_code(self, store: Store) -> None:
+        another = place("f", namespace="another")
+        store.write([learned(F, "m.a"), learned(another, "m.b"), learned(G, "m.c"), learned(F, "m.d", code="edited")])
+        assert [state_places(store, at) for at in (F, another, G, H)] == [("m.a",), ("m.b",), ("m.c",), ()]
+        assert state_places(store, F, "edited") == ("m.d",)
+        assert state_places(store, G, "edited") == ()
+
+    def test_what_an_execution_has_shown_is_committed_with_it(self, store: Store) -> None:
+        assert ran(store, F, "x", learned=learned(F, "m.a")) == 1
+        assert ran(store, F, "x", learned=learned(F, "m.b", "m.a")) == 2
+        assert state_places(store, F) == ("m.a", "m.b")
+        assert found(store, F).settled == 1
+        # As most first commits are made.
+        another = place("f", argument="another")
+        store.write([claim(another, "me")])
+        ran(store, another, "x", learned=learned(F, "m.c"), lease=(another.keys.reuse, b"me"))
+        assert state_places(store, F) == ("m.a", "m.b", "m.c")
+        stored = store.find(CommitOf(2, "default"))
+        assert stored.commit.learned is None
+        with pytest.raises(StoreError):
+            store.write([learned(F, "m.d"), commit(F, "x", uses=[use(G, 99)])])
+        assert state_places(store, F) == ("m.a", "m.b", "m.c")
+
+    def test_what_a_step_changes_itself_is_no_answer(self, store: Store) -> None:
+        ran(store, F, "x")
+        before = found(store, F), store.find(CurrentMoment())
+        store.write([learned(F, "m.a")])
+        assert (found(store, F), store.find(CurrentMoment())) == before
 
     # -- what else is asked --------------------------------------------------------------------------------------------
     def test_neighbours_are_the_nodes_of_an_operation_newest_first(self, store: Store) -> None:

@@ -19,11 +19,13 @@ from musubito.testing.changes import (
     intent,
     is_invalid,
     is_stale,
+    learned,
     others,
     parent,
     place,
     pointed,
     ran,
+    state_places,
     use,
 )
 from musubito.testing.conformance.rules import (
@@ -194,6 +196,25 @@ class RemovalRules(Rules):
         forget(store, node=BELOW_TWO)
         assert one(store.write([commit(BELOW_TWO, "y", began=began)])).forgotten
         assert dict(store.find(CodeOf(BELOW_ONE.code.fingerprint))) == {}
+
+    def test_what_a_step_changes_itself_goes_with_its_operation(self, store: Store) -> None:
+        another = place("f", namespace="another")
+        store.write([learned(F, "m.a"), learned(F, "m.b", code="edited"), learned(G, "m.c"), learned(another, "m.d")])
+        ran(store, F, "x")
+        forget(store, node=F)
+        invalidate(store, "f")
+        assert state_places(store, F) == ("m.a",)
+        began = store.find(CurrentMoment())
+        forget(store, "f")
+        assert (state_places(store, F), state_places(store, F, "edited")) == ((), ())
+        assert (state_places(store, G), state_places(store, another)) == (("m.c",), ("m.d",))
+        # An execution that ran meanwhile leaves no names either.
+        assert one(store.write([commit(F, "x", began=began, learned=learned(F, "m.a"))])).forgotten
+        assert state_places(store, F) == ()
+        assert not one(
+            store.write([commit(F, "x", began=store.find(CurrentMoment()), learned=learned(F, "m.a"))])
+        ).invalid
+        assert state_places(store, F) == ("m.a",)
 
     # -- pruning -------------------------------------------------------------------------------------------------------
     def test_what_is_retired_and_dismissed_is_invalid_but_for_effects(self, store: Store) -> None:
@@ -367,6 +388,16 @@ class RemovalRules(Rules):
         assert dict(store.find(CodeOf(G.code.fingerprint))) == {"g": digest("part", "g")}
         ran(store, F, "x")
         assert dict(store.find(CodeOf(F.code.fingerprint))) == {"f": digest("part", "f")}
+
+    def test_what_steps_change_themselves_is_tidied_away_with_their_last_node(self, store: Store) -> None:
+        for at in (F, G):
+            ran(store, at, "x", learned=learned(at, "m.a"))
+        retired(store, [1])
+        store.write([CleanUp()])
+        assert state_places(store, F) == ("m.a",)
+        prune(store, nodes=[F])
+        store.write([CleanUp()])
+        assert (state_places(store, F), state_places(store, G)) == ((), ("m.a",))
 
     def test_runs_are_pruned_with_their_calls(self, store: Store) -> None:
         line = CallLine(b"run", 1, None, "f", F.keys.node, 1, "ran", "X", 1.0, 1.0, 0.0, 0, 0)

@@ -26,6 +26,7 @@ SCANS = {
     # Whether there is any row at all.
     "ahead": {"_retired", "_uses"},
     "codes_with_texts": {"_code_parts"},
+    "operations_with_state": {"_state_places"},
 }
 # Rows that a query has made itself.
 OWN = re.compile(

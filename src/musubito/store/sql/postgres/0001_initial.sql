@@ -31,6 +31,13 @@ CREATE TABLE _code_parts (
   PRIMARY KEY (code, part)
 );
 
+CREATE TABLE _state_places (
+  operation bigint NOT NULL REFERENCES _operations,
+  code bytea NOT NULL,
+  part text NOT NULL,
+  PRIMARY KEY (operation, code, part)
+);
+
 CREATE TABLE _artifacts (
   namespace bigint NOT NULL REFERENCES _namespaces,
   digest bytea NOT NULL,
@@ -455,6 +462,10 @@ CREATE VIEW reads AS
 
 CREATE VIEW code AS
   SELECT code AS code_id, part, encode(digest, 'hex') AS digest, source FROM _code_parts;
+
+CREATE VIEW state_places AS
+  SELECT s.name AS namespace, o.name AS operation_name, encode(p.code, 'hex') AS code, p.part
+  FROM _state_places p JOIN _operations o ON o.id = p.operation JOIN _namespaces s ON s.id = o.namespace;
 
 CREATE VIEW effects AS
   SELECT encode(f.effect_key, 'hex') AS effect_key, o.name AS operation_name, f.execution AS execution_id, f.attempt,

@@ -30,6 +30,14 @@ CREATE TABLE _code_parts (
   PRIMARY KEY (code, part)
 ) WITHOUT ROWID;
 
+-- What steps change themselves. code: the digest of the step's functions. part: the name of what changed.
+CREATE TABLE _state_places (
+  operation INTEGER NOT NULL REFERENCES _operations,
+  code BLOB NOT NULL,
+  part TEXT NOT NULL,
+  PRIMARY KEY (operation, code, part)
+) WITHOUT ROWID;
+
 CREATE TABLE _artifacts (
   namespace INTEGER NOT NULL REFERENCES _namespaces,
   digest BLOB NOT NULL,
@@ -447,6 +455,10 @@ CREATE VIEW reads AS
 
 CREATE VIEW code AS
   SELECT code AS code_id, part, lower(hex(digest)) AS digest, source FROM _code_parts;
+
+CREATE VIEW state_places AS
+  SELECT s.name AS namespace, o.name AS operation_name, lower(hex(p.code)) AS code, p.part
+  FROM _state_places p JOIN _operations o ON o.id = p.operation JOIN _namespaces s ON s.id = o.namespace;
 
 CREATE VIEW effects AS
   SELECT lower(hex(f.effect_key)) AS effect_key, o.name AS operation_name, f.execution AS execution_id, f.attempt, f.intent_at,

@@ -140,3 +140,8 @@ SELECT execution, trace, span FROM _traces WHERE execution = :execution;
 -- What an execution has used, by model.
 SELECT model, input_tokens, output_tokens, total_input_tokens, total_output_tokens FROM _usage WHERE execution = :execution
 ORDER BY model;
+
+-- name: state_places
+-- The names of what an operation with these functions changes itself.
+SELECT p.part FROM _namespaces s JOIN _operations o ON o.namespace = s.id JOIN _state_places p ON p.operation = o.id
+WHERE s.name = :namespace AND o.name = :operation AND p.code = :code;

@@ -36,3 +36,7 @@ INSERT INTO _codes (fingerprint, untracked, state) VALUES (:fingerprint, :untrac
 -- One part of a fingerprint's closure.
 INSERT INTO _code_parts (code, part, digest, source) VALUES (:code, :part, :digest, :source)
 ON CONFLICT DO NOTHING;
+
+-- name: learn_state
+-- One name of what an operation with these functions changes itself.
+INSERT INTO _state_places (operation, code, part) VALUES (:operation, :code, :part) ON CONFLICT DO NOTHING;

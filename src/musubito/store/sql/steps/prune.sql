@@ -120,6 +120,14 @@ DELETE FROM _code_parts WHERE code = :code AND NOT EXISTS (
 -- Forget what a person has found out of effects of an operation: it holds what these gave.
 UPDATE _effects SET settled_as = NULL, payload = NULL, codec = NULL WHERE operation = :operation AND payload IS NOT NULL;
 
+-- name: forget_state
+-- Forget what an operation changes itself.
+DELETE FROM _state_places WHERE operation = :operation;
+
+-- name: operations_with_state
+-- The operations of which it is known what they change themselves.
+SELECT DISTINCT operation FROM _state_places;
+
 -- name: forget_tags
 -- A run without what its user said of it.
 UPDATE _runs SET tags = NULL WHERE run_id = :run;
@@ -270,8 +278,8 @@ DELETE FROM _parts WHERE id = :id RETURNING length(body);
 SELECT DISTINCT code FROM _code_parts;
 
 -- name: codes_of_nodes
--- The code of the nodes in a range.
-SELECT DISTINCT code FROM _nodes WHERE id BETWEEN :first AND :last AND code IS NOT NULL;
+-- The code and the operation of the nodes in a range.
+SELECT DISTINCT code, operation FROM _nodes WHERE id BETWEEN :first AND :last AND code IS NOT NULL;
 
 -- name: codes_since
 -- The code of younger executions.
