@@ -21,6 +21,8 @@ from musubito import (
 )
 from musubito.cli.root import root
 from musubito.lineage import Lineage
+from musubito.store.changes import LearnState
+from musubito.store.queries import StatePlaces
 from tests.recorded.conftest import Run, edit, play, project, runs
 from tests.server import drop_database, new_store
 
@@ -48,6 +50,7 @@ def command(*args: object) -> Result:
 def exported(tmp_path: Path) -> Path:
     with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine), run("nightly"):
         draw("x")
+        engine.storage.write([LearnState("default", "draw", b"code", ["m.USAGE", "m.SEEN"])])
     file = tmp_path / "run.json"
     done = command("--db", tmp_path / "a.db", "export", "nightly", "--format", "cassette", "-o", file)
     assert (done.exit_code, done.output) == (0, "")
@@ -76,6 +79,8 @@ def test_what_was_exported_is_replayed_from_another_store(exported: Path, url: s
             draw("y")
         lineage = Lineage(engine)
         assert lineage.input(lineage.node(draw("x").node_id)) == {"text": "x"}
+        # The keys leave out what a step changes itself.
+        assert engine.storage.find(StatePlaces("default", "draw", b"code")) == ("m.SEEN", "m.USAGE")
     assert command("--url", url, "verify").exit_code == 0
 
 

@@ -55,7 +55,7 @@ class RecordedResult:
 
     `valid_for` is in seconds from the start. `effect` holds the key of an effect and the number of its attempt. `turn`
     counts the equal calls of what runs each time, from 1; it is 0 for other results. `holds_live` tells whether a LIVE
-    step ran inside.
+    step ran inside. `state` holds the names of what the step changes itself, by the digest of its functions.
     """
 
     namespace: str
@@ -80,6 +80,7 @@ class RecordedResult:
     effect: tuple[bytes, int] | None
     turn: int = 0
     holds_live: bool = False
+    state: tuple[tuple[bytes, str], ...] = ()
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -252,6 +253,7 @@ def _written(
         "valid_for": result.valid_for,
         "holds": kinds,
         "holds_live": result.holds_live or None,
+        "state": [[code.hex(), part] for code, part in result.state],
         "namespace": None if result.namespace == namespace else result.namespace,
         "code": result.code.fingerprint.hex(),
         "input_hash": result.input_hash.hex(),

@@ -205,6 +205,7 @@ def _result(
         effect=None if effect_parts is None else (effect_parts[0].digest(), effect_parts[1].whole()),
         turn=0 if turn is None else turn.whole(),
         holds_live=part.get("holds_live") is not None,
+        state=tuple((code.digest(None), name.text()) for code, name in part.items_of("state", 2)),
     )
 
 

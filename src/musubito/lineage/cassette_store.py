@@ -20,7 +20,7 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import RunReport
 from musubito.lineage.store_reader import by_first, of_many
 from musubito.reasons import ReplayReason, reason_of
-from musubito.store.changes import Commit, Moment
+from musubito.store.changes import Commit, LearnState, Moment
 from musubito.store.protocol import Row
 from musubito.store.queries import CurrentMoment, KeyCheckOf, OlderCandidates
 from musubito.store.rows import (
@@ -83,6 +83,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
     payloads = dict(zip(rows, lineage.ask(*(("payload", {"execution": number}) for number in rows)), strict=True))
     inputs = dict(zip(rows, lineage.inputs((row[2], row[3], bytes(row[10])) for row in rows.values()), strict=True))
     codes = _codes(lineage, rows.values())
+    states = _states(lineage, {(row[2], row[3]) for row in rows.values()})
     results: dict[int, RecordedResult] = {}
     turns = Counter[bytes]()
     for number in sorted(rows):  # a call has a lower number than its caller
@@ -132,6 +133,7 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
             effect=(bytes(effects[0][0]), effects[0][1]) if effects else None,
             turn=turns[bytes(row[5])],
             holds_live=row[20] is not None,
+            state=states[row[2], row[3]],
         )
         results[number] = replace(result, reads=tuple(_portable(result)))
     return list({result.identity: result for result in results.values()}.values())
@@ -153,6 +155,15 @@ def _codes(lineage: Lineage, rows: Iterable[Row]) -> dict[bytes, CodeRecord]:
         )
         for (fingerprint, row), of_code in zip(wanted.items(), parts, strict=True)
     }
+
+
+def _states(lineage: Lineage, steps: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[tuple[bytes, str], ...]]:
+    """Return the names of what steps change themselves, by namespace and operation."""
+    wanted = list(steps)
+    answers = lineage.ask(
+        *(("state_of_operation", {"namespace": namespace, "operation": operation}) for namespace, operation in wanted)
+    )
+    return {step: tuple((bytes(code), part) for code, part in rows) for step, rows in zip(wanted, answers, strict=True)}
 
 
 def _portable(result: RecordedResult) -> Iterator[ExternalRead]:
@@ -196,6 +207,8 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
     for namespace in {result.namespace for result in cassette.results}:
         if engine.in_namespace(namespace).contents.keys is not None or storage.find(KeyCheckOf(namespace)):
             raise CassetteError(f"the namespace {namespace!r} is encrypted here, and takes no cassette")
+    states = {(each.namespace, each.operation, code, (part,)) for each in cassette.results for code, part in each.state}
+    storage.write([LearnState(*state) for state in sorted(states)])
     executions: dict[tuple[Any, ...], _Stored] = {}
     left = set[tuple[Any, ...]]()
     added = 0

@@ -41,6 +41,11 @@ WHERE outcome = 'done' AND execution IN (SELECT value FROM json_each(:ids));
 SELECT g.child, p.node_id, g.artifact, g.kind FROM _edges g JOIN _nodes p ON p.id = g.parent
 WHERE g.child IN (SELECT value FROM json_each(:ids)) ORDER BY g.child, p.node_id, g.kind;
 
+-- name: state_of_operation
+-- The names of what an operation changes itself, by the digest of its functions.
+SELECT p.code, p.part FROM _namespaces s JOIN _operations o ON o.namespace = s.id JOIN _state_places p ON p.operation = o.id
+WHERE s.name = :namespace AND o.name = :operation ORDER BY p.code, p.part;
+
 -- name: executions_of_calls
 -- The executions that answered calls.
 SELECT DISTINCT execution FROM _calls WHERE execution IS NOT NULL;
