@@ -157,6 +157,11 @@ def _conf(config: Config) -> Mapping[str, Any]:
     return conf
 
 
+def configured(config: Config | None) -> Config:
+    """Return the config that says what is configurable here: this one, else the surrounding one."""
+    return config if config and config.get(CONF) else var_child_runnable_config.get() or {}
+
+
 def task_in(config: Config) -> str | None:
     """Return the id of the task that runs, None outside of a graph."""
     task: str | None = (config.get(CONF) or {}).get(CONFIG_KEY_TASK_ID)

@@ -350,6 +350,12 @@ def observe(config: RunnableConfig, note: Callable[[str], None]) -> None:
         config["tags"] = ObservedTags(tags, lambda: note("tags"))
 
 
+def unwatched(config: RunnableConfig) -> RunnableConfig:
+    """Return the config with plain parts in place of observed parts, for code that only hands it on."""
+    parts: Any = {part: dict(dict.items(config[part])) for part in OBSERVED if part in config}
+    return {**config, **parts, "tags": list(list.__iter__(config.get("tags") or []))}
+
+
 def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
     """Call `note` with the keys of the state that code other than LangGraph's reads by way of a config."""
 

@@ -29,8 +29,9 @@ from musubito.adapter import SCOPE, Mode, off_loop, ran_live, ran_unrecorded
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.config_reads import unwatched
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.node_call import CallSite, NodeCall
+from musubito_langgraph.node_call import CallSite, NodeCall, Question
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import EventRecorder
@@ -63,14 +64,16 @@ class InnerCall(RecordedRunnable):
         return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released, is_inner=True)
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
-        if isinstance(self._runnable, BaseLanguageModel):
-            value, kwargs = _compat.request_of(self._runnable, value), _counting(kwargs)
-        return super()._attempt(value, config, kwargs)
+        if not isinstance(self._runnable, BaseLanguageModel):
+            return super()._attempt(value, config, kwargs)
+        value, keywords = _compat.request_of(self._runnable, value), _counting(kwargs)
+        whole = unwatched(ensure_config(config))
+        return Question(self._step, value, whole, self._place(whole), {"keywords": keywords} if keywords else None)
 
     def request(self, request: object, callbacks: Any = None) -> NodeCall:
         """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
         config: RunnableConfig = {**ensure_config(), "callbacks": callbacks}
-        return NodeCall(self._step, request, config, self._place(config))
+        return Question(self._step, request, config, self._place(config))
 
 
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +95,11 @@ def inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | 
     scope = SCOPE.get()
     if scope.frame is None:
         return None
-    if invocation_of(ensure_config(config)).mode is Mode.OFF:
-        ran_unrecorded()
-        return None
     around = scope.ambient.step if isinstance(scope.ambient, NodeAmbient) else None
     if around is not None and _graph_parts.unbound(around.code) is asked:
+        return None
+    if invocation_of(_compat.configured(config)).mode is Mode.OFF:
+        ran_unrecorded()
         return None
     settings = _PLAIN if around is None else around.settings
     is_model = not isinstance(asked, BaseTool)

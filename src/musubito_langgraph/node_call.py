@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
@@ -62,8 +62,8 @@ from musubito_langgraph.message_reports import reports_read
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.recorder import event_kinds as kinds
-from musubito_langgraph.recorder.config import handlers, parent_in
-from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.recorder.config import handlers, parent_in, with_handler
+from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
 from musubito_langgraph.same_objects import MOST_AT_ONCE, SameObjects
@@ -396,23 +396,31 @@ class NodeCall:
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()
-        config, self._events = watched(self.config, self.step.calls)
+        config, self._events = self._watched()
+        return config
+
+    def _watched(self) -> tuple[RunnableConfig, EventRecorder]:
+        config, events = watched(self.config, self.step.calls)
         if self._callers_config is not self.config:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._callers_config, "callbacks": callbacks, "configurable": configurable}
-        self._events.observe = self._around.note_reads(config, self._events.found)
-        return config
+        events.observe = self._around.note_reads(config, events.found)
+        return config, events
+
+    def inside(self, config: RunnableConfig) -> AbstractContextManager[None]:
+        """Run in the context that the config of `begin` belongs to."""
+        return within(config, self.config)
 
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
         config = self.begin()
-        with within(config, self.config):
+        with self.inside(config):
             output = unobserved(go(config))
         return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         config = self.begin()
-        with within(config, self.config):
+        with self.inside(config):
             output = unobserved(await go(config))
         return self.packed(output)
 
@@ -447,16 +455,14 @@ class NodeCall:
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         try:
             records = events.as_stored(output, self._arguments_as_stored)
-            return pack(
-                ([output], records),
-                naming,
-                events.found,
-                partial(self._around.note_told, self.step.operation.definition.name, code),
-                lambda: _apart(output, records),
-            )
+            apart = partial(_apart, output, records)
+            return pack(([output], records), naming, events.found, partial(self._note_told, code), apart)
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
+
+    def _note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+        self._around.note_told(self.step.operation.definition.name, code, is_told)
 
     def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
@@ -474,7 +480,7 @@ class NodeCall:
             return
         with in_scope(self._scope._replace(parents=None)):
             config = self.begin()
-            with within(config, self.config):
+            with self.inside(config):
                 yield config
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
@@ -529,6 +535,28 @@ class NodeCall:
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)
+
+
+class Question(NodeCall):
+    """A call of a model that a step asks by itself.
+
+    LangChain tells the callbacks of the call, and the config around it is the one of the step, which is watched. What
+    a model reads of that config and of the store is noted for the call, as for any step that is open.
+    """
+
+    def _watched(self) -> tuple[RunnableConfig, EventRecorder]:
+        events = AnswerRecorder(self.config)
+        return {**self.config, "callbacks": with_handler(self.config.get("callbacks"), events)}, events
+
+    def inside(self, config: RunnableConfig) -> AbstractContextManager[None]:
+        """Stay in the context of the step around the call."""
+        return nullcontext()
+
+    def _around_now(self) -> None:
+        return None  # a model is not given what it could change
+
+    def _note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
+        pass  # a model is told nothing of the run but what its request says
 
 
 @contextmanager

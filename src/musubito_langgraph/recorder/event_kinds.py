@@ -16,8 +16,8 @@ CHUNK: Final = "chunk"
 TEXT: Final = "text"
 """Kind of record: a chunk that differs from the previous chunk in its text alone."""
 END: Final = "end"
-"""Kind of record: a model has answered. The record holds the whole message, or None if the chunks add up to the
-message."""
+"""Kind of record: a model has answered. The record holds the whole message. It holds None if the chunks add up to the
+message, or if there are none and the message is the output of the step."""
 TOOL: Final = "tool"
 """Kind of record: a tool begins. The record holds the metadata that differ from those around, and the tool call. If the
 tool call had no id, the recorded id is None."""

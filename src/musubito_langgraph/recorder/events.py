@@ -81,6 +81,9 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Called with each config that was made from the surrounding config; records what is read of that config."""
         self.config = config
         self.frame = SCOPE.get().frame
+        self._metadata: dict[str, Any] | None = None
+        """The metadata of everything that runs with the config, once a model or a tool has begun."""
+        self._tags: list[str] = []
         self._models: dict[UUID, ModelCall] = {}
         self._tools: dict[UUID, int] = {}
         """For each run of a tool: its number among the models and tools."""
@@ -206,12 +209,13 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
         `what` is the model's name, or the tool call. The others are what LangChain hands to a handler.
         """
-        own = dict(metadata_besides(metadata or {}, self.config, metadata_in(self.config)))
+        if self._metadata is None:
+            self._metadata, self._tags = metadata_in(self.config), inherited_tags(self.config)
+        own = dict(metadata_besides(metadata or {}, self.config, self._metadata))
         if all(tag in (tags or ()) for tag in own.get("tags") or ()):
             # LangGraph's handler of the stream writes the tags of whoever asks into the metadata of everyone.
             own.pop("tags", None)
-        around = inherited_tags(self.config)
-        own_tags = [tag for tag in tags or () if tag not in around]
+        own_tags = [tag for tag in tags or () if tag not in self._tags]
         with self._lock:
             number, self._count = self._count, self._count + 1
             self.recorded.append([kind, own, own_tags, what, self._around(parent_run_id)])
@@ -236,7 +240,10 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         generation = response.generations[0][0]
         if isinstance(generation, ChatGeneration):
             message = generation.message
-            self.recorded.append([kinds.END, model.number, None if message.id in model.ids else as_it_is(message)])
+            self.recorded.append([kinds.END, model.number, None if message.id in model.ids else self._kept(message)])
+
+    def _kept(self, message: BaseMessage) -> Any:
+        return as_it_is(message)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model failed or that nobody read the rest of its answer.
@@ -285,6 +292,18 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         if frame is not None:
             for usage in used:
                 frame.uses_tokens(*usage)
+
+
+class AnswerRecorder(EventRecorder):
+    """A recorder of one call of a model, whose answer mostly is the output of the call."""
+
+    def _kept(self, message: BaseMessage) -> Any:
+        return message  # nobody has it who could change it, until it is stored
+
+    def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
+        """Return the records as they are stored, without the message that is the output."""
+        records = super().as_stored(chunks, arguments)
+        return [[*record[:-1], None] if record[-1] is chunks else record for record in records]
 
 
 class ModelCall:

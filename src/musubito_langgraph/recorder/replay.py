@@ -79,7 +79,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                     _begin(handler, begun, runs[-1], parent, [*tags, *own])
             case kinds.END:
                 number, message = rest
-                message = message or message_chunk_to_message(reduce(add, pieces[number]))
+                if message is None:
+                    message = message_chunk_to_message(reduce(add, pieces[number])) if pieces[number] else chunks
                 reports.append(Told(kind, number, message))
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
