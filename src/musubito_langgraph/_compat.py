@@ -157,11 +157,6 @@ def _conf(config: Config) -> Mapping[str, Any]:
     return conf
 
 
-def configured(config: Config | None) -> Config:
-    """Return the config that says what is configurable here: this one, else the surrounding one."""
-    return config if config and config.get(CONF) else var_child_runnable_config.get() or {}
-
-
 def task_in(config: Config) -> str | None:
     """Return the id of the task that runs, None outside of a graph."""
     task: str | None = (config.get(CONF) or {}).get(CONFIG_KEY_TASK_ID)
@@ -283,7 +278,8 @@ def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
 
 def is_pushing() -> bool:
     """Tell whether `push_message` asks for the class of a handler; the handler calls this function."""
-    return any(frame.f_code is push_message.__code__ for frame in _around(sys._getframe(1)))
+    # In between are at most the two functions of `isinstance` for a protocol.
+    return push_message.__code__ in [frame.f_code for frame in islice(_around(sys._getframe(2)), 3)]
 
 
 def error_in(config: Config) -> Any:

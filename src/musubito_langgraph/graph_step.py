@@ -70,6 +70,8 @@ class GraphStep:
         """True for LangGraph's own node of tools."""
         self.is_effect = semantics.step_type is StepType.EXTERNAL_EFFECT
         """True if the step has an effect that must not be repeated."""
+        self.is_question = bool(answers_as)
+        """True if the step is a model that a step asks by itself."""
         self.is_live = semantics.step_type is StepType.LIVE
         """True if the step runs each time."""
         self.opted_in = _opted_in(settings, name.partition("/")[2])

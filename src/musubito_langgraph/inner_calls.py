@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial
 from inspect import signature
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.aiter import aclosing
@@ -34,7 +35,6 @@ from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import CallSite, NodeCall, Question
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.recorder.config import handlers, with_handler
-from musubito_langgraph.recorder.events import EventRecorder
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings, invocation_of
 
@@ -46,17 +46,13 @@ MAX_STEPS: Final = 256
 """Number of models and tools that are kept as steps; a program may make them anew for each request."""
 FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tags", "metadata", "run_name", "run_id"})
 """Keyword arguments of a model that decide nothing."""
-_STEPS: Final[dict[tuple[int, str, bool, int, int], tuple[object, InnerCall]]] = {}
-"""The steps, by the id of what is asked, the step around it, and the ids of its engine and settings. What is asked is
-kept, and the settings keep the rest, so that the ids stay theirs."""
+_STEPS: Final[dict[tuple[int, str, bool, int, int], tuple[object, Settings, InnerCall]]] = {}
+"""The steps, by the id of what is asked, the step around it, and the ids of its engine and settings. All of these are
+kept, so that the ids stay theirs."""
 
 
 class InnerCall(RecordedRunnable):
     """A model or a tool that a step asks by itself."""
-
-    def __init__(self, asked: Any, step: GraphStep, around: Settings) -> None:
-        super().__init__(asked, step)
-        self._around = around
 
     def _place(self, config: RunnableConfig) -> CallSite:
         """Return the site of a call. What releases the step around it releases the call."""
@@ -70,9 +66,13 @@ class InnerCall(RecordedRunnable):
         whole = unwatched(ensure_config(config))
         return Question(self._step, value, whole, self._place(whole), {"keywords": keywords} if keywords else None)
 
-    def request(self, request: object, callbacks: Any = None) -> NodeCall:
-        """Return the call for a request that is no input of a Runnable. A replay tells these callbacks."""
-        config: RunnableConfig = {**ensure_config(), "callbacks": callbacks}
+    def request(self, given: Mapping[str, Any]) -> NodeCall:
+        """Return the call for the arguments of a method. A replay tells the callbacks of the first request."""
+        (_, requests), *others = given.items()
+        callbacks: Any = given.get("callbacks")
+        heard = callbacks[0] if _are_of_each(callbacks) else callbacks
+        config: RunnableConfig = {**unwatched(ensure_config()), "callbacks": heard}
+        request = {"requests": requests, "keywords": _counting(dict(others))}
         return Question(self._step, request, config, self._place(config))
 
 
@@ -98,7 +98,7 @@ def inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | 
     around = scope.ambient.step if isinstance(scope.ambient, NodeAmbient) else None
     if around is not None and _graph_parts.unbound(around.code) is asked:
         return None
-    if invocation_of(_compat.configured(config)).mode is Mode.OFF:
+    if invocation_of(ensure_config(config)).mode is Mode.OFF:
         ran_unrecorded()
         return None
     settings = _PLAIN if around is None else around.settings
@@ -112,8 +112,8 @@ def inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | 
         if len(_STEPS) >= MAX_STEPS:
             _STEPS.clear()
         step = _step(asked, within, replace(settings, engine=scope.engine), is_model=is_model)
-        kept = _STEPS[key] = scope.engine, InnerCall(asked, step, settings)
-    return kept[1]
+        kept = _STEPS[key] = scope.engine, settings, InnerCall(asked, step)
+    return kept[2]
 
 
 _PLAIN: Final = Settings()
@@ -142,20 +142,16 @@ def _step(asked: Any, within: Any, settings: Settings, *, is_model: bool) -> Gra
 # -- the seam ----------------------------------------------------------------------------------------------------------
 
 
-def _invoke(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
+def _ask(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
     inner = inner_call(asked, config)
-    return original(asked, input, config, **kwargs) if inner is None else inner.invoke(input, config, **kwargs)
+    ask = partial(original, asked) if inner is None else getattr(inner, original.__name__)  # `invoke` or `stream`
+    return ask(input, config, **kwargs)
 
 
 async def _ainvoke(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
     inner = await _inner_call(asked, config)
     answer = original(asked, input, config, **kwargs) if inner is None else inner.ainvoke(input, config, **kwargs)
     return await answer
-
-
-def _stream(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
-    inner = inner_call(asked, config)
-    return original(asked, input, config, **kwargs) if inner is None else inner.stream(input, config, **kwargs)
 
 
 async def _astream(original: Callable[..., Any], asked: Any, /, input: Any, config: Any = None, **kwargs: Any) -> Any:
@@ -170,14 +166,13 @@ def _generate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs:
     inner = inner_call(asked)
     if inner is None:
         return original(asked, *args, **kwargs)
-    given, ran = _given(original, args, kwargs), list[Any]()
-    callbacks = given.get("callbacks")
+    ran: list[Any] = []
 
     def go(config: RunnableConfig) -> Any:
-        ran.append(original(asked, **{**given, "callbacks": _watched(callbacks, config)}))
+        ran.append(_watched(original, asked, args, kwargs, config)())
         return _without_run(ran[-1])
 
-    answer = inner.request(_request(given), _of_first(callbacks)).run(go)
+    answer = inner.request(_given(original, args, kwargs)).run(go)
     return ran[-1] if ran else answer
 
 
@@ -185,14 +180,13 @@ async def _agenerate(original: Callable[..., Any], asked: Any, /, *args: Any, **
     inner = await _inner_call(asked)
     if inner is None:
         return await original(asked, *args, **kwargs)
-    given, ran = _given(original, args, kwargs), list[Any]()
-    callbacks = given.get("callbacks")
+    ran: list[Any] = []
 
     async def go(config: RunnableConfig) -> Any:
-        ran.append(await original(asked, **{**given, "callbacks": _watched(callbacks, config)}))
+        ran.append(await _watched(original, asked, args, kwargs, config)())
         return _without_run(ran[-1])
 
-    answer = await inner.request(_request(given), _of_first(callbacks)).arun(go)
+    answer = await inner.request(_given(original, args, kwargs)).arun(go)
     return ran[-1] if ran else answer
 
 
@@ -204,22 +198,15 @@ def _given(original: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     return {**named, **more}
 
 
-def _request(given: Mapping[str, Any]) -> dict[str, Any]:
-    (_, requests), *others = given.items()
-    return {"requests": requests, "keywords": _counting(dict(others))}
-
-
-def _of_first(callbacks: Any) -> Any:
-    """Return the callbacks of the first request, if each request has its own."""
-    return callbacks[0] if _are_of_each(callbacks) else callbacks
-
-
-def _watched(callbacks: Any, config: RunnableConfig) -> Any:
-    """Return these callbacks as `config` has them: with the recorder of the call."""
-    if not _are_of_each(callbacks):
-        return config["callbacks"]
-    recorders = [handler for handler in handlers(config)[-1:] if isinstance(handler, EventRecorder)]
-    return [reduce(with_handler, recorders, each) for each in callbacks]
+def _watched(original: Any, asked: Any, args: Any, kwargs: Any, config: RunnableConfig) -> Callable[[], Any]:
+    """Return a method with its arguments, and with the recorder of the call in its callbacks, if it takes any."""
+    if "callbacks" not in signature(original).parameters:
+        return partial(original, asked, *args, **kwargs)
+    given, watched = _given(original, args, kwargs), config["callbacks"]
+    callbacks: Any = given.get("callbacks")
+    if _are_of_each(callbacks):
+        watched = [with_handler(each, handlers(config)[-1]) for each in callbacks]
+    return partial(original, asked, **{**given, "callbacks": watched})
 
 
 def _are_of_each(callbacks: Any) -> bool:
@@ -228,23 +215,8 @@ def _are_of_each(callbacks: Any) -> bool:
 
 
 def _without_run(result: Any) -> Any:
-    """Return the result of `generate` without the ids of its run, which belong to no other run."""
-    return result.model_copy(update={"run": None})
-
-
-def _embed(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
-    inner = inner_call(asked)
-    if inner is None:
-        return original(asked, *args, **kwargs)
-    return inner.request(_request(_given(original, args, kwargs))).run(lambda _: original(asked, *args, **kwargs))
-
-
-async def _aembed(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
-    inner = await _inner_call(asked)
-    if inner is None:
-        return await original(asked, *args, **kwargs)
-    request = _request(_given(original, args, kwargs))
-    return await inner.request(request).arun(lambda _: original(asked, *args, **kwargs))
+    """Return a result without the ids of the run of `generate`, which belong to no other run."""
+    return result.model_copy(update={"run": None}) if isinstance(result, LLMResult) else result
 
 
 async def _inner_call(asked: Any, config: RunnableConfig | None = None) -> InnerCall | None:
@@ -264,13 +236,14 @@ def _run_tool(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs:
 
 def watch_models_and_tools() -> None:
     """Let the models and tools of LangChain be steps where a recorded call asks them."""
-    asked = {"invoke": _invoke, "ainvoke": _ainvoke}
+    asked = {"invoke": _ask, "ainvoke": _ainvoke}
     for cls in (BaseChatModel, BaseLLM):
-        streamed = {"stream": _stream, "astream": _astream}
+        streamed = {"stream": _ask, "astream": _astream}
         _compat.stand_before(cls, {**asked, **streamed, "generate": _generate, "agenerate": _agenerate})
     _compat.stand_before(BaseTool, {**asked, "run": _run_tool, "arun": _run_tool})
     _compat.stand_before_each(
         Embeddings,
-        {"embed_documents": _embed, "embed_query": _embed, "aembed_documents": _aembed, "aembed_query": _aembed},
+        {"embed_documents": _generate, "embed_query": _generate}
+        | {"aembed_documents": _agenerate, "aembed_query": _agenerate},
         lambda cls: ORIGINS.of_class(cls) is not Owner.USER,  # a class of the user's stays as it is
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
@@ -407,20 +407,16 @@ class NodeCall:
         events.observe = self._around.note_reads(config, events.found)
         return config, events
 
-    def inside(self, config: RunnableConfig) -> AbstractContextManager[None]:
-        """Run in the context that the config of `begin` belongs to."""
-        return within(config, self.config)
-
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
         config = self.begin()
-        with self.inside(config):
+        with within(config, self.config):
             output = unobserved(go(config))
         return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         config = self.begin()
-        with self.inside(config):
+        with within(config, self.config):
             output = unobserved(await go(config))
         return self.packed(output)
 
@@ -455,14 +451,12 @@ class NodeCall:
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         try:
             records = events.as_stored(output, self._arguments_as_stored)
+            note_told = partial(self._around.note_told, self.step.operation.definition.name, code)
             apart = partial(_apart, output, records)
-            return pack(([output], records), naming, events.found, partial(self._note_told, code), apart)
+            return pack(([output], records), naming, events.found, note_told, apart)
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
-
-    def _note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
-        self._around.note_told(self.step.operation.definition.name, code, is_told)
 
     def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
@@ -480,7 +474,7 @@ class NodeCall:
             return
         with in_scope(self._scope._replace(parents=None)):
             config = self.begin()
-            with self.inside(config):
+            with within(config, self.config):
                 yield config
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
@@ -548,15 +542,8 @@ class Question(NodeCall):
         events = AnswerRecorder(self.config)
         return {**self.config, "callbacks": with_handler(self.config.get("callbacks"), events)}, events
 
-    def inside(self, config: RunnableConfig) -> AbstractContextManager[None]:
-        """Stay in the context of the step around the call."""
-        return nullcontext()
-
     def _around_now(self) -> None:
         return None  # a model is not given what it could change
-
-    def _note_told(self, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
-        pass  # a model is told nothing of the run but what its request says
 
 
 @contextmanager
@@ -565,8 +552,11 @@ def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Itera
 
     `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config. `given` is the
     config that `config` was made of. LangGraph mostly gives a node the surrounding config itself, and `config` is that
-    one, watched.
+    one, watched. If `config` is not watched, the context stays as it is.
     """
+    if given is not None and config.get("configurable") is given.get("configurable"):
+        yield
+        return
     around = var_child_runnable_config.get()
     watching: Any = None
     if around is not None:

@@ -36,7 +36,7 @@ from musubito_langgraph import _compat
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import encodable, restored
 from musubito_langgraph.message_walk import chunk_of
-from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall
+from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
@@ -356,12 +356,12 @@ class _Stream(MusubitoStream[Any]):
 
     def _run(self) -> Iterator[Any]:
         config = self._attempt.begin()
-        with self._attempt.inside(config):
+        with within(config, self._attempt.config):
             yield from self._go(config)
 
     async def _arun(self) -> AsyncIterator[Any]:
         config = self._attempt.begin()
-        with self._attempt.inside(config):
+        with within(config, self._attempt.config):
             async with aclosing(self._go(config)) as chunks:
                 async for chunk in chunks:
                     yield chunk

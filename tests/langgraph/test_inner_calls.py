@@ -9,9 +9,11 @@ from uuid import uuid4
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models.llms import LLM
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
+from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
@@ -414,6 +416,32 @@ async def test_its_words_are_streamed_again():
     first = await words(str)
     assert (len(first), await words(str.upper)) == (7, first)
     assert model.calls.total == 1
+
+
+# -- models that look around -------------------------------------------------------------------------------------------
+class Looking(ScriptedModel):
+    """Emits an event and answers with the thread, as a model of the user's may."""
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        self.calls()
+        if self.model == "emits":
+            get_stream_writer()({"asked": messages[-1].text})
+        said = AIMessage(str(get_config()["configurable"].get("thread_id")))
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def test_what_a_model_emits_is_emitted_each_time():
+    for parse in (str, str.upper, str.upper):
+        graph = graph_of(asks(Looking(model="emits"), parse))
+        assert [*graph.stream({"question": "what?"}, stream_mode="custom")] == [{"asked": "what?"}]
+
+
+def test_what_a_model_reads_of_the_config_decides_its_answer():
+    model = Looking(model="reads")
+    asked = [("1", str, 1), ("1", lambda said: said[:], 1), ("2", lambda said: said[:], 2), ("1", str, 2)]
+    for thread, parse, times in asked:
+        told = graph_of(asks(model, parse)).invoke({"question": "what?"}, {"configurable": {"thread_id": thread}})
+        assert (told["answer"], model.calls.total) == (thread, times)
 
 
 # -- what is kept of it ------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
     run_inline = True
     raise_error = False
+    copies = True
+    """True if an answer may be changed before its record is stored."""
 
     def __init__(self, config: RunnableConfig) -> None:
         """Watch what runs with `config`.
@@ -100,7 +102,12 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         here = f"{_compat.checkpoint_ns_in(self.config)}|"
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         inside = there.removeprefix(here) if there.startswith(here) else ""
-        self.recorded.append([kinds.CUSTOM, as_it_is(value), inside])
+        self._emitted(kinds.CUSTOM, as_it_is(value), inside)
+
+    def _emitted(self, *record: Any) -> None:
+        if getattr(getattr(SCOPE.get().ambient, "step", None), "is_question", False):
+            not_replayable("it asked a model that emitted an event")
+        self.recorded.append([*record])
 
     subgraphs: Final = True
     """`push_message` reads this attribute to learn whether messages of subgraphs are shown."""
@@ -116,7 +123,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def _emit(self, meta: Any, message: BaseMessage, *, dedupe: bool = False) -> None:
         """Record a message that `push_message` shows."""
         own = dict(metadata_besides(meta[1], self.config, self.config.get("metadata") or {}))
-        self.recorded.append([kinds.PUSHED, as_it_is(message), own])
+        self._emitted(kinds.PUSHED, as_it_is(message), own)
 
     def writes(self, channel: str, value: Any) -> None:
         """Record a write to the state besides the return value, as it is now."""
@@ -124,7 +131,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record an event for callbacks as it is now."""
-        self.recorded.append([kinds.DISPATCHED, name, as_it_is(data)])
+        self._emitted(kinds.DISPATCHED, name, as_it_is(data))
 
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
@@ -240,10 +247,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         generation = response.generations[0][0]
         if isinstance(generation, ChatGeneration):
             message = generation.message
-            self.recorded.append([kinds.END, model.number, None if message.id in model.ids else self._kept(message)])
-
-    def _kept(self, message: BaseMessage) -> Any:
-        return as_it_is(message)
+            whole = None if message.id in model.ids else as_it_is(message) if self.copies else message
+            self.recorded.append([kinds.END, model.number, whole])
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model failed or that nobody read the rest of its answer.
@@ -297,8 +302,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 class AnswerRecorder(EventRecorder):
     """A recorder of one call of a model, whose answer mostly is the output of the call."""
 
-    def _kept(self, message: BaseMessage) -> Any:
-        return message  # nobody has it who could change it, until it is stored
+    copies = False
 
     def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
         """Return the records as they are stored, without the message that is the output."""

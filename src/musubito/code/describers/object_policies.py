@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from musubito.code.round_cache import kept_for_a_round
 from musubito.code.walk import Walk
 from musubito.values.class_names import qualified_name
 
@@ -48,6 +48,8 @@ class ObjectPolicy(NamedTuple):
 
 _KINDS: Final[dict[type | tuple[str, str], ObjectPolicy]] = {}
 """The registered classes, or their modules and names."""
+_POLICIES: Final[WeakKeyDictionary[type, ObjectPolicy | None]] = WeakKeyDictionary()
+"""The policies of the classes that were asked for."""
 
 
 def register_policy(
@@ -64,17 +66,18 @@ def register_policy(
     imported here can be told by the names of its module and of itself.
     """
     _KINDS[cls] = ObjectPolicy(leaves_out, says, remembers, shows)
+    _POLICIES.clear()
 
 
 def policy_of(value: object) -> ObjectPolicy | None:
     """Return the policy that an adapter has registered for the class of an object, or None."""
-    return _policy_of_class(type(value))
-
-
-@kept_for_a_round
-def _policy_of_class(cls: type) -> ObjectPolicy | None:
-    keys = (key for base in cls.__mro__ for key in (base, qualified_name(base)))
-    return next((_KINDS[key] for key in keys if key in _KINDS), None)
+    cls = type(value)
+    try:
+        return _POLICIES[cls]
+    except KeyError:
+        keys = (key for base in cls.__mro__ for key in (base, qualified_name(base)))
+        policy = _POLICIES[cls] = next((_KINDS[key] for key in keys if key in _KINDS), None)
+        return policy
 
 
 def may_remember(value: object) -> bool:
