@@ -162,7 +162,8 @@ async def _astream(original: Callable[..., Any], asked: Any, /, input: Any, conf
             yield chunk
 
 
-def _generate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _request(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Ask by a method whose first argument is the request, such as `generate` or `embed_query`."""
     inner = inner_call(asked)
     if inner is None:
         return original(asked, *args, **kwargs)
@@ -176,7 +177,7 @@ def _generate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs:
     return ran[-1] if ran else answer
 
 
-async def _agenerate(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
+async def _arequest(original: Callable[..., Any], asked: Any, /, *args: Any, **kwargs: Any) -> Any:
     inner = await _inner_call(asked)
     if inner is None:
         return await original(asked, *args, **kwargs)
@@ -239,11 +240,11 @@ def watch_models_and_tools() -> None:
     asked = {"invoke": _ask, "ainvoke": _ainvoke}
     for cls in (BaseChatModel, BaseLLM):
         streamed = {"stream": _ask, "astream": _astream}
-        _compat.stand_before(cls, {**asked, **streamed, "generate": _generate, "agenerate": _agenerate})
+        _compat.stand_before(cls, {**asked, **streamed, "generate": _request, "agenerate": _arequest})
     _compat.stand_before(BaseTool, {**asked, "run": _run_tool, "arun": _run_tool})
     _compat.stand_before_each(
         Embeddings,
-        {"embed_documents": _generate, "embed_query": _generate}
-        | {"aembed_documents": _agenerate, "aembed_query": _agenerate},
+        {"embed_documents": _request, "embed_query": _request}
+        | {"aembed_documents": _arequest, "aembed_query": _arequest},
         lambda cls: ORIGINS.of_class(cls) is not Owner.USER,  # a class of the user's stays as it is
     )
