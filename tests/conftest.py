@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from musubito.engine.files.digests import DATABASES
+from musubito.dependencies.paths import DATABASES
 from musubito.engine.open_engines import ENGINES
 from musubito.lineage import prune
 from tests.fleeting import keep_temporary_files_in_memory

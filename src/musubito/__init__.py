@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from musubito.api.runs import CallRecord, RunRecord, record_usage, run
     from musubito.api.step import musubito_step
     from musubito.api.stream import MusubitoStream
+    from musubito.dependencies.declared import depends_on
+    from musubito.dependencies.registry import register_dependency
     from musubito.engine.engine import MusubitoEngine
     from musubito.engine.engine_in_use import use_musubito_engine
     from musubito.engine.explanation import Explanation
@@ -79,9 +81,11 @@ __all__ = [
     "WrongKey",
     "current_idempotency_key",
     "current_node_id",
+    "depends_on",
     "musubito_merge",
     "musubito_step",
     "record_usage",
+    "register_dependency",
     "run",
     "use_musubito_engine",
 ]
@@ -91,6 +95,8 @@ _RUNTIME: Final = {
     "api.runs": ("CallRecord", "RunRecord", "record_usage", "run"),
     "api.step": ("musubito_step",),
     "api.stream": ("MusubitoStream",),
+    "dependencies.declared": ("depends_on",),
+    "dependencies.registry": ("register_dependency",),
     "engine.engine": ("MusubitoEngine",),
     "engine.engine_in_use": ("use_musubito_engine",),
     "engine.explanation": ("Explanation",),

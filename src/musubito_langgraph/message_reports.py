@@ -23,7 +23,7 @@ from typing import Any, Final
 from langchain_core.language_models import BaseLanguageModel
 
 from musubito.adapter import Fingerprint
-from musubito.code.describers.classes import fields_declared
+from musubito.code.classes import fields_declared
 from musubito.parsing import nodes_in, parsed
 
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}

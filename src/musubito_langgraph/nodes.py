@@ -36,7 +36,7 @@ from musubito_langgraph.tool_failures import identity_of_error
 from musubito_langgraph.tools import calls_live_tool, seen_by_tools
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Walk
+    from musubito.code.policies import Reach
     from musubito_langgraph.node import Node
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class RecordedCallable(StandIn):
         return others
 
 
-def _of_stand_in(value: StandIn, walk: Walk) -> set[str]:
+def _of_stand_in(value: StandIn, walk: Reach) -> set[str]:
     step = vars(value).get("musubito_step")
     if step is not None:
         walk.steps.add(step.operation.name)
@@ -274,7 +274,7 @@ class Subgraph(Runnable[Any, Any]):
             self._left(config, within)
 
 
-def _of_subgraph(value: Subgraph, walk: Walk) -> tuple[str, ...]:
+def _of_subgraph(value: Subgraph, walk: Reach) -> tuple[str, ...]:
     walk.steps.add(f"{value._node.operation}/{ANY}")
     return ("_node",)
 

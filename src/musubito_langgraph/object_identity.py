@@ -21,9 +21,9 @@ from langchain_core.runnables import Runnable
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, warn
-from musubito.code.describers.object_policies import remembers
 from musubito.code.fingerprint import CodeTracker, fingerprints_of_classes
 from musubito.code.ownership import Owner, Owners
+from musubito.code.policies import remembers
 from musubito.errors import LOGGER
 from musubito.values.canonical import IdentityPacker, canonical
 from musubito.values.class_names import canonical_module, is_value_alone, qualified_name, secret_kind
@@ -56,7 +56,7 @@ class _Same:
 
 @lru_cache(256)
 def _tracker(of: _Same) -> CodeTracker:
-    return CodeTracker(of.thing, module="", whole=True)
+    return CodeTracker(of.thing, module="")
 
 
 class Identity:
@@ -89,7 +89,7 @@ class Identity:
         except EncodingError:
             pass
         else:
-            self._meet(fingerprints_of_classes(packer.classes, "", whole=True))
+            self._meet(fingerprints_of_classes(packer.classes, ""))
             if depth == 0:
                 return value
             # A digest, since data might be nested too deeply inside other identities.
@@ -126,7 +126,7 @@ class Identity:
 
     def _meet(self, codes: Iterable[Fingerprint]) -> list[bytes]:
         self._met.update({code.digest: code for code in codes})
-        return [code.identity() for code in codes]
+        return [code.digest for code in codes]
 
     def _by_contents(self, value: Any, of: str, name: str, depth: int) -> object:
         kind = type(value)
@@ -169,7 +169,7 @@ class Identity:
         self.classes.add(kind)
         return [
             of,
-            self._meet(fingerprints_of_classes([kind], "", whole=True)),
+            self._meet(fingerprints_of_classes([kind], "")),
             contents,
             [[key, self.of(field, f"{name}.{key}", depth + 1)] for key, field in fields],
         ]

@@ -28,22 +28,17 @@ from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
 from langchain_core.rate_limiters import BaseRateLimiter
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from langchain_core.stores import BaseStore as KeyValueStore
-from langchain_core.stores import InMemoryBaseStore
 from langchain_core.tools import BaseTool
-from langchain_core.vectorstores.base import VectorStore, VectorStoreRetriever
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
-from musubito.adapter import FIELDS, RUNNING, Fingerprint, Shown, register_display, register_policy, register_source
+from musubito.adapter import Fingerprint, Shown, register_display, register_policy
 from musubito.code.ownership import Owner, Owners
-from musubito.code.round_cache import kept_for_a_round
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.message_ids.random_ids import is_random
@@ -51,7 +46,7 @@ from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.settings import KEY, VOLATILE
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Walk
+    from musubito.code.policies import Reach
 
 MOST_NAMES: Final = 4096
 """Number of names of fields for which it is kept whether they are credentials."""
@@ -93,8 +88,6 @@ RUNS: Final = frozenset(
     | {"batch", "abatch", "batch_as_completed", "abatch_as_completed", "stream", "astream", "transform", "atransform"}
 )
 """Attributes with which code runs a tool."""
-IN_MEMORY: Final = ("langchain_core.vectorstores.in_memory", "InMemoryVectorStore")
-"""The module and name of the vector store in memory. The module imports numpy, if that is installed."""
 OF_A_NODE: Final = frozenset(
     {"retry_policy", "cache_policy", "timeout", "tags", "metadata", "trace_policy", "flat_writers", "node"}
     | {"input_cache_key"}
@@ -108,13 +101,13 @@ OF_A_GRAPH: Final = frozenset(
 """Fields of a graph that do not count as code."""
 
 
-def all_fields(value: Any, _walk: Walk) -> Collection[str]:
+def all_fields(value: Any, _walk: Reach) -> Collection[str]:
     """Return the names of the fields of any object."""
     slots = (slot for cls in type(value).__mro__ for slot in vars(cls).get("__slots__", ()))
     return {*getattr(value, "__dict__", ()), *slots}
 
 
-def of_runnable(value: Any, walk: Walk) -> set[str]:
+def of_runnable(value: Any, walk: Reach) -> set[str]:
     """Return the fields of a Runnable that do not count.
 
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
@@ -124,7 +117,7 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
     # A field that is excluded and empty is a place for a client.
     left_out = never | {name for name in excluded if fields.get(name) is None or not is_data(fields[name])}
     if type(value) in others:
-        left_out |= {name for name in fields if is_credential(name)} | walk.facts.mentioned.lacks(IF_READ)
+        left_out |= {name for name in fields if is_credential(name)} | (IF_READ - walk.mentions(IF_READ))
         # The arguments of a model that is chosen for each call.
         left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}
     if isinstance(value, RunnableLambda):
@@ -132,7 +125,7 @@ def of_runnable(value: Any, walk: Walk) -> set[str]:
     return left_out
 
 
-@kept_for_a_round
+@lru_cache(MOST_NAMES)
 def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str]]:
     """Return the classes of packages in the MRO of `cls`, the fields that they exclude, and those that never count."""
     others = [base for base in reversed(cls.__mro__) if origins.of_class(base) is not Owner.USER]
@@ -144,9 +137,10 @@ def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str
     return others, excluded, never
 
 
-def _of_watcher(value: Any, walk: Walk) -> set[str]:
+def _of_watcher(value: Any, walk: Reach) -> set[str]:
     # An observer decides nothing. But code may decide by a field of the observer that the code names.
-    return walk.facts.mentioned.lacks(all_fields(value, walk))
+    fields = set(all_fields(value, walk))
+    return fields - walk.mentions(fields)
 
 
 def is_data(value: object) -> bool:
@@ -165,7 +159,7 @@ def is_credential(name: str) -> bool:
     return any(name == word or name.endswith(f"_{word}") for word in CREDENTIALS)
 
 
-def _of_model(value: Any, walk: Walk) -> set[str]:
+def _of_model(value: Any, walk: Reach) -> set[str]:
     left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
     # LangChain's fake models count their answers in `i`, which changes with each call.
     return left_out | {"i"} if _is_fake(value) else left_out
@@ -183,7 +177,7 @@ def _never(_value: Any) -> bool:
     return False
 
 
-def _of_message(value: Any, _walk: Walk) -> set[str]:
+def _of_message(value: Any, _walk: Reach) -> set[str]:
     # Code that is given a held message may set its id: a random id and no id have to be the same.
     return {"id"} if value.id is None or is_random(value.id) else set()
 
@@ -210,7 +204,7 @@ def held_messages(code: Fingerprint) -> Collection[int]:
     return ids
 
 
-def _of_binding(value: Any, walk: Walk) -> set[str]:
+def _of_binding(value: Any, walk: Reach) -> set[str]:
     left_out = of_runnable(value, walk) | _of_config(value.config) | {"custom_input_type", "custom_output_type"}
     if _bound_tools(value) is not None:
         left_out.add("kwargs.tools")
@@ -228,12 +222,19 @@ def _bound_tools(value: Any) -> object:
     return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 
-def _of_dynamic(value: Any, walk: Walk) -> set[str]:
+def _of_dynamic(value: Any, walk: Reach) -> set[str]:
     return of_runnable(value, walk) | _of_config(value.config)
 
 
-def _of_graph(value: Any, _walk: Walk) -> Collection[str]:
+def _of_graph(value: Any, _walk: Reach) -> Collection[str]:
     return OF_A_GRAPH | _of_config(value.config)
+
+
+def _of_middleware(value: Any, walk: Reach) -> set[str]:
+    if any(base.__module__.startswith("langchain.agents.middleware.") for base in type(value).__mro__[:-3]):
+        return set()
+    fields = set(all_fields(value, walk))
+    return fields - walk.mentions(fields)
 
 
 def _of_config(config: Any) -> frozenset[str]:
@@ -248,20 +249,19 @@ def _schema(tool: Any) -> object:
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
-def _tool_shown(tool: Any, walk: Walk) -> Shown | None:
+def _tool_shown(tool: Any, walk: Reach) -> Shown | None:
     """Return what a model is told about a tool, and what decides where the tool's answer goes.
 
     User's code may run a tool that a model is offered if it names the tools of something, and a way to run a tool, or
     gets at fields without their names. So may a model of the user's that is given tools. Then return None.
     """
-    names = walk.facts.mentioned
-    if walk.facts.looks.meets((FIELDS, RUNNING)) or (names.meets(OFFERED) and names.meets(RUNS)):
+    if walk.reads_fields() or (walk.mentions(OFFERED) and walk.mentions(RUNS)):
         return None
     extras = getattr(tool, "extras", None)  # since langchain-core 1.1
     return Shown([tool.name, tool.description, tool.return_direct, extras, _schema(tool)], {})
 
 
-def _tools_shown(node: Any, _walk: Walk) -> Shown | None:
+def _tools_shown(node: Any, _walk: Reach) -> Shown | None:
     if not _graph_parts.is_tool_node(node):
         return None
     return Shown(None if node.name == TOOLS_NAME else node.name, node.tools_by_name)
@@ -289,6 +289,7 @@ register_display(
     fields=("name", "description"),
     runs=RUNS,
 )
+register_policy(("langchain.agents.middleware.types", "AgentMiddleware"), _of_middleware)
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_policy(_compat.BaseChannel)
@@ -296,8 +297,3 @@ for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager, BaseRateLim
     register_policy(watcher, _of_watcher)
 for memory in (BaseCheckpointSaver, BaseStore):
     register_policy(memory, all_fields, remembers=lambda _value: True)
-for source in (VectorStore, BaseRetriever, KeyValueStore):
-    register_source(source)
-for holder in (IN_MEMORY, InMemoryBaseStore, VectorStoreRetriever):
-    # A retriever of a vector store is a source of outside data if its store is one.
-    register_source(holder, is_source=False)

@@ -40,7 +40,7 @@ from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Walk
+    from musubito.code.policies import Reach
 
 
 class RecordedRunnable(Runnable[Any, Any]):
@@ -404,7 +404,7 @@ class MusubitoRunnable(RecordedRunnable):
         return recorded
 
 
-def of_recorded(value: RecordedRunnable, walk: Walk) -> tuple[str, ...]:
+def of_recorded(value: RecordedRunnable, walk: Reach) -> tuple[str, ...]:
     """Return the names of the fields that do not count for code that reaches the Runnable."""
     walk.steps.add(value._step.operation.name)
     return ("_step",)

@@ -25,7 +25,7 @@ from musubito_langgraph.recorder.watching import watched
 from musubito_langgraph.settings import invocation_of
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Walk
+    from musubito.code.policies import Reach
     from musubito_langgraph.node import Node
 
 Caller = Callable[..., Any]
@@ -182,7 +182,7 @@ class RecordedEntrypoint(_compat.RunnableCallable):
             return await super().ainvoke(input, config, **kwargs)
 
 
-def _of_entrypoint(value: RecordedEntrypoint, walk: Walk) -> set[str]:
+def _of_entrypoint(value: RecordedEntrypoint, walk: Reach) -> set[str]:
     # The tasks that the body calls are known only when it runs, so any task counts as reached.
     walk.steps.add(f"{value.place}/{ANY}")
     return of_runnable(value, walk) | {"musubito_source"}

@@ -98,9 +98,7 @@ class _Tools:
                 others["context"] = runtime.context
             tools = getattr(runtime, "tools", None)
             if tools and _looks_at_tools(step.operation.fingerprint()):
-                codes = [self._step(tool).operation.fingerprint() for tool in tools]
-                # What an effect has done stays done, whatever of the tools that it sees is left out of their walks.
-                others["tools"] = [code.digest if step.is_effect else code.identity() for code in codes]
+                others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
         task = task_context(config)
         is_released = task is not None and self._node.is_released(task, self._node.parents(task))
         return NodeCall(step, call, config, CallSite(None, self._node.run(task), None, is_released), others)

@@ -7,13 +7,14 @@ node, as long as the fields of both nodes are alike. Both then reach the same co
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache, partial
 from types import FunctionType, NoneType
 from typing import Any, Final
 
 from musubito import StepConfiguration
-from musubito.code.fingerprint import CodeTracker, Held, walked_whole
-from musubito.code.graph_record import fields_of
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.live import fields_of
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
 
@@ -25,42 +26,35 @@ ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
 
 def tracker_of(step: str, code: Any, home: str, semantics: StepConfiguration, released: tuple[str, ...]) -> CodeTracker:
     """Return a tracker of a step's code; `CodeTracker` explains the arguments."""
-    function, packages, whole = _function_of(code), semantics.packages, walked_whole(semantics)
-    kept = [] if function is None else _kept(function, step, home, packages, whole, released)
+    function, packages = _function_of(code), semantics.packages
+    kept = [] if function is None else _kept(function, step, home, packages, released)
     if kept and _are_alike(code, kept[0].function):
-        return _Shared(kept[0], code, module=home, step=step, packages=packages, whole=whole, released=released)
+        return _Shared(kept[0], code, module=home, packages=packages, released=released)
     # Only the latest is kept, so a function that is wrapped in several ways in turn is walked each time.
-    kept[:] = [CodeTracker(code, module=home, step=step, packages=packages, whole=whole, released=released)]
+    kept[:] = [CodeTracker(code, module=home, packages=packages, released=released)]
     return kept[0]
+
+
+class _Shared(CodeTracker):
+    """A tracker that answers what another tracker does, as long as the code of both is alike."""
+
+    def __init__(self, other: CodeTracker, code: Any, **how: Any) -> None:
+        super().__init__(code, **how)
+        self._other = other
+
+    def current(self) -> Fingerprint:
+        other = self._other
+        return other.current() if _are_alike(self.function, other.function) else super().current()
+
+    def learn_state(self, code: Fingerprint, parts: Collection[str]) -> None:
+        super().learn_state(code, parts)
+        self._other.learn_state(code, parts)
 
 
 @lru_cache(MOST_KEPT)
 def _kept(*_key: object) -> list[CodeTracker]:
     """Return the list that holds the tracker which is kept for a function and a step."""
     return []
-
-
-class _Shared(CodeTracker):
-    """A tracker that answers what another tracker does, as long as the code of both is alike."""
-
-    __slots__ = ("_other",)
-
-    def __init__(self, other: CodeTracker, code: Any, **how: Any) -> None:
-        super().__init__(code, **how)
-        self._other = other
-
-    def _renew(self) -> Held:
-        other = self._other
-        shared = partial(_are_alike, self.function, other.function)
-        if not shared():
-            return super()._renew()
-        _, fingerprint, reached, thread = other._latest()
-
-        def unchanged() -> bool:
-            return shared() and reached.unchanged()
-
-        held = self._held = unchanged, fingerprint, reached._replace(unchanged=unchanged), thread
-        return held
 
 
 def _function_of(code: Any) -> FunctionType | None:

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.tools import BaseTool
 
-from musubito.code.graph_record import contents, fields_of
 from musubito.code.installed_packages import is_released
+from musubito.code.live import contents, fields_of
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own
 from musubito_langgraph import _compat

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
-from unittest.mock import Mock
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -18,7 +17,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from musubito import MusubitoEngine, StepConfiguration, run
-from musubito.code import reachability
+from musubito.code.walk import Walk
 from musubito_langgraph import musubito_graph, musubito_runnable
 
 Install = Callable[[str], Any]
@@ -196,67 +195,13 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("graph_patched", None)
 
 
-class Loud:
-    def tell(self, text: str) -> str:
-        return text.upper()
-
-
-def shouting(text: str) -> str:
-    return text + "!"
-
-
-def asking(text: str) -> str:
-    return text + "?"
-
-
-@pytest.mark.parametrize("kind", ["function", "object", "method"])
-@pytest.mark.parametrize(
-    ("name", "patches", "answers"),
-    [
-        ("helper", [shouting, asking], ["q!", "q?"]),
-        ("helper", [Mock(return_value="m"), Mock(return_value="n")], ["m", "n"]),
-        ("Voice", [Loud], ["Q"]),
-    ],
-)
-def test_what_the_user_puts_into_a_released_module_that_a_node_runs_counts(
-    engine: MusubitoEngine,
-    released: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    name: str,
-    patches: list[Any],
-    answers: list[str],
-) -> None:
-    node = {"function": released.node, "object": released.Teller(), "method": released.Teller().__call__}[kind]
-    bare = StateGraph(State).add_node("think", node).add_edge(START, "think").compile(name="patched")
-    graphs = [musubito_graph(bare, engine=engine)]
-
-    def ask(graph: Any) -> tuple[str, str]:
-        with run("asked") as record:
-            found = graph.invoke({"question": "q"})["answer"]
-        return found, record.calls[0].outcome
-
-    assert ask(graphs[0]) == ("q", "ran")
-    assert ask(graphs[0]) == ("q", "replayed")
-    for patch, answer in zip(patches, answers, strict=True):
-        with monkeypatch.context() as here:
-            here.setattr(released, name, patch)
-            for graph, outcome in ((graphs[0], "ran"), (musubito_graph(bare, engine=engine), "replayed")):
-                assert ask(graph) == (answer, outcome)
-    assert ask(graphs[0]) == ("q", "replayed")
-
-
 def test_a_released_module_that_changes_at_each_call_is_not_described_again(
     engine: MusubitoEngine, released: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = StateGraph(State).add_node("think", released.node).add_edge(START, "think").compile(name="patched")
     graph, rounds = musubito_graph(bare, engine=engine), list[Any]()
     graph.invoke({"question": "q"})
-    monkeypatch.setattr(
-        reachability.ReachabilityWalk,
-        "run",
-        lambda walk, run=reachability.ReachabilityWalk.run: (rounds.append(walk), run(walk)),
-    )
+    monkeypatch.setattr(Walk, "run", lambda walk, run=Walk.run: (rounds.append(walk), run(walk))[1])
     for number in range(3):
         graph.invoke({"question": str(number)})
     assert released.COUNT == 4

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musubito.code.syntax.bytecode import words_of
+from musubito.code.syntax.words import words_of
 from musubito_langgraph.config_reads import counted
 from musubito_langgraph.settings import VOLATILE
 

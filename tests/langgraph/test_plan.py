@@ -219,7 +219,7 @@ def test_an_edit_below_another_one_is_named(engine: MusubitoEngine) -> None:
     def says(**marks: str) -> list[str]:
         return [line.says for line in musubito_plan(graph_with(edges, **marks), {"n": 1}).lines]
 
-    edited = f"its code changed: {__name__}.leaves.<locals>.node:mark"
+    edited = f"its code changed: {__name__}.leaves.<locals>.node[mark]"
     assert says(a="edited") == [
         "no earlier call of this step is stored",
         "depends on what a gives",

@@ -1,4 +1,4 @@
-"""Objects that stand for data: those in memory count by content, others are named, and a version says what they hold."""
+"""Data that is kept outside does not count: a version or a time to live says what it holds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from typing import Any, TypedDict
 
 import pytest
 import sqlalchemy
-from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_core.stores import InMemoryStore
-from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.graph import START, StateGraph
 from sqlalchemy.orm import Session
 
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, musubito_step
-from musubito.lineage import Lineage
-from musubito.lineage.unrepeatable import unrepeatable_of_operations
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, took
 
@@ -31,65 +26,6 @@ class State(TypedDict, total=False):
 def graph_of(node: Any, **wrapping: Any) -> Any:
     builder = StateGraph(State).add_node("retrieve", node).add_edge(START, "retrieve")
     return musubito_graph(builder.compile(name="rag"), **wrapping)
-
-
-def named(engine: MusubitoEngine) -> list[str]:
-    return [each.thing.what for each in unrepeatable_of_operations(Lineage(engine)) if each.thing.kind == "source"]
-
-
-class Shelf(TypedDict):
-    add: Callable[[str], object]
-    read: Callable[[str], list[str]]
-
-
-def vectors() -> InMemoryVectorStore:
-    store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
-    store.add_texts(["first"])
-    return store
-
-
-def of_a_vector_store() -> Shelf:
-    store = vectors()
-    return Shelf(
-        add=lambda text: store.add_texts([text]),
-        read=lambda q: sorted(each.page_content for each in store.similarity_search(q)),
-    )
-
-
-def of_a_retriever() -> Shelf:
-    store = vectors()
-    retriever = store.as_retriever()
-    return Shelf(
-        add=lambda text: store.add_texts([text]),
-        read=lambda q: sorted(each.page_content for each in retriever.invoke(q)),
-    )
-
-
-def of_a_key_value_store() -> Shelf:
-    store = InMemoryStore()
-    store.mset([("1", "first")])
-    return Shelf(
-        add=lambda text: store.mset([("2", text)]), read=lambda _q: sorted(store.mget(list(store.yield_keys())))
-    )
-
-
-@pytest.mark.parametrize("shelf", [of_a_vector_store, of_a_retriever, of_a_key_value_store])
-def test_what_is_in_memory_counts_by_content(shelf: Callable[[], Shelf], engine: MusubitoEngine, ran: Ran, ask: Any):
-    held = shelf()
-    read = held["read"]
-
-    def retrieve(state: State) -> State:
-        ran("retrieve")
-        return {"docs": read(state["q"])}
-
-    graph = graph_of(retrieve)
-    for _ in range(2):
-        assert ask(graph, {"q": "?"})["docs"] == ["first"]
-    held["add"]("second")
-    for _ in range(2):
-        assert ask(graph, {"q": "?"})["docs"] == ["first", "second"]
-    assert took(ran) == {"retrieve": 2}
-    assert named(engine) == []
 
 
 @pytest.fixture
@@ -157,26 +93,6 @@ def by_a_connection(url: str) -> tuple[Callable[[], list[str]], Callable[[], int
 
 
 WAYS = [by_an_engine, by_a_session, by_a_connection]
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_what_is_kept_outside_is_named(way: Any, database: Path, engine: MusubitoEngine):
-    read, _, kind = way(f"sqlite:///{database}")
-    graph = graph_of(lambda state: {"docs": read()})
-    graph.invoke({"q": "?"})
-    assert any(each.endswith(f", a {kind}") for each in named(engine))
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_node_is_warned_of_when_it_is_replayed(way: Any, database: Path, engine: MusubitoEngine):
-    read, _, kind = way(f"sqlite:///{database}")
-    graph = graph_of(lambda state: {"docs": read()})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for q in "aabb":
-            graph.invoke({"q": q})
-    (said,) = (str(each.message) for each in caught if each.category is MusubitoWarning)
-    assert "reaches data that is kept outside: " in said and f", a {kind}" in said
 
 
 @pytest.mark.parametrize("way", WAYS)

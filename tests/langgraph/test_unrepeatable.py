@@ -88,7 +88,7 @@ def test_nodes_are_named_and_warned_of_when_they_replay(engine: MusubitoEngine, 
         assert warned(caught) == []
         for _ in range(2):
             asyncio.run(recorded.ainvoke({"text": ""}))
-    assert found(engine) == {("fetch", "network", host), ("afetch", "network", host), ("stamp", "ids", "uuid.uuid4")}
+    assert found(engine) == {("fetch", "network", host), ("afetch", "network", host)}
     assert warned(caught) == [f"LangGraph/{name} opened a connection to {host}" for name in ("fetch", "afetch")]
     lines = [plain.nodes["fetch"].bound.func, plain.nodes["afetch"].bound.afunc]
     assert [(each.filename, each.lineno) for each in caught if each.category is MusubitoWarning] == [

@@ -44,7 +44,10 @@ print(json.dumps([sorted(set(recorder.noted.names)), failed]))
 
 
 class Program(NamedTuple):
-    """`change` is done in the module of the program after its first call; with VALUE in it, for the other value."""
+    """`change` is done in the module of the program after its first call; with VALUE in it, for the other value.
+
+    Without a `change` the program is loaded anew, with the other value.
+    """
 
     text: str
     first: str
@@ -123,7 +126,9 @@ def in_one_process(folder: Path, name: str, program: Program) -> list[int]:
             loaded(recorder, folder, RECORDER)
             loaded(module, folder, text)
             for number in range(3):
-                if number == 2:
+                if number == 2 and not program.change:
+                    loaded(module, folder, written(name, program.text.replace("VALUE", program.other)))
+                elif number == 2:
                     exec(program.change.replace("VALUE", program.other), vars(module))
                 vars(module)["step"](1)
                 counts.append(len(vars(recorder)["noted"].names))

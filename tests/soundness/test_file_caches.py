@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
-from types import CodeType
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
-from musubito.engine.files import caches
 from tests import launcher
 
 BEGINNING = """
@@ -199,22 +195,3 @@ def other(x): return len(load("b.txt") + x)
 """
     ending = 'print(ask("x").value)'
     replays_are_right(tmp_path, f"{BEGINNING}{steps}{WARMED[where]}\n{ending}", ends=not where.startswith("by"))
-
-
-def test_an_import_is_kept_for_no_code_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = [f"one_of_a_chain_{number}" for number in range(9)]
-    for name, imported in zip(modules, [*modules[1:], "os"], strict=True):
-        (tmp_path / f"{name}.py").write_text(f"import {imported}\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    first = modules[0]
-
-    def load() -> str:
-        return importlib.import_module(first).__name__
-
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
-        assert musubito_step(load)().value == first
-
-    # Each cache takes time at each file. An import of a large package opens thousands, below hundreds of frames.
-    of_code = [cache for cache in caches._KEPT if isinstance(cache, CodeType)]
-    assert load.__code__ in of_code
-    assert {code.co_name for code in of_code}.isdisjoint({"<module>", "_find_and_load", "_load_unlocked"})

@@ -1122,7 +1122,7 @@ def test_what_modules_read_while_they_are_imported(w: World, here: Path, monkeyp
     monkeypatch.syspath_prepend(site)
     monkeypatch.syspath_prepend(here)
     f(0)
-    assert w.rows("SELECT kind, key FROM reads") == [("file", "mine.txt")]
+    assert w.rows("SELECT kind, key FROM reads WHERE kind <> 'code'") == [("file", "mine.txt")]
     for name in ("mine", "theirs"):
         del sys.modules[f"{name}_of_this_test"]
 
@@ -1157,6 +1157,7 @@ with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
 """
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 does not tell which code runs")
 @pytest.mark.parametrize("how", ["spec", "name", "path"])
 def test_code_that_a_step_loads_by_a_name_that_it_computes(here: Path, how: str) -> None:
     def says() -> str:

@@ -27,7 +27,7 @@ from musubito import (
     musubito_step,
     use_musubito_engine,
 )
-from musubito.engine.files import named_files
+from musubito.dependencies import named_files
 from tests.fresh import fresh
 
 NAME = "numbers.csv"

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, use_musubito_engine
 from musubito.code.world import path_looks
-from musubito.engine.files import events
+from musubito.dependencies import events
 from musubito.lineage import Lineage
 from musubito.lineage.files import files_read
 from tests.fresh import fresh

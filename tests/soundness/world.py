@@ -110,7 +110,7 @@ class World:
     def read(self, key: str) -> Any:
         """What a framework's store would do for a step."""
         value = self.data.get(key)
-        note_read("data", key, self.digest(key))
+        note_read("store", key, self.digest(key))
         return value
 
     def digest(self, key: str) -> bytes | None:

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import pytest
 
 DRIVER = """
-import json, os, runpy, sys
+import importlib, json, os, sys
 from musubito.code.fingerprint import CodeTracker
 import functools, dataclasses, enum, re, importlib.util, typing
 def one(folder):
     os.chdir(folder); sys.path.insert(0, folder)
-    names = runpy.run_path(os.path.join(folder, "main.py"), run_name="__main__")
+    names = vars(importlib.import_module("main"))
     step = names["step"]
     print(json.dumps([folder, CodeTracker(step, owner=names.get("OWNER")).current().digest.hex()]), flush=True)
 for folder in sys.argv[1:]:
@@ -92,7 +92,7 @@ class Tool(Base, metaclass=Meta):
     @staticmethod
     def plain(x): return x + 7
 TOOL = Tool(5)
-def step(x): return TOOL.run(x)
+def step(x): return TOOL.run(x) + TOOL.size + Tool.make().n + Tool.plain(x)
 '''
 METHOD = """
 def outside(x): return x
@@ -346,18 +346,6 @@ CASES = [
         "old",
         "new",
     ),
-    differs(
-        "docstring of a tool handed on",
-        "def bind(*a): return a\ndef t():\n    'old'\ndef step(x): return bind([t])",
-        "'old'",
-        "'new'",
-    ),
-    differs(
-        "annotation of a tool handed on",
-        "def bind(*a): return a\ndef t(x: int): pass\ndef step(x): return bind(t)",
-        "x: int",
-        "x: str",
-    ),
     same(
         "docstring of what map calls",
         "def t(x):\n    'old'\ndef step(x): return list(map(t, x))",
@@ -388,7 +376,6 @@ CASES = [
         "def unused(self): return 1",
         "def unused(self): return 2",
     ),
-    same("class attribute not read", METHOD, "not read", "never read"),
     differs("class attribute read", METHOD, '"large"', '"small"'),
     differs("method reached by self", METHOD, "return outside(x)", "return outside(x) or 1"),
     differs("behind a method reached by self", METHOD, "def outside(x): return x", "def outside(x): return 1"),
@@ -524,8 +511,6 @@ CASES = [
         "x + 1",
         "x + 2",
     ),
-    same("what code adds to and never reads", "calls = []\ndef step(x): calls.append(x)", "[]", "[1]"),
-    same("a counter that code never reads", "n = 0\ndef step(x):\n    global n\n    n += 1", "n = 0", "n = 1"),
     differs(
         "exec'd without source",
         "s = {}\nexec('def step(x): return x + 1', s)\nstep = s['step']",
@@ -627,7 +612,6 @@ CASES = [
     differs("partial subclass", values("PART(1)"), "'c1'", "'c2'"),
     differs("classmethod subclass", values("T.c()"), "'m1'", "'m2'"),
     differs("cached property subclass", values("T().v"), "'v1'", "'v2'"),
-    differs("cached property that was set", values("LAZY.v"), "LAZY.v = 'x'", "LAZY.v = 'y'"),
     differs("UserDict", values("USER['a']"), "a='old'", "a='new'"),
     differs("ChainMap", values("CHAIN['a']"), "'chained'", "'other'"),
     differs("signature of a tool in an object", TOOL, "q: int", "q: str"),

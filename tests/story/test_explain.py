@@ -160,6 +160,7 @@ def test_what_is_not_tracked_and_what_is_state(engine: MusubitoEngine) -> None:
             counts["n"] += 1
         return x
 
+    locked(1)
     explained = engine.explain(locked, 1)
     assert any("LOCK" in each for each in explained.untracked)
     assert any("counts" in each for each in explained.state)

@@ -15,7 +15,7 @@ from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from musubito.code.graph_record import ABSENT, contents, function_below
+from musubito.code.live import ABSENT, contents, function_below
 from musubito.code.syntax.expressions import body_of
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.source import FunctionNode

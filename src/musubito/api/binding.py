@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.graph_record import ABSENT, below, contents, static
+from musubito.code.live import ABSENT, below, contents, static
 from musubito.code.syntax.function_text import text_of
 
 BY_KEYWORD: Final = "by keyword"

@@ -18,16 +18,16 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
 from musubito.api.stream import MusubitoStream, UnrecordedStream
-from musubito.code.fingerprint import CodeTracker, Fingerprint, walked_whole
-from musubito.code.graph_record import contents
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.live import contents
 from musubito.code.rebound_functions import LATEST, Unchanged
 from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
+from musubito.dependencies.events import listen
 from musubito.engine.call_identity import Call
 from musubito.engine.code_version import CodeVersion
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine
-from musubito.engine.files.events import listen
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
@@ -285,10 +285,7 @@ class _Caller:
         self._inputs = definition.semantics.inputs
         if self._inputs is not None and self._names is not None:
             check_inputs(definition.name, self._inputs, self._names)
-        packages, whole = definition.semantics.packages, walked_whole(definition.semantics)
-        self._track = functools.partial(
-            CodeTracker, self._function, step=definition.name, packages=packages, whole=whole
-        )
+        self._track = functools.partial(CodeTracker, self._function, packages=definition.semantics.packages)
         self._tracker = self._track()
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)

@@ -8,7 +8,7 @@ array, a frame, an object with a `__musubito_identity__()`. The check never rais
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import islice
 from operator import is_
@@ -46,7 +46,13 @@ def _has_only_annotations_more(members: Mapping[str, object], count: int) -> boo
 class Guard:
     """Collects conditions while the closure is walked, then becomes a function."""
 
-    def __init__(self) -> None:
+    def __init__(self, unwatched: Collection[str] = ()) -> None:
+        self._unwatched = frozenset(unwatched)
+        """Parts whose conditions are left out."""
+        self.owner = ""
+        """The part that is being described."""
+        self._owners: dict[str, str] = {}
+        """The parts of the terms, as far as they are known."""
         # The name lets listeners that note each read of a thing recognise that this check reads.
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
         self._names: dict[int, str] = {}
@@ -66,71 +72,78 @@ class Guard:
             self._bound[name] = value
         return name
 
-    def _term(self, term: str) -> None:
-        if term not in self._seen:
+    def _term(self, term: str, owner: str = "") -> None:
+        owner = owner or self.owner
+        if term not in self._seen and owner not in self._unwatched:
             self._seen.add(term)
             self._terms.append(term)
+            if owner:
+                self._owners[term] = owner
 
-    def item(self, mapping: Mapping[Any, Any], key: object, value: object) -> None:
+    def failing(self) -> set[str]:
+        """Return the parts whose conditions do not hold any more."""
+        failed: set[str] = set()
+        for term, owner in self._owners.items():
+            try:
+                holds = eval(term, self._bound)  # noqa: S307 - of our own text only
+            except Exception:
+                holds = False
+            if not holds:
+                failed.add(owner)
+        return failed
+
+    def item(self, mapping: Mapping[Any, Any], key: object, value: object, owner: str = "") -> None:
         """Require `mapping[key] is value`; a missing key raises, which is a change."""
         shown = repr(key) if type(key) is str else self._name(key)
         if type(mapping) in EXACT:
-            self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}")
+            self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}", owner)
         else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
-            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}")
+            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}", owner)
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
         """Require that `mapping` has no such key."""
         self._term(f"{key!r} not in {self._name(mapping)}")
 
-    def attribute(self, thing: object, name: str, value: object) -> None:
+    def attribute(self, thing: object, name: str, value: object, owner: str = "") -> None:
         """Require `thing.name is value`."""
         if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
             return
-        self._term(f"{self._name(thing)}.{name} is {self._name(value)}")
+        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner)
 
-    def kind(self, thing: object, cls: type) -> None:
-        """Require `type(thing) is cls`, whatever class the thing claims."""
-        self._term(f"type({self._name(thing)}) is {self._name(cls)}")
-
-    def kind_of_item(self, mapping: Mapping[str, Any], key: str, cls: type) -> None:
-        """Require `type(mapping[key]) is cls`; a missing key raises, which is a change."""
-        self._term(f"type({self._name(mapping)}[{key!r}]) is {self._name(cls)}")
-
-    def items(self, container: Any, base: type[Any], values: tuple[object, ...]) -> None:
+    def items(self, container: Any, base: type[Any], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a sequence, or an unchanged set, holds exactly these values in this order.
 
         `base` is the builtin type of the container.
         """
         name = self._name(container)
         if type(container) is list and len(values) <= 4:
-            self._term(f"len({name}) == {len(values)}")
+            self._term(f"len({name}) == {len(values)}", owner)
             for number, value in enumerate(values):
-                self._term(f"{name}[{number}] is {self._name(value)}")
+                self._term(f"{name}[{number}] is {self._name(value)}", owner)
             return
         count, items = f"len({name})", name
         if type(container) is not base:
             count, items = f"{self._name(base.__len__)}({name})", f"{self._name(base.__iter__)}({name})"
-        self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))")
+        self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))", owner)
 
-    def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...]) -> None:
+    def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a mapping holds exactly these keys, with these values."""
         name = self._name(container)
         if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
-            self._term(f"len({name}) == {len(keys)}")
+            self._term(f"len({name}) == {len(keys)}", owner)
             for key, value in zip(keys, values, strict=True):
-                self.item(container, key, value)
+                self.item(container, key, value, owner)
             return
         shown, items, base = name, f"{name}.values()", base_of(container)
         if type(container) is not base:
             shown, items = f"{self._name(base.keys)}({name})", f"{self._name(base.values)}({name})"
-        self._term(f"len({shown}) == {len(keys)}")
-        self._term(f"all(map(is_, {shown}, {self._name(keys)}))")
-        self._term(f"all(map(is_, {items}, {self._name(values)}))")
+        self._term(f"len({shown}) == {len(keys)}", owner)
+        self._term(f"all(map(is_, {shown}, {self._name(keys)}))", owner)
+        self._term(f"all(map(is_, {items}, {self._name(values)}))", owner)
 
-    def members(self, cls: type, values: tuple[object, ...]) -> None:
+    def members(self, cls: type, values: tuple[object, ...], owner: str = "") -> None:
         """Require that the members of a class have the names that they have now, and these values, in this order.
 
         Python adds annotations to a class when they are first asked for, which changes nothing.
@@ -139,15 +152,15 @@ class Guard:
         view = self._name(vars(cls).values())
         grown = self._name(partial(_has_only_annotations_more, vars(cls), len(values)))
         same = f"all(map(is_, {view}, {self._name(values)})) and all(map(is_, {members}, {names}))"
-        self._term(f"(len({view}) == {len(values)} or {grown}()) and {same}")
+        self._term(f"(len({view}) == {len(values)} or {grown}()) and {same}", owner)
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
         self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
-    def same(self, describe: Callable[[], object], result: object) -> None:
+    def same(self, describe: Callable[[], object], result: object, owner: str = "") -> None:
         """Require that `describe()` still returns the same."""
-        self._term(f"{self._name(describe)}() == {self._name(result)}")
+        self._term(f"{self._name(describe)}() == {self._name(result)}", owner)
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, Final, NamedTuple
 
 from musubito.code.ownership import Owner, Owners
-from musubito.code.reachable_code import CodePart
+from musubito.code.parts import CodePart
 from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import LOGGER
 from musubito.values.own_names import is_own

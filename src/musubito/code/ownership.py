@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
-from musubito.code.graph_record import below
+from musubito.code.live import below
 from musubito.values.class_names import NAMESPACE, canonical_module, find_module, script_name
 from musubito.values.own_names import is_own, recorded_as
 

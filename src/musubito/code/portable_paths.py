@@ -1,7 +1,7 @@
 """Let paths that code holds count relative to the root of a checkout, where a test runner asks for that.
 
 Code that says where it lies (`HERE = Path(__file__).parent`) then counts the same in each checkout. An output that
-contains the path of the working directory is not valid elsewhere in any case (see `engine.files.digests.PLACE`).
+contains the path of the working directory is not valid elsewhere in any case (see `dependencies.paths.PLACE`).
 """
 
 from __future__ import annotations
@@ -27,3 +27,8 @@ def portable(value: Any) -> Any:
     if text == _root or text.startswith(_root + os.sep):
         text = f"<checkout>{text[len(_root) :].replace(os.sep, '/')}"
     return text if type(value) is str else ("path", text)
+
+
+def is_relative_to_checkout() -> bool:
+    """Tell whether paths count relative to the root of a checkout."""
+    return _root is not None

@@ -87,11 +87,10 @@ class CallProtocol(CallCommit):
         if not is_same:
             self.frame().not_replayable = ReplayReason.INPUT_CHANGED_BEFORE.of()
         try:
-            code = self.call.current().digest == self.call.fingerprint.digest
+            code = self._is_same_code()
         except Exception:
             code = False
         if not code:
-            self.call.tracker.note_in_vain(self.call.fingerprint)
             self.frame().not_replayable = ReplayReason.CODE_CHANGED_BEFORE.of()
         if self._place is not None:
             return begun
@@ -100,6 +99,18 @@ class CallProtocol(CallCommit):
             self.engine._disown(begun.lease)
         say_unrecorded(self.call.definition.name, "its arguments cannot be described any more", self.ids())
         return UNRECORDED
+
+    def _is_same_code(self) -> bool:
+        """Tell whether the code is what it was when the call was made, but for what calls beside it have changed."""
+        call = self.call
+        if call.current().digest == call.fingerprint.digest:
+            return True
+        own, others = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
+        if others:
+            return False
+        call.tracker.learn_state(call.fingerprint, own)
+        self.count_as(call.current())
+        return True
 
     def _input_now(self) -> bytes:
         """Return the digest of the call's input at this moment (see `input_of`)."""
@@ -123,6 +134,7 @@ class CallProtocol(CallCommit):
             try:
                 if not self.engine.contents.settled:
                     yield from self._settle()
+                yield from self.recall_state()
                 return (yield from self._begin())
             except StoreError as fault:
                 return self._on_store_fault(fault)
@@ -184,4 +196,5 @@ class CallProtocol(CallCommit):
             if isinstance(joined, SharedFailure) and self._shares_failure(joined):
                 return self._shared_failure(joined)
             alone = joined is not FlightOutcome.LOOK_AGAIN
+            yield from self.recall_state()
             newest = yield FetchLatest(self.keys, self.engine.namespace)

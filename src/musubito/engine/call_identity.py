@@ -8,7 +8,6 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.describers.object_policies import remembers
 from musubito.code.fingerprint import (
     CodeTracker,
     Fingerprint,
@@ -18,6 +17,7 @@ from musubito.code.fingerprint import (
     told_apart,
 )
 from musubito.code.ownership import home_of
+from musubito.code.policies import remembers
 from musubito.engine.samples import SiblingOrder
 from musubito.engine.scope import Scope
 from musubito.errors import InputError
@@ -81,8 +81,8 @@ def input_of(call: Call, scope: Scope, argument_digest: InputDigest | None = Non
         argument_digest = digest_input(operation, call.arguments)
     digest, classes, inputs = argument_digest.digest, argument_digest.classes, _NOTHING
     if scope.ambient is not None:
-        home, whole = home_of(call.definition.function), call.fingerprint.whole
-        reached = fingerprints_of_classes(classes, home, whole=whole) if classes else ()
+        home = home_of(call.definition.function)
+        reached = fingerprints_of_classes(classes, home, call.fingerprint) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
@@ -122,10 +122,8 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     if why_not is None and any(map(remembers, call.fingerprint.met)):
         kinds = {".".join(qualified_name(type(each))) for each in call.fingerprint.met if remembers(each)}
         why_not = ReplayReason.REMEMBERS.of(shown_names(sorted(kinds)))
-    if why_not is None and call.fingerprint.unreadable and call.definition.operation_version is None:
-        why_not = ReplayReason.DATABASE_UNREADABLE.of(", ".join(call.fingerprint.unreadable))
-    if why_not is None and call.fingerprint.unsettled:
-        why_not = ReplayReason.CODE_UNSETTLED.of(shown_names(call.fingerprint.unsettled))
+    if why_not is None and call.fingerprint.never is not None:
+        why_not = ReplayReason.REACHES_MOCK.of(call.fingerprint.never)
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.

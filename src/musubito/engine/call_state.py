@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from logging import DEBUG
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.state.own_changes import ObservedRun
 from musubito.deferred import running_loop
-from musubito.engine.call_identity import Call, ambient_paths, identify
+from musubito.dependencies.registry import Difference
+from musubito.engine.call_identity import Call, ambient_paths, identify, input_of
 from musubito.engine.frame import Dependencies, Frame, earliest, latest
 from musubito.engine.host import EngineHost
 from musubito.engine.notices import ids_in_log, say_decision
 from musubito.engine.observer import Ended, Observer, Origin, SpanSource
+from musubito.engine.requests import CallSteps, RunQuery, Write
 from musubito.engine.scope import Scope
-from musubito.errors import LOGGER
+from musubito.errors import LOGGER, StoreError
 from musubito.model import StepType
 from musubito.reasons import ReplayReason
-from musubito.store.changes import Moment
+from musubito.store.changes import LearnState, Moment
+from musubito.store.queries import StatePlaces
 from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
 from musubito.values.digest import argument_digests
 
@@ -50,6 +52,8 @@ class CallState:
 
     spans_here: SpanSource | None = None
     """Where an adapter knows the spans of its framework for this very call."""
+    _may_write: ClassVar = True
+    """Whether the call may write to the store."""
     origin: Origin | None = None
     """Facts about the execution that is replayed, where an observer wants them."""
 
@@ -68,14 +72,11 @@ class CallState:
             engine._new_run(within=engine._part_of(scope.frame)), call.definition.name
         )
         self._frame: Frame | None = None
-        self._observed: ObservedRun | None = None
-        # The fingerprint with which the body began.
-        self._fingerprint: Fingerprint | None = None
         self._place: NodeSpec | None = None
         self._seen = 0
         self._reason = ReplayReason.NODE_NOT_FOUND
-        # A read of an earlier execution that would answer otherwise now.
-        self.differs: ExternalRead | None = None
+        # A dependency of an earlier execution that is not as it was.
+        self.differs: Difference | None = None
         # The reason why the newest execution that may not be replayed is refused.
         self.refused = self.why_not
         self._texts: Sequence[tuple[ExternalRead, str]] = ()
@@ -84,6 +85,70 @@ class CallState:
         # `tuple.__new__`, here and in `_add_to_history`: the class itself does the same by way of a function written in
         # Python, which would make each replay slower.
         self.keys: CallKeys = tuple.__new__(CallKeys, identity.keys(self._number))
+
+    def count_as(self, code: Fingerprint) -> None:
+        """Identify the call by this code from now on. Its input is what it was when the call was made."""
+        definition = self.call.definition
+        head, record = self.engine._identify(definition, code)
+        self.call = self.call._replace(fingerprint=code, head=head, code=record)
+        self._identity = self._identity._replace(head=head)
+        if self.given.classes and self.why_not is None:
+            digest = self._input = input_of(self.call, self.scope, self.given)[0]
+            keyed = self.engine.keyed
+            self._identity = self._identity._replace(input_digest=digest if keyed is None else keyed.input(digest))
+        pool = self._pool_of_samples()
+        if pool is not None and pool != self._pool:
+            self._give_back()
+            self._number = self._run.samples.next_number(pool, self.call.turn)
+        self._pool = pool
+        self.keys = tuple.__new__(CallKeys, self._identity.keys(self._number))
+        if self._place is not None:
+            input_hash = self._identity.input_digest
+            self._place = self._place._replace(keys=self.keys, code=record, sample=self._number, input_hash=input_hash)
+        if self._frame is not None:
+            self._frame.node = self.keys.node
+
+    def recall_state(self) -> CallSteps[None]:
+        """Identify the call without what its step changes itself, as far as the store knows of it.
+
+        The store is asked at the first call of a step. What was learned with another store is told to this one.
+        """
+        engine, call = self.engine, self.call
+        operation, code = call.definition.name, self._code_of_state()
+        known = engine.states_known.get((operation, code))
+        if known is None:
+            stored: Sequence[str] = yield RunQuery(StatePlaces(engine.namespace, operation, code))
+            known = frozenset(stored)
+            learned = call.tracker.state_of(call.fingerprint)
+            if self._may_write and not learned <= known:
+                yield Write(LearnState(engine.namespace, operation, code, sorted(learned)))
+            engine.states_known[operation, code] = known
+        if known and not known.issubset(call.fingerprint.state):
+            call.tracker.learn_state(call.fingerprint, known)
+            self.count_as(call.current())
+
+    def known_state(self) -> frozenset[str]:
+        """Return what the store knows that the step changes itself."""
+        return self.engine.states_known.get((self.call.definition.name, self._code_of_state()), frozenset())
+
+    def learn_state(self, parts: Sequence[str]) -> CallSteps[None]:
+        """Let parts count by their names alone from now on: this call has shown that its step changes them."""
+        call = self.call
+        call.tracker.learn_state(call.fingerprint, parts)
+        operation, code = call.definition.name, self._code_of_state()
+        change = LearnState(self.engine.namespace, operation, code, parts)
+        known = self.engine.states_known
+        known[operation, code] = known.get((operation, code), frozenset()).union(parts)
+        try:
+            if self.engine.contents.settled:
+                yield Write(change)
+        except StoreError as fault:
+            self.engine._report(fault, self.ids())
+        self.count_as(call.current())
+
+    def _code_of_state(self) -> bytes:
+        keyed, code = self.engine.keyed, self.call.fingerprint.code
+        return code if keyed is None else keyed.functions(code)
 
     def _pool_of_samples(self) -> bytes | None:
         varies = self.call.definition.semantics.step_type in VARYING

@@ -41,9 +41,9 @@ class CodeVersion:
             return code
         kept = self._kept
         if kept is None or kept[0] is not code:
-            kept = self._kept = code, code._replace(digest=UNCOUNTED, unsettled=())
+            kept = self._kept = code, replace(code, digest=UNCOUNTED)
         return kept[1]
 
     def _current_fingerprint(self, tracker: CodeTracker, version: str | None) -> Fingerprint:
         code = self._counted(tracker.current())
-        return code if self._definition.version() == version else code._replace(digest=CHANGED)
+        return code if self._definition.version() == version else replace(code, digest=CHANGED)

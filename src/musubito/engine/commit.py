@@ -8,16 +8,17 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.code.fingerprint import Fingerprint, classes_at_hand, parts_that_differ, shown_names
+from musubito.code.fingerprint import Fingerprint, changed_in_classes, classes_at_hand, shown_names
+from musubito.code.ownership import home_of
 from musubito.deferred import is_cancellation
+from musubito.dependencies import events
+from musubito.dependencies.check import counting, take_files
+from musubito.dependencies.named_files import note_paths
+from musubito.dependencies.paths import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
 from musubito.engine.connections import flags_of, note_own_state, reads_of
-from musubito.engine.files import events
-from musubito.engine.files.dependencies import counting, take_files
-from musubito.engine.files.digests import where_valid
-from musubito.engine.files.named_files import note_paths
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
@@ -116,24 +117,18 @@ class CallCommit(CallClaim):
             frame.spans = observer.began(
                 self.call.definition.name, None if outer is None else outer.spans, self.spans_here
             )
-        self._fingerprint, self._observed = self.call.tracker.begin()
         if self.engine.track_files:
             files = frame.files = events.begin(self.call.definition.function)
-            self._observed.read_into = files.left_in
-            if self._fingerprint.paths is not None:
-                note_paths(files, self._fingerprint.paths, (self.call.arguments, self.call.live, self._around))
+            if self.call.fingerprint.paths is not None:
+                note_paths(files, self.call.fingerprint.paths, (self.call.arguments, self.call.live, self._around))
         return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
-    def _leave(self) -> bool:
-        """Close the step's body. Changes that it made to what its code holds are its state from now on.
-
-        Return whether it is certain that the code, and what it holds, is as it was when the body began.
-        """
+    def _leave(self) -> None:
+        """Close the step's body."""
         frame = self.frame()
         self.engine.open.leave(self._run, frame)
         if frame.files is not None:
             events.end(frame.files)
-        return self._observed is not None and not self._observed.end()
 
     def finish(
         self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
@@ -156,26 +151,35 @@ class CallCommit(CallClaim):
     def _code_now(self) -> CallSteps[Returned[Fingerprint] | Raised]:
         """Return the fingerprint of the code as it is after the body has ended."""
         call = self.call
+        self._leave()
         # The version of a step may be asked for, too, and is not what the tracker looks at.
-        is_tracked = call.current == call.tracker.current and self._fingerprint is call.fingerprint
-        if self._leave() and is_tracked:
+        if call.current == call.tracker.current and call.fingerprint.holds():
             return Returned(call.fingerprint)
         now: Returned[Fingerprint] | Raised = yield CheckDependency(call.current)
         return now
 
-    def _changed_meanwhile(self, now: Returned[Fingerprint] | Raised) -> str | None:
+    def _changed_meanwhile(self, now: Returned[Fingerprint] | Raised) -> CallSteps[str | None]:
         """Return the reason why the execution may not be replayed, if something else changed its code while it ran.
 
-        `now` is the code's fingerprint after the run. The code includes the values that it holds. Changes that the run
-        itself made are its state, and do not count.
+        `now` is the code's fingerprint after the run. The code includes the values that it holds. What the run may have
+        changed itself does not count from now on, and the call is identified without it.
         """
         if isinstance(now, Raised):
             return ReplayReason.CODE_LOST.of()
-        if now.value.digest == self.call.fingerprint.digest:
-            return None
-        self.call.tracker.note_in_vain(self.call.fingerprint)
-        names = parts_that_differ(self.call.fingerprint, now.value)
-        return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(names))
+        call = self.call
+        own: Collection[str] = ()
+        if now.value.digest != call.fingerprint.digest:
+            own, others = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
+            if others or (not own and now.value.state == call.fingerprint.state):
+                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(others))
+            own = {*own, *now.value.state}
+        if self.given.classes:
+            home = home_of(call.definition.function)
+            own = changed_in_classes(self.given.classes, home, call.fingerprint).union(own)
+        own = set(own).union(call.fingerprint.state).difference(self.known_state())
+        if own:
+            yield from self.learn_state(sorted(own))
+        return None
 
     def _succeeded(
         self,
@@ -202,7 +206,8 @@ class CallCommit(CallClaim):
         inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
-        not_replayable = self.why_not or problem or inside.not_replayable or self._changed_meanwhile(now)
+        changed = yield from self._changed_meanwhile(now)
+        not_replayable = self.why_not or problem or inside.not_replayable or changed
         live_inside = None if inside.live is None else ReplayReason.LIVE_INSIDE.of(inside.live)
         committed: Committed | None = None
         sealed: Sealed | None = None
@@ -224,7 +229,7 @@ class CallCommit(CallClaim):
             attempts, usage = self._attempts_before(), frame.used()
             if isinstance(now, Returned) and now.value.state:
                 note_own_state(now.value, frame)
-            unchecked = reads_of(self.call.fingerprint, frame)
+            unchecked = reads_of(frame)
             flags = self._execution_flags(inside, attempts, begun) | flags_of(self.call.definition, frame, unchecked)
             commit = Commit(
                 place=self.place(),

@@ -24,11 +24,10 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.graph_record import fields_of
-from musubito.code.state.read_back import read_back
-from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, UNSEEN_FILE, Unrepeatable, named
+from musubito.code.live import fields_of
+from musubito.code.world.read_back import read_back
+from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, Unrepeatable, named
 from musubito.deferred import running_loop
-from musubito.engine.files.digests import FILE
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
 from musubito.errors import warn_at
@@ -216,15 +215,9 @@ def note_own_state(fingerprint: Fingerprint, frame: Frame) -> None:
         frame.note_outside(OWN_STATE, place)
 
 
-def reads_of(fingerprint: Fingerprint, frame: Frame) -> list[ExternalRead]:
+def reads_of(frame: Frame) -> list[ExternalRead]:
     """Return what cannot be repeated of an execution, as it is stored. No replay checks these reads."""
-    if not frame.asked and not fingerprint.unrepeatable:
-        return []
-    answers = fingerprint.unrepeatable[:MOST]
-    files = frame.files
-    if files is not None and any(kind == FILE for _, kind in files.named) and not files.names_too_many:
-        answers = tuple(answer for answer in answers if answer.kind != UNSEEN_FILE)
-    return [ExternalRead(answer.kind, answer.what, None) for answer in (*answers, *frame.asked)]
+    return [ExternalRead(asked.kind, asked.what, None) for asked in frame.asked]
 
 
 def flags_of(definition: StepDefinition, frame: Frame, reads: Iterable[ExternalRead]) -> int:

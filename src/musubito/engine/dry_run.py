@@ -57,6 +57,7 @@ class DryRun(CallProtocol):
     def _settled_answer(self) -> CallSteps[MusubitoResult[Any] | None]:
         if not self.engine.contents.settled:
             yield from self._settle()
+        yield from self.recall_state()
         return (yield from self._answer())
 
     def _answer(self) -> CallSteps[MusubitoResult[Any] | None]:
@@ -68,7 +69,7 @@ class DryRun(CallProtocol):
         self.decision = yes(reason)
         return MusubitoResult(value, (candidate.artifact or b"").hex(), candidate.producer.hex(), self.keys.node.hex())
 
-    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
+    def _not_compared(self, error: BaseException) -> None:
         self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(error)
 
 

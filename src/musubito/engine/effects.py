@@ -24,11 +24,11 @@ from typing import Any, Final, TypeAlias
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.deferred import is_cancellation
+from musubito.dependencies.check import without_files
 from musubito.engine import maintenance, process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_state import StartedExecution
 from musubito.engine.commit import error_text
-from musubito.engine.files.dependencies import without_files
 from musubito.engine.frame import Dependencies
 from musubito.engine.recorded_inputs import CallInputs
 from musubito.engine.requests import CallSteps, CheckDependency, Join, Raised, Returned, RunQuery, Sleep, Write

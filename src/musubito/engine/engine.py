@@ -13,8 +13,10 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint, ShownParts, walked_whole
+from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.parts import ShownParts
 from musubito.deferred import asyncio, running_loop
+from musubito.dependencies.paths import Reads
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.clock import as_seconds
@@ -23,7 +25,6 @@ from musubito.engine.drivers import drive, drive_async
 from musubito.engine.effects import CallKinds, EffectCall
 from musubito.engine.explanation import Explanation
 from musubito.engine.failure_log import FaultLog
-from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keep import keep_of
@@ -165,6 +166,8 @@ class MusubitoEngine:
         self.claims_in_place: bool = getattr(storage, "claims_in_place", False)
         self.distant: SupportsFetchOrClaim | None = storage if isinstance(storage, SupportsFetchOrClaim) else None
         self.faults = 0
+        self.states_known: dict[tuple[str, bytes], frozenset[str]] = {}
+        """What each operation changes itself, by its name and the digest of its functions."""
         self.warned: set[str] = set()
         """The names of steps whose replays were warned of (see `engine.connections`)."""
         self.fault_log = FaultLog()
@@ -368,10 +371,10 @@ class MusubitoEngine:
     ) -> Call:
         tracker = self._trackers.get(func)
         is_configured, semantics = semantics is not None, semantics or StepConfiguration()
-        packages, whole = semantics.packages, walked_whole(semantics)
+        packages = semantics.packages
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func or (tracker.packages, tracker.whole) != (packages, whole):
-            tracker = self._trackers[func] = CodeTracker(func, step=name, packages=packages, whole=whole)
+        if tracker is None or tracker.function is not func or tracker.packages != packages:
+            tracker = self._trackers[func] = CodeTracker(func, packages=packages)
         definition = StepDefinition(func, name, semantics, operation_version, is_configured)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)
@@ -393,8 +396,8 @@ class MusubitoEngine:
             if definition.semantics.code == "version":
                 code = CodeRecord(fingerprint.digest, [], (), ())
             else:
-                untracked = *fingerprint.untracked, *fingerprint.unseen
-                code = CodeRecord(fingerprint.digest, ShownParts(fingerprint.parts), untracked, fingerprint.state)
+                parts = ShownParts(fingerprint.parts, fingerprint.holds)
+                code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
             if self.keyed is not None:
                 begin, code = self.keyed.head(begin), self.keyed.code(code)
             if len(self._identified) >= MOST_IDENTIFIED:

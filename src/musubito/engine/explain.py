@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from musubito.code.world.unrepeatable import Unrepeatable
+from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
@@ -107,7 +107,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         code,
         fields,
         diffs,
-        (*call.fingerprint.untracked, *call.fingerprint.unseen),
+        call.fingerprint.untracked,
         call.fingerprint.state,
         (differs,) if differs and question.differs_in_a_file else (),
         _unrepeatable(engine, call, stored.asked),
@@ -193,7 +193,7 @@ def _found(storage: Any, queries: Sequence[SimpleQuery]) -> list[Any]:
 
 def _unrepeatable(engine: EngineHost, call: Call, rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Return the unrepeatable answers that the code asks for and that its newest executions got."""
-    asked = dict.fromkeys(answer for answer in call.fingerprint.unrepeatable if answer.kind in BY_CODE)
+    asked = dict.fromkeys(answer for answer in unrepeatable_in(call.fingerprint) if answer.kind in BY_CODE)
     reads = engine.contents.opened_reads([ExternalRead(kind, key, None) for kind, key in rows])
     asked |= dict.fromkeys(Unrepeatable(read.kind, read.key) for read in reads if read.kind not in BY_CODE)
     return tuple(map(str, asked))

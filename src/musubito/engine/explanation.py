@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from musubito.model import ReplayDecision, ReplayReason
-from musubito.reasons import NeverReplayed
+from musubito.reasons import OF_DEPENDENCIES, NeverReplayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Explanation:
       stored.
     - `diffs`: unified diffs of the code, if both texts are stored.
     - `files`: the first file or folder that an earlier execution read and that has changed since.
-    - `reads`: the first key of a store or of the configuration that has changed in this way.
+    - `reads`: the first key of a store or of the configuration, or what the step declares by `depends_on`, that has
+      changed in this way or that cannot be compared.
     - `never`: the reason why the newest result for this very call is never replayed.
     - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
     - `state`: objects that the code writes itself. A change of them runs nothing again.
@@ -53,7 +54,7 @@ class Explanation:
         """Return the names of the parts that differ: the code, or the paths in the input and the ambient inputs."""
         if self.decision.reason is ReplayReason.CODE_CHANGED:
             return self.code
-        if self.decision.reason is ReplayReason.READ_CHANGED:
+        if self.decision.reason in OF_DEPENDENCIES:
             return self.files + self.reads
         if self.decision.reason is not ReplayReason.INPUT_CHANGED:
             return ()

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from musubito.code.world.unrepeatable import MOST, Unrepeatable
 from musubito.deferred import asyncio
-from musubito.engine.files.body_files import BodyFiles
+from musubito.dependencies.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.samples import LOCK, Samples
 from musubito.model import StepDefinition

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from musubito.dependencies.paths import Reads
 from musubito.engine.failure_log import FaultLog
-from musubito.engine.files.digests import Reads
 from musubito.engine.frame import BodyHost, BodyKeeper, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.keyed_digests import Keyed
@@ -53,6 +53,7 @@ class EngineHost(BodyHost, Protocol):
     """What is pruned in the background (see `engine.keep`)."""
     reads_of: dict[tuple[int, float], Reads]
     texts_kept: set[tuple[str, bytes]]
+    states_known: dict[tuple[str, bytes], frozenset[str]]
     warned: set[str]
 
     @property

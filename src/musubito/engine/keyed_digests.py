@@ -19,6 +19,7 @@ class Keyed:
         self.read = keys.digest("read")
         self._argument = keys.digest("argument")
         self._code = keys.digest("code")
+        self.functions = keys.digest("functions")
 
     def argument(self, digest: bytes) -> bytes:
         """Return the keyed digest of one argument, as short as the plain one."""

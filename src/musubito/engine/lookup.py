@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from musubito.code.fingerprint import classes_at_hand
-from musubito.code.world.unrepeatable import KINDS
+from musubito.dependencies.check import counting, first_difference
+from musubito.dependencies.registry import AMBIENT, is_checked, is_path
 from musubito.engine.call_state import OUTSIDE, READS, SAMPLES, CallState
 from musubito.engine.connections import is_settled, warn_of_replay
-from musubito.engine.files.dependencies import counting, first_changed
-from musubito.engine.files.digests import KINDS as FILES
-from musubito.engine.files.found_code import CODE, CODE_ALONE
 from musubito.engine.frame import NO_USAGE, Dependencies, Usage
 from musubito.engine.observer import Observer, Origin
-from musubito.engine.requests import CallSteps, CheckDependency, FetchLatest, Offload, Raised, Returned, RunQuery, Write
+from musubito.engine.requests import CallSteps, FetchLatest, Offload, Returned, RunQuery, Write
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
 from musubito.model import MusubitoResult, ReplayDecision, StepType
 from musubito.payloads.codec import PLAIN
@@ -41,8 +39,6 @@ def with_live_steps(candidate: Candidate) -> Candidate:
 
 class CallLookup(CallState):
     """A call that looks for its result."""
-
-    _may_write: ClassVar = True
 
     def lookup(self) -> CallSteps[MusubitoResult[Any] | None]:
         """Replay the newest execution that may be replayed; return None if there is none.
@@ -131,7 +127,6 @@ class CallLookup(CallState):
         if candidate.holds & READS:
             reads = counting(self.call, self.engine, (yield from self._reads(candidate)))
             if not (yield from self._unchanged(reads)):
-                self._refuse(ReplayReason.READ_CHANGED)
                 return None
         if candidate.payload is not None and candidate.codec == PLAIN:
             value = self._decoded(candidate.payload, PLAIN, candidate.artifact)
@@ -164,47 +159,39 @@ class CallLookup(CallState):
         return self._replayed(candidate, value.value, reads, (yield from self._usage(candidate)), reason)
 
     def _unchanged(self, reads: Sequence[ExternalRead]) -> CallSteps[bool]:
-        """Tell whether these reads would answer now as they did. `differs` is the first that would not.
+        """Tell whether these dependencies are as they were. `differs` is the first that is not.
 
         The first difference is kept, because it belongs to the newest execution.
         """
-        differs = yield from first_changed(self.engine, reads)
-        if differs is not None:
-            self.differs = self.differs or differs
-            return False
-        ambient = self.scope.ambient
-        for read in reads:
-            if read.kind in FILES:
-                continue
-            if ambient is None:
-                return False
-            seen: Returned[Any] | Raised = yield CheckDependency(partial(ambient.observe, read.kind, read.key))
-            if isinstance(seen, Raised):
-                self._not_compared(read, seen.error)
-                return False
-            if self.engine._digest_of_read(seen.value) != read.digest:
-                self.differs = self.differs or read
-                return False
-        return True
+        differs = yield from first_difference(self.engine, reads, self.scope.ambient)
+        if differs is None:
+            return True
+        self._refuse(differs.reason)
+        if differs.error is not None:
+            self._not_compared(differs.error)
+        self.differs = self.differs or differs
+        return False
 
-    def _not_compared(self, read: ExternalRead, error: BaseException) -> None:
-        """Note that an error kept a read from being compared."""
-        self.differs = self.differs or read
+    def _not_compared(self, error: BaseException) -> None:
+        """Note that an error kept a dependency from being compared."""
 
     @property
     def differs_in_a_file(self) -> bool:
         """Tell whether `differs` is a file or a folder."""
-        return self.differs is not None and self.differs.kind in FILES - {CODE, CODE_ALONE}
+        return self.differs is not None and is_path(self.differs.read.kind)
 
     def part_that_differs(self) -> str:
         """Return the name of the read of an earlier execution that differs now; "" if the name is not known."""
         differs = self.differs
-        if differs is None or self.differs_in_a_file:
-            return "" if differs is None else differs.key
-        if differs.kind in (CODE, CODE_ALONE):
-            return f"{CODE} {differs.key}"
+        if differs is None:
+            return ""
+        kind, key = differs.read[:2]
+        if is_path(kind):
+            return key
+        if kind not in AMBIENT:
+            return differs.named
         named: Callable[[str, str], str] | None = getattr(self.scope.ambient, "named", None)
-        return "" if named is None else named(differs.kind, differs.key)
+        return "" if named is None else named(kind, key)
 
     def _reads(self, candidate: Candidate) -> CallSteps[Sequence[ExternalRead]]:
         """Return the reads of an execution that a replay checks. Raises `StoreError` if they cannot be opened."""
@@ -212,7 +199,7 @@ class CallLookup(CallState):
         if cached is not None:
             return cached
         # Reads of the other kinds are stored for readers, and no replay checks them.
-        reads = [read for read in (yield from self._opened_reads(candidate)) if read.kind not in KINDS]
+        reads = [read for read in (yield from self._opened_reads(candidate)) if is_checked(read.kind)]
         return self.engine._keep_reads(candidate.execution, candidate.started_at, reads)
 
     def _opened_reads(self, candidate: Candidate) -> CallSteps[Sequence[ExternalRead]]:

@@ -20,6 +20,8 @@ REFUSED: Final = frozenset(
         ReplayReason.TTL_EXPIRED,
         ReplayReason.CLOCK_BEHIND,
         ReplayReason.READ_CHANGED,
+        ReplayReason.KIND_NOT_REGISTERED,
+        ReplayReason.DEPENDENCY_NOT_COMPARED,
         ReplayReason.ARTIFACT_MISSING,
         ReplayReason.ARTIFACT_CORRUPT,
         ReplayReason.ARTIFACT_UNREADABLE,

@@ -29,7 +29,7 @@ from types import MemberDescriptorType
 from typing import Final, NamedTuple, TypeAlias
 
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.graph_record import ATOMS
+from musubito.code.live import ATOMS
 from musubito.deferred import asyncio
 from musubito.engine.frame import Dependencies, Frame, Run
 

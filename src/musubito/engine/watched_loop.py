@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from types import MethodDescriptorType
 
-from musubito.code.describers.object_policies import register_policy
+from musubito.code.policies import register_policy
 from musubito.deferred import running_loop
 
 

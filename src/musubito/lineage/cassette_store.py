@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from musubito.dependencies.paths import AT
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.files.digests import AT
 from musubito.engine.recorded_inputs import stored
 from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, ResultCall
 from musubito.lineage.corruption import reports_damage

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.world.unrepeatable import KINDS as UNREPEATABLE
-from musubito.engine.files.digests import CODE_FILE, FILE, OF_CONTENT, OF_LOOKS
-from musubito.engine.files.digests import KINDS as KINDS_OF_FILES
-from musubito.engine.files.found_code import CODE, CODE_ALONE
+from musubito.dependencies.paths import CODE, FILE, OF_CONTENT, OF_LOOKS
+from musubito.dependencies.registry import AMBIENT, is_checked, is_declared
 from musubito.engine.recorded_inputs import CONTENT
 from musubito.errors import ArtifactUnreadable
 from musubito.lineage.reader import Lineage
@@ -24,7 +22,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-KINDS: Final = (*OF_CONTENT, *OF_LOOKS, CODE_FILE)
+KINDS: Final = (*OF_CONTENT, *OF_LOOKS)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
@@ -109,10 +107,12 @@ class ChangedRead(NamedTuple):
 
 
 class ChangedReads(NamedTuple):
-    """The reads that an execution found changed: files and folders, and the names of its other reads."""
+    """The reads that an execution found changed: files and folders, and the names of its other dependencies."""
 
     files: tuple[ChangedRead, ...]
     names: tuple[str, ...]
+    declared: tuple[str, ...]
+    """The names of all that the earlier execution declared."""
 
 
 def changed_reads(lineage: Lineage, executions: Mapping[int, tuple[str, int]]) -> dict[int, ChangedReads]:
@@ -142,11 +142,14 @@ def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
         was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
         if kind in KINDS and was != now:
             files.append(ChangedRead(namespace, kind, path, was, now))
-        elif kind in (CODE, CODE_ALONE) and was != now:
+        elif kind == CODE and was != now:
             names.add(f"{CODE} {path}")
-        elif kind not in KINDS_OF_FILES and was != now and (kind, path) in before and (kind, path) in after:
+        elif is_declared(kind) and was != now:
+            names.add(f"{kind} {path}")
+        elif kind in AMBIENT and was != now and (kind, path) in before and (kind, path) in after:
             names.add(f"$.{path if NAME.fullmatch(path) else kind}")
-    return ChangedReads(tuple(files), tuple(sorted(names)))
+    declared = sorted(f"{kind} {path}" for kind, path in before if is_declared(kind))
+    return ChangedReads(tuple(files), tuple(sorted(names)), tuple(declared))
 
 
 def _reads(lineage: Lineage, executions: Sequence[tuple[str, int]]) -> dict[int, list[ExternalRead]]:
@@ -156,7 +159,7 @@ def _reads(lineage: Lineage, executions: Sequence[tuple[str, int]]) -> dict[int,
 
 
 def _opened_reads(lineage: Lineage, namespace: str, rows: list[Row]) -> list[ExternalRead]:
-    reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if kind not in UNREPEATABLE]
+    reads = [ExternalRead(kind, key, digest or None) for kind, key, digest in rows if is_checked(kind)]
     try:
         opened = lineage.contents(namespace).opened_reads(reads)
     except ArtifactUnreadable:

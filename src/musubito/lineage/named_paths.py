@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from musubito.engine.files.digests import FILE
+from musubito.dependencies.paths import FILE
 
 if TYPE_CHECKING:
     from musubito.lineage.cassette import RecordedResult

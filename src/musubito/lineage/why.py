@@ -26,7 +26,7 @@ from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport, RunReport
 from musubito.lineage.store_reader import by_first, of_many
 from musubito.model import StepType
-from musubito.reasons import NeverReplayed, ReplayReason, never_replayed
+from musubito.reasons import OF_DEPENDENCIES, NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
 from musubito.store.protocol import Row
 from musubito.store.queries import SimilarNode
@@ -45,15 +45,14 @@ FACTS: Final = (
     "execution_before",
 )
 """The queries for the facts about a node."""
-NO_READS: Final = ChangedReads((), ())
+NO_READS: Final = ChangedReads((), (), ())
 Recorded = tuple[ReplayReason, float]
 """The reason of a call, and the time when its run began."""
 UNIDENTIFIED: Final = (
     ReplayReason.INPUT_NOT_IDENTIFIED,
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
     ReplayReason.REMEMBERS,
-    ReplayReason.DATABASE_UNREADABLE,
-    ReplayReason.CODE_UNSETTLED,
+    ReplayReason.REACHES_MOCK,
 )
 """Reasons that make a call unlike every other."""
 DIFFERING: Final = (
@@ -80,7 +79,8 @@ class Why:
       result.
     - `never`: `not_replayable` as reason, part and remedy.
     - `files`: the files that the node's execution read with other content than the execution before it.
-    - `reads`: the names of its other reads that returned something else: `$.configurable.thread_id`, `$.store`.
+    - `reads`: the names of its other reads that returned something else: `$.configurable.thread_id`, `$.store`, and
+      of its declared dependencies that differ or were not compared.
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
     - `edited`: results that it consumed or called, and that a person has corrected.
     - `run_id`, `run_name`: the run in which it ran last; None if the history does not hold it, or was not asked.
@@ -110,7 +110,7 @@ class Why:
     @property
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts that differ: the paths in the input, and the ambient inputs."""
-        if self.reason is ReplayReason.READ_CHANGED:
+        if self.reason in OF_DEPENDENCIES:
             return (*(file.path for file in self.files), *self.reads)
         paths = tuple(field.path for field in self.fields)
         around = tuple(name for name in self.arguments if name.startswith("$"))
@@ -120,6 +120,8 @@ class Why:
     def remedy(self) -> str:
         """Return what to do so that such a call is replayed; "" if nothing can or need be done."""
         parts = self.objects if self.reason is ReplayReason.CODE_CHANGED else self.parts
+        if self.reason is ReplayReason.READ_CHANGED and not self.files:
+            parts = tuple(part for part in parts if part.startswith("$."))
         return (self.never and self.never.remedy) or remedy_of(self.reason, parts, varies=self.varies)
 
     @property
@@ -185,7 +187,9 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
     reports = []
     for fact, found_call in zip(facts, near, strict=True):
         execution = fact.node.execution
-        files, names = changed.get(execution.number, NO_READS) if execution is not None else NO_READS
+        files, names, _ = changed.get(execution.number, NO_READS) if execution is not None else NO_READS
+        if fact.reason in OF_DEPENDENCIES[1:] and execution is not None and execution.number in changed:
+            names = names or changed[execution.number].declared
         report = Why(
             fact.node,
             fact.reason,

@@ -19,8 +19,8 @@ from _pytest.assertion.rewrite import rewrite_asserts
 
 from musubito.code.portable_paths import count_paths_from
 from musubito.code.syntax.source import rewrite_modules
+from musubito.dependencies.paths import AT
 from musubito.engine.engine_in_use import engine_in_mode
-from musubito.engine.files.digests import AT
 from musubito.engine.modes import OFF, make_off
 from musubito.errors import NotReplayed
 from musubito.lineage.cassette import (

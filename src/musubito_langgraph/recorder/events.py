@@ -31,7 +31,7 @@ from musubito.adapter import (
     error_as_stored,
     not_replayable,
 )
-from musubito.code.describers.object_policies import remembers
+from musubito.code.policies import remembers
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.id_renaming import encodable

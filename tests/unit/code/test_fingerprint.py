@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
-from musubito.code import fingerprint
+from musubito.code import parts
 from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.ownership import Owner, Owners
 
@@ -48,7 +48,7 @@ def test_the_owner_says_what_the_receiver_leads_to(monkeypatch: pytest.MonkeyPat
 
 def test_texts_are_cleaned_once_for_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cleaned, nodes = list[str](), list[str]()
-    monkeypatch.setattr(fingerprint, "without_secrets_in", lambda text: cleaned.append(text) or text)
+    monkeypatch.setattr(parts, "without_secrets_in", lambda text: cleaned.append(text) or text)
     decorated = musubito_step(step)
     for _ in range(2):
         with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):

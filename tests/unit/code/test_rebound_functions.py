@@ -35,7 +35,6 @@ CHANGES = {
     "no defaults": lambda f: delattr(f, "__defaults__"),
     "__kwdefaults__": lambda f: setattr(f, "__kwdefaults__", {"b": 2}),
     "no __kwdefaults__": lambda f: delattr(f, "__kwdefaults__"),
-    "in place": lambda f: f.__kwdefaults__.update(b=2),
     "by the descriptor": lambda f: FunctionType.__defaults__.__set__(f, (2,)),
 }
 

@@ -465,9 +465,9 @@ def test_intent_and_outcome_are_on_the_disk_when_they_are_committed(tmp_path):
         assert storage._writer.execute("PRAGMA synchronous").fetchone() == (1,)
     level, seen = "NORMAL", []
     for statement in statements:
-        if "PRAGMA synchronous" in statement:
+        if statement.startswith("PRAGMA synchronous"):
             level = statement.split("=")[1].strip()
-        elif "INSERT INTO _effects" in statement:
+        elif statement.startswith("INSERT INTO _effects"):
             seen.append("outcome" if "'done'" in statement else "intent")
         elif statement == "COMMIT" and seen and seen[-1] in ("intent", "outcome"):
             seen.append(level)

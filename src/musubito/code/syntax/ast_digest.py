@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
 from musubito.code.syntax.source import FunctionNode, codes
+from musubito.parsing import nodes_in
+from musubito.values.redaction import is_secret
 
 MOST_KEPT = 4096
 """Number of functions whose bytecode is kept in its normal form."""
@@ -40,6 +42,7 @@ CALLERS = frozenset(
     }
 )
 """Builtins that call their argument, or look at it, and neither read its docstring nor hand it to others."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 END = object()
 """Marks the end of a node or a list on the stack."""
 WITHOUT_DOCS = 2
@@ -53,6 +56,25 @@ def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = 
     """
     writer = _Writer(docs, handed_on(function))
     writer.function(function, signature)
+    return bytes(writer.out)
+
+
+def normalised_lines(nodes: Iterable[ast.AST]) -> bytes:
+    """Return what statements and expressions do. A literal that is bound to the name of a secret does not count."""
+    writer = _Writer(docs=False, handed=frozenset(), hides=True)
+    for node in nodes:
+        writer.add(node)
+    return bytes(writer.out)
+
+
+def normalised_class(node: ast.ClassDef, methods: frozenset[str]) -> bytes:
+    """Return the statement of a class without its docstring and without the methods of these names."""
+    writer = _Writer(docs=True, handed=frozenset())
+    writer.add([node.bases, node.keywords, node.decorator_list])
+    for number, statement in enumerate(node.body):
+        is_doc = not number and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if not is_doc and not (isinstance(statement, FUNCTIONS) and statement.name in methods):
+            writer.add(_annotated(statement))
     return bytes(writer.out)
 
 
@@ -75,7 +97,7 @@ def handed_on(function: ast.AST) -> frozenset[str]:
     """
     merely: set[int] = set()
     loaded: list[ast.Name | ast.Attribute] = []
-    for node in ast.walk(function):
+    for node in nodes_in(function):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in CALLERS:
                 merely.update(map(id, (node.func, *node.args, *(keyword.value for keyword in node.keywords))))
@@ -113,11 +135,17 @@ def normalised_bytecode(code: CodeType) -> bytes:
 class _Writer:
     """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
 
-    def __init__(self, docs: bool, handed: frozenset[str]) -> None:
+    def __init__(self, docs: bool, handed: frozenset[str], *, hides: bool = False) -> None:
         self.out = bytearray()
         self._docs = docs
         self._given = handed
+        self._hides = hides
+        """Whether literals that are bound to the names of secrets are left out."""
         self._stack: list[Any] = []
+
+    def add(self, node: Any) -> None:
+        self._stack.append(node)
+        self._drain()
 
     def function(self, node: FunctionNode, signature: bool) -> None:
         self._open(type(node).__name__)
@@ -175,6 +203,14 @@ class _Writer:
                 self._stack += [END, body, node.decorator_list, node.keywords, node.bases]
             case ast.Constant():
                 _constant(self.out, node.value)
+            case ast.keyword(arg=str(name), value=ast.Constant(value=str())) if self._hides and is_secret(name):
+                self._open("keyword")
+                self._stack += [END, name]
+            case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=ast.Constant()) if self._hides and (
+                is_secret(target.id if isinstance(target, ast.Name) else target.attr)
+            ):
+                self._open("Assign")
+                self._stack += [END, target]
             case ast.Assert() if not __debug__:
                 pass  # `python -O` leaves it out
             case _:

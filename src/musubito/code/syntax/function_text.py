@@ -6,11 +6,10 @@ from types import CodeType, FunctionType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from musubito.code.syntax.ast_digest import handed_on, normalised, normalised_bytecode
-from musubito.code.syntax.bytecode import scan_bytecode, words_of
-from musubito.code.syntax.name_scan import scan
-from musubito.code.syntax.name_usage import NameUsage
+from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
+from musubito.code.syntax.names import NameUsage, scan, scan_bytecode
 from musubito.code.syntax.source import Source, source_of
+from musubito.code.syntax.words import words_of
 
 
 class FunctionText(NamedTuple):
@@ -46,7 +45,7 @@ def text_of(function: FunctionType) -> FunctionText:
     text = kept.get(id(code))
     if text is None:
         source = source_of(code, script_of(function))
-        usage = scan(source.node, code, handed_on(source.node)) if source else scan_bytecode(code)
+        usage = scan(source.node, code) if source else scan_bytecode(code)
         text = kept[id(code)] = FunctionText(source, usage, words_of(code), {})
     return text
 

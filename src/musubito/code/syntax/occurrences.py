@@ -1,6 +1,6 @@
 """Find where the text of one function uses outside names, and what each such expression leads to now.
 
-`musubito.code.syntax.name_usage` tells that a name is read. This module tells where, for the few functions of which
+`musubito.code.syntax.names` tells that a name is read. This module tells where, for the few functions of which
 more must be known. It serves to follow the value there, and to find the key by which a mapping is looked into.
 """
 
@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
-from musubito.code.graph_record import ABSENT, contents
+from musubito.code.live import ABSENT, contents
 from musubito.code.syntax.expressions import attribute_chain
-from musubito.code.syntax.name_scan import NameVisitor
-from musubito.code.syntax.name_usage import NameRead, Root
+from musubito.code.syntax.names import NameRead, NameVisitor, Root
 from musubito.code.syntax.source import FunctionNode
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
@@ -110,7 +109,7 @@ class Occurrences:
 
 class _Finder(NameVisitor):
     def __init__(self, node: FunctionNode, function: FunctionType) -> None:
-        super().__init__(node, function.__code__, frozenset())
+        super().__init__(node, function.__code__)
         self.occurrences: list[Occurrence] = []
         self.aliased: set[int] = set()
         self._callable = function
@@ -132,8 +131,8 @@ class _Finder(NameVisitor):
 
     def _resolved(self, node: ast.expr) -> Resolved | None:
         place = self._place(node)
-        if place is not None and (place.root is not Root.RECEIVER or place.name not in self._defaults):
-            return resolve(self._callable, place.read()) if place.is_chain else None
+        if place is not None and (place.read.root is not Root.RECEIVER or place.read.name not in self._defaults):
+            return resolve(self._callable, place.read) if place.exact else None
         root, attributes = attribute_chain(node)
         if not isinstance(root, ast.Name) or root.id not in self._defaults:
             return None

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterable
 
 from musubito.code.syntax.expressions import body_of, parameters_of
-from musubito.code.syntax.name_usage import NameRead, Root
 
 
 def private_class(qualname: str) -> str | None:
@@ -37,7 +36,8 @@ class Scope:
         """Names that a class body has bound so far; before that, the body reads the global of the name."""
         self.outer: dict[str, bool] = {}
         """Declared names, each with whether it is declared `global` (True) or `nonlocal` (False)."""
-        self.imports: dict[str, NameRead] = {}
+        self.imports: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Imported names, each with the module and the attribute that it stands for."""
         self._bind(node)
 
     def _bind(self, node: ast.AST) -> None:
@@ -48,7 +48,7 @@ class Scope:
         elif isinstance(node, ast.ClassDef):
             body = node.body
         else:
-            body = [generator.target for generator in node.generators]  # type: ignore[attr-defined]
+            body = node.generators  # type: ignore[attr-defined]
         pending = list(body)
         while pending:
             self._statement(pending.pop(), pending)
@@ -66,17 +66,24 @@ class Scope:
                 for alias in names:
                     bound = alias.asname or alias.name.partition(".")[0]
                     self._local(bound, None)
-                    self.imports[bound] = NameRead(Root.IMPORT, alias.name if alias.asname else bound)
+                    self.imports[bound] = (alias.name if alias.asname else bound), ()
             case ast.ImportFrom(names=names):
                 for each in names:
                     self._local(each.asname or each.name, None)
                     module = "." * node.level + (node.module or "")
-                    self.imports[each.asname or each.name] = NameRead(Root.IMPORT, module, (each.name,))
+                    self.imports[each.asname or each.name] = module, (each.name,)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 self._local(node.name, None)
                 pending += node.decorator_list
             case ast.Lambda():
                 pass
+            case ast.For() | ast.AsyncFor() | ast.comprehension():
+                item = ast.Subscript(value=node.iter, slice=ast.Constant(0), ctx=ast.Load())
+                for target in ast.walk(node.target):
+                    if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
+                        self._local(target.id, item)
+                if not isinstance(node, ast.comprehension):
+                    pending += (node.iter, *node.body, *node.orelse)
             case ast.Name(ctx=ast.Store() | ast.Del()):
                 self._local(node.id, None)
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):

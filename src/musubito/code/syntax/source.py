@@ -16,14 +16,17 @@ import __future__
 
 import ast
 import linecache
+import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from types import CodeType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
+from musubito.code.audit_hook import listen
 from musubito.locks import fork_safe
 from musubito.parsing import nodes_in, parsed
 
@@ -41,28 +44,34 @@ FILES_KEPT = 256
 
 
 class Source(NamedTuple):
-    """A function's syntax tree and the text that it was read from."""
+    """A function's syntax tree, the text that it was read from, and the file around it."""
 
     node: FunctionNode
     text: str
+    file: File
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
     """A text and every function in it.
 
-    The functions are listed by name, each with its code and its node. `statements` are the statements of the text,
-    `imported` the names that they import.
+    The functions are listed by name, each with its code and its node. `tree` and `code` are those of the whole text,
+    `imported` are the names that its statements import.
     """
 
     text: str
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
-    statements: list[ast.stmt]
+    tree: ast.Module
+    code: CodeType
     imported: frozenset[str]
 
+    def part(self, node: ast.stmt | ast.expr) -> str:
+        """Return the lines of a node."""
+        return _text(self.text, node)
 
-_files: dict[str, tuple[str, tuple[_File, ...]]] = {}
+
+_files: dict[str, tuple[str, tuple[File, ...]]] = {}
 """The files that were read, by name: the text and what was parsed of it."""
-_brought: dict[str, tuple[_File, ...] | None] = {}
+_brought: dict[str, tuple[File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _rewriter: Rewriter | None = None
 _statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
@@ -73,7 +82,7 @@ _lock = fork_safe(Lock())
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     result = _find(code, script)
-    return None if result is None else Source(result[1], _text(result[0].text, result[1]))
+    return None if result is None else Source(result[1], _text(result[0].text, result[1]), result[0])
 
 
 def tree_of(source: str) -> ast.Module | None:
@@ -122,11 +131,61 @@ def statement_of(code: CodeType, script: str | None = None) -> str | None:
     return kept[id(code)]
 
 
-def _statement(file: _File, node: FunctionNode) -> str:
-    statement = next(each for each in file.statements if node.lineno <= (each.end_lineno or node.lineno))
+def _statement(file: File, node: FunctionNode) -> str:
+    statement = next(each for each in file.tree.body if node.lineno <= (each.end_lineno or node.lineno))
     # The way in which a method is called depends on whether its module imports the object of the call.
     names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
     return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
+
+
+def file_of(name: str) -> File | None:
+    """Return the text from which a module was loaded, by the module's file; None if it is not known.
+
+    The code that Python ran decides, if it was seen. Otherwise the text is taken for that of the module if the file was
+    not changed since this process began.
+    """
+    ran = _ran.get(name)
+    for file in _written_in(name):
+        if ran is None or same_code(file.code, ran):
+            return file if ran is not None or name.startswith("<") or not _is_changed(name) else None
+    return None
+
+
+def cells() -> Iterator[File]:
+    """Yield the texts that are in no file, such as a notebook's cells, in the order in which they were run."""
+    for name, entry in list(linecache.cache.items()):
+        if len(entry) == 4 and entry[1] is None:
+            yield from list(_written_in(name))[:1]
+
+
+def sent_texts() -> Iterator[File]:
+    """Yield the statements that came with code from another process, the latest first."""
+    with _lock:
+        brought = list(_brought)
+    for statement in reversed(brought):
+        yield from _sent(statement, SENT)
+
+
+_ran: Final[dict[str, CodeType]] = {}
+"""The code of modules that Python ran since Musubito was imported, by file."""
+_STARTED: Final = time.time_ns()
+"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
+
+
+def _note_module(args: tuple[Any, ...]) -> None:
+    code = args[0]
+    if isinstance(code, CodeType) and code.co_name == "<module>" and code.co_filename.endswith(".py"):
+        _ran[code.co_filename] = code
+
+
+listen({"exec": _note_module})
+
+
+def _is_changed(name: str) -> bool:
+    try:
+        return os.stat(name).st_mtime_ns > _STARTED
+    except OSError:
+        return True
 
 
 def register_source_text(statements: Iterable[str]) -> None:
@@ -147,7 +206,7 @@ def rewrite_modules(rewriter: Rewriter | None) -> None:
         _files.clear()
 
 
-def _find(code: CodeType, script: str | None) -> tuple[_File, FunctionNode] | None:
+def _find(code: CodeType, script: str | None) -> tuple[File, FunctionNode] | None:
     for file in _candidates(code, script):
         agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
@@ -212,22 +271,26 @@ def _first_position(code: CodeType) -> tuple[int | None, ...]:
     return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
 
 
-def _candidates(code: CodeType, script: str | None) -> Iterator[_File]:
+def _candidates(code: CodeType, script: str | None) -> Iterator[File]:
     yield from _written_in(code.co_filename)
     with _lock:  # a statement that comes again is not there for a moment
         brought = list(_brought)
     for statement in reversed(brought):  # of several that compile to the same code, take the latest
-        with _lock:
-            files = _brought.get(statement, ())
-            if files is None:
-                files = _brought[statement] = _parse(statement, code.co_filename)
-        yield from files
+        yield from _sent(statement, code.co_filename)
     if code.co_filename == SENT:
         for name in [script] if script is not None else _texts_mentioning(code.co_name):
             yield from _written_in(name)
 
 
-def _written_in(name: str) -> Iterator[_File]:
+def _sent(statement: str, name: str) -> tuple[File, ...]:
+    with _lock:
+        files = _brought.get(statement, ())
+        if files is None:
+            files = _brought[statement] = _parse(statement, name)
+    return files
+
+
+def _written_in(name: str) -> Iterator[File]:
     """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
         text = "".join(linecache.getlines(name))
@@ -254,7 +317,7 @@ def _texts_mentioning(called: str) -> Iterator[str]:
             yield name
 
 
-def _parse(text: str, name: str) -> tuple[_File, ...]:
+def _parse(text: str, name: str) -> tuple[File, ...]:
     if not text:
         return ()
     try:
@@ -279,7 +342,7 @@ def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
         return None
 
 
-def _listed(text: str, tree: ast.Module, module: CodeType) -> _File:
+def _listed(text: str, tree: ast.Module, module: CodeType) -> File:
     """Return a text with the functions in a module's code, each with its node in the tree."""
     nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
@@ -287,7 +350,7 @@ def _listed(text: str, tree: ast.Module, module: CodeType) -> _File:
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    return _File(text, functions, tree.body, frozenset(_imported(tree.body)))
+    return File(text, functions, tree, module, frozenset(_imported(tree.body)))
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
@@ -342,7 +405,7 @@ def _directly_in(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _text(text: str, node: FunctionNode | ast.stmt) -> str:
+def _text(text: str, node: ast.stmt | ast.expr) -> str:
     return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
 
 

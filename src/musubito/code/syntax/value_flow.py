@@ -11,7 +11,7 @@ import logging
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
 
-from musubito.code.graph_record import ABSENT
+from musubito.code.live import ABSENT
 from musubito.code.ownership import module_name
 from musubito.code.syntax.occurrences import Occurrences, Resolved
 

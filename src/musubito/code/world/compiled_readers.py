@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
-from musubito.code.graph_record import fields_of, slot_of
+from musubito.code.live import fields_of, slots_of
 from musubito.code.syntax.source import codes
 from musubito.deferred import deferred_pattern
 
@@ -114,10 +114,7 @@ def paths_in(value: Any) -> Iterator[str]:
 def _held_by(value: Any) -> Iterator[Any]:
     """Yield the values in an object's fields and slots."""
     yield from (fields_of(value) or {}).values()
-    for cls in type(value).__mro__:
-        for name, member in vars(cls).items():
-            if isinstance(member, MemberDescriptorType):
-                yield slot_of(value, name)
+    yield from (each for _, each in slots_of(value))
 
 
 def _may_be_path(text: str) -> bool:

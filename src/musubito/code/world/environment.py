@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any, Final
 
-from musubito.code.graph_record import ABSENT, GraphRecord
-from musubito.code.state.write_limits import ANYHOW
-from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.bytecode import GLOBALS, keys_of
+from musubito.code.guard import Guard
 from musubito.code.syntax.function_text import FunctionText
-from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.occurrences import Occurrences, Resolved, defaults_of, resolve
 from musubito.code.syntax.source import codes
-from musubito.code.walk import Walk
-from musubito.values.redaction import is_secret
 
 COMPUTED: Final = "the environment, by a name that is computed or as a whole"
 """How a read by a computed name is listed."""
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
 """Methods of a mapping that look at one key."""
-READ_OF: Final = frozenset({"environ", "environb", "getenv", "getenvb"})
-"""Names by which code gets at the environment."""
 WRITERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
 """Methods of a mapping that write one key."""
 
@@ -48,66 +40,64 @@ def is_environment(value: Any) -> bool:
     return value is os.environ or value is getattr(os, "environb", os.environ)
 
 
-def environment_links(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> list[tuple[str, bytes]]:
-    """Return references to the variables that a function reads; other reads are listed as not tracked."""
-    resolved = [(read, resolve(function, read)) for read in text.scan.reads]
-    reads = [read for read, each in resolved if _is_accessor(each.value)]
-    hidden = text.source is None and any(each.value is os for _, each in resolved) and _mentions_environment(function)
-    if not reads and not hidden and not any(map(_is_accessor, defaults_of(function).values())):
-        return []
+def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str | None], set[str | None]]:
+    """Return the variables that a function reads and those that it sets; None among them is a computed name."""
+    reads = [read for read in text.scan.reads if _is_accessor(resolve(function, read).value)]
+    if not reads and not any(map(_is_accessor, defaults_of(function).values())):
+        return set(), set()
     if text.source is None:
-        names, written = keys_in_bytecode(function, reads), set[str | None]()
-        # A module that the function itself imports is in a local, which instructions do not tell apart.
-        names |= {None} if hidden else set()
+        constants = (each for code in codes(function.__code__) for each in code.co_consts)
+        return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
+    keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
+    return keys.read, keys.written
+
+
+def variables_in_lines(node: ast.AST) -> Iterator[str]:
+    """Yield the variables that a line of a module reads by a literal name."""
+    for each in ast.walk(node):
+        match each:
+            case ast.Subscript(
+                value=ast.Attribute(attr="environ") | ast.Name(id="environ"), slice=ast.Constant(value=str(name))
+            ):
+                yield name
+            case ast.Call(
+                func=ast.Attribute(attr="getenv") | ast.Name(id="getenv"), args=[ast.Constant(value=str(name)), *_]
+            ):
+                yield name
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr="environ") | ast.Name(id="environ")),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
+
+
+def value_of(name: str) -> object:
+    """Return the value of a variable as the environment keeps it, the same object until it is set again."""
+    return raw_environment().get(_key(name))
+
+
+def digest_of(name: str) -> bytes | None:
+    """Return the digest of a variable's value; None if the variable is not set."""
+    value = value_of(name)
+    return None if value is None else sha256(_bytes(value)).digest()
+
+
+def guard_variable(guard: Guard, name: str) -> None:
+    """Require that a variable has the value that it has now."""
+    raw, key = raw_environment(), _key(name)
+    if key in raw:
+        guard.item(raw, key, raw[key])
     else:
-        keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
-        names, written = keys.read, keys.written
-    if walk.live:
-        for each in written:
-            if each is None:
-                walk.limits.add_whole(_raw_environment())
-            else:
-                walk.limits.add_name(_raw_environment(), _key(each), ANYHOW)
-    if None in names:
-        walk.unseen.add(f"{name}: {COMPUTED}")
-    return _links(walk, names)
+        guard.same(lambda: key in raw, False)
 
 
-class Variable:
-    """An environment variable, as a thing that code leads to."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+def is_settings(cls: type) -> bool:
+    """Return whether a class is derived from `pydantic_settings.BaseSettings`."""
+    return any(map(_is_base_settings, cls.__mro__[1:]))
 
 
-_variables: Final[dict[str, Variable]] = {}
-"""The variables that code leads to, by name."""
-
-
-def _links(walk: Walk, names: Iterable[str | None]) -> list[tuple[str, bytes]]:
-    shown = [name for name in sorted(filter(None, names)) if not is_secret(name)]
-    parts = [(f"environment {name}", _variables.setdefault(name, Variable(name))) for name in shown]
-    return [(part, walk.link(each, part)) for part, each in parts]
-
-
-def describe_variable(walk: Walk, variable: Variable) -> GraphRecord:
-    """Return the record of a variable, which is a part without a text.
-
-    As with any place that code reads, a variable that a run of the step has set counts with its value before that.
-    """
-    value = walk.read.name(_raw_environment(), _key(variable.name), f"environment {variable.name}")
-    return GraphRecord(tokens("environment", None if value is ABSENT else sha256(_bytes(value)).digest()), [])
-
-
-def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
-    """Return references to the variables that fill the fields of a settings class that reached code calls.
-
-    The class is derived from `pydantic_settings.BaseSettings`. Other ways to fill its fields are listed as not tracked.
-    """
-    if id(cls) not in walk.facts.made or not any(map(_is_settings, cls.__mro__[1:])):
-        return []
+def settings_variables(cls: type) -> tuple[set[str], list[str]]:
+    """Return the variables that fill the fields of a settings class, and the options that fill fields otherwise."""
     config, names = getattr(cls, "model_config", {}), set[str]()
     for field, info in getattr(cls, "__pydantic_fields__", {}).items():
         # An alias stands in place of the prefix and the name.
@@ -117,26 +107,21 @@ def settings_links(walk: Walk, cls: type, name: str) -> list[tuple[str, bytes]]:
         names.update(alias_text for alias_text in aliases if isinstance(alias_text, str))
         if not aliases or config.get("populate_by_name") or config.get("validate_by_name"):
             names.add(f"{config.get('env_prefix', '')}{field}")
-    customised = not _is_settings(_class_defining(cls, "settings_customise_sources"))
+    defining = next(base for base in cls.__mro__ if "settings_customise_sources" in vars(base))
+    customised = not _is_base_settings(defining)
     unseen = [option for option in UNSEEN if config.get(option)] + ["settings_customise_sources"] * customised
-    if unseen:
-        walk.unseen.add(f"{name}: settings that come from {', '.join(unseen)}")
     if not config.get("case_sensitive"):
         wanted = {variable.lower() for variable in names}
         present = {variable for variable in os.environ if variable.lower() in wanted}
         names = {*wanted, *(variable.upper() for variable in wanted), *present}
-    return _links(walk, names)
+    return names, unseen
 
 
-def _is_settings(cls: type) -> bool:
+def _is_base_settings(cls: type) -> bool:
     return cls.__name__ == "BaseSettings" and cls.__module__.partition(".")[0] == "pydantic_settings"
 
 
-def _class_defining(cls: type, name: str) -> type:
-    return next(base for base in cls.__mro__ if name in vars(base))
-
-
-def _raw_environment() -> Any:
+def raw_environment() -> Any:
     """Return the mapping in which the environment keeps the same objects until they are set again."""
     return getattr(os.environ, "_data", os.environ)
 
@@ -248,20 +233,3 @@ class KeysUsed:
     def _is_parameter(self, node: ast.expr) -> bool:
         """Return whether the expression is a default that a caller may replace."""
         return isinstance(node, ast.Name) and node.id in defaults_of(self._function)
-
-
-def _mentions_environment(function: FunctionType) -> bool:
-    words = (each for code in codes(function.__code__) for each in (*code.co_names, *code.co_consts))
-    return any(type(word) is str and word in READ_OF for word in words)
-
-
-def keys_in_bytecode(function: FunctionType, reads: list[NameRead]) -> set[str | None]:
-    """Return the names that follow each access in the instructions, with None for an access without one."""
-    names: set[str | None] = set()
-    for read in reads:
-        for key in [*keys_of(function.__code__, read.name, read.attributes)] or [None]:
-            value: Any = None if key is None else key.argval
-            if key is not None and key.opname in GLOBALS:
-                value = function.__globals__.get(value)
-            names.add(os.fsdecode(value) if isinstance(value, str | bytes) else None)
-    return names

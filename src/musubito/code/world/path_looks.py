@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any, Final
 
-from musubito.code.graph_record import contents
+from musubito.code.live import contents
 
 LOOK: Final = "musubito.look"
 """The audit event. Its arguments are the path, and the name of the function of `os`."""

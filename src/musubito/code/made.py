@@ -1,0 +1,293 @@
+"""Find the lines of the user's code that made an object: the statements that bind its name or change something by it.
+
+An object that is no data, such as a client or an engine, counts by these lines and by what they name. A global has its
+lines in its module, a variable of an enclosing function in that function, and a field in the methods of its class. A
+literal credential in such a line does not count.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from musubito.code.syntax.ast_digest import normalised_lines
+from musubito.code.syntax.expressions import attribute_chain, parameters_of
+from musubito.code.syntax.function_text import script_of, text_of
+from musubito.code.syntax.source import File, FunctionNode, cells, file_of, sent_texts, source_of
+from musubito.parsing import parents_of_nodes
+from musubito.values.class_names import functions_in
+from musubito.values.redaction import is_secret
+
+if TYPE_CHECKING:
+    from musubito.code.classes import ClassText
+
+MAX_INDEXED: Final = 256
+"""Number of bodies whose statements are kept by name."""
+LINES: Final = ", the lines that made it"
+"""The end of the name of a part that consists of such lines."""
+FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+Statements: TypeAlias = "dict[tuple[str, ...], list[Made]]"
+
+
+class Made(NamedTuple):
+    """A statement, and the expressions that decide whether it runs."""
+
+    node: ast.stmt | ast.withitem | ast.expr
+    around: tuple[ast.expr, ...]
+
+
+class Lines(NamedTuple):
+    """The lines that made an object, and the globals among which their names are looked up."""
+
+    file: File
+    made: tuple[Made, ...]
+    names: dict[str, Any]
+    parameters: frozenset[str] = frozenset()
+    """Parameters of the enclosing function that the lines use: no line tells what they were given."""
+
+    def only_import(self) -> bool:
+        """Tell whether the lines only import the object, so that it was made elsewhere."""
+        return all(isinstance(made.node, ast.Import | ast.ImportFrom) for made in self.made)
+
+    def normal(self) -> bytes:
+        """Return what the lines do, without how they are written."""
+        return normalised_lines([node for made in self.made for node in (*made.around, made.node)])
+
+    def text(self) -> str:
+        """Return the lines as they are written."""
+        nodes = {id(made.node): made.node for made in self.made if not isinstance(made.node, ast.withitem)}
+        nodes |= {id(m.node): m.node.context_expr for m in self.made if isinstance(m.node, ast.withitem)}
+        ordered = sorted(nodes.values(), key=lambda node: node.lineno)
+        return "".join(self.file.part(node).rstrip("\n") + "\n" for node in ordered)
+
+    def reads(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the names that the lines use, each with the attributes that follow it."""
+        for made in self.made:
+            for part in (*made.around, made.node):
+                yield from names_used(part)
+
+
+def lines_of_global(names: dict[str, Any], name: str) -> Lines | None:
+    """Return the lines that made a global of a module, whose globals these are; None if they are not known."""
+    file = names.get("__file__")
+    if isinstance(file, str) and names.get("__spec__") is None and not file.endswith(".py"):
+        return None
+    found = file_of(file) if isinstance(file, str) else None
+    for text in [found] if found is not None else [*_last_first(cells(), name), *sent_texts()]:
+        made = _by_name(text.tree.body).get((name,))
+        if made:
+            return Lines(text, tuple(made), names)
+    return None
+
+
+def _last_first(texts: Iterable[File], name: str) -> list[File]:
+    """Return the cells of a notebook that bind or change a name, the latest that binds it first."""
+    return [text for text in reversed(list(texts)) if (name,) in _by_name(text.tree.body)]
+
+
+def lines_of_variable(function: FunctionType, variable: str) -> Lines | None:
+    """Return the lines of the function around this one that made a variable, with the lines of what these use."""
+    source = text_of(function).source
+    outer = None if source is None else enclosing_function(source.file, source.node)
+    while source is not None and outer is not None:
+        parameters = frozenset(each.arg for each in parameters_of(outer.args))
+        statements = _by_name(outer.body)  # type: ignore[arg-type]
+        found, given = _lines_in(statements, [variable], parameters)
+        if found or given:
+            return Lines(source.file, tuple(found), function.__globals__, given)
+        outer = enclosing_function(source.file, outer)
+    return None
+
+
+def _lines_in(
+    statements: Statements, variables: list[str], parameters: frozenset[str]
+) -> tuple[list[Made], frozenset[str]]:
+    """Return the statements that made these locals and the locals that they use, and the parameters among them."""
+    found: dict[int, Made] = {}
+    given: set[str] = set()
+    seen = set(variables)
+    for variable in variables:
+        if variable in parameters:
+            given.add(variable)
+        for made in statements.get((variable,), ()):
+            found[id(made.node)] = made
+            for part in (*made.around, made.node):
+                for name, _ in names_used(part):
+                    if name not in seen and ((name,) in statements or name in parameters):
+                        seen.add(name)
+                        variables.append(name)
+    return list(found.values()), frozenset(given)
+
+
+def lines_of_field(cls: type, field: str) -> Lines | None:
+    """Return the lines in the methods of a class that made a field of its instances."""
+    for base in cls.__mro__:
+        for function in functions_in(base):
+            source = source_of(function.__code__, script_of(function))
+            if source is None or isinstance(source.node, ast.Lambda):
+                continue
+            parameters = parameters_of(source.node.args)
+            if not parameters:
+                continue
+            made = _by_name(source.node.body).get((parameters[0].arg, field))
+            if made:
+                return Lines(source.file, tuple(made), function.__globals__)
+    return None
+
+
+def lines_around(text: ClassText, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:
+    """Return the lines of the function around a class statement that made the locals of these names."""
+    outer = enclosing_function(text.file, text.node)
+    if outer is None:
+        return None
+    parameters = frozenset(each.arg for each in parameters_of(outer.args))
+    found, given = _lines_in(_by_name(outer.body), sorted(names), parameters)  # type: ignore[arg-type]
+    found = [made for made in found if made.node is not text.node]
+    return Lines(text.file, tuple(found), globals_, given) if found else None
+
+
+def enclosing_function(file: File, node: ast.AST) -> FunctionNode | None:
+    """Return the function in which a node of a file stands directly, or None."""
+    parents = parents_in(file)
+    outer = parents.get(id(node))
+    while outer is not None and not isinstance(outer, (*FUNCTIONS, ast.Lambda)):
+        if isinstance(outer, ast.ClassDef):
+            return None
+        outer = parents.get(id(outer))
+    return outer if isinstance(outer, FUNCTIONS) else None
+
+
+_parents: Final[dict[int, tuple[ast.Module, dict[int, ast.AST]]]] = {}
+
+
+def parents_in(file: File) -> dict[int, ast.AST]:
+    known = _parents.get(id(file.tree))
+    if known is None or known[0] is not file.tree:
+        parents = parents_of_nodes(file.tree)
+        if len(_parents) >= MAX_INDEXED:
+            _parents.clear()
+        known = _parents[id(file.tree)] = file.tree, parents
+    return known[1]
+
+
+def names_used(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the names that a node reads, each with the attributes that follow it."""
+    pending = [node]
+    while pending:
+        root, attributes = attribute_chain(pending.pop())
+        if isinstance(root, ast.keyword) and root.arg is not None and is_secret(root.arg):
+            continue
+        if isinstance(root, ast.Name):
+            if isinstance(root.ctx, ast.Load) or attributes:
+                yield root.id, attributes
+        else:
+            pending += ast.iter_child_nodes(root)
+
+
+# -- which statement makes what ----------------------------------------------------------------------------------------
+_indexed: Final[dict[int, tuple[Sequence[ast.stmt], Statements]]] = {}
+"""The statements of bodies by the chains of names that they bind or change something by."""
+
+
+def _by_name(body: Sequence[ast.stmt]) -> Statements:
+    known = _indexed.get(id(body))
+    if known is None or known[0] is not body:
+        statements: Statements = {}
+        for made, chain in _made_in(body, ()):
+            for end in range(1, min(len(chain), 2) + 1):
+                listed = statements.setdefault(chain[:end], [])
+                if not listed or listed[-1] is not made:
+                    listed.append(made)
+        if len(_indexed) >= MAX_INDEXED:
+            _indexed.clear()
+        known = _indexed[id(body)] = body, statements
+    return known[1]
+
+
+def _made_in(body: Iterable[ast.stmt], around: tuple[ast.expr, ...]) -> Iterator[tuple[Made, tuple[str, ...]]]:
+    """Yield each statement with each chain of names that it binds, or by which it changes something."""
+    for node in body:
+        made = Made(node, around)
+        match node:
+            case ast.If(test=test) | ast.While(test=test):
+                yield from _made_in((*node.body, *node.orelse), (*around, test))
+            case ast.For(iter=source) | ast.AsyncFor(iter=source):
+                yield from ((Made(source, around), chain) for chain in _targets(node.target))
+                yield from _made_in((*node.body, *node.orelse), (*around, source))
+            case ast.With(items=items) | ast.AsyncWith(items=items):
+                for item in items:
+                    if item.optional_vars is not None:
+                        yield from ((Made(item, around), chain) for chain in _targets(item.optional_vars))
+                yield from _made_in(node.body, around)
+            case ast.Try() | ast.TryStar():
+                handled = [statement for handler in node.handlers for statement in handler.body]
+                yield from _made_in((*node.body, *handled, *node.orelse, *node.finalbody), around)
+            case ast.Match(subject=subject, cases=cases):
+                yield from _made_in([inner for case in cases for inner in case.body], (*around, subject))
+            case _:
+                for chain in dict.fromkeys(_chains(node)):
+                    yield made, chain
+
+
+def _chains(node: ast.stmt) -> Iterator[tuple[str, ...]]:
+    match node:
+        case ast.Assign(targets=targets):
+            for target in targets:
+                yield from _targets(target)
+        case ast.AnnAssign(target=target, value=ast.expr()) | ast.AugAssign(target=target):
+            yield from _targets(target)
+        case ast.Delete(targets=targets):
+            for target in targets:
+                yield from _targets(target)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield (name,)
+            for decorator in node.decorator_list:
+                called = decorator.func if isinstance(decorator, ast.Call) else decorator
+                if isinstance(called, ast.Attribute):
+                    yield from _chain(called.value)
+        case ast.Import(names=names):
+            for alias in names:
+                yield (alias.asname or alias.name.partition(".")[0],)
+        case ast.ImportFrom(names=names):
+            for alias in names:
+                yield (alias.asname or alias.name,)
+        case ast.Expr(value=value):
+            call = value.value if isinstance(value, ast.Await) else value
+            if isinstance(call, ast.Call):
+                if isinstance(call.func, ast.Attribute):
+                    yield from _chain(call.func.value)
+                for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+                    yield from _chain(argument)
+        case _:
+            return
+
+
+def _targets(target: ast.expr) -> Iterator[tuple[str, ...]]:
+    if isinstance(target, ast.Tuple | ast.List):
+        for inner in target.elts:
+            yield from _targets(inner)
+    elif isinstance(target, ast.Starred):
+        yield from _targets(target.value)
+    else:
+        yield from _chain(target)
+
+
+def _chain(node: ast.expr) -> Iterator[tuple[str, ...]]:
+    """Yield the chain of names that leads to an expression, through its items and the results of its methods."""
+    attributes: list[str] = []
+    while not isinstance(node, ast.Name):
+        match node:
+            case ast.Attribute(value=value, attr=attr):
+                attributes.append(attr)
+                node = value
+            case ast.Subscript(value=value):
+                attributes.clear()
+                node = value
+            case ast.Call(func=ast.Attribute(value=value)):
+                attributes.clear()
+                node = value
+            case _:
+                return
+    yield (node.id, *reversed(attributes))

@@ -1,1 +1,0 @@
-"""Tell state that a step's own runs change from what others change."""

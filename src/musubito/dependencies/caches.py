@@ -1,0 +1,135 @@
+"""Remember files whose content is kept in memory from one call to the next.
+
+    @lru_cache
+    def prompt(): return Path("prompt.txt").read_text()
+
+Only the first call reads the file, and the next one depends on it all the same. So a file that a body reads is
+remembered, from the moment of the read, for each cache that may keep its content. Such a cache is the code around the
+read, which may be below an `lru_cache`. It may also be a package that caches, or the state that the step's code writes.
+A body that may have been answered from a cache depends on the file, too, as the file was at the read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import _lru_cache_wrapper
+from typing import Any, Final, TypeAlias
+
+from musubito.code.cached_functions import cached_functions
+from musubito.dependencies.attribution import Cache, Reader, Site
+from musubito.dependencies.paths import Signature
+from musubito.locks import fork_safe
+from musubito.store.rows import ExternalRead
+
+MOST: Final = 1000
+"""Files that are remembered of one cache at most, the newest ones."""
+Hits = Mapping["_lru_cache_wrapper[Any]", int]
+
+
+class Seen:
+    """A path as it was when a body read it first."""
+
+    __slots__ = (
+        *("base", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reader", "reads"),
+        "relative",
+        "signature",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        relative: str | None,
+        base: str | None,
+        signature: Signature | None,
+        digest: bytes | None,
+        reader: Reader,
+        kind: str,
+        *,
+        open_to_doubt: bool,
+    ) -> None:
+        self.path = path
+        self.relative = relative
+        """The path as it was opened, where that was relative to the working directory in which the body began."""
+        self.base = base
+        """The working directory in which the body began."""
+        self.signature = signature
+        self.digest = digest
+        """The digest of what was read.
+
+        A file has one only if its signature would not tell a change just after the read.
+        """
+        self.reader = reader
+        self.kind = kind
+        self.open_to_doubt = open_to_doubt
+        """Whether a change just after the read could not be told at all."""
+        self.changed_by_body = False
+        """Whether the body itself changed the path: it then counts with the digest that it had before."""
+        self.is_of_package = False
+        """Whether an installed package looked at the path, and not the user's code."""
+        self.reads: Sequence[ExternalRead] | None = None
+        """The reads that are stored of the path, once they are known."""
+
+
+Files: TypeAlias = dict[tuple[str, str], Seen]
+"""Reads by path and kind."""
+_LOCK: Final = fork_safe(threading.RLock())
+_KEPT: Final[defaultdict[Cache, Files]] = defaultdict(dict)
+"""Reads by the cache that may keep them."""
+
+
+def hits() -> Hits:
+    """Return the number of times that each known cache has answered so far."""
+    return {cache: cache.cache_info().hits for cache, _ in cached_functions()}
+
+
+def is_any_kept() -> bool:
+    """Tell whether code or a package may keep the content of any file that was read."""
+    return bool(_KEPT)
+
+
+def keep(seen: Seen, files: Files) -> None:
+    """Remember a file among these files, and drop the oldest if there are too many."""
+    key = seen.path, seen.kind
+    with _LOCK:
+        files.pop(key, None)
+        files[key] = seen
+        if len(files) > MOST:
+            del files[next(iter(files))]
+
+
+def remember(seen: Seen, states: Iterable[Files], reader: Reader | None = None) -> None:
+    """Remember a read for each cache that may keep its content.
+
+    `states` holds the files of the states that the reading body has left so far. `reader` is the present reader; by
+    default, the first reader of the path.
+    """
+    with _LOCK:
+        for cache in (reader or seen.reader).caches:
+            keep(seen, _KEPT[cache])
+        for files in states:
+            keep(seen, files)
+
+
+def inherited(
+    before: Hits,
+    packages: Collection[str],
+    states: Iterable[Files],
+    seen: Collection[tuple[str, str]],
+    sites: Collection[Site],
+) -> Iterator[Seen]:
+    """Yield the earlier reads that a cache may have answered a body from.
+
+    - `before`: the result of `hits` when the body began.
+    - `packages` and `states`: those that the body's code reaches.
+    - `seen`: the paths that the body has read itself.
+    - `sites`: instructions at which the body's own function reads in any case, so that no cache answers it there.
+    """
+    caches: list[Cache] = [*packages]
+    caches += [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
+    found = [_KEPT[each] for each in dict.fromkeys(caches) if each in _KEPT]
+    for files in (*found, *states):
+        for where, kept in tuple(files.items()):
+            if where not in seen and kept.reader.site not in sites:
+                yield kept

@@ -1,0 +1,326 @@
+"""Turn the notes on a body's files into stored reads when the body has ended, and leave out files that are no input."""
+
+from __future__ import annotations
+
+import os
+import site
+import stat
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import cache
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from musubito.code.fingerprint import Fingerprint
+from musubito.code.ownership import SITE
+from musubito.code.world.unrepeatable import WRITTEN
+from musubito.dependencies.body_files import BodyFiles
+from musubito.dependencies.caches import Seen, inherited, is_any_kept
+from musubito.dependencies.paths import (
+    DATABASES,
+    FILE,
+    LOOKS,
+    NO_ENTRIES,
+    OF_CONTENT,
+    OF_LOOKS,
+    PRESENCE,
+    Signature,
+    digest_of,
+    is_ignored,
+    plain,
+    reads_of,
+    signature,
+)
+from musubito.reasons import ReplayReason
+from musubito.store.rows import ExternalRead
+from musubito.values.class_names import find_module
+
+LOGS: Final = ("*.log", "*.log.*")
+"""Names of files that are logs, whoever writes them."""
+LONGEST_TEXT: Final = 65_536
+"""Bytes of the longest file whose text is kept."""
+SECRET: Final = (
+    *(
+        ".env",
+        ".env.*",
+        "*.env",
+        ".netrc",
+        "_netrc",
+        ".pgpass",
+        ".npmrc",
+        ".pypirc",
+        "*.pem",
+        "*.key",
+        "*.p12",
+        "*.pfx",
+    ),
+    *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
+)
+"""Names of files that hold secrets. Their texts are never kept."""
+CREDENTIALS: Final = frozenset({".netrc", "_netrc"})
+"""Names of files in which clients of HTTP look for passwords, whatever they are asked."""
+NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
+"""Paths of the machine, which are no input."""
+IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
+"""Shared memory, which counts as a file system like any other."""
+BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
+"""Endings of the files beside a SQLite database."""
+
+
+class FilesRead(NamedTuple):
+    """The files and folders that a body read."""
+
+    reads: Sequence[ExternalRead]
+    not_replayable: str | None
+    """The reason why a replay cannot be checked against these reads; None if it can."""
+    texts: Sequence[tuple[ExternalRead, str]]
+    """Small texts among the files, by their reads. A changed text is shown later with its difference."""
+
+
+def read_by(
+    files: BodyFiles,
+    ignored: Sequence[str],
+    database: str | None,
+    wants_text: Callable[[ExternalRead], bool],
+    at_most: int | None = None,
+) -> FilesRead:
+    """Return the reads that count, from the notes on a body that has ended.
+
+    `database` is the file of the store. Raises `TooMuch` (see `digest_of`).
+    """
+    reads: list[ExternalRead] = []
+    texts: list[tuple[ExternalRead, str]] = []
+    why = files.lost
+    own = _own_package(files.module)
+    for seen in tuple(files.seen.values()):
+        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database) or _is_told_otherwise(seen, files):
+            continue
+        if seen.kind in OF_LOOKS:
+            if (seen.is_of_package and _is_for_the_package(seen)) or files.is_below_temporary(seen.path):
+                continue
+            seen.changed_by_body = files.changed(seen)
+        try:
+            names = reads_of(seen.path, seen.relative, files.base, None, seen.kind)
+        except ValueError:
+            why = why or "it read a file whose name is no text that a store can keep"
+            continue
+        if any(is_ignored(each, ignored) for each in names):
+            continue  # a read of it that a cache may keep is checked when a body is answered from the cache
+        now = signature(seen.path)
+        if now is None and seen.signature is not None and _is_temporary(seen, files):
+            seen.reads = ()
+            continue
+        if seen.changed_by_body:
+            digest, unfit = seen.digest, None
+        else:
+            digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
+            # A path that changes during its digest has another signature by now, or its digest was taken before.
+            unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
+        why = why or unfit
+        names = [each._replace(digest=digest) for each in names]
+        reads += names
+        seen.reads = names if unfit is None else _without_known_content(names)
+        if now is not None and seen.kind == FILE and _may_be_kept(seen.path, now) and wants_text(names[0]):
+            text = _text_to_keep(seen.path, digest)
+            texts += [] if text is None else [(names[0], text)]
+    return FilesRead(reads, why, texts)
+
+
+def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -> Iterator[ExternalRead]:
+    """Yield the files that a body wrote and left behind, as reads that no replay checks.
+
+    Temporary files, caches of packages and logs do not count. `database` is the file of the store.
+    """
+    here = os.path.join(files.base or "", "")
+    for path, relative in files.wrote_to.items():
+        state = signature(path)
+        is_file = state is not None and len(state) > 1 and stat.S_ISREG(state[5])
+        if not is_file or _is_of_the_system(path, None) or _is_database(path, database):
+            continue
+        if path.startswith(_temporary_roots()) and not path.startswith(here):
+            continue
+        read = ExternalRead(WRITTEN, plain(relative or path.removeprefix(here)), None)
+        if not is_ignored(read, (*LOGS, *ignored)):
+            yield read
+
+
+def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
+    """Return the earlier reads that a cache or a state may have answered a body from.
+
+    `codes`: see `take_files`.
+    """
+    if not is_any_kept():
+        return ()
+    packages = {name for code in codes for name in code.others}
+    found = inherited(files.hits, packages, (), files.seen, files.sites)
+    return list(dict.fromkeys(found))
+
+
+def read_from_caches(
+    kept: Sequence[Seen], files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None
+) -> list[ExternalRead]:
+    """Return the reads that count, from paths that a cache may have answered. Raises `TooMuch` (see `digest_of`)."""
+    own = _own_package(files.module)
+    counts = [each for each in kept if not (_is_of_the_system(each.path, own) or _is_database(each.path, database))]
+    reads = [read for seen in counts for read in _reads_as_seen(seen, at_most)]
+    return [read for read in reads if not is_ignored(read, ignored)]
+
+
+def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
+    """Return the reads of a path that was read a while ago, maybe by a body that is still open."""
+    if seen.reads is None:
+        now = signature(seen.path)
+        try:
+            names = reads_of(seen.path, seen.relative, seen.base, None, seen.kind)
+        except ValueError:
+            return ()  # no store can keep it; the body that read it is not replayable
+        digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
+        unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
+        names = [each._replace(digest=digest) for each in names]
+        seen.reads = names if unfit is None else _without_known_content(names)
+    return seen.reads
+
+
+def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
+    """Return the reads with digests that no content has, because the content at the time of the read is not known."""
+    return [read._replace(digest=os.urandom(32)) for read in reads]
+
+
+def _may_be_kept(path: str, now: Signature) -> bool:
+    is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
+    name = os.path.basename(path).lower()
+    return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
+
+
+def _text_to_keep(path: str, digest: bytes | None) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LONGEST_TEXT + 1)
+    except OSError:
+        return None  # the step could not read it either
+    if sha256(content).digest() != digest or b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _why_not_comparable(
+    seen: Seen, now: tuple[int, ...] | None, digest: bytes | None, read: ExternalRead
+) -> str | None:
+    """Return the reason why the present content may not be what was read; None if it is."""
+    was = seen.digest
+    if digest != was if seen.kind != FILE else now != seen.signature or was not in (None, digest):
+        return ReplayReason.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
+    if seen.open_to_doubt:
+        return ReplayReason.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
+    mode = now[5] if seen.kind in OF_CONTENT and now is not None and len(now) > 1 else stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return ReplayReason.PIPE_READ.of(repr(read.key))
+    return None
+
+
+def _is_for_the_package(seen: Seen) -> bool:
+    """Tell whether a package has looked for its own purposes: for credentials, or for a file that it then made."""
+    name = os.path.basename(seen.path)
+    return digest_of(seen.path, signature(seen.path), seen.kind) != seen.digest or name in CREDENTIALS
+
+
+def _is_told_otherwise(seen: Seen, files: BodyFiles) -> bool:
+    """Tell whether another read of the path tells all that a look at it tells."""
+    if seen.kind not in LOOKS:
+        return False
+    stronger = LOOKS[LOOKS.index(seen.kind) + 1 :] + (OF_CONTENT if seen.kind == PRESENCE else ())
+    return any((seen.path, kind) in files.seen for kind in stronger)
+
+
+# -- files that are no input -------------------------------------------------------------------------------------------
+def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
+    """Tell whether a path that is gone now was made while the body ran."""
+    if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
+        return True
+    if any(seen.path.startswith(f"{folder}{os.path.sep}") for folder in files.made):
+        return True
+    state = seen.signature
+    is_new = state is not None and len(state) > 1 and state[2] >= files.began
+    return is_new and seen.path.startswith(_temporary_roots())
+
+
+def _is_of_the_system(path: str, own: str | None) -> bool:
+    """Tell whether a path belongs to the interpreter, to a package or to the machine."""
+    plain = os.path.normpath(path)
+    parts = plain.split(os.path.sep)
+    plain += os.path.sep
+    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
+        return True
+    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
+        return True
+    if own is not None and plain.startswith(own):
+        return False
+    return not SITE.isdisjoint(parts) or plain.startswith(_code_roots())
+
+
+def _own_package(module: str) -> str | None:
+    """Return the folder of the step's own package, which may be an installed one; None if it is no package."""
+    top = find_module(module.partition(" ")[0].partition(".")[0])
+    paths = list(getattr(top, "__path__", ()))
+    return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
+
+
+def _is_database(path: str, database: str | None) -> bool:
+    path = os.path.normpath(path)
+    files = path, *(path.removesuffix(suffix) for suffix in BESIDE if path.endswith(suffix))
+    # Not one by one: a process may have opened thousands of databases.
+    folders = (folder.removesuffix("-blobs") for folder in _and_above(path) if folder.endswith("-blobs"))
+    return any(file in DATABASES or file == database for file in (*files, *folders))
+
+
+def _and_above(path: str) -> Iterator[str]:
+    """Yield a path and the folders above it."""
+    yield path
+    while (above := os.path.dirname(path)) != path:
+        yield above
+        path = above
+
+
+def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
+    absolute = [path for path in paths if path and os.path.isabs(path)]
+    return tuple(
+        {os.path.join(resolve(path), "") for path in absolute for resolve in (os.path.abspath, os.path.realpath)}
+    )
+
+
+@cache
+def _code_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return _roots(
+        [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
+    )
+
+
+@cache
+def _other_roots() -> tuple[str, ...]:
+    """Return the paths of time zones and certificates."""
+    import zoneinfo  # noqa: PLC0415 - as below
+
+    places: list[str | None] = []
+    with suppress(ImportError):  # a Python may have been built without it
+        import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
+
+        paths = ssl.get_default_verify_paths()
+        places += [paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath]
+    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
+
+
+@cache
+def _temporary_roots() -> tuple[str, ...]:
+    """Return the folders of temporary files and of what packages keep for themselves."""
+    import tempfile  # noqa: PLC0415 - as above
+
+    return _roots([tempfile.gettempdir(), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")])
