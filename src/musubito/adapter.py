@@ -28,12 +28,12 @@ from hashlib import sha256
 from typing import Any
 
 from musubito.code.displays import register_display
-from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
-from musubito.code.made import Sent
+from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.policies import Shown, register_policy
+from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
-from musubito.dependencies.named_files import digests_since, note_command
+from musubito.dependencies.named_files import digests_since, files_of_command
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
@@ -96,11 +96,11 @@ __all__ = [
     "digests_since",
     "error_as_stored",
     "explained",
+    "files_of_command",
     "in_scope",
     "loop_is_watched",
     "mode_named",
     "not_replayable",
-    "note_command",
     "note_read",
     "off_loop",
     "ran_live",
@@ -153,7 +153,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_operation, (type(self), self._parameters, script_name(), sent(self._tracker))
+        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
 
     @property
     def name(self) -> str:
@@ -182,16 +182,18 @@ class Operation:
         these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
-        head, record = engine.steps.identify(self._identity, code)
+        head, record = engine._identify(self._identity, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         fields = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again
         return Call(*fields, why_not, output_at, place=self._place)
 
 
-def _restored_operation(cls: type[Operation], parameters: Sequence[Any], script: str, known: Sent) -> Operation:
+def _restored_operation(
+    cls: type[Operation], parameters: Sequence[Any], script: str, statements: tuple[str, ...]
+) -> Operation:
     count_script_as(script)
-    known.receive()
+    register_source_text(statements)
     *parameters, is_configured, only_answers, answers_as = parameters
     return cls(*parameters, is_configured=is_configured, only_answers=only_answers, answers_as=answers_as)
 

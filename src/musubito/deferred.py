@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import base64
     import difflib
     import hmac
+    import pprint
 
 __all__ = [
     "NOTEBOOK",
@@ -30,6 +31,7 @@ __all__ = [
     "hmac",
     "is_cancellation",
     "loaded_class",
+    "pprint",
     "running_loop",
 ]
 
@@ -64,6 +66,7 @@ if not TYPE_CHECKING:
     base64 = deferred_module("base64")
     difflib = deferred_module("difflib")
     hmac = deferred_module("hmac")
+    pprint = deferred_module("pprint")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

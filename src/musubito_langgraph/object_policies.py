@@ -113,11 +113,10 @@ def of_runnable(value: Any, walk: Reach) -> set[str]:
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
     """
     fields: dict[str, Any] = getattr(value, "__dict__", {})
-    cls: type = type(value)
-    others, excluded, never = _of_class(walk.origins, cls)
+    others, excluded, never = _of_class(walk.origins, type(value))
     # A field that is excluded and empty is a place for a client.
     left_out = never | {name for name in excluded if fields.get(name) is None or not is_data(fields[name])}
-    if cls in others:
+    if type(value) in others:
         left_out |= {name for name in fields if is_credential(name)} | (IF_READ - walk.mentions(IF_READ))
         # The arguments of a model that is chosen for each call.
         left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}
@@ -223,16 +222,6 @@ def _bound_tools(value: Any) -> object:
     return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 
-def _of_callable(value: Any, walk: Reach) -> set[str]:
-    """Return the fields of a function that LangGraph calls that do not count.
-
-    The async version that LangGraph makes of a sync function only hands it to a thread.
-    """
-    left_out = of_runnable(value, walk)
-    is_made = all(each is not value.afunc for each in _graph_parts.functions_of(value))
-    return left_out | {"afunc"} if is_made else left_out
-
-
 def _of_dynamic(value: Any, walk: Reach) -> set[str]:
     return of_runnable(value, walk) | _of_config(value.config)
 
@@ -290,7 +279,7 @@ register_policy(RunnableWithMessageHistory, _of_binding, remembers=lambda _value
 # A Runnable may be chosen by the thread, which differs from run to run.
 register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
-register_policy(_compat.RunnableCallable, _of_callable, shows=_tools_shown)
+register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
 register_display(
     modules=("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
     # The middleware there holds the tools of sub-agents, and the function of its own tool runs them. Other middlewares

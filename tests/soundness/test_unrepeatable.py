@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 
 from musubito import (
     MusubitoEngine,
@@ -42,6 +44,7 @@ from musubito import (
 )
 from musubito.code.audit_hook import listen
 from musubito.store.queries import ReadsOf
+from musubito.store.rows import ExecutionFlags
 from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
 
@@ -94,9 +97,7 @@ def told() -> Iterator[list[str]]:
 
 
 def kept(engine: MusubitoEngine, execution: int = 1) -> list[tuple[str, str]]:
-    # The code of a server that runs in this process is noted, too.
-    reads = engine.storage.find(ReadsOf(execution))
-    return sorted((read.kind, read.key) for read in reads if read.kind != "code")
+    return sorted((read.kind, read.key) for read in engine.storage.find(ReadsOf(execution)))
 
 
 def httpx_client(url: str) -> str:
@@ -113,6 +114,10 @@ async def in_a_thread(url: str) -> str:
     return await asyncio.to_thread(lambda: httpx.get(url).text)
 
 
+async def in_a_task(url: str) -> str:
+    return await asyncio.create_task(httpx_async(url))
+
+
 async def asyncio_streams(url: str) -> str:
     _, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]))
     writer.close()
@@ -126,6 +131,20 @@ def pool_with_the_context(url: str) -> str:
         return pool.submit(context.run, httpx_client, url).result()
 
 
+def http_client(url: str) -> str:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    connection.request("GET", "/")
+    try:
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def urllib_open(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return answer.read().decode()
+
+
 def raw_socket(url: str) -> str:
     socket.create_connection(("localhost", int(url.rpartition(":")[2]))).close()
     return "ok"
@@ -137,10 +156,15 @@ def with_credentials(url: str) -> str:
 
 CLIENTS = [
     httpx_client,
+    lambda url: requests.get(url, timeout=10).text,
+    http_client,
+    urllib_open,
     raw_socket,
     with_credentials,
     pool_with_the_context,
+    httpx_async,
     in_a_thread,
+    in_a_task,
     asyncio_streams,
 ]
 
@@ -526,6 +550,10 @@ def test_a_replay_looks_at_none_of_it(engine, told, port):
         outer(1)
         fetch(1)
     assert [call.outcome for call in r.calls] == ["replayed", "replayed"]
+    if isinstance(engine.storage, SQLiteStorage):
+        assert not any(
+            row[0] & ExecutionFlags.READS for row in engine.storage._reader.execute("SELECT holds FROM _executions")
+        )
 
 
 def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):

@@ -23,7 +23,6 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.engine.explanation import WHAT_COUNTS
 
 Load = Callable[[str], Any]
 RAN: list[str] = []
@@ -95,7 +94,6 @@ def test_what_would_be_replayed(engine: MusubitoEngine) -> None:
     assert explained.decision.reason is ReplayReason.EXACT_HIT
     assert (explained.operation, explained.node_id, explained.nearest_node_id) == ("f", result.node_id, None)
     assert str(explained).startswith("f would be replayed: the same call is stored")
-    assert all(sentence in str(explained) for sentence in WHAT_COUNTS)
 
 
 def test_the_first_call_of_all(engine: MusubitoEngine) -> None:
@@ -166,8 +164,7 @@ def test_what_is_not_tracked_and_what_is_state(engine: MusubitoEngine) -> None:
     explained = engine.explain(locked, 1)
     assert any("LOCK" in each for each in explained.untracked)
     assert any("counts" in each for each in explained.state)
-    assert "changed by the step itself, so it does not count: " in str(explained)
-    assert "not by value:\n    " in str(explained)
+    assert "not tracked" in str(explained) and "its own state" in str(explained)
 
 
 def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:

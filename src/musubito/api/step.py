@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
@@ -17,10 +18,10 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
 from musubito.api.stream import MusubitoStream, UnrecordedStream
-from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
+from musubito.code.fingerprint import CodeTracker, Fingerprint
 from musubito.code.live import contents
-from musubito.code.made import Sent
 from musubito.code.rebound_functions import LATEST, Unchanged
+from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
 from musubito.dependencies.events import listen
 from musubito.engine.call_identity import Call
@@ -293,7 +294,8 @@ class _Caller:
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _caller_again, (self.definition, script_name(), sent(self._tracker, *self._trackers.values()))
+        statements = (tracker.statements() for tracker in (self._tracker, *self._trackers.values()))
+        return _caller_again, (self.definition, script_name(), tuple(dict.fromkeys(itertools.chain(*statements))))
 
     def _bind_anew(self) -> None:
         effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
@@ -351,11 +353,11 @@ class _Caller:
             if last is not None and last[1] is fingerprint and last[0]() is engine:
                 head, code = last[2]
             else:
-                head, code = identified = engine.steps.identify(definition, fingerprint)
+                head, code = identified = engine._identify(definition, fingerprint)
                 self._last = weakref.ref(engine), fingerprint, identified
         else:
             definition, fingerprint, current = self._version.now(tracker)
-            head, code = engine.steps.identify(definition, fingerprint)
+            head, code = engine._identify(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # `Call(...)` does the same by a function written in Python, which costs every replay more.
         live = args, kwargs
@@ -379,9 +381,9 @@ class _Caller:
         return tracker
 
 
-def _caller_again(definition: StepDefinition, script: str, known: Sent) -> _Caller:
+def _caller_again(definition: StepDefinition, script: str, statements: tuple[str, ...]) -> _Caller:
     count_script_as(script)
-    known.receive()
+    register_source_text(statements)
     return _Caller(definition)
 
 

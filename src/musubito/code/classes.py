@@ -12,13 +12,14 @@ from weakref import WeakKeyDictionary
 
 from musubito.code.cached_functions import know
 from musubito.code.live import step_of
+from musubito.code.made import parents_in
 from musubito.code.ownership import Owner, Owners, module_name
 from musubito.code.syntax.ast_digest import normalised_class
 from musubito.code.syntax.expressions import attribute_chain
-from musubito.code.syntax.function_text import script_of, text_of
-from musubito.code.syntax.source import SENT, File, cells, file_of, first_line, sent_texts, source_of
+from musubito.code.syntax.function_text import script_of
+from musubito.code.syntax.source import File, cells, file_of, sent_texts, source_of
 from musubito.parsing import parsed
-from musubito.values.class_names import functions_in, module_of_class, qualified_name, was_sent
+from musubito.values.class_names import functions_in, module_of_class
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNUSED: Final = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__", "__class_getitem__"})
@@ -55,9 +56,14 @@ class ClassText(NamedTuple):
     def text(self) -> str:
         """Return the lines of the statement that are no method's."""
         methods = [each for each in self.node.body if isinstance(each, FUNCTIONS)]
-        left_out = {line for each in methods for line in range(first_line(each), (each.end_lineno or each.lineno) + 1)}
-        first, last = first_line(self.node), self.node.end_lineno or self.node.lineno
-        return "".join(self.file.lines[number - 1] for number in range(first, last + 1) if number not in left_out)
+        left_out = {line for each in methods for line in range(_first_line(each), (each.end_lineno or each.lineno) + 1)}
+        lines = self.file.text.splitlines(keepends=True)
+        first, last = _first_line(self.node), self.node.end_lineno or self.node.lineno
+        return "".join(lines[number - 1] for number in range(first, last + 1) if number not in left_out)
+
+
+def _first_line(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 _texts: Final[WeakKeyDictionary[type, ClassText | None]] = WeakKeyDictionary()
@@ -84,17 +90,16 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
     for function in functions_in(cls):
         if function.__code__.co_qualname.rpartition(".")[0].rpartition(".")[2] == name:
             source = source_of(function.__code__, script_of(function))
-            outer = None if source is None else source.file.parents.get(id(source.node))
+            outer = None if source is None else parents_in(source.file).get(id(source.node))
             if source is not None and isinstance(outer, ast.ClassDef) and outer.name == name:
                 return source.file, outer
     codes = [function.__code__ for function in functions_in(cls)]
-    place = qualified_name(cls)[1]
-    own = {code.co_name for code in codes if code.co_qualname.startswith(place)}
+    own = {code.co_name for code in codes if code.co_qualname.startswith(cls.__qualname__)}
     methods = {method for method in own if not method.startswith(("_", "<"))}
-    file = None if was_sent(cls) else getattr(module_of_class(cls), "__file__", None)
+    file = getattr(module_of_class(cls), "__file__", None)
     found = file_of(file) if isinstance(file, str) else None
     for text in [found] if found is not None else [*reversed([*cells()]), *sent_texts()]:
-        nodes = _classes_at(text.tree, [part for part in place.split(".") if part != "<locals>"])
+        nodes = _classes_at(text.tree, [part for part in cls.__qualname__.split(".") if part != "<locals>"])
         # Another class of this name may stand in another cell: it has no such methods.
         if nodes and methods <= {getattr(each, "name", "") for each in _defined_in(nodes[-1])}:
             return text, nodes[-1]
@@ -147,13 +152,9 @@ def functions_below(member: Any) -> list[FunctionType]:
     return found
 
 
-def is_generated(origins: Owners, function: FunctionType, text: ClassText | None) -> bool:
+def is_generated(function: FunctionType, text: ClassText | None) -> bool:
     """Return whether a library wrote a function for a class that has a text."""
-    if text is None or function.__name__ in text.methods:
-        return False
-    file = function.__code__.co_filename
-    is_written = text_of(function).source is not None if file == SENT else not file.startswith("<")
-    return not is_written or origins.of_function(function) is not Owner.USER
+    return text is not None and function.__code__.co_filename.startswith("<") and function.__name__ not in text.methods
 
 
 def is_schema(cls: type) -> bool:

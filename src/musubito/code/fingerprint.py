@@ -13,31 +13,25 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
-from threading import Lock
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.annotations import classes_that_rebuild
 from musubito.code.classes import class_text, fields_declared
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.live import ABSENT
-from musubito.code.made import Sent
-from musubito.code.own_values import OwnValues
-from musubito.code.ownership import Owner, owners_seen_from
+from musubito.code.ownership import Owner, Owners
 from musubito.code.parts import CodePart, PartKind
-from musubito.code.state import changeable, may_have_changed
+from musubito.code.state import may_have_changed
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.source import File, codes
-from musubito.code.syntax.words import words_in, words_of
+from musubito.code.syntax.function_text import script_of, text_of
+from musubito.code.syntax.source import statement_of
+from musubito.code.syntax.words import words_in
 from musubito.code.walk import ANY_NAME, Walk
+from musubito.code.world.compiled_readers import PathsNamed, paths_named
 from musubito.errors import CodeError, MusubitoError
-from musubito.locks import fork_safe
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 
@@ -47,8 +41,6 @@ MAX_NAMED: Final = 5
 """Number of parts that a reason names."""
 MAX_CLASSES: Final = 1024
 """Number of classes whose trackers are kept."""
-_LOCK: Final = fork_safe(Lock())
-"""Held while a tracker learns, or keeps what it has found."""
 MAX_THREADS: Final = 16
 """Number of fingerprints that a tracker keeps, if threads find several."""
 
@@ -62,38 +54,23 @@ class Fingerprint:
     parts: tuple[CodePart, ...]
     """The things that were reached, sorted by name."""
     untracked: tuple[str, ...]
-    """One sentence for each thing that does not count by its value, or that cannot be followed."""
+    """One sentence for each thing that counts by the lines that made it or by its type, or that cannot be followed."""
     state: tuple[str, ...]
     """The parts that the step changes itself: they count by their names."""
+    steps: frozenset[str]
+    """The names of the steps that the code reaches."""
+    met: tuple[Any, ...]
+    """Objects that an adapter knows."""
+    modules: frozenset[str]
+    """The full names of the modules of packages that the code names, and of their attributes."""
+    never: str | None
+    """The mock that the code reaches: no result is replayed then."""
     packages: str | None
     """The choice of installed packages that count (see `StepConfiguration`)."""
     walk: Walk
     """The walk that has found all this."""
     code: bytes
-    """The digest of the functions and classes alone: what a step changes itself is remembered by it.
-
-    Those that are reached through values which the step may change are left out: it may have put them there.
-    """
-
-    @property
-    def steps(self) -> AbstractSet[str]:
-        """The names of the steps that the code reaches."""
-        return self.walk.steps
-
-    @property
-    def met(self) -> Sequence[Any]:
-        """Objects that an adapter knows."""
-        return self.walk.met
-
-    @property
-    def modules(self) -> AbstractSet[str]:
-        """The full names of the modules of packages that the code names, and of their attributes."""
-        return self.walk.modules
-
-    @property
-    def never(self) -> str | None:
-        """The mock that the code reaches: no result is replayed then."""
-        return self.walk.never
+    """The digest of the functions and classes alone: what a step changes itself is remembered by it."""
 
     @cached_property
     def mentioned(self) -> frozenset[str]:
@@ -118,21 +95,22 @@ class Fingerprint:
         return tuple(reached.function for reached in self.walk.functions.values())
 
     @cached_property
-    def codes(self) -> frozenset[tuple[str, CodeType]]:
-        """The code of these functions with its files: code of two files may be equal."""
-        return frozenset((code.co_filename, code) for function in self.functions for code in codes(function.__code__))
-
-    @cached_property
     def words(self) -> frozenset[str]:
         """The words that the user's reached functions, constants and classes mention."""
         words: set[str] = set()
         for function in self.functions:
-            words |= words_of(function.__code__)
+            words |= text_of(function).words
         for reached in self.walk.classes.values():
             words |= fields_declared(reached.cls)
         for binding in self.walk.bindings.values():
             words.update(words_in(tuple(_texts_of(binding.value))))
         return frozenset(words)
+
+    @cached_property
+    def paths(self) -> PathsNamed | None:
+        """The paths that the code names, if it reaches a package that opens files unseen."""
+        values = [binding.value for binding in self.walk.bindings.values()]
+        return paths_named(self.functions, values, self.others, self.words)
 
     @property
     def others(self) -> frozenset[str]:
@@ -143,28 +121,14 @@ class Fingerprint:
         """Tell whether it is certain that nothing has changed since the walk."""
         return self.walk.unchanged()
 
-    def changes_until(self, now: Fingerprint) -> Changes:
-        """Return the names of the parts that differ in `now`."""
+    def changes_until(self, now: Fingerprint) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the parts that differ in `now`: those that this code may have changed, and the others."""
         names = parts_that_differ(self, now)
-        mine = [name for name in names if may_have_changed(self.walk, now.walk, name)]
+        own = tuple(name for name in names if may_have_changed(self.walk, now.walk, name))
         below: set[str] = set()  # the parts that are reached through those alone
-        if mine:
-            below = self.walk.below(mine) - now.walk.without(mine) | now.walk.below(mine) - self.walk.without(mine)
-        of_context = self.walk.of_context() | now.walk.of_context()
-        own = tuple(name for name in mine if name not in of_context)
-        others = tuple(name for name in names if name not in mine and name not in below)
-        return Changes(own, tuple(name for name in mine if name in of_context), others)
-
-
-class Changes(NamedTuple):
-    """The names of the parts that differ between two fingerprints of a step."""
-
-    own: tuple[str, ...]
-    """Those that the step's code may have changed."""
-    of_context: tuple[str, ...]
-    """Those of them that belong to a context or to a thread: their values at the call count all the same."""
-    others: tuple[str, ...]
-    """Those that something else has changed."""
+        if own:
+            below = self.walk.below(own) - now.walk.without(own) | now.walk.below(own) - self.walk.without(own)
+        return own, tuple(name for name in names if name not in own and name not in below)
 
 
 def _texts_of(value: Any) -> Iterator[str]:
@@ -186,11 +150,6 @@ def digest_of_parts(parts: Iterable[CodePart]) -> bytes:
     for part in parts:
         digest.update(tokens(part.name, part.digest))
     return digest.digest()
-
-
-def _digest_of_code(walk: Walk) -> bytes:
-    reached = walk.without(changeable(walk))
-    return digest_of_parts(part for part in walk.parts() if part.kind is not PartKind.VALUE and part.name in reached)
 
 
 class Held(NamedTuple):
@@ -234,8 +193,7 @@ class CodeTracker:
         self._held: Held | None = None
         self._of_threads: deque[Held] = deque(maxlen=MAX_THREADS)
         """The latest that were found, if the code reads a `threading.local`: threads call in turn."""
-        self._own_values = OwnValues()
-        self._state: dict[bytes, set[str]] = {}
+        self._state: dict[bytes, frozenset[str]] = {}
         """The parts that the step changes itself, by the digest of its functions."""
 
     def current(self) -> Fingerprint:
@@ -250,34 +208,47 @@ class CodeTracker:
 
     def state_of(self, code: Fingerprint) -> frozenset[str]:
         """Return the parts that the step is known to change itself."""
-        return self._state_of(code.code)
-
-    def _state_of(self, code: bytes) -> frozenset[str]:
-        return frozenset(self._state.get(code, ()))
+        return self._state.get(code.code, frozenset())
 
     def learn_state(self, code: Fingerprint, parts: Collection[str]) -> None:
         """Let parts count by their names alone: the step changes them itself."""
-        if not frozenset(code.state).issuperset(parts):
-            with _LOCK:
-                self._state.setdefault(code.code, set()).update(parts)
-                self._forget()
+        known = self._state.get(code.code, frozenset())
+        if known.issuperset(parts):
+            return
+        state = self._state[code.code] = known.union(parts)
+        # What the state holds later is not reached any more, so the code may be another one without it.
+        self._state[self._fingerprint(state).code] = state
+        self._held = None
+        self._of_threads.clear()
 
-    def learn_own_values(self, before: Fingerprint, after: Fingerprint) -> None:
-        """Note what a run of the step has put into its context and its thread, where nothing else had put anything."""
-        own = self._own_values
-        for name, (holder, value) in after.walk.context.items():
-            was = before.walk.context.get(name, (holder, ABSENT))[1]
-            if value is not was and own.has_put(name, holder, was):
-                own.note(name, holder, value)
-                self._forget()
+    def statements(self) -> tuple[str, ...]:
+        """Return the source statements of functions that another process finds in no module.
+
+        That process passes them to `register_source_text`. It is sent only the code of these functions. The methods of
+        classes whose instances it may be given are among them.
+        """
+        try:
+            code = self.current()
+        except MusubitoError:
+            return ()  # its first call will say why
+        classes = dict.fromkeys(_classes_sent(code.classes.values()))
+        found: list[str | None] = []
+        for fingerprint in (code, *(_tracker_of(cls).current() for cls in classes)):
+            for function in fingerprint.functions:
+                if not _is_of_a_module(function):
+                    found.append(statement_of(function.__code__, script_of(function)))
+            for reached in fingerprint.walk.classes.values():
+                text = class_text(reached.cls)
+                if text is not None and (is_of_script(reached.cls) or not lies_in_its_module(reached.cls)):
+                    found.append(text.file.part(text.node))
+            found += fingerprint.walk.lines_sent()
+        return tuple(dict.fromkeys(statement for statement in found if statement))
 
     def _renew(self) -> Held:
         """Return what was found earlier, if it is true again, or walk."""
         for held in tuple(self._of_threads):
             if held[0]():
-                with _LOCK:
-                    if held in self._of_threads:
-                        self._held = held
+                self._held = held
                 return held
         try:
             return self._walk()
@@ -289,27 +260,16 @@ class CodeTracker:
     def _walk(self) -> Held:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         fingerprint = self._fingerprint(frozenset())
-        code, state = fingerprint.code, self._state_of(fingerprint.code)
+        code, state = fingerprint.code, self._state.get(fingerprint.code, frozenset())
         if state:
             fingerprint = self._fingerprint(state, code=code)
         if not fingerprint.walk.unchanged():
-            again = self._fingerprint(state, code=code)
-            # What fails again though it is found the same cannot be compared: it would fail at each call.
-            failing = fingerprint.walk.guard.failing() & again.walk.guard.failing()
-            failing.difference_update(parts_that_differ(fingerprint, again))
-            fingerprint = self._fingerprint(state, failing, code) if failing else again
-        held = Held(fingerprint.walk.unchanged, fingerprint, threading.get_ident())
-        with _LOCK:
-            if self._state_of(code) == state:
-                self._held = held
-                if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
-                    self._of_threads.append(held)
-                return held
-        return self._walk()  # another thread has learned more meanwhile
-
-    def _forget(self) -> None:
-        self._held = None
-        self._of_threads.clear()
+            # What cannot be compared is left out of the check: it would fail at each call.
+            fingerprint = self._fingerprint(state, fingerprint.walk.guard.failing(), code)
+        held = self._held = Held(fingerprint.walk.unchanged, fingerprint, threading.get_ident())
+        if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
+            self._of_threads.append(held)
+        return held
 
     def counted_as(self, code: Fingerprint) -> Fingerprint:
         """Return the present fingerprint with the state of an earlier one, so that both can be compared."""
@@ -320,47 +280,22 @@ class CodeTracker:
         self, state: frozenset[str], unwatched: Collection[str] = (), code: bytes | None = None
     ) -> Fingerprint:
         """Return the fingerprint without this state. `code` is the digest of the functions, if it is known."""
-        how = self._owner, self._module, state, {*state, *unwatched}, self._mentioned, self._own_values
-        walk = Walk(self.function, *how).run()
+        walk = Walk(self.function, self._owner, self._module, state, {*state, *unwatched}, self._mentioned).run()
         packages, unread = parts_of_packages(walk.modules, self.packages, self._released)
         parts = tuple(sorted((*walk.parts(), *packages), key=lambda part: part.name))
         return Fingerprint(
             digest_of_parts(parts),
             parts,
-            tuple(sorted((*walk.untracked(), *unread))),
+            tuple(sorted((*walk.untracked, *unread))),
             tuple(sorted(state)),
+            frozenset(walk.steps),
+            tuple(walk.met),
+            frozenset(walk.modules),
+            walk.never,
             self.packages,
             walk,
-            _digest_of_code(walk) if code is None else code,
+            digest_of_parts(part for part in parts if part.kind is not PartKind.VALUE) if code is None else code,
         )
-
-
-def sent(*trackers: CodeTracker) -> Sent:
-    """Return what another process needs that is sent this code, or the script's classes, without their modules."""
-    codes: list[Fingerprint] = []
-    for tracker in trackers:
-        with suppress(MusubitoError):  # its first call will say why
-            codes.append(tracker.current())
-    reached = [reached.cls for code in codes for reached in code.walk.classes.values()]
-    classes = {cls.__name__: cls for cls in reached if is_of_script(cls) and lies_in_its_module(cls)}
-    for cls in dict.fromkeys(_classes_sent(cls for code in codes for cls in code.classes.values())):
-        with suppress(MusubitoError):
-            codes.append(_tracker_of(cls).current())
-    found: list[tuple[File, Any]] = []
-    for code in codes:
-        sources = [text_of(each).source for each in code.functions if not _is_of_a_module(each)]
-        found += [(source.file, source.node) for source in sources if source is not None]
-        for cls in [each.cls for each in code.walk.classes.values()]:
-            text = class_text(cls)
-            if text is not None and (is_of_script(cls) or not lies_in_its_module(cls)):
-                found.append((text.file, text.node))
-        found += [(lines.file, made.node) for lines in code.walk.lines_sent() for made in lines.made]
-    files = {id(file): file for file, _ in found}
-    return Sent(
-        tuple(file.statements(node for its, node in found if its is file) for file in files.values()),
-        classes,
-        {name: value for code in codes for name, value in code.walk.values_sent().items()},
-    )
 
 
 def shown_names(names: Sequence[str]) -> str:
@@ -384,6 +319,10 @@ def _is_of_a_module(function: FunctionType) -> bool:
     return not is_script(name) and value is not None and getattr(value, "__wrapped__", value) is function
 
 
+_origins = cache(Owners)
+"""Tells whose code a thing is, seen from a module."""
+
+
 @lru_cache(MAX_CLASSES)
 def _tracker_of(cls: type, packages: str | None = None, mentioned: frozenset[str] = ANY_NAME) -> CodeTracker:
     return CodeTracker(cls, packages=packages, mentioned=mentioned)
@@ -391,7 +330,7 @@ def _tracker_of(cls: type, packages: str | None = None, mentioned: frozenset[str
 
 def is_users_code(thing: Any, seen_from: str) -> bool:
     """Tell whether a thing is a class, a function or a module of the user's, for a step of the module `seen_from`."""
-    whose = owners_seen_from(seen_from)
+    whose = _origins(seen_from)
     if isinstance(thing, ModuleType):
         return whose.of_module(thing) is Owner.USER
     if isinstance(thing, type):
@@ -404,7 +343,7 @@ def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
 
     The script's classes are among them: an instance of any of them may be an argument.
     """
-    whose, script = owners_seen_from(SCRIPT), find_module(SCRIPT)
+    whose, script = _origins(SCRIPT), find_module(SCRIPT)
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Owner.USER:
             continue
@@ -449,7 +388,7 @@ def changed_in_classes(classes: Iterable[type], seen_from: str, code: Fingerprin
         tracker = _tracker_of(cls, code.packages, code.mentioned)
         held = tracker._held
         if held is not None and not held.unchanged():
-            names.update(held.fingerprint.changes_until(tracker.current()).own)
+            names.update(held.fingerprint.changes_until(tracker.current())[0])
     return frozenset(names)
 
 
@@ -479,7 +418,7 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
 
 
 def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
-    whose = owners_seen_from(seen_from)
+    whose = _origins(seen_from)
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 

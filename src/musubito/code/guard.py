@@ -7,23 +7,18 @@ array, a frame, an object with a `__musubito_identity__()`. The check never rais
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import islice
-from operator import is_, itemgetter
+from operator import is_
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
 
-MAX_WATCHED = 10_000
-"""Number of values within one part that are compared."""
 CHUNK = 200
 """Number of terms in one generated function."""
-MIN_GATHERED = 8
-"""Number of items of one mapping from which on they are read at once."""
 EXACT = (dict, MappingProxyType)
 """Mappings that can be read without their own code."""
 ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__", "__annotate_func__"})
@@ -56,10 +51,8 @@ class Guard:
         """Parts whose conditions are left out."""
         self.owner = ""
         """The part that is being described."""
-        self._room = math.inf
-        """Number of values that may still be compared for this part."""
         self._owners: dict[str, str] = {}
-        """The parts of the terms that ask an object what it is: some objects answer otherwise each time."""
+        """The parts of the terms, as far as they are known."""
         # The name lets listeners that note each read of a thing recognise that this check reads.
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
         self._names: dict[int, str] = {}
@@ -68,16 +61,6 @@ class Guard:
         self._of_functions: list[str] = []
         """Terms to check only if one of the functions was changed."""
         self._seen: set[str] = set()
-        self._items: dict[int, tuple[Mapping[Any, Any], dict[str, tuple[object, str]]]] = {}
-        """The items of mappings, each with the part whose condition it is."""
-
-    def begin(self, part: str = "") -> None:
-        """Note conditions as those of this part. Of a part that is very large, what lies inside is not compared."""
-        self.owner, self._room = part, MAX_WATCHED if part else math.inf
-
-    def has_room(self) -> bool:
-        """Return whether more of this part is compared."""
-        return self._room > 0
 
     def _name(self, value: object) -> str:
         """Return the name of a value in the check; the value is kept alive, so its id stays its own."""
@@ -89,17 +72,16 @@ class Guard:
             self._bound[name] = value
         return name
 
-    def _term(self, term: str, owner: str = "", *, asks: bool = False) -> None:
+    def _term(self, term: str, owner: str = "") -> None:
         owner = owner or self.owner
         if term not in self._seen and owner not in self._unwatched:
             self._seen.add(term)
-            self._room -= 1
             self._terms.append(term)
-            if owner and asks:
+            if owner:
                 self._owners[term] = owner
 
     def failing(self) -> set[str]:
-        """Return the parts of which an attribute or a description is another one now."""
+        """Return the parts whose conditions do not hold any more."""
         failed: set[str] = set()
         for term, owner in self._owners.items():
             try:
@@ -112,15 +94,7 @@ class Guard:
 
     def item(self, mapping: Mapping[Any, Any], key: object, value: object, owner: str = "") -> None:
         """Require `mapping[key] is value`; a missing key raises, which is a change."""
-        if self._room <= 0:
-            return
         shown = repr(key) if type(key) is str else self._name(key)
-        owner = owner or self.owner
-        if type(key) is str and type(mapping) in EXACT and owner not in self._unwatched:
-            self._room -= 1
-            kept = self._items.setdefault(id(mapping), (mapping, {}))[1].setdefault(key, (value, owner))
-            if kept[0] is value:
-                return  # otherwise it has changed while the walk goes on: the check will fail
         if type(mapping) in EXACT:
             self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}", owner)
         else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
@@ -132,21 +106,17 @@ class Guard:
 
     def attribute(self, thing: object, name: str, value: object, owner: str = "") -> None:
         """Require `thing.name is value`."""
-        if self._room <= 0:
-            return
         if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
             return
-        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner, asks=True)
+        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner)
 
     def items(self, container: Any, base: type[Any], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a sequence, or an unchanged set, holds exactly these values in this order.
 
         `base` is the builtin type of the container.
         """
-        if self._room <= 0:
-            return
         name = self._name(container)
         if type(container) is list and len(values) <= 4:
             self._term(f"len({name}) == {len(values)}", owner)
@@ -157,12 +127,9 @@ class Guard:
         if type(container) is not base:
             count, items = f"{self._name(base.__len__)}({name})", f"{self._name(base.__iter__)}({name})"
         self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))", owner)
-        self._room -= len(values)
 
     def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a mapping holds exactly these keys, with these values."""
-        if self._room <= 0:
-            return
         name = self._name(container)
         if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
             self._term(f"len({name}) == {len(keys)}", owner)
@@ -175,7 +142,6 @@ class Guard:
         self._term(f"len({shown}) == {len(keys)}", owner)
         self._term(f"all(map(is_, {shown}, {self._name(keys)}))", owner)
         self._term(f"all(map(is_, {items}, {self._name(values)}))", owner)
-        self._room -= len(keys)
 
     def members(self, cls: type, values: tuple[object, ...], owner: str = "") -> None:
         """Require that the members of a class have the names that they have now, and these values, in this order.
@@ -190,13 +156,11 @@ class Guard:
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
-        if self._room > 0:
-            self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
+        self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
     def same(self, describe: Callable[[], object], result: object, owner: str = "") -> None:
         """Require that `describe()` still returns the same."""
-        if self._room > 0:
-            self._term(f"{self._name(describe)}() == {self._name(result)}", owner, asks=True)
+        self._term(f"{self._name(describe)}() == {self._name(result)}", owner)
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""
@@ -205,13 +169,6 @@ class Guard:
             look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))
             name = self._name(Unchanged([*self._functions.values()], look.build))
             self._term(f"({self._name(LATEST)}[0] is {name}.since or {name}())")
-        for mapping, items in self._items.values():
-            values = tuple(value for value, _ in items.values())
-            if len(items) < MIN_GATHERED:
-                self._terms += [f"{self._name(mapping)}[{key!r}] is {self._name(items[key][0])}" for key in items]
-            else:
-                read = f"{self._name(itemgetter(*items))}({self._name(mapping)})"
-                self._terms.append(f"all(map(is_, {read}, {self._name(values)}))")
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []
         for number, chunk in enumerate(chunks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator, Mapping
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any
 
@@ -53,14 +53,9 @@ def of_this_thread(value: Any) -> dict[str, Any]:
 
 
 def of_context(variable: ContextVar[Any]) -> Any:
-    """Return the value that a context variable was set to in this context, or ABSENT."""
-    return variable.get(ABSENT)
-
-
-def default_of(variable: ContextVar[Any]) -> Any:
-    """Return the default of a context variable, or ABSENT."""
+    """Return the value of a context variable, or its default, or ABSENT."""
     try:
-        return Context().run(variable.get)
+        return variable.get()
     except LookupError:
         return ABSENT
 

@@ -7,14 +7,9 @@ while a step ran, and the step's code may have changed it, the part counts by it
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Collection, Iterator
-from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
-from musubito.code.live import ATOMS
 from musubito.code.made import LINES
-from musubito.code.syntax.function_text import text_of
 
 if TYPE_CHECKING:
     from musubito.code.walk import Binding, Walk
@@ -36,55 +31,16 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
     was, is_now = _bound(before, name), _bound(after, name)
     if was is None and is_now is None:
         return False
-    if was is None or is_now is None or was.value is not is_now.value:
-        return not DEFAULT.search(name) and last_name(name) in before.stores
-    return may_change(before, was) or may_change(before, is_now)
-
-
-def may_change(walk: Walk, binding: Binding) -> bool:
-    """Return whether the reached code may change a value in place."""
-    if DEFAULT.search(binding.name) or binding.value is walk.function:
-        return True
-    last = last_name(binding.name)
-    if last in walk.acted or hasattr(type(binding.value), "__missing__"):
-        return True  # a look may add what is missing
-    if last in walk.entered and not _is_of_constants(binding.value):
-        return True
-    return not binding.fields.isdisjoint(walk.stores | walk.acted)
-
-
-def changeable(walk: Walk) -> set[str]:
-    """Return the names of the values, but for the step itself, that the reached code may bind anew or change."""
-    return {
-        binding.name
-        for binding in walk.bindings.values()
-        if binding.value is not walk.function and (last_name(binding.name) in walk.stores or may_change(walk, binding))
-    }
-
-
-def last_name(name: str) -> str:
-    """Return the name by which code binds a part: that of a variable, a global or a field."""
+    is_same = was is not None and is_now is not None and was.value is is_now.value
+    if DEFAULT.search(name) or (was is not None and was.value is before.function):
+        return is_same
     cell = CELL.search(name)
-    return name.rpartition(".")[2] if cell is None else cell[1]
-
-
-def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[FunctionType]:
-    """Yield the functions of a step that may write to parts of these names."""
-    names: set[str] = set()
-    for name in state:
-        binding = _bound(walk, name)
-        names |= {last_name(name)} if binding is None else {last_name(name), *binding.fields}
-    for reached in walk.functions.values() if names else ():
-        usage = text_of(reached.function).scan
-        if not names.isdisjoint(usage.stores | usage.acted | usage.entered):
-            yield reached.function
-
-
-def _is_of_constants(value: object) -> bool:
-    """Return whether a value is a container of which no item can change: only who has the container can change it."""
-    if not isinstance(value, dict | list | tuple | set | frozenset | deque):
-        return False
-    return all(type(each) in ATOMS for each in (value.values() if isinstance(value, dict) else value))
+    last = name.rpartition(".")[2] if cell is None else cell[1]
+    if not is_same or was is None or is_now is None:
+        return last in before.stores
+    if last in before.acted or hasattr(type(was.value), "__missing__"):  # a look may add what is missing
+        return True
+    return not (was.fields | is_now.fields).isdisjoint(before.stores | before.acted)
 
 
 def _bound(walk: Walk, name: str) -> Binding | None:

@@ -19,7 +19,6 @@ from collections import ChainMap, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from enum import Enum
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePath
 from threading import local
@@ -29,29 +28,17 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.code.cached_functions import know
 from musubito.code.classes import functions_below
 from musubito.code.displays import displays, fields_to_build, objects_display
-from musubito.code.guard import MAX_WATCHED
-from musubito.code.live import (
-    ABSENT,
-    ATOMS,
-    default_of,
-    fields_of,
-    of_context,
-    of_this_thread,
-    slots_of,
-    static,
-    step_of,
-)
-from musubito.code.made import BY_LINES, Lines, lines_of_field
+from musubito.code.live import ABSENT, ATOMS, fields_of, of_context, of_this_thread, slots_of, static, step_of
+from musubito.code.made import Lines, lines_of_field
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.policies import ObjectPolicy, policy_of, policy_of_class
 from musubito.code.portable_paths import is_relative_to_checkout, portable
 from musubito.code.secret_fields import is_secret_field, without_secrets
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.value_texts import value_text
 from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker, canonical
-from musubito.values.class_names import qualified_name, secret_kind
+from musubito.values.class_names import secret_kind
 from musubito.values.msgpack_writer import IN_ORDER
 from musubito.values.own_names import is_own
 
@@ -60,8 +47,8 @@ if TYPE_CHECKING:
 
 MAX_VALUES: Final = 20_000
 """Number of values of one walk that are entered."""
-MAX_CLASSES: Final = 1024
-"""Number of classes of which is kept what their objects hold."""
+MAX_WATCHED: Final = 10_000
+"""Number of values within one container that are compared at each call."""
 MAX_DEPTH: Final = 100
 """Levels of nesting at which values are entered."""
 CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
@@ -69,8 +56,6 @@ MAX_LOOKED_AT: Final = 100
 """Number of values of a package's dict among which functions of the user's are looked for."""
 SAMPLE: Final = 65_536
 """Bytes of an array that are compared at each call."""
-FOR_MODELS: Final = ("prompt", "instruction", "content", "template", "model", "name", "description", "title", "version")
-"""Words in the names of fields whose texts are shown of packages' objects."""
 RECORD_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__")
 PLAIN: Final = (types.SimpleNamespace, string.Template)
 OF_CACHES: Final = frozenset({"__orig_class__", "__pydantic_fields_set__"})
@@ -113,70 +98,21 @@ class Encoder:
     def encode(self, binding: Binding) -> None:
         """Set the digest of a binding, and what it waits for."""
         self.waits_for, self._name, self._shown = set(), binding.name, binding.shown
-        self._made, self._fields = [*binding.around, binding.made], binding.fields
-        self.walk.guard.begin(binding.name)
+        self._made, self._fields, self.walk.guard.owner = [*binding.around, binding.made], binding.fields, binding.name
         self._binding = binding
         self._shows_functions, self._is_item = binding.shown, False
         if binding.name in self.walk.state:
-            # What the step changes itself counts by the lines that made it, and by its methods.
-            if self._is_users(type(binding.value)):
-                self.walk.reach_class(type(binding.value))
-            self._refer_lines_of_state(binding.name, self._lines()())
-            binding.waits_for = frozenset()
-            self.walk.guard.begin()
+            # What the step changes itself counts by the lines that made it, without what they name.
+            lines = self._lines()()
+            encoded = tokens("state", b"" if lines is None else lines.normal())
+            binding.digest, binding.waits_for = sha256(encoded).digest(), frozenset()
+            self.walk.guard.owner = ""
             return
         if binding.handed:
             self.hand_on(binding.value)
-        if issubclass(type(binding.value), CONTAINERS) and self._reach_classes(binding.value):
-            binding.waits_for = None
-            self.walk.guard.begin()
-            return  # what their methods mention decides which fields count
         binding.digest = sha256(self.of(binding.value, binding.name)).digest()
-        self.walk.guard.begin()
+        self.walk.guard.owner = ""
         binding.waits_for = frozenset(self.waits_for - self.walk.mentioned)
-
-    def _reach_classes(self, container: Any) -> bool:
-        """Reach the user's classes of a container's items, and return whether one of them is new."""
-        values = dict.values(container) if issubclass(type(container), dict) else container
-        new = [cls for cls in set(map(type, values)) if self._is_users(cls) and not issubclass(cls, type)]
-        new = [cls for cls in new if id(cls) not in self.walk.classes]
-        for cls in sorted(new, key=qualified_name):
-            self.walk.reach_class(cls)
-        return bool(new)
-
-    def text(self, binding: Binding) -> str | None:
-        """Return the text of a binding for readers; None if its fields are parts of their own, or it has no text."""
-        if binding.fields and self._is_users(type(binding.value)):
-            return None
-        return value_text(binding.name, binding.value, self.fields_shown)
-
-    def fields_shown(self, value: Any) -> list[tuple[str, Any]] | None:
-        """Return the fields that are shown of an object; None for an object that does not count by its fields.
-
-        Of an object of a package's, a text is shown if the field is named as texts for models are: any other text may
-        be a key.
-        """
-        cls: type = type(value)
-        policy = policy_of(value)
-        is_users = self._is_users(cls)
-        fields = [(field, each) for field, each in fields_in(value) if field not in OF_CACHES]
-        if policy is not None:
-            fields = [(field, left) for field, _, left in self._fields_of_policy(value, policy)]
-        elif not is_record(cls):
-            if not is_users:
-                return None
-            every = self.walk.is_whole(cls) or self.walk.reads_all_fields
-            fields = [(field, each) for field, each in fields if every or field in self.walk.mentioned]
-        return [
-            (field, each)
-            for field, each in fields
-            if is_users or type(each) is not str or any(word in field for word in FOR_MODELS)
-        ]
-
-    def _refer_lines_of_state(self, name: str, lines: Lines | None) -> None:
-        """Let what the step changes itself count by the lines that made it, and by what they name."""
-        if lines is not None:
-            self.walk.refer_lines(name, lines.without_conditions())
 
     def forget(self, cls: type) -> None:
         """Encode anew whatever may hold an instance of a class."""
@@ -194,7 +130,7 @@ class Encoder:
             return
         if self.walk.origins.of_class(type(value)) is Owner.USER:
             self.walk.reach_class(type(value), whole=True)
-        elif issubclass(type(value), dict | list | tuple | set) and id(value) not in self._active:
+        elif isinstance(value, dict | list | tuple | set) and id(value) not in self._active:
             self._active.append(id(value))
             for each in list(value.values() if isinstance(value, dict) else value)[:100]:
                 if type(each) not in ATOMS and not isinstance(each, ModuleType):
@@ -211,8 +147,7 @@ class Encoder:
         if id(value) in self._active:
             return tokens("again", len(self._active) - self._active.index(id(value)))
         if self._count > MAX_VALUES or len(self._active) > MAX_DEPTH:
-            how = "the lines that made it, beyond what one walk looks at"
-            self.walk.note_untracked(self._name, self._binding.value, how)
+            self.walk.note_untracked(name, value, "its type alone: the code reaches too much")
             self._refer_lines(name)
             return tokens("beyond", *counted_name(cls))
         self._active.append(id(value))
@@ -223,8 +158,7 @@ class Encoder:
         return encoded if len(encoded) < 64 else b"d" + sha256(encoded).digest()
 
     def _of(self, value: Any, name: str) -> bytes:
-        walk = self.walk
-        cls: Any = type(value)
+        walk, cls = self.walk, type(value)
         if is_mock_class(cls):
             walk.note_mock(name)
             return tokens("mock")
@@ -247,7 +181,7 @@ class Encoder:
             if issubclass(cls, kinds):
                 of_class = self._class(value, name) if self._is_users(cls) and not issubclass(cls, Enum) else b""
                 return of_class + describe(self, value, name)
-        if is_record(cls):
+        if is_record(value):
             return self._of_record(value, name)
         if typing.get_origin(value) is not None or module_name(cls) in ("typing", "types", "typing_extensions"):
             self._refer_lines(name)  # what a new type or a bound stands for is not in its text
@@ -264,10 +198,10 @@ class Encoder:
     # -- data ----------------------------------------------------------------------------------------------------------
     def _of_data(self, value: Any, name: str) -> bytes | None:
         """Return the encoding of a value that is data throughout; None for any other value."""
-        cls: type = type(value)
+        cls = type(value)
         if isinstance(value, (FunctionType, MethodType, functools.partial)) or is_relative_to_checkout():
             return None
-        if self._is_users(cls) and not is_record(cls) and all(map(self._is_open, cls.__mro__)):
+        if self._is_users(cls) and not is_record(value) and all(map(self._is_open, cls.__mro__)):
             return None
         packer = DataPacker()
         try:
@@ -288,12 +222,17 @@ class Encoder:
 
     def _watch(self, value: Any) -> None:
         """Require that data stay as they are: containers by their items, arrays by a sample of their content."""
-        pending, count = [value], 0
-        while pending and count < MAX_WATCHED and self.walk.guard.has_room():
+        guard, pending, count = self.walk.guard, [value], 0
+        while pending:
             each = pending.pop()
-            count += 1
-            if type(each) not in ATOMS:
-                pending += watch_one(self.walk.guard, each)
+            kind = type(each)
+            if kind in ATOMS:
+                continue
+            inner = watch_one(guard, each)
+            count += len(inner)
+            if count > MAX_WATCHED:
+                return
+            pending += inner
 
     def _of_identity(self, value: Any, name: str) -> bytes:
         try:
@@ -343,7 +282,7 @@ class Encoder:
         own = tokens("record") + self._class(value, name)
         for field, each in fields_in(value):
             if field not in OF_CACHES:
-                own += self._of_field(value, field, each, name)
+                own += tokens(field) + self._of_field(value, field, each, name)
         return own
 
     def _of_object(self, value: Any, name: str, policy: ObjectPolicy | None) -> bytes:
@@ -364,13 +303,9 @@ class Encoder:
             walk.guard.within(fields, fields)
         for field, each in fields_in(value):
             if every or field in walk.mentioned:
-                own += self._of_field(value, field, each, name)
+                own += tokens(field) + self._of_field(value, field, each, name)
             else:
                 self.waits_for.add(field)
-        for place in sorted(walk.state):
-            of_object, _, field = place.rpartition(".")
-            if of_object == name and (fields is None or field not in fields):  # the step will set it
-                self._refer_lines_of_state(place, lines_of_field(cls, field))
         if not all(map(self._is_open, cls.__mro__)):
             self._refer_lines(name)  # a base that is not the user's may hold more than fields
         return own
@@ -385,14 +320,14 @@ class Encoder:
 
     def _of_field(self, value: Any, field: str, each: Any, name: str) -> bytes:
         cls = type(value)
+        self._fields.add(field)
         made = functools.partial(lines_of_field, cls, field) if self._is_users(cls) else lambda: None
         if value is self._binding.value and self._is_users(cls):
             return self.walk.refer_field(value, field, each, made, self._binding)
-        self._fields.add(field)
         self.guard_field(value, field, each)
         self._made.append(made)
         try:
-            return tokens(field) + self.of(each, f"{name}.{field}")
+            return self.of(each, f"{name}.{field}")
         finally:
             self._made.pop()
 
@@ -407,27 +342,25 @@ class Encoder:
         outer, self._shown = self._shown, self._shown or objects_display(module_name(type(value)))
         walk.met.append(value)
         is_users = self._is_users(type(value))
+        left_out = {*policy.leaves_out(value, walk), *fields_to_build(module_name(type(value)))}
         own = tokens("object") + self._class(value, name)
         if policy.says is not None:
             own += tokens("says", canonical(policy.says(value)))
-        for field, each, left in self._fields_of_policy(value, policy):
+        for field, each in fields_in(value):
+            if field in left_out or field in OF_CACHES:
+                continue
             self.guard_field(value, field, each)
-            if left is not each:
-                self._watch(each)
-            if is_users:
-                own += self._of_field(value, field, left, name)
-            else:
-                own += tokens(field) + self.of(left, f"{name}.{field}")
+            inner = frozenset(
+                each_left.removeprefix(f"{field}.") for each_left in left_out if each_left.startswith(f"{field}.")
+            )
+            if secret_kind(type(each)) is None:
+                if inner and isinstance(each, dict):
+                    self._watch(each)
+                left = _without(each, inner)
+                encoded = self._of_field(value, field, left, name) if is_users else self.of(left, f"{name}.{field}")
+                own += tokens(field) + encoded
         self._shown = outer
         return own
-
-    def _fields_of_policy(self, value: Any, policy: ObjectPolicy) -> Iterator[tuple[str, Any, Any]]:
-        """Yield the fields that count of an object that an adapter knows, each also without the keys left out."""
-        left_out = {*policy.leaves_out(value, self.walk), *fields_to_build(module_name(type(value))), *OF_CACHES}
-        for field, each in fields_in(value):
-            if field not in left_out and secret_kind(type(each)) is None:
-                inner = (left.removeprefix(f"{field}.") for left in left_out if left.startswith(f"{field}."))
-                yield field, each, _without(each, frozenset(inner))
 
     def _of_other(self, value: Any, name: str) -> bytes:
         """Return the encoding of any other object: its type, its plain settings, and what is the user's in it."""
@@ -436,8 +369,6 @@ class Encoder:
         own = tokens("type", *counted_name(cls))
         if secret_kind(cls) is not None:
             return own
-        if value is self._binding.value:
-            self._binding.of_package = True
         if is_own(module_name(cls)):
             self._refer_lines(name)  # an engine has an id and counters
             return own
@@ -451,7 +382,7 @@ class Encoder:
             if type(each) not in ATOMS and self._is_the_users(each):
                 self.guard_field(value, field, each)
                 own += tokens(field) + self.of(each, f"{name}.{field}")
-        how = BY_LINES if self._refer_lines(name) else "its type alone"
+        how = "the lines that made it" if self._refer_lines(name) else "its type alone"
         walk.note_untracked(name, value, how)
         return own
 
@@ -470,7 +401,7 @@ class Encoder:
             lines = made()
             if lines is not None:
                 owner = made.args[0] if isinstance(made, functools.partial) and made.func is lines_of_field else None
-                at = self._name if owner is None else f"{module_name(owner)}.{owner.__qualname__}.{made.args[1]}"
+                at = self._name if owner is None else f"{module_name(owner)}.{owner.__qualname__}.{made.args[1]}"  # type: ignore[attr-defined]
                 self.walk.refer_lines(at, lines)
                 if owner is None:
                     return True
@@ -528,11 +459,10 @@ class Encoder:
         return tokens("member", value._name_) + self._class(value, name) + self.of(value._value_, f"{name}.value")
 
     def of_variable(self, value: ContextVar[Any], name: str) -> bytes:
-        """Return the encoding of a context variable: its default, and its value at the call."""
+        """Return the encoding of a context variable: its value at the call."""
         there = of_context(value)
         self.walk.guard.same(lambda: of_context(value) is there, True)
-        default = self.of(default_of(value), f"{name}.default")
-        return tokens("variable") + default + self._of_context(value, there, name)
+        return tokens("variable") if there is ABSENT else tokens("variable", "is") + self.of(there, name)
 
     def of_local(self, value: local, name: str) -> bytes:
         """Return the encoding of a `threading.local`: the fields that are mentioned, as this thread has them."""
@@ -548,16 +478,9 @@ class Encoder:
         names = frozenset(mentioned)
         self.walk.guard.same(is_same, True)
         self.waits_for.update(of_this_thread(value))
-        for field in sorted(mentioned):
-            own += self._of_context(value, fields.get(field, ABSENT), f"{name}.{field}")
+        for field, each in sorted(fields.items()):
+            own += tokens(field) + self.of(each, f"{name}.{field}")
         return own
-
-    def _of_context(self, holder: Any, value: Any, name: str) -> bytes:
-        """Return the encoding of what belongs to a context or a thread; empty if the step itself has put it there."""
-        self.walk.context[name] = holder, value
-        if self.walk.own_values.has_put(name, holder, value):
-            return b""
-        return tokens(name) + self.of(value, name)
 
     def of_builtin(self, value: Any, name: str) -> bytes:
         """Return the encoding of a function that is not written in Python."""
@@ -609,7 +532,7 @@ def _array(encoder: Encoder, value: array[Any], _name: str) -> bytes:
     return tokens("array", value.typecode, value.tobytes())
 
 
-def _path(_encoder: Encoder, value: PurePath, _name: str) -> bytes:
+def _path(encoder: Encoder, value: PurePath, name: str) -> bytes:
     counted = portable(value)
     return tokens("path", *(counted if isinstance(counted, tuple) else (str(value),)))
 
@@ -643,10 +566,10 @@ def is_mock_class(cls: type) -> bool:
     return mock is not None and issubclass(cls, mock.NonCallableMock)
 
 
-@lru_cache(MAX_CLASSES)
-def is_record(cls: type) -> bool:
-    """Return whether objects of a class are records: the class declares their fields."""
-    if issubclass(cls, (*PLAIN, loaded_class("argparse", "Namespace"))):
+def is_record(value: Any) -> bool:
+    """Return whether an object is a record: its class declares its fields."""
+    cls = type(value)
+    if isinstance(value, PLAIN) or issubclass(cls, loaded_class("argparse", "Namespace")):
         return True
     members = (vars(base) for base in cls.__mro__)
     return any("__pydantic_fields__" in each or any(fields in each for fields in RECORD_FIELDS) for each in members)
@@ -662,17 +585,14 @@ def fields_in(value: Any) -> Iterator[tuple[str, Any]]:
             fields.setdefault(slot, each)
     struct = getattr(type(value), "__struct_fields__", ())
     fields.update({name: getattr(value, name) for name in struct if name not in fields})
-    cls: type = type(value)
-    computed = _computed(cls)
-    names = sorted(name for name in fields if type(name) is str and name not in computed)
+    computed = {
+        name
+        for base in type(value).__mro__
+        for name, m in vars(base).items()
+        if isinstance(m, functools.cached_property)
+    }
+    names = sorted(name for name in fields if isinstance(name, str) and name not in computed)
     return ((name, fields[name]) for name in names)
-
-
-@lru_cache(MAX_CLASSES)
-def _computed(cls: type) -> frozenset[str]:
-    """Return the fields of a class's objects that are computed when they are first read."""
-    members = (item for base in cls.__mro__ for item in vars(base).items())
-    return frozenset(name for name, member in members if isinstance(member, functools.cached_property))
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:
@@ -690,21 +610,21 @@ def _without(value: Any, keys: frozenset[str]) -> Any:
 
 def watch_one(guard: Any, value: Any) -> list[Any]:
     """Require that one value holds what it holds now; return what it holds, to be watched in turn."""
-    kind = type(value)  # a proxy may claim another class
-    if issubclass(kind, dict):
+    if isinstance(value, dict):
         keys, values = tuple(dict.keys(value)), tuple(dict.values(value))
         guard.mapping(value, keys, values)
         return [each for each in (*keys, *values) if type(each) not in ATOMS]
-    if issubclass(kind, list | set | deque):
+    if isinstance(value, list | set | deque):
         base: Any = next(base for base in type(value).__mro__ if base in CONTAINERS)
         items = tuple(base.__iter__(value))
         guard.items(value, base, items)
         return [each for each in items if type(each) not in ATOMS]
-    if issubclass(kind, tuple | frozenset):
+    if isinstance(value, tuple | frozenset):
         return [each for each in value if type(each) not in ATOMS]
-    if issubclass(kind, bytearray):
+    if isinstance(value, bytearray):
         guard.same(functools.partial(bytes, value), bytes(value))
         return []
+    kind = type(value)
     if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
         guard.same(functools.partial(_sample, value), _sample(value))
         return []

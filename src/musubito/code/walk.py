@@ -15,16 +15,12 @@ import functools
 import inspect
 import itertools
 import sys
-import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
-from threading import local
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
 
-from musubito.code.annotations import classes_in
 from musubito.code.classes import (
     UNUSED,
     annotations_of,
@@ -39,21 +35,9 @@ from musubito.code.classes import (
 from musubito.code.displays import runs_what_is_shown
 from musubito.code.guard import Guard
 from musubito.code.live import ABSENT, ATOMS, contents, step_of
-from musubito.code.made import (
-    BY_LINES,
-    LINES,
-    Lines,
-    complete,
-    lines_around,
-    lines_of_global,
-    lines_of_variable,
-    names_used,
-    sent_value,
-    were_sent,
-)
-from musubito.code.own_values import OwnValues
-from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
-from musubito.code.parts import CodePart, PartKind
+from musubito.code.made import LINES, Lines, lines_around, lines_of_global, lines_of_variable, names_used
+from musubito.code.ownership import Owner, Owners, counted_name, home_of, module_name, module_of
+from musubito.code.parts import CodePart, PartKind, may_have_text, value_text
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.names import ANNOTATION_READERS, SOURCE_READERS, NameRead, Root, annotation_nodes
@@ -61,15 +45,7 @@ from musubito.code.syntax.occurrences import absolute, resolve
 from musubito.code.values import Encoder
 from musubito.code.world import environment
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
-from musubito.values.class_names import (
-    canonical_module,
-    find_module,
-    is_script,
-    module_of_class,
-    qualified_name,
-    script_name,
-    was_sent,
-)
+from musubito.values.class_names import canonical_module, find_module, module_of_class, qualified_name
 from musubito.values.redaction import is_secret
 
 PLACES: Final = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
@@ -99,8 +75,6 @@ class Binding:
         self.handed = False
         """Whether the value is handed to code of a package."""
         self.digest = b""
-        self.of_package = False
-        """Whether the value is an object of a package, which counts in one part if it has several names."""
         self.fields: set[str] = set()
         """The names of the fields of all objects in the value."""
         self.waits_for: frozenset[str] | None = frozenset()
@@ -146,38 +120,23 @@ class Walk:
         state: Collection[str] = (),
         unwatched: Collection[str] = (),
         mentioned: Collection[str] | None = None,
-        own_values: OwnValues | None = None,
-        rebinds: Collection[str] = (),
     ) -> None:
         """Prepare a walk.
 
         `function` may also be a class, for code that is given instances and mentions the names in `mentioned`. `owner`
         is the class of the receiver, if `function` is a method. `module`: see `CodeTracker`. `state` are the parts that
         the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out.
-        `own_values` are what the step has put into contexts and threads, `rebinds` the variables that its code is known
-        to bind anew.
         """
         self.function = function
         self.owner = owner
         self.module = home_of(function) if module is None else module
-        self.origins = owners_seen_from(self.module)
+        self.origins = Owners(self.module)
         self.guard = Guard(unwatched)
         self.state = frozenset(state)
         self.mentioned: set[str] = set(mentioned or ())
         self._of_instances = mentioned
-        self._unwatched = unwatched
-        self._known_to_rebind = frozenset(rebinds)
-        self._rebinds = set(rebinds)
-        """Variables that the reached code binds anew."""
-        self._followed: set[str] = set()
-        """Variables that were followed to a thing with a name of its own."""
-        self.own_values = OwnValues() if own_values is None else own_values
-        self.context: dict[str, tuple[Any, Any]] = {}
-        """What belongs to a context or a thread: by name, the variable or the object that holds it, and its value."""
         self.acted: set[str] = set()
         """Names and attributes whose values the reached code may change."""
-        self.entered: set[str] = set()
-        """Names and attributes of whose values the reached code may change an item."""
         self.stores: set[str] = set()
         """Names and attributes that the reached code binds."""
         self.functions: dict[int, ReachedFunction] = {}
@@ -194,9 +153,7 @@ class Walk:
         """Objects that an adapter knows."""
         self.modules: set[str] = set()
         """The full names of modules of packages that the code names, and of attributes that may be modules."""
-        self._not_followed: set[str] = set()
-        self._objects_untracked: dict[int, tuple[bool, int, str]] = {}
-        """The best sentence on each object, by its id: of an object with several names, one that tells of lines."""
+        self.untracked: set[str] = set()
         self.never: str | None = None
         """The reason why no result of this code can be replayed."""
         self.values = Encoder(self)
@@ -236,12 +193,7 @@ class Walk:
     def note_untracked(self, name: str, value: Any, how: str) -> None:
         """Note that a value counts by the lines that made it, or by its type alone."""
         cls = type(value)
-        told = how != BY_LINES, len(name), f"{name}: {module_name(cls)}.{cls.__qualname__}, which counts by {how}"
-        self._objects_untracked[id(value)] = min(told, self._objects_untracked.get(id(value), told))
-
-    def untracked(self) -> set[str]:
-        """Return one sentence for each thing that does not count by its value, or that cannot be followed."""
-        return {*self._not_followed, *(told for *_, told in self._objects_untracked.values())}
+        self.untracked.add(f"{name}: {module_name(cls)}.{cls.__qualname__}, which counts by {how}")
 
     # -- the walk ------------------------------------------------------------------------------------------------------
     def run(self) -> Walk:
@@ -259,9 +211,6 @@ class Walk:
         while self._pending or self._encode_due():
             while self._pending:
                 self._pending.popleft()()
-        if not self._known_to_rebind.issuperset(self._followed & self._rebinds):  # some were followed too early
-            how = self.state, self._unwatched, self._of_instances, self.own_values, self._rebinds
-            return Walk(self.function, self.owner, self.module, *how).run()
         return self
 
     def _encode_due(self) -> bool:
@@ -330,22 +279,15 @@ class Walk:
     def refer_field(
         self, value: Any, field: str, each: Any, made: Callable[[], Lines | None], around: Binding
     ) -> bytes:
-        """Return a reference to a field of an object: a part of its own, which a step may change by itself.
-
-        If the part has the name of the object and the field, nothing else needs to tell that the object has the field,
-        unless the code reads fields without their names.
-        """
+        """Return a reference to a field of an object: a part of its own, which a step may change by itself."""
         name = f"{self._objects.setdefault(id(value), around.name)}.{field}"
         outer, self.guard.owner = self.guard.owner, name
         self.values.guard_field(value, field, each)
         self.guard.owner = outer
         reference = self.refer(each, name, made, shown=around.shown)
-        binding = self.bindings.get((name, id(each)))
-        if binding is not None:
+        if (binding := self.bindings.get((name, id(each)))) is not None:
             binding.around = (*around.around, around.made)
-            if name == f"{around.name}.{field}" and not self.reads_all_fields:
-                return b""
-        return tokens(field) + reference
+        return reference
 
     def fix(self, name: str, digest: bytes, text: str | None = None, kind: PartKind = PartKind.CODE) -> str:
         """Add a part whose digest is known, and return its name."""
@@ -381,7 +323,7 @@ class Walk:
         if reached is None:
             if (mock := function.__dict__.get("mock")) is not None and is_mock(mock):
                 self.note_mock(function.__qualname__)
-            reached = _same_function(self.functions, function)
+            reached = self.functions.get(_same_function(self.functions, function))
         if reached is None:
             name = self._unique(f"{module_of(function)}.{function.__code__.co_qualname}")
             reached = self.functions[id(function)] = ReachedFunction(name, function)
@@ -425,9 +367,7 @@ class Walk:
         usage = text.scan
         self._mention(usage.mentions)
         self.acted |= usage.acted
-        self.entered |= usage.entered
         self.stores |= usage.stores
-        self._rebinds |= usage.rebinds
         self.reads_all_fields |= usage.reads_fields
         self.lists_shown |= usage.lists_shown
         self._docs |= usage.reads_docs
@@ -480,17 +420,11 @@ class Walk:
             end, rest = resolve(function, read)
             for attribute in rest:
                 end = inspect.getattr_static(end, attribute, ABSENT)
-            # Of a property the value is handed on, and not its function.
-            is_code = functions_below(end) and not isinstance(end, property | functools.cached_property)
-            if rest and (isinstance(end, dict | list | tuple | set) or is_code):
+            if rest and (isinstance(end, dict | list | tuple | set) or functions_below(end)):
                 self.values.hand_on(end)
             if read.root is Root.RECEIVER and not read.attributes:
                 self._hand_on_receiver(function)
         return result
-
-    def _is_of_package(self, value: Any, package: str) -> bool:
-        is_named = isinstance(value, FunctionType | type) and not self._is_users(value)
-        return is_named and module_name(value).partition(".")[0] == package
 
     def _is_users(self, value: Any) -> bool:
         if (step := step_of(value)) is not None:
@@ -537,18 +471,12 @@ class Walk:
     def _follow_global(
         self, names: dict[str, Any], name: str, attributes: tuple[str, ...], handed: bool, shown: bool
     ) -> bytes:
-        complete(names, name)
         value = names.get(name, ABSENT)
-        full = f"{canonical_module(str(names.get('__name__')))}.{name}"
+        module = canonical_module(str(names.get("__name__")))
         if value is not ABSENT:
-            self.guard.item(names, name, value, full)
-            if self._is_bound_late(name, value):
-                made = functools.partial(self._lines_of_global, names, name, value)
-                return tokens("value", self._bind(value, full, made))
-            return self._follow(value, attributes, names, name, full, handed, shown)
+            self.guard.item(names, name, value, f"{module}.{name}")
+            return self._follow(value, attributes, names, name, f"{module}.{name}", handed, shown)
         self.guard.absent(names, name)
-        if (sent := self._refer_sent(names, name)) is not None:
-            return sent
         builtins = names.get("__builtins__", {})
         builtins = vars(builtins) if isinstance(builtins, ModuleType) else builtins
         value = builtins.get(name, ABSENT)
@@ -557,16 +485,6 @@ class Walk:
             return b"unbound"
         self.guard.item(builtins, name, value)
         return self._follow(value, attributes, builtins, name, f"builtins.{name}", handed, shown)
-
-    def _is_bound_late(self, name: str, value: Any) -> bool:
-        """Return whether the reached code binds this name itself, to a thing that otherwise counts by its own name."""
-        kind = type(value)
-        if not issubclass(kind, FunctionType | type | ModuleType):
-            return False
-        if issubclass(kind, ModuleType) and self.origins.of_module(value) is Owner.USER:
-            return False
-        self._followed.add(name)
-        return name in self._rebinds
 
     def _follow(
         self,
@@ -596,9 +514,10 @@ class Walk:
                 member = lazy_attribute(self.origins, self.guard, value, bound) if is_users else ABSENT
                 if member is ABSENT:
                     return tokens("unbound" if is_users else "named", ".".join((name, *rest)))
-            elif not is_users and "__getattr__" in names and self._is_of_package(member, name.partition(".")[0]):
+            elif not is_users and "__getattr__" in names and isinstance(member, FunctionType | type):
                 # This module makes its names on demand: it does not count whether this name was made yet.
-                return tokens("named", ".".join((name, *rest)))
+                if not self._is_users(member) and module_name(member).partition(".")[0] == name.partition(".")[0]:
+                    return tokens("named", ".".join((name, *rest)))
             if member is not ABSENT and bound in names:
                 self.guard.item(names, bound, member, name)
             value = member
@@ -622,11 +541,9 @@ class Walk:
             self.guard.same(lambda: contents(cell) is ABSENT, True)
             return b"unbound"
         self.guard.attribute(cell, "cell_contents", value, name)
-        made = functools.partial(self._lines_of_cell, reached.function, read.name, value)
-        if self._is_bound_late(read.name, value):
-            return tokens("value", self._bind(value, name, made))
         if isinstance(value, ModuleType):
             return self._follow(value, read.attributes, {read.name: value}, read.name, name, handed, shown)
+        made = functools.partial(self._lines_of_cell, reached.function, read.name, value)
         return self.refer(value, name, made, handed=handed and not read.attributes, shown=shown)
 
     def _follow_import(self, function: FunctionType, read: NameRead, handed: bool, shown: bool) -> bytes:
@@ -636,10 +553,9 @@ class Walk:
         """
         module = absolute(read.name, function)
         full = ".".join((module, *read.attributes))
-        value: Any
         value, failed = import_user_module(self.origins, self.guard, module)
         if failed:
-            self._not_followed.add(f"{module}: cannot be imported ({failed})")
+            self.untracked.add(f"{module}: cannot be imported ({failed})")
         if value is not None and self.origins.of_module(value) is Owner.USER:
             self.guard.item(sys.modules, module, value)
             return self._follow(value, read.attributes, {}, module, full, handed, shown)
@@ -672,33 +588,15 @@ class Walk:
         references = []
         for name, attributes in sorted(set(reads)):
             self._mention(attributes)
-            complete(names, name)
-            if name in PLACES:
-                continue
-            is_here = name in names
-            found = (
-                self._follow_global(names, name, attributes, False, False) if is_here else self._refer_sent(names, name)
-            )
-            if found is not None:
-                references.append(tokens(".".join((name, *attributes))) + found)
+            value = names.get(name, ABSENT)
+            if value is not ABSENT and name not in PLACES:
+                label = tokens(".".join((name, *attributes)))
+                references.append(label + self._follow_global(names, name, attributes, False, False))
         return references
-
-    def _refer_sent(self, names: dict[str, Any], name: str) -> bytes | None:
-        """Refer to a global that code was sent without, as it counts where the code comes from."""
-        digest, below, lines = sent_value(names, name)
-        name = f"{canonical_module(str(names.get('__name__')))}.{name}"
-        if lines is not None:
-            self.refer_lines(name, lines)
-        if not digest:
-            return None if lines is None else tokens("lines", name)
-        if name not in self._fixed:
-            self.fix(name, digest, kind=PartKind.VALUE)
-            self._refer_names([(each, ()) for each in below], names)
-        return tokens("value", name)
 
     def _refer_environment(self, name: str, read: Collection[str | None], written: Collection[str | None]) -> None:
         if None in read:
-            self._not_followed.add(f"{name}: the environment, by a name that is computed or as a whole")
+            self.untracked.add(f"{name}: the environment, by a name that is computed or as a whole")
         self.acted.update(f"environment {each}" for each in written)
         for variable in sorted(filter(None, read)):
             if not is_secret(variable):
@@ -723,7 +621,9 @@ class Walk:
 
     def _lines_of_object(self, value: Any) -> Lines | None:
         """Return the lines of a global of the user's that is this very object."""
-        for module in self.origins.modules():
+        for module in list(sys.modules.values()):
+            if type(module) is not ModuleType or self.origins.of_module(module) is not Owner.USER:
+                continue
             for name, each in list(vars(module).items()):
                 if each is value:
                     lines = lines_of_global(vars(module), name)
@@ -793,11 +693,6 @@ class Walk:
         self.guard.attribute(cls, "__bases__", cls.__bases__)
         text = class_text(cls)
         names = self._names_around(cls)
-        if were_sent(names):
-            fields = annotations_of(cls).values()
-            for other in (*cls.__mro__, *itertools.chain.from_iterable(classes_in(each, names, {}) for each in fields)):
-                if other.__module__ == cls.__module__:
-                    names.setdefault(other.__name__, other)
         for base in (*cls.__bases__, *([type(cls)] if type(cls) is not type else [])):
             if self.origins.of_class(base) is Owner.USER:
                 reached.references.append(tokens("base", self.reach_class(base, whole=reached.whole)))
@@ -814,8 +709,7 @@ class Walk:
             for other in reached.named if reached.whole else ():
                 if self.origins.of_class(other) is Owner.USER:
                     self.reach_class(other, whole=True)
-            local = {name for name, _ in named if name not in names}
-            if (lines := lines_around(text.file, text.node, local, names)) is not None:
+            if (lines := lines_around(text, {name for name, _ in named if name not in names}, names)) is not None:
                 self.refer_lines(reached.name, lines)
         else:
             for name, annotation in sorted(annotations_of(cls).items()):
@@ -825,7 +719,7 @@ class Walk:
             variables, unseen = environment.settings_variables(cls)
             self._refer_environment(reached.name, variables, ())
             if unseen:
-                self._not_followed.add(f"{reached.name}: settings that come from {', '.join(unseen)}")
+                self.untracked.add(f"{reached.name}: settings that come from {', '.join(unseen)}")
         reached.waiting = {
             name: member for name, member in list(members.items()) if name not in UNUSED and not _is_derived(name)
         }
@@ -838,9 +732,8 @@ class Walk:
         if module is not None and vars(module).get(cls.__qualname__.partition(".")[0]) is not None:
             return vars(module)
         for function in itertools.chain.from_iterable(map(functions_below, list(vars(cls).values()))):
-            if function.__globals__.get("__name__") == cls.__module__:
-                return function.__globals__
-        return vars(module) if module is not None and not was_sent(cls) else {"__name__": cls.__module__}
+            return function.__globals__
+        return vars(module) if module is not None else {}
 
     def _take_members(self, reached: ReachedClass) -> None:
         """Describe the members of a class that count by now."""
@@ -860,9 +753,9 @@ class Walk:
             del reached.waiting[name]
             self._at = reached.name
             if functions:
-                if not all(is_generated(self.origins, function, text) for function in functions):
+                if not all(is_generated(function, text) for function in functions):
                     self._refer_method(reached, name, member, functions)
-            elif issubclass(type(member), type) or self._is_value(member, text is None) or step_of(member) is not None:
+            elif type(member) is type or self._is_value(member, text is None) or step_of(member) is not None:
                 made = functools.partial(lambda: None)
                 reference = self.refer(member, f"{reached.name}.{name}", made, handed=reached.whole)
                 reached.references.append(tokens(name) + reference)
@@ -897,26 +790,9 @@ class Walk:
         """The check that nothing which was walked has been bound, replaced or changed since."""
         return self.guard.build()
 
-    def lines_sent(self) -> list[Lines]:
+    def lines_sent(self) -> list[str]:
         """Return the lines that made objects, where another process finds them in no module."""
-        modules = [(lines, str(lines.names.get("__name__"))) for lines in self._sent]
-        return [lines for lines, module in modules if is_script(module) or find_module(module) is None]
-
-    def values_sent(self) -> dict[str, tuple[bytes, tuple[str, ...] | None]]:
-        """Return the digests of the globals of the script that are no functions and classes: see `Sent`."""
-        values = {}
-        prefix = f"{script_name()}."
-        for binding in self.bindings.values():
-            name = binding.name.removeprefix(prefix)
-            if prefix + name == binding.name and name.isidentifier():
-                below = tuple(sorted(each.removeprefix(prefix) for each in self.edges.get(binding.name, ())))
-                values[name] = binding.digest, None if binding.name + LINES in self._fixed else below
-        return values
-
-    def lines_that_made(self) -> Iterator[tuple[str, int]]:
-        """Yield each line that made an object, by the name of its module and its number."""
-        for lines in self._sent:
-            yield from ((str(lines.names.get("__name__")), number) for number in lines.numbers())
+        return [lines.text() for lines in self._sent if find_module(str(lines.names.get("__name__"))) is None]
 
     def without(self, left_out: Collection[str]) -> set[str]:
         """Return the names of the parts that are reached by other ways than through those left out."""
@@ -931,32 +807,27 @@ class Walk:
         """Return the names of the parts that are reached through these alone."""
         return self.without(()) - self.without(names)
 
-    def of_context(self) -> set[str]:
-        """Return the names of context variables, of what belongs to a thread, and of what is reached through these."""
-        names = {binding.name for binding in self.bindings.values() if isinstance(binding.value, ContextVar | local)}
-        return names | self.below(names) if names else names
-
     # -- the result ----------------------------------------------------------------------------------------------------
     def parts(self) -> tuple[CodePart, ...]:
         """Return all parts, sorted by name."""
-        parts = [*self._fixed.values(), *map(self._function_part, self.functions.values())]
-        parts += map(self._class_part, self.classes.values())
+        parts = [*self._fixed.values()]
+        for reached in self.functions.values():
+            parts.append(self._function_part(reached))
+        for each in self.classes.values():
+            parts.append(self._class_part(each))
         seen: dict[str, set[bytes]] = {}
-        shortest: dict[int, str] = {}
         for binding in self.bindings.values():
-            if binding.of_package:
-                number, name = id(binding.value), binding.name
-                shortest[number] = min(name, shortest.get(number, name), key=lambda name: (name.count("."), name))
-        for binding in self.bindings.values():
-            if binding.of_package and (name := shortest[id(binding.value)]) != binding.name:
-                binding.digest = sha256(tokens("same", name)).digest()
             known = seen.setdefault(binding.name, set())
-            if binding.name not in self.state and binding.digest not in known:
+            if binding.digest not in known:
                 known.add(binding.digest)
                 name = binding.name if len(known) == 1 else f"{binding.name}#{len(known)}"
-                make = functools.partial(_text_of, weakref.ref(self.values), weakref.ref(binding))
-                is_atom = type(binding.value) in ATOMS
-                parts.append(CodePart(name, binding.digest, make() if is_atom else make, PartKind.VALUE))
+                value = binding.value
+                # What a step changes itself may hold what its inputs hide.
+                has_text = may_have_text(value) and binding.name not in self.state
+                text = functools.partial(value_text, binding.name, value) if has_text else None
+                if text is not None and type(value) in ATOMS:
+                    text = text()
+                parts.append(CodePart(name, binding.digest, text, PartKind.VALUE))
         return tuple(sorted(parts, key=lambda part: part.name))
 
     def _function_part(self, reached: ReachedFunction) -> CodePart:
@@ -992,12 +863,6 @@ class Walk:
         return CodePart(reached.name, digest, None if text is None else text.text())
 
 
-def _text_of(values: weakref.ref[Encoder], binding: weakref.ref[Binding]) -> str | None:
-    """Return the text of a binding while its walk lives: what is kept for readers keeps no function of the user's."""
-    encoder, bound = values(), binding()
-    return None if encoder is None or bound is None else encoder.text(bound)
-
-
 def resolve_chain(names: dict[str, Any], name: str, attributes: tuple[str, ...]) -> Any:
     """Return what a name and attributes of modules lead to; ABSENT if they lead to nothing, or to no module's."""
     value = names.get(name, ABSENT)
@@ -1006,14 +871,19 @@ def resolve_chain(names: dict[str, Any], name: str, attributes: tuple[str, ...])
     return value
 
 
-def _same_function(known: dict[int, ReachedFunction], function: FunctionType) -> ReachedFunction | None:
-    """Return a reached function of which this is a copy: one that was sent from another process.
+def _same_function(known: dict[int, ReachedFunction], function: FunctionType) -> int | None:
+    """Return the id of a reached function of which this is a copy: one that was sent from another process.
 
     Each thing that is sent has copies of the globals that it names.
     """
-    if function.__closure__ or find_module(str(function.__globals__.get("__name__"))) is not None:
-        return None
-    return next((each for each in known.values() if each.function.__code__ == function.__code__), None)
+    if function.__closure__ or find_module(str(function.__globals__.get("__name__"))) is None:
+        same = (
+            number
+            for number, reached in known.items()
+            if not function.__closure__ and reached.function.__code__ == function.__code__
+        )
+        return next(same, None)
+    return None
 
 
 def is_mock(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from musubito.code.ownership import home_of
 from musubito.deferred import deferred_pattern
-from musubito.dependencies.attribution import Cache, caches_of_read, code_of, looker_of
+from musubito.dependencies.attribution import Reader, Site, code_of, looker_of, reader_of
 from musubito.dependencies.caches import Files, Seen, hits, remember
 from musubito.dependencies.executed import Ran, whose_code
 from musubito.dependencies.paths import (
@@ -30,8 +30,6 @@ SMALL: Final = 64 * 1024 * 1024
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = deferred_pattern("<.*>")
 """The file name of code that is in no file. Python and packages look for such a file, too, to show the code."""
-NO_FOLDER: Final = -1
-"""The descriptor of no folder. A path that is relative to a folder's descriptor cannot be told."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 """Flags of calls that open a path and read no content."""
 
@@ -49,8 +47,11 @@ class BodyFiles:
         "lost",
         "made",
         "module",
+        "named",
+        "names_too_many",
         "ran",
         "seen",
+        "sites",
         "thread",
         "whose",
         "written",
@@ -69,6 +70,8 @@ class BodyFiles:
         self.lost: str | None = None
         """The reason why the files that the body read are not known."""
         self.hits = hits()
+        self.sites: set[Site] = set()
+        """The instructions at which the step's own function has read in any case (see `Reader.site`)."""
         self.seen: Files = {}
         self.written: dict[str, Signature | None] = {}
         """The files that the body wrote before it read them, with their signatures before that."""
@@ -78,9 +81,13 @@ class BodyFiles:
         """Folders that were absent before the body made them."""
         self.gone: set[str] = set()
         """The paths that the body removed."""
+        self.named: Files = {}
+        """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
         self.whose = whose_code(self.module)
         self.ran: dict[int, Ran] = {}
         """The user's code that has run in the body, by identity."""
+        self.names_too_many = False
+        """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
         """The reads that may lie in the state that the body has left so far, by identity."""
 
@@ -132,19 +139,18 @@ class BodyFiles:
             return
         if (path, looker.kind) in self.seen or self.wrote(path) or path in self.made or path in self.gone:
             return
-        seen = seen_at(path, relative, self.base, signature(path), looker.caches, looker.kind)
+        seen = seen_at(path, relative, self.base, signature(path), looker.reader, looker.kind)
         seen.is_of_package = looker.is_package
         self.seen[path, looker.kind] = seen
-        remember(seen, seen.caches)
+        remember(seen, ())
 
-    def removed(self, name: Any, folder: int) -> None:
+    def removed(self, name: Any) -> None:
         """Note that the body is about to remove a file or a folder."""
-        if folder == NO_FOLDER:
-            self.gone.add(self._path(name)[0].rstrip(os.path.sep))
+        self.gone.add(self._path(name)[0].rstrip(os.path.sep))
 
-    def renamed(self, source: Any, target: Any, *folders: int) -> None:
+    def renamed(self, source: Any, target: Any) -> None:
         """Note that a file or folder is about to be renamed."""
-        if folders != (NO_FOLDER, NO_FOLDER) or isinstance(source, int) or isinstance(target, int):
+        if isinstance(source, int) or isinstance(target, int):
             return
         old, relative = self._path(source)
         new, named = self._path(target)
@@ -160,13 +166,13 @@ class BodyFiles:
         if (new, FILE) not in self.seen:
             self.written.setdefault(new, signature(new))
 
-    def makes_folder(self, name: Any, _mode: int, folder: int) -> None:
+    def makes_folder(self, name: Any) -> None:
         """Note that a folder is about to be made, unless it exists."""
         path = self._path(name)[0].rstrip(os.path.sep)
-        if folder == NO_FOLDER and signature(path) is None:
+        if signature(path) is None:
             self.made.add(path)
 
-    def moves(self, _target: Any) -> None:
+    def moves(self) -> None:
         """Note that the working directory is about to change."""
         if self.base is None:
             self.base = getcwd()
@@ -205,26 +211,28 @@ class BodyFiles:
         return os.path.join(here, text), text if here == self.base else None
 
     def _writes(self, path: str, relative: str | None) -> None:
-        if caches_of_read(path) is not None:  # the interpreter and loggers write for themselves
+        if reader_of(path) is not None:  # the interpreter and loggers write for themselves
             self.wrote_to.setdefault(path, relative)
 
     def _read(self, path: str, relative: str | None, kind: str) -> None:
-        caches = caches_of_read(path)
-        if caches is None:
+        reader = reader_of(path)
+        if reader is None:
             return
+        if reader.site is not None:
+            self.sites.add(reader.site)
         before = self.seen.get((path, kind))
         if before is not None:
             self._listed_again(before)
-            if caches != before.caches:
-                remember(before, caches)
+            if reader.caches != before.reader.caches:
+                remember(before, (), reader)
             return
         if kind == FILE and self.wrote(path):
             return
         touched = kind == FILE and path in self._touched
         state = self._touched[path] if touched else signature(path)
-        seen = seen_at(path, relative, self.base, state, caches, kind, touched=touched)
+        seen = seen_at(path, relative, self.base, state, reader, kind, touched=touched)
         self.seen[path, kind] = seen
-        remember(seen, seen.caches)
+        remember(seen, ())
 
     def _listed_again(self, before: Seen) -> None:
         """Mark a folder as doubtful if it is listed again and has changed.
@@ -241,7 +249,7 @@ def seen_at(
     relative: str | None,
     base: str | None,
     state: Signature | None,
-    caches: tuple[Cache, ...],
+    reader: Reader,
     kind: str,
     *,
     touched: bool = False,
@@ -255,7 +263,7 @@ def seen_at(
     elif state is not None and not is_settled(state, time.time_ns()):
         doubt = touched or (len(state) > 1 and state[0] > SMALL)
         digest = None if doubt else digest_of(path, state, FILE)
-    return Seen(path, relative, base, state, digest, caches, kind, open_to_doubt=doubt)
+    return Seen(path, relative, base, state, digest, reader, kind, open_to_doubt=doubt)
 
 
 def empties(flags: int) -> bool:

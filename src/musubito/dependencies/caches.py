@@ -5,13 +5,8 @@
 
 Only the first call reads the file, and the next one depends on it all the same. So a file that a body reads is
 remembered, from the moment of the read, for each cache that may keep its content. Such a cache is the code around the
-read, which may be below an `lru_cache`, or may keep the content in state that it writes itself:
-
-    if name not in PROMPTS: PROMPTS[name] = Path(name).read_text()
-
-It may also be a `cached_property`, a package that caches, or a line of a module that makes an object. A body that may
-have been answered from a cache depends on the file, too, as the file was at the read. Code that reads before it decides
-anything keeps nothing.
+read, which may be below an `lru_cache`. It may also be a package that caches, or the state that the step's code writes.
+A body that may have been answered from a cache depends on the file, too, as the file was at the read.
 """
 
 from __future__ import annotations
@@ -23,7 +18,7 @@ from functools import _lru_cache_wrapper
 from typing import Any, Final, TypeAlias
 
 from musubito.code.cached_functions import cached_functions
-from musubito.dependencies.attribution import Cache
+from musubito.dependencies.attribution import Cache, Reader, Site
 from musubito.dependencies.paths import Signature
 from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
@@ -37,8 +32,7 @@ class Seen:
     """A path as it was when a body read it first."""
 
     __slots__ = (
-        *("base", "caches", "changed_by_body", "digest", "is_of_package", "is_named", "kind", "open_to_doubt", "path"),
-        "reads",
+        *("base", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reader", "reads"),
         "relative",
         "signature",
     )
@@ -50,7 +44,7 @@ class Seen:
         base: str | None,
         signature: Signature | None,
         digest: bytes | None,
-        caches: tuple[Cache, ...],
+        reader: Reader,
         kind: str,
         *,
         open_to_doubt: bool,
@@ -66,7 +60,7 @@ class Seen:
 
         A file has one only if its signature would not tell a change just after the read.
         """
-        self.caches = caches
+        self.reader = reader
         self.kind = kind
         self.open_to_doubt = open_to_doubt
         """Whether a change just after the read could not be told at all."""
@@ -74,8 +68,6 @@ class Seen:
         """Whether the body itself changed the path: it then counts with the digest that it had before."""
         self.is_of_package = False
         """Whether an installed package looked at the path, and not the user's code."""
-        self.is_named = False
-        """Whether the path was only named: if it has changed since, the body itself is taken to have changed it."""
         self.reads: Sequence[ExternalRead] | None = None
         """The reads that are stored of the path, once they are known."""
 
@@ -97,27 +89,47 @@ def is_any_kept() -> bool:
     return bool(_KEPT)
 
 
-def remember(seen: Seen, caches: Iterable[Cache]) -> None:
-    """Remember a read for each cache that may keep its content, and drop the oldest of a cache that has too many."""
+def keep(seen: Seen, files: Files) -> None:
+    """Remember a file among these files, and drop the oldest if there are too many."""
     key = seen.path, seen.kind
     with _LOCK:
-        for cache in caches:
-            files = _KEPT[cache]
-            files.pop(key, None)
-            files[key] = seen
-            if len(files) > MOST:
-                del files[next(iter(files))]
+        files.pop(key, None)
+        files[key] = seen
+        if len(files) > MOST:
+            del files[next(iter(files))]
 
 
-def inherited(before: Hits, others: Collection[Cache], seen: Collection[tuple[str, str]]) -> Iterator[Seen]:
+def remember(seen: Seen, states: Iterable[Files], reader: Reader | None = None) -> None:
+    """Remember a read for each cache that may keep its content.
+
+    `states` holds the files of the states that the reading body has left so far. `reader` is the present reader; by
+    default, the first reader of the path.
+    """
+    with _LOCK:
+        for cache in (reader or seen.reader).caches:
+            keep(seen, _KEPT[cache])
+        for files in states:
+            keep(seen, files)
+
+
+def inherited(
+    before: Hits,
+    packages: Collection[str],
+    states: Iterable[Files],
+    seen: Collection[tuple[str, str]],
+    sites: Collection[Site],
+) -> Iterator[Seen]:
     """Yield the earlier reads that a cache may have answered a body from.
 
     - `before`: the result of `hits` when the body began.
-    - `others`: the caches besides functions with an `lru_cache` that the body's code reaches.
+    - `packages` and `states`: those that the body's code reaches.
     - `seen`: the paths that the body has read itself.
+    - `sites`: instructions at which the body's own function reads in any case, so that no cache answers it there.
     """
-    used = [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
-    for cache in dict.fromkeys([*others, *used]):
-        for where, kept in tuple(_KEPT.get(cache, {}).items()):
-            if where not in seen:
+    caches: list[Cache] = [*packages]
+    caches += [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
+    found = [_KEPT[each] for each in dict.fromkeys(caches) if each in _KEPT]
+    for files in (*found, *states):
+        for where, kept in tuple(files.items()):
+            if where not in seen and kept.reader.site not in sites:
                 yield kept

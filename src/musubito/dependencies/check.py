@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from musubito.code.fingerprint import Fingerprint, fingerprints_of_classes
+from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
-from musubito.dependencies.paths import FILES, TooMuch, byte_limit, is_ignored
+from musubito.dependencies.named_files import count_named
+from musubito.dependencies.paths import FILES, Reads, TooMuch, byte_limit, changed, is_ignored
 from musubito.dependencies.registry import KINDS, Difference, declared_digest
-from musubito.dependencies.stored_reads import Reads, changed
 from musubito.engine.call_identity import Call
 from musubito.engine.frame import Frame
 from musubito.engine.host import EngineHost
@@ -88,23 +88,21 @@ def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any])
 
 
 def take_files(
-    call: Call,
-    engine: EngineHost,
-    frame: Frame,
-    codes: Sequence[Fingerprint],
-    given: Collection[type],
-    state: Collection[str],
+    call: Call, engine: EngineHost, frame: Frame, codes: Sequence[Fingerprint]
 ) -> CallSteps[Sequence[tuple[ExternalRead, str]]]:
     """Add the files that the body of a call read to its dependencies, and return the texts to keep.
 
-    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. `given` are the
-    classes of the arguments, `state` the names of what the step is known to change itself.
+    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. The one now
+    includes the state that the body, or one beside it, has left.
     """
     files = frame.files
     if files is None:
         return ()
     name, semantics = call.definition.name, call.definition.semantics
-    kept = told_from_caches(files, codes, state)
+    if files.named:
+        paths = call.fingerprint.paths
+        count_named(files, writes=paths is None or paths.writes)
+    kept = told_from_caches(files, codes)
     if not (kept or files.seen or files.ran or files.lost is not None or files.wrote_to):
         return ()
     database = getattr(engine.storage, "db_path", None)
@@ -113,8 +111,7 @@ def take_files(
         frame.note_outside(read.kind, read.key)
     reads: list[ExternalRead] = []
     if files.ran:
-        described_by = [call.fingerprint, *fingerprints_of_classes(given, files.module, call.fingerprint)]
-        reads += yield from _look_off_loop(partial(code_that_ran, files.ran.values(), described_by, files.module))
+        reads += yield from _look_off_loop(partial(code_that_ran, files.ran.values(), call.fingerprint, files.module))
     if kept:
         reads += yield from _look_off_loop(
             partial(read_from_caches, kept, files, semantics.ignore_files, database_path)

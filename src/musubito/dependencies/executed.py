@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
@@ -24,9 +23,9 @@ from typing import Any, Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
-from musubito.code.syntax.source import source_of
+from musubito.code.syntax.source import codes, source_of
 from musubito.dependencies.definitions import LAMBDA, MODULE, Definitions, definitions_in
-from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
+from musubito.dependencies.paths import CODE, LOADED, STARTED, plain, signature, working_directory
 from musubito.dependencies.registry import KINDS, Kind
 from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
@@ -34,10 +33,6 @@ from musubito.values.class_names import canonical_module
 
 MAX_FOREIGN: Final = 100_000
 """Number of code objects of packages that are remembered as such."""
-LOADED: Final[dict[str, Signature | None]] = {}
-"""The signatures of files when they were last loaded as modules, by path."""
-STARTED: Final = time.time_ns()
-"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
 _WATCH: Final[Any] = getattr(sys, "monitoring", None)
 _TOOLS: Final = (4, 3, 5, 2, 1, 0)
 """Ids of tools, those first that nobody is known to take."""
@@ -149,16 +144,32 @@ def whose_code(home: str) -> Whose:
 
 
 # -- after the body --------------------------------------------------------------------------------------------------
+@lru_cache(256)
+def _codes_of(functions: tuple[FunctionType, ...]) -> frozenset[CodeType]:
+    return frozenset(code for function in functions for code in codes(function.__code__))
+
+
+def known_codes(fingerprint: Fingerprint) -> frozenset[CodeType]:
+    """Return the code objects that a fingerprint describes."""
+    return _codes_of(fingerprint.functions)
+
+
+@lru_cache(256)
+def _with_files(known: frozenset[CodeType]) -> frozenset[tuple[str, CodeType]]:
+    # Code of two files is equal if it reads the same at the same line.
+    return frozenset((code.co_filename, code) for code in known)
+
+
 def code_that_ran(
-    ran: Iterable[Ran], described_by: Sequence[Fingerprint], home: str, _at_most: int | None = None
+    ran: Iterable[Ran], fingerprint: Fingerprint, home: str, _at_most: int | None = None
 ) -> list[ExternalRead]:
-    """Return the dependencies on code that ran in a body and that no fingerprint describes by which the call is known.
+    """Return the dependencies on code that ran in a body and that is no part of the step's code.
 
     `home` is the module of the step. What the code names in the user's files counts as well.
     """
     found: list[ExternalRead] = []
-    known = frozenset().union(*(each.codes for each in described_by))
-    described = {part.name for each in described_by for part in each.parts}
+    known = _with_files(known_codes(fingerprint))
+    described: set[str] = set()
     modules: dict[str, ModuleType | None] = {}
     whose = whose_code(home).owners
     ahead: dict[tuple[str, str], None] = {}
@@ -175,19 +186,17 @@ def code_that_ran(
             if digest is not None:
                 found.append(ExternalRead(CODE, f"<{module}>:{name}", digest))
         elif LAMBDA in name:
-            name = defined.name_at(code.co_firstlineno) or name
-            if f"{canonical_module(module)}.{name}" not in described:  # otherwise the lambda is in its text
-                ahead[file, name] = None
+            ahead[file, defined.name_at(code.co_firstlineno) or name] = None
         else:
             ahead[file, name] = None
         for each in cls.__mro__ if cls is not None else ():
             its_module = sys.modules.get(each.__module__)
             path = getattr(its_module, "__file__", None)
-            if f"{canonical_module(each.__module__)}.{each.__qualname__}" in described:
-                continue
             if path and isinstance(its_module, ModuleType) and _is_users(whose, its_module):
-                file = os.path.join(root, path)
-                ahead[file, each.__qualname__], modules[file] = None, its_module
+                described = described or {part.name for part in fingerprint.parts}
+                if f"{canonical_module(each.__module__)}.{each.__qualname__}" not in described:
+                    file = os.path.join(root, path)
+                    ahead[file, each.__qualname__], modules[file] = None, its_module
     rows = list(ahead)
     for file, name in rows:
         defined = definitions_in(file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from logging import DEBUG
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -89,7 +89,7 @@ class CallState:
     def count_as(self, code: Fingerprint) -> None:
         """Identify the call by this code from now on. Its input is what it was when the call was made."""
         definition = self.call.definition
-        head, record = self.engine.steps.identify(definition, code)
+        head, record = self.engine._identify(definition, code)
         self.call = self.call._replace(fingerprint=code, head=head, code=record)
         self._identity = self._identity._replace(head=head)
         if self.given.classes and self.why_not is None:
@@ -131,24 +131,20 @@ class CallState:
         """Return what the store knows that the step changes itself."""
         return self.engine.states_known.get((self.call.definition.name, self._code_of_state()), frozenset())
 
-    def learn_state(self, parts: Collection[str]) -> CallSteps[None]:
-        """Let parts count by their names alone from now on: this call has shown that its step changes them.
-
-        Another call may have shown the same meanwhile.
-        """
-        call, known = self.call, self.engine.states_known
-        operation, code = call.definition.name, self._code_of_state()
-        already = self.known_state()
+    def learn_state(self, parts: Sequence[str]) -> CallSteps[None]:
+        """Let parts count by their names alone from now on: this call has shown that its step changes them."""
+        call = self.call
         call.tracker.learn_state(call.fingerprint, parts)
-        if not already.issuperset(parts):
-            known[operation, code] = already.union(parts)
-            try:
-                if self.engine.contents.settled:
-                    yield Write(LearnState(self.engine.namespace, operation, code, sorted(parts)))
-            except StoreError as fault:
-                self.engine._report(fault, self.ids())
-        if not set(parts).issubset(call.fingerprint.state):
-            self.count_as(call.current())
+        operation, code = call.definition.name, self._code_of_state()
+        change = LearnState(self.engine.namespace, operation, code, parts)
+        known = self.engine.states_known
+        known[operation, code] = known.get((operation, code), frozenset()).union(parts)
+        try:
+            if self.engine.contents.settled:
+                yield Write(change)
+        except StoreError as fault:
+            self.engine._report(fault, self.ids())
+        self.count_as(call.current())
 
     def _code_of_state(self) -> bytes:
         keyed, code = self.engine.keyed, self.call.fingerprint.code

@@ -13,12 +13,12 @@ from musubito.code.ownership import home_of
 from musubito.deferred import is_cancellation
 from musubito.dependencies import events
 from musubito.dependencies.check import counting, take_files
-from musubito.dependencies.named_files import note_named
-from musubito.dependencies.output_places import where_valid
+from musubito.dependencies.named_files import note_paths
+from musubito.dependencies.paths import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
-from musubito.engine.connections import flags_of, reads_of
+from musubito.engine.connections import flags_of, note_own_state, reads_of
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
@@ -119,7 +119,8 @@ class CallCommit(CallClaim):
             )
         if self.engine.track_files:
             files = frame.files = events.begin(self.call.definition.function)
-            note_named(files, self.call.fingerprint, (self.call.arguments, self.call.live, self._around))
+            if self.call.fingerprint.paths is not None:
+                note_paths(files, self.call.fingerprint.paths, (self.call.arguments, self.call.live, self._around))
         return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> None:
@@ -139,12 +140,10 @@ class CallCommit(CallClaim):
             # This process was forked while the function ran. The process that began the execution records it.
             say_unrecorded(self.call.definition.name, "its process was forked while it ran", self.ids())
             begun = UNRECORDED
-        changed = (yield from self._changed_meanwhile(now)) if isinstance(outcome, Returned) else None
-        given, state = self.given.classes, self.known_state()
-        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes, given, state)
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
         match outcome:
             case Returned(value):
-                return (yield from self._succeeded(begun, value, started_at, duration_ms, changed))
+                return (yield from self._succeeded(begun, value, started_at, duration_ms, now))
             case Raised(error):
                 yield from self._failed(begun, error, started_at, duration_ms)
                 return outcome
@@ -170,15 +169,16 @@ class CallCommit(CallClaim):
         call = self.call
         own: Collection[str] = ()
         if now.value.digest != call.fingerprint.digest:
-            changes = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
-            if changes.others or not (any(changes) or now.value.state != call.fingerprint.state):
-                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(changes.others))
-            call.tracker.learn_own_values(call.fingerprint, now.value)
-            own = {*changes.own, *now.value.state}
+            own, others = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
+            if others or (not own and now.value.state == call.fingerprint.state):
+                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(others))
+            own = {*own, *now.value.state}
         if self.given.classes:
             home = home_of(call.definition.function)
             own = changed_in_classes(self.given.classes, home, call.fingerprint).union(own)
-        yield from self.learn_state({*own, *call.fingerprint.state})
+        own = set(own).union(call.fingerprint.state).difference(self.known_state())
+        if own:
+            yield from self.learn_state(sorted(own))
         return None
 
     def _succeeded(
@@ -187,11 +187,11 @@ class CallCommit(CallClaim):
         value: Any,
         started_at: float,
         duration_ms: float,
-        changed: str | None,
+        now: Returned[Fingerprint] | Raised,
     ) -> CallSteps[MusubitoResult[Any]]:
         """Record the value that the function returned, or that its effect is known to have had.
 
-        `changed`: see `_changed_meanwhile`.
+        `now` is the code's fingerprint after the run.
         """
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
@@ -206,6 +206,7 @@ class CallCommit(CallClaim):
         inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
+        changed = yield from self._changed_meanwhile(now)
         not_replayable = self.why_not or problem or inside.not_replayable or changed
         live_inside = None if inside.live is None else ReplayReason.LIVE_INSIDE.of(inside.live)
         committed: Committed | None = None
@@ -226,6 +227,8 @@ class CallCommit(CallClaim):
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, usage = self._attempts_before(), frame.used()
+            if isinstance(now, Returned) and now.value.state:
+                note_own_state(now.value, frame)
             unchecked = reads_of(frame)
             flags = self._execution_flags(inside, attempts, begun) | flags_of(self.call.definition, frame, unchecked)
             commit = Commit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from musubito.dependencies.stored_reads import Reads
+from musubito.dependencies.paths import Reads
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.frame import BodyHost, BodyKeeper, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer
@@ -16,7 +16,6 @@ from musubito.engine.keyed_digests import Keyed
 from musubito.engine.observer import Observer
 from musubito.engine.scope import OpenScopes
 from musubito.engine.single_flight import SingleFlight
-from musubito.engine.step_identities import StepIdentities
 from musubito.engine.write_batcher import Writer
 from musubito.errors import StoreError
 from musubito.payloads.codec import Contents
@@ -42,7 +41,6 @@ class EngineHost(BodyHost, Protocol):
     now: Callable[[], float]
     contents: Contents
     keyed: Keyed | None
-    steps: StepIdentities
     observer: Observer | None
     distant: SupportsFetchOrClaim | None
     reads_in_place: bool

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from types import CodeType
 from typing import Final, NamedTuple
 
-from musubito.code.displays import may_show
 from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.shown import shown_names
 from musubito.code.syntax.source import FunctionNode, codes
-from musubito.parsing import children_of, parsed
+from musubito.parsing import children_of, parents_of_nodes, parsed
 
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
@@ -97,12 +96,8 @@ class NameUsage:
         """Attributes, keywords and texts that are names: what something may be looked up by."""
         self.stores: set[str] = set()
         """Names and attributes that the function binds outside of itself."""
-        self.rebinds: set[str] = set()
-        """Those of them that are variables, declared as global or nonlocal."""
         self.acted: set[str] = set()
         """Names and attributes whose values the function may change: by a method, an item or code that is given it."""
-        self.entered: set[str] = set()
-        """Names and attributes of whose values the function may change an item."""
         self.dynamic = False
         """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
         self.reads_fields = False
@@ -128,17 +123,16 @@ class NameUsage:
     def act(self, place: Place | None) -> None:
         """Note that the value at a place may be changed."""
         if place is not None:
-            (self.acted if place.exact else self.entered).update((place.read.name, *place.read.attributes))
+            self.acted.add(place.read.name)
+            self.acted.update(place.read.attributes)
 
 
-def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> NameUsage:
-    """Return all that `function`, whose code is `code`, names. `parents` are those of its nodes, by their ids."""
-    visitor = NameVisitor(function, code, parents)
+def scan(function: FunctionNode, code: CodeType) -> NameUsage:
+    """Return all that `function`, whose code is `code`, names."""
+    visitor = NameVisitor(function, code)
     visitor.run()
     usage = visitor.usage
-    usage.stores |= usage.rebinds
-    if may_show(usage.mentions):
-        usage.shown, usage.lists_shown = shown_names(function)
+    usage.shown, usage.lists_shown = shown_names(function)
     return usage
 
 
@@ -160,7 +154,7 @@ def _gives_globals(node: ast.Call) -> bool:
 class NameVisitor:
     """Visits the tree of one function, with its scopes, and collects what it names."""
 
-    def __init__(self, function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> None:
+    def __init__(self, function: FunctionNode, code: CodeType) -> None:
         self.usage = NameUsage()
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self.receiver = first[0].arg if first else None
@@ -169,7 +163,7 @@ class NameVisitor:
         self._free = frozenset(code.co_freevars)
         self._class = private_class(code.co_qualname)
         self._scope = self._root = Scope(None, function)
-        self._parents = parents
+        self._parents = parents_of_nodes(function)
 
     def run(self) -> None:
         """Visit the whole function."""
@@ -252,7 +246,7 @@ class NameVisitor:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
-                    usage.rebinds.add(mangled(name, self._class))
+                    usage.stores.add(mangled(name, self._class))
                     if not isinstance(self._parents.get(id(node)), ast.AugAssign):
                         return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
@@ -293,9 +287,7 @@ class NameVisitor:
                 self._act_on(target)
                 yield from children_of(node)
             case ast.For(iter=source) | ast.AsyncFor(iter=source):
-                place = self._place(source)
-                usage.act(place and place._replace(exact=False))
-                usage.entered.update([mangled(source.attr, self._class)] if isinstance(source, ast.Attribute) else ())
+                self._act_on(source)
                 yield from children_of(node)
             case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
                 usage.act(self._place(value))
@@ -308,15 +300,18 @@ class NameVisitor:
                 usage.reads.add(NameRead(Root.IMPORT, name))
                 yield from children_of(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[value, key, *rest]):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    usage.mention(key.value)
-                    yield from (node.func, *rest) if self._read(node) else children_of(node)
-                    return
-                usage.reads_fields = True
-                if (place := self._place(value)) is not None:
+                is_literal = isinstance(key, ast.Constant) and isinstance(key.value, str)
+                usage.reads_fields |= not is_literal
+                if not is_literal and (place := self._place(value)) is not None:
                     usage.handed.add((place.read, None))
+                if is_literal:
+                    usage.mention(str(key.value))
+                elif (place := self._place(node.args[0])) is not None:
                     usage.computed.add(place.read)
-                yield from children_of(node)
+                if is_literal and self._read(node):
+                    yield from (node.func, *rest)
+                else:
+                    yield from children_of(node)
             case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self.receiver:
                 usage.mention("__class__")
                 yield node.func
@@ -332,21 +327,17 @@ class NameVisitor:
                 yield from children_of(node)
             case ast.Import(names=names):
                 usage.imports.update(alias.name for alias in names)
-                self._bind(*(alias.asname or alias.name.partition(".")[0] for alias in names))
             case ast.ImportFrom(names=names):
                 usage.imports.add("." * node.level + (node.module or ""))
                 for alias in names:
                     usage.mention(alias.name)
-                    self._bind(alias.asname or alias.name)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                self._bind(getattr(node, "name", ""))
                 yield from getattr(node, "decorator_list", ())
                 yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
                 if not isinstance(node, ast.Lambda) and node.decorator_list:
                     yield from annotation_nodes(node)
                 self._visit_nested(node, body_of(node))
             case ast.ClassDef():
-                self._bind(node.name)
                 yield from (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords))
                 self._visit_nested(node, node.body)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
@@ -361,10 +352,6 @@ class NameVisitor:
                     yield node.annotation
             case _:
                 yield from children_of(node)
-
-    def _bind(self, *names: str) -> None:
-        """Note names that a statement binds, if they are declared as global or nonlocal."""
-        self.usage.rebinds.update(mangled(name, self._class) for name in names if name in self._scope.outer)
 
     def _read(self, node: ast.expr) -> bool:
         """Note what an expression reads, and what is done with its value; return whether it leads outside."""

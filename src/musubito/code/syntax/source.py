@@ -6,8 +6,8 @@ compiled and compared with the code object. Instructions, constants, names and n
 file need not. A function without a candidate that agrees has no source, and is known by its bytecode.
 
 Code that comes from another process has no file: cloudpickle sends what cannot be imported. The same holds for the
-methods of a class that was sent anywhere and came back. The statements that such code was written in are sent along
-(`File.statements`, `register_source_text`). Otherwise it is looked for in the script that the code names, and in a
+methods of a class that was sent anywhere and came back. The statement that such code was written in is sent along
+(`statement_of`, `register_source_text`). Otherwise it is looked for in the script that the code names, and in a
 notebook's cells. Each of these texts is checked in the same way as a file.
 """
 
@@ -16,18 +16,19 @@ import __future__
 
 import ast
 import linecache
+import os
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from threading import Lock
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 from musubito.code.audit_hook import listen
 from musubito.locks import fork_safe
-from musubito.parsing import children_of, nodes_in, parsed
+from musubito.parsing import nodes_in, parsed
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
@@ -54,50 +55,34 @@ class File(NamedTuple):
     """A text and every function in it.
 
     The functions are listed by name, each with its code and its node. `tree` and `code` are those of the whole text,
-    and `parents` the nodes around nodes, by the inner node's id.
+    `imported` are the names that its statements import.
     """
 
-    lines: list[str]
+    text: str
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
     tree: ast.Module
     code: CodeType
-    parents: dict[int, ast.AST]
+    imported: frozenset[str]
 
     def part(self, node: ast.stmt | ast.expr) -> str:
         """Return the lines of a node."""
-        return "".join(self.lines[first_line(node) - 1 : node.end_lineno])
-
-    def statements(self, nodes: Iterable[ast.AST]) -> str:
-        """Return the text without the statements that contain none of these nodes, but with the imports for the others.
-
-        The lines keep their numbers, by which one of several equal functions is found.
-        """
-        kept: dict[int, Any] = {}
-        for node in nodes:
-            statement = node
-            while (outer := self.parents[id(statement)]) is not self.tree:
-                statement = outer
-            kept[id(statement)] = statement
-        # The way in which a method is called depends on whether its module imports the object of the call.
-        names = {node.id for each in kept.values() for node in nodes_in(each) if isinstance(node, ast.Name)}
-        imports = [each for each in self.tree.body if not names.isdisjoint(_imported([each]))]
-        statements = (*kept.values(), *imports)
-        numbers = {line for each in statements for line in range(first_line(each), each.end_lineno + 1)}
-        return "".join(line if number in numbers else "\n" for number, line in enumerate(self.lines, 1))
+        return _text(self.text, node)
 
 
-_files: dict[str, tuple[list[str], tuple[File, ...]]] = {}
-"""The files that were read, by name: the lines and what was parsed of them."""
+_files: dict[str, tuple[str, tuple[File, ...]]] = {}
+"""The files that were read, by name: the text and what was parsed of it."""
 _brought: dict[str, tuple[File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _rewriter: Rewriter | None = None
+_statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
+"""The statements of code, by the code and its id: equal code may stand in several statements."""
 _lock = fork_safe(Lock())
 
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     result = _find(code, script)
-    return None if result is None else Source(result[1], result[0].part(result[1]), result[0])
+    return None if result is None else Source(result[1], _text(result[0].text, result[1]), result[0])
 
 
 def tree_of(source: str) -> ast.Module | None:
@@ -135,6 +120,24 @@ def _lambdas(source: str) -> ast.Module | None:
     return ast.Module(body, []) if body else None
 
 
+def statement_of(code: CodeType, script: str | None = None) -> str | None:
+    """Return the statement of its module that contains this code, as a text that compiles to the same code."""
+    kept = _statements.setdefault(code, {})
+    if id(code) not in kept:
+        result = _find(code, script)
+        if result is None:
+            return None
+        kept[id(code)] = _statement(*result)
+    return kept[id(code)]
+
+
+def _statement(file: File, node: FunctionNode) -> str:
+    statement = next(each for each in file.tree.body if node.lineno <= (each.end_lineno or node.lineno))
+    # The way in which a method is called depends on whether its module imports the object of the call.
+    names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
+    return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
+
+
 def file_of(name: str) -> File | None:
     """Return the text from which a module was loaded, by the module's file; None if it is not known.
 
@@ -143,9 +146,7 @@ def file_of(name: str) -> File | None:
     """
     ran = _ran.get(name)
     for file in _written_in(name):
-        known, code = _agreed.get(name, (None, None))
-        if ran is None or (known is file and code is ran) or same_code(file.code, ran):
-            _agreed[name] = file, ran
+        if ran is None or same_code(file.code, ran):
             return file if ran is not None or name.startswith("<") or not _is_changed(name) else None
     return None
 
@@ -167,8 +168,6 @@ def sent_texts() -> Iterator[File]:
 
 _ran: Final[dict[str, CodeType]] = {}
 """The code of modules that Python ran since Musubito was imported, by file."""
-_agreed: Final[dict[str, tuple[File, CodeType | None]]] = {}
-"""The text and the code of modules that were found to agree, by file."""
 _STARTED: Final = time.time_ns()
 """Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
 
@@ -184,7 +183,7 @@ listen({"exec": _note_module})
 
 def _is_changed(name: str) -> bool:
     try:
-        return Path(name).stat().st_mtime_ns > _STARTED
+        return os.stat(name).st_mtime_ns > _STARTED
     except OSError:
         return True
 
@@ -209,9 +208,7 @@ def rewrite_modules(rewriter: Rewriter | None) -> None:
 
 def _find(code: CodeType, script: str | None) -> tuple[File, FunctionNode] | None:
     for file in _candidates(code, script):
-        named = file.functions.get(code.co_name, ())
-        here = [pair for pair in named if pair[0].co_firstlineno == code.co_firstlineno and same_code(pair[0], code)]
-        agree = here or [pair for pair in named if same_code(pair[0], code)]
+        agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
         if agree:
             _, node = min(
                 agree,
@@ -296,10 +293,10 @@ def _sent(statement: str, name: str) -> tuple[File, ...]:
 def _written_in(name: str) -> Iterator[File]:
     """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
-        lines = linecache.getlines(name)
+        text = "".join(linecache.getlines(name))
         cached = _files.get(name)
-        if cached is None or cached[0] != lines:
-            cached = lines, _parse("".join(lines), name)
+        if cached is None or cached[0] != text:
+            cached = text, _parse(text, name)
             if len(_files) >= FILES_KEPT:
                 _files.pop(next(iter(_files)))
             _files[name] = cached
@@ -307,9 +304,9 @@ def _written_in(name: str) -> Iterator[File]:
     if not name.startswith("<"):
         with _lock:
             linecache.checkcache(name)
-            now = linecache.getlines(name)
-        if now != lines:
-            yield from _parse("".join(now), name)
+            now = "".join(linecache.getlines(name))
+        if now != text:
+            yield from _parse(now, name)
 
 
 def _texts_mentioning(called: str) -> Iterator[str]:
@@ -347,14 +344,13 @@ def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
 
 def _listed(text: str, tree: ast.Module, module: CodeType) -> File:
     """Return a text with the functions in a module's code, each with its node in the tree."""
-    nodes, parents = _nodes(tree)
+    nodes = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
     for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    lines = text.splitlines(keepends=True)
-    return File(lines, functions, tree, module, parents)
+    return File(text, functions, tree, module, frozenset(_imported(tree.body)))
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
@@ -370,20 +366,15 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
                 pending.extend(ast.iter_child_nodes(other))
 
 
-def _nodes(tree: ast.AST) -> tuple[dict[tuple[str, int], list[FunctionNode]], dict[int, ast.AST]]:
-    """Return the functions in a tree, by name and first line, and the node around each node, by its id."""
-    functions: dict[tuple[str, int], list[FunctionNode]] = {}
-    parents: dict[int, ast.AST] = {}
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        inner = children_of(node)
-        pending += inner
-        parents.update(dict.fromkeys(map(id, inner), node))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            name = LAMBDA if isinstance(node, ast.Lambda) else node.name
-            functions.setdefault((name, first_line(node)), []).append(node)
-    return functions, parents
+def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
+    result: dict[tuple[str, int], list[FunctionNode]] = {}
+    for node in nodes_in(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                result.setdefault((node.name, _first_line(node)), []).append(node)
+            case ast.Lambda():
+                result.setdefault((LAMBDA, node.lineno), []).append(node)
+    return result
 
 
 def _is_code_of_lambda(code: CodeType, node: FunctionNode) -> bool:
@@ -414,7 +405,10 @@ def _directly_in(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def first_line(node: ast.stmt | ast.expr) -> int:
-    """Return the first line of a node, its decorators included."""
+def _text(text: str, node: ast.stmt | ast.expr) -> str:
+    return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
+
+
+def _first_line(node: ast.stmt | ast.expr) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])

@@ -2,7 +2,7 @@
 
 Every way to `os.environ` or `os.getenv`, under any name, is recognised by the object that it leads to. The value itself
 is neither kept nor shown. A variable with the name of a secret does not count, so that a rotated key costs nothing. A
-name that is computed cannot be followed: `explain` lists it.
+name that is computed cannot be followed: it is listed as not tracked.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str 
     if text.source is None:
         constants = (each for code in codes(function.__code__) for each in code.co_consts)
         return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
-    keys = KeysUsed(function, Occurrences(text.source, function), _is_accessor)
+    keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
     return keys.read, keys.written
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 WRITTEN: Final = "written"
 """The kind of a file that a step wrote."""
+OWN_STATE: Final = "own state"
+"""The kind of a thing that a step changes and whose changed value it uses."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -31,6 +34,7 @@ KINDS: Final[Mapping[str, str]] = {
     "network": "opened a connection to {}",
     "process": "started a process: {}",
     WRITTEN: "wrote the file {}",
+    OWN_STATE: "depends on what it changes itself: {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
 OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}
@@ -137,7 +141,7 @@ def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
     resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
     sources: Iterable[Source] = [source for source in map(source_of, resolved) if source is not None]
     if sources and text.source is not None:
-        sources = _Uses(Occurrences(text.source, function)).sources()
+        sources = _Uses(Occurrences(text.source.node, function)).sources()
     for source in sources:
         yield Unrepeatable(source.kind, f"{source.called} in {name}")
 
@@ -146,7 +150,7 @@ def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
 def source_of(resolved: Resolved) -> Source | None:
     """Return the function that a name leads to, if its answer differs each time; None otherwise."""
     value, rest = resolved
-    cls: type = type(value)  # a proxy may claim another class
+    cls = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
         return _source_of_class(value, *rest) if len(rest) < 2 else None
     if _is_generator(cls):
@@ -174,6 +178,7 @@ def _source_of_class(cls: type, method: str | None = None) -> Source | None:
     return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
+@lru_cache(1024)
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, loaded_class("random", "Random")) or any(
         base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
