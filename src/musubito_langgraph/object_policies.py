@@ -113,10 +113,11 @@ def of_runnable(value: Any, walk: Reach) -> set[str]:
     These hold its observers and its credentials. Fields that the Runnable itself excludes are left out, too.
     """
     fields: dict[str, Any] = getattr(value, "__dict__", {})
-    others, excluded, never = _of_class(walk.origins, type(value))
+    cls: type = type(value)
+    others, excluded, never = _of_class(walk.origins, cls)
     # A field that is excluded and empty is a place for a client.
     left_out = never | {name for name in excluded if fields.get(name) is None or not is_data(fields[name])}
-    if type(value) in others:
+    if cls in others:
         left_out |= {name for name in fields if is_credential(name)} | (IF_READ - walk.mentions(IF_READ))
         # The arguments of a model that is chosen for each call.
         left_out |= {f"_default_config.{name}" for name in fields.get("_default_config") or () if is_credential(name)}

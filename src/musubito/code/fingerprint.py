@@ -234,9 +234,8 @@ class CodeTracker:
         classes = dict.fromkeys(_classes_sent(code.classes.values()))
         found: list[str | None] = []
         for fingerprint in (code, *(_tracker_of(cls).current() for cls in classes)):
-            for function in fingerprint.functions:
-                if not _is_of_a_module(function):
-                    found.append(statement_of(function.__code__, script_of(function)))
+            sent = (function for function in fingerprint.functions if not _is_of_a_module(function))
+            found += [statement_of(function.__code__, script_of(function)) for function in sent]
             for reached in fingerprint.walk.classes.values():
                 text = class_text(reached.cls)
                 if text is not None and (is_of_script(reached.cls) or not lies_in_its_module(reached.cls)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.syntax.ast_digest import normalised_lines
 from musubito.code.syntax.expressions import attribute_chain, parameters_of
@@ -19,9 +19,6 @@ from musubito.code.syntax.source import File, FunctionNode, cells, file_of, sent
 from musubito.parsing import parents_of_nodes
 from musubito.values.class_names import functions_in
 from musubito.values.redaction import is_secret
-
-if TYPE_CHECKING:
-    from musubito.code.classes import ClassText
 
 MAX_INDEXED: Final = 256
 """Number of bodies whose statements are kept by name."""
@@ -137,15 +134,15 @@ def lines_of_field(cls: type, field: str) -> Lines | None:
     return None
 
 
-def lines_around(text: ClassText, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:
+def lines_around(file: File, statement: ast.ClassDef, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:
     """Return the lines of the function around a class statement that made the locals of these names."""
-    outer = enclosing_function(text.file, text.node)
+    outer = enclosing_function(file, statement)
     if outer is None:
         return None
     parameters = frozenset(each.arg for each in parameters_of(outer.args))
     found, given = _lines_in(_by_name(outer.body), sorted(names), parameters)  # type: ignore[arg-type]
-    found = [made for made in found if made.node is not text.node]
-    return Lines(text.file, tuple(found), globals_, given) if found else None
+    found = [made for made in found if made.node is not statement]
+    return Lines(file, tuple(found), globals_, given) if found else None
 
 
 def enclosing_function(file: File, node: ast.AST) -> FunctionNode | None:
@@ -163,6 +160,7 @@ _parents: Final[dict[int, tuple[ast.Module, dict[int, ast.AST]]]] = {}
 
 
 def parents_in(file: File) -> dict[int, ast.AST]:
+    """Return the parents of the nodes of a file, by the id of the node."""
     known = _parents.get(id(file.tree))
     if known is None or known[0] is not file.tree:
         parents = parents_of_nodes(file.tree)

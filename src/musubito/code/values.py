@@ -401,7 +401,7 @@ class Encoder:
             lines = made()
             if lines is not None:
                 owner = made.args[0] if isinstance(made, functools.partial) and made.func is lines_of_field else None
-                at = self._name if owner is None else f"{module_name(owner)}.{owner.__qualname__}.{made.args[1]}"  # type: ignore[attr-defined]
+                at = self._name if owner is None else f"{module_name(owner)}.{owner.__qualname__}.{made.args[1]}"
                 self.walk.refer_lines(at, lines)
                 if owner is None:
                     return True
@@ -532,7 +532,7 @@ def _array(encoder: Encoder, value: array[Any], _name: str) -> bytes:
     return tokens("array", value.typecode, value.tobytes())
 
 
-def _path(encoder: Encoder, value: PurePath, name: str) -> bytes:
+def _path(_encoder: Encoder, value: PurePath, _name: str) -> bytes:
     counted = portable(value)
     return tokens("path", *(counted if isinstance(counted, tuple) else (str(value),)))
 
@@ -591,7 +591,7 @@ def fields_in(value: Any) -> Iterator[tuple[str, Any]]:
         for name, m in vars(base).items()
         if isinstance(m, functools.cached_property)
     }
-    names = sorted(name for name in fields if isinstance(name, str) and name not in computed)
+    names = sorted(name for name in fields if type(name) is str and name not in computed)
     return ((name, fields[name]) for name in names)
 
 

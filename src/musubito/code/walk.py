@@ -323,7 +323,7 @@ class Walk:
         if reached is None:
             if (mock := function.__dict__.get("mock")) is not None and is_mock(mock):
                 self.note_mock(function.__qualname__)
-            reached = self.functions.get(_same_function(self.functions, function))
+            reached = _same_function(self.functions, function)
         if reached is None:
             name = self._unique(f"{module_of(function)}.{function.__code__.co_qualname}")
             reached = self.functions[id(function)] = ReachedFunction(name, function)
@@ -426,6 +426,10 @@ class Walk:
                 self._hand_on_receiver(function)
         return result
 
+    def _is_of_package(self, value: Any, package: str) -> bool:
+        is_named = isinstance(value, FunctionType | type) and not self._is_users(value)
+        return is_named and module_name(value).partition(".")[0] == package
+
     def _is_users(self, value: Any) -> bool:
         if (step := step_of(value)) is not None:
             return step.semantics.code != "version"  # otherwise its code is not walked
@@ -514,10 +518,9 @@ class Walk:
                 member = lazy_attribute(self.origins, self.guard, value, bound) if is_users else ABSENT
                 if member is ABSENT:
                     return tokens("unbound" if is_users else "named", ".".join((name, *rest)))
-            elif not is_users and "__getattr__" in names and isinstance(member, FunctionType | type):
+            elif not is_users and "__getattr__" in names and self._is_of_package(member, name.partition(".")[0]):
                 # This module makes its names on demand: it does not count whether this name was made yet.
-                if not self._is_users(member) and module_name(member).partition(".")[0] == name.partition(".")[0]:
-                    return tokens("named", ".".join((name, *rest)))
+                return tokens("named", ".".join((name, *rest)))
             if member is not ABSENT and bound in names:
                 self.guard.item(names, bound, member, name)
             value = member
@@ -553,6 +556,7 @@ class Walk:
         """
         module = absolute(read.name, function)
         full = ".".join((module, *read.attributes))
+        value: Any
         value, failed = import_user_module(self.origins, self.guard, module)
         if failed:
             self.untracked.add(f"{module}: cannot be imported ({failed})")
@@ -709,7 +713,8 @@ class Walk:
             for other in reached.named if reached.whole else ():
                 if self.origins.of_class(other) is Owner.USER:
                     self.reach_class(other, whole=True)
-            if (lines := lines_around(text, {name for name, _ in named if name not in names}, names)) is not None:
+            local = {name for name, _ in named if name not in names}
+            if (lines := lines_around(text.file, text.node, local, names)) is not None:
                 self.refer_lines(reached.name, lines)
         else:
             for name, annotation in sorted(annotations_of(cls).items()):
@@ -810,11 +815,8 @@ class Walk:
     # -- the result ----------------------------------------------------------------------------------------------------
     def parts(self) -> tuple[CodePart, ...]:
         """Return all parts, sorted by name."""
-        parts = [*self._fixed.values()]
-        for reached in self.functions.values():
-            parts.append(self._function_part(reached))
-        for each in self.classes.values():
-            parts.append(self._class_part(each))
+        parts = [*self._fixed.values(), *map(self._function_part, self.functions.values())]
+        parts += map(self._class_part, self.classes.values())
         seen: dict[str, set[bytes]] = {}
         for binding in self.bindings.values():
             known = seen.setdefault(binding.name, set())
@@ -824,9 +826,10 @@ class Walk:
                 value = binding.value
                 # What a step changes itself may hold what its inputs hide.
                 has_text = may_have_text(value) and binding.name not in self.state
-                text = functools.partial(value_text, binding.name, value) if has_text else None
-                if text is not None and type(value) in ATOMS:
-                    text = text()
+                text: Callable[[], str | None] | str | None = None
+                if has_text:
+                    make = functools.partial(value_text, binding.name, value)
+                    text = make() if type(value) in ATOMS else make
                 parts.append(CodePart(name, binding.digest, text, PartKind.VALUE))
         return tuple(sorted(parts, key=lambda part: part.name))
 
@@ -871,19 +874,14 @@ def resolve_chain(names: dict[str, Any], name: str, attributes: tuple[str, ...])
     return value
 
 
-def _same_function(known: dict[int, ReachedFunction], function: FunctionType) -> int | None:
-    """Return the id of a reached function of which this is a copy: one that was sent from another process.
+def _same_function(known: dict[int, ReachedFunction], function: FunctionType) -> ReachedFunction | None:
+    """Return a reached function of which this is a copy: one that was sent from another process.
 
     Each thing that is sent has copies of the globals that it names.
     """
-    if function.__closure__ or find_module(str(function.__globals__.get("__name__"))) is None:
-        same = (
-            number
-            for number, reached in known.items()
-            if not function.__closure__ and reached.function.__code__ == function.__code__
-        )
-        return next(same, None)
-    return None
+    if function.__closure__ or find_module(str(function.__globals__.get("__name__"))) is not None:
+        return None
+    return next((each for each in known.values() if each.function.__code__ == function.__code__), None)
 
 
 def is_mock(value: object) -> bool:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import SITE
-from musubito.code.world.unrepeatable import WRITTEN
+from musubito.code.unrepeatable import WRITTEN
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.caches import Seen, inherited, is_any_kept
 from musubito.dependencies.paths import (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.world.unrepeatable import KINDS as NOTES
+from musubito.code.unrepeatable import KINDS as NOTES
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ANSWER, ExternalRead
 from musubito.values.canonical import canonical

@@ -25,8 +25,8 @@ from typing import Any, Final, NamedTuple
 from musubito.code import audit_hook
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.live import fields_of
+from musubito.code.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, Unrepeatable, named
 from musubito.code.world.read_back import read_back
-from musubito.code.world.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, Unrepeatable, named
 from musubito.deferred import running_loop
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE

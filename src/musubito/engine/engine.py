@@ -382,11 +382,11 @@ class MusubitoEngine:
         if counting is not None:
             check_inputs(name, counting, arguments)
         counted = arguments if counting is None else {key: arguments[key] for key in counting}
-        begin, code = self._identify(definition, fingerprint)
+        begin, code = self.identify(definition, fingerprint)
         function = partial(func, **arguments)
         return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
 
-    def _identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
+    def identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
         """Return the beginning of all keys of this step, and its code as the store is told of it."""
         version: Any = definition.operation_version  # a text by now: see `CodeVersion`
         key = definition.name, fingerprint.digest, version

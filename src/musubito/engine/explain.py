@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from musubito.code.world.unrepeatable import Unrepeatable, unrepeatable_in
+from musubito.code.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.engine import process_identity
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call

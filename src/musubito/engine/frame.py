@@ -12,7 +12,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from musubito.code.world.unrepeatable import MOST, Unrepeatable
+from musubito.code.unrepeatable import MOST, Unrepeatable
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from musubito.code.world.unrepeatable import CHOICES, Unrepeatable, named
+from musubito.code.unrepeatable import CHOICES, Unrepeatable, named
 from musubito.errors import StoreError
 from musubito.lineage.blobs import blobs
 from musubito.lineage.formatting import DAY, ago, short, size, times

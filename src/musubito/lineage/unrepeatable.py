@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from musubito.code.world.unrepeatable import KINDS, Unrepeatable
+from musubito.code.unrepeatable import KINDS, Unrepeatable
 from musubito.errors import ArtifactUnreadable, WrongKey
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage

@@ -300,18 +300,15 @@ class NameVisitor:
                 usage.reads.add(NameRead(Root.IMPORT, name))
                 yield from children_of(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[value, key, *rest]):
-                is_literal = isinstance(key, ast.Constant) and isinstance(key.value, str)
-                usage.reads_fields |= not is_literal
-                if not is_literal and (place := self._place(value)) is not None:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    usage.mention(key.value)
+                    yield from (node.func, *rest) if self._read(node) else children_of(node)
+                    return
+                usage.reads_fields = True
+                if (place := self._place(value)) is not None:
                     usage.handed.add((place.read, None))
-                if is_literal:
-                    usage.mention(str(key.value))
-                elif (place := self._place(node.args[0])) is not None:
                     usage.computed.add(place.read)
-                if is_literal and self._read(node):
-                    yield from (node.func, *rest)
-                else:
-                    yield from children_of(node)
+                yield from children_of(node)
             case ast.Call(func=ast.Name(id="type"), args=[ast.Name(id=name)]) if name == self.receiver:
                 usage.mention("__class__")
                 yield node.func

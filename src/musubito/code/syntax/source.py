@@ -16,11 +16,11 @@ import __future__
 
 import ast
 import linecache
-import os
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from threading import Lock
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -183,7 +183,7 @@ listen({"exec": _note_module})
 
 def _is_changed(name: str) -> bool:
     try:
-        return os.stat(name).st_mtime_ns > _STARTED
+        return Path(name).stat().st_mtime_ns > _STARTED
     except OSError:
         return True
 

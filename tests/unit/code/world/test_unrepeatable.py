@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from musubito.code.fingerprint import CodeTracker, Fingerprint
-from musubito.code.world.unrepeatable import unrepeatable_in
+from musubito.code.unrepeatable import unrepeatable_in
 
 HEAD = """
 import asyncio, datetime as moments, functools, logging, os, random, secrets, time, uuid

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -150,7 +149,7 @@ def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
 def source_of(resolved: Resolved) -> Source | None:
     """Return the function that a name leads to, if its answer differs each time; None otherwise."""
     value, rest = resolved
-    cls = type(value)  # a proxy may claim another class
+    cls: type = type(value)  # a proxy may claim another class
     if issubclass(cls, type):
         return _source_of_class(value, *rest) if len(rest) < 2 else None
     if _is_generator(cls):
@@ -178,7 +177,6 @@ def _source_of_class(cls: type, method: str | None = None) -> Source | None:
     return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
 
 
-@lru_cache(1024)
 def _is_generator(cls: type) -> bool:
     return issubclass(cls, loaded_class("random", "Random")) or any(
         base.__name__ in ("Generator", "RandomState") and module_name(base).startswith("numpy.random")
