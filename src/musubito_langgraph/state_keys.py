@@ -31,6 +31,7 @@ from musubito.adapter import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.occurrences import Occurrences
+from musubito.code.syntax.words import words_of
 from musubito.values.class_instances import MISSING, static
 from musubito_langgraph import _compat, _graph_parts
 
@@ -128,12 +129,12 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> _
     if place >= own.co_argcount or origins.of_function(function) is not Owner.USER:
         return None
     text = text_of(function)
-    words = code.words | text.words
+    words = code.words | words_of(own)
     if text.source is None:
         return None
     if words & UNNAMED or words & _compat.READS_STATE or not QUERIES.isdisjoint(own.co_names):
         return None
-    return _Uses(own.co_varnames[place], Occurrences(text.source.node, function))
+    return _Uses(own.co_varnames[place], Occurrences(text.source, function))
 
 
 class _Uses:

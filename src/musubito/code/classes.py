@@ -12,12 +12,11 @@ from weakref import WeakKeyDictionary
 
 from musubito.code.cached_functions import know
 from musubito.code.live import step_of
-from musubito.code.made import parents_in
 from musubito.code.ownership import Owner, Owners, module_name
 from musubito.code.syntax.ast_digest import normalised_class
 from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.syntax.function_text import script_of
-from musubito.code.syntax.source import File, cells, file_of, sent_texts, source_of
+from musubito.code.syntax.source import File, cells, file_of, first_line, sent_texts, source_of
 from musubito.parsing import parsed
 from musubito.values.class_names import functions_in, module_of_class
 
@@ -56,14 +55,9 @@ class ClassText(NamedTuple):
     def text(self) -> str:
         """Return the lines of the statement that are no method's."""
         methods = [each for each in self.node.body if isinstance(each, FUNCTIONS)]
-        left_out = {line for each in methods for line in range(_first_line(each), (each.end_lineno or each.lineno) + 1)}
-        lines = self.file.text.splitlines(keepends=True)
-        first, last = _first_line(self.node), self.node.end_lineno or self.node.lineno
-        return "".join(lines[number - 1] for number in range(first, last + 1) if number not in left_out)
-
-
-def _first_line(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        left_out = {line for each in methods for line in range(first_line(each), (each.end_lineno or each.lineno) + 1)}
+        first, last = first_line(self.node), self.node.end_lineno or self.node.lineno
+        return "".join(self.file.lines[number - 1] for number in range(first, last + 1) if number not in left_out)
 
 
 _texts: Final[WeakKeyDictionary[type, ClassText | None]] = WeakKeyDictionary()
@@ -90,7 +84,7 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
     for function in functions_in(cls):
         if function.__code__.co_qualname.rpartition(".")[0].rpartition(".")[2] == name:
             source = source_of(function.__code__, script_of(function))
-            outer = None if source is None else parents_in(source.file).get(id(source.node))
+            outer = None if source is None else source.file.parents.get(id(source.node))
             if source is not None and isinstance(outer, ast.ClassDef) and outer.name == name:
                 return source.file, outer
     codes = [function.__code__ for function in functions_in(cls)]

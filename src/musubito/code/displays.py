@@ -45,6 +45,11 @@ def register_display(
     _FIELDS.update(fields)
 
 
+def may_show(names: Collection[str]) -> bool:
+    """Return whether one of these names is a method that shows, or a field that is shown."""
+    return not (_SHOWING.isdisjoint(names) and _FIELDS.isdisjoint(names))
+
+
 def is_showing_method(name: str) -> bool:
     """Return whether a method of this name only shows what it is given."""
     return name in _SHOWING

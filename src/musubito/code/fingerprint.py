@@ -26,9 +26,9 @@ from musubito.code.ownership import Owner, Owners
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import may_have_changed
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.function_text import script_of, text_of
+from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
-from musubito.code.syntax.words import words_in
+from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.code.world.compiled_readers import PathsNamed, paths_named
 from musubito.errors import CodeError, MusubitoError
@@ -99,7 +99,7 @@ class Fingerprint:
         """The words that the user's reached functions, constants and classes mention."""
         words: set[str] = set()
         for function in self.functions:
-            words |= text_of(function).words
+            words |= words_of(function.__code__)
         for reached in self.walk.classes.values():
             words |= fields_declared(reached.cls)
         for binding in self.walk.bindings.values():

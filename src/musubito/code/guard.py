@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import islice
-from operator import is_
+from operator import is_, itemgetter
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
@@ -19,6 +19,8 @@ from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
 
 CHUNK = 200
 """Number of terms in one generated function."""
+MIN_GATHERED = 8
+"""Number of items of one mapping from which on they are read at once."""
 EXACT = (dict, MappingProxyType)
 """Mappings that can be read without their own code."""
 ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__", "__annotate_func__"})
@@ -61,6 +63,8 @@ class Guard:
         self._of_functions: list[str] = []
         """Terms to check only if one of the functions was changed."""
         self._seen: set[str] = set()
+        self._items: dict[int, tuple[Mapping[Any, Any], dict[str, tuple[object, str]]]] = {}
+        """The items of mappings, each with the part whose condition it is."""
 
     def _name(self, value: object) -> str:
         """Return the name of a value in the check; the value is kept alive, so its id stays its own."""
@@ -82,7 +86,12 @@ class Guard:
 
     def failing(self) -> set[str]:
         """Return the parts whose conditions do not hold any more."""
-        failed: set[str] = set()
+        failed = {
+            owner
+            for mapping, items in self._items.values()
+            for key, (value, owner) in items.items()
+            if owner and mapping.get(key, self) is not value
+        }
         for term, owner in self._owners.items():
             try:
                 holds = eval(term, self._bound)  # noqa: S307 - of our own text only
@@ -95,6 +104,11 @@ class Guard:
     def item(self, mapping: Mapping[Any, Any], key: object, value: object, owner: str = "") -> None:
         """Require `mapping[key] is value`; a missing key raises, which is a change."""
         shown = repr(key) if type(key) is str else self._name(key)
+        owner = owner or self.owner
+        if type(key) is str and type(mapping) in EXACT and owner not in self._unwatched:
+            kept = self._items.setdefault(id(mapping), (mapping, {}))[1].setdefault(key, (value, owner))
+            if kept[0] is value:
+                return  # otherwise it has changed while the walk goes on: the check will fail
         if type(mapping) in EXACT:
             self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}", owner)
         else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
@@ -169,6 +183,13 @@ class Guard:
             look._bound, look._terms = dict(self._bound), list(dict.fromkeys(self._of_functions))
             name = self._name(Unchanged([*self._functions.values()], look.build))
             self._term(f"({self._name(LATEST)}[0] is {name}.since or {name}())")
+        for mapping, items in self._items.values():
+            values = tuple(value for value, _ in items.values())
+            if len(items) < MIN_GATHERED:
+                self._terms += [f"{self._name(mapping)}[{key!r}] is {self._name(items[key][0])}" for key in items]
+            else:
+                read = f"{self._name(itemgetter(*items))}({self._name(mapping)})"
+                self._terms.append(f"all(map(is_, {read}, {self._name(values)}))")
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []
         for number, chunk in enumerate(chunks):

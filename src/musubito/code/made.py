@@ -16,7 +16,6 @@ from musubito.code.syntax.ast_digest import normalised_lines
 from musubito.code.syntax.expressions import attribute_chain, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import File, FunctionNode, cells, file_of, sent_texts, source_of
-from musubito.parsing import parents_of_nodes
 from musubito.values.class_names import functions_in
 from musubito.values.redaction import is_secret
 
@@ -147,27 +146,12 @@ def lines_around(file: File, statement: ast.ClassDef, names: Collection[str], gl
 
 def enclosing_function(file: File, node: ast.AST) -> FunctionNode | None:
     """Return the function in which a node of a file stands directly, or None."""
-    parents = parents_in(file)
-    outer = parents.get(id(node))
+    outer = file.parents.get(id(node))
     while outer is not None and not isinstance(outer, (*FUNCTIONS, ast.Lambda)):
         if isinstance(outer, ast.ClassDef):
             return None
-        outer = parents.get(id(outer))
+        outer = file.parents.get(id(outer))
     return outer if isinstance(outer, FUNCTIONS) else None
-
-
-_parents: Final[dict[int, tuple[ast.Module, dict[int, ast.AST]]]] = {}
-
-
-def parents_in(file: File) -> dict[int, ast.AST]:
-    """Return the parents of the nodes of a file, by the id of the node."""
-    known = _parents.get(id(file.tree))
-    if known is None or known[0] is not file.tree:
-        parents = parents_of_nodes(file.tree)
-        if len(_parents) >= MAX_INDEXED:
-            _parents.clear()
-        known = _parents[id(file.tree)] = file.tree, parents
-    return known[1]
 
 
 def names_used(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:

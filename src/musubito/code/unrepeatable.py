@@ -140,7 +140,7 @@ def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
     resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
     sources: Iterable[Source] = [source for source in map(source_of, resolved) if source is not None]
     if sources and text.source is not None:
-        sources = _Uses(Occurrences(text.source.node, function)).sources()
+        sources = _Uses(Occurrences(text.source, function)).sources()
     for source in sources:
         yield Unrepeatable(source.kind, f"{source.called} in {name}")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
@@ -43,6 +43,13 @@ CALLERS = frozenset(
 )
 """Builtins that call their argument, or look at it, and neither read its docstring nor hand it to others."""
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SPECIAL = frozenset(
+    [
+        *(*FUNCTIONS, ast.Lambda, ast.ClassDef, ast.Constant, ast.keyword),
+        *(ast.Assign, ast.AnnAssign, ast.Assert),
+    ]
+)
+"""Nodes that are not written field by field."""
 END = object()
 """Marks the end of a node or a list on the stack."""
 WITHOUT_DOCS = 2
@@ -54,14 +61,14 @@ def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = 
 
     `docs` keeps every docstring; `signature` keeps the function's own docstring and annotations.
     """
-    writer = _Writer(docs, handed_on(function))
+    writer = _Writer(docs, function)
     writer.function(function, signature)
     return bytes(writer.out)
 
 
 def normalised_lines(nodes: Iterable[ast.AST]) -> bytes:
     """Return what statements and expressions do. A literal that is bound to the name of a secret does not count."""
-    writer = _Writer(docs=False, handed=frozenset(), hides=True)
+    writer = _Writer(docs=False, hides=True)
     for node in nodes:
         writer.add(node)
     return bytes(writer.out)
@@ -69,7 +76,7 @@ def normalised_lines(nodes: Iterable[ast.AST]) -> bytes:
 
 def normalised_class(node: ast.ClassDef, methods: frozenset[str]) -> bytes:
     """Return the statement of a class without its docstring and without the methods of these names."""
-    writer = _Writer(docs=True, handed=frozenset())
+    writer = _Writer(docs=True)
     writer.add([node.bases, node.keywords, node.decorator_list])
     for number, statement in enumerate(node.body):
         is_doc = not number and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
@@ -90,7 +97,7 @@ def tokens(*values: object) -> bytes:
     return bytes(out)
 
 
-def handed_on(function: ast.AST) -> frozenset[str]:
+def _handed_on(function: ast.AST) -> frozenset[str]:
     """Return the names and attributes whose values are used in other ways than to call or to compare them.
 
     Code that is given such a value may read its docstring.
@@ -135,13 +142,18 @@ def normalised_bytecode(code: CodeType) -> bytes:
 class _Writer:
     """Writes a tree as tagged tokens, with a stack of its own: long expressions nest deeper than Python recurses."""
 
-    def __init__(self, docs: bool, handed: frozenset[str], *, hides: bool = False) -> None:
+    def __init__(self, docs: bool, within: FunctionNode | None = None, *, hides: bool = False) -> None:
         self.out = bytearray()
         self._docs = docs
-        self._given = handed
+        self._within = within
+        """The function that is written."""
         self._hides = hides
         """Whether literals that are bound to the names of secrets are left out."""
         self._stack: list[Any] = []
+
+    @cached_property
+    def _given(self) -> frozenset[str]:
+        return frozenset() if self._within is None else _handed_on(self._within)
 
     def add(self, node: Any) -> None:
         self._stack.append(node)
@@ -165,7 +177,7 @@ class _Writer:
             if node is END:
                 self.out += b")"
             elif isinstance(node, ast.AST):
-                self._node(node)
+                self._node(node) if type(node) in SPECIAL else self._plain(node)
             elif isinstance(node, list):
                 self.out += b"["
                 self._stack += [END, *reversed(node)]
@@ -214,10 +226,18 @@ class _Writer:
             case ast.Assert() if not __debug__:
                 pass  # `python -O` leaves it out
             case _:
-                self._open(type(node).__name__)
-                self._stack.append(END)
-                for name, value in reversed(list(_fields(node))):
-                    self._stack += [value, name]
+                self._plain(node)
+
+    def _plain(self, node: ast.AST) -> None:
+        kind: Any = type(node)
+        opening, names = _shape(kind)
+        self.out += opening
+        self._stack.append(END)
+        fields = vars(node)
+        for name in names:
+            value = fields.get(name)
+            if value is not None and value != []:
+                self._stack += [value, name]
 
     def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool) -> Iterator[ast.stmt]:
         for number, each in enumerate(node.body):
@@ -252,10 +272,10 @@ def _annotated(node: ast.stmt) -> Any:
     return [node, node.annotation] if isinstance(node, ast.AnnAssign) else node
 
 
-def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    for name, value in ast.iter_fields(node):
-        if name not in SKIPPED and value is not None and value != []:
-            yield name, value
+@cache
+def _shape(kind: type[ast.AST]) -> tuple[bytes, tuple[str, ...]]:
+    """Return how a node of this kind begins, and its fields that count, the last one first."""
+    return b"(" + tokens(kind.__name__), tuple(name for name in reversed(kind._fields) if name not in SKIPPED)
 
 
 def _constant(out: bytearray, value: object) -> None:

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from types import CodeType, FunctionType
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
-from musubito.code.syntax.names import NameUsage, scan, scan_bytecode
+from musubito.code.syntax.names import scan, scan_bytecode
 from musubito.code.syntax.source import Source, source_of
-from musubito.code.syntax.words import words_of
 
 
-class FunctionText(NamedTuple):
+class FunctionText:
     """The code of a function in source form, if there is one, and what the code names."""
 
-    source: Source | None
-    scan: NameUsage
-    words: frozenset[str]
-    """The words that the code mentions (see `words_of`)."""
-    written: dict[tuple[bool, bool], bytes]
-    """The code in its normal form, by whether docstrings and whether the signature are in it."""
+    def __init__(self, code: CodeType, source: Source | None) -> None:
+        self.source = source
+        self.scan = scan(source.node, code, source.file.parents) if source else scan_bytecode(code)
+        self._written: dict[tuple[bool, bool], bytes] = {}
+        """The code in its normal form, by whether docstrings and whether the signature are in it."""
 
     def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
         """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
         if self.source is None:
             docs = signature = False
-        cached = self.written.get((docs, signature))
+        cached = self._written.get((docs, signature))
         if cached is None:
             node = None if self.source is None else self.source.node
             cached = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
-            self.written[docs, signature] = cached
+            self._written[docs, signature] = cached
         return cached
 
 
@@ -44,9 +41,7 @@ def text_of(function: FunctionType) -> FunctionText:
     kept = _texts.setdefault(code, {})  # equal code may stand in several files, with other comments
     text = kept.get(id(code))
     if text is None:
-        source = source_of(code, script_of(function))
-        usage = scan(source.node, code) if source else scan_bytecode(code)
-        text = kept[id(code)] = FunctionText(source, usage, words_of(code), {})
+        text = kept[id(code)] = FunctionText(code, source_of(code, script_of(function)))
     return text
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from types import CodeType
 from typing import Final, NamedTuple
 
+from musubito.code.displays import may_show
 from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.shown import shown_names
 from musubito.code.syntax.source import FunctionNode, codes
-from musubito.parsing import children_of, parents_of_nodes, parsed
+from musubito.parsing import children_of, parsed
 
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
@@ -127,12 +128,13 @@ class NameUsage:
             self.acted.update(place.read.attributes)
 
 
-def scan(function: FunctionNode, code: CodeType) -> NameUsage:
-    """Return all that `function`, whose code is `code`, names."""
-    visitor = NameVisitor(function, code)
+def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> NameUsage:
+    """Return all that `function`, whose code is `code`, names. `parents` are those of its nodes, by their ids."""
+    visitor = NameVisitor(function, code, parents)
     visitor.run()
     usage = visitor.usage
-    usage.shown, usage.lists_shown = shown_names(function)
+    if may_show(usage.mentions):
+        usage.shown, usage.lists_shown = shown_names(function)
     return usage
 
 
@@ -154,7 +156,7 @@ def _gives_globals(node: ast.Call) -> bool:
 class NameVisitor:
     """Visits the tree of one function, with its scopes, and collects what it names."""
 
-    def __init__(self, function: FunctionNode, code: CodeType) -> None:
+    def __init__(self, function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> None:
         self.usage = NameUsage()
         first = [*function.args.posonlyargs, *function.args.args][:1]
         self.receiver = first[0].arg if first else None
@@ -163,7 +165,7 @@ class NameVisitor:
         self._free = frozenset(code.co_freevars)
         self._class = private_class(code.co_qualname)
         self._scope = self._root = Scope(None, function)
-        self._parents = parents_of_nodes(function)
+        self._parents = parents
 
     def run(self) -> None:
         """Visit the whole function."""

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.live import ABSENT, contents
 from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.syntax.names import NameRead, NameVisitor, Root
-from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.source import Source
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 """Modules that are imported to look into them: their import does nothing else."""
@@ -85,16 +85,16 @@ def defaults_of(function: FunctionType) -> dict[str, Any]:
 class Occurrences:
     """The expressions of one function that lead outside, and the code around each."""
 
-    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
-        finder = _Finder(node, function)
+    def __init__(self, source: Source, function: FunctionType) -> None:
+        finder = _Finder(source, function)
         finder.run()
-        self.node = node
+        self.node = source.node
         self.all = finder.occurrences
         self.resolved = {id(occurrence.node): occurrence.resolved for occurrence in finder.occurrences}
         """The ends of the expressions, by the id of the expression."""
         self.aliased = finder.aliased
         """The ids of expressions that a local stands for wherever it is read."""
-        self._parents = {id(inner): outer for outer in ast.walk(node) for inner in ast.iter_child_nodes(outer)}
+        self._parents = source.file.parents
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         """Return the node that directly contains a node."""
@@ -108,8 +108,8 @@ class Occurrences:
 
 
 class _Finder(NameVisitor):
-    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
-        super().__init__(node, function.__code__)
+    def __init__(self, source: Source, function: FunctionType) -> None:
+        super().__init__(source.node, function.__code__, source.file.parents)
         self.occurrences: list[Occurrence] = []
         self.aliased: set[int] = set()
         self._callable = function

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from typing import Final
 
 from musubito.code.syntax.expressions import body_of, parameters_of
+from musubito.parsing import children_of, nodes_in
+
+BINDING: Final = frozenset(
+    [
+        *(ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
+        *(ast.Lambda, ast.For, ast.AsyncFor, ast.comprehension, ast.Name, ast.Assign, ast.AugAssign),
+        *(ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping),
+        *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    ]
+)
+"""Nodes that may bind names, or that have a scope of their own."""
 
 
 def private_class(qualname: str) -> str | None:
@@ -51,7 +63,11 @@ class Scope:
             body = node.generators  # type: ignore[attr-defined]
         pending = list(body)
         while pending:
-            self._statement(pending.pop(), pending)
+            inner = pending.pop()
+            if type(inner) in BINDING:
+                self._statement(inner, pending)
+            else:
+                pending += children_of(inner)
         for name in self.outer:
             self.locals.pop(name, None)
 
@@ -79,7 +95,7 @@ class Scope:
                 pass
             case ast.For() | ast.AsyncFor() | ast.comprehension():
                 item = ast.Subscript(value=node.iter, slice=ast.Constant(0), ctx=ast.Load())
-                for target in ast.walk(node.target):
+                for target in nodes_in(node.target):
                     if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
                         self._local(target.id, item)
                 if not isinstance(node, ast.comprehension):
@@ -96,13 +112,13 @@ class Scope:
                 | ast.MatchMapping(rest=str(name))
             ):
                 self._local(name, None)
-                pending += ast.iter_child_nodes(node)
+                pending += children_of(node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                for inner in ast.walk(node):
+                for inner in nodes_in(node):
                     if isinstance(inner, ast.NamedExpr):
                         self._local(inner.target.id, None)
             case _:
-                pending += ast.iter_child_nodes(node)
+                pending += children_of(node)
 
     def alias(self, name: str) -> ast.expr | None:
         """Return the expression that a local stands for, if the local is bound once and to an expression."""

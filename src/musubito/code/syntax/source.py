@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 
 from musubito.code.audit_hook import listen
 from musubito.locks import fork_safe
-from musubito.parsing import nodes_in, parsed
+from musubito.parsing import children_of, parsed
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
@@ -55,18 +55,19 @@ class File(NamedTuple):
     """A text and every function in it.
 
     The functions are listed by name, each with its code and its node. `tree` and `code` are those of the whole text,
-    `imported` are the names that its statements import.
+    `imported` are the names that its statements import, and `parents` the nodes around nodes, by the inner node's id.
     """
 
-    text: str
+    lines: list[str]
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
     tree: ast.Module
     code: CodeType
     imported: frozenset[str]
+    parents: dict[int, ast.AST]
 
     def part(self, node: ast.stmt | ast.expr) -> str:
         """Return the lines of a node."""
-        return _text(self.text, node)
+        return "".join(self.lines[first_line(node) - 1 : node.end_lineno])
 
 
 _files: dict[str, tuple[str, tuple[File, ...]]] = {}
@@ -82,7 +83,7 @@ _lock = fork_safe(Lock())
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     result = _find(code, script)
-    return None if result is None else Source(result[1], _text(result[0].text, result[1]), result[0])
+    return None if result is None else Source(result[1], result[0].part(result[1]), result[0])
 
 
 def tree_of(source: str) -> ast.Module | None:
@@ -135,7 +136,7 @@ def _statement(file: File, node: FunctionNode) -> str:
     statement = next(each for each in file.tree.body if node.lineno <= (each.end_lineno or node.lineno))
     # The way in which a method is called depends on whether its module imports the object of the call.
     names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
-    return "".join(f"import {name}\n" for name in sorted(names)) + _text(file.text, statement)
+    return "".join(f"import {name}\n" for name in sorted(names)) + file.part(statement)
 
 
 def file_of(name: str) -> File | None:
@@ -344,13 +345,14 @@ def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
 
 def _listed(text: str, tree: ast.Module, module: CodeType) -> File:
     """Return a text with the functions in a module's code, each with its node in the tree."""
-    nodes = _nodes(tree)
+    nodes, parents = _nodes(tree)
     functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
     for code in codes(module):
         for node in nodes.get((code.co_name, code.co_firstlineno), ()):
             if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
-    return File(text, functions, tree, module, frozenset(_imported(tree.body)))
+    lines = text.splitlines(keepends=True)
+    return File(lines, functions, tree, module, frozenset(_imported(tree.body)), parents)
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
@@ -366,15 +368,20 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
                 pending.extend(ast.iter_child_nodes(other))
 
 
-def _nodes(tree: ast.AST) -> dict[tuple[str, int], list[FunctionNode]]:
-    result: dict[tuple[str, int], list[FunctionNode]] = {}
-    for node in nodes_in(tree):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                result.setdefault((node.name, _first_line(node)), []).append(node)
-            case ast.Lambda():
-                result.setdefault((LAMBDA, node.lineno), []).append(node)
-    return result
+def _nodes(tree: ast.AST) -> tuple[dict[tuple[str, int], list[FunctionNode]], dict[int, ast.AST]]:
+    """Return the functions in a tree, by name and first line, and the node around each node, by its id."""
+    functions: dict[tuple[str, int], list[FunctionNode]] = {}
+    parents: dict[int, ast.AST] = {}
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        inner = children_of(node)
+        pending += inner
+        parents.update(dict.fromkeys(map(id, inner), node))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            name = LAMBDA if isinstance(node, ast.Lambda) else node.name
+            functions.setdefault((name, first_line(node)), []).append(node)
+    return functions, parents
 
 
 def _is_code_of_lambda(code: CodeType, node: FunctionNode) -> bool:
@@ -405,10 +412,7 @@ def _directly_in(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
-def _text(text: str, node: ast.stmt | ast.expr) -> str:
-    return "".join(text.splitlines(keepends=True)[_first_line(node) - 1 : node.end_lineno])
-
-
-def _first_line(node: ast.stmt | ast.expr) -> int:
+def first_line(node: ast.stmt | ast.expr) -> int:
+    """Return the first line of a node, its decorators included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])

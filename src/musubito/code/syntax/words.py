@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 from musubito.code.syntax.source import codes
 from musubito.deferred import deferred_pattern
 
+MAX_KEPT: Final = 4096
+"""Number of functions whose words are kept."""
 BLANK = deferred_pattern(r"\s")
 """Matches a blank."""
 WORD = deferred_pattern(r"\w+")
 """Matches a word of a text."""
 
 
+@lru_cache(MAX_KEPT)
 def words_of(code: CodeType) -> frozenset[str]:
     """Return every name that the code mentions: of globals, attributes, imports and parameters, and in its texts.
 

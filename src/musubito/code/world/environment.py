@@ -48,7 +48,7 @@ def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str 
     if text.source is None:
         constants = (each for code in codes(function.__code__) for each in code.co_consts)
         return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
-    keys = KeysUsed(function, Occurrences(text.source.node, function), _is_accessor)
+    keys = KeysUsed(function, Occurrences(text.source, function), _is_accessor)
     return keys.read, keys.written
 
 
