@@ -7,6 +7,7 @@ array, a frame, an object with a `__musubito_identity__()`. The check never rais
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache, partial
@@ -17,6 +18,8 @@ from typing import Any
 
 from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
 
+MAX_WATCHED = 10_000
+"""Number of values within one part that are compared."""
 CHUNK = 200
 """Number of terms in one generated function."""
 MIN_GATHERED = 8
@@ -53,6 +56,8 @@ class Guard:
         """Parts whose conditions are left out."""
         self.owner = ""
         """The part that is being described."""
+        self._room = math.inf
+        """Number of values that may still be compared for this part."""
         self._owners: dict[str, str] = {}
         """The parts of the terms, as far as they are known."""
         # The name lets listeners that note each read of a thing recognise that this check reads.
@@ -65,6 +70,14 @@ class Guard:
         self._seen: set[str] = set()
         self._items: dict[int, tuple[Mapping[Any, Any], dict[str, tuple[object, str]]]] = {}
         """The items of mappings, each with the part whose condition it is."""
+
+    def begin(self, part: str = "") -> None:
+        """Note conditions as those of this part. Of a part that is very large, what lies inside is not compared."""
+        self.owner, self._room = part, MAX_WATCHED if part else math.inf
+
+    def has_room(self) -> bool:
+        """Return whether more of this part is compared."""
+        return self._room > 0
 
     def _name(self, value: object) -> str:
         """Return the name of a value in the check; the value is kept alive, so its id stays its own."""
@@ -80,6 +93,7 @@ class Guard:
         owner = owner or self.owner
         if term not in self._seen and owner not in self._unwatched:
             self._seen.add(term)
+            self._room -= 1
             self._terms.append(term)
             if owner:
                 self._owners[term] = owner
@@ -103,9 +117,12 @@ class Guard:
 
     def item(self, mapping: Mapping[Any, Any], key: object, value: object, owner: str = "") -> None:
         """Require `mapping[key] is value`; a missing key raises, which is a change."""
+        if self._room <= 0:
+            return
         shown = repr(key) if type(key) is str else self._name(key)
         owner = owner or self.owner
         if type(key) is str and type(mapping) in EXACT and owner not in self._unwatched:
+            self._room -= 1
             kept = self._items.setdefault(id(mapping), (mapping, {}))[1].setdefault(key, (value, owner))
             if kept[0] is value:
                 return  # otherwise it has changed while the walk goes on: the check will fail
@@ -120,6 +137,8 @@ class Guard:
 
     def attribute(self, thing: object, name: str, value: object, owner: str = "") -> None:
         """Require `thing.name is value`."""
+        if self._room <= 0:
+            return
         if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
@@ -131,6 +150,8 @@ class Guard:
 
         `base` is the builtin type of the container.
         """
+        if self._room <= 0:
+            return
         name = self._name(container)
         if type(container) is list and len(values) <= 4:
             self._term(f"len({name}) == {len(values)}", owner)
@@ -141,9 +162,12 @@ class Guard:
         if type(container) is not base:
             count, items = f"{self._name(base.__len__)}({name})", f"{self._name(base.__iter__)}({name})"
         self._term(f"{count} == {len(values)} and all(map(is_, {items}, {self._name(values)}))", owner)
+        self._room -= len(values)
 
     def mapping(self, container: Any, keys: tuple[object, ...], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a mapping holds exactly these keys, with these values."""
+        if self._room <= 0:
+            return
         name = self._name(container)
         if type(container) in EXACT and len(keys) <= 12 and all(type(key) is str for key in keys):
             self._term(f"len({name}) == {len(keys)}", owner)
@@ -156,6 +180,7 @@ class Guard:
         self._term(f"len({shown}) == {len(keys)}", owner)
         self._term(f"all(map(is_, {shown}, {self._name(keys)}))", owner)
         self._term(f"all(map(is_, {items}, {self._name(values)}))", owner)
+        self._room -= len(keys)
 
     def members(self, cls: type, values: tuple[object, ...], owner: str = "") -> None:
         """Require that the members of a class have the names that they have now, and these values, in this order.
@@ -170,11 +195,13 @@ class Guard:
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
-        self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
+        if self._room > 0:
+            self._term(f"{self._name(frozenset(keys))}.issuperset({self._name(container)})")
 
     def same(self, describe: Callable[[], object], result: object, owner: str = "") -> None:
         """Require that `describe()` still returns the same."""
-        self._term(f"{self._name(describe)}() == {self._name(result)}", owner)
+        if self._room > 0:
+            self._term(f"{self._name(describe)}() == {self._name(result)}", owner)
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""

@@ -19,6 +19,7 @@ from collections import ChainMap, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePath
 from threading import local
@@ -38,7 +39,7 @@ from musubito.code.syntax.ast_digest import tokens
 from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker, canonical
-from musubito.values.class_names import secret_kind
+from musubito.values.class_names import qualified_name, secret_kind
 from musubito.values.msgpack_writer import IN_ORDER
 from musubito.values.own_names import is_own
 
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 MAX_VALUES: Final = 20_000
 """Number of values of one walk that are entered."""
-MAX_WATCHED: Final = 10_000
-"""Number of values within one container that are compared at each call."""
+MAX_CLASSES: Final = 1024
+"""Number of classes of which is kept what their objects hold."""
 MAX_DEPTH: Final = 100
 """Levels of nesting at which values are entered."""
 CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
@@ -98,7 +99,8 @@ class Encoder:
     def encode(self, binding: Binding) -> None:
         """Set the digest of a binding, and what it waits for."""
         self.waits_for, self._name, self._shown = set(), binding.name, binding.shown
-        self._made, self._fields, self.walk.guard.owner = [*binding.around, binding.made], binding.fields, binding.name
+        self._made, self._fields = [*binding.around, binding.made], binding.fields
+        self.walk.guard.begin(binding.name)
         self._binding = binding
         self._shows_functions, self._is_item = binding.shown, False
         if binding.name in self.walk.state:
@@ -106,13 +108,26 @@ class Encoder:
             lines = self._lines()()
             encoded = tokens("state", b"" if lines is None else lines.normal())
             binding.digest, binding.waits_for = sha256(encoded).digest(), frozenset()
-            self.walk.guard.owner = ""
+            self.walk.guard.begin()
             return
         if binding.handed:
             self.hand_on(binding.value)
+        if isinstance(binding.value, CONTAINERS) and self._reach_classes(binding.value):
+            binding.waits_for = None
+            self.walk.guard.begin()
+            return  # what their methods mention decides which fields count
         binding.digest = sha256(self.of(binding.value, binding.name)).digest()
-        self.walk.guard.owner = ""
+        self.walk.guard.begin()
         binding.waits_for = frozenset(self.waits_for - self.walk.mentioned)
+
+    def _reach_classes(self, container: Any) -> bool:
+        """Reach the user's classes of a container's items, and return whether one of them is new."""
+        values = dict.values(container) if isinstance(container, dict) else container
+        new = [cls for cls in set(map(type, values)) if self._is_users(cls) and not issubclass(cls, type)]
+        new = [cls for cls in new if id(cls) not in self.walk.classes]
+        for cls in sorted(new, key=qualified_name):
+            self.walk.reach_class(cls)
+        return bool(new)
 
     def forget(self, cls: type) -> None:
         """Encode anew whatever may hold an instance of a class."""
@@ -158,7 +173,8 @@ class Encoder:
         return encoded if len(encoded) < 64 else b"d" + sha256(encoded).digest()
 
     def _of(self, value: Any, name: str) -> bytes:
-        walk, cls = self.walk, type(value)
+        walk = self.walk
+        cls: Any = type(value)
         if is_mock_class(cls):
             walk.note_mock(name)
             return tokens("mock")
@@ -181,7 +197,7 @@ class Encoder:
             if issubclass(cls, kinds):
                 of_class = self._class(value, name) if self._is_users(cls) and not issubclass(cls, Enum) else b""
                 return of_class + describe(self, value, name)
-        if is_record(value):
+        if is_record(cls):
             return self._of_record(value, name)
         if typing.get_origin(value) is not None or module_name(cls) in ("typing", "types", "typing_extensions"):
             self._refer_lines(name)  # what a new type or a bound stands for is not in its text
@@ -198,10 +214,10 @@ class Encoder:
     # -- data ----------------------------------------------------------------------------------------------------------
     def _of_data(self, value: Any, name: str) -> bytes | None:
         """Return the encoding of a value that is data throughout; None for any other value."""
-        cls = type(value)
+        cls: type = type(value)
         if isinstance(value, (FunctionType, MethodType, functools.partial)) or is_relative_to_checkout():
             return None
-        if self._is_users(cls) and not is_record(value) and all(map(self._is_open, cls.__mro__)):
+        if self._is_users(cls) and not is_record(cls) and all(map(self._is_open, cls.__mro__)):
             return None
         packer = DataPacker()
         try:
@@ -222,17 +238,11 @@ class Encoder:
 
     def _watch(self, value: Any) -> None:
         """Require that data stay as they are: containers by their items, arrays by a sample of their content."""
-        guard, pending, count = self.walk.guard, [value], 0
-        while pending:
+        pending = [value]
+        while pending and self.walk.guard.has_room():
             each = pending.pop()
-            kind = type(each)
-            if kind in ATOMS:
-                continue
-            inner = watch_one(guard, each)
-            count += len(inner)
-            if count > MAX_WATCHED:
-                return
-            pending += inner
+            if type(each) not in ATOMS:
+                pending += watch_one(self.walk.guard, each)
 
     def _of_identity(self, value: Any, name: str) -> bytes:
         try:
@@ -566,10 +576,10 @@ def is_mock_class(cls: type) -> bool:
     return mock is not None and issubclass(cls, mock.NonCallableMock)
 
 
-def is_record(value: Any) -> bool:
-    """Return whether an object is a record: its class declares its fields."""
-    cls = type(value)
-    if isinstance(value, PLAIN) or issubclass(cls, loaded_class("argparse", "Namespace")):
+@lru_cache(MAX_CLASSES)
+def is_record(cls: type) -> bool:
+    """Return whether objects of a class are records: the class declares their fields."""
+    if issubclass(cls, (*PLAIN, loaded_class("argparse", "Namespace"))):
         return True
     members = (vars(base) for base in cls.__mro__)
     return any("__pydantic_fields__" in each or any(fields in each for fields in RECORD_FIELDS) for each in members)
@@ -585,14 +595,17 @@ def fields_in(value: Any) -> Iterator[tuple[str, Any]]:
             fields.setdefault(slot, each)
     struct = getattr(type(value), "__struct_fields__", ())
     fields.update({name: getattr(value, name) for name in struct if name not in fields})
-    computed = {
-        name
-        for base in type(value).__mro__
-        for name, m in vars(base).items()
-        if isinstance(m, functools.cached_property)
-    }
+    cls: type = type(value)
+    computed = _computed(cls)
     names = sorted(name for name in fields if type(name) is str and name not in computed)
     return ((name, fields[name]) for name in names)
+
+
+@lru_cache(MAX_CLASSES)
+def _computed(cls: type) -> frozenset[str]:
+    """Return the fields of a class's objects that are computed when they are first read."""
+    members = (item for base in cls.__mro__ for item in vars(base).items())
+    return frozenset(name for name, member in members if isinstance(member, functools.cached_property))
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:

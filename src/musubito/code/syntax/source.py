@@ -209,7 +209,9 @@ def rewrite_modules(rewriter: Rewriter | None) -> None:
 
 def _find(code: CodeType, script: str | None) -> tuple[File, FunctionNode] | None:
     for file in _candidates(code, script):
-        agree = [(c, node) for c, node in file.functions.get(code.co_name, ()) if same_code(c, code)]
+        named = file.functions.get(code.co_name, ())
+        here = [pair for pair in named if pair[0].co_firstlineno == code.co_firstlineno and same_code(pair[0], code)]
+        agree = here or [pair for pair in named if same_code(pair[0], code)]
         if agree:
             _, node = min(
                 agree,
