@@ -182,7 +182,7 @@ class Operation:
         these are still right. `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
-        head, record = engine.identify(self._identity, code)
+        head, record = engine.steps.identify(self._identity, code)
         # The values that the framework passes to the function are not known here. So no failure is shared with others.
         live, tracker = object(), self._tracker
         fields = definition, code, tracker.current, tracker, head, record, arguments, function, live, turn, again

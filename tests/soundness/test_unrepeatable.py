@@ -97,7 +97,9 @@ def told() -> Iterator[list[str]]:
 
 
 def kept(engine: MusubitoEngine, execution: int = 1) -> list[tuple[str, str]]:
-    return sorted((read.kind, read.key) for read in engine.storage.find(ReadsOf(execution)))
+    # The code of a server that runs in this process is noted, too.
+    reads = engine.storage.find(ReadsOf(execution))
+    return sorted((read.kind, read.key) for read in reads if read.kind != "code")
 
 
 def httpx_client(url: str) -> str:

@@ -353,11 +353,11 @@ class _Caller:
             if last is not None and last[1] is fingerprint and last[0]() is engine:
                 head, code = last[2]
             else:
-                head, code = identified = engine.identify(definition, fingerprint)
+                head, code = identified = engine.steps.identify(definition, fingerprint)
                 self._last = weakref.ref(engine), fingerprint, identified
         else:
             definition, fingerprint, current = self._version.now(tracker)
-            head, code = engine.identify(definition, fingerprint)
+            head, code = engine.steps.identify(definition, fingerprint)
         function = functools.partial(self._function, *args, **kwargs)
         # `Call(...)` does the same by a function written in Python, which costs every replay more.
         live = args, kwargs

@@ -89,7 +89,7 @@ class CallState:
     def count_as(self, code: Fingerprint) -> None:
         """Identify the call by this code from now on. Its input is what it was when the call was made."""
         definition = self.call.definition
-        head, record = self.engine.identify(definition, code)
+        head, record = self.engine.steps.identify(definition, code)
         self.call = self.call._replace(fingerprint=code, head=head, code=record)
         self._identity = self._identity._replace(head=head)
         if self.given.classes and self.why_not is None:

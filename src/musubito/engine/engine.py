@@ -13,8 +13,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint
-from musubito.code.parts import ShownParts
+from musubito.code.fingerprint import CodeTracker
 from musubito.deferred import asyncio, running_loop
 from musubito.dependencies.paths import Reads
 from musubito.engine.call import CallProtocol
@@ -39,6 +38,7 @@ from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
 from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.single_flight import SingleFlight
+from musubito.engine.step_identities import StepIdentities
 from musubito.engine.switches import is_on
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.watched_loop import loop_is_watched
@@ -52,9 +52,8 @@ from musubito.reasons import ReplayReason
 from musubito.store.changes import Invalidate
 from musubito.store.protocol import Store, SupportsFetchOrClaim
 from musubito.store.queries import KeyCheckOf
-from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
+from musubito.store.rows import ExternalRead, LeaseOwner
 from musubito.store.urls import open_store
-from musubito.values.call_keys import head
 from musubito.values.class_names import script_name
 
 RUNS: Final = (CallProtocol, EffectCall)
@@ -64,8 +63,6 @@ LONGEST_NAMESPACE: Final = 500
 """Characters of the longest namespace name. A name is a key of an index, which has little room in some databases."""
 MOST_READS: Final = 4096
 """Executions whose reads are kept in memory at most."""
-MOST_IDENTIFIED: Final = 256
-"""Fingerprints that are kept in memory at most, in the form that the store is given."""
 
 T = TypeVar("T")
 
@@ -171,7 +168,6 @@ class MusubitoEngine:
         self.warned: set[str] = set()
         """The names of steps whose replays were warned of (see `engine.connections`)."""
         self.fault_log = FaultLog()
-        self._identified: dict[tuple[str, bytes, str | None], tuple[Callable[[], Any], CodeRecord]] = {}
         self._trackers: weakref.WeakKeyDictionary[Callable[..., Any], CodeTracker] = weakref.WeakKeyDictionary()
         self._namesakes: dict[str, MusubitoEngine] = {}
         self._closed = False
@@ -184,6 +180,7 @@ class MusubitoEngine:
         """Use this payload codec for the namespace."""
         self.contents = contents
         self.keyed = None if contents.keys is None else Keyed(contents.keys)
+        self.steps = StepIdentities(self.namespace, self.keyed)
 
     def _digest_of_read(self, digest: Any) -> Any:
         """Return the digest of a read as it is stored."""
@@ -382,29 +379,9 @@ class MusubitoEngine:
         if counting is not None:
             check_inputs(name, counting, arguments)
         counted = arguments if counting is None else {key: arguments[key] for key in counting}
-        begin, code = self.identify(definition, fingerprint)
+        begin, code = self.steps.identify(definition, fingerprint)
         function = partial(func, **arguments)
         return Call(definition, fingerprint, current, tracker, begin, code, counted, function, arguments)
-
-    def identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
-        """Return the beginning of all keys of this step, and its code as the store is told of it."""
-        version: Any = definition.operation_version  # a text by now: see `CodeVersion`
-        key = definition.name, fingerprint.digest, version
-        identity = self._identified.get(key)
-        if identity is None:
-            begin = head(self.namespace, definition.name, fingerprint.digest, version)
-            if definition.semantics.code == "version":
-                code = CodeRecord(fingerprint.digest, [], (), ())
-            else:
-                parts = ShownParts(fingerprint.parts, fingerprint.holds)
-                code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
-            if self.keyed is not None:
-                begin, code = self.keyed.head(begin), self.keyed.code(code)
-            if len(self._identified) >= MOST_IDENTIFIED:
-                # Without a limit, a program that makes functions anew for each request would fill the memory.
-                self._identified.clear()
-            identity = self._identified[key] = begin, code
-        return identity
 
     def explain(self, step: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
         """Tell whether `step(*args, **kwargs)` would be replayed, and why or why not; nothing is run.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.paths import Reads
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.frame import BodyHost, BodyKeeper, Frame, Run
@@ -17,12 +16,12 @@ from musubito.engine.keyed_digests import Keyed
 from musubito.engine.observer import Observer
 from musubito.engine.scope import OpenScopes
 from musubito.engine.single_flight import SingleFlight
+from musubito.engine.step_identities import StepIdentities
 from musubito.engine.write_batcher import Writer
 from musubito.errors import StoreError
-from musubito.model import StepDefinition
 from musubito.payloads.codec import Contents
 from musubito.store.protocol import SupportsFetchOrClaim
-from musubito.store.rows import CodeRecord, ExternalRead, LeaseOwner
+from musubito.store.rows import ExternalRead, LeaseOwner
 
 
 class Keeper(BodyKeeper, Protocol):
@@ -43,6 +42,7 @@ class EngineHost(BodyHost, Protocol):
     now: Callable[[], float]
     contents: Contents
     keyed: Keyed | None
+    steps: StepIdentities
     observer: Observer | None
     distant: SupportsFetchOrClaim | None
     reads_in_place: bool
@@ -57,9 +57,6 @@ class EngineHost(BodyHost, Protocol):
     texts_kept: set[tuple[str, bytes]]
     states_known: dict[tuple[str, bytes], frozenset[str]]
     warned: set[str]
-
-    def identify(self, definition: StepDefinition, fingerprint: Fingerprint) -> tuple[Callable[[], Any], CodeRecord]:
-        """Return the beginning of all keys of this step, and its code as the store is told of it."""
 
     @property
     def keeper(self) -> Keeper:
