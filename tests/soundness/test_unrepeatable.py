@@ -44,7 +44,6 @@ from musubito import (
 )
 from musubito.code.audit_hook import listen
 from musubito.store.queries import ReadsOf
-from musubito.store.rows import ExecutionFlags
 from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
 
@@ -552,10 +551,6 @@ def test_a_replay_looks_at_none_of_it(engine, told, port):
         outer(1)
         fetch(1)
     assert [call.outcome for call in r.calls] == ["replayed", "replayed"]
-    if isinstance(engine.storage, SQLiteStorage):
-        assert not any(
-            row[0] & ExecutionFlags.READS for row in engine.storage._reader.execute("SELECT holds FROM _executions")
-        )
 
 
 def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):
