@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.annotations import classes_that_rebuild
 from musubito.code.classes import class_text, fields_declared
 from musubito.code.installed_packages import parts_of_packages
-from musubito.code.ownership import Owner, Owners
+from musubito.code.ownership import Owner, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import may_have_changed
 from musubito.code.syntax.ast_digest import tokens
@@ -318,10 +318,6 @@ def _is_of_a_module(function: FunctionType) -> bool:
     return not is_script(name) and value is not None and getattr(value, "__wrapped__", value) is function
 
 
-_origins = cache(Owners)
-"""Tells whose code a thing is, seen from a module."""
-
-
 @lru_cache(MAX_CLASSES)
 def _tracker_of(cls: type, packages: str | None = None, mentioned: frozenset[str] = ANY_NAME) -> CodeTracker:
     return CodeTracker(cls, packages=packages, mentioned=mentioned)
@@ -329,7 +325,7 @@ def _tracker_of(cls: type, packages: str | None = None, mentioned: frozenset[str
 
 def is_users_code(thing: Any, seen_from: str) -> bool:
     """Tell whether a thing is a class, a function or a module of the user's, for a step of the module `seen_from`."""
-    whose = _origins(seen_from)
+    whose = owners_seen_from(seen_from)
     if isinstance(thing, ModuleType):
         return whose.of_module(thing) is Owner.USER
     if isinstance(thing, type):
@@ -342,7 +338,7 @@ def _classes_sent(classes: Iterable[type]) -> Iterator[type]:
 
     The script's classes are among them: an instance of any of them may be an argument.
     """
-    whose, script = _origins(SCRIPT), find_module(SCRIPT)
+    whose, script = owners_seen_from(SCRIPT), find_module(SCRIPT)
     for cls in (*classes, *(() if script is None else vars(script).values())):
         if not isinstance(cls, type) or whose.of_class(cls) is not Owner.USER:
             continue
@@ -417,7 +413,7 @@ def _told_apart(classes: Iterable[type], codes: Sequence[Fingerprint]) -> bytes:
 
 
 def _user_classes(classes: Iterable[type], seen_from: str) -> list[type]:
-    whose = _origins(seen_from)
+    whose = owners_seen_from(seen_from)
     return [cls for cls in classes if whose.of_class(cls) is Owner.USER]
 
 

@@ -14,9 +14,9 @@ import sys
 import sysconfig
 import types
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,10 @@ from musubito.values.own_names import is_own, recorded_as
 
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
+
+
+MAX_KEPT: Final = 256
+"""Number of modules from which things were seen that are kept."""
 
 
 class Owner(Enum):
@@ -44,6 +48,8 @@ class Owners:
         self._known: dict[tuple[str, str | None], Owner] = {}
         self._of_classes: WeakKeyDictionary[type, tuple[object, ModuleType | None, Owner]] = WeakKeyDictionary()
         """The owners of classes, each with the module that the class stated."""
+        self._loaded: tuple[tuple[int, ...], list[ModuleType]] = (), []
+        """The ids of the modules that were loaded when the user's were looked for, and these."""
 
     def of_function(self, function: FunctionType) -> Owner:
         """Return the origin of a function, by the place where its code was compiled.
@@ -74,6 +80,14 @@ class Owners:
         """Return the origin of a module, by the file that it was loaded from."""
         return self.of_name(canonical_module(module.__name__), _file_of_module(module))
 
+    def modules(self) -> list[ModuleType]:
+        """Return the user's modules that are loaded."""
+        loaded = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
+        ids = tuple(map(id, loaded))
+        if self._loaded[0] != ids:
+            self._loaded = ids, [module for module in loaded if self.of_module(module) is Owner.USER]
+        return self._loaded[1]
+
     def of_name(self, name: str, file: str | None) -> Owner:
         """Return the origin of a module, loaded or not, by its name and file."""
         key = (name, file)
@@ -97,6 +111,12 @@ class Owners:
         if file is None or file.startswith("<"):
             return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
         return _owner_of_path(file)
+
+
+@lru_cache(MAX_KEPT)
+def owners_seen_from(module: str) -> Owners:
+    """Return what tells whose code a thing is, seen from a step of this module."""
+    return Owners(module)
 
 
 def module_name(thing: Any) -> str:

@@ -36,7 +36,7 @@ from musubito.code.displays import runs_what_is_shown
 from musubito.code.guard import Guard
 from musubito.code.live import ABSENT, ATOMS, contents, step_of
 from musubito.code.made import LINES, Lines, lines_around, lines_of_global, lines_of_variable, names_used
-from musubito.code.ownership import Owner, Owners, counted_name, home_of, module_name, module_of
+from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
 from musubito.code.parts import CodePart, PartKind, may_have_text, value_text
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
@@ -130,7 +130,7 @@ class Walk:
         self.function = function
         self.owner = owner
         self.module = home_of(function) if module is None else module
-        self.origins = Owners(self.module)
+        self.origins = owners_seen_from(self.module)
         self.guard = Guard(unwatched)
         self.state = frozenset(state)
         self.mentioned: set[str] = set(mentioned or ())
@@ -625,9 +625,7 @@ class Walk:
 
     def _lines_of_object(self, value: Any) -> Lines | None:
         """Return the lines of a global of the user's that is this very object."""
-        for module in list(sys.modules.values()):
-            if type(module) is not ModuleType or self.origins.of_module(module) is not Owner.USER:
-                continue
+        for module in self.origins.modules():
             for name, each in list(vars(module).items()):
                 if each is value:
                     lines = lines_of_global(vars(module), name)

@@ -70,8 +70,8 @@ class File(NamedTuple):
         return "".join(self.lines[first_line(node) - 1 : node.end_lineno])
 
 
-_files: dict[str, tuple[str, tuple[File, ...]]] = {}
-"""The files that were read, by name: the text and what was parsed of it."""
+_files: dict[str, tuple[list[str], tuple[File, ...]]] = {}
+"""The files that were read, by name: the lines and what was parsed of them."""
 _brought: dict[str, tuple[File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _rewriter: Rewriter | None = None
@@ -147,7 +147,9 @@ def file_of(name: str) -> File | None:
     """
     ran = _ran.get(name)
     for file in _written_in(name):
-        if ran is None or same_code(file.code, ran):
+        known, code = _agreed.get(name, (None, None))
+        if ran is None or (known is file and code is ran) or same_code(file.code, ran):
+            _agreed[name] = file, ran
             return file if ran is not None or name.startswith("<") or not _is_changed(name) else None
     return None
 
@@ -169,6 +171,8 @@ def sent_texts() -> Iterator[File]:
 
 _ran: Final[dict[str, CodeType]] = {}
 """The code of modules that Python ran since Musubito was imported, by file."""
+_agreed: Final[dict[str, tuple[File, CodeType | None]]] = {}
+"""The text and the code of modules that were found to agree, by file."""
 _STARTED: Final = time.time_ns()
 """Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
 
@@ -296,10 +300,10 @@ def _sent(statement: str, name: str) -> tuple[File, ...]:
 def _written_in(name: str) -> Iterator[File]:
     """Yield the text that linecache holds, then the present text of the file if that differs."""
     with _lock:
-        text = "".join(linecache.getlines(name))
+        lines = linecache.getlines(name)
         cached = _files.get(name)
-        if cached is None or cached[0] != text:
-            cached = text, _parse(text, name)
+        if cached is None or cached[0] != lines:
+            cached = lines, _parse("".join(lines), name)
             if len(_files) >= FILES_KEPT:
                 _files.pop(next(iter(_files)))
             _files[name] = cached
@@ -307,9 +311,9 @@ def _written_in(name: str) -> Iterator[File]:
     if not name.startswith("<"):
         with _lock:
             linecache.checkcache(name)
-            now = "".join(linecache.getlines(name))
-        if now != text:
-            yield from _parse(now, name)
+            now = linecache.getlines(name)
+        if now != lines:
+            yield from _parse("".join(now), name)
 
 
 def _texts_mentioning(called: str) -> Iterator[str]:
