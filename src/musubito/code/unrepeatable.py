@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 WRITTEN: Final = "written"
 """The kind of a file that a step wrote."""
-OWN_STATE: Final = "own state"
-"""The kind of a thing that a step changes and whose changed value it uses."""
 KINDS: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
@@ -33,7 +31,6 @@ KINDS: Final[Mapping[str, str]] = {
     "network": "opened a connection to {}",
     "process": "started a process: {}",
     WRITTEN: "wrote the file {}",
-    OWN_STATE: "depends on what it changes itself: {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
 OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}

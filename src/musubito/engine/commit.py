@@ -18,7 +18,7 @@ from musubito.dependencies.paths import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
-from musubito.engine.connections import flags_of, note_own_state, reads_of
+from musubito.engine.connections import flags_of, reads_of
 from musubito.engine.frame import Dependencies, Frame
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
@@ -227,8 +227,6 @@ class CallCommit(CallClaim):
             not_replayable = without_part(not_replayable)  # the part may show what the user stores
         if begun.moment is not None:
             attempts, usage = self._attempts_before(), frame.used()
-            if isinstance(now, Returned) and now.value.state:
-                note_own_state(now.value, frame)
             unchecked = reads_of(frame)
             flags = self._execution_flags(inside, attempts, begun) | flags_of(self.call.definition, frame, unchecked)
             commit = Commit(

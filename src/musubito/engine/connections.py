@@ -23,10 +23,8 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple
 
 from musubito.code import audit_hook
-from musubito.code.fingerprint import Fingerprint
 from musubito.code.live import fields_of
-from musubito.code.unrepeatable import CHOICES, MOST, OUTSIDE, OWN_STATE, Unrepeatable, named
-from musubito.code.world.read_back import read_back
+from musubito.code.unrepeatable import CHOICES, MOST, OUTSIDE, Unrepeatable, named
 from musubito.deferred import running_loop
 from musubito.engine.frame import Frame
 from musubito.engine.scope import SCOPE
@@ -206,13 +204,6 @@ def is_settled(definition: StepDefinition) -> bool:
     by_default = semantics.ttl_seconds is not None or semantics.runs_each_time
     only_answers = getattr(definition.function, "only_answers", False)
     return definition.is_configured or definition.operation_version is not None or by_default or only_answers
-
-
-def note_own_state(fingerprint: Fingerprint, frame: Frame) -> None:
-    """Note the state that the answer of a body depends on. `fingerprint` is that of the code after the run."""
-    sources = tuple(part.source for part in fingerprint.parts if part.is_function and part.source is not None)
-    for place in read_back(fingerprint.state, sources):
-        frame.note_outside(OWN_STATE, place)
 
 
 def reads_of(frame: Frame) -> list[ExternalRead]:

@@ -118,7 +118,7 @@ FROM _namespaces s
 JOIN _operations o ON o.namespace = s.id AND o.name = :operation
 JOIN _nodes n ON n.id >= (SELECT max(id) FROM _nodes) - :looked_at AND n.operation = o.id
 JOIN _reads r ON r.execution = n.execution
-WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file', 'written', 'own state')
+WHERE s.name = :namespace AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'written')
 ORDER BY r.kind, r.key;
 
 -- name: asked_by_operations
@@ -136,7 +136,7 @@ JOIN _operations o ON o.id = n.operation
 JOIN _namespaces s ON s.id = o.namespace
 JOIN newest ON newest.operation = o.id
 JOIN _executions w ON w.id = newest.id
-WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'source', 'unseen file', 'written', 'own state')
+WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'written')
   AND n.step_type NOT IN ('live', 'external_effect')
   AND (r.kind <> 'network' OR NOT EXISTS (
     SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
