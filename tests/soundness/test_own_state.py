@@ -132,6 +132,17 @@ def test_an_edit_of_the_lines_that_made_the_state_counts(tmp_path: Path, old: st
     assert play(tmp_path, SETTINGS, "ask('a')", "ask('b')") == [[], []]
 
 
+def test_an_edit_of_a_method_that_changes_the_state_counts(tmp_path: Path) -> None:
+    """Though the object counts by its name, once the step has given it a new field."""
+    program = (
+        "class Lazy:\n    text = None\n    def get(self):\n        if self.text is None: self.text = 'hi'\n"
+        "        return self.text\nlazy = Lazy()\n@musubito_step\ndef f(q):\n    ran.append(q)\n    return lazy.get()\n"
+    )
+    assert play(tmp_path, program, "f('a'), f('b')", "f('a'), f('b')") == [["a", "b"], []]
+    edited = program.replace("return self.text", "return self.text + '!'")
+    assert play(tmp_path, edited, "f('a'), f('b')", "f('a'), f('b')") == [["a", "b"], []]
+
+
 def test_what_anything_else_changes_counts(tmp_path: Path) -> None:
     calls = ["ask('a')", "ask('a')", "OTHER['model'] = 'large'", "ask('a')", "OTHER['model'] = 'small'", "ask('a')"]
     assert play(tmp_path, SETTINGS, *calls) == [["a"], [], [], ["a"], [], []]

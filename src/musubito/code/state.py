@@ -7,9 +7,12 @@ while a step ran, and the step's code may have changed it, the part counts by it
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
+from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
 from musubito.code.made import LINES
+from musubito.code.syntax.function_text import text_of
 
 if TYPE_CHECKING:
     from musubito.code.walk import Binding, Walk
@@ -34,13 +37,30 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
     is_same = was is not None and is_now is not None and was.value is is_now.value
     if DEFAULT.search(name) or (was is not None and was.value is before.function):
         return is_same
-    cell = CELL.search(name)
-    last = name.rpartition(".")[2] if cell is None else cell[1]
+    last = _last(name)
     if not is_same or was is None or is_now is None:
         return last in before.stores
     if last in before.acted or hasattr(type(was.value), "__missing__"):  # a look may add what is missing
         return True
     return not (was.fields | is_now.fields).isdisjoint(before.stores | before.acted)
+
+
+def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[FunctionType]:
+    """Yield the functions of a step that may write to parts of these names."""
+    names: set[str] = set()
+    for name in state:
+        binding = _bound(walk, name)
+        names |= {_last(name)} if binding is None else {_last(name), *binding.fields}
+    for reached in walk.functions.values() if names else ():
+        usage = text_of(reached.function).scan
+        if not names.isdisjoint(usage.stores | usage.acted):
+            yield reached.function
+
+
+def _last(name: str) -> str:
+    """Return the name that code gives to a part: that of the cell, or the last one."""
+    cell = CELL.search(name)
+    return name.rpartition(".")[2] if cell is None else cell[1]
 
 
 def _bound(walk: Walk, name: str) -> Binding | None:

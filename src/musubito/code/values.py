@@ -104,7 +104,9 @@ class Encoder:
         self._binding = binding
         self._shows_functions, self._is_item = binding.shown, False
         if binding.name in self.walk.state:
-            # What the step changes itself counts by the lines that made it, without what they name.
+            # What the step changes itself counts by the lines that made it, without what they name. Its methods do count.
+            if self._is_users(type(binding.value)):
+                self.walk.reach_class(type(binding.value))
             lines = self._lines()()
             encoded = tokens("state", b"" if lines is None else lines.normal())
             binding.digest, binding.waits_for = sha256(encoded).digest(), frozenset()

@@ -420,7 +420,9 @@ class Walk:
             end, rest = resolve(function, read)
             for attribute in rest:
                 end = inspect.getattr_static(end, attribute, ABSENT)
-            if rest and (isinstance(end, dict | list | tuple | set) or functions_below(end)):
+            # Of a property the value is handed on, and not its function.
+            is_code = functions_below(end) and not isinstance(end, property | functools.cached_property)
+            if rest and (isinstance(end, dict | list | tuple | set) or is_code):
                 self.values.hand_on(end)
             if read.root is Root.RECEIVER and not read.attributes:
                 self._hand_on_receiver(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 import os
 import sys
-from functools import _lru_cache_wrapper, lru_cache
+from functools import _lru_cache_wrapper, cached_property, lru_cache
 from importlib.util import source_from_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -18,11 +18,19 @@ from musubito.code.cached_functions import know
 from musubito.code.ownership import SITE
 from musubito.dependencies.paths import LINK, PRESENCE, SIZE, STATUS
 
-Cache: TypeAlias = "CodeType | str"
-"""The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
-Site: TypeAlias = tuple[CodeType, int]
-"""An instruction: the code and the offset in it."""
 
+class Memo(NamedTuple):
+    """The code of a function that reads a path only in some of its calls, as one does that keeps what it has read.
+
+    `is_property` tells that it is a `cached_property`.
+    """
+
+    code: CodeType
+    is_property: bool
+
+
+Cache: TypeAlias = "CodeType | Memo | str"
+"""The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
 EVENTS: Final = (
     *("musubito.dependencies.events", "musubito.dependencies.body_files"),
     *("musubito.code.audit_hook", "musubito.code.world.path_looks"),
@@ -75,26 +83,20 @@ CALLERS: Final = frozenset({"concurrent", "threading", "asyncio", "functools", "
 CACHING: Final = frozenset({"jinja2", "mako"})
 """Packages that keep the content that they have read."""
 STDLIB: Final = os.path.join(os.path.dirname(os.__file__), "")
-BRANCHES: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
+BRANCHES: Final = frozenset({*dis.hasjrel, *dis.hasjabs}) - {dis.opmap["SEND"]}
+"""Instructions after which code may go on elsewhere. To wait for a coroutine is none."""
 ENDS: Final = ("RETURN_VALUE", "RETURN_CONST", "PUSH_EXC_INFO")
 """Instructions after which code goes on only if a jump leads there."""
 DEEPEST: Final = 5
 """Decorators through which a function is looked for at most."""
+_PROPERTY: Final = cached_property.__get__.__code__
 
 
-class Reader(NamedTuple):
-    """The code that reads, and the caches that may keep the content."""
+def caches_of_read(path: str) -> tuple[Cache, ...] | None:
+    """Return the caches that may keep the content of the path that is about to be opened.
 
-    site: Site | None
-    """The instruction of the step's own function, if each run of it reads there.
-
-    No cache then answers the run from the content that it kept.
+    None: the path is read for the interpreter's or a tool's purposes.
     """
-    caches: tuple[Cache, ...]
-
-
-def reader_of(path: str) -> Reader | None:
-    """Return the reader that is about to open a path; None if it reads for the interpreter's or a tool's purposes."""
     inner: Any = sys._getframe(1)
     while inner.f_back is not None and _module(inner) in OURS:
         inner = inner.f_back
@@ -108,13 +110,13 @@ def reader_of(path: str) -> Reader | None:
         is_source = name == "linecache" and path.endswith((".py", ".pyw"))
         if top in ON_THEIR_OWN or is_source or _is_importing(frame):
             return None
-    return Reader(_site_of(frame), _caches_around(inner))
+    return _caches_around(inner)
 
 
 class Looker(NamedTuple):
     """The code that looks at a path."""
 
-    reader: Reader
+    caches: tuple[Cache, ...]
     kind: str
     """The kind of read that the look amounts to."""
     is_package: bool
@@ -153,19 +155,12 @@ def looker_of(function: str, home: str) -> Looker | None:
         kind = STATUS
     elif not is_package and asked == "getsize":
         kind = SIZE
-    return Looker(Reader(_site_of(frame), _caches_around(inner)), kind, is_package)
+    return Looker(_caches_around(inner), kind, is_package)
 
 
 def _is_asked_for_paths(frame: Any) -> bool:
     name = _module(frame)
     return name.partition(".")[0] in OF_PATHS or (name == "shutil" and frame.f_code.co_name in IN_SHUTIL)
-
-
-def _site_of(frame: Any) -> Site | None:
-    """Return the instruction at which a step's own function reads, if every run of the function passes it."""
-    if frame.f_back is None or _module(frame.f_back) not in BODIES or frame.f_lasti >= _straight_until(frame.f_code):
-        return None
-    return frame.f_code, frame.f_lasti
 
 
 @lru_cache(maxsize=1024)
@@ -238,6 +233,9 @@ def _caches_around(frame: Any) -> tuple[Cache, ...]:
         if frame.f_code.co_name != "<module>" and not name.startswith("importlib._bootstrap"):
             _know_cache_of(frame.f_code, frame.f_globals)
             caches.append(frame.f_code)
+            is_property = frame.f_back is not None and frame.f_back.f_code is _PROPERTY
+            if is_property or frame.f_lasti >= _straight_until(frame.f_code):
+                caches.append(Memo(frame.f_code, is_property))
         frame = frame.f_back
     return tuple(dict.fromkeys(caches))
 

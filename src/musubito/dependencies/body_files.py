@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from musubito.code.ownership import home_of
 from musubito.deferred import deferred_pattern
-from musubito.dependencies.attribution import Reader, Site, code_of, looker_of, reader_of
+from musubito.dependencies.attribution import Cache, caches_of_read, code_of, looker_of
 from musubito.dependencies.caches import Files, Seen, hits, remember
 from musubito.dependencies.executed import Ran, whose_code
 from musubito.dependencies.paths import (
@@ -51,7 +51,6 @@ class BodyFiles:
         "names_too_many",
         "ran",
         "seen",
-        "sites",
         "thread",
         "whose",
         "written",
@@ -70,8 +69,6 @@ class BodyFiles:
         self.lost: str | None = None
         """The reason why the files that the body read are not known."""
         self.hits = hits()
-        self.sites: set[Site] = set()
-        """The instructions at which the step's own function has read in any case (see `Reader.site`)."""
         self.seen: Files = {}
         self.written: dict[str, Signature | None] = {}
         """The files that the body wrote before it read them, with their signatures before that."""
@@ -139,10 +136,10 @@ class BodyFiles:
             return
         if (path, looker.kind) in self.seen or self.wrote(path) or path in self.made or path in self.gone:
             return
-        seen = seen_at(path, relative, self.base, signature(path), looker.reader, looker.kind)
+        seen = seen_at(path, relative, self.base, signature(path), looker.caches, looker.kind)
         seen.is_of_package = looker.is_package
         self.seen[path, looker.kind] = seen
-        remember(seen, ())
+        remember(seen, seen.caches)
 
     def removed(self, name: Any) -> None:
         """Note that the body is about to remove a file or a folder."""
@@ -211,28 +208,26 @@ class BodyFiles:
         return os.path.join(here, text), text if here == self.base else None
 
     def _writes(self, path: str, relative: str | None) -> None:
-        if reader_of(path) is not None:  # the interpreter and loggers write for themselves
+        if caches_of_read(path) is not None:  # the interpreter and loggers write for themselves
             self.wrote_to.setdefault(path, relative)
 
     def _read(self, path: str, relative: str | None, kind: str) -> None:
-        reader = reader_of(path)
-        if reader is None:
+        caches = caches_of_read(path)
+        if caches is None:
             return
-        if reader.site is not None:
-            self.sites.add(reader.site)
         before = self.seen.get((path, kind))
         if before is not None:
             self._listed_again(before)
-            if reader.caches != before.reader.caches:
-                remember(before, (), reader)
+            if caches != before.caches:
+                remember(before, caches)
             return
         if kind == FILE and self.wrote(path):
             return
         touched = kind == FILE and path in self._touched
         state = self._touched[path] if touched else signature(path)
-        seen = seen_at(path, relative, self.base, state, reader, kind, touched=touched)
+        seen = seen_at(path, relative, self.base, state, caches, kind, touched=touched)
         self.seen[path, kind] = seen
-        remember(seen, ())
+        remember(seen, seen.caches)
 
     def _listed_again(self, before: Seen) -> None:
         """Mark a folder as doubtful if it is listed again and has changed.
@@ -249,7 +244,7 @@ def seen_at(
     relative: str | None,
     base: str | None,
     state: Signature | None,
-    reader: Reader,
+    caches: tuple[Cache, ...],
     kind: str,
     *,
     touched: bool = False,
@@ -263,7 +258,7 @@ def seen_at(
     elif state is not None and not is_settled(state, time.time_ns()):
         doubt = touched or (len(state) > 1 and state[0] > SMALL)
         digest = None if doubt else digest_of(path, state, FILE)
-    return Seen(path, relative, base, state, digest, reader, kind, open_to_doubt=doubt)
+    return Seen(path, relative, base, state, digest, caches, kind, open_to_doubt=doubt)
 
 
 def empties(flags: int) -> bool:

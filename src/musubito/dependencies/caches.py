@@ -5,8 +5,12 @@
 
 Only the first call reads the file, and the next one depends on it all the same. So a file that a body reads is
 remembered, from the moment of the read, for each cache that may keep its content. Such a cache is the code around the
-read, which may be below an `lru_cache`. It may also be a package that caches, or the state that the step's code writes.
-A body that may have been answered from a cache depends on the file, too, as the file was at the read.
+read, which may be below an `lru_cache`, or may keep the content in state that it writes itself:
+
+    if name not in PROMPTS: PROMPTS[name] = Path(name).read_text()
+
+It may also be a `cached_property`, or a package that caches. A body that may have been answered from a cache depends on
+the file, too, as the file was at the read. Code that reads before it decides anything keeps nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from functools import _lru_cache_wrapper
 from typing import Any, Final, TypeAlias
 
 from musubito.code.cached_functions import cached_functions
-from musubito.dependencies.attribution import Cache, Reader, Site
+from musubito.dependencies.attribution import Cache
 from musubito.dependencies.paths import Signature
 from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
@@ -32,7 +36,7 @@ class Seen:
     """A path as it was when a body read it first."""
 
     __slots__ = (
-        *("base", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reader", "reads"),
+        *("base", "caches", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reads"),
         "relative",
         "signature",
     )
@@ -44,7 +48,7 @@ class Seen:
         base: str | None,
         signature: Signature | None,
         digest: bytes | None,
-        reader: Reader,
+        caches: tuple[Cache, ...],
         kind: str,
         *,
         open_to_doubt: bool,
@@ -60,7 +64,7 @@ class Seen:
 
         A file has one only if its signature would not tell a change just after the read.
         """
-        self.reader = reader
+        self.caches = caches
         self.kind = kind
         self.open_to_doubt = open_to_doubt
         """Whether a change just after the read could not be told at all."""
@@ -89,47 +93,27 @@ def is_any_kept() -> bool:
     return bool(_KEPT)
 
 
-def keep(seen: Seen, files: Files) -> None:
-    """Remember a file among these files, and drop the oldest if there are too many."""
+def remember(seen: Seen, caches: Iterable[Cache]) -> None:
+    """Remember a read for each cache that may keep its content, and drop the oldest of a cache that has too many."""
     key = seen.path, seen.kind
     with _LOCK:
-        files.pop(key, None)
-        files[key] = seen
-        if len(files) > MOST:
-            del files[next(iter(files))]
+        for cache in caches:
+            files = _KEPT[cache]
+            files.pop(key, None)
+            files[key] = seen
+            if len(files) > MOST:
+                del files[next(iter(files))]
 
 
-def remember(seen: Seen, states: Iterable[Files], reader: Reader | None = None) -> None:
-    """Remember a read for each cache that may keep its content.
-
-    `states` holds the files of the states that the reading body has left so far. `reader` is the present reader; by
-    default, the first reader of the path.
-    """
-    with _LOCK:
-        for cache in (reader or seen.reader).caches:
-            keep(seen, _KEPT[cache])
-        for files in states:
-            keep(seen, files)
-
-
-def inherited(
-    before: Hits,
-    packages: Collection[str],
-    states: Iterable[Files],
-    seen: Collection[tuple[str, str]],
-    sites: Collection[Site],
-) -> Iterator[Seen]:
+def inherited(before: Hits, others: Collection[Cache], seen: Collection[tuple[str, str]]) -> Iterator[Seen]:
     """Yield the earlier reads that a cache may have answered a body from.
 
     - `before`: the result of `hits` when the body began.
-    - `packages` and `states`: those that the body's code reaches.
+    - `others`: the caches besides functions with an `lru_cache` that the body's code reaches.
     - `seen`: the paths that the body has read itself.
-    - `sites`: instructions at which the body's own function reads in any case, so that no cache answers it there.
     """
-    caches: list[Cache] = [*packages]
-    caches += [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
-    found = [_KEPT[each] for each in dict.fromkeys(caches) if each in _KEPT]
-    for files in (*found, *states):
-        for where, kept in tuple(files.items()):
-            if where not in seen and kept.reader.site not in sites:
+    used = [code for cache, code in cached_functions() if cache.cache_info().hits != before.get(cache, 0)]
+    for cache in dict.fromkeys([*others, *used]):
+        for where, kept in tuple(_KEPT.get(cache, {}).items()):
+            if where not in seen:
                 yield kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -88,12 +88,12 @@ def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any])
 
 
 def take_files(
-    call: Call, engine: EngineHost, frame: Frame, codes: Sequence[Fingerprint]
+    call: Call, engine: EngineHost, frame: Frame, codes: Sequence[Fingerprint], state: Collection[str]
 ) -> CallSteps[Sequence[tuple[ExternalRead, str]]]:
     """Add the files that the body of a call read to its dependencies, and return the texts to keep.
 
-    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. The one now
-    includes the state that the body, or one beside it, has left.
+    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. `state` are the
+    names of what the step is known to change itself.
     """
     files = frame.files
     if files is None:
@@ -102,7 +102,7 @@ def take_files(
     if files.named:
         paths = call.fingerprint.paths
         count_named(files, writes=paths is None or paths.writes)
-    kept = told_from_caches(files, codes)
+    kept = told_from_caches(files, codes, state)
     if not (kept or files.seen or files.ran or files.lost is not None or files.wrote_to):
         return ()
     database = getattr(engine.storage, "db_path", None)

@@ -25,7 +25,7 @@ from musubito.code import audit_hook
 from musubito.code.cached_functions import KNOWN_CODE
 from musubito.code.world.path_looks import LOOK, report_looks
 from musubito.deferred import loaded_class
-from musubito.dependencies.attribution import BODIES, code_of, looker_of, reader_of
+from musubito.dependencies.attribution import BODIES, caches_of_read, code_of, looker_of
 from musubito.dependencies.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
 from musubito.dependencies.caches import remember
 from musubito.dependencies.executed import watch
@@ -186,12 +186,12 @@ def _listed_outside(args: Any) -> None:
 def _read_outside(text: str, kind: str) -> None:
     """Note a path that is read while no body is open. A cache may keep its content and answer a body later."""
     text = code_of(text)
-    reader = reader_of(text)
-    if reader is not None:
+    caches = caches_of_read(text)
+    if caches is not None:
         here = getcwd()
         path = os.path.join(here, text)
         relative = None if os.path.isabs(text) else text
-        remember(seen_at(path, relative, here, signature(path), reader, kind), ())
+        remember(seen_at(path, relative, here, signature(path), caches, kind), caches)
 
 
 def _database_opened(args: Any) -> None:
@@ -229,7 +229,7 @@ def _looked_outside(args: Any) -> None:
         here, text = getcwd(), os.fsdecode(name)
         path = os.path.normpath(os.path.join(here, text))
         relative = None if os.path.isabs(text) else text
-        remember(seen_at(path, relative, here, signature(path), looker.reader, looker.kind), ())
+        remember(seen_at(path, relative, here, signature(path), looker.caches, looker.kind), looker.caches)
 
 
 def _removes(files: BodyFiles, args: Any) -> None:

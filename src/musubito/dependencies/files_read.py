@@ -7,7 +7,7 @@ import site
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache
@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import SITE
+from musubito.code.state import functions_that_write
 from musubito.code.unrepeatable import WRITTEN
+from musubito.dependencies.attribution import Cache, Memo
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.caches import Seen, inherited, is_any_kept
 from musubito.dependencies.paths import (
@@ -147,16 +149,19 @@ def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -
             yield read
 
 
-def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint]) -> Sequence[Seen]:
-    """Return the earlier reads that a cache or a state may have answered a body from.
+def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint], state: Collection[str]) -> Sequence[Seen]:
+    """Return the earlier reads that a cache, or state, may have answered a body from.
 
-    `codes`: see `take_files`.
+    `codes` and `state`: see `take_files`.
     """
     if not is_any_kept():
         return ()
-    packages = {name for code in codes for name in code.others}
-    found = inherited(files.hits, packages, (), files.seen, files.sites)
-    return list(dict.fromkeys(found))
+    caches: set[Cache] = set()
+    for code in codes:
+        caches |= code.others
+        caches |= {Memo(function.__code__, True) for function in code.functions}
+        caches |= {Memo(function.__code__, False) for function in functions_that_write(code.walk, state)}
+    return list(dict.fromkeys(inherited(files.hits, caches, files.seen)))
 
 
 def read_from_caches(

@@ -21,7 +21,6 @@ from typing import Final
 
 from musubito.code.world.compiled_readers import PathsNamed, paths_in
 from musubito.deferred import deferred_pattern
-from musubito.dependencies.attribution import Reader
 from musubito.dependencies.body_files import BodyFiles, seen_at
 from musubito.dependencies.paths import (
     AT_ONCE,
@@ -51,8 +50,6 @@ WILD: Final = deferred_pattern(r"\S*[*?\[]\S*")
 """Matches a text that may be such a pattern, or the end of one."""
 OF_THE_MACHINE: Final = deferred_pattern("/(?:dev(?!/shm/)|proc|sys)/")
 """Matches the beginning of paths of what is no file. Shared memory is a file system like any other."""
-UNKNOWN: Final = Reader(None, ())
-"""The reader of a file that no event tells of."""
 
 
 def note_paths(files: BodyFiles, paths: PathsNamed, given: object) -> None:
@@ -178,7 +175,7 @@ def _note(files: BodyFiles, existing: Collection[tuple[str, bool]], base: str) -
         if (full, kind) in files.named or files.made_or_wrote(full) or (state and is_open_database(full, state)):
             continue
         relative = None if os.path.isabs(path) or files.base != base else os.path.normpath(path)
-        seen = seen_at(full, relative, files.base, state, UNKNOWN, kind)
+        seen = seen_at(full, relative, files.base, state, (), kind)
         # Its content is known before the body runs if it is small: the body may change it.
         if state is not None and state[0] <= AT_ONCE and not loop_is_watched():
             with suppress(TooMuch):

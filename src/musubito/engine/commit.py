@@ -140,10 +140,11 @@ class CallCommit(CallClaim):
             # This process was forked while the function ran. The process that began the execution records it.
             say_unrecorded(self.call.definition.name, "its process was forked while it ran", self.ids())
             begun = UNRECORDED
-        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes)
+        changed = (yield from self._changed_meanwhile(now)) if isinstance(outcome, Returned) else None
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes, self.known_state())
         match outcome:
             case Returned(value):
-                return (yield from self._succeeded(begun, value, started_at, duration_ms, now))
+                return (yield from self._succeeded(begun, value, started_at, duration_ms, changed))
             case Raised(error):
                 yield from self._failed(begun, error, started_at, duration_ms)
                 return outcome
@@ -187,11 +188,11 @@ class CallCommit(CallClaim):
         value: Any,
         started_at: float,
         duration_ms: float,
-        now: Returned[Fingerprint] | Raised,
+        changed: str | None,
     ) -> CallSteps[MusubitoResult[Any]]:
         """Record the value that the function returned, or that its effect is known to have had.
 
-        `now` is the code's fingerprint after the run.
+        `changed`: see `_changed_meanwhile`.
         """
         frame = self.frame()
         payload, problem = _encode(self.call, self.given.classes, value)
@@ -206,7 +207,6 @@ class CallCommit(CallClaim):
         inside, usage = frame.end(), frame.used()
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
-        changed = yield from self._changed_meanwhile(now)
         not_replayable = self.why_not or problem or inside.not_replayable or changed
         live_inside = None if inside.live is None else ReplayReason.LIVE_INSIDE.of(inside.live)
         committed: Committed | None = None

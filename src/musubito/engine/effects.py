@@ -166,7 +166,8 @@ class EffectCall(CallProtocol):
             self._reason = ReplayReason.EFFECT_HAPPENED
             now: Returned[Fingerprint] | Raised = yield CheckDependency(self.call.current)
             value = earlier.value if self.call.stated is None else self.call.stated(earlier.value)
-            return (yield from self._succeeded(begun, value, self.engine.now(), 0.0, now))
+            changed = yield from self._changed_meanwhile(now)
+            return (yield from self._succeeded(begun, value, self.engine.now(), 0.0, changed))
 
     def _intent(self, row: EffectRow | None) -> CallSteps[MusubitoResult[Any] | StartedExecution | None]:
         """Write the intent durably before anything runs; return None if another call was faster."""
