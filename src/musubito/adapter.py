@@ -33,7 +33,7 @@ from musubito.code.policies import Shown, register_policy
 from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
-from musubito.dependencies.named_files import digests_since, files_of_command
+from musubito.dependencies.named_files import digests_since, note_command
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
@@ -96,11 +96,11 @@ __all__ = [
     "digests_since",
     "error_as_stored",
     "explained",
-    "files_of_command",
     "in_scope",
     "loop_is_watched",
     "mode_named",
     "not_replayable",
+    "note_command",
     "note_read",
     "off_loop",
     "ran_live",

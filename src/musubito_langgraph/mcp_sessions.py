@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from musubito.adapter import BodyFiles, digests_since, files_of_command, register_policy, warn
+from musubito.adapter import BodyFiles, digests_since, note_command, register_policy, warn
 from musubito.code.audit_hook import listen
 from musubito.code.secret_fields import without_secrets
 from musubito_langgraph import _compat
@@ -31,7 +31,9 @@ def _process_starts(args: tuple[Any, ...]) -> None:
     started = _compat.server_that_starts()
     if started is not None:
         stream, parameters = started
-        _SERVERS[stream] = _Server(without_secrets(parameters), files_of_command(args[1], args[2]))
+        files = BodyFiles(None)
+        note_command(files, args[1], args[2])
+        _SERVERS[stream] = _Server(without_secrets(parameters), files)
 
 
 def _server_of(session: Any) -> _Server | None:

@@ -1,9 +1,8 @@
-"""Files that compiled code opens by itself: a path that the step names is a dependency, any other is told of."""
+"""Files that compiled code or a process opens: a path that the step names is a dependency."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import sqlite3
 import subprocess
@@ -21,18 +20,14 @@ import pytest
 
 from musubito import (
     MusubitoEngine,
-    MusubitoWarning,
     SQLiteStorage,
     StepConfiguration,
     musubito_step,
     use_musubito_engine,
 )
-from musubito.dependencies import named_files
 from tests.fresh import fresh
 
 NAME = "numbers.csv"
-HERE = Path(__file__).parent
-TEXTS = [f"Text {number} of a program." for number in range(named_files.MOST_PATHS)]
 QUIET = StepConfiguration(step_type="stochastic")
 RAN: list[str] = []
 
@@ -62,16 +57,6 @@ class Source:
 @dataclass(slots=True)
 class Compact:
     path: str
-
-
-class Private:
-    __slots__ = ("__path",)
-
-    def __init__(self, path: str) -> None:
-        self.__path = path
-
-    def __musubito_identity__(self) -> str:
-        return self.__path
 
 
 @pytest.fixture(autouse=True)
@@ -114,20 +99,12 @@ def of_slot(source: Compact) -> int:
     return total(pl.read_csv(source.path))
 
 
-def of_private_slot(source: Private) -> int:
-    return total(pl.read_csv(source._Private__path))  # type: ignore[attr-defined]
-
-
 def of_constant() -> int:
     return total(pl.scan_csv("numbers.csv").collect())
 
 
 def of_global() -> int:
     return total(pl.read_csv(NAME))
-
-
-def of_default(path: str = "./numbers.csv") -> int:
-    return total(pl.read_csv(path))
 
 
 def of_joined(folder: str) -> int:
@@ -142,20 +119,6 @@ def of_pattern(pattern: str = "nested/*.csv") -> int:
     return total(pl.read_csv(pattern))
 
 
-def of_import() -> int:
-    import polars  # noqa: ICN001
-
-    return total(polars.read_csv("numbers.csv"))
-
-
-def of_helper() -> int:
-    return of_global()
-
-
-def of_many_texts(path: str) -> int:
-    return len(TEXTS) and total(pl.read_csv(path))
-
-
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
@@ -164,16 +127,10 @@ def of_many_texts(path: str) -> int:
         (of_argument, (["numbers.csv"],)),
         (of_field, (Source(Path("numbers.csv")),)),
         (of_slot, (Compact("numbers.csv"),)),
-        (of_private_slot, (Private("numbers.csv"),)),
         (of_constant, ()),
         (of_global, ()),
-        (of_default, ()),
         (of_joined, (".",)),
         (of_query, ()),
-        (of_import, ()),
-        (of_helper, ()),
-        (of_many_texts, ("numbers.csv",)),
-        (of_many_texts, ("./numbers.csv",)),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -215,32 +172,6 @@ def test_files_in_folders_that_match_a_pattern_count(pattern: str) -> None:
     assert (step(pattern).value, ran()) == (before + 10, 0)
 
 
-def replayed(function: Callable[..., Any], *args: str) -> None:
-    step = musubito_step(function)
-    step(*args)
-    step(*args)
-
-
-def test_a_file_that_no_step_names_is_told_of(engine: MusubitoEngine) -> None:
-    def computed(name: str) -> int:
-        return total(pl.read_csv(name + ".csv"))
-
-    with pytest.warns(MusubitoWarning, match=r"opens a file whose path is not known: polars\.read_csv in "):
-        replayed(computed, "numbers")
-    explanation = engine.explain(musubito_step(computed), "numbers")
-    assert explanation.unrepeatable[0].startswith("opens a file whose path is not known: polars.read_csv")
-
-
-def test_a_named_file_is_not_told_of(engine: MusubitoEngine) -> None:
-    step = musubito_step(of_argument)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        step("numbers.csv")
-        step("numbers.csv")
-    assert not [each for each in caught if each.category is MusubitoWarning]
-    assert engine.explain(step, "numbers.csv").unrepeatable == ()
-
-
 def test_code_that_opens_no_file_unseen_depends_on_none() -> None:
     @musubito_step(QUIET)
     def names(path: str) -> str:
@@ -251,29 +182,6 @@ def test_code_that_opens_no_file_unseen_depends_on_none() -> None:
     write(2)
     names("numbers.csv")
     assert ran() == 1
-
-
-def test_the_file_of_a_function_inside_a_function_is_not_named() -> None:
-    source = Path("pipeline.py")
-    source.write_text(
-        "import polars as pl\n\n\n"
-        "def add(ran):\n    ran('add')\n    doubled = lambda number: 2 * number\n"
-        "    return doubled(pl.read_csv('numbers.csv')['a'].sum())\n"
-    )
-    spec = importlib.util.spec_from_file_location("pipeline", source.absolute())
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader.exec_module(pipeline := importlib.util.module_from_spec(spec))
-
-    def doubled() -> int:
-        RAN.append("doubled")
-        return pipeline.add(len)
-
-    step = musubito_step(QUIET)(doubled)
-    answers = [step().value]
-    source.write_text(source.read_text() + "\n\ndef another():\n    pass\n")
-    answers.append(step().value)
-    assert (answers, ran()) == ([2, 2], 1)
 
 
 def test_a_table_in_memory_opens_nothing() -> None:
@@ -346,14 +254,6 @@ def test_folders_above_the_checkout_are_no_data() -> None:
         Path("another.txt").write_text(folder)
         listed(folder)
     assert ran() == 4
-
-
-def test_a_folder_of_very_many_files_is_told_of(engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named_files, "MOST_FILES", 3)
-    for number in range(5):
-        write(number, f"nested/{number}.csv")
-    with pytest.warns(MusubitoWarning, match="opens a file whose path is not known"):
-        replayed(of_pattern, "nested/*.csv")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -533,12 +433,3 @@ def test_a_command_in_one_text_may_begin_with_a_path() -> None:
     assert (ask().value, ask().value, ran()) == (0, 0, 1)
     write(2)
     assert (ask().value != 0, ran()) == (True, 1)
-
-
-def test_a_named_folder_alone_does_not_hide_that_another_file_is_not_known() -> None:
-    def computed(name: str, folder: str) -> int:
-        return len(folder) and pl.read_csv(name + ".csv")["a"].sum()
-
-    Path("logs").mkdir()
-    with pytest.warns(MusubitoWarning, match="opens a file whose path is not known"):
-        replayed(computed, "numbers", "logs")

@@ -30,7 +30,6 @@ from musubito.code.syntax.function_text import script_of
 from musubito.code.syntax.source import statement_of
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
-from musubito.code.world.compiled_readers import PathsNamed, paths_named
 from musubito.errors import CodeError, MusubitoError
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
@@ -105,12 +104,6 @@ class Fingerprint:
         for binding in self.walk.bindings.values():
             words.update(words_in(tuple(_texts_of(binding.value))))
         return frozenset(words)
-
-    @cached_property
-    def paths(self) -> PathsNamed | None:
-        """The paths that the code names, if it reaches a package that opens files unseen."""
-        values = [binding.value for binding in self.walk.bindings.values()]
-        return paths_named(self.functions, values, self.others, self.words)
 
     @property
     def others(self) -> frozenset[str]:

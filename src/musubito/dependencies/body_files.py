@@ -47,8 +47,6 @@ class BodyFiles:
         "lost",
         "made",
         "module",
-        "named",
-        "names_too_many",
         "ran",
         "seen",
         "thread",
@@ -78,13 +76,9 @@ class BodyFiles:
         """Folders that were absent before the body made them."""
         self.gone: set[str] = set()
         """The paths that the body removed."""
-        self.named: Files = {}
-        """The existing paths that the call names, where others than Python code may open them (see `named_files`)."""
         self.whose = whose_code(self.module)
         self.ran: dict[int, Ran] = {}
         """The user's code that has run in the body, by identity."""
-        self.names_too_many = False
-        """Whether not all of these paths could be noted."""
         self._touched: dict[str, Signature | None] = {}
         """The reads that may lie in the state that the body has left so far, by identity."""
 

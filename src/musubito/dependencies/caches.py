@@ -36,7 +36,8 @@ class Seen:
     """A path as it was when a body read it first."""
 
     __slots__ = (
-        *("base", "caches", "changed_by_body", "digest", "is_of_package", "kind", "open_to_doubt", "path", "reads"),
+        *("base", "caches", "changed_by_body", "digest", "is_of_package", "is_named", "kind", "open_to_doubt", "path"),
+        "reads",
         "relative",
         "signature",
     )
@@ -72,6 +73,8 @@ class Seen:
         """Whether the body itself changed the path: it then counts with the digest that it had before."""
         self.is_of_package = False
         """Whether an installed package looked at the path, and not the user's code."""
+        self.is_named = False
+        """Whether the path was only named: if it has changed since, the body itself is taken to have changed it."""
         self.reads: Sequence[ExternalRead] | None = None
         """The reads that are stored of the path, once they are known."""
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
-from musubito.dependencies.named_files import count_named
 from musubito.dependencies.paths import FILES, Reads, TooMuch, byte_limit, changed, is_ignored
 from musubito.dependencies.registry import KINDS, Difference, declared_digest
 from musubito.engine.call_identity import Call
@@ -99,9 +98,6 @@ def take_files(
     if files is None:
         return ()
     name, semantics = call.definition.name, call.definition.semantics
-    if files.named:
-        paths = call.fingerprint.paths
-        count_named(files, writes=paths is None or paths.writes)
     kept = told_from_caches(files, codes, state)
     if not (kept or files.seen or files.ran or files.lost is not None or files.wrote_to):
         return ()

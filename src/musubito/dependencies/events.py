@@ -249,11 +249,11 @@ def _makes_folder(files: BodyFiles, args: Any) -> None:
 
 
 def _spawns(files: BodyFiles, args: Any) -> None:
-    note_command(files, args[1], None)
+    note_command(files, args[1])
 
 
 def _starts_a_shell(files: BodyFiles, args: Any) -> None:
-    note_command(files, args[0], None)
+    note_command(files, args[0])
 
 
 def _listed(files: BodyFiles, args: Any) -> None:

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-import site
 import stat
-import sys
-import sysconfig
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
-from musubito.code.ownership import SITE
 from musubito.code.state import functions_that_write
 from musubito.code.unrepeatable import WRITTEN
 from musubito.dependencies.attribution import Cache, Memo
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.caches import Seen, inherited, is_any_kept
+from musubito.dependencies.excluded_paths import is_database, is_of_the_system, own_package, temporary_roots
 from musubito.dependencies.paths import (
-    DATABASES,
     FILE,
     LOOKS,
-    NO_ENTRIES,
     OF_CONTENT,
     OF_LOOKS,
     PRESENCE,
@@ -38,7 +31,6 @@ from musubito.dependencies.paths import (
 )
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
-from musubito.values.class_names import find_module
 
 LOGS: Final = ("*.log", "*.log.*")
 """Names of files that are logs, whoever writes them."""
@@ -64,12 +56,6 @@ SECRET: Final = (
 """Names of files that hold secrets. Their texts are never kept."""
 CREDENTIALS: Final = frozenset({".netrc", "_netrc"})
 """Names of files in which clients of HTTP look for passwords, whatever they are asked."""
-NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
-"""Paths of the machine, which are no input."""
-IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
-"""Shared memory, which counts as a file system like any other."""
-BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
-"""Endings of the files beside a SQLite database."""
 
 
 class FilesRead(NamedTuple):
@@ -96,9 +82,9 @@ def read_by(
     reads: list[ExternalRead] = []
     texts: list[tuple[ExternalRead, str]] = []
     why = files.lost
-    own = _own_package(files.module)
+    own = own_package(files.module)
     for seen in tuple(files.seen.values()):
-        if _is_of_the_system(seen.path, own) or _is_database(seen.path, database) or _is_told_otherwise(seen, files):
+        if is_of_the_system(seen.path, own) or is_database(seen.path, database) or _is_told_otherwise(seen, files):
             continue
         if seen.kind in OF_LOOKS:
             if (seen.is_of_package and _is_for_the_package(seen)) or files.is_below_temporary(seen.path):
@@ -112,6 +98,8 @@ def read_by(
         if any(is_ignored(each, ignored) for each in names):
             continue  # a read of it that a cache may keep is checked when a body is answered from the cache
         now = signature(seen.path)
+        if seen.is_named and seen.digest is not None:
+            seen.changed_by_body = now != seen.signature
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             seen.reads = ()
             continue
@@ -140,9 +128,9 @@ def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -
     for path, relative in files.wrote_to.items():
         state = signature(path)
         is_file = state is not None and len(state) > 1 and stat.S_ISREG(state[5])
-        if not is_file or _is_of_the_system(path, None) or _is_database(path, database):
+        if not is_file or is_of_the_system(path, None) or is_database(path, database):
             continue
-        if path.startswith(_temporary_roots()) and not path.startswith(here):
+        if path.startswith(temporary_roots()) and not path.startswith(here):
             continue
         read = ExternalRead(WRITTEN, plain(relative or path.removeprefix(here)), None)
         if not is_ignored(read, (*LOGS, *ignored)):
@@ -168,8 +156,8 @@ def read_from_caches(
     kept: Sequence[Seen], files: BodyFiles, ignored: Sequence[str], database: str | None, at_most: int | None = None
 ) -> list[ExternalRead]:
     """Return the reads that count, from paths that a cache may have answered. Raises `TooMuch` (see `digest_of`)."""
-    own = _own_package(files.module)
-    counts = [each for each in kept if not (_is_of_the_system(each.path, own) or _is_database(each.path, database))]
+    own = own_package(files.module)
+    counts = [each for each in kept if not (is_of_the_system(each.path, own) or is_database(each.path, database))]
     reads = [read for seen in counts for read in _reads_as_seen(seen, at_most)]
     return [read for read in reads if not is_ignored(read, ignored)]
 
@@ -243,7 +231,6 @@ def _is_told_otherwise(seen: Seen, files: BodyFiles) -> bool:
     return any((seen.path, kind) in files.seen for kind in stronger)
 
 
-# -- files that are no input -------------------------------------------------------------------------------------------
 def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Tell whether a path that is gone now was made while the body ran."""
     if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
@@ -252,80 +239,4 @@ def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
         return True
     state = seen.signature
     is_new = state is not None and len(state) > 1 and state[2] >= files.began
-    return is_new and seen.path.startswith(_temporary_roots())
-
-
-def _is_of_the_system(path: str, own: str | None) -> bool:
-    """Tell whether a path belongs to the interpreter, to a package or to the machine."""
-    plain = os.path.normpath(path)
-    parts = plain.split(os.path.sep)
-    plain += os.path.sep
-    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
-        return True
-    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
-        return True
-    if own is not None and plain.startswith(own):
-        return False
-    return not SITE.isdisjoint(parts) or plain.startswith(_code_roots())
-
-
-def _own_package(module: str) -> str | None:
-    """Return the folder of the step's own package, which may be an installed one; None if it is no package."""
-    top = find_module(module.partition(" ")[0].partition(".")[0])
-    paths = list(getattr(top, "__path__", ()))
-    return os.path.join(paths[0], "") if paths and os.path.isabs(paths[0]) else None
-
-
-def _is_database(path: str, database: str | None) -> bool:
-    path = os.path.normpath(path)
-    files = path, *(path.removesuffix(suffix) for suffix in BESIDE if path.endswith(suffix))
-    # Not one by one: a process may have opened thousands of databases.
-    folders = (folder.removesuffix("-blobs") for folder in _and_above(path) if folder.endswith("-blobs"))
-    return any(file in DATABASES or file == database for file in (*files, *folders))
-
-
-def _and_above(path: str) -> Iterator[str]:
-    """Yield a path and the folders above it."""
-    yield path
-    while (above := os.path.dirname(path)) != path:
-        yield above
-        path = above
-
-
-def _roots(paths: Iterable[str | None]) -> tuple[str, ...]:
-    """Return the paths as they are and with their links followed. Each ends with a separator, files too."""
-    absolute = [path for path in paths if path and os.path.isabs(path)]
-    return tuple(
-        {os.path.join(resolve(path), "") for path in absolute for resolve in (os.path.abspath, os.path.realpath)}
-    )
-
-
-@cache
-def _code_roots() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return _roots(
-        [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
-    )
-
-
-@cache
-def _other_roots() -> tuple[str, ...]:
-    """Return the paths of time zones and certificates."""
-    import zoneinfo  # noqa: PLC0415 - as below
-
-    places: list[str | None] = []
-    with suppress(ImportError):  # a Python may have been built without it
-        import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
-
-        paths = ssl.get_default_verify_paths()
-        places += [paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath]
-    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
-
-
-@cache
-def _temporary_roots() -> tuple[str, ...]:
-    """Return the folders of temporary files and of what packages keep for themselves."""
-    import tempfile  # noqa: PLC0415 - as above
-
-    return _roots([tempfile.gettempdir(), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")])
+    return is_new and seen.path.startswith(temporary_roots())

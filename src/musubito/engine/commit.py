@@ -13,7 +13,7 @@ from musubito.code.ownership import home_of
 from musubito.deferred import is_cancellation
 from musubito.dependencies import events
 from musubito.dependencies.check import counting, take_files
-from musubito.dependencies.named_files import note_paths
+from musubito.dependencies.named_files import note_named
 from musubito.dependencies.paths import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
@@ -119,8 +119,7 @@ class CallCommit(CallClaim):
             )
         if self.engine.track_files:
             files = frame.files = events.begin(self.call.definition.function)
-            if self.call.fingerprint.paths is not None:
-                note_paths(files, self.call.fingerprint.paths, (self.call.arguments, self.call.live, self._around))
+            note_named(files, self.call.fingerprint, (self.call.arguments, self.call.live, self._around))
         return Scope(self.engine, self._run, frame, None, self.scope.ambient, self.scope.mode)
 
     def _leave(self) -> None:
