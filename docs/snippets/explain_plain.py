@@ -8,7 +8,7 @@ def summarise(text: str, words: int) -> str:
 
 with MusubitoEngine(SQLiteStorage("work.db")) as engine, use_musubito_engine(engine):
     summarise("Knots hold ropes together.", words=2)
-    print(engine.explain(summarise, "Knots hold ropes together.", words=2))
+    print(engine.explain(summarise, "Knots hold ropes together.", words=2).decision.reason)
     print(engine.explain(summarise, "Knots hold ropes together.", words=3))
     engine.invalidate(summarise)  # its results are never replayed again
-    print(engine.explain(summarise, "Knots hold ropes together.", words=2))
+    print(engine.explain(summarise, "Knots hold ropes together.", words=2).decision.reason)

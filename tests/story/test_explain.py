@@ -164,7 +164,7 @@ def test_what_is_not_tracked_and_what_is_state(engine: MusubitoEngine) -> None:
     explained = engine.explain(locked, 1)
     assert any("LOCK" in each for each in explained.untracked)
     assert any("counts" in each for each in explained.state)
-    assert "not tracked" in str(explained) and "its own state" in str(explained)
+    assert "not by value" in str(explained) and "its own state" in str(explained)
 
 
 def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ class Encoder:
         if id(value) in self._active:
             return tokens("again", len(self._active) - self._active.index(id(value)))
         if self._count > MAX_VALUES or len(self._active) > MAX_DEPTH:
-            self.walk.note_untracked(name, value, "its type alone: the code reaches too much")
+            how = "the lines that made it, beyond what one walk looks at"
+            self.walk.note_untracked(self._name, self._binding.value, how)
             self._refer_lines(name)
             return tokens("beyond", *counted_name(cls))
         self._active.append(id(value))

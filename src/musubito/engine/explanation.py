@@ -7,9 +7,22 @@ is loaded. What makes an explanation is imported when one is asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from musubito.model import ReplayDecision, ReplayReason
 from musubito.reasons import OF_DEPENDENCIES, NeverReplayed
+
+WHAT_COUNTS: Final = (
+    "A step's code is what it names in your own files, and what that names. Comments, formatting, docstrings and "
+    "annotations that nobody is shown never count.",
+    "Data counts by value: arguments, constants, closures, settings. An object that is no data (a client, an engine, "
+    "a session, a graph) counts by the lines of your code that made it.",
+    "What a step asks of the world while it runs is noted: files, environment variables, the graph's store, and code "
+    "of yours that ran without being named. The clock, chance, the network and databases do not count: pass the value "
+    "in, say a time to live, or give an `operation_version`.",
+    "What a step itself changes does not count for it.",
+)
+"""The promise about what counts, as the documentation says it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +39,9 @@ class Explanation:
     - `reads`: the first key of a store or of the configuration, or what the step declares by `depends_on`, that has
       changed in this way or that cannot be compared.
     - `never`: the reason why the newest result for this very call is never replayed.
-    - `untracked`: objects that the code reaches and that cannot be identified. A change of them runs nothing again.
-    - `state`: objects that the code writes itself. A change of them runs nothing again.
+    - `untracked`: objects that count by the lines that made them or by their type, and what cannot be followed, such as
+      an environment variable under a computed name.
+    - `state`: what the step changes itself. A change of it runs nothing again.
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
     - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
       and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
@@ -84,12 +98,14 @@ class Explanation:
             ("where", self.fields),
             ("files that changed", self.files),
             ("read otherwise", self.reads),
-            ("not tracked", self.untracked),
+            ("not by value", self.untracked),
             ("its own state", self.state),
             ("another each time", self.unrepeatable),
         ):
             if names:
-                lines.append(f"  {what}: {', '.join(names)}")
+                lines.append(f"  {what}: {'; '.join(names)}")
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
+        lines.append("  what counts:")
+        lines += [f"    {number}. {sentence}" for number, sentence in enumerate(WHAT_COUNTS, 1)]
         return "\n".join(lines)

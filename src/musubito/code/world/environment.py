@@ -2,7 +2,7 @@
 
 Every way to `os.environ` or `os.getenv`, under any name, is recognised by the object that it leads to. The value itself
 is neither kept nor shown. A variable with the name of a secret does not count, so that a rotated key costs nothing. A
-name that is computed cannot be followed: it is listed as not tracked.
+name that is computed cannot be followed: `explain` lists it.
 """
 
 from __future__ import annotations
