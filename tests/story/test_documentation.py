@@ -19,6 +19,7 @@ import pytest
 import musubito
 from musubito import MusubitoEngine, MusubitoError, SQLiteStorage, StepConfiguration, run
 from musubito.cli.root import COMMANDS
+from musubito.engine.explanation import WHAT_COUNTS
 from musubito.engine.modes import Mode
 from musubito_langgraph import musubito_graph
 from tests.transcripts import SNIPPETS, VARIES, played, programs_of, same, transcripts
@@ -26,6 +27,7 @@ from tests.transcripts import SNIPPETS, VARIES, played, programs_of, same, trans
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_LINES, MOST_WORDS = 130, 25
+MOST_LINES_OF_WHAT_COUNTS, MOST_LINES_OF_LIMITS = 120, 40
 EXPORTS = {
     name: import_module(name)
     for name in (
@@ -101,6 +103,15 @@ def test_every_snippet_is_run_and_shown() -> None:
 
 def test_the_pages_show_python_only_from_files_that_are_run() -> None:
     assert [page.name for page in PAGES[1:] if re.search(r"^```python", page.read_text("utf-8"), re.MULTILINE)] == []
+
+
+def test_what_counts_is_said_in_the_same_words_everywhere() -> None:
+    readme = text_of("README.md").replace("**", "")
+    assert all(f"\n{number}. {sentence}\n" in readme for number, sentence in enumerate(WHAT_COUNTS, 1))
+    page = text_of("docs/explanation/what-counts.md")
+    assert "```{promise}\n```" in page
+    assert len(page.splitlines()) <= MOST_LINES_OF_WHAT_COUNTS
+    assert len(page.partition("## Limits")[2].splitlines()) <= MOST_LINES_OF_LIMITS
 
 
 def test_the_readme_is_short() -> None:

@@ -13,13 +13,19 @@ from musubito.model import ReplayDecision, ReplayReason
 from musubito.reasons import OF_DEPENDENCIES, NeverReplayed
 
 WHAT_COUNTS: Final = (
-    "A step's code is what it names in your own files, and what that names. Comments, formatting, docstrings and "
-    "annotations that nobody is shown never count.",
-    "Data counts by value: arguments, constants, closures, settings. An object that is no data (a client, an engine, "
-    "a session, a graph) counts by the lines of your code that made it.",
-    "What a step asks of the world while it runs is noted: files, environment variables, the graph's store, and code "
-    "of yours that ran without being named. The clock, chance, the network and databases do not count: pass the value "
-    "in, say a time to live, or give an `operation_version`.",
+    (
+        "A step's code is what it names in your own files, and what that names. Comments, formatting, docstrings and "
+        "annotations that nobody is shown never count."
+    ),
+    (
+        "Data counts by value: arguments, constants, closures, settings. An object that is no data (a client, an "
+        "engine, a session, a graph) counts by the lines of your code that made it."
+    ),
+    (
+        "What a step asks of the world while it runs is noted: files, environment variables, the graph's store, and "
+        "code of yours that ran without being named. The clock, chance, the network and databases do not count: pass "
+        "the value in, say a time to live, or give an `operation_version`."
+    ),
     "What a step itself changes does not count for it.",
 )
 """The promise about what counts, as the documentation says it, too."""
