@@ -459,19 +459,6 @@ def test_it_is_said_once_for_each_step(engine, told, port):
     assert len(told) == 1
 
 
-def test_a_counter_is_told_of_after_its_first_run(engine, told):
-    turns = {"n": 0}
-
-    @musubito_step(name="turn")
-    def turn(q):
-        turns["n"] += 1
-        return turns["n"]
-
-    assert [turn(1).value, turn(1).value] == [1, 1]
-    (said,) = told
-    assert said.startswith("turn depends on what it changes itself: ")
-
-
 def test_it_is_said_in_each_process_and_at_the_line_of_the_step(tmp_path, told, port):
     def program(engine: MusubitoEngine) -> int:
         @musubito_step(name="fetch")
