@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import base64
     import difflib
     import hmac
-    import pprint
 
 __all__ = [
     "NOTEBOOK",
@@ -31,7 +30,6 @@ __all__ = [
     "hmac",
     "is_cancellation",
     "loaded_class",
-    "pprint",
     "running_loop",
 ]
 
@@ -66,7 +64,6 @@ if not TYPE_CHECKING:
     base64 = deferred_module("base64")
     difflib = deferred_module("difflib")
     hmac = deferred_module("hmac")
-    pprint = deferred_module("pprint")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -12,8 +12,6 @@ CONFIG: Final = re.compile(r"\$\.(?:configurable|metadata)\.(.+)")
 CONTEXT: Final = "$.context"
 WHOLE_CONFIG: Final = "$.config"
 """The name of a read of all that differs from run to run in a config."""
-KEPT_BY_ID: Final = re.compile(r"(.+?)\['[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'\].*")
-"""Matches the name of a thing that an object keeps under a random id."""
 ENVIRONMENT: Final = "environment "
 """The beginning of the name of a variable of the environment that code reads."""
 FOUND_CODE: Final = "code "
@@ -33,12 +31,6 @@ def remedy_of(reason: ReplayReason, parts: Sequence[str], *, varies: bool) -> st
     `varies` is true if the one part differs in each of several calls, and the rest of their inputs is equal.
     """
     if reason is ReplayReason.CODE_CHANGED and parts:
-        holder = next((match[1] for part in parts if (match := KEPT_BY_ID.fullmatch(part))), None)
-        if holder is not None:
-            return (
-                f"{holder} has random ids: give each document an id of its own. If the ids are not those of documents, "
-                f"make it in {CACHED}."
-            )
         if parts[0].startswith(ENVIRONMENT):
             return ""  # somebody has changed the variable
         return f"If nobody changed {parts[0]}, each process makes it anew: make it in {CACHED}."

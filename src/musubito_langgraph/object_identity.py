@@ -139,7 +139,7 @@ class Identity:
                 called[1] = qualified_name(value)[1]
             code = _tracker(_Same(value)).current()
             if code.untracked and getattr(value, "__closure__", None):
-                self._cannot_identify(code.untracked[0].rpartition(": ")[2], name)
+                self._cannot_identify(code.untracked[0].rpartition(": ")[2].partition(",")[0], name)
             return [of, called, *self._meet([code])]
         if isinstance(value, Runnable):
             return [of, *self._meet([_tracker(_Same(value)).current()])]

@@ -289,5 +289,5 @@ def test_inputs_whose_classes_differ(musubito: Musubito, tmp_path: Path) -> None
             made: dict[str, Any] = {"__name__": __name__}
             text = f"class Given:\n    def ask(self): {body}\n"
             exec(compile(text, "<given>", "exec"), made)
-            engine.execute("asks", {"given": dataclass(made["Given"])()}, lambda given: 0)
+            engine.execute("asks", {"given": dataclass(made["Given"])()}, lambda given: given.ask())
     assert "cannot be shown: what is stored of both is equal" in musubito("--db", "x.db", "why", "asks").stdout

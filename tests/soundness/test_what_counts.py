@@ -321,6 +321,7 @@ DO_NOT: Final[dict[str, tuple[str, str, str, str]]] = {
         f"import time\n{OBJECT}held = A()\nheld.start = time.time_ns()\ndef step(q): return held.model",
         *("", "", ""),
     ),
+    "another name in an import": ("from musubito import VALUE, run\ndef step(q): return run.__name__", "StepType", "__version__", ""),
     "another name of the module": ("HELD = 1\nOTHER = VALUE\ndef step(q): return HELD", *"12", "OTHER = VALUE"),
     "a text that is given its names": ("HELD = 1\nOTHER = VALUE\ndef step(q): return eval('h', {'h': HELD})", *"12", ""),
 }  # fmt: skip

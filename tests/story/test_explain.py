@@ -166,7 +166,8 @@ def test_what_is_not_tracked_and_what_is_state(engine: MusubitoEngine) -> None:
     explained = engine.explain(locked, 1)
     assert any("LOCK" in each for each in explained.untracked)
     assert any("counts" in each for each in explained.state)
-    assert "not by value" in str(explained) and "its own state" in str(explained)
+    assert "changed by the step itself, so it does not count: " in str(explained)
+    assert "not by value:\n    " in str(explained)
 
 
 def test_each_reason_that_policy_and_state_give(tmp_path: Path) -> None:

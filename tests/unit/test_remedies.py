@@ -13,22 +13,10 @@ from musubito.lineage.why import why
 from musubito.reasons import ReplayReason
 from musubito.remedies import remedy_of
 
-ID = "53f4a824-f3b3-4c15-b5bf-0e64098382ff"
 
-
-@pytest.mark.parametrize("part", [f"app.store['{ID}']", f"app.store['{ID}']['vector'].0"])
-def test_a_store_of_random_ids_is_named(part: str) -> None:
-    remedy = remedy_of(ReplayReason.CODE_CHANGED, ("app.other", part), varies=False)
-    assert remedy == (
-        "app.store has random ids: give each document an id of its own. If the ids are not those of documents, make it in "
-        "a function under functools.cache that names the model and the settings in use."
-    )
-
-
-@pytest.mark.parametrize("part", ["app.store", "app.store['a']", "app.store['53f4a824']"])
-def test_an_object_may_be_made_anew_by_each_process(part: str) -> None:
-    remedy = remedy_of(ReplayReason.CODE_CHANGED, (part,), varies=False)
-    assert remedy.startswith(f"If nobody changed {part}, each process makes it anew")
+def test_an_object_may_be_made_anew_by_each_process() -> None:
+    remedy = remedy_of(ReplayReason.CODE_CHANGED, ("app.store",), varies=False)
+    assert remedy.startswith("If nobody changed app.store, each process makes it anew")
 
 
 def test_a_variable_was_changed_by_somebody() -> None:

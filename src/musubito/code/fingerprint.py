@@ -53,7 +53,7 @@ class Fingerprint:
     parts: tuple[CodePart, ...]
     """The things that were reached, sorted by name."""
     untracked: tuple[str, ...]
-    """One sentence for each thing that counts by the lines that made it or by its type, or that cannot be followed."""
+    """One sentence for each thing that does not count by its value, or that cannot be followed."""
     state: tuple[str, ...]
     """The parts that the step changes itself: they count by their names."""
     steps: frozenset[str]
@@ -278,7 +278,7 @@ class CodeTracker:
         return Fingerprint(
             digest_of_parts(parts),
             parts,
-            tuple(sorted((*walk.untracked, *unread))),
+            tuple(sorted((*walk.untracked(), *unread))),
             tuple(sorted(state)),
             frozenset(walk.steps),
             tuple(walk.met),

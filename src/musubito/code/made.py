@@ -8,6 +8,7 @@ literal credential in such a line does not count.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -21,7 +22,9 @@ from musubito.values.redaction import is_secret
 
 MAX_INDEXED: Final = 256
 """Number of bodies whose statements are kept by name."""
-LINES: Final = ", the lines that made it"
+BY_LINES: Final = "the lines that made it"
+"""What most objects of packages count by."""
+LINES: Final = f", {BY_LINES}"
 """The end of the name of a part that consists of such lines."""
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 Statements: TypeAlias = "dict[tuple[str, ...], list[Made]]"
@@ -208,6 +211,11 @@ def _made_in(body: Iterable[ast.stmt], around: tuple[ast.expr, ...]) -> Iterator
                 yield from _made_in((*node.body, *handled, *node.orelse, *node.finalbody), around)
             case ast.Match(subject=subject, cases=cases):
                 yield from _made_in([inner for case in cases for inner in case.body], (*around, subject))
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                for alias in names:  # the other names in the statement have nothing to do with this one
+                    one = copy.copy(node)
+                    one.names = [alias]
+                    yield Made(one, around), (alias.asname or alias.name.partition(".")[0],)
             case _:
                 for chain in dict.fromkeys(_chains(node)):
                     yield made, chain
@@ -229,12 +237,6 @@ def _chains(node: ast.stmt) -> Iterator[tuple[str, ...]]:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if isinstance(called, ast.Attribute):
                     yield from _chain(called.value)
-        case ast.Import(names=names):
-            for alias in names:
-                yield (alias.asname or alias.name.partition(".")[0],)
-        case ast.ImportFrom(names=names):
-            for alias in names:
-                yield (alias.asname or alias.name,)
         case ast.Expr(value=value):
             call = value.value if isinstance(value, ast.Await) else value
             if isinstance(call, ast.Call):

@@ -30,12 +30,13 @@ from musubito.code.cached_functions import know
 from musubito.code.classes import functions_below
 from musubito.code.displays import displays, fields_to_build, objects_display
 from musubito.code.live import ABSENT, ATOMS, fields_of, of_context, of_this_thread, slots_of, static, step_of
-from musubito.code.made import Lines, lines_of_field
+from musubito.code.made import BY_LINES, Lines, lines_of_field
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.policies import ObjectPolicy, policy_of, policy_of_class
 from musubito.code.portable_paths import is_relative_to_checkout, portable
 from musubito.code.secret_fields import is_secret_field, without_secrets
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.value_texts import value_text
 from musubito.deferred import loaded_class
 from musubito.errors import EncodingError
 from musubito.values.canonical import IdentityPacker, canonical
@@ -57,6 +58,8 @@ MAX_LOOKED_AT: Final = 100
 """Number of values of a package's dict among which functions of the user's are looked for."""
 SAMPLE: Final = 65_536
 """Bytes of an array that are compared at each call."""
+FOR_MODELS: Final = ("prompt", "instruction", "content", "template", "model", "name", "description", "title", "version")
+"""Words in the names of fields whose texts are shown of packages' objects."""
 RECORD_FIELDS: Final = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__")
 PLAIN: Final = (types.SimpleNamespace, string.Template)
 OF_CACHES: Final = frozenset({"__orig_class__", "__pydantic_fields_set__"})
@@ -104,10 +107,10 @@ class Encoder:
         self._binding = binding
         self._shows_functions, self._is_item = binding.shown, False
         if binding.name in self.walk.state:
-            # What the step changes itself counts by the lines that made it, without what they name. Its methods do count.
+            # What the step changes itself counts by the lines that made it, without what they name, and by its methods.
             if self._is_users(type(binding.value)):
                 self.walk.reach_class(type(binding.value))
-            lines = self._lines()()
+            lines = binding.lines = self._lines()()
             encoded = tokens("state", b"" if lines is None else lines.normal())
             binding.digest, binding.waits_for = sha256(encoded).digest(), frozenset()
             self.walk.guard.begin()
@@ -130,6 +133,37 @@ class Encoder:
         for cls in sorted(new, key=qualified_name):
             self.walk.reach_class(cls)
         return bool(new)
+
+    def text(self, binding: Binding) -> str | None:
+        """Return the text of a binding for readers; None if its fields are parts of their own, or it has no text."""
+        if binding.name in self.walk.state:
+            return None if binding.lines is None else binding.lines.text()
+        if binding.fields and self._is_users(type(binding.value)):
+            return None
+        return value_text(binding.name, binding.value, self.fields_shown)
+
+    def fields_shown(self, value: Any) -> list[tuple[str, Any]] | None:
+        """Return the fields that are shown of an object; None for an object that does not count by its fields.
+
+        Of an object of a package's, a text is shown if the field is named as texts for models are: any other text may
+        be a key.
+        """
+        cls: type = type(value)
+        policy = policy_of(value)
+        is_users = self._is_users(cls)
+        fields = [(field, each) for field, each in fields_in(value) if field not in OF_CACHES]
+        if policy is not None:
+            fields = [(field, left) for field, _, left in self._fields_of_policy(value, policy)]
+        elif not is_record(cls):
+            if not is_users:
+                return None
+            every = self.walk.is_whole(cls) or self.walk.reads_all_fields
+            fields = [(field, each) for field, each in fields if every or field in self.walk.mentioned]
+        return [
+            (field, each)
+            for field, each in fields
+            if is_users or type(each) is not str or any(word in field for word in FOR_MODELS)
+        ]
 
     def forget(self, cls: type) -> None:
         """Encode anew whatever may hold an instance of a class."""
@@ -355,25 +389,25 @@ class Encoder:
         outer, self._shown = self._shown, self._shown or objects_display(module_name(type(value)))
         walk.met.append(value)
         is_users = self._is_users(type(value))
-        left_out = {*policy.leaves_out(value, walk), *fields_to_build(module_name(type(value)))}
         own = tokens("object") + self._class(value, name)
         if policy.says is not None:
             own += tokens("says", canonical(policy.says(value)))
-        for field, each in fields_in(value):
-            if field in left_out or field in OF_CACHES:
-                continue
+        for field, each, left in self._fields_of_policy(value, policy):
             self.guard_field(value, field, each)
-            inner = frozenset(
-                each_left.removeprefix(f"{field}.") for each_left in left_out if each_left.startswith(f"{field}.")
-            )
-            if secret_kind(type(each)) is None:
-                if inner and isinstance(each, dict):
-                    self._watch(each)
-                left = _without(each, inner)
-                encoded = self._of_field(value, field, left, name) if is_users else self.of(left, f"{name}.{field}")
-                own += tokens(field) + encoded
+            if left is not each:
+                self._watch(each)
+            encoded = self._of_field(value, field, left, name) if is_users else self.of(left, f"{name}.{field}")
+            own += tokens(field) + encoded
         self._shown = outer
         return own
+
+    def _fields_of_policy(self, value: Any, policy: ObjectPolicy) -> Iterator[tuple[str, Any, Any]]:
+        """Yield the fields that count of an object that an adapter knows, each also without the keys left out."""
+        left_out = {*policy.leaves_out(value, self.walk), *fields_to_build(module_name(type(value))), *OF_CACHES}
+        for field, each in fields_in(value):
+            if field not in left_out and secret_kind(type(each)) is None:
+                inner = (left.removeprefix(f"{field}.") for left in left_out if left.startswith(f"{field}."))
+                yield field, each, _without(each, frozenset(inner))
 
     def _of_other(self, value: Any, name: str) -> bytes:
         """Return the encoding of any other object: its type, its plain settings, and what is the user's in it."""
@@ -382,6 +416,8 @@ class Encoder:
         own = tokens("type", *counted_name(cls))
         if secret_kind(cls) is not None:
             return own
+        if value is self._binding.value:
+            self._binding.of_package = True
         if is_own(module_name(cls)):
             self._refer_lines(name)  # an engine has an id and counters
             return own
@@ -395,7 +431,7 @@ class Encoder:
             if type(each) not in ATOMS and self._is_the_users(each):
                 self.guard_field(value, field, each)
                 own += tokens(field) + self.of(each, f"{name}.{field}")
-        how = "the lines that made it" if self._refer_lines(name) else "its type alone"
+        how = BY_LINES if self._refer_lines(name) else "its type alone"
         walk.note_untracked(name, value, how)
         return own
 

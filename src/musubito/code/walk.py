@@ -35,9 +35,9 @@ from musubito.code.classes import (
 from musubito.code.displays import runs_what_is_shown
 from musubito.code.guard import Guard
 from musubito.code.live import ABSENT, ATOMS, contents, step_of
-from musubito.code.made import LINES, Lines, lines_around, lines_of_global, lines_of_variable, names_used
+from musubito.code.made import BY_LINES, LINES, Lines, lines_around, lines_of_global, lines_of_variable, names_used
 from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
-from musubito.code.parts import CodePart, PartKind, may_have_text, value_text
+from musubito.code.parts import CodePart, PartKind
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.names import ANNOTATION_READERS, SOURCE_READERS, NameRead, Root, annotation_nodes
@@ -75,6 +75,10 @@ class Binding:
         self.handed = False
         """Whether the value is handed to code of a package."""
         self.digest = b""
+        self.of_package = False
+        """Whether the value is an object of a package, which counts in one part if it has several names."""
+        self.lines: Lines | None = None
+        """The lines that made the value, if the step changes it itself: it counts by them alone."""
         self.fields: set[str] = set()
         """The names of the fields of all objects in the value."""
         self.waits_for: frozenset[str] | None = frozenset()
@@ -153,7 +157,9 @@ class Walk:
         """Objects that an adapter knows."""
         self.modules: set[str] = set()
         """The full names of modules of packages that the code names, and of attributes that may be modules."""
-        self.untracked: set[str] = set()
+        self._not_followed: set[str] = set()
+        self._objects_untracked: dict[int, tuple[bool, int, str]] = {}
+        """The best sentence on each object, by its id: of an object with several names, one that tells of lines."""
         self.never: str | None = None
         """The reason why no result of this code can be replayed."""
         self.values = Encoder(self)
@@ -193,7 +199,12 @@ class Walk:
     def note_untracked(self, name: str, value: Any, how: str) -> None:
         """Note that a value counts by the lines that made it, or by its type alone."""
         cls = type(value)
-        self.untracked.add(f"{name}: {module_name(cls)}.{cls.__qualname__}, which counts by {how}")
+        told = how != BY_LINES, len(name), f"{name}: {module_name(cls)}.{cls.__qualname__}, which counts by {how}"
+        self._objects_untracked[id(value)] = min(told, self._objects_untracked.get(id(value), told))
+
+    def untracked(self) -> set[str]:
+        """Return one sentence for each thing that does not count by its value, or that cannot be followed."""
+        return {*self._not_followed, *(told for *_, told in self._objects_untracked.values())}
 
     # -- the walk ------------------------------------------------------------------------------------------------------
     def run(self) -> Walk:
@@ -561,7 +572,7 @@ class Walk:
         value: Any
         value, failed = import_user_module(self.origins, self.guard, module)
         if failed:
-            self.untracked.add(f"{module}: cannot be imported ({failed})")
+            self._not_followed.add(f"{module}: cannot be imported ({failed})")
         if value is not None and self.origins.of_module(value) is Owner.USER:
             self.guard.item(sys.modules, module, value)
             return self._follow(value, read.attributes, {}, module, full, handed, shown)
@@ -602,7 +613,7 @@ class Walk:
 
     def _refer_environment(self, name: str, read: Collection[str | None], written: Collection[str | None]) -> None:
         if None in read:
-            self.untracked.add(f"{name}: the environment, by a name that is computed or as a whole")
+            self._not_followed.add(f"{name}: the environment, by a name that is computed or as a whole")
         self.acted.update(f"environment {each}" for each in written)
         for variable in sorted(filter(None, read)):
             if not is_secret(variable):
@@ -724,7 +735,7 @@ class Walk:
             variables, unseen = environment.settings_variables(cls)
             self._refer_environment(reached.name, variables, ())
             if unseen:
-                self.untracked.add(f"{reached.name}: settings that come from {', '.join(unseen)}")
+                self._not_followed.add(f"{reached.name}: settings that come from {', '.join(unseen)}")
         reached.waiting = {
             name: member for name, member in list(members.items()) if name not in UNUSED and not _is_derived(name)
         }
@@ -818,19 +829,21 @@ class Walk:
         parts = [*self._fixed.values(), *map(self._function_part, self.functions.values())]
         parts += map(self._class_part, self.classes.values())
         seen: dict[str, set[bytes]] = {}
+        shortest: dict[int, str] = {}
         for binding in self.bindings.values():
+            if binding.of_package:
+                number, name = id(binding.value), binding.name
+                shortest[number] = min(name, shortest.get(number, name), key=lambda name: (name.count("."), name))
+        for binding in self.bindings.values():
+            if binding.of_package and (name := shortest[id(binding.value)]) != binding.name:
+                binding.digest = sha256(tokens("same", name)).digest()
             known = seen.setdefault(binding.name, set())
             if binding.digest not in known:
                 known.add(binding.digest)
                 name = binding.name if len(known) == 1 else f"{binding.name}#{len(known)}"
-                value = binding.value
-                # What a step changes itself may hold what its inputs hide.
-                has_text = may_have_text(value) and binding.name not in self.state
-                text: Callable[[], str | None] | str | None = None
-                if has_text:
-                    make = functools.partial(value_text, binding.name, value)
-                    text = make() if type(value) in ATOMS else make
-                parts.append(CodePart(name, binding.digest, text, PartKind.VALUE))
+                make = functools.partial(self.values.text, binding)
+                cannot_change = type(binding.value) in ATOMS or binding.name in self.state
+                parts.append(CodePart(name, binding.digest, make() if cannot_change else make, PartKind.VALUE))
         return tuple(sorted(parts, key=lambda part: part.name))
 
     def _function_part(self, reached: ReachedFunction) -> CodePart:

@@ -104,12 +104,13 @@ class Explanation:
             ("where", self.fields),
             ("files that changed", self.files),
             ("read otherwise", self.reads),
-            ("not by value", self.untracked),
-            ("its own state", self.state),
+            ("changed by the step itself, so it does not count", self.state),
             ("another each time", self.unrepeatable),
         ):
             if names:
                 lines.append(f"  {what}: {'; '.join(names)}")
+        if self.untracked:
+            lines += ["  not by value:", *(f"    {each}" for each in self.untracked)]
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
         lines.append("  what counts:")

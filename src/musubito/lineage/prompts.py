@@ -18,7 +18,7 @@ _FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 def prompts_in(text: str) -> list[str]:
     """Return the texts in a part of code that may be prompts, with secrets hidden.
 
-    The part is a function, a class, the text of a constant, or the fields of an object. Docstrings, texts of errors and
+    The part is a function, a class, or the text of a value. Docstrings, texts of errors and
     texts of few words are left out. The fields of an f-string stand as they do in the code.
     """
     try:
@@ -27,19 +27,12 @@ def prompts_in(text: str) -> list[str]:
         tree = None
     if tree is not None and tree.body and isinstance(tree.body[0], _FUNCTION):
         texts = list(_texts(tree))
-    elif tree is not None and len(tree.body) == 1 and isinstance(tree.body[0], (ast.Expr, ast.Assign, ast.Return)):
-        # The source of a constant that is no text itself, or the line of a lambda.
-        texts = list(_texts(tree.body[0].value)) if tree.body[0].value else []
-    elif tree is not None and all(map(_is_field, tree.body)):
+    elif tree is not None and all(isinstance(node, (ast.Expr, ast.Assign, ast.Return)) for node in tree.body):
+        # The source of a constant that is no text itself, the line of a lambda, or the lines that made an object.
         texts = list(_texts(tree))
     else:
         texts = [text]
     return [without_secrets_in(prompt) for prompt in dict.fromkeys(texts) if len(prompt.split()) >= WORDS]
-
-
-def _is_field(statement: ast.stmt) -> bool:
-    """Return whether a statement is a field of an object, as `part_texts.object_text` writes it."""
-    return isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
 
 
 def _texts(node: ast.AST) -> Iterator[str]:

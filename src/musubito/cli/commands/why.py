@@ -223,7 +223,7 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
     for part in report.code:
         note = "" if part.change == "changed" else f" ({part.change})"
         if part.change == "changed" and not part.diff:
-            note = f" (changed: {_textless(part.part)})"
+            note = " (it has another value now, which is not stored)"
         print_line(f"  {clean(part.part)}{note}")
         _print_diff(print_line, part.diff)
     if report.parents:
@@ -233,11 +233,6 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
     if not (report.arguments or report.code or report.parents or report.files or report.reads):
         same = "Its input, its code and what it consumed are those of the earlier call."
         context.print_text(f"\n{EQUAL_TEXTS if report.reason is ReplayReason.INPUT_CHANGED else same}")
-
-
-def _textless(part: str) -> str:
-    """Return the words for a part of code that has no text to show."""
-    return ("a tool" if "tool" in part.lower() else "an object") + " without text, such as a description or a setting"
 
 
 def _print_diff(print_line: Callable[[Text], None], diff: str) -> None:
