@@ -307,6 +307,9 @@ def test_a_change_by_another_thread_is_not_the_steps_own_and_is_named(engine: Mu
         ran.append(q)
         note(SEEN, q)
         text = PROMPT["text"]
+        note([], text)  # an item that cannot change is handed on, not the dict
+        for key in PROMPT:
+            note([], key)
         wait()
         return text + q
 

@@ -7,10 +7,12 @@ while a step ran, and the step's code may have changed it, the part counts by it
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
+from musubito.code.live import ATOMS
 from musubito.code.made import LINES
 from musubito.code.syntax.function_text import text_of
 
@@ -42,6 +44,8 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
         return last in before.stores
     if last in before.acted or hasattr(type(was.value), "__missing__"):  # a look may add what is missing
         return True
+    if last in before.entered and not _is_of_constants(was.value):
+        return True
     return not (was.fields | is_now.fields).isdisjoint(before.stores | before.acted)
 
 
@@ -53,7 +57,7 @@ def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[Functio
         names |= {_last(name)} if binding is None else {_last(name), *binding.fields}
     for reached in walk.functions.values() if names else ():
         usage = text_of(reached.function).scan
-        if not names.isdisjoint(usage.stores | usage.acted):
+        if not names.isdisjoint(usage.stores | usage.acted | usage.entered):
             yield reached.function
 
 
@@ -61,6 +65,13 @@ def _last(name: str) -> str:
     """Return the name that code gives to a part: that of the cell, or the last one."""
     cell = CELL.search(name)
     return name.rpartition(".")[2] if cell is None else cell[1]
+
+
+def _is_of_constants(value: object) -> bool:
+    """Return whether a value is a container of which no item can change: only who has the container can change it."""
+    if not isinstance(value, dict | list | tuple | set | frozenset | deque):
+        return False
+    return all(type(each) in ATOMS for each in (value.values() if isinstance(value, dict) else value))
 
 
 def _bound(walk: Walk, name: str) -> Binding | None:

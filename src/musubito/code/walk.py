@@ -141,6 +141,8 @@ class Walk:
         self._of_instances = mentioned
         self.acted: set[str] = set()
         """Names and attributes whose values the reached code may change."""
+        self.entered: set[str] = set()
+        """Names and attributes of whose values the reached code may change an item."""
         self.stores: set[str] = set()
         """Names and attributes that the reached code binds."""
         self.functions: dict[int, ReachedFunction] = {}
@@ -378,6 +380,7 @@ class Walk:
         usage = text.scan
         self._mention(usage.mentions)
         self.acted |= usage.acted
+        self.entered |= usage.entered
         self.stores |= usage.stores
         self.reads_all_fields |= usage.reads_fields
         self.lists_shown |= usage.lists_shown

@@ -99,6 +99,8 @@ class NameUsage:
         """Names and attributes that the function binds outside of itself."""
         self.acted: set[str] = set()
         """Names and attributes whose values the function may change: by a method, an item or code that is given it."""
+        self.entered: set[str] = set()
+        """Names and attributes of whose values the function may change an item."""
         self.dynamic = False
         """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
         self.reads_fields = False
@@ -124,8 +126,7 @@ class NameUsage:
     def act(self, place: Place | None) -> None:
         """Note that the value at a place may be changed."""
         if place is not None:
-            self.acted.add(place.read.name)
-            self.acted.update(place.read.attributes)
+            (self.acted if place.exact else self.entered).update((place.read.name, *place.read.attributes))
 
 
 def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> NameUsage:
@@ -289,7 +290,9 @@ class NameVisitor:
                 self._act_on(target)
                 yield from children_of(node)
             case ast.For(iter=source) | ast.AsyncFor(iter=source):
-                self._act_on(source)
+                place = self._place(source)
+                usage.act(place and place._replace(exact=False))
+                usage.entered.update([mangled(source.attr, self._class)] if isinstance(source, ast.Attribute) else ())
                 yield from children_of(node)
             case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[value, name, *_]):
                 usage.act(self._place(value))
