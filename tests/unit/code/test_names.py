@@ -26,7 +26,8 @@ def scanned(text: str, *, bytecode: bool = False) -> Any:
         return scan_bytecode(names["f"].__code__)
     node = ast.parse(text).body[-1]
     assert isinstance(node, ast.FunctionDef)
-    return scan(node, names["f"].__code__)
+    parents = {id(inner): outer for outer in ast.walk(node) for inner in ast.iter_child_nodes(outer)}
+    return scan(node, names["f"].__code__, parents)
 
 
 def reads(text: str, **how: bool) -> set[str]:
@@ -78,7 +79,7 @@ def test_no_global_of_the_bytecode_is_missed() -> None:
         for function in _functions(module):
             source = source_of(function.__code__)
             assert source is not None, function
-            found = scan(source.node, function.__code__)
+            found = scan(source.node, function.__code__, source.file.parents)
             named = {each.name for each in found.reads if each.root is Root.GLOBAL}
             extra = {"super", "__class__", "type"} | set(found.imports)
             assert global_names(function.__code__) - extra <= named, function

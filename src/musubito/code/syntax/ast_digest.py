@@ -97,7 +97,7 @@ def tokens(*values: object) -> bytes:
     return bytes(out)
 
 
-def _handed_on(function: ast.AST) -> frozenset[str]:
+def handed_on(function: ast.AST) -> frozenset[str]:
     """Return the names and attributes whose values are used in other ways than to call or to compare them.
 
     Code that is given such a value may read its docstring.
@@ -153,7 +153,7 @@ class _Writer:
 
     @cached_property
     def _given(self) -> frozenset[str]:
-        return frozenset() if self._within is None else _handed_on(self._within)
+        return frozenset() if self._within is None else handed_on(self._within)
 
     def add(self, node: Any) -> None:
         self._stack.append(node)
