@@ -28,9 +28,9 @@ from hashlib import sha256
 from typing import Any
 
 from musubito.code.displays import register_display
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
+from musubito.code.made import Sent
 from musubito.code.policies import Shown, register_policy
-from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.named_files import digests_since, note_command
@@ -153,7 +153,7 @@ class Operation:
         return f"<Operation {self.definition.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_operation, (type(self), self._parameters, script_name(), self._tracker.statements())
+        return _restored_operation, (type(self), self._parameters, script_name(), sent(self._tracker))
 
     @property
     def name(self) -> str:
@@ -189,11 +189,9 @@ class Operation:
         return Call(*fields, why_not, output_at, place=self._place)
 
 
-def _restored_operation(
-    cls: type[Operation], parameters: Sequence[Any], script: str, statements: tuple[str, ...]
-) -> Operation:
+def _restored_operation(cls: type[Operation], parameters: Sequence[Any], script: str, known: Sent) -> Operation:
     count_script_as(script)
-    register_source_text(statements)
+    known.receive()
     *parameters, is_configured, only_answers, answers_as = parameters
     return cls(*parameters, is_configured=is_configured, only_answers=only_answers, answers_as=answers_as)
 

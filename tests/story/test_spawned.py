@@ -211,7 +211,7 @@ def test_what_a_script_has_done_its_child_replays_and_the_other_way_round(
     edited, again = said(tmp_path, "shop.py", method, first)
 
     assert edited == again != one
-    assert ran(tmp_path) == {**dict.fromkeys(EACH, 2), "pay": 1}
+    assert ran(tmp_path) == {**dict.fromkeys(EACH, 2), "pay": 1, "sold": 1}, "what it is given is not asked for `times`"
 
 
 @pytest.mark.parametrize("method", NEW)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
@@ -18,10 +17,10 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
 from musubito.api.stream import MusubitoStream, UnrecordedStream
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
 from musubito.code.live import contents
+from musubito.code.made import Sent
 from musubito.code.rebound_functions import LATEST, Unchanged
-from musubito.code.syntax.source import register_source_text
 from musubito.deferred import asyncio
 from musubito.dependencies.events import listen
 from musubito.engine.call_identity import Call
@@ -294,8 +293,7 @@ class _Caller:
         self._is_usual = definition.semantics.code == "source" and not callable(definition.operation_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        statements = (tracker.statements() for tracker in (self._tracker, *self._trackers.values()))
-        return _caller_again, (self.definition, script_name(), tuple(dict.fromkeys(itertools.chain(*statements))))
+        return _caller_again, (self.definition, script_name(), sent(self._tracker, *self._trackers.values()))
 
     def _bind_anew(self) -> None:
         effect = self.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
@@ -381,9 +379,9 @@ class _Caller:
         return tracker
 
 
-def _caller_again(definition: StepDefinition, script: str, statements: tuple[str, ...]) -> _Caller:
+def _caller_again(definition: StepDefinition, script: str, known: Sent) -> _Caller:
     count_script_as(script)
-    register_source_text(statements)
+    known.receive()
     return _Caller(definition)
 
 

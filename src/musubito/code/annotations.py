@@ -32,7 +32,7 @@ def classes_that_rebuild(function: Any, owner: type | None, reached: Iterable[ty
         local[owner.__name__] = owner
     pending: list[type] = []
     for annotation in annotations_of(function).values() if isinstance(function, FunctionType) else ():
-        pending += _classes_in(annotation, names, local)
+        pending += classes_in(annotation, names, local)
     pending += reached
     entered: dict[int, type] = {}
     while pending:
@@ -53,7 +53,7 @@ def classes_that_rebuild(function: Any, owner: type | None, reached: Iterable[ty
         scope, inner = vars(module) if module is not None else names, {**local, cls.__name__: cls}
         for annotation in annotations_of(cls).values():
             if id(annotation) not in entered:
-                pending += _classes_in(annotation, scope, inner)
+                pending += classes_in(annotation, scope, inner)
     return result
 
 
@@ -62,7 +62,7 @@ def _closure_values(function: Any) -> dict[str, Any]:
     return {name: contents(cell) for name, cell in cells if contents(cell) is not ABSENT}
 
 
-def _classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
+def classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
     """Yield the classes that an annotation names. A type alias may name itself, so each is entered once."""
     seen: set[object] = set()
     pending: list[Any] = [annotation]

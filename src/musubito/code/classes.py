@@ -15,10 +15,10 @@ from musubito.code.live import step_of
 from musubito.code.ownership import Owner, Owners, module_name
 from musubito.code.syntax.ast_digest import normalised_class
 from musubito.code.syntax.expressions import attribute_chain
-from musubito.code.syntax.function_text import script_of
-from musubito.code.syntax.source import File, cells, file_of, first_line, sent_texts, source_of
+from musubito.code.syntax.function_text import script_of, text_of
+from musubito.code.syntax.source import SENT, File, cells, file_of, first_line, sent_texts, source_of
 from musubito.parsing import parsed
-from musubito.values.class_names import functions_in, module_of_class
+from musubito.values.class_names import functions_in, module_of_class, was_sent
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNUSED: Final = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__", "__class_getitem__"})
@@ -90,7 +90,7 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
     codes = [function.__code__ for function in functions_in(cls)]
     own = {code.co_name for code in codes if code.co_qualname.startswith(cls.__qualname__)}
     methods = {method for method in own if not method.startswith(("_", "<"))}
-    file = getattr(module_of_class(cls), "__file__", None)
+    file = None if was_sent(cls) else getattr(module_of_class(cls), "__file__", None)
     found = file_of(file) if isinstance(file, str) else None
     for text in [found] if found is not None else [*reversed([*cells()]), *sent_texts()]:
         nodes = _classes_at(text.tree, [part for part in cls.__qualname__.split(".") if part != "<locals>"])
@@ -146,9 +146,13 @@ def functions_below(member: Any) -> list[FunctionType]:
     return found
 
 
-def is_generated(function: FunctionType, text: ClassText | None) -> bool:
+def is_generated(origins: Owners, function: FunctionType, text: ClassText | None) -> bool:
     """Return whether a library wrote a function for a class that has a text."""
-    return text is not None and function.__code__.co_filename.startswith("<") and function.__name__ not in text.methods
+    if text is None or function.__name__ in text.methods:
+        return False
+    file = function.__code__.co_filename
+    is_written = text_of(function).source is not None if file == SENT else not file.startswith("<")
+    return not is_written or origins.of_function(function) is not Owner.USER
 
 
 def is_schema(cls: type) -> bool:

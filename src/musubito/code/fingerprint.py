@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -22,12 +23,13 @@ from typing import Any, Final, NamedTuple
 from musubito.code.annotations import classes_that_rebuild
 from musubito.code.classes import class_text, fields_declared
 from musubito.code.installed_packages import parts_of_packages
+from musubito.code.made import Sent
 from musubito.code.ownership import Owner, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import may_have_changed
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.function_text import script_of
-from musubito.code.syntax.source import statement_of
+from musubito.code.syntax.function_text import text_of
+from musubito.code.syntax.source import File
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
@@ -214,28 +216,6 @@ class CodeTracker:
         self._held = None
         self._of_threads.clear()
 
-    def statements(self) -> tuple[str, ...]:
-        """Return the source statements of functions that another process finds in no module.
-
-        That process passes them to `register_source_text`. It is sent only the code of these functions. The methods of
-        classes whose instances it may be given are among them.
-        """
-        try:
-            code = self.current()
-        except MusubitoError:
-            return ()  # its first call will say why
-        classes = dict.fromkeys(_classes_sent(code.classes.values()))
-        found: list[str | None] = []
-        for fingerprint in (code, *(_tracker_of(cls).current() for cls in classes)):
-            sent = (function for function in fingerprint.functions if not _is_of_a_module(function))
-            found += [statement_of(function.__code__, script_of(function)) for function in sent]
-            for reached in fingerprint.walk.classes.values():
-                text = class_text(reached.cls)
-                if text is not None and (is_of_script(reached.cls) or not lies_in_its_module(reached.cls)):
-                    found.append(text.file.part(text.node))
-            found += fingerprint.walk.lines_sent()
-        return tuple(dict.fromkeys(statement for statement in found if statement))
-
     def _renew(self) -> Held:
         """Return what was found earlier, if it is true again, or walk."""
         for held in tuple(self._of_threads):
@@ -288,6 +268,34 @@ class CodeTracker:
             walk,
             digest_of_parts(part for part in parts if part.kind is not PartKind.VALUE) if code is None else code,
         )
+
+
+def sent(*trackers: CodeTracker) -> Sent:
+    """Return what another process needs that is sent this code, or the script's classes, without their modules."""
+    codes: list[Fingerprint] = []
+    for tracker in trackers:
+        with suppress(MusubitoError):  # its first call will say why
+            codes.append(tracker.current())
+    reached = [reached.cls for code in codes for reached in code.walk.classes.values()]
+    classes = {cls.__name__: cls for cls in reached if is_of_script(cls) and lies_in_its_module(cls)}
+    for cls in dict.fromkeys(_classes_sent(cls for code in codes for cls in code.classes.values())):
+        with suppress(MusubitoError):
+            codes.append(_tracker_of(cls).current())
+    found: list[tuple[File, Any]] = []
+    for code in codes:
+        sources = [text_of(each).source for each in code.functions if not _is_of_a_module(each)]
+        found += [(source.file, source.node) for source in sources if source is not None]
+        for cls in [each.cls for each in code.walk.classes.values()]:
+            text = class_text(cls)
+            if text is not None and (is_of_script(cls) or not lies_in_its_module(cls)):
+                found.append((text.file, text.node))
+        found += [(lines.file, made.node) for lines in code.walk.lines_sent() for made in lines.made]
+    files = {id(file): file for file, _ in found}
+    return Sent(
+        tuple(file.statements(node for its, node in found if its is file) for file in files.values()),
+        classes,
+        {name: value for code in codes for name, value in code.walk.values_sent().items()},
+    )
 
 
 def shown_names(names: Sequence[str]) -> str:

@@ -6,18 +6,29 @@ literal credential in such a line does not count.
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import copy
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import FunctionType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from musubito.code.syntax.ast_digest import normalised_lines
 from musubito.code.syntax.expressions import attribute_chain, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
-from musubito.code.syntax.source import File, FunctionNode, cells, file_of, sent_texts, source_of
-from musubito.values.class_names import functions_in
+from musubito.code.syntax.source import (
+    SENT,
+    File,
+    FunctionNode,
+    cells,
+    file_of,
+    register_source_text,
+    sent_texts,
+    source_of,
+)
+from musubito.values.class_names import find_module, functions_in
 from musubito.values.redaction import is_secret
 
 MAX_INDEXED: Final = 256
@@ -35,6 +46,28 @@ class Made(NamedTuple):
 
     node: ast.stmt | ast.withitem | ast.expr
     around: tuple[ast.expr, ...]
+
+
+class Sent(NamedTuple):
+    """What tells another process how code counts that it is sent without its module."""
+
+    texts: tuple[str, ...] = ()
+    """The statements of functions and classes, and those that made objects."""
+    classes: Mapping[str, type] = {}
+    """Classes of the script, by name."""
+    values: Mapping[str, tuple[bytes, bool]] = {}
+    """The digests of other globals of the script, each with whether it also counts by what it leads to."""
+
+    def receive(self) -> None:
+        """Let all this be known in this process."""
+        register_source_text(self.texts)
+        _classes.update(self.classes)
+        _values.update(self.values)
+
+
+_classes: Final[dict[str, type]] = {}
+_values: Final[dict[str, tuple[bytes, bool]]] = {}
+"""What came with code from other processes, by the name of the global: the latest is right for what runs next."""
 
 
 class Lines(NamedTuple):
@@ -74,11 +107,57 @@ def lines_of_global(names: dict[str, Any], name: str) -> Lines | None:
     if isinstance(file, str) and names.get("__spec__") is None and not file.endswith(".py"):
         return None
     found = file_of(file) if isinstance(file, str) else None
-    for text in [found] if found is not None else [*_last_first(cells(), name), *sent_texts()]:
+    texts = [found] if found is not None else _last_first(cells(), name)
+    for text in [*sent_texts(), *texts] if were_sent(names) else texts:
         made = _by_name(text.tree.body).get((name,))
         if made:
             return Lines(text, tuple(made), names)
     return None
+
+
+def were_sent(names: dict[str, Any]) -> bool:
+    """Tell whether these globals came with code from another process: they are those of no module here."""
+    module = find_module(str(names.get("__name__")))
+    return module is None or vars(module) is not names
+
+
+def complete(names: dict[str, Any], name: str) -> None:
+    """Bind a global that code was sent without, if it is a class, a plain function or imported.
+
+    cloudpickle sends only those globals that the code of a function names, and no other that lines name.
+    """
+    if name not in names and name in _classes and were_sent(names):
+        names[name] = _classes[name]
+    lines = lines_of_global(names, name) if name not in names and were_sent(names) else None
+    made = () if lines is None else lines.made
+    nodes = [each.node for each in made if not each.around and _only_binds(each.node)]
+    for node in nodes if len(nodes) == len(made) else ():
+        statement = compile(ast.Module([node], []), SENT, "exec", __future__.annotations.compiler_flag)
+        bound: dict[str, Any] = {}
+        with suppress(Exception):  # what cannot be imported here counts by its lines
+            exec(statement, names, bound)  # noqa: S102 - its sender has run it
+            names[name] = bound[name]
+            return
+
+
+def sent_value(names: dict[str, Any], name: str) -> tuple[bytes, Lines | None] | None:
+    """Return the digest and the lines of a global that code was sent without; None if it is not known."""
+    if name in names or not were_sent(names):
+        return None
+    digest, leads_on = _values.get(name, (b"", True))
+    lines = lines_of_global(names, name) if leads_on else None
+    return (digest, lines) if digest or lines is not None else None
+
+
+def _only_binds(node: ast.AST) -> TypeGuard[ast.stmt]:
+    """Return whether a statement imports something, or defines a function by itself."""
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            return True
+        case ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]):
+            defaults = [*node.args.defaults, *node.args.kw_defaults]
+            return all(each is None or isinstance(each, ast.Constant) for each in defaults)
+    return False
 
 
 def _last_first(texts: Iterable[File], name: str) -> list[File]:

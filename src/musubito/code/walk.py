@@ -21,6 +21,7 @@ from hashlib import sha256
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
 
+from musubito.code.annotations import classes_in
 from musubito.code.classes import (
     UNUSED,
     annotations_of,
@@ -35,7 +36,18 @@ from musubito.code.classes import (
 from musubito.code.displays import runs_what_is_shown
 from musubito.code.guard import Guard
 from musubito.code.live import ABSENT, ATOMS, contents, step_of
-from musubito.code.made import BY_LINES, LINES, Lines, lines_around, lines_of_global, lines_of_variable, names_used
+from musubito.code.made import (
+    BY_LINES,
+    LINES,
+    Lines,
+    complete,
+    lines_around,
+    lines_of_global,
+    lines_of_variable,
+    names_used,
+    sent_value,
+    were_sent,
+)
 from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.syntax.ast_digest import tokens
@@ -45,7 +57,15 @@ from musubito.code.syntax.occurrences import absolute, resolve
 from musubito.code.values import Encoder
 from musubito.code.world import environment
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
-from musubito.values.class_names import canonical_module, find_module, module_of_class, qualified_name
+from musubito.values.class_names import (
+    canonical_module,
+    find_module,
+    is_script,
+    module_of_class,
+    qualified_name,
+    script_name,
+    was_sent,
+)
 from musubito.values.redaction import is_secret
 
 PLACES: Final = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
@@ -491,12 +511,15 @@ class Walk:
     def _follow_global(
         self, names: dict[str, Any], name: str, attributes: tuple[str, ...], handed: bool, shown: bool
     ) -> bytes:
+        complete(names, name)
         value = names.get(name, ABSENT)
         module = canonical_module(str(names.get("__name__")))
         if value is not ABSENT:
             self.guard.item(names, name, value, f"{module}.{name}")
             return self._follow(value, attributes, names, name, f"{module}.{name}", handed, shown)
         self.guard.absent(names, name)
+        if (sent := self._refer_sent(names, name)) is not None:
+            return sent
         builtins = names.get("__builtins__", {})
         builtins = vars(builtins) if isinstance(builtins, ModuleType) else builtins
         value = builtins.get(name, ABSENT)
@@ -608,11 +631,26 @@ class Walk:
         references = []
         for name, attributes in sorted(set(reads)):
             self._mention(attributes)
-            value = names.get(name, ABSENT)
-            if value is not ABSENT and name not in PLACES:
-                label = tokens(".".join((name, *attributes)))
-                references.append(label + self._follow_global(names, name, attributes, False, False))
+            complete(names, name)
+            if name in PLACES:
+                continue
+            is_here = name in names
+            found = (
+                self._follow_global(names, name, attributes, False, False) if is_here else self._refer_sent(names, name)
+            )
+            if found is not None:
+                references.append(tokens(".".join((name, *attributes))) + found)
         return references
+
+    def _refer_sent(self, names: dict[str, Any], name: str) -> bytes | None:
+        """Refer to a global that code was sent without, as it counts where the code comes from."""
+        if (sent := sent_value(names, name)) is None:
+            return None
+        digest, lines = sent
+        name = f"{canonical_module(str(names.get('__name__')))}.{name}"
+        if lines is not None:
+            self.refer_lines(name, lines)
+        return tokens("value", self.fix(name, digest, kind=PartKind.VALUE)) if digest else b""
 
     def _refer_environment(self, name: str, read: Collection[str | None], written: Collection[str | None]) -> None:
         if None in read:
@@ -711,6 +749,11 @@ class Walk:
         self.guard.attribute(cls, "__bases__", cls.__bases__)
         text = class_text(cls)
         names = self._names_around(cls)
+        if were_sent(names):
+            fields = annotations_of(cls).values()
+            for other in (*cls.__mro__, *itertools.chain.from_iterable(classes_in(each, names, {}) for each in fields)):
+                if other.__module__ == cls.__module__:
+                    names.setdefault(other.__name__, other)
         for base in (*cls.__bases__, *([type(cls)] if type(cls) is not type else [])):
             if self.origins.of_class(base) is Owner.USER:
                 reached.references.append(tokens("base", self.reach_class(base, whole=reached.whole)))
@@ -751,8 +794,9 @@ class Walk:
         if module is not None and vars(module).get(cls.__qualname__.partition(".")[0]) is not None:
             return vars(module)
         for function in itertools.chain.from_iterable(map(functions_below, list(vars(cls).values()))):
-            return function.__globals__
-        return vars(module) if module is not None else {}
+            if function.__globals__.get("__name__") == cls.__module__:
+                return function.__globals__
+        return vars(module) if module is not None and not was_sent(cls) else {"__name__": cls.__module__}
 
     def _take_members(self, reached: ReachedClass) -> None:
         """Describe the members of a class that count by now."""
@@ -772,7 +816,7 @@ class Walk:
             del reached.waiting[name]
             self._at = reached.name
             if functions:
-                if not all(is_generated(function, text) for function in functions):
+                if not all(is_generated(self.origins, function, text) for function in functions):
                     self._refer_method(reached, name, member, functions)
             elif type(member) is type or self._is_value(member, text is None) or step_of(member) is not None:
                 made = functools.partial(lambda: None)
@@ -809,9 +853,19 @@ class Walk:
         """The check that nothing which was walked has been bound, replaced or changed since."""
         return self.guard.build()
 
-    def lines_sent(self) -> list[str]:
+    def lines_sent(self) -> list[Lines]:
         """Return the lines that made objects, where another process finds them in no module."""
-        return [lines.text() for lines in self._sent if find_module(str(lines.names.get("__name__"))) is None]
+        modules = [(lines, str(lines.names.get("__name__"))) for lines in self._sent]
+        return [lines for lines, module in modules if is_script(module) or find_module(module) is None]
+
+    def values_sent(self) -> dict[str, tuple[bytes, bool]]:
+        """Return the digests of the globals of the script that are no functions and classes: see `Sent`."""
+        values = {}
+        for binding in self.bindings.values():
+            module, _, name = binding.name.rpartition(".")
+            if module == script_name() and name.isidentifier():
+                values[name] = binding.digest, bool(self.edges.get(binding.name))
+        return values
 
     def without(self, left_out: Collection[str]) -> set[str]:
         """Return the names of the parts that are reached by other ways than through those left out."""

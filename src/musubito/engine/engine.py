@@ -13,7 +13,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.fingerprint import CodeTracker, sent
 from musubito.deferred import asyncio, running_loop
 from musubito.dependencies.paths import Reads
 from musubito.engine.call import CallProtocol
@@ -280,7 +280,7 @@ class MusubitoEngine:
             self._telemetry,
             self.owner,
         )
-        return reopened, (type(self), self.url, self.namespace, options, script_name())
+        return reopened, (type(self), self.url, self.namespace, options, script_name(), sent())
 
     def __repr__(self) -> str:
         return f"MusubitoEngine({self.storage!r}, namespace={self.namespace!r})"

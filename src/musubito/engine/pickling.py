@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from musubito.code.made import Sent
 from musubito.engine.recorded_inputs import Redact
 from musubito.locks import fork_safe
 from musubito.payloads.blobs import BlobStore
@@ -59,9 +60,10 @@ class EngineSpec(NamedTuple):
         return self.strict, redact, self.key, self.track_files, self.keep, self.telemetry
 
 
-def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec, script: str) -> Any:
+def reopened(cls: type[Reopened], url: str, namespace: str, options: EngineSpec, script: str, known: Sent) -> Any:
     """Return the engine of this process for an engine of another process. Raises `StoreError`."""
     count_script_as(script)
+    known.receive()
     which = cls, url, *options.told_apart()
     with _LOCK:
         engine = _SHARED.get(which)

@@ -6,8 +6,8 @@ compiled and compared with the code object. Instructions, constants, names and n
 file need not. A function without a candidate that agrees has no source, and is known by its bytecode.
 
 Code that comes from another process has no file: cloudpickle sends what cannot be imported. The same holds for the
-methods of a class that was sent anywhere and came back. The statement that such code was written in is sent along
-(`statement_of`, `register_source_text`). Otherwise it is looked for in the script that the code names, and in a
+methods of a class that was sent anywhere and came back. The statements that such code was written in are sent along
+(`File.statements`, `register_source_text`). Otherwise it is looked for in the script that the code names, and in a
 notebook's cells. Each of these texts is checked in the same way as a file.
 """
 
@@ -24,11 +24,10 @@ from pathlib import Path
 from threading import Lock
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
 
 from musubito.code.audit_hook import listen
 from musubito.locks import fork_safe
-from musubito.parsing import children_of, parsed
+from musubito.parsing import children_of, nodes_in, parsed
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
@@ -69,14 +68,26 @@ class File(NamedTuple):
         """Return the lines of a node."""
         return "".join(self.lines[first_line(node) - 1 : node.end_lineno])
 
+    def statements(self, nodes: Iterable[ast.AST]) -> str:
+        """Return the text without the statements that contain none of these nodes, but with the imports for the others.
+
+        The lines keep their numbers, by which one of several equal functions is found.
+        """
+        lines = {node.lineno for node in nodes if isinstance(node, ast.stmt | ast.expr)}
+        body = self.tree.body
+        kept = [each for each in body if any(first_line(each) <= line <= (each.end_lineno or 0) for line in lines)]
+        # The way in which a method is called depends on whether its module imports the object of the call.
+        names = {node.id for each in kept for node in nodes_in(each) if isinstance(node, ast.Name)} & self.imported
+        kept += [each for each in body if names and not names.isdisjoint(_imported([each]))]
+        numbers = {line for each in kept for line in range(first_line(each), (each.end_lineno or 0) + 1)}
+        return "".join(line if number in numbers else "\n" for number, line in enumerate(self.lines, 1))
+
 
 _files: dict[str, tuple[list[str], tuple[File, ...]]] = {}
 """The files that were read, by name: the lines and what was parsed of them."""
 _brought: dict[str, tuple[File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _rewriter: Rewriter | None = None
-_statements: WeakKeyDictionary[CodeType, dict[int, str]] = WeakKeyDictionary()
-"""The statements of code, by the code and its id: equal code may stand in several statements."""
 _lock = fork_safe(Lock())
 
 
@@ -119,24 +130,6 @@ def _lambdas(source: str) -> ast.Module | None:
         else:
             return None
     return ast.Module(body, []) if body else None
-
-
-def statement_of(code: CodeType, script: str | None = None) -> str | None:
-    """Return the statement of its module that contains this code, as a text that compiles to the same code."""
-    kept = _statements.setdefault(code, {})
-    if id(code) not in kept:
-        result = _find(code, script)
-        if result is None:
-            return None
-        kept[id(code)] = _statement(*result)
-    return kept[id(code)]
-
-
-def _statement(file: File, node: FunctionNode) -> str:
-    statement = next(each for each in file.tree.body if node.lineno <= (each.end_lineno or node.lineno))
-    # The way in which a method is called depends on whether its module imports the object of the call.
-    names = {name.id for name in ast.walk(statement) if isinstance(name, ast.Name)} & file.imported
-    return "".join(f"import {name}\n" for name in sorted(names)) + file.part(statement)
 
 
 def file_of(name: str) -> File | None:

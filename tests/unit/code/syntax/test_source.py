@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from musubito.code.fingerprint import CodeTracker
+from musubito.code.fingerprint import sent as sent_code
 from musubito.code.syntax import source
-from musubito.code.syntax.source import register_source_text, same_code, source_of, statement_of
+from musubito.code.syntax.source import register_source_text, same_code, source_of
 from musubito.parsing import nodes_in
 
 TEXT = '''
@@ -78,11 +79,16 @@ def sent(code: CodeType) -> CodeType:
     return code.replace(co_filename="<dynamic-code>", co_consts=constants)
 
 
+def statements_of(code: CodeType) -> str:
+    found = source_of(code)
+    assert found is not None
+    return found.file.statements([found.node])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_alone_is_the_same_code(module: dict[str, Any], name: str) -> None:
     code = module[name].__code__
-    text = statement_of(code)
-    assert text is not None
+    text = statements_of(code)
     arrived = sent(code)
     assert same_code(arrived, code)
     assert source_of(arrived, ELSEWHERE) is None
@@ -91,7 +97,7 @@ def test_a_statement_alone_is_the_same_code(module: dict[str, Any], name: str) -
     assert found is not None
     assert here is not None
     assert found.text == here.text
-    assert statement_of(arrived, ELSEWHERE) == text
+    assert found.file.statements([found.node]) == text
 
 
 def test_what_is_not_the_code_is_not_believed(module: dict[str, Any]) -> None:
@@ -125,8 +131,7 @@ def test_a_statement_that_comes_again_is_found_meanwhile(
     module: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = module["plain"].__code__
-    text = statement_of(code)
-    assert text is not None
+    text = statements_of(code)
     is_gone = Event()
 
     class SlowToReturn(dict[str, Any]):
@@ -155,14 +160,13 @@ def test_only_what_no_module_has_is_sent() -> None:
     def mine(x):
         return sent(x), mine
 
-    statements = CodeTracker(mine).statements()
-    assert len(statements) == 1
-    assert "def test_only_what_no_module_has_is_sent" in statements[0]
+    [text] = sent_code(CodeTracker(mine)).texts
+    assert "def test_only_what_no_module_has_is_sent" in text
+    assert "def statements_of" + "(code" not in text
 
 
 def test_the_oldest_are_forgotten(module: dict[str, Any]) -> None:
-    first = statement_of(module["plain"].__code__)
-    assert first is not None
+    first = statements_of(module["plain"].__code__)
     register_source_text([first])
     register_source_text(f"x = {number}" for number in range(source.FILES_KEPT - 1))
     assert source_of(sent(module["plain"].__code__), ELSEWHERE) is not None
