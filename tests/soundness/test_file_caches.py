@@ -198,3 +198,16 @@ def other(x): return len(load("b.txt") + x)
 """
     ending = 'print(ask("x").value)'
     replays_are_right(tmp_path, f"{BEGINNING}{steps}{WARMED[where]}\n{ending}", ends=not where.startswith("by"))
+
+
+def test_a_cache_below_a_function_of_a_package(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "prompts.py"
+    package.parent.mkdir()
+    package.write_text(
+        "import functools\n@functools.lru_cache\ndef load(name):\n    with open(name) as file: return file.read()\n"
+        "def prompt(): return load('a.txt')\n"
+    )
+    loader = (
+        f"import sys; sys.path.append({str(package.parent)!r})\nimport prompts\ndef load(name): return prompts.prompt()"
+    )
+    replays_are_right(tmp_path, BEGINNING + first_and_second_call(loader))

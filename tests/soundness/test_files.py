@@ -1296,38 +1296,6 @@ def test_a_pipe_cannot_be_read_twice(w: World, here: Path) -> None:
         writer.join()
 
 
-AT_TERMINAL = """
-import getpass, sys
-from musubito import musubito_step
-
-@musubito_step
-def ask(): return getpass.getpass("?")
-
-print("heard", ask().value, ask().value)
-"""
-
-
-def test_an_answer_at_the_terminal_holds_for_one_time(tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty")
-    program = tmp_path / "program.py"
-    program.write_text(AT_TERMINAL)
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(tmp_path)
-        os.environ |= {"MUSUBITO_URL": f"sqlite:///{tmp_path}/m.db", "PYTHONPATH": os.pathsep.join(sys.path)}
-        os.execv(sys.executable, [sys.executable, str(program)])
-    said = b""
-    for answer in (b"Paris\n", b"Rome\n"):
-        while not said.endswith(b"?"):
-            said += os.read(terminal, 1000)
-        os.write(terminal, answer)
-        said += b"\n"
-    while b"heard" not in said.rpartition(b"?")[2] or not said.endswith(b"\n"):
-        said += os.read(terminal, 1000)
-    os.waitpid(child, 0)
-    assert b"heard Paris Rome" in said
-
-
 @pytest.mark.parametrize("place", ["step", "inner step", "thread"])
 def test_an_answer_at_the_console_holds_for_one_time(w: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     @musubito_step(name="inner")

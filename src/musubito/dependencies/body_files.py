@@ -30,6 +30,8 @@ SMALL: Final = 64 * 1024 * 1024
 READ_WRITE: Final = os.O_RDWR | os.O_WRONLY
 NO_FILE: Final = deferred_pattern("<.*>")
 """The file name of code that is in no file. Python and packages look for such a file, too, to show the code."""
+NO_FOLDER: Final = -1
+"""The descriptor of no folder. A path that is relative to a folder's descriptor cannot be told."""
 NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 """Flags of calls that open a path and read no content."""
 
@@ -135,13 +137,14 @@ class BodyFiles:
         self.seen[path, looker.kind] = seen
         remember(seen, seen.caches)
 
-    def removed(self, name: Any) -> None:
+    def removed(self, name: Any, folder: int) -> None:
         """Note that the body is about to remove a file or a folder."""
-        self.gone.add(self._path(name)[0].rstrip(os.path.sep))
+        if folder == NO_FOLDER:
+            self.gone.add(self._path(name)[0].rstrip(os.path.sep))
 
-    def renamed(self, source: Any, target: Any) -> None:
+    def renamed(self, source: Any, target: Any, *folders: int) -> None:
         """Note that a file or folder is about to be renamed."""
-        if isinstance(source, int) or isinstance(target, int):
+        if folders != (NO_FOLDER, NO_FOLDER) or isinstance(source, int) or isinstance(target, int):
             return
         old, relative = self._path(source)
         new, named = self._path(target)
@@ -157,13 +160,13 @@ class BodyFiles:
         if (new, FILE) not in self.seen:
             self.written.setdefault(new, signature(new))
 
-    def makes_folder(self, name: Any) -> None:
+    def makes_folder(self, name: Any, _mode: int, folder: int) -> None:
         """Note that a folder is about to be made, unless it exists."""
         path = self._path(name)[0].rstrip(os.path.sep)
-        if signature(path) is None:
+        if folder == NO_FOLDER and signature(path) is None:
             self.made.add(path)
 
-    def moves(self) -> None:
+    def moves(self, _target: Any) -> None:
         """Note that the working directory is about to change."""
         if self.base is None:
             self.base = getcwd()

@@ -16,26 +16,22 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from functools import cache
 from types import CodeType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from musubito.code import audit_hook
 from musubito.code.cached_functions import KNOWN_CODE
 from musubito.code.world.path_looks import LOOK, report_looks
-from musubito.deferred import loaded_class
-from musubito.dependencies.attribution import BODIES, caches_of_read, code_of, looker_of
-from musubito.dependencies.body_files import NO_CONTENT, READ_WRITE, BodyFiles, seen_at
-from musubito.dependencies.caches import remember
+from musubito.dependencies.attribution import BODIES
+from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.executed import watch
 from musubito.dependencies.named_files import note_command
-from musubito.dependencies.paths import DATABASES, FILE, FOLDER, LOADED, getcwd, signature
+from musubito.dependencies.paths import DATABASES, LOADED, getcwd, signature
 from musubito.engine.scope import SCOPE
 from musubito.reasons import ReplayReason
 
-NO_FOLDER: Final = -1
-"""The descriptor of no folder. A path that is relative to a folder's descriptor cannot be told."""
 _INHERITS: Final = ContextVar("_INHERITS", default=False)
 """Whether a context is the main thread's, or a copy of that."""
 if threading.current_thread() is threading.main_thread():
@@ -75,15 +71,6 @@ def bodies_here() -> tuple[Sequence[BodyFiles], Sequence[BodyFiles]]:
     return around, [] if frame.files is None or frame.files.closed else [frame.files]
 
 
-Handle: TypeAlias = Callable[[BodyFiles, Any], None]
-
-
-def _nothing(_files: BodyFiles, _args: Any) -> None:
-    """Ignore an event that another body may have caused."""
-
-
-TERMINAL: Final = "/dev/tty"
-"""The terminal of a process, whatever its standard input is."""
 _STARTED: Final[set[bool]] = set()
 """Empty until a body begins: a container is asked in a third of the time of a `threading.Event`."""
 
@@ -106,10 +93,17 @@ def _may_fill_a_cache(
     return frame is not None
 
 
-def _for_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | None = None) -> Callable[[Any], None]:
+def _nothing(*_: object) -> None:
+    """Ignore an event that another body may have caused."""
+
+
+def _for_body(
+    handle: Callable[..., None], beside: Callable[..., None] = _nothing, *, reads: bool = False
+) -> Callable[[Any], None]:
     """Return a handler that passes an event to the body it belongs to.
 
-    `beside` handles an event of a thread that may be at work for a body. `outside` handles an event of no body.
+    `beside` handles an event of a thread that may be at work for a body. `reads`: a cache may keep what is read where
+    no body is open, and answer a body later.
     """
     # When the interpreter ends, modules lose their names before the last file is opened. So the handler has its own
     # names.
@@ -119,16 +113,16 @@ def _for_body(handle: Handle, beside: Handle, outside: Callable[[Any], None] | N
     def handler(args: Any) -> None:
         frame = scope().frame
         # Most events come while no step runs: these two questions are those of `may_fill_a_cache`, without a call.
-        if frame is None and not bodies and (outside is None or (started and not caches) or not may_fill_a_cache()):
+        if frame is None and not bodies and (not reads or (started and not caches) or not may_fill_a_cache()):
             return
         here: Sequence[BodyFiles | None] = tuple(bodies)
         try:
             here, how = (_possible_bodies(), beside) if frame is None else ((frame.files,), handle)
             watched = [files for files in here if files is not None and not files.closed]
+            if not watched and reads and may_fill_a_cache():
+                watched = [BodyFiles(None)]
             for files in watched:
-                how(files, args)
-            if not watched and outside is not None and may_fill_a_cache():
-                outside(args)
+                how(files, *args)
         except Exception as error:  # whatever goes wrong, the user's own call goes on
             for each in here:
                 if each is not None:
@@ -143,7 +137,7 @@ def _possible_bodies() -> Sequence[BodyFiles]:
     here = [files for files in tuple(OPEN) if files.thread == thread]
     if here and _is_below_body():
         return here
-    return () if _INHERITS.get() or _is_in_context() else tuple(OPEN)
+    return () if _INHERITS.get() else tuple(OPEN)
 
 
 def _is_below_body() -> bool:
@@ -154,44 +148,17 @@ def _is_below_body() -> bool:
     return frame is not None
 
 
-def _is_in_context() -> bool:
-    """Tell whether a pool's thread runs in the context of the code that submitted its work.
-
-    `asyncio.to_thread` has it do so.
-    """
-    works = loaded_class("concurrent.futures.thread", "_WorkItem")
-    if not works:
-        return False
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code is not works.run.__code__:
-        frame = frame.f_back
-    item = None if frame is None else frame.f_locals.get("self")
-    # From Python 3.14 on, the work is a tuple that begins with the function.
-    work = getattr(item, "fn", None) or next(iter(getattr(item, "task", ())), None)
-    bound = getattr(work, "func", work)
-    return isinstance(getattr(bound, "__self__", None), Context)
+def _starts(files: BodyFiles, _program: object, command: object, folder: object, _environment: object) -> None:
+    note_command(files, command, folder)
 
 
-def _opened_outside(args: Any) -> None:
-    name, _, flags = args
-    if not isinstance(name, int) and not flags & (NO_CONTENT | READ_WRITE):
-        _read_outside(os.fsdecode(name), FILE)
+def _spawns(files: BodyFiles, _program: object, command: object, _environment: object) -> None:
+    note_command(files, command)
 
 
-def _listed_outside(args: Any) -> None:
-    if not isinstance(args[0], int):
-        _read_outside(os.fsdecode(os.curdir if args[0] is None else args[0]), FOLDER)
-
-
-def _read_outside(text: str, kind: str) -> None:
-    """Note a path that is read while no body is open. A cache may keep its content and answer a body later."""
-    text = code_of(text)
-    caches = caches_of_read(text)
-    if caches is not None:
-        here = getcwd()
-        path = os.path.join(here, text)
-        relative = None if os.path.isabs(text) else text
-        remember(seen_at(path, relative, here, signature(path), caches, kind), caches)
+def _asks(files: BodyFiles, _prompt: object) -> None:
+    # The next answer may be another one, wherever the standard input comes from.
+    files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
 
 
 def _database_opened(args: Any) -> None:
@@ -202,64 +169,6 @@ def _database_opened(args: Any) -> None:
         return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
-def _starts(files: BodyFiles, args: Any) -> None:
-    note_command(files, args[1], args[2])
-
-
-def _looks(files: BodyFiles, args: Any) -> None:
-    files.looked(*args)
-
-
-def _for_looks(for_body: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return the handler of looks. Most come while no body is open, and then a cache may keep what they tell."""
-    scope, bodies, caches, started = SCOPE.get, OPEN, KNOWN_CODE, _STARTED
-
-    def handler(args: Any) -> None:
-        if bodies or scope().frame is not None or caches or not started:
-            for_body(args)
-
-    return handler
-
-
-def _looked_outside(args: Any) -> None:
-    """Note a look while no body is open. A cache of the user's code may keep what it tells, and answer a body later."""
-    name, function = args
-    looker = None if isinstance(name, int) else looker_of(function, "")
-    if looker is not None and not looker.is_package:
-        here, text = getcwd(), os.fsdecode(name)
-        path = os.path.normpath(os.path.join(here, text))
-        relative = None if os.path.isabs(text) else text
-        remember(seen_at(path, relative, here, signature(path), looker.caches, looker.kind), looker.caches)
-
-
-def _removes(files: BodyFiles, args: Any) -> None:
-    if args[1] == NO_FOLDER:
-        files.removed(args[0])
-
-
-def _renames(files: BodyFiles, args: Any) -> None:
-    source, target, *folders = args
-    if folders == [NO_FOLDER, NO_FOLDER]:
-        files.renamed(source, target)
-
-
-def _makes_folder(files: BodyFiles, args: Any) -> None:
-    if args[2] == NO_FOLDER:
-        files.makes_folder(args[0])
-
-
-def _spawns(files: BodyFiles, args: Any) -> None:
-    note_command(files, args[1])
-
-
-def _starts_a_shell(files: BodyFiles, args: Any) -> None:
-    note_command(files, args[0])
-
-
-def _listed(files: BodyFiles, args: Any) -> None:
-    files.listed(*args)
-
-
 def _runs_a_module(args: Any) -> None:
     code = args[0]
     if isinstance(code, CodeType) and code.co_name == "<module>" and not code.co_filename.startswith("<"):
@@ -268,42 +177,22 @@ def _runs_a_module(args: Any) -> None:
             LOADED[path] = signature(path)
 
 
-def _asks(files: BodyFiles, _args: Any) -> None:
-    # The next answer may be another one, wherever the standard input comes from.
-    files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
-
-
-def _opens(files: BodyFiles, args: Any) -> None:
-    _notes_terminal(files, args[0])
-    files.opened(*args)
-
-
-def _opens_beside(files: BodyFiles, args: Any) -> None:
-    _notes_terminal(files, args[0])
-    files.opened_beside(*args)
-
-
-def _notes_terminal(files: BodyFiles, path: object) -> None:
-    if path == TERMINAL:  # `getpass.getpass` asks there
-        files.lost = files.lost or ReplayReason.CONSOLE_READ.of(TERMINAL)
-
-
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
-    "open": _for_body(_opens, _opens_beside, _opened_outside),
-    "os.listdir": _for_body(_listed, _listed, _listed_outside),
-    "os.scandir": _for_body(_listed, _listed, _listed_outside),
-    "os.rename": _for_body(_renames, _nothing),
-    LOOK: _for_looks(_for_body(_looks, _looks, _looked_outside)),
-    "os.remove": _for_body(_removes, _nothing),
-    "os.rmdir": _for_body(_removes, _nothing),
-    "os.mkdir": _for_body(_makes_folder, _nothing),
-    "os.chdir": _for_body(lambda files, _: files.moves(), lambda files, _: files.moves()),
+    "open": _for_body(BodyFiles.opened, BodyFiles.opened_beside, reads=True),
+    "os.listdir": _for_body(BodyFiles.listed, BodyFiles.listed, reads=True),
+    "os.scandir": _for_body(BodyFiles.listed, BodyFiles.listed, reads=True),
+    LOOK: _for_body(BodyFiles.looked, BodyFiles.looked, reads=True),
+    "os.rename": _for_body(BodyFiles.renamed),
+    "os.remove": _for_body(BodyFiles.removed),
+    "os.rmdir": _for_body(BodyFiles.removed),
+    "os.mkdir": _for_body(BodyFiles.makes_folder),
+    "os.chdir": _for_body(BodyFiles.moves, BodyFiles.moves),
     "builtins.input": _for_body(_asks, _asks),
-    "exec": _runs_a_module,
-    "sqlite3.connect": _database_opened,
     "subprocess.Popen": _for_body(_starts, _starts),
     "os.posix_spawn": _for_body(_spawns, _spawns),
-    "os.system": _for_body(_starts_a_shell, _starts_a_shell),
+    "os.system": _for_body(note_command, note_command),
+    "sqlite3.connect": _database_opened,
+    "exec": _runs_a_module,
 }
 """By event, the function that handles its arguments in the thread that raises it."""
 

@@ -7,7 +7,6 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import cache
 from typing import Final
 
@@ -15,8 +14,11 @@ from musubito.code.ownership import SITE
 from musubito.dependencies.paths import DATABASES, NO_ENTRIES
 from musubito.values.class_names import find_module
 
-NEVER: Final = ("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/")
-"""Paths of the machine, which are no input."""
+NEVER: Final = (
+    *("/dev/", "/proc/", "/sys/", "/etc/localtime/", "/etc/timezone/", "/etc/zoneinfo/", "/usr/share/zoneinfo/"),
+    *("/usr/lib/zoneinfo/", "/etc/ssl/", "/etc/pki/", "/usr/lib/ssl/", os.path.join(sys.prefix, "pyvenv.cfg", "")),
+)
+"""Paths of the machine, which are no input: devices, time zones, certificates."""
 IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
 """Shared memory, which counts as a file system like any other."""
 BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
@@ -28,9 +30,7 @@ def is_of_the_system(path: str, own: str | None) -> bool:
     plain = os.path.normpath(path)
     parts = plain.split(os.path.sep)
     plain += os.path.sep
-    if not NO_ENTRIES.isdisjoint(parts) or plain.startswith(_other_roots()):
-        return True
-    if plain.startswith(NEVER) and not plain.startswith(IN_MEMORY):
+    if not NO_ENTRIES.isdisjoint(parts) or (plain.startswith(NEVER) and not plain.startswith(IN_MEMORY)):
         return True
     if own is not None and plain.startswith(own):
         return False
@@ -76,20 +76,6 @@ def _code_roots() -> tuple[str, ...]:
     return _roots(
         [*map(paths.get, names), os.path.dirname(os.__file__), site.getusersitepackages(), *site.getsitepackages()]
     )
-
-
-@cache
-def _other_roots() -> tuple[str, ...]:
-    """Return the paths of time zones and certificates."""
-    import zoneinfo  # noqa: PLC0415 - as below
-
-    places: list[str | None] = []
-    with suppress(ImportError):  # a Python may have been built without it
-        import ssl  # noqa: PLC0415 - slow to import, and most programs have imported it by now
-
-        paths = ssl.get_default_verify_paths()
-        places += [paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath]
-    return _roots([*zoneinfo.TZPATH, *places, os.path.join(sys.prefix, "pyvenv.cfg")])
 
 
 @cache
