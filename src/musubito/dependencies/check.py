@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
-from musubito.dependencies.paths import FILES, Reads, TooMuch, byte_limit, changed, is_ignored
+from musubito.dependencies.paths import FILES, TooMuch, byte_limit, is_ignored
 from musubito.dependencies.registry import KINDS, Difference, declared_digest
+from musubito.dependencies.stored_reads import Reads, changed
 from musubito.engine.call_identity import Call
 from musubito.engine.frame import Frame
 from musubito.engine.host import EngineHost

@@ -26,9 +26,9 @@ from musubito.code.cached_functions import KNOWN_CODE
 from musubito.code.world.path_looks import LOOK, report_looks
 from musubito.dependencies.attribution import BODIES
 from musubito.dependencies.body_files import BodyFiles
-from musubito.dependencies.executed import watch
+from musubito.dependencies.executed import LOADED, watch
 from musubito.dependencies.named_files import note_command
-from musubito.dependencies.paths import DATABASES, LOADED, getcwd, signature
+from musubito.dependencies.paths import DATABASES, getcwd, signature
 from musubito.engine.scope import SCOPE
 from musubito.reasons import ReplayReason
 

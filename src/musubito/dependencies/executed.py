@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from hashlib import sha256
@@ -25,7 +26,7 @@ from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
 from musubito.code.syntax.source import codes, source_of
 from musubito.dependencies.definitions import LAMBDA, MODULE, Definitions, definitions_in
-from musubito.dependencies.paths import CODE, LOADED, STARTED, plain, signature, working_directory
+from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
 from musubito.dependencies.registry import KINDS, Kind
 from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
@@ -33,6 +34,10 @@ from musubito.values.class_names import canonical_module
 
 MAX_FOREIGN: Final = 100_000
 """Number of code objects of packages that are remembered as such."""
+LOADED: Final[dict[str, Signature | None]] = {}
+"""The signatures of files when they were last loaded as modules, by path."""
+STARTED: Final = time.time_ns()
+"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
 _WATCH: Final[Any] = getattr(sys, "monitoring", None)
 _TOOLS: Final = (4, 3, 5, 2, 1, 0)
 """Ids of tools, those first that nobody is known to take."""

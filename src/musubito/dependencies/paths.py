@@ -14,16 +14,15 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from functools import partial
 from hashlib import sha256
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from musubito.deferred import deferred_pattern, running_loop
-from musubito.dependencies.registry import AMBIENT, KINDS, Kind, is_declared
+from musubito.deferred import running_loop
+from musubito.dependencies.registry import KINDS, Kind
 from musubito.store.rows import ExternalRead
-from musubito.values.class_names import SCRIPT, script_name
 
 Signature: TypeAlias = tuple[int, ...]
 """The signature of a path. For a path that cannot be looked at, it is the number of the error alone."""
@@ -46,22 +45,14 @@ AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *OF_LOOKS)}
 A process with another working directory may have another file of the same relative name. So the absolute path is read
 too. It counts while it exists.
 """
-_AT: Final = {at: kind for kind, at in AT.items()}
 PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""
 RUNNING: Final = "script"
 """The kind of a read of the script's name. An output that names `__main__` is valid where the same script runs."""
 CODE: Final = "code"
 """The kind of the user's code that ran without being named. Its key is a file and a qualified name."""
-NO_FILES: Final = PLACE, RUNNING, CODE
-"""The kinds of reads that are checked with the files, and are none."""
-LOADED: Final[dict[str, Signature | None]] = {}
-"""The signatures of files when they were last loaded as modules, by path."""
-STARTED: Final = time.time_ns()
-"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
-FILES: Final = frozenset({*AT, *_AT, *NO_FILES})
-"""The kinds of reads that are checked by `changed`."""
-
+FILES: Final = frozenset({*AT, *AT.values(), PLACE, RUNNING, CODE})
+"""The kinds of reads that are files, and those that are checked with them."""
 
 LARGE: Final = 256 * 1024 * 1024
 """Bytes. A larger file counts by its size and its time of change."""
@@ -75,12 +66,6 @@ AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one file that are read in the thread of an event loop at most."""
 PIECE: Final = 1 << 20
 """Bytes that are read at once."""
-SHORTEST_PLACE: Final = 2
-"""Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
-_SEPARATOR: Final = os.fsencode(os.sep)
-_SCRIPT: Final = SCRIPT.encode()
-_NAMES_SCRIPT: Final = deferred_pattern(rb"(?<![.\w])" + _SCRIPT)
-"""Matches the name of the script, and not that of the module `package.__main__`."""
 COMPANIONS: Final = ("-wal", "-shm", "-journal", "-locks", "-blobs")
 """Endings of the files beside a database, some of which exist only while it is in use."""
 NO_ENTRIES: Final = frozenset({".musubito", "__pycache__"})
@@ -96,7 +81,8 @@ _stat = os.stat
 _readlink = os.readlink
 scandir = os.scandir
 getcwd = os.getcwd
-_KNOWN: dict[tuple[str, str], tuple[Signature | None, bytes | None]] = {}
+KNOWN: Final[dict[tuple[str, str], tuple[Signature | None, bytes | None]]] = {}
+"""The digests that are kept with their signatures, by path and kind."""
 
 
 class TooMuch(Exception):
@@ -153,7 +139,7 @@ def digest_of(path: str, seen: Signature | None, kind: str, *, at_most: int | No
     if kind in LOOKS and len(seen) > 1:
         told = stat.S_IFMT(seen[5]), *seen[:2]
         return sha256(f"{kind}: {told[: LOOKS.index(kind) + 1]}".encode()).digest()
-    cached = _KNOWN.get((path, kind))
+    cached = KNOWN.get((path, kind))
     if cached is not None and cached[0] == seen:
         return cached[1]
     if len(seen) > 1 and at_most is not None and seen[0] > at_most and kind == FILE:
@@ -161,9 +147,9 @@ def digest_of(path: str, seen: Signature | None, kind: str, *, at_most: int | No
     at = time.time_ns()
     digest = _digest(path, seen, kind)
     if is_settled(seen, at) and signature(path) == seen:
-        if len(_KNOWN) >= MOST:
-            _KNOWN.clear()
-        _KNOWN[path, kind] = seen, digest
+        if len(KNOWN) >= MOST:
+            KNOWN.clear()
+        KNOWN[path, kind] = seen, digest
     return digest
 
 
@@ -235,52 +221,6 @@ def plain(relative: str) -> str:
     return text or "."
 
 
-class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
-    """The reads of an execution, prepared for the check before each replay."""
-
-    _here: str | None = None
-    _checks: Sequence[Check] = ()
-    _has_files: bool | None = None
-    _no_files: Sequence[ExternalRead] = ()
-    _others: tuple[Sequence[ExternalRead], Sequence[ExternalRead]] | None = None
-
-    @property
-    def declared(self) -> Sequence[ExternalRead]:
-        """Return the reads of users' kinds."""
-        return self._besides_files()[0]
-
-    @property
-    def ambient(self) -> Sequence[ExternalRead]:
-        """Return the reads that the surroundings of the call observe."""
-        return self._besides_files()[1]
-
-    def _besides_files(self) -> tuple[Sequence[ExternalRead], Sequence[ExternalRead]]:
-        if self._others is None:
-            declared = [read for read in self if is_declared(read.kind)]
-            self._others = declared, [read for read in self if read.kind in AMBIENT]
-        return self._others
-
-    @property
-    def has_files(self) -> bool:
-        """Tell whether a file or a folder is among the reads, or what is checked with them."""
-        if self._has_files is None:
-            self._has_files = any(read.kind in FILES for read in self)
-            self._no_files = [read for read in self if read.kind in NO_FILES]
-        return self._has_files
-
-    @property
-    def no_files(self) -> Sequence[ExternalRead]:
-        """Return the reads of code, and those of the working directory and the script if the output names them."""
-        return self._no_files if self.has_files else ()
-
-    def checks(self, here: str) -> Sequence[Check]:
-        """Return the checks of the files, seen from this working directory."""
-        if self._here != here:
-            self._checks = _checks_of(self, here)
-            self._here = here
-        return self._checks
-
-
 def working_directory() -> str:
     """Return the working directory, or a path below which nothing is if that is gone."""
     try:
@@ -289,86 +229,13 @@ def working_directory() -> str:
         return os.devnull
 
 
-def place_digest(here: str) -> bytes:
-    """Return the digest of a working directory's path."""
-    return sha256(os.fsencode(here)).digest()
-
-
-def _script_digest() -> bytes:
-    return sha256(script_name().encode("utf-8", "surrogateescape")).digest()
-
-
-def where_valid(payload: bytes) -> Iterator[ExternalRead]:
-    """Yield reads of the working directory and of the script, if an output names them."""
-    if _SEPARATOR in payload:  # most outputs hold no path
-        try:
-            here = getcwd()
-        except OSError:
-            here = ""  # the working directory is gone, so no output can name it
-        if SHORTEST_PLACE <= len(here) <= len(payload) and os.fsencode(here) in payload:
-            yield ExternalRead(PLACE, "the working directory", place_digest(here))
-    if _SCRIPT in payload and _NAMES_SCRIPT.search(payload) and script_name() != SCRIPT:
-        yield ExternalRead(RUNNING, "the script", _script_digest())
-
-
-class Check(NamedTuple):
-    """The digest that a path must have for a replay."""
-
-    where: tuple[str, str]
-    """The path, and the kind of its read."""
-    if_there: bool
-    """Whether the check counts only if the path exists."""
-    digest: bytes | None
-    read: ExternalRead
-
-
-def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
-    checks: dict[tuple[str, str, bytes | None], Check] = {}
-    files = (each for each in reads if each.kind in FILES and each.kind not in NO_FILES)
-    for read in sorted(files, key=lambda each: each.kind in _AT):
-        path = here if read.key == "." else os.path.join(here, read.key)
-        kind = _AT.get(read.kind, read.kind)
-        check = Check((path, kind), read.kind in _AT, read.digest, read)
-        checks.setdefault((path, kind, read.digest), check)
-    return list(checks.values())
-
-
-def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> ExternalRead | None:
-    """Return the first file or folder among these that has changed; None if there is none.
-
-    `stored` returns a digest as it is stored. Raises `TooMuch` (see `digest_of`).
-    """
-    here = working_directory()
-    for each in reads.no_files:
-        observe = KINDS[each.kind].observe
-        now = None if observe is None else observe(each.key)
-        if now is None or stored(now) != each.digest:
-            return each
-    for key, if_there, wanted, read in reads.checks(here):
-        seen = signature(key[0])
-        # A link that leads nowhere has no signature, and yet leads somewhere.
-        if seen is None and (if_there or key[1] != LINK):
-            if wanted is None or if_there:
-                continue
-            return read
-        cached = _KNOWN.get(key)
-        if cached is not None and cached[0] == seen:
-            digest = cached[1]
-        else:
-            digest = digest_of(key[0], seen, key[1], at_most=at_most)
-        if digest is None or stored(digest) != wanted:
-            return read
-    return None
-
-
 def _digest_now(kind: str, key: str) -> bytes | None:
     path = os.path.join(working_directory(), key)
     return digest_of(path, signature(path), kind)
 
 
-KINDS.update({kind: Kind(partial(_digest_now, _AT.get(kind, kind)), is_path=True) for kind in (*AT, *_AT)})
-KINDS[PLACE] = Kind(lambda _: place_digest(working_directory()))
-KINDS[RUNNING] = Kind(lambda _: _script_digest())
+for _kind, _at in AT.items():
+    KINDS[_kind] = KINDS[_at] = Kind(partial(_digest_now, _kind), is_path=True)
 
 
 def is_ignored(read: ExternalRead, patterns: Sequence[str]) -> bool:

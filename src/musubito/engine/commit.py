@@ -14,7 +14,7 @@ from musubito.deferred import is_cancellation
 from musubito.dependencies import events
 from musubito.dependencies.check import counting, take_files
 from musubito.dependencies.named_files import note_named
-from musubito.dependencies.paths import where_valid
+from musubito.dependencies.output_places import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.fingerprint import CodeTracker, sent
 from musubito.deferred import asyncio, running_loop
-from musubito.dependencies.paths import Reads
+from musubito.dependencies.stored_reads import Reads
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.clock import as_seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from musubito.dependencies.paths import Reads
+from musubito.dependencies.stored_reads import Reads
 from musubito.engine.failure_log import FaultLog
 from musubito.engine.frame import BodyHost, BodyKeeper, Frame, Run
 from musubito.engine.history_buffer import HistoryBuffer

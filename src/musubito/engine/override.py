@@ -15,7 +15,7 @@ import getpass
 import os
 from typing import Any, Final, NamedTuple
 
-from musubito.dependencies.paths import Reads, changed
+from musubito.dependencies.stored_reads import Reads, changed
 from musubito.engine.host import EngineHost
 from musubito.errors import LOGGER, ArtifactUnreadable, EncodingError, NotEdited
 from musubito.model import MusubitoResult, StepConfiguration

@@ -1,0 +1,97 @@
+"""Check before a replay whether what an execution has read is as it was then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple
+
+from musubito.dependencies.paths import AT, FILES, KNOWN, LINK, digest_of, signature, working_directory
+from musubito.dependencies.registry import AMBIENT, KINDS, is_declared, is_path
+from musubito.store.rows import ExternalRead
+
+_AT: Final = {at: kind for kind, at in AT.items()}
+
+
+class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slots, and this is kept with it
+    """The reads of an execution, prepared for the check before each replay."""
+
+    _here: str | None = None
+    _checks: Sequence[Check] = ()
+
+    @cached_property
+    def declared(self) -> Sequence[ExternalRead]:
+        """The reads of users' kinds."""
+        return [read for read in self if is_declared(read.kind)]
+
+    @cached_property
+    def ambient(self) -> Sequence[ExternalRead]:
+        """The reads that the surroundings of the call observe."""
+        return [read for read in self if read.kind in AMBIENT]
+
+    @cached_property
+    def has_files(self) -> bool:
+        """Whether a file or a folder is among the reads, or what is checked with them."""
+        return any(read.kind in FILES for read in self)
+
+    @cached_property
+    def no_files(self) -> Sequence[ExternalRead]:
+        """The reads of code, and those of the working directory and the script if the output names them."""
+        return [read for read in self if read.kind in FILES and not is_path(read.kind)]
+
+    def checks(self, here: str) -> Sequence[Check]:
+        """Return the checks of the files, seen from this working directory."""
+        if self._here != here:
+            self._checks = _checks_of(self, here)
+            self._here = here
+        return self._checks
+
+
+class Check(NamedTuple):
+    """The digest that a path must have for a replay."""
+
+    where: tuple[str, str]
+    """The path, and the kind of its read."""
+    if_there: bool
+    """Whether the check counts only if the path exists."""
+    digest: bytes | None
+    read: ExternalRead
+
+
+def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
+    checks: dict[tuple[str, str, bytes | None], Check] = {}
+    for read in sorted((each for each in reads if is_path(each.kind)), key=lambda each: each.kind in _AT):
+        path = here if read.key == "." else os.path.join(here, read.key)
+        kind = _AT.get(read.kind, read.kind)
+        check = Check((path, kind), read.kind in _AT, read.digest, read)
+        checks.setdefault((path, kind, read.digest), check)
+    return list(checks.values())
+
+
+def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> ExternalRead | None:
+    """Return the first file or folder among these that has changed; None if there is none.
+
+    `stored` returns a digest as it is stored. Raises `TooMuch` (see `digest_of`).
+    """
+    here = working_directory()
+    for each in reads.no_files:
+        observe = KINDS[each.kind].observe
+        now = None if observe is None else observe(each.key)
+        if now is None or stored(now) != each.digest:
+            return each
+    for key, if_there, wanted, read in reads.checks(here):
+        seen = signature(key[0])
+        # A link that leads nowhere has no signature, and yet leads somewhere.
+        if seen is None and (if_there or key[1] != LINK):
+            if wanted is None or if_there:
+                continue
+            return read
+        cached = KNOWN.get(key)
+        if cached is not None and cached[0] == seen:
+            digest = cached[1]
+        else:
+            digest = digest_of(key[0], seen, key[1], at_most=at_most)
+        if digest is None or stored(digest) != wanted:
+            return read
+    return None
