@@ -223,6 +223,16 @@ def _bound_tools(value: Any) -> object:
     return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 
+def _of_callable(value: Any, walk: Reach) -> set[str]:
+    """Return the fields of a function that LangGraph calls that do not count.
+
+    The async version that LangGraph makes of a sync function only hands it to a thread.
+    """
+    left_out = of_runnable(value, walk)
+    is_made = all(each is not value.afunc for each in _graph_parts.functions_of(value))
+    return left_out | {"afunc"} if is_made else left_out
+
+
 def _of_dynamic(value: Any, walk: Reach) -> set[str]:
     return of_runnable(value, walk) | _of_config(value.config)
 
@@ -280,7 +290,7 @@ register_policy(RunnableWithMessageHistory, _of_binding, remembers=lambda _value
 # A Runnable may be chosen by the thread, which differs from run to run.
 register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
 register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
-register_policy(_compat.RunnableCallable, of_runnable, shows=_tools_shown)
+register_policy(_compat.RunnableCallable, _of_callable, shows=_tools_shown)
 register_display(
     modules=("langchain.agents", "langgraph.prebuilt.chat_agent_executor"),
     # The middleware there holds the tools of sub-agents, and the function of its own tool runs them. Other middlewares

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import cached_property
+from weakref import WeakMethod
 
 from musubito.values.redaction import without_secrets_in
 
@@ -56,12 +57,17 @@ class ShownParts:
     """
 
     def __init__(self, parts: Sequence[CodePart], unchanged: Callable[[], bool]) -> None:
-        """Show parts. `unchanged` tells whether their values are what they were; others may hold what inputs hide."""
+        """Show parts. `unchanged`, a method, tells whether their values are what they were.
+
+        Other values may hold what inputs hide. The object of the method is not kept alive: it holds all that the code
+        reaches.
+        """
         self._parts = parts
-        self._unchanged = unchanged
+        self._unchanged = WeakMethod(unchanged)
 
     def __iter__(self) -> Iterator[tuple[str, bytes, str | None]]:
-        is_same = self._unchanged()
+        unchanged = self._unchanged()
+        is_same = unchanged is not None and unchanged()
         for part in self._parts:
             text = None if part.may_have_changed and not is_same else part.source
             yield part.name, part.digest, None if text is None else without_secrets_in(text)
