@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -88,20 +89,18 @@ def test_a_failure_of_another_tenants_request():
 
 
 # -- what has no identity in a context ---------------------------------------------------------------------------------
-OPENED: list[sqlite3.Connection] = []
+OPENED = ExitStack()
 
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
     yield
-    while OPENED:
-        OPENED.pop().close()
+    OPENED.close()
 
 
 def database(row: str) -> sqlite3.Connection:
-    """A database outside of the process: one in memory counts by its content."""
     connection = sqlite3.connect(Path(mkdtemp()) / "tenant.db", check_same_thread=False)
-    OPENED.append(connection)
+    OPENED.callback(connection.close)
     connection.execute("CREATE TABLE rows (row TEXT)")
     connection.execute("INSERT INTO rows VALUES (?)", (row,))
     connection.commit()
