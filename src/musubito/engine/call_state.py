@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from logging import DEBUG
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -127,24 +127,24 @@ class CallState:
             call.tracker.learn_state(call.fingerprint, known)
             self.count_as(call.current())
 
-    def known_state(self) -> frozenset[str]:
-        """Return what the store knows that the step changes itself."""
-        return self.engine.states_known.get((self.call.definition.name, self._code_of_state()), frozenset())
+    def learn_state(self, parts: Collection[str]) -> CallSteps[None]:
+        """Let parts count by their names alone from now on: this call has shown that its step changes them.
 
-    def learn_state(self, parts: Sequence[str]) -> CallSteps[None]:
-        """Let parts count by their names alone from now on: this call has shown that its step changes them."""
-        call = self.call
-        call.tracker.learn_state(call.fingerprint, parts)
+        Another call may have shown the same meanwhile.
+        """
+        call, known = self.call, self.engine.states_known
         operation, code = call.definition.name, self._code_of_state()
-        change = LearnState(self.engine.namespace, operation, code, parts)
-        known = self.engine.states_known
-        known[operation, code] = known.get((operation, code), frozenset()).union(parts)
-        try:
-            if self.engine.contents.settled:
-                yield Write(change)
-        except StoreError as fault:
-            self.engine._report(fault, self.ids())
-        self.count_as(call.current())
+        already = known.get((operation, code), frozenset())
+        call.tracker.learn_state(call.fingerprint, parts)
+        if not already.issuperset(parts):
+            known[operation, code] = already.union(parts)
+            try:
+                if self.engine.contents.settled:
+                    yield Write(LearnState(self.engine.namespace, operation, code, sorted(parts)))
+            except StoreError as fault:
+                self.engine._report(fault, self.ids())
+        if not set(parts).issubset(call.fingerprint.state):
+            self.count_as(call.current())
 
     def _code_of_state(self) -> bytes:
         keyed, code = self.engine.keyed, self.call.fingerprint.code

@@ -176,9 +176,7 @@ class CallCommit(CallClaim):
         if self.given.classes:
             home = home_of(call.definition.function)
             own = changed_in_classes(self.given.classes, home, call.fingerprint).union(own)
-        own = set(own).union(call.fingerprint.state).difference(self.known_state())
-        if own:
-            yield from self.learn_state(sorted(own))
+        yield from self.learn_state({*own, *call.fingerprint.state})
         return None
 
     def _succeeded(
