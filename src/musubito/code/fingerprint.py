@@ -26,7 +26,7 @@ from musubito.code.installed_packages import parts_of_packages
 from musubito.code.made import Sent
 from musubito.code.ownership import Owner, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
-from musubito.code.state import may_have_changed
+from musubito.code.state import changeable, may_have_changed
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.source import File
@@ -71,7 +71,10 @@ class Fingerprint:
     walk: Walk
     """The walk that has found all this."""
     code: bytes
-    """The digest of the functions and classes alone: what a step changes itself is remembered by it."""
+    """The digest of the functions and classes alone: what a step changes itself is remembered by it.
+
+    Those that are reached through values which the step may change are left out: it may have put them there.
+    """
 
     @cached_property
     def mentioned(self) -> frozenset[str]:
@@ -147,6 +150,11 @@ def digest_of_parts(parts: Iterable[CodePart]) -> bytes:
     return digest.digest()
 
 
+def _digest_of_code(walk: Walk) -> bytes:
+    reached = walk.without(changeable(walk))
+    return digest_of_parts(part for part in walk.parts() if part.kind is not PartKind.VALUE and part.name in reached)
+
+
 class Held(NamedTuple):
     """A fingerprint, the check that nothing has changed since, and the thread that has walked."""
 
@@ -188,7 +196,7 @@ class CodeTracker:
         self._held: Held | None = None
         self._of_threads: deque[Held] = deque(maxlen=MAX_THREADS)
         """The latest that were found, if the code reads a `threading.local`: threads call in turn."""
-        self._state: dict[bytes, frozenset[str]] = {}
+        self._state: dict[bytes, set[str]] = {}
         """The parts that the step changes itself, by the digest of its functions."""
 
     def current(self) -> Fingerprint:
@@ -203,18 +211,17 @@ class CodeTracker:
 
     def state_of(self, code: Fingerprint) -> frozenset[str]:
         """Return the parts that the step is known to change itself."""
-        return self._state.get(code.code, frozenset())
+        return self._state_of(code.code)
+
+    def _state_of(self, code: bytes) -> frozenset[str]:
+        return frozenset(self._state.get(code, ()))
 
     def learn_state(self, code: Fingerprint, parts: Collection[str]) -> None:
         """Let parts count by their names alone: the step changes them itself."""
-        known = self._state.get(code.code, frozenset())
-        if known.issuperset(parts):
-            return
-        state = self._state[code.code] = known.union(parts)
-        # What the state holds later is not reached any more, so the code may be another one without it.
-        self._state[self._fingerprint(state).code] = state
-        self._held = None
-        self._of_threads.clear()
+        if not frozenset(code.state).issuperset(parts):
+            self._state.setdefault(code.code, set()).update(parts)
+            self._held = None
+            self._of_threads.clear()
 
     def _renew(self) -> Held:
         """Return what was found earlier, if it is true again, or walk."""
@@ -232,7 +239,7 @@ class CodeTracker:
     def _walk(self) -> Held:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         fingerprint = self._fingerprint(frozenset())
-        code, state = fingerprint.code, self._state.get(fingerprint.code, frozenset())
+        code, state = fingerprint.code, self._state_of(fingerprint.code)
         if state:
             fingerprint = self._fingerprint(state, code=code)
         if not fingerprint.walk.unchanged():
@@ -241,6 +248,10 @@ class CodeTracker:
         held = self._held = Held(fingerprint.walk.unchanged, fingerprint, threading.get_ident())
         if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
             self._of_threads.append(held)
+        if self._state_of(code) != state:  # another thread has learned it meanwhile, and may not find what is held
+            self._held = None
+            self._of_threads.clear()
+            return self._walk()
         return held
 
     def counted_as(self, code: Fingerprint) -> Fingerprint:
@@ -266,7 +277,7 @@ class CodeTracker:
             walk.never,
             self.packages,
             walk,
-            digest_of_parts(part for part in parts if part.kind is not PartKind.VALUE) if code is None else code,
+            _digest_of_code(walk) if code is None else code,
         )
 
 

@@ -83,6 +83,10 @@ class Lines(NamedTuple):
         """Tell whether the lines only import the object, so that it was made elsewhere."""
         return all(isinstance(made.node, ast.Import | ast.ImportFrom) for made in self.made)
 
+    def without_conditions(self) -> Lines:
+        """Return the lines without what decides whether they run."""
+        return self._replace(made=tuple(Made(made.node, ()) for made in self.made))
+
     def normal(self) -> bytes:
         """Return what the lines do, without how they are written."""
         return normalised_lines([node for made in self.made for node in (*made.around, made.node)])

@@ -36,17 +36,36 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
     was, is_now = _bound(before, name), _bound(after, name)
     if was is None and is_now is None:
         return False
-    is_same = was is not None and is_now is not None and was.value is is_now.value
-    if DEFAULT.search(name) or (was is not None and was.value is before.function):
-        return is_same
-    last = _last(name)
-    if not is_same or was is None or is_now is None:
-        return last in before.stores
-    if last in before.acted or hasattr(type(was.value), "__missing__"):  # a look may add what is missing
+    if was is None or is_now is None or was.value is not is_now.value:
+        return not DEFAULT.search(name) and last_name(name) in before.stores
+    return may_change(before, was) or may_change(before, is_now)
+
+
+def may_change(walk: Walk, binding: Binding) -> bool:
+    """Return whether the reached code may change a value in place."""
+    if DEFAULT.search(binding.name) or binding.value is walk.function:
         return True
-    if last in before.entered and not _is_of_constants(was.value):
+    last = last_name(binding.name)
+    if last in walk.acted or hasattr(type(binding.value), "__missing__"):
+        return True  # a look may add what is missing
+    if last in walk.entered and not _is_of_constants(binding.value):
         return True
-    return not (was.fields | is_now.fields).isdisjoint(before.stores | before.acted)
+    return not binding.fields.isdisjoint(walk.stores | walk.acted)
+
+
+def changeable(walk: Walk) -> set[str]:
+    """Return the names of the values, but for the step itself, that the reached code may bind anew or change."""
+    return {
+        binding.name
+        for binding in walk.bindings.values()
+        if binding.value is not walk.function and (last_name(binding.name) in walk.stores or may_change(walk, binding))
+    }
+
+
+def last_name(name: str) -> str:
+    """Return the name by which code binds a part: that of a variable, a global or a field."""
+    cell = CELL.search(name)
+    return name.rpartition(".")[2] if cell is None else cell[1]
 
 
 def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[FunctionType]:
@@ -54,17 +73,11 @@ def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[Functio
     names: set[str] = set()
     for name in state:
         binding = _bound(walk, name)
-        names |= {_last(name)} if binding is None else {_last(name), *binding.fields}
+        names |= {last_name(name)} if binding is None else {last_name(name), *binding.fields}
     for reached in walk.functions.values() if names else ():
         usage = text_of(reached.function).scan
         if not names.isdisjoint(usage.stores | usage.acted | usage.entered):
             yield reached.function
-
-
-def _last(name: str) -> str:
-    """Return the name that code gives to a part: that of the cell, or the last one."""
-    cell = CELL.search(name)
-    return name.rpartition(".")[2] if cell is None else cell[1]
 
 
 def _is_of_constants(value: object) -> bool:

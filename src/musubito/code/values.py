@@ -107,12 +107,11 @@ class Encoder:
         self._binding = binding
         self._shows_functions, self._is_item = binding.shown, False
         if binding.name in self.walk.state:
-            # What the step changes itself counts by the lines that made it, without what they name, and by its methods.
+            # What the step changes itself counts by the lines that made it, and by its methods.
             if self._is_users(type(binding.value)):
                 self.walk.reach_class(type(binding.value))
-            lines = binding.lines = self._lines()()
-            encoded = tokens("state", b"" if lines is None else lines.normal())
-            binding.digest, binding.waits_for = sha256(encoded).digest(), frozenset()
+            self._refer_lines_of_state(binding.name, self._lines()())
+            binding.waits_for = frozenset()
             self.walk.guard.begin()
             return
         if binding.handed:
@@ -136,8 +135,6 @@ class Encoder:
 
     def text(self, binding: Binding) -> str | None:
         """Return the text of a binding for readers; None if its fields are parts of their own, or it has no text."""
-        if binding.name in self.walk.state:
-            return None if binding.lines is None else binding.lines.text()
         if binding.fields and self._is_users(type(binding.value)):
             return None
         return value_text(binding.name, binding.value, self.fields_shown)
@@ -164,6 +161,11 @@ class Encoder:
             for field, each in fields
             if is_users or type(each) is not str or any(word in field for word in FOR_MODELS)
         ]
+
+    def _refer_lines_of_state(self, name: str, lines: Lines | None) -> None:
+        """Let what the step changes itself count by the lines that made it, and by what they name."""
+        if lines is not None:
+            self.walk.refer_lines(name, lines.without_conditions())
 
     def forget(self, cls: type) -> None:
         """Encode anew whatever may hold an instance of a class."""
@@ -329,7 +331,7 @@ class Encoder:
         own = tokens("record") + self._class(value, name)
         for field, each in fields_in(value):
             if field not in OF_CACHES:
-                own += tokens(field) + self._of_field(value, field, each, name)
+                own += self._of_field(value, field, each, name)
         return own
 
     def _of_object(self, value: Any, name: str, policy: ObjectPolicy | None) -> bytes:
@@ -350,9 +352,13 @@ class Encoder:
             walk.guard.within(fields, fields)
         for field, each in fields_in(value):
             if every or field in walk.mentioned:
-                own += tokens(field) + self._of_field(value, field, each, name)
+                own += self._of_field(value, field, each, name)
             else:
                 self.waits_for.add(field)
+        for place in sorted(walk.state):
+            of_object, _, field = place.rpartition(".")
+            if of_object == name and (fields is None or field not in fields):  # the step will set it
+                self._refer_lines_of_state(place, lines_of_field(cls, field))
         if not all(map(self._is_open, cls.__mro__)):
             self._refer_lines(name)  # a base that is not the user's may hold more than fields
         return own
@@ -367,14 +373,14 @@ class Encoder:
 
     def _of_field(self, value: Any, field: str, each: Any, name: str) -> bytes:
         cls = type(value)
-        self._fields.add(field)
         made = functools.partial(lines_of_field, cls, field) if self._is_users(cls) else lambda: None
         if value is self._binding.value and self._is_users(cls):
             return self.walk.refer_field(value, field, each, made, self._binding)
+        self._fields.add(field)
         self.guard_field(value, field, each)
         self._made.append(made)
         try:
-            return self.of(each, f"{name}.{field}")
+            return tokens(field) + self.of(each, f"{name}.{field}")
         finally:
             self._made.pop()
 
@@ -396,8 +402,10 @@ class Encoder:
             self.guard_field(value, field, each)
             if left is not each:
                 self._watch(each)
-            encoded = self._of_field(value, field, left, name) if is_users else self.of(left, f"{name}.{field}")
-            own += tokens(field) + encoded
+            if is_users:
+                own += self._of_field(value, field, left, name)
+            else:
+                own += tokens(field) + self.of(left, f"{name}.{field}")
         self._shown = outer
         return own
 

@@ -97,8 +97,6 @@ class Binding:
         self.digest = b""
         self.of_package = False
         """Whether the value is an object of a package, which counts in one part if it has several names."""
-        self.lines: Lines | None = None
-        """The lines that made the value, if the step changes it itself: it counts by them alone."""
         self.fields: set[str] = set()
         """The names of the fields of all objects in the value."""
         self.waits_for: frozenset[str] | None = frozenset()
@@ -312,15 +310,22 @@ class Walk:
     def refer_field(
         self, value: Any, field: str, each: Any, made: Callable[[], Lines | None], around: Binding
     ) -> bytes:
-        """Return a reference to a field of an object: a part of its own, which a step may change by itself."""
+        """Return a reference to a field of an object: a part of its own, which a step may change by itself.
+
+        If the part has the name of the object and the field, nothing else needs to tell that the object has the field,
+        unless the code reads fields without their names.
+        """
         name = f"{self._objects.setdefault(id(value), around.name)}.{field}"
         outer, self.guard.owner = self.guard.owner, name
         self.values.guard_field(value, field, each)
         self.guard.owner = outer
         reference = self.refer(each, name, made, shown=around.shown)
-        if (binding := self.bindings.get((name, id(each)))) is not None:
+        binding = self.bindings.get((name, id(each)))
+        if binding is not None:
             binding.around = (*around.around, around.made)
-        return reference
+            if name == f"{around.name}.{field}" and not self.reads_all_fields:
+                return b""
+        return tokens(field) + reference
 
     def fix(self, name: str, digest: bytes, text: str | None = None, kind: PartKind = PartKind.CODE) -> str:
         """Add a part whose digest is known, and return its name."""
@@ -895,12 +900,12 @@ class Walk:
             if binding.of_package and (name := shortest[id(binding.value)]) != binding.name:
                 binding.digest = sha256(tokens("same", name)).digest()
             known = seen.setdefault(binding.name, set())
-            if binding.digest not in known:
+            if binding.name not in self.state and binding.digest not in known:
                 known.add(binding.digest)
                 name = binding.name if len(known) == 1 else f"{binding.name}#{len(known)}"
                 make = functools.partial(self.values.text, binding)
-                cannot_change = type(binding.value) in ATOMS or binding.name in self.state
-                parts.append(CodePart(name, binding.digest, make() if cannot_change else make, PartKind.VALUE))
+                is_atom = type(binding.value) in ATOMS
+                parts.append(CodePart(name, binding.digest, make() if is_atom else make, PartKind.VALUE))
         return tuple(sorted(parts, key=lambda part: part.name))
 
     def _function_part(self, reached: ReachedFunction) -> CodePart:

@@ -127,6 +127,10 @@ class CallState:
             call.tracker.learn_state(call.fingerprint, known)
             self.count_as(call.current())
 
+    def known_state(self) -> frozenset[str]:
+        """Return what the store knows that the step changes itself."""
+        return self.engine.states_known.get((self.call.definition.name, self._code_of_state()), frozenset())
+
     def learn_state(self, parts: Collection[str]) -> CallSteps[None]:
         """Let parts count by their names alone from now on: this call has shown that its step changes them.
 
@@ -134,7 +138,7 @@ class CallState:
         """
         call, known = self.call, self.engine.states_known
         operation, code = call.definition.name, self._code_of_state()
-        already = known.get((operation, code), frozenset())
+        already = self.known_state()
         call.tracker.learn_state(call.fingerprint, parts)
         if not already.issuperset(parts):
             known[operation, code] = already.union(parts)
