@@ -50,6 +50,10 @@ class _Shared(CodeTracker):
         super().learn_state(code, parts)
         self._other.learn_state(code, parts)
 
+    def learn_own_values(self, before: Fingerprint, after: Fingerprint) -> None:
+        super().learn_own_values(before, after)
+        self._other.learn_own_values(before, after)
+
 
 @lru_cache(MOST_KEPT)
 def _kept(*_key: object) -> list[CodeTracker]:

@@ -20,11 +20,12 @@ from tests import launcher
 
 HEAD = """
 import asyncio, collections, heapq, json, os, sys, typing
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito import MusubitoEngine, musubito_step, use_musubito_engine
 ran = []
 """
 TAIL = """
-with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine, use_musubito_engine(engine):
+STORE = globals().get("STORE", f"sqlite:///{sys.argv[1]}")
+with MusubitoEngine.from_url(STORE) as engine, use_musubito_engine(engine):
     for line in sys.argv[2:]:
         exec(line)
         print(json.dumps(ran))
@@ -58,6 +59,21 @@ OWN = {
     "an attribute by a computed name": "class Box: pass\nbox = Box()",
     "a function's attribute": "def helper(q): helper.n += 1; return helper.n\nhelper.n = 0",
     "a context variable": "import contextvars\nV = contextvars.ContextVar('V', default=())",
+    "a memo of closures": (
+        "MEMO = {}\ndef make(q):\n    def inner(): return q\n    return inner\n"
+        "def known(q):\n    if q not in MEMO: MEMO[q] = make(q)\n    return MEMO[q]"
+    ),
+    "a module that is imported late": (
+        "late = None\ndef get():\n    global late\n    if late is None: import string as late\n    return late"
+    ),
+    "a function that is made late": (
+        "def make():\n    made = None\n    def get():\n        nonlocal made\n        if made is None:\n"
+        "            def made(): return 1\n        return made\n    return get\nget = make()"
+    ),
+    "an attribute of a class that is made late": (
+        "class App:\n    @classmethod\n    def client(cls):\n        if not hasattr(cls, '_client'): cls._client = object()\n"
+        "        return cls._client"
+    ),
     "a class variable": "class Agent:\n    seen = ()\n    @classmethod\n    def note(cls, q): cls.seen = (*cls.seen, q); return cls.seen",
     "a set and a deque": "S, Q = set(), collections.deque(maxlen=3)",
     "an order": "O = {'a': 1, 'b': 2}",
@@ -88,6 +104,10 @@ BODIES = {
     "an attribute by a computed name": "setattr(box, 'a' + q, 1); return len(vars(box))",
     "a function's attribute": "return helper(q)",
     "a context variable": "V.set((*V.get(), q)); return V.get()",
+    "a memo of closures": "return known(q)()",
+    "a module that is imported late": "return get().digits",
+    "a function that is made late": "return get()()",
+    "an attribute of a class that is made late": "return str(type(App.client()))",
     "a class variable": "return Agent.note(q)",
     "a set and a deque": "S.add(q); Q.append(q); S.update(q); return len(S) + len(Q)",
     "an order": "O['a'] = O.pop('a'); O[q] = 1; return list(O)",
@@ -143,6 +163,25 @@ def test_an_edit_of_a_method_that_changes_the_state_counts(tmp_path: Path) -> No
     assert play(tmp_path, edited, "f('a'), f('b')", "f('a'), f('b')") == [["a", "b"], []]
 
 
+TOOLS = """
+class Tool:
+    calls = 0
+    def run(self, q): self.calls += 1; return PREFIX + q
+PREFIX = "a"
+TOOLS = [Tool()]
+@musubito_step
+def ask(q):
+    ran.append(q)
+    return [tool.run(q) for tool in TOOLS]
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("return PREFIX + q", "return q"), ('PREFIX = "a"', 'PREFIX = "b"')])
+def test_an_edit_of_what_these_lines_name_counts(tmp_path: Path, old: str, new: str) -> None:
+    assert play(tmp_path, TOOLS, "ask('a')", "ask('b')", "ask('a')") == [["a"], ["b"], []]
+    assert play(tmp_path, TOOLS.replace(old, new), "ask('a')", "ask('b')", "ask('a')") == [["a"], ["b"], []]
+
+
 def test_what_anything_else_changes_counts(tmp_path: Path) -> None:
     calls = ["ask('a')", "ask('a')", "OTHER['model'] = 'large'", "ask('a')", "OTHER['model'] = 'small'", "ask('a')"]
     assert play(tmp_path, SETTINGS, *calls) == [["a"], [], [], ["a"], [], []]
@@ -165,6 +204,57 @@ def test_what_two_steps_change_costs_neither_a_run(tmp_path: Path, body: str) ->
     calls = ["first('a')", "second('a')", "first('b')", "second('a')", "first('a')"]
     assert play(tmp_path, program, *calls) == [["first a"], ["second a"], ["first b"], [], []]
     assert play(tmp_path, program, *calls) == [[], [], [], [], []]
+
+
+TABLES = {
+    "a list in a dict": "USAGE = {'draft': [], 'edit': []}\ndef llm(name, p): USAGE[name].append({'tokens': len(p)})",
+    "a defaultdict": "USAGE = collections.defaultdict(lambda: {'n': 0})\ndef llm(name, p): USAGE[name]['n'] += len(p)",
+    "a dict": "USAGE = {}\ndef llm(name, p): USAGE[name] = USAGE.get(name, 0) + len(p)",
+    "an object": (
+        "class Tracker:\n    def __init__(self): self.by = {}\n"
+        "    def add(self, name, n): self.by.setdefault(name, []).append(n)\n"
+        "tracker = Tracker()\ndef llm(name, p): tracker.add(name, len(p))"
+    ),
+    "the last one": "STATUS = {'n': 0}\ndef llm(name, p): STATUS['last'] = name; STATUS['n'] += 1",
+}
+TWO_CALLS = """
+@musubito_step
+def draft(q): ran.append("draft"); llm("draft", q); return "v" + q
+@musubito_step
+def edit(q): ran.append("edit"); llm("edit", q); return "v" + q
+def both(q):
+    with use_musubito_engine(engine): edit(draft(q).value)
+def at_once():
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(3) as pool: list(pool.map(both, "abc"))
+"""
+ALL = ["draft", "draft", "draft", "edit", "edit", "edit"]
+
+
+def _tables(tmp_path: Path, program: str, line: str, processes: int) -> list[list[str]]:
+    return [sorted(each) for _ in range(processes) for each in play(tmp_path, program, line)]
+
+
+@pytest.mark.parametrize("line", ["for q in 'abc': both(q)", "at_once()"])
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_that_two_steps_share(tmp_path: Path, table: str, line: str) -> None:
+    program = TABLES[table] + TWO_CALLS
+    assert _tables(tmp_path, program, line, 4) == [ALL, [], [], []]
+    edited = program.replace('llm("edit", q); return "v"', 'llm("edit", q); return "w"')
+    assert _tables(tmp_path, edited, line, 3) == [["edit"] * 3, [], []]
+    assert _tables(tmp_path, program, line, 1) == [[]]
+
+
+def test_a_table_that_two_steps_share_on_postgres(tmp_path: Path) -> None:
+    from tests.server import drop_database, new_store
+
+    program, url = TABLES["a defaultdict"] + TWO_CALLS, new_store()
+    try:
+        program += f"STORE = {url!r}\n"
+        assert _tables(tmp_path, program, "for q in 'abc': both(q)", 3) == [ALL, [], []]
+        assert _tables(tmp_path, program, "at_once()", 2) == [[], []]
+    finally:
+        drop_database(url)
 
 
 def test_what_one_step_changes_counts_for_another_that_reads_it(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-"""A field of a `threading.local` counts by its value in the thread that calls, as a context variable does."""
+"""What a thread or a context holds counts by its value at the call, unless the step itself has put it there."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
+import pytest
 from blockbuster.blockbuster import blockbuster_ctx
 
 from musubito import musubito_step
@@ -133,6 +135,76 @@ def test_what_a_step_keeps_for_its_thread_does_not_make_it_run_again(w: World) -
         w.elsewhere(lambda: [ask(question) for question in "abcabc"])
         for question in "abcabc":
             assert ask(question).value == question
+    assert w.ran["ask"] == 3
+
+
+def _counts_in_place(user: Any) -> str:
+    user["calls"] += 1
+    return str(user["name"])
+
+
+def _counts_in_a_copy(local: Any) -> str:
+    local.user = {**local.user, "calls": local.user["calls"] + 1}
+    return str(local.user["name"])
+
+
+def _counts_beside(local: Any) -> str:
+    local.calls = getattr(local, "calls", 0) + 1
+    return str(local.user["name"])
+
+
+def _counts_in_a_context(variable: ContextVar[Any]) -> str:
+    variable.set({**variable.get(), "calls": variable.get()["calls"] + 1})
+    return str(variable.get()["name"])
+
+
+def _is_somebody(local: Any) -> str:
+    if not hasattr(local, "user"):
+        local.user = {"name": "nobody"}
+    return str(local.user["name"])
+
+
+COUNTED: dict[str, Callable[[Any, ContextVar[Any]], str]] = {
+    "in place": lambda local, _: _counts_in_place(local.user),
+    "in place, in a context": lambda _, variable: _counts_in_place(variable.get()),
+    "in a copy": lambda local, _: _counts_in_a_copy(local),
+    "in a copy, in a context": lambda _, variable: _counts_in_a_context(variable),
+    "beside": lambda local, _: _counts_beside(local),
+    "a default": lambda local, _: _is_somebody(local),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_a_step_changes_in_it_is_never_another_s(w: World, name: str) -> None:
+    local, variable, answer = threading.local(), ContextVar[Any]("variable"), COUNTED[name]
+
+    @musubito_step(name="ask")
+    def ask() -> str:
+        return answer(local, variable)
+
+    with w():
+        if name == "a default":
+            assert ask().value == "nobody"
+        for user in ("ann", "bob", "ann", "bob"):
+            local.user = {"name": user, "calls": 0}
+            variable.set({"name": user, "calls": 0})
+            assert ask().value == user
+            assert ask().value == user
+
+
+def test_what_a_step_keeps_in_its_context_does_not_make_it_run_again(w: World) -> None:
+    usage = ContextVar[Any]("usage", default=())
+
+    @musubito_step(name="ask")
+    def ask(question: str) -> str:
+        w.count("ask")
+        usage.set((*usage.get(), question))
+        return question
+
+    with w():
+        for question in "ababab":
+            assert ask(question).value == question
+        assert w.elsewhere(lambda: [ask(question).value for question in "bca"]) == ["b", "c", "a"]
     assert w.ran["ask"] == 3
 
 

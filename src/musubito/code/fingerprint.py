@@ -23,7 +23,9 @@ from typing import Any, Final, NamedTuple
 from musubito.code.annotations import classes_that_rebuild
 from musubito.code.classes import class_text, fields_declared
 from musubito.code.installed_packages import parts_of_packages
+from musubito.code.live import ABSENT
 from musubito.code.made import Sent
+from musubito.code.own_values import OwnValues
 from musubito.code.ownership import Owner, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import changeable, may_have_changed
@@ -119,14 +121,28 @@ class Fingerprint:
         """Tell whether it is certain that nothing has changed since the walk."""
         return self.walk.unchanged()
 
-    def changes_until(self, now: Fingerprint) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the names of the parts that differ in `now`: those that this code may have changed, and the others."""
+    def changes_until(self, now: Fingerprint) -> Changes:
+        """Return the names of the parts that differ in `now`."""
         names = parts_that_differ(self, now)
-        own = tuple(name for name in names if may_have_changed(self.walk, now.walk, name))
+        mine = [name for name in names if may_have_changed(self.walk, now.walk, name)]
         below: set[str] = set()  # the parts that are reached through those alone
-        if own:
-            below = self.walk.below(own) - now.walk.without(own) | now.walk.below(own) - self.walk.without(own)
-        return own, tuple(name for name in names if name not in own and name not in below)
+        if mine:
+            below = self.walk.below(mine) - now.walk.without(mine) | now.walk.below(mine) - self.walk.without(mine)
+        of_context = self.walk.of_context() | now.walk.of_context()
+        own = tuple(name for name in mine if name not in of_context)
+        others = tuple(name for name in names if name not in mine and name not in below)
+        return Changes(own, tuple(name for name in mine if name in of_context), others)
+
+
+class Changes(NamedTuple):
+    """The names of the parts that differ between two fingerprints of a step."""
+
+    own: tuple[str, ...]
+    """Those that the step's code may have changed."""
+    of_context: tuple[str, ...]
+    """Those of them that belong to a context or to a thread: their values at the call count all the same."""
+    others: tuple[str, ...]
+    """Those that something else has changed."""
 
 
 def _texts_of(value: Any) -> Iterator[str]:
@@ -196,6 +212,7 @@ class CodeTracker:
         self._held: Held | None = None
         self._of_threads: deque[Held] = deque(maxlen=MAX_THREADS)
         """The latest that were found, if the code reads a `threading.local`: threads call in turn."""
+        self._own_values = OwnValues()
         self._state: dict[bytes, set[str]] = {}
         """The parts that the step changes itself, by the digest of its functions."""
 
@@ -220,8 +237,16 @@ class CodeTracker:
         """Let parts count by their names alone: the step changes them itself."""
         if not frozenset(code.state).issuperset(parts):
             self._state.setdefault(code.code, set()).update(parts)
-            self._held = None
-            self._of_threads.clear()
+            self._forget()
+
+    def learn_own_values(self, before: Fingerprint, after: Fingerprint) -> None:
+        """Note what a run of the step has put into its context and its thread, where nothing else had put anything."""
+        own = self._own_values
+        for name, (holder, value) in after.walk.context.items():
+            was = before.walk.context.get(name, (holder, ABSENT))[1]
+            if value is not was and own.has_put(name, holder, was):
+                own.note(name, holder, value)
+                self._forget()
 
     def _renew(self) -> Held:
         """Return what was found earlier, if it is true again, or walk."""
@@ -249,10 +274,13 @@ class CodeTracker:
         if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
             self._of_threads.append(held)
         if self._state_of(code) != state:  # another thread has learned it meanwhile, and may not find what is held
-            self._held = None
-            self._of_threads.clear()
+            self._forget()
             return self._walk()
         return held
+
+    def _forget(self) -> None:
+        self._held = None
+        self._of_threads.clear()
 
     def counted_as(self, code: Fingerprint) -> Fingerprint:
         """Return the present fingerprint with the state of an earlier one, so that both can be compared."""
@@ -263,7 +291,8 @@ class CodeTracker:
         self, state: frozenset[str], unwatched: Collection[str] = (), code: bytes | None = None
     ) -> Fingerprint:
         """Return the fingerprint without this state. `code` is the digest of the functions, if it is known."""
-        walk = Walk(self.function, self._owner, self._module, state, {*state, *unwatched}, self._mentioned).run()
+        how = self._owner, self._module, state, {*state, *unwatched}, self._mentioned, self._own_values
+        walk = Walk(self.function, *how).run()
         packages, unread = parts_of_packages(walk.modules, self.packages, self._released)
         parts = tuple(sorted((*walk.parts(), *packages), key=lambda part: part.name))
         return Fingerprint(
@@ -395,7 +424,7 @@ def changed_in_classes(classes: Iterable[type], seen_from: str, code: Fingerprin
         tracker = _tracker_of(cls, code.packages, code.mentioned)
         held = tracker._held
         if held is not None and not held.unchanged():
-            names.update(held.fingerprint.changes_until(tracker.current())[0])
+            names.update(held.fingerprint.changes_until(tracker.current()).own)
     return frozenset(names)
 
 

@@ -53,11 +53,8 @@ def of_this_thread(value: Any) -> dict[str, Any]:
 
 
 def of_context(variable: ContextVar[Any]) -> Any:
-    """Return the value of a context variable, or its default, or ABSENT."""
-    try:
-        return variable.get()
-    except LookupError:
-        return ABSENT
+    """Return the value that a context variable was set to in this context, or ABSENT."""
+    return variable.get(ABSENT)
 
 
 def contents(cell: CellType | None) -> Any:

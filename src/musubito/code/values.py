@@ -17,7 +17,7 @@ import typing
 from array import array
 from collections import ChainMap, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
@@ -516,10 +516,11 @@ class Encoder:
         return tokens("member", value._name_) + self._class(value, name) + self.of(value._value_, f"{name}.value")
 
     def of_variable(self, value: ContextVar[Any], name: str) -> bytes:
-        """Return the encoding of a context variable: its value at the call."""
+        """Return the encoding of a context variable: its default, and its value at the call."""
         there = of_context(value)
         self.walk.guard.same(lambda: of_context(value) is there, True)
-        return tokens("variable") if there is ABSENT else tokens("variable", "is") + self.of(there, name)
+        default = Context().run(lambda: value.get(None))
+        return tokens("variable") + self.of(default, f"{name}.default") + self._of_context(value, there, name)
 
     def of_local(self, value: local, name: str) -> bytes:
         """Return the encoding of a `threading.local`: the fields that are mentioned, as this thread has them."""
@@ -535,9 +536,16 @@ class Encoder:
         names = frozenset(mentioned)
         self.walk.guard.same(is_same, True)
         self.waits_for.update(of_this_thread(value))
-        for field, each in sorted(fields.items()):
-            own += tokens(field) + self.of(each, f"{name}.{field}")
+        for field in sorted(mentioned):
+            own += self._of_context(value, fields.get(field, ABSENT), f"{name}.{field}")
         return own
+
+    def _of_context(self, holder: Any, value: Any, name: str) -> bytes:
+        """Return the encoding of what belongs to a context or a thread; empty if the step itself has put it there."""
+        self.walk.context[name] = holder, value
+        if self.walk.own_values.has_put(name, holder, value):
+            return b""
+        return tokens(name) + self.of(value, name)
 
     def of_builtin(self, value: Any, name: str) -> bytes:
         """Return the encoding of a function that is not written in Python."""

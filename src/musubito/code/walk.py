@@ -17,7 +17,9 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from contextvars import ContextVar
 from hashlib import sha256
+from threading import local
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
 
@@ -48,6 +50,7 @@ from musubito.code.made import (
     sent_value,
     were_sent,
 )
+from musubito.code.own_values import OwnValues
 from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
 from musubito.code.parts import CodePart, PartKind
 from musubito.code.syntax.ast_digest import tokens
@@ -142,12 +145,14 @@ class Walk:
         state: Collection[str] = (),
         unwatched: Collection[str] = (),
         mentioned: Collection[str] | None = None,
+        own_values: OwnValues | None = None,
     ) -> None:
         """Prepare a walk.
 
         `function` may also be a class, for code that is given instances and mentions the names in `mentioned`. `owner`
         is the class of the receiver, if `function` is a method. `module`: see `CodeTracker`. `state` are the parts that
-        the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out.
+        the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out. `own_values`
+        are what the step has put into contexts and threads.
         """
         self.function = function
         self.owner = owner
@@ -157,6 +162,9 @@ class Walk:
         self.state = frozenset(state)
         self.mentioned: set[str] = set(mentioned or ())
         self._of_instances = mentioned
+        self.own_values = OwnValues() if own_values is None else own_values
+        self.context: dict[str, tuple[Any, Any]] = {}
+        """What belongs to a context or a thread: by name, the variable or the object that holds it, and its value."""
         self.acted: set[str] = set()
         """Names and attributes whose values the reached code may change."""
         self.entered: set[str] = set()
@@ -884,6 +892,11 @@ class Walk:
     def below(self, names: Collection[str]) -> set[str]:
         """Return the names of the parts that are reached through these alone."""
         return self.without(()) - self.without(names)
+
+    def of_context(self) -> set[str]:
+        """Return the names of context variables, of what belongs to a thread, and of what is reached through these."""
+        names = {binding.name for binding in self.bindings.values() if isinstance(binding.value, ContextVar | local)}
+        return names | self.below(names) if names else names
 
     # -- the result ----------------------------------------------------------------------------------------------------
     def parts(self) -> tuple[CodePart, ...]:

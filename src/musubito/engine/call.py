@@ -105,10 +105,10 @@ class CallProtocol(CallCommit):
         call = self.call
         if call.current().digest == call.fingerprint.digest:
             return True
-        own, others = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
-        if others:
+        changes = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
+        if changes.others or changes.of_context:
             return False
-        call.tracker.learn_state(call.fingerprint, own)
+        call.tracker.learn_state(call.fingerprint, changes.own)
         self.count_as(call.current())
         return True
 

@@ -169,10 +169,11 @@ class CallCommit(CallClaim):
         call = self.call
         own: Collection[str] = ()
         if now.value.digest != call.fingerprint.digest:
-            own, others = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
-            if others or (not own and now.value.state == call.fingerprint.state):
-                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(others))
-            own = {*own, *now.value.state}
+            changes = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
+            if changes.others or not (any(changes) or now.value.state != call.fingerprint.state):
+                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(changes.others))
+            call.tracker.learn_own_values(call.fingerprint, now.value)
+            own = {*changes.own, *now.value.state}
         if self.given.classes:
             home = home_of(call.definition.function)
             own = changed_in_classes(self.given.classes, home, call.fingerprint).union(own)
