@@ -15,6 +15,7 @@ import functools
 import inspect
 import itertools
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
@@ -151,8 +152,8 @@ class Walk:
 
         `function` may also be a class, for code that is given instances and mentions the names in `mentioned`. `owner`
         is the class of the receiver, if `function` is a method. `module`: see `CodeTracker`. `state` are the parts that
-        the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out. `own_values`
-        are what the step has put into contexts and threads.
+        the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out.
+        `own_values` are what the step has put into contexts and threads.
         """
         self.function = function
         self.owner = owner
@@ -526,10 +527,13 @@ class Walk:
     ) -> bytes:
         complete(names, name)
         value = names.get(name, ABSENT)
-        module = canonical_module(str(names.get("__name__")))
+        full = f"{canonical_module(str(names.get('__name__')))}.{name}"
         if value is not ABSENT:
-            self.guard.item(names, name, value, f"{module}.{name}")
-            return self._follow(value, attributes, names, name, f"{module}.{name}", handed, shown)
+            self.guard.item(names, name, value, full)
+            if self._is_bound_late(name, value):
+                made = functools.partial(self._lines_of_global, names, name, value)
+                return tokens("value", self._bind(value, full, made))
+            return self._follow(value, attributes, names, name, full, handed, shown)
         self.guard.absent(names, name)
         if (sent := self._refer_sent(names, name)) is not None:
             return sent
@@ -541,6 +545,14 @@ class Walk:
             return b"unbound"
         self.guard.item(builtins, name, value)
         return self._follow(value, attributes, builtins, name, f"builtins.{name}", handed, shown)
+
+    def _is_bound_late(self, name: str, value: Any) -> bool:
+        """Return whether the reached code binds this name itself, to a thing that otherwise counts by its own name."""
+        if name not in self.stores:
+            return False
+        return isinstance(value, FunctionType | type) or (
+            isinstance(value, ModuleType) and self.origins.of_module(value) is not Owner.USER
+        )
 
     def _follow(
         self,
@@ -596,9 +608,11 @@ class Walk:
             self.guard.same(lambda: contents(cell) is ABSENT, True)
             return b"unbound"
         self.guard.attribute(cell, "cell_contents", value, name)
+        made = functools.partial(self._lines_of_cell, reached.function, read.name, value)
+        if self._is_bound_late(read.name, value):
+            return tokens("value", self._bind(value, name, made))
         if isinstance(value, ModuleType):
             return self._follow(value, read.attributes, {read.name: value}, read.name, name, handed, shown)
-        made = functools.partial(self._lines_of_cell, reached.function, read.name, value)
         return self.refer(value, name, made, handed=handed and not read.attributes, shown=shown)
 
     def _follow_import(self, function: FunctionType, read: NameRead, handed: bool, shown: bool) -> bytes:
@@ -916,7 +930,7 @@ class Walk:
             if binding.name not in self.state and binding.digest not in known:
                 known.add(binding.digest)
                 name = binding.name if len(known) == 1 else f"{binding.name}#{len(known)}"
-                make = functools.partial(self.values.text, binding)
+                make = functools.partial(_text_of, weakref.ref(self.values), weakref.ref(binding))
                 is_atom = type(binding.value) in ATOMS
                 parts.append(CodePart(name, binding.digest, make() if is_atom else make, PartKind.VALUE))
         return tuple(sorted(parts, key=lambda part: part.name))
@@ -952,6 +966,12 @@ class Walk:
             own += tokens(doc)
         digest = sha256(own + b"".join(sorted(set(reached.references)))).digest()
         return CodePart(reached.name, digest, None if text is None else text.text())
+
+
+def _text_of(values: weakref.ref[Encoder], binding: weakref.ref[Binding]) -> str | None:
+    """Return the text of a binding while its walk lives: what is kept for readers keeps no function of the user's."""
+    encoder, bound = values(), binding()
+    return None if encoder is None or bound is None else encoder.text(bound)
 
 
 def resolve_chain(names: dict[str, Any], name: str, attributes: tuple[str, ...]) -> Any:

@@ -329,17 +329,21 @@ class NameVisitor:
                 yield from children_of(node)
             case ast.Import(names=names):
                 usage.imports.update(alias.name for alias in names)
+                self._bind(*(alias.asname or alias.name.partition(".")[0] for alias in names))
             case ast.ImportFrom(names=names):
                 usage.imports.add("." * node.level + (node.module or ""))
                 for alias in names:
                     usage.mention(alias.name)
+                    self._bind(alias.asname or alias.name)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                self._bind(getattr(node, "name", ""))
                 yield from getattr(node, "decorator_list", ())
                 yield from (*node.args.defaults, *filter(None, node.args.kw_defaults))
                 if not isinstance(node, ast.Lambda) and node.decorator_list:
                     yield from annotation_nodes(node)
                 self._visit_nested(node, body_of(node))
             case ast.ClassDef():
+                self._bind(node.name)
                 yield from (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords))
                 self._visit_nested(node, node.body)
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
@@ -354,6 +358,10 @@ class NameVisitor:
                     yield node.annotation
             case _:
                 yield from children_of(node)
+
+    def _bind(self, *names: str) -> None:
+        """Note names that a statement binds, if they are declared as global or nonlocal."""
+        self.usage.stores.update(mangled(name, self._class) for name in names if name in self._scope.outer)
 
     def _read(self, node: ast.expr) -> bool:
         """Note what an expression reads, and what is done with its value; return whether it leads outside."""
