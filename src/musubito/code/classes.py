@@ -18,7 +18,7 @@ from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import SENT, File, cells, file_of, first_line, sent_texts, source_of
 from musubito.parsing import parsed
-from musubito.values.class_names import functions_in, module_of_class, was_sent
+from musubito.values.class_names import functions_in, module_of_class, qualified_name, was_sent
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNUSED: Final = frozenset({"__init_subclass__", "__set_name__", "__setstate__", "__prepare__", "__class_getitem__"})
@@ -88,12 +88,13 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
             if source is not None and isinstance(outer, ast.ClassDef) and outer.name == name:
                 return source.file, outer
     codes = [function.__code__ for function in functions_in(cls)]
-    own = {code.co_name for code in codes if code.co_qualname.startswith(cls.__qualname__)}
+    place = qualified_name(cls)[1]
+    own = {code.co_name for code in codes if code.co_qualname.startswith(place)}
     methods = {method for method in own if not method.startswith(("_", "<"))}
     file = None if was_sent(cls) else getattr(module_of_class(cls), "__file__", None)
     found = file_of(file) if isinstance(file, str) else None
     for text in [found] if found is not None else [*reversed([*cells()]), *sent_texts()]:
-        nodes = _classes_at(text.tree, [part for part in cls.__qualname__.split(".") if part != "<locals>"])
+        nodes = _classes_at(text.tree, [part for part in place.split(".") if part != "<locals>"])
         # Another class of this name may stand in another cell: it has no such methods.
         if nodes and methods <= {getattr(each, "name", "") for each in _defined_in(nodes[-1])}:
             return text, nodes[-1]

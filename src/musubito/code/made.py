@@ -6,14 +6,13 @@ literal credential in such a line does not count.
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import FunctionType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from types import CodeType, FunctionType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.syntax.ast_digest import normalised_lines
 from musubito.code.syntax.expressions import attribute_chain, parameters_of
@@ -55,8 +54,8 @@ class Sent(NamedTuple):
     """The statements of functions and classes, and those that made objects."""
     classes: Mapping[str, type] = {}
     """Classes of the script, by name."""
-    values: Mapping[str, tuple[bytes, bool]] = {}
-    """The digests of other globals of the script, each with whether it also counts by what it leads to."""
+    values: Mapping[str, tuple[bytes, tuple[str, ...] | None]] = {}
+    """The digests of other globals, each with the globals that it leads to; None if it counts by its lines."""
 
     def receive(self) -> None:
         """Let all this be known in this process."""
@@ -66,7 +65,7 @@ class Sent(NamedTuple):
 
 
 _classes: Final[dict[str, type]] = {}
-_values: Final[dict[str, tuple[bytes, bool]]] = {}
+_values: Final[dict[str, tuple[bytes, tuple[str, ...] | None]]] = {}
 """What came with code from other processes, by the name of the global: the latest is right for what runs next."""
 
 
@@ -130,38 +129,44 @@ def complete(names: dict[str, Any], name: str) -> None:
 
     cloudpickle sends only those globals that the code of a function names, and no other that lines name.
     """
-    if name not in names and name in _classes and were_sent(names):
+    if name in names or not were_sent(names):
+        return
+    if name in _classes:
         names[name] = _classes[name]
-    lines = lines_of_global(names, name) if name not in names and were_sent(names) else None
-    made = () if lines is None else lines.made
-    nodes = [each.node for each in made if not each.around and _only_binds(each.node)]
-    for node in nodes if len(nodes) == len(made) else ():
-        statement = compile(ast.Module([node], []), SENT, "exec", __future__.annotations.compiler_flag)
+    elif (lines := lines_of_global(names, name)) is not None:
+        match [made.node for made in lines.made if not made.around]:
+            case [ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]) as node]:
+                _define(names, node, next(code for code, each in lines.file.functions[name] if each is node))
+            case nodes:
+                _import(names, name, [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)])
+
+
+def _define(names: dict[str, Any], node: ast.FunctionDef | ast.AsyncFunctionDef, code: CodeType) -> None:
+    """Bind a function again whose defaults are constants; any other counts by its lines."""
+    arguments = node.args
+    with suppress(ValueError):
+        function = FunctionType(code, names, node.name, tuple(map(ast.literal_eval, arguments.defaults)))
+        keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        function.__kwdefaults__ = {each.arg: ast.literal_eval(value) for each, value in keywords if value is not None}
+        names[node.name] = function
+
+
+def _import(names: dict[str, Any], name: str, statements: list[ast.stmt]) -> None:
+    """Bind a name by the first of these imports that does not fail; without one it counts by its lines."""
+    for statement in statements:
         bound: dict[str, Any] = {}
-        with suppress(Exception):  # what cannot be imported here counts by its lines
-            exec(statement, names, bound)  # noqa: S102 - its sender has run it
+        with suppress(Exception):
+            exec(compile(ast.Module([statement], []), SENT, "exec"), names, bound)  # noqa: S102 - its sender has run it
             names[name] = bound[name]
             return
 
 
-def sent_value(names: dict[str, Any], name: str) -> tuple[bytes, Lines | None] | None:
-    """Return the digest and the lines of a global that code was sent without; None if it is not known."""
+def sent_value(names: dict[str, Any], name: str) -> tuple[bytes, tuple[str, ...], Lines | None]:
+    """Return how a global counts that code was sent without: its digest, and what it leads to or its lines."""
     if name in names or not were_sent(names):
-        return None
-    digest, leads_on = _values.get(name, (b"", True))
-    lines = lines_of_global(names, name) if leads_on else None
-    return (digest, lines) if digest or lines is not None else None
-
-
-def _only_binds(node: ast.AST) -> TypeGuard[ast.stmt]:
-    """Return whether a statement imports something, or defines a function by itself."""
-    match node:
-        case ast.Import() | ast.ImportFrom():
-            return True
-        case ast.FunctionDef(decorator_list=[]) | ast.AsyncFunctionDef(decorator_list=[]):
-            defaults = [*node.args.defaults, *node.args.kw_defaults]
-            return all(each is None or isinstance(each, ast.Constant) for each in defaults)
-    return False
+        return b"", (), None
+    digest, below = _values.get(name, (b"", None))
+    return digest, below or (), lines_of_global(names, name) if below is None else None
 
 
 def _last_first(texts: Iterable[File], name: str) -> list[File]:

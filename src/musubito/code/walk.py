@@ -671,13 +671,16 @@ class Walk:
 
     def _refer_sent(self, names: dict[str, Any], name: str) -> bytes | None:
         """Refer to a global that code was sent without, as it counts where the code comes from."""
-        if (sent := sent_value(names, name)) is None:
-            return None
-        digest, lines = sent
+        digest, below, lines = sent_value(names, name)
         name = f"{canonical_module(str(names.get('__name__')))}.{name}"
         if lines is not None:
             self.refer_lines(name, lines)
-        return tokens("value", self.fix(name, digest, kind=PartKind.VALUE)) if digest else b""
+        if not digest:
+            return None if lines is None else tokens("lines", name)
+        if name not in self._fixed:
+            self.fix(name, digest, kind=PartKind.VALUE)
+            self._refer_names([(each, ()) for each in below], names)
+        return tokens("value", name)
 
     def _refer_environment(self, name: str, read: Collection[str | None], written: Collection[str | None]) -> None:
         if None in read:
@@ -845,7 +848,7 @@ class Walk:
             if functions:
                 if not all(is_generated(self.origins, function, text) for function in functions):
                     self._refer_method(reached, name, member, functions)
-            elif type(member) is type or self._is_value(member, text is None) or step_of(member) is not None:
+            elif issubclass(type(member), type) or self._is_value(member, text is None) or step_of(member) is not None:
                 made = functools.partial(lambda: None)
                 reference = self.refer(member, f"{reached.name}.{name}", made, handed=reached.whole)
                 reached.references.append(tokens(name) + reference)
@@ -885,13 +888,15 @@ class Walk:
         modules = [(lines, str(lines.names.get("__name__"))) for lines in self._sent]
         return [lines for lines, module in modules if is_script(module) or find_module(module) is None]
 
-    def values_sent(self) -> dict[str, tuple[bytes, bool]]:
+    def values_sent(self) -> dict[str, tuple[bytes, tuple[str, ...] | None]]:
         """Return the digests of the globals of the script that are no functions and classes: see `Sent`."""
         values = {}
+        prefix = f"{script_name()}."
         for binding in self.bindings.values():
-            module, _, name = binding.name.rpartition(".")
-            if module == script_name() and name.isidentifier():
-                values[name] = binding.digest, bool(self.edges.get(binding.name))
+            name = binding.name.removeprefix(prefix)
+            if prefix + name == binding.name and name.isidentifier():
+                below = tuple(sorted(each.removeprefix(prefix) for each in self.edges.get(binding.name, ())))
+                values[name] = binding.digest, None if binding.name + LINES in self._fixed else below
         return values
 
     def without(self, left_out: Collection[str]) -> set[str]:
