@@ -54,14 +54,13 @@ class File(NamedTuple):
     """A text and every function in it.
 
     The functions are listed by name, each with its code and its node. `tree` and `code` are those of the whole text,
-    `imported` are the names that its statements import, and `parents` the nodes around nodes, by the inner node's id.
+    and `parents` the nodes around nodes, by the inner node's id.
     """
 
     lines: list[str]
     functions: dict[str, list[tuple[CodeType, FunctionNode]]]
     tree: ast.Module
     code: CodeType
-    imported: frozenset[str]
     parents: dict[int, ast.AST]
 
     def part(self, node: ast.stmt | ast.expr) -> str:
@@ -73,13 +72,17 @@ class File(NamedTuple):
 
         The lines keep their numbers, by which one of several equal functions is found.
         """
-        lines = {node.lineno for node in nodes if isinstance(node, ast.stmt | ast.expr)}
-        body = self.tree.body
-        kept = [each for each in body if any(first_line(each) <= line <= (each.end_lineno or 0) for line in lines)]
+        kept: dict[int, Any] = {}
+        for node in nodes:
+            statement = node
+            while (outer := self.parents[id(statement)]) is not self.tree:
+                statement = outer
+            kept[id(statement)] = statement
         # The way in which a method is called depends on whether its module imports the object of the call.
-        names = {node.id for each in kept for node in nodes_in(each) if isinstance(node, ast.Name)} & self.imported
-        kept += [each for each in body if names and not names.isdisjoint(_imported([each]))]
-        numbers = {line for each in kept for line in range(first_line(each), (each.end_lineno or 0) + 1)}
+        names = {node.id for each in kept.values() for node in nodes_in(each) if isinstance(node, ast.Name)}
+        imports = [each for each in self.tree.body if not names.isdisjoint(_imported([each]))]
+        statements = (*kept.values(), *imports)
+        numbers = {line for each in statements for line in range(first_line(each), each.end_lineno + 1)}
         return "".join(line if number in numbers else "\n" for number, line in enumerate(self.lines, 1))
 
 
@@ -351,7 +354,7 @@ def _listed(text: str, tree: ast.Module, module: CodeType) -> File:
             if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
                 functions.setdefault(code.co_name, []).append((code, node))
     lines = text.splitlines(keepends=True)
-    return File(lines, functions, tree, module, frozenset(_imported(tree.body)), parents)
+    return File(lines, functions, tree, module, parents)
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
