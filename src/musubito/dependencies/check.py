@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from musubito.code.fingerprint import Fingerprint
+from musubito.code.fingerprint import Fingerprint, fingerprints_of_classes
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
 from musubito.dependencies.paths import FILES, TooMuch, byte_limit, is_ignored
@@ -88,12 +88,17 @@ def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any])
 
 
 def take_files(
-    call: Call, engine: EngineHost, frame: Frame, codes: Sequence[Fingerprint], state: Collection[str]
+    call: Call,
+    engine: EngineHost,
+    frame: Frame,
+    codes: Sequence[Fingerprint],
+    given: Collection[type],
+    state: Collection[str],
 ) -> CallSteps[Sequence[tuple[ExternalRead, str]]]:
     """Add the files that the body of a call read to its dependencies, and return the texts to keep.
 
-    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. `state` are the
-    names of what the step is known to change itself.
+    The body has ended. `codes` holds the fingerprint before the run and, if it is known, the one now. `given` are the
+    classes of the arguments, `state` the names of what the step is known to change itself.
     """
     files = frame.files
     if files is None:
@@ -108,7 +113,8 @@ def take_files(
         frame.note_outside(read.kind, read.key)
     reads: list[ExternalRead] = []
     if files.ran:
-        reads += yield from _look_off_loop(partial(code_that_ran, files.ran.values(), call.fingerprint, files.module))
+        described_by = [call.fingerprint, *fingerprints_of_classes(given, files.module, call.fingerprint)]
+        reads += yield from _look_off_loop(partial(code_that_ran, files.ran.values(), described_by, files.module))
     if kept:
         reads += yield from _look_off_loop(
             partial(read_from_caches, kept, files, semantics.ignore_files, database_path)

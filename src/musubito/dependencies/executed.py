@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
@@ -154,11 +154,6 @@ def _codes_of(functions: tuple[FunctionType, ...]) -> frozenset[CodeType]:
     return frozenset(code for function in functions for code in codes(function.__code__))
 
 
-def known_codes(fingerprint: Fingerprint) -> frozenset[CodeType]:
-    """Return the code objects that a fingerprint describes."""
-    return _codes_of(fingerprint.functions)
-
-
 @lru_cache(256)
 def _with_files(known: frozenset[CodeType]) -> frozenset[tuple[str, CodeType]]:
     # Code of two files is equal if it reads the same at the same line.
@@ -166,15 +161,15 @@ def _with_files(known: frozenset[CodeType]) -> frozenset[tuple[str, CodeType]]:
 
 
 def code_that_ran(
-    ran: Iterable[Ran], fingerprint: Fingerprint, home: str, _at_most: int | None = None
+    ran: Iterable[Ran], described_by: Sequence[Fingerprint], home: str, _at_most: int | None = None
 ) -> list[ExternalRead]:
-    """Return the dependencies on code that ran in a body and that is no part of the step's code.
+    """Return the dependencies on code that ran in a body and that no fingerprint describes by which the call is known.
 
     `home` is the module of the step. What the code names in the user's files counts as well.
     """
     found: list[ExternalRead] = []
-    known = _with_files(known_codes(fingerprint))
-    described: set[str] = set()
+    known = frozenset().union(*(_with_files(_codes_of(each.functions)) for each in described_by))
+    described = {part.name for each in described_by for part in each.parts}
     modules: dict[str, ModuleType | None] = {}
     whose = whose_code(home).owners
     ahead: dict[tuple[str, str], None] = {}
@@ -191,17 +186,19 @@ def code_that_ran(
             if digest is not None:
                 found.append(ExternalRead(CODE, f"<{module}>:{name}", digest))
         elif LAMBDA in name:
-            ahead[file, defined.name_at(code.co_firstlineno) or name] = None
+            name = defined.name_at(code.co_firstlineno) or name
+            if f"{canonical_module(module)}.{name}" not in described:  # otherwise the lambda is in its text
+                ahead[file, name] = None
         else:
             ahead[file, name] = None
         for each in cls.__mro__ if cls is not None else ():
             its_module = sys.modules.get(each.__module__)
             path = getattr(its_module, "__file__", None)
+            if f"{canonical_module(each.__module__)}.{each.__qualname__}" in described:
+                continue
             if path and isinstance(its_module, ModuleType) and _is_users(whose, its_module):
-                described = described or {part.name for part in fingerprint.parts}
-                if f"{canonical_module(each.__module__)}.{each.__qualname__}" not in described:
-                    file = os.path.join(root, path)
-                    ahead[file, each.__qualname__], modules[file] = None, its_module
+                file = os.path.join(root, path)
+                ahead[file, each.__qualname__], modules[file] = None, its_module
     rows = list(ahead)
     for file, name in rows:
         defined = definitions_in(file)

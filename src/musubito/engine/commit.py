@@ -140,7 +140,8 @@ class CallCommit(CallClaim):
             say_unrecorded(self.call.definition.name, "its process was forked while it ran", self.ids())
             begun = UNRECORDED
         changed = (yield from self._changed_meanwhile(now)) if isinstance(outcome, Returned) else None
-        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes, self.known_state())
+        given, state = self.given.classes, self.known_state()
+        self._texts = yield from take_files(self.call, self.engine, self.frame(), codes, given, state)
         match outcome:
             case Returned(value):
                 return (yield from self._succeeded(begun, value, started_at, duration_ms, changed))
