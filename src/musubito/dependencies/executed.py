@@ -150,14 +150,9 @@ def whose_code(home: str) -> Whose:
 
 # -- after the body --------------------------------------------------------------------------------------------------
 @lru_cache(256)
-def _codes_of(functions: tuple[FunctionType, ...]) -> frozenset[CodeType]:
-    return frozenset(code for function in functions for code in codes(function.__code__))
-
-
-@lru_cache(256)
-def _with_files(known: frozenset[CodeType]) -> frozenset[tuple[str, CodeType]]:
-    # Code of two files is equal if it reads the same at the same line.
-    return frozenset((code.co_filename, code) for code in known)
+def _codes_of(functions: tuple[FunctionType, ...]) -> frozenset[tuple[str, CodeType]]:
+    """Return the code of functions with its files: code of two files is equal if it reads the same at the same line."""
+    return frozenset((code.co_filename, code) for function in functions for code in codes(function.__code__))
 
 
 def code_that_ran(
@@ -168,7 +163,7 @@ def code_that_ran(
     `home` is the module of the step. What the code names in the user's files counts as well.
     """
     found: list[ExternalRead] = []
-    known = frozenset().union(*(_with_files(_codes_of(each.functions)) for each in described_by))
+    known = frozenset().union(*(_codes_of(each.functions) for each in described_by))
     described = {part.name for each in described_by for part in each.parts}
     modules: dict[str, ModuleType | None] = {}
     whose = whose_code(home).owners
