@@ -14,8 +14,9 @@ from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from musubito.code.secret_fields import is_secret_field
 from musubito.code.syntax.ast_digest import normalised_lines
-from musubito.code.syntax.expressions import attribute_chain, parameters_of
+from musubito.code.syntax.expressions import attribute_chain, credentials_in, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import (
     SENT,
@@ -28,7 +29,6 @@ from musubito.code.syntax.source import (
     source_of,
 )
 from musubito.values.class_names import find_module, functions_in
-from musubito.values.redaction import is_secret
 
 MAX_INDEXED: Final = 256
 """Number of bodies whose statements are kept by name."""
@@ -92,10 +92,17 @@ class Lines(NamedTuple):
 
     def text(self) -> str:
         """Return the lines as they are written."""
-        nodes = {id(made.node): made.node for made in self.made if not isinstance(made.node, ast.withitem)}
-        nodes |= {id(m.node): m.node.context_expr for m in self.made if isinstance(m.node, ast.withitem)}
-        ordered = sorted(nodes.values(), key=lambda node: node.lineno)
+        ordered = sorted(self._nodes(), key=lambda node: node.lineno)
         return "".join(self.file.part(node).rstrip("\n") + "\n" for node in ordered)
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the lines."""
+        for node in self._nodes():
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+    def _nodes(self) -> Iterable[ast.stmt | ast.expr]:
+        nodes = {id(made.node): made.node for made in self.made}
+        return (node.context_expr if isinstance(node, ast.withitem) else node for node in nodes.values())
 
     def reads(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the names that the lines use, each with the attributes that follow it."""
@@ -250,13 +257,14 @@ def names_used(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
     pending = [node]
     while pending:
         root, attributes = attribute_chain(pending.pop())
-        if isinstance(root, ast.keyword) and root.arg is not None and is_secret(root.arg):
+        if isinstance(root, ast.keyword) and is_secret_field(root.arg, ""):
             continue
         if isinstance(root, ast.Name):
             if isinstance(root.ctx, ast.Load) or attributes:
                 yield root.id, attributes
         else:
-            pending += ast.iter_child_nodes(root)
+            credentials = credentials_in(root)
+            pending += (child for child in ast.iter_child_nodes(root) if child not in credentials)
 
 
 # -- which statement makes what ----------------------------------------------------------------------------------------
@@ -322,18 +330,24 @@ def _chains(node: ast.stmt) -> Iterator[tuple[str, ...]]:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield (name,)
             for decorator in node.decorator_list:
-                called = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if isinstance(called, ast.Attribute):
-                    yield from _chain(called.value)
+                if isinstance(decorator, ast.Call):
+                    yield from _changed_by(decorator)
+                elif isinstance(decorator, ast.Attribute):
+                    yield from _chain(decorator.value)
         case ast.Expr(value=value):
             call = value.value if isinstance(value, ast.Await) else value
             if isinstance(call, ast.Call):
-                if isinstance(call.func, ast.Attribute):
-                    yield from _chain(call.func.value)
-                for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
-                    yield from _chain(argument)
+                yield from _changed_by(call)
         case _:
             return
+
+
+def _changed_by(call: ast.Call) -> Iterator[tuple[str, ...]]:
+    """Yield the chains of names that lead to what a call may change: its receiver and its arguments."""
+    if isinstance(call.func, ast.Attribute):
+        yield from _chain(call.func.value)
+    for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+        yield from _chain(argument)
 
 
 def _targets(target: ast.expr) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Leave out secrets of what code holds, and the version in which a library names itself.
+"""Leave out secrets of what code holds, the version in which a library names itself, and the number of its process.
 
 A secret is recognised by its name (`api_key`, the header `Authorization`) or by its looks (`Bearer ...`, the password
 in a URL). It never counts: a rotated key asks the same question of the same service.
@@ -34,6 +34,8 @@ _CREDENTIALS: Final = deferred_pattern(r"(?<=://)[^\s/@?#]{1,500}@")
 """Matches the credentials in a URL."""
 _AGENT: Final = "user-agent"
 """The header, or field, in which a library states its own version."""
+_PROCESS: Final = "pid"
+"""The field in which a pool of connections keeps the number of its process."""
 MAX_DEPTH: Final = 20
 """Levels of nested containers that are entered."""
 
@@ -48,9 +50,11 @@ def _is_secret_name(name: str) -> bool:
 
 
 def is_secret_field(name: object, value: object) -> bool:
-    """Return whether a field of this name is a secret, or states the version of the library itself."""
+    """Return whether a field of this name is a secret, or states the version of the library or its process."""
     if isinstance(name, bytes):
         name = name.decode("latin-1")
+    if name == _PROCESS:
+        return True
     if value is None or isinstance(value, bool | int | float) or type(name) is not str:
         return False
     return name.lower().replace("_", "-") == _AGENT or _is_secret_name(name)

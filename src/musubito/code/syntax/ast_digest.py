@@ -22,9 +22,10 @@ from functools import cache, cached_property, lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
+from musubito.code.secret_fields import without_secrets
+from musubito.code.syntax.expressions import credentials_in
 from musubito.code.syntax.source import FunctionNode, codes
 from musubito.parsing import nodes_in
-from musubito.values.redaction import is_secret
 
 MOST_KEPT = 4096
 """Number of functions whose bytecode is kept in its normal form."""
@@ -45,8 +46,8 @@ CALLERS = frozenset(
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SPECIAL = frozenset(
     [
-        *(*FUNCTIONS, ast.Lambda, ast.ClassDef, ast.Constant, ast.keyword),
-        *(ast.Assign, ast.AnnAssign, ast.Assert),
+        *(*FUNCTIONS, ast.Lambda, ast.ClassDef, ast.Constant),
+        *(ast.AnnAssign, ast.Assert),
     ]
 )
 """Nodes that are not written field by field."""
@@ -67,7 +68,7 @@ def normalised(function: FunctionNode, *, docs: bool = False, signature: bool = 
 
 
 def normalised_lines(nodes: Iterable[ast.AST]) -> bytes:
-    """Return what statements and expressions do. A literal that is bound to the name of a secret does not count."""
+    """Return what statements and expressions do. Credentials in them do not count, by their names or their looks."""
     writer = _Writer(docs=False, hides=True)
     for node in nodes:
         writer.add(node)
@@ -148,7 +149,9 @@ class _Writer:
         self._within = within
         """The function that is written."""
         self._hides = hides
-        """Whether literals that are bound to the names of secrets are left out."""
+        """Whether credentials are left out."""
+        self._credentials: set[int] = set()
+        """The ids of the nodes that are credentials."""
         self._stack: list[Any] = []
 
     @cached_property
@@ -177,7 +180,12 @@ class _Writer:
             if node is END:
                 self.out += b")"
             elif isinstance(node, ast.AST):
-                self._node(node) if type(node) in SPECIAL else self._plain(node)
+                if self._hides:
+                    self._credentials.update(map(id, credentials_in(node)))
+                if id(node) in self._credentials:
+                    self.out += b"(credential)"
+                else:
+                    self._node(node) if type(node) in SPECIAL else self._plain(node)
             elif isinstance(node, list):
                 self.out += b"["
                 self._stack += [END, *reversed(node)]
@@ -214,15 +222,7 @@ class _Writer:
                 body = [_annotated(each) if telling else each for each in self._body(node, telling)]
                 self._stack += [END, body, node.decorator_list, node.keywords, node.bases]
             case ast.Constant():
-                _constant(self.out, node.value)
-            case ast.keyword(arg=str(name), value=ast.Constant(value=str())) if self._hides and is_secret(name):
-                self._open("keyword")
-                self._stack += [END, name]
-            case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=ast.Constant()) if self._hides and (
-                is_secret(target.id if isinstance(target, ast.Name) else target.attr)
-            ):
-                self._open("Assign")
-                self._stack += [END, target]
+                _constant(self.out, without_secrets(node.value) if self._hides else node.value)
             case ast.Assert() if not __debug__:
                 pass  # `python -O` leaves it out
             case _:

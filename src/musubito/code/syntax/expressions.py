@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Final
 
+from musubito.code.secret_fields import is_secret_field
 from musubito.code.syntax.source import FunctionNode
 
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 """Comprehensions, each with a scope of its own."""
+TEXTS: Final = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Tuple)
+"""Expressions in which a program writes a credential: `"..."`, `f"Bearer {TOKEN}"`, `("user", "...")`."""
 
 
 def body_of(function: FunctionNode) -> list[ast.stmt] | list[ast.expr]:
@@ -36,4 +39,26 @@ def literal_key(node: ast.expr) -> object:
     match node:
         case ast.Subscript(_, ast.Constant(key)) | ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]):
             return key
+    return None
+
+
+def credentials_in(node: ast.AST) -> list[ast.expr]:
+    """Return the texts that a node binds to the names of secrets: `api_key="..."`, `{"Authorization": f"..."}`."""
+    pairs: list[tuple[object, ast.expr]] = []
+    match node:
+        case ast.keyword(arg=name, value=value):
+            pairs = [(name, value)]
+        case ast.Dict(keys=keys, values=values):
+            named = zip(keys, values, strict=True)
+            pairs = [(key.value, value) for key, value in named if isinstance(key, ast.Constant)]
+        case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
+            pairs = [(_last_name(target), value)]
+    return [value for name, value in pairs if isinstance(value, TEXTS) and is_secret_field(name, "")]
+
+
+def _last_name(target: ast.expr) -> object:
+    """Return the name, the attribute or the literal key that an expression ends in."""
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Subscript(slice=ast.Constant(value=name)):
+            return name
     return None
