@@ -17,7 +17,7 @@ import itertools
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 from threading import local
@@ -898,6 +898,11 @@ class Walk:
                 below = tuple(sorted(each.removeprefix(prefix) for each in self.edges.get(binding.name, ())))
                 values[name] = binding.digest, None if binding.name + LINES in self._fixed else below
         return values
+
+    def lines_that_made(self) -> Iterator[tuple[str, int]]:
+        """Yield each line that made an object, by the name of its module and its number."""
+        for lines in self._sent:
+            yield from ((str(lines.names.get("__name__")), number) for number in lines.numbers())
 
     def without(self, left_out: Collection[str]) -> set[str]:
         """Return the names of the parts that are reached by other ways than through those left out."""

@@ -29,7 +29,14 @@ class Memo(NamedTuple):
     is_property: bool
 
 
-Cache: TypeAlias = "CodeType | Memo | str"
+class Statement(NamedTuple):
+    """A line of a module's own code, which may have made an object of what was read when the line ran."""
+
+    module: str
+    line: int
+
+
+Cache: TypeAlias = "CodeType | Memo | Statement | str"
 """The code of a function, which may be below an `lru_cache`, or a package that keeps the content that it reads."""
 EVENTS: Final = (
     *("musubito.dependencies.events", "musubito.dependencies.body_files"),
@@ -236,6 +243,8 @@ def _caches_around(frame: Any) -> tuple[Cache, ...]:
             is_property = frame.f_back is not None and frame.f_back.f_code is _PROPERTY
             if is_property or frame.f_lasti >= _straight_until(frame.f_code):
                 caches.append(Memo(frame.f_code, is_property))
+        elif frame.f_code.co_name == "<module>" and not _is_installed(frame.f_code.co_filename):
+            caches.append(Statement(name, frame.f_lineno))
         frame = frame.f_back
     return tuple(dict.fromkeys(caches))
 

@@ -9,8 +9,9 @@ read, which may be below an `lru_cache`, or may keep the content in state that i
 
     if name not in PROMPTS: PROMPTS[name] = Path(name).read_text()
 
-It may also be a `cached_property`, or a package that caches. A body that may have been answered from a cache depends on
-the file, too, as the file was at the read. Code that reads before it decides anything keeps nothing.
+It may also be a `cached_property`, a package that caches, or a line of a module that makes an object. A body that may
+have been answered from a cache depends on the file, too, as the file was at the read. Code that reads before it decides
+anything keeps nothing.
 """
 
 from __future__ import annotations

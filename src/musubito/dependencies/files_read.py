@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.state import functions_that_write
 from musubito.code.unrepeatable import WRITTEN
-from musubito.dependencies.attribution import Cache, Memo
+from musubito.dependencies.attribution import Cache, Memo, Statement
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.caches import Seen, inherited, is_any_kept
 from musubito.dependencies.excluded_paths import is_database, is_of_the_system, own_package, temporary_roots
@@ -138,7 +138,7 @@ def written_by(files: BodyFiles, ignored: Sequence[str], database: str | None) -
 
 
 def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint], state: Collection[str]) -> Sequence[Seen]:
-    """Return the earlier reads that a cache, or state, may have answered a body from.
+    """Return the earlier reads that a cache, state, or an object of other lines may have answered a body from.
 
     `codes` and `state`: see `take_files`.
     """
@@ -149,6 +149,7 @@ def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint], state: Coll
         caches |= code.others
         caches |= {Memo(function.__code__, True) for function in code.functions}
         caches |= {Memo(function.__code__, False) for function in functions_that_write(code.walk, state)}
+        caches |= {Statement(*place) for place in code.walk.lines_that_made()}
     return list(dict.fromkeys(inherited(files.hits, caches, files.seen)))
 
 
