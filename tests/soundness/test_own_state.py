@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,7 @@ def play(tmp_path: Path, program: str, *lines: str) -> list[list[str]]:
     """A new process runs each of these lines after the program; what ran during each."""
     script = tmp_path / "program.py"
     script.write_text(HEAD + program + TAIL)
-    # To import openai takes longer than all else.
-    imports = "openai" if "import openai" in program else "musubito"
-    made = launcher.run(script, tmp_path / "m.db", *lines, imports=imports)
+    made = launcher.run(script, tmp_path / "m.db", *lines)
     assert made.returncode == 0, made.stderr
     assert "Warning: " not in made.stderr
     return [json.loads(line) for line in made.stdout.splitlines()]
@@ -271,100 +268,6 @@ def ask(q):
 """
     calls = ["ask('q')", "choose('large')", "ask('q')", "ask('q')"]
     assert play(tmp_path, program, *calls) == [["ask"], ["choose"], ["ask"], []]
-
-
-# -- clients of real packages ------------------------------------------------------------------------------------------
-class Answers(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self._answer({"said": self.path})
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        message = {"role": "assistant", "content": "hello"}
-        self._answer(
-            {
-                "id": "c-1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": "m",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            }
-        )
-
-    def _answer(self, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Nobody reads it."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-CLIENTS = {
-    "httpx": ("import httpx\nclient = httpx.Client(base_url='URL')", "def", "return client.get('/' + q).json()"),
-    "httpx, async": (
-        "import httpx\nclient = httpx.AsyncClient(base_url='URL')",
-        "async def",
-        "return (await client.get('/' + q)).json()",
-    ),
-    "requests": ("import requests\nclient = requests.Session()", "def", "return client.get('URL/' + q).json()"),
-    "openai": (
-        "import openai\nclient = openai.OpenAI(api_key='k', base_url='URL/v1')",
-        "def",
-        "return client.chat.completions.create(model='m', messages=[{'role': 'user', 'content': q}]).choices[0].message.content",
-    ),
-    "openai, async": (
-        "import openai\nclient = openai.AsyncOpenAI(api_key='k', base_url='URL/v1')",
-        "async def",
-        "return (await client.chat.completions.create(model='m', messages=[{'role': 'user', 'content': q}])).id",
-    ),
-    "openai, a field that is made late": (
-        "import openai\nclient = openai.OpenAI(api_key='k', base_url='URL/v1')\nasked = client.chat.completions",
-        "def",
-        "return asked.create(model='m', messages=[{'role': 'user', 'content': q}]).choices[0].message.content",
-    ),
-    # What it holds once it has connected is no longer taken apart, so that counted as another thing.
-    "sqlalchemy": (
-        "import sqlalchemy\nclient = sqlalchemy.create_engine('sqlite://')",
-        "def",
-        "with client.connect() as open: return open.execute(sqlalchemy.text(f\"select '{q}'\")).scalar()",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CLIENTS)
-def test_a_client_that_its_first_use_changes(tmp_path: Path, server: str, name: str) -> None:
-    made, define, body = (part.replace("URL", server) for part in CLIENTS[name])
-    kind = "@musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC))"
-    program = "from musubito import StepConfiguration, StepType\n" + made
-    for step in ("ask", "tell"):
-        program += f"\n{kind}\n{define} {step}(q):\n    ran.append('{step} ' + q)\n    {body}\n"
-    is_async = define != "def"
-    program += "\nrunner = asyncio.Runner()\nimport contextvars, musubito\ndef go(f, q):\n    with musubito.run():\n"
-    program += f"        return runner.run(f(q), context=contextvars.copy_context()) if {is_async} else f(q)\n"
-    first = play(tmp_path, program, "go(ask, 'a')", "go(ask, 'a')", "go(ask, 'b')", "go(tell, 'a')", "go(ask, 'a')")
-    assert first == [["ask a"], [], ["ask b"], ["tell a"], []]
-    # There the other step is replayed, so that the client is still as it was made.
-    assert play(tmp_path, program, "go(tell, 'a')", "go(ask, 'b')", "go(ask, 'a')", "go(tell, 'b')") == [
-        [],
-        [],
-        [],
-        ["tell b"],
-    ]
 
 
 # -- beside others -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from typing import Any
 
 import httpx
 import pytest
-import requests
 
 from musubito import (
     MusubitoEngine,
@@ -115,10 +113,6 @@ async def in_a_thread(url: str) -> str:
     return await asyncio.to_thread(lambda: httpx.get(url).text)
 
 
-async def in_a_task(url: str) -> str:
-    return await asyncio.create_task(httpx_async(url))
-
-
 async def asyncio_streams(url: str) -> str:
     _, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]))
     writer.close()
@@ -132,20 +126,6 @@ def pool_with_the_context(url: str) -> str:
         return pool.submit(context.run, httpx_client, url).result()
 
 
-def http_client(url: str) -> str:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"))
-    connection.request("GET", "/")
-    try:
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
-
-
-def urllib_open(url: str) -> str:
-    with urllib.request.urlopen(url) as answer:
-        return answer.read().decode()
-
-
 def raw_socket(url: str) -> str:
     socket.create_connection(("localhost", int(url.rpartition(":")[2]))).close()
     return "ok"
@@ -157,15 +137,10 @@ def with_credentials(url: str) -> str:
 
 CLIENTS = [
     httpx_client,
-    lambda url: requests.get(url, timeout=10).text,
-    http_client,
-    urllib_open,
     raw_socket,
     with_credentials,
     pool_with_the_context,
-    httpx_async,
     in_a_thread,
-    in_a_task,
     asyncio_streams,
 ]
 

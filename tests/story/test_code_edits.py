@@ -139,35 +139,22 @@ class Base:
     registry = {}
     def __init_subclass__(cls): Base.registry[cls.__name__] = cls
 class Agent:
-    MODEL = 'm'
-    def __init__(self, p): self.d = {}; self.configure(p)
+    def __init__(self, p): self.configure(p)
     def configure(self, p): self.prompt = p
-    @property
-    def t(self): return self._t
-    @t.setter
-    def t(self, v): self._t = v
-    @classmethod
-    def use(cls, p): cls.MODEL = p
-    def __enter__(self): self.entered = 'entered'; return self
-    def __exit__(self, *a): return None
-    def system(self, p): self.d["sys"] = p
 agent = Agent("old")
-agent.t = 'set'
-agent.system('item')
-with agent: pass
 class Up(Base):
     def run(self): return 1
-def step(x): return agent.prompt, agent.t, agent.MODEL, agent.entered, agent.d, Base.registry["Up"]().run()
+def step(x): return agent.prompt, Base.registry["Up"]().run()
 """
 TEXT = """
 from __future__ import annotations
-import dataclasses, pydantic, typing
+import pydantic, typing
 LIMIT = 1
 Positive = typing.Annotated[int, pydantic.Field(gt=0)]
-class Inner({0}):
+class Inner(pydantic.BaseModel):
     a: int
     def check(self): return LIMIT
-class Outer({0}):
+class Outer(pydantic.BaseModel):
     inner: list[Inner]
     number: Positive
 def step(x): return Outer
@@ -197,73 +184,12 @@ class Tool:
 tool = Tool(search)
 def step(x): return tool.schema()
 """
-VALUES = """
-import functools, enum, decimal, datetime, collections
-D = collections.defaultdict(lambda: 'made')
-Q = collections.deque([1], maxlen=3)
-QF = collections.deque([len], maxlen=5)
-USER = collections.UserDict(a='old')
-CHAIN = collections.ChainMap({'a': 'chained'})
-class Money(decimal.Decimal): pass
-MONEY = Money('1.1')
-class Stamp(datetime.datetime): pass
-STAMP = Stamp(2020, 1, 1)
-class Day(datetime.date): pass
-DAY = Day(2030, 1, 1)
-class Clock(datetime.time): pass
-TIME = Clock(1)
-class Span(datetime.timedelta): pass
-SPAN = Span(1)
-PROMPT = 'one'
-class Kind(enum.Enum):
-    ONE = (1, PROMPT)
-    TWO = (2, 'two')
-    def __new__(cls, v, p):
-        made = object.__new__(cls)
-        made._value_ = v
-        made.prompt = 'p' + p
-        return made
-class shout(property):
-    def __get__(self, o, t=None): return 'p1'
-class part(functools.partial):
-    def __call__(self, *a): return 'c1'
-class made(classmethod):
-    def __get__(self, o, t=None): return lambda: 'm1'
-class later(functools.cached_property):
-    def __get__(self, o, t=None): return 'v1'
-class T:
-    @shout
-    def p(self): return 'p'
-    @made
-    def c(cls): return 'c'
-    @later
-    def v(self): return 'v'
-PART = part(len)
-class Lazy:
-    @functools.cached_property
-    def v(self): return 1
-LAZY = Lazy()
-LAZY.v = 'x'
-"""
-ARRAYS = """
-import numpy
-class Weights(numpy.ndarray): pass
-WEIGHTS = numpy.array([1, 2]).view(Weights)
-MASKED = numpy.ma.masked_array([5, 6], mask=[0, 1])
-"""
-
-
-def values(expression: str) -> str:
-    arrays = ARRAYS if expression in ("WEIGHTS", "MASKED") else ""
-    return f"{VALUES}{arrays}def step(x): return {expression}\n"
 
 
 KINDS = """
 import functools, re, operator, dataclasses, enum, types, string, collections, typing, contextlib
 def base(x, k): return x + k
 P = functools.partial(base, k=3)
-@functools.lru_cache(maxsize=8)
-def cached(x): return x + 1
 def loud(f):
     @functools.wraps(f)
     def inner(*a): return f(*a)
@@ -271,10 +197,6 @@ def loud(f):
 @loud
 def wrapped(x): return x + 2
 ONE, TWO = (lambda x: x + 3), (lambda x: x + 4)
-PATTERN = re.compile("a+", re.I)
-TEMPLATE = string.Template("hi $x")
-SPACE = types.SimpleNamespace(model="m", t=0.5)
-GET = operator.itemgetter("k", 2)
 class Color(enum.Enum):
     RED = 1
     BLUE = 2
@@ -334,8 +256,6 @@ CASES = [
     differs("deep in a table", BASE, '{"deep": 1}', '{"deep": 2}'),
     differs("type of a constant", BASE, '{"deep": 1}', '{"deep": True}'),
     differs("shadowed builtin", BASE, "UNRELATED", "def str(x): return 'no'\nUNRELATED"),
-    differs("constant becomes a list", BASE, '["x", "y"]', '("x", "y")'),
-    differs("docstring that is read", BASE.replace("PROMPT +", "helper.__doc__ +"), "Says how.", "Says nothing."),
     differs("f-string", "def step(x): return f'a {x!r:>3}'", ":>3", ":>4"),
     differs("literal kind", "def step(x): return 1", "1", "1.0"),
     differs("sign of zero", "def step(x): return 0.0", "0.0", "-0.0"),
@@ -367,7 +287,6 @@ CASES = [
     differs("class method", CLASS, "cls(2)", "cls(3)"),
     differs("static method", CLASS, "x + 7", "x + 8"),
     differs("what a method calls", CLASS, "def outside(x): return x", "def outside(x): return -x"),
-    differs("field of an object", CLASS, "TOOL = Tool(5)", "TOOL = Tool(6)"),
     same("docstring of a class", CLASS, '"""A tool."""', '"""Another."""'),
     same("unread global", CLASS, "LIMIT = 3", "LIMIT = 4"),
     same(
@@ -383,7 +302,6 @@ CASES = [
     differs("behind a decorated method reached by self", DECORATED, "return 3", "return 4"),
     same("beside a decorated method", DECORATED, "return 5", "return 6"),
     same("where the file lies", "def step(x): return __file__", "", ""),
-    differs("by super", METHOD, "return 5", "return 6"),
     differs("override appears", METHOD, "class Agent(Base):", "class Agent(Base):\n    def also(self): return 9"),
     differs("dynamic receiver", DYNAMIC, "def unused(self): return 1", "def unused(self): return 2"),
     differs("imported in the body", LOCAL, "return g(x)", "return g(x) + 1", "lib/deep.py", **LIB),
@@ -437,7 +355,6 @@ CASES = [
         "lib/deep.py",
         **LIB,
     ),
-    differs("globals()", "def a(): return 1\ndef step(x): return globals()[x]()", "return 1", "return 2"),
     differs(
         "literal getattr",
         "import lib.deep as m\ndef step(x): return getattr(m, 'g')(x)",
@@ -447,64 +364,25 @@ CASES = [
         **LIB,
     ),
     differs("partial's function", kinds("P(x)"), "x + k\nP", "x - k\nP"),
-    differs("partial's argument", kinds("P(x)"), "k=3", "k=4"),
-    differs("cached", kinds("cached(x)"), "x + 1", "x - 1"),
     differs("wrapped", kinds("wrapped(x)"), "x + 2", "x - 2"),
     differs("wrapper", kinds("wrapped(x)"), "inner(*a): return f(*a)", "inner(*a): return f(*a, 1)"),
     differs("first lambda of a line", kinds("ONE(x)"), "x + 3", "x - 3"),
     same("second lambda of a line", kinds("ONE(x)"), "x + 4", "x - 4"),
     differs("the other lambda of a line", kinds("TWO(x)"), "x + 4", "x - 4"),
     same("the other lambda of a line stays", kinds("TWO(x)"), "x + 3", "x - 3"),
-    differs("pattern", kinds("PATTERN"), '"a+"', '"b+"'),
-    differs("pattern's flags", kinds("PATTERN"), ", re.I", ""),
-    differs("template", kinds("TEMPLATE"), "hi $x", "ho $x"),
-    differs("namespace", kinds("SPACE.model"), "t=0.5", "t=0.6"),
-    differs("getter", kinds("GET"), '"k", 2', '"k", 3'),
     differs("enum's value", kinds("Color.RED"), "BLUE = 2", "BLUE = 3"),
     differs("enum's method", kinds("Color.RED.shout()"), "self.name", "self.value"),
     differs("dataclass default", kinds("Setting()"), "depth: int = 4", "depth: int = 5"),
     differs("dataclass method in a list", kinds("SETTINGS"), "return self.depth", "return -self.depth"),
     differs("dataclass value in a list", kinds("SETTINGS"), "Setting(2)", "Setting(3)"),
-    differs("dataclass parameters", kinds("Setting()"), "frozen=True", "frozen=False"),
     differs("callable object's code", kinds("CALL(x)"), "x * self.k", "x ** self.k"),
     differs("callable object's field", kinds("CALL(x)"), "Call(6)", "Call(7)"),
     differs("dispatched", kinds("kind(x)"), "x: int): return 2", "x: int): return 3"),
-    differs("dispatched by another type", kinds("kind(x)"), "x: int)", "x: str)"),
     differs("named tuple's default", kinds("Pair()"), "b: int = 9", "b: int = 10"),
     differs("context manager", kinds("manager()"), "yield 11", "yield 12"),
     differs("closure", kinds("CLOSED(x)"), "make(12)", "make(13)"),
     differs("nested in data", kinds("NESTED"), "x + 2", "x - 2"),
     differs("cached property", kinds("Later().value"), "return 13", "return 14"),
-    differs(
-        "what code counts from, in a whole container",
-        "calls = []\ndef step(x):\n    calls.append(x)\n    return len(calls)",
-        "[]",
-        "[1]",
-    ),
-    differs(
-        "what code counts from, by name",
-        "counts = {'x': 0, 'k': 1}\ndef step(x):\n    counts['x'] += 1\n    return counts['x']",
-        "'x': 0",
-        "'x': 5",
-    ),
-    differs(
-        "beside what code writes by name",
-        "counts = {'x': 0, 'k': 1}\ndef step(x):\n    counts['x'] += 1\n    return counts['k']",
-        "'k': 1",
-        "'k': 2",
-    ),
-    differs(
-        "global that code counts from",
-        "n = 0\ndef step(x):\n    global n\n    n += 1\n    return n",
-        "n = 0",
-        "n = 1",
-    ),
-    differs(
-        "what is added to and read by another function",
-        "calls = []\ndef step(x):\n    calls.append(x)\n    return last()\ndef last(): return calls[0]",
-        "[]",
-        "[1]",
-    ),
     differs(
         "an object of the user's that is added to",
         "class Log:\n    def append(self, x): return x + 1\nlog = Log()\ndef step(x): log.append(x)",
@@ -522,12 +400,6 @@ CASES = [
         "def h(): return 1\ns = {'h': h}\nexec('def step(x): return h()', s)\nstep = s['step']",
         "return 1\n",
         "return 2\n",
-    ),
-    differs(
-        "assigned docstring read by name",
-        "def step(x): return step.__doc__\nstep.__doc__ = 'a'",
-        "'a'",
-        "'b'",
     ),
     differs(
         "match statement",
@@ -549,10 +421,6 @@ CASES = [
         "__k = 2",
     ),
     differs("set up by a method", SET_UP, '"old"', '"new"'),
-    differs("set up by a property", SET_UP, "'set'", "'other'"),
-    differs("set up by a class method", SET_UP, "MODEL = 'm'", "MODEL = 'n'"),
-    differs("set up by an entered object", SET_UP, "'entered'", "'left'"),
-    differs("set up in a dict", SET_UP, "'item'", "'thing'"),
     differs("registered by a subclass", SET_UP, "return 1", "return 2"),
     differs(
         "module that sets itself up",
@@ -562,58 +430,15 @@ CASES = [
         "conf.py",
         **{"conf.py": "PROMPT = 'a'\ndef configure(p):\n    global PROMPT\n    PROMPT = p\n"},
     ),
-    differs("model behind a text annotation", TEXT.format("pydantic.BaseModel"), "LIMIT = 1", "LIMIT = 2"),
-    differs("its field", TEXT.format("pydantic.BaseModel"), "    a: int", "    a: str"),
-    differs("field behind a text alias", TEXT.format("pydantic.BaseModel"), "gt=0", "gt=1"),
-    differs("typed dict's text", TEXT.format("typing.TypedDict"), "    a: int", "    a: str"),
-    differs("named tuple's text", TEXT.format("typing.NamedTuple"), "    a: int", "    a: str"),
-    differs(
-        "dataclass's text",
-        TEXT.format("object")
-        .replace("class Inner", "@dataclasses.dataclass\nclass Inner")
-        .replace("class Outer", "@dataclasses.dataclass\nclass Outer"),
-        "LIMIT = 1",
-        "LIMIT = 2",
-    ),
+    differs("model behind a text annotation", TEXT, "LIMIT = 1", "LIMIT = 2"),
+    differs("field behind a text alias", TEXT, "gt=0", "gt=1"),
     differs("model local to a function", LOCAL_MODEL, "a: int", "a: str"),
-    differs(
-        "text in an annotation",
-        TEXT.replace("list[Inner]", "'list[\"Inner\"]'")
-        .replace("from __future__ import annotations\n", "")
-        .format("typing.NamedTuple"),
-        "    a: int",
-        "    a: str",
-    ),
     differs(
         "order of keys beside code",
         "T = {'b': len, 'a': 1}\ndef step(x): return T",
         "'b': len, 'a': 1",
         "'a': 1, 'b': len",
     ),
-    differs(
-        "order of keys deep within", "T = [{'b': 2, 'a': 1}]\ndef step(x): return T", "'b': 2, 'a': 1", "'a': 1, 'b': 2"
-    ),
-    differs("default factory", values("D.default_factory()"), "'made'", "'other'"),
-    differs("length of a deque", values("Q"), "maxlen=3", "maxlen=4"),
-    differs("length of a deque of code", values("QF"), "maxlen=5", "maxlen=6"),
-    differs("decimal subclass", values("MONEY"), "Money('1.1')", "Money('1.2')"),
-    differs("datetime subclass", values("STAMP"), "2020", "2021"),
-    differs("date subclass", values("DAY"), "2030", "2031"),
-    differs("time subclass", values("TIME"), "Clock(1)", "Clock(2)"),
-    differs("timedelta subclass", values("SPAN"), "Span(1)", "Span(2)"),
-    differs("array subclass", values("WEIGHTS"), "[1, 2]", "[1, 3]"),
-    differs("masked array", values("MASKED"), "[5, 6]", "[5, 7]"),
-    differs("mask", values("MASKED"), "[0, 1]", "[1, 0]"),
-    differs("enum's own making", values("Kind.ONE"), "'p' + p", "'q' + p"),
-    differs("code of an enum's own making", values("Kind.ONE"), "_value_ = v", "_value_ = v + 0"),
-    differs("enum member's attribute", values("Kind.ONE"), "PROMPT = 'one'", "PROMPT = 'two'"),
-    differs("another member's attribute", values("Kind.TWO"), "PROMPT = 'one'", "PROMPT = 'two'"),
-    differs("property subclass", values("T().p"), "'p1'", "'p2'"),
-    differs("partial subclass", values("PART(1)"), "'c1'", "'c2'"),
-    differs("classmethod subclass", values("T.c()"), "'m1'", "'m2'"),
-    differs("cached property subclass", values("T().v"), "'v1'", "'v2'"),
-    differs("UserDict", values("USER['a']"), "a='old'", "a='new'"),
-    differs("ChainMap", values("CHAIN['a']"), "'chained'", "'other'"),
     differs("signature of a tool in an object", TOOL, "q: int", "q: str"),
     differs("class of a signature", TOOL, "deep: int", "deep: str"),
     same("annotations that nobody reads", TOOL.replace("inspect.signature", "repr"), "q: int", "q: str"),
@@ -628,18 +453,6 @@ CASES = [
         "def t(q: int): pass\nT = {'t': t}\ndef step(x): return T['t'].__annotations__",
         "q: int",
         "q: str",
-    ),
-    differs(
-        "imported reader",
-        "from inspect import signature as s\ndef t(q: int): pass\nT = {'t': t}\ndef step(x): return s(T['t'])",
-        "q: int",
-        "q: str",
-    ),
-    differs(
-        "validated call",
-        "import pydantic\n@pydantic.validate_call\ndef t(q: int): return q\ndef step(x): return t(x)",
-        "q: int",
-        "q: float",
     ),
     differs(
         "global that a class body takes over",

@@ -77,17 +77,6 @@ def driving(function):
         return asyncio.run(function(*args, **kwargs))
     return inner
 
-def looping(function):
-    @functools.wraps(function)
-    def inner(*args, **kwargs):
-        loop = asyncio.new_event_loop()
-        try:
-            waiting = function(*args, **kwargs)
-            return loop.run_until_complete(waiting)
-        finally:
-            loop.close()
-    return inner
-
 def injecting(function):
     @functools.wraps(function)
     def inner(*args, **kwargs):
@@ -141,31 +130,18 @@ KINDS = {
     "a wrapper that keeps what it sees": ("", "@noting", "def"),
     "a wrapper without wraps": ("", "@nameless", "def"),
     "a wrapper that injects": ("", "@injecting", "def"),
-    "three wrappers": ("", "@noting\n@passing\n@timed()", "def"),
     "an async wrapper": ("", "@awaiting", "def"),
     "a wrapper of a coroutine function": ("", "@passing", "async def"),
-    "a wrapper without wraps of one": ("", "@nameless", "async def"),
     "a wrapper that drives one": ("", "@driving", "async def"),
-    "a wrapper with a loop of its own": ("", "@looping", "async def"),
     "a context manager": ("", "@timed()", "def"),
     "lru_cache": ("", "@functools.lru_cache", "def"),
-    "cache": ("", "@functools.cache", "def"),
     "singledispatch": ("", "@functools.singledispatch", "def"),
     "traceable": ("from langsmith import traceable", "@traceable", "def"),
-    "traceable with options": ("from langsmith import traceable", '@traceable(run_type="llm", name="n")', "def"),
     "traceable async": ("from langsmith import traceable", "@traceable", "async def"),
     "backoff": ("import backoff", "@backoff.on_exception(backoff.expo, OSError, max_tries=2)", "def"),
-    "backoff async": ("import backoff", "@backoff.on_exception(backoff.expo, OSError, max_tries=2)", "async def"),
     "tenacity": ("import tenacity", "@tenacity.retry(stop=tenacity.stop_after_attempt(2))", "def"),
-    "tenacity async": ("import tenacity", "@tenacity.retry(stop=tenacity.stop_after_attempt(2))", "async def"),
     "a span": ("from opentelemetry import trace", '@trace.get_tracer("t").start_as_current_span("ask")', "def"),
-    "an async span": (
-        "from opentelemetry import trace",
-        '@trace.get_tracer("t").start_as_current_span("ask")',
-        "async def",
-    ),
     "validate_call": ("from pydantic import validate_call", "@validate_call", "def"),
-    "validate_call async": ("from pydantic import validate_call", "@validate_call", "async def"),
     "an object that is called": ("", "@Answering", "def"),
     "many": (
         "import backoff, tenacity, langsmith",
@@ -175,7 +151,6 @@ KINDS = {
 }
 GENERATORS = {
     "a wrapper of a generator function": ("", "@passing", "def"),
-    "a wrapper without wraps of one": ("", "@nameless", "def"),
     "a context manager around one": ("", "@timed()", "def"),
     "a wrapper of an async generator function": ("", "@passing", "async def"),
     "traceable": ("from langsmith import traceable", "@traceable", "def"),
