@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any
 
@@ -55,6 +55,14 @@ def of_this_thread(value: Any) -> dict[str, Any]:
 def of_context(variable: ContextVar[Any]) -> Any:
     """Return the value that a context variable was set to in this context, or ABSENT."""
     return variable.get(ABSENT)
+
+
+def default_of(variable: ContextVar[Any]) -> Any:
+    """Return the default of a context variable, or ABSENT."""
+    try:
+        return Context().run(variable.get)
+    except LookupError:
+        return ABSENT
 
 
 def contents(cell: CellType | None) -> Any:

@@ -17,7 +17,7 @@ import typing
 from array import array
 from collections import ChainMap, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
@@ -29,7 +29,17 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.code.cached_functions import know
 from musubito.code.classes import functions_below
 from musubito.code.displays import displays, fields_to_build, objects_display
-from musubito.code.live import ABSENT, ATOMS, fields_of, of_context, of_this_thread, slots_of, static, step_of
+from musubito.code.live import (
+    ABSENT,
+    ATOMS,
+    default_of,
+    fields_of,
+    of_context,
+    of_this_thread,
+    slots_of,
+    static,
+    step_of,
+)
 from musubito.code.made import BY_LINES, Lines, lines_of_field
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.policies import ObjectPolicy, policy_of, policy_of_class
@@ -519,8 +529,8 @@ class Encoder:
         """Return the encoding of a context variable: its default, and its value at the call."""
         there = of_context(value)
         self.walk.guard.same(lambda: of_context(value) is there, True)
-        default = Context().run(lambda: value.get(None))
-        return tokens("variable") + self.of(default, f"{name}.default") + self._of_context(value, there, name)
+        default = self.of(default_of(value), f"{name}.default")
+        return tokens("variable") + default + self._of_context(value, there, name)
 
     def of_local(self, value: local, name: str) -> bytes:
         """Return the encoding of a `threading.local`: the fields that are mentioned, as this thread has them."""
