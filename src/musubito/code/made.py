@@ -105,10 +105,10 @@ class Lines(NamedTuple):
         return (node.context_expr if isinstance(node, ast.withitem) else node for node in nodes.values())
 
     def reads(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield the names that the lines use, each with the attributes that follow it."""
+        """Yield the names that the lines use, but for parameters, each with the attributes that follow it."""
         for made in self.made:
             for part in (*made.around, made.node):
-                yield from names_used(part)
+                yield from (read for read in names_used(part) if read[0] not in self.parameters)
 
 
 def lines_of_global(names: dict[str, Any], name: str) -> Lines | None:
