@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from threading import Lock
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +36,7 @@ from musubito.code.syntax.source import File
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
+from musubito.locks import fork_safe
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 
@@ -44,6 +46,8 @@ MAX_NAMED: Final = 5
 """Number of parts that a reason names."""
 MAX_CLASSES: Final = 1024
 """Number of classes whose trackers are kept."""
+_LOCK: Final = fork_safe(Lock())
+"""Held while a tracker learns, or keeps what it has found."""
 MAX_THREADS: Final = 16
 """Number of fingerprints that a tracker keeps, if threads find several."""
 
@@ -236,8 +240,9 @@ class CodeTracker:
     def learn_state(self, code: Fingerprint, parts: Collection[str]) -> None:
         """Let parts count by their names alone: the step changes them itself."""
         if not frozenset(code.state).issuperset(parts):
-            self._state.setdefault(code.code, set()).update(parts)
-            self._forget()
+            with _LOCK:
+                self._state.setdefault(code.code, set()).update(parts)
+                self._forget()
 
     def learn_own_values(self, before: Fingerprint, after: Fingerprint) -> None:
         """Note what a run of the step has put into its context and its thread, where nothing else had put anything."""
@@ -252,7 +257,9 @@ class CodeTracker:
         """Return what was found earlier, if it is true again, or walk."""
         for held in tuple(self._of_threads):
             if held[0]():
-                self._held = held
+                with _LOCK:
+                    if held in self._of_threads:
+                        self._held = held
                 return held
         try:
             return self._walk()
@@ -268,15 +275,19 @@ class CodeTracker:
         if state:
             fingerprint = self._fingerprint(state, code=code)
         if not fingerprint.walk.unchanged():
-            # What cannot be compared is left out of the check: it would fail at each call.
-            fingerprint = self._fingerprint(state, fingerprint.walk.guard.failing(), code)
-        held = self._held = Held(fingerprint.walk.unchanged, fingerprint, threading.get_ident())
-        if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
-            self._of_threads.append(held)
-        if self._state_of(code) != state:  # another thread has learned it meanwhile, and may not find what is held
-            self._forget()
-            return self._walk()
-        return held
+            again = self._fingerprint(state, code=code)
+            # What fails again though it is found the same cannot be compared: it would fail at each call.
+            failing = fingerprint.walk.guard.failing() & again.walk.guard.failing()
+            failing.difference_update(parts_that_differ(fingerprint, again))
+            fingerprint = self._fingerprint(state, failing, code) if failing else again
+        held = Held(fingerprint.walk.unchanged, fingerprint, threading.get_ident())
+        with _LOCK:
+            if self._state_of(code) == state:
+                self._held = held
+                if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
+                    self._of_threads.append(held)
+                return held
+        return self._walk()  # another thread has learned more meanwhile
 
     def _forget(self) -> None:
         self._held = None

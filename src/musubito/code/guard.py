@@ -59,7 +59,7 @@ class Guard:
         self._room = math.inf
         """Number of values that may still be compared for this part."""
         self._owners: dict[str, str] = {}
-        """The parts of the terms, as far as they are known."""
+        """The parts of the terms that ask an object what it is: some objects answer otherwise each time."""
         # The name lets listeners that note each read of a thing recognise that this check reads.
         self._bound: dict[str, Any] = {"is_": is_, "ABSENT": object(), "__name__": __name__}
         self._names: dict[int, str] = {}
@@ -89,23 +89,18 @@ class Guard:
             self._bound[name] = value
         return name
 
-    def _term(self, term: str, owner: str = "") -> None:
+    def _term(self, term: str, owner: str = "", *, asks: bool = False) -> None:
         owner = owner or self.owner
         if term not in self._seen and owner not in self._unwatched:
             self._seen.add(term)
             self._room -= 1
             self._terms.append(term)
-            if owner:
+            if owner and asks:
                 self._owners[term] = owner
 
     def failing(self) -> set[str]:
-        """Return the parts whose conditions do not hold any more."""
-        failed = {
-            owner
-            for mapping, items in self._items.values()
-            for key, (value, owner) in items.items()
-            if owner and mapping.get(key, self) is not value
-        }
+        """Return the parts of which an attribute or a description is another one now."""
+        failed: set[str] = set()
         for term, owner in self._owners.items():
             try:
                 holds = eval(term, self._bound)  # noqa: S307 - of our own text only
@@ -143,7 +138,7 @@ class Guard:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
             return
-        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner)
+        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner, asks=True)
 
     def items(self, container: Any, base: type[Any], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a sequence, or an unchanged set, holds exactly these values in this order.
@@ -201,7 +196,7 @@ class Guard:
     def same(self, describe: Callable[[], object], result: object, owner: str = "") -> None:
         """Require that `describe()` still returns the same."""
         if self._room > 0:
-            self._term(f"{self._name(describe)}() == {self._name(result)}", owner)
+            self._term(f"{self._name(describe)}() == {self._name(result)}", owner, asks=True)
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""
