@@ -248,9 +248,9 @@ SETTINGS = Settings(1)
 HOLDER = Holder(SETTINGS)
 
 
-def test_a_part_counts_under_the_name_by_which_code_reaches_it(engine):
+def test_a_part_counts_under_each_name_by_which_code_reaches_it(engine):
     musubito_step(name="direct")(lambda x: (x, SETTINGS))(1)
     musubito_step(name="through")(lambda x: (x, HOLDER))(1)
     musubito_step(name="other")(lambda x: (x, Settings(1).size))(1)
-    assert nodes(engine, f"{__name__}.SETTINGS") == {"direct": 1}
+    assert nodes(engine, f"{__name__}.SETTINGS") == {"direct": 1, "through": 1}
     assert nodes(engine, f"{__name__}.HOLDER") == {"through": 1}

@@ -59,7 +59,7 @@ class _Writer:
 
     def write(self, name: str, value: Any, depth: int) -> str:
         """Return the text of a value that has this name in what holds it."""
-        cls = type(value)
+        cls: Any = type(value)  # a proxy may claim another class
         self._count += 1
         if self._count > MAX_VALUES:
             raise ValueError("too many values")
@@ -77,17 +77,17 @@ class _Writer:
             return f"{cls.__qualname__}.{value._name_}"
         if depth > MAX_NESTING:
             return "..."
-        if isinstance(value, dict):
+        if issubclass(cls, dict):
             keys = [(self.write("", key, depth + 1), key if type(key) is str else "") for key in dict.keys(value)]
             pairs = [(f"{shown}: ", key, each) for (shown, key), each in zip(keys, dict.values(value), strict=True)]
             return self._in_lines("{", pairs, "}", depth)
-        if isinstance(value, tuple) and hasattr(cls, "_fields"):
+        if issubclass(cls, tuple) and hasattr(cls, "_fields"):
             named = [(f"{field}=", field, each) for field, each in zip(cls._fields, value, strict=False)]
             return self._in_lines(f"{cls.__qualname__}(", named, ")", depth)
-        if isinstance(value, list | tuple | deque):
-            opening, closing = "()" if isinstance(value, tuple) else "[]"
+        if issubclass(cls, list | tuple | deque):
+            opening, closing = "()" if issubclass(cls, tuple) else "[]"
             return self._in_lines(opening, [("", "", each) for each in value], closing, depth)
-        if isinstance(value, set | frozenset):
+        if issubclass(cls, set | frozenset):
             return "{" + ", ".join(sorted(self.write("", each, depth + 1) for each in value)) + "}"
         if cls.__module__ in PLAIN_MODULES:
             counted = portable(value)

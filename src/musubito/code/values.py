@@ -126,7 +126,7 @@ class Encoder:
             return
         if binding.handed:
             self.hand_on(binding.value)
-        if isinstance(binding.value, CONTAINERS) and self._reach_classes(binding.value):
+        if issubclass(type(binding.value), CONTAINERS) and self._reach_classes(binding.value):
             binding.waits_for = None
             self.walk.guard.begin()
             return  # what their methods mention decides which fields count
@@ -136,7 +136,7 @@ class Encoder:
 
     def _reach_classes(self, container: Any) -> bool:
         """Reach the user's classes of a container's items, and return whether one of them is new."""
-        values = dict.values(container) if isinstance(container, dict) else container
+        values = dict.values(container) if issubclass(type(container), dict) else container
         new = [cls for cls in set(map(type, values)) if self._is_users(cls) and not issubclass(cls, type)]
         new = [cls for cls in new if id(cls) not in self.walk.classes]
         for cls in sorted(new, key=qualified_name):
@@ -193,7 +193,7 @@ class Encoder:
             return
         if self.walk.origins.of_class(type(value)) is Owner.USER:
             self.walk.reach_class(type(value), whole=True)
-        elif isinstance(value, dict | list | tuple | set) and id(value) not in self._active:
+        elif issubclass(type(value), dict | list | tuple | set) and id(value) not in self._active:
             self._active.append(id(value))
             for each in list(value.values() if isinstance(value, dict) else value)[:100]:
                 if type(each) not in ATOMS and not isinstance(each, ModuleType):
@@ -688,21 +688,21 @@ def _without(value: Any, keys: frozenset[str]) -> Any:
 
 def watch_one(guard: Any, value: Any) -> list[Any]:
     """Require that one value holds what it holds now; return what it holds, to be watched in turn."""
-    if isinstance(value, dict):
+    kind = type(value)  # a proxy may claim another class
+    if issubclass(kind, dict):
         keys, values = tuple(dict.keys(value)), tuple(dict.values(value))
         guard.mapping(value, keys, values)
         return [each for each in (*keys, *values) if type(each) not in ATOMS]
-    if isinstance(value, list | set | deque):
+    if issubclass(kind, list | set | deque):
         base: Any = next(base for base in type(value).__mro__ if base in CONTAINERS)
         items = tuple(base.__iter__(value))
         guard.items(value, base, items)
         return [each for each in items if type(each) not in ATOMS]
-    if isinstance(value, tuple | frozenset):
+    if issubclass(kind, tuple | frozenset):
         return [each for each in value if type(each) not in ATOMS]
-    if isinstance(value, bytearray):
+    if issubclass(kind, bytearray):
         guard.same(functools.partial(bytes, value), bytes(value))
         return []
-    kind = type(value)
     if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
         guard.same(functools.partial(_sample, value), _sample(value))
         return []
