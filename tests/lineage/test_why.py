@@ -306,7 +306,10 @@ def asks(x):
 """
         node = pipeline(text=text).asks(1).node_id
     (part,) = why(Lineage(engine), node).code
-    assert (part.part, part.diff.splitlines()[-2:]) == ("why_pipeline.USAGE, the lines that made it", ["-USAGE = []", "+USAGE = [0]"])
+    assert (part.part, part.diff.splitlines()[-2:]) == (
+        "why_pipeline.USAGE, the lines that made it",
+        ["-USAGE = []", "+USAGE = [0]"],
+    )
 
 
 def test_a_setting_whose_name_is_like_a_secret_and_is_none_is_shown(engine: MusubitoEngine, pipeline: Any):

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -64,14 +65,6 @@ class Fingerprint:
     """One sentence for each thing that does not count by its value, or that cannot be followed."""
     state: tuple[str, ...]
     """The parts that the step changes itself: they count by their names."""
-    steps: frozenset[str]
-    """The names of the steps that the code reaches."""
-    met: tuple[Any, ...]
-    """Objects that an adapter knows."""
-    modules: frozenset[str]
-    """The full names of the modules of packages that the code names, and of their attributes."""
-    never: str | None
-    """The mock that the code reaches: no result is replayed then."""
     packages: str | None
     """The choice of installed packages that count (see `StepConfiguration`)."""
     walk: Walk
@@ -81,6 +74,26 @@ class Fingerprint:
 
     Those that are reached through values which the step may change are left out: it may have put them there.
     """
+
+    @property
+    def steps(self) -> AbstractSet[str]:
+        """The names of the steps that the code reaches."""
+        return self.walk.steps
+
+    @property
+    def met(self) -> Sequence[Any]:
+        """Objects that an adapter knows."""
+        return self.walk.met
+
+    @property
+    def modules(self) -> AbstractSet[str]:
+        """The full names of the modules of packages that the code names, and of their attributes."""
+        return self.walk.modules
+
+    @property
+    def never(self) -> str | None:
+        """The mock that the code reaches: no result is replayed then."""
+        return self.walk.never
 
     @cached_property
     def mentioned(self) -> frozenset[str]:
@@ -311,10 +324,6 @@ class CodeTracker:
             parts,
             tuple(sorted((*walk.untracked(), *unread))),
             tuple(sorted(state)),
-            frozenset(walk.steps),
-            tuple(walk.met),
-            frozenset(walk.modules),
-            walk.never,
             self.packages,
             walk,
             _digest_of_code(walk) if code is None else code,
