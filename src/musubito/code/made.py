@@ -8,6 +8,7 @@ literal credential in such a line does not count.
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +31,7 @@ from musubito.code.syntax.source import (
 )
 from musubito.values.class_names import find_module, functions_in
 
-MAX_INDEXED: Final = 256
+MAX_INDEXED: Final = 4096
 """Number of bodies whose statements are kept by name."""
 BY_LINES: Final = "the lines that made it"
 """What most objects of packages count by."""
@@ -136,7 +137,7 @@ def complete(names: dict[str, Any], name: str) -> None:
 
     cloudpickle sends only those globals that the code of a function names, and no other that lines name.
     """
-    if name in names or not were_sent(names):
+    if name in names or hasattr(builtins, name) or not were_sent(names):
         return
     if name in _classes:
         names[name] = _classes[name]

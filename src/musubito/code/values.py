@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.code.cached_functions import know
 from musubito.code.classes import functions_below
 from musubito.code.displays import displays, fields_to_build, objects_display
+from musubito.code.guard import MAX_WATCHED
 from musubito.code.live import (
     ABSENT,
     ATOMS,
@@ -287,9 +288,10 @@ class Encoder:
 
     def _watch(self, value: Any) -> None:
         """Require that data stay as they are: containers by their items, arrays by a sample of their content."""
-        pending = [value]
-        while pending and self.walk.guard.has_room():
+        pending, count = [value], 0
+        while pending and count < MAX_WATCHED and self.walk.guard.has_room():
             each = pending.pop()
+            count += 1
             if type(each) not in ATOMS:
                 pending += watch_one(self.walk.guard, each)
 
