@@ -147,13 +147,15 @@ class Walk:
         unwatched: Collection[str] = (),
         mentioned: Collection[str] | None = None,
         own_values: OwnValues | None = None,
+        rebinds: Collection[str] = (),
     ) -> None:
         """Prepare a walk.
 
         `function` may also be a class, for code that is given instances and mentions the names in `mentioned`. `owner`
         is the class of the receiver, if `function` is a method. `module`: see `CodeTracker`. `state` are the parts that
         the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out.
-        `own_values` are what the step has put into contexts and threads.
+        `own_values` are what the step has put into contexts and threads, `rebinds` the variables that its code is known
+        to bind anew.
         """
         self.function = function
         self.owner = owner
@@ -163,6 +165,12 @@ class Walk:
         self.state = frozenset(state)
         self.mentioned: set[str] = set(mentioned or ())
         self._of_instances = mentioned
+        self._unwatched = unwatched
+        self._known_to_rebind = frozenset(rebinds)
+        self._rebinds = set(rebinds)
+        """Variables that the reached code binds anew."""
+        self._followed: set[str] = set()
+        """Variables that were followed to a thing with a name of its own."""
         self.own_values = OwnValues() if own_values is None else own_values
         self.context: dict[str, tuple[Any, Any]] = {}
         """What belongs to a context or a thread: by name, the variable or the object that holds it, and its value."""
@@ -251,6 +259,9 @@ class Walk:
         while self._pending or self._encode_due():
             while self._pending:
                 self._pending.popleft()()
+        if not self._known_to_rebind.issuperset(self._followed & self._rebinds):  # some were followed too early
+            how = self.state, self._unwatched, self._of_instances, self.own_values, self._rebinds
+            return Walk(self.function, self.owner, self.module, *how).run()
         return self
 
     def _encode_due(self) -> bool:
@@ -416,6 +427,7 @@ class Walk:
         self.acted |= usage.acted
         self.entered |= usage.entered
         self.stores |= usage.stores
+        self._rebinds |= usage.rebinds
         self.reads_all_fields |= usage.reads_fields
         self.lists_shown |= usage.lists_shown
         self._docs |= usage.reads_docs
@@ -548,11 +560,13 @@ class Walk:
 
     def _is_bound_late(self, name: str, value: Any) -> bool:
         """Return whether the reached code binds this name itself, to a thing that otherwise counts by its own name."""
-        if name not in self.stores:
+        kind = type(value)
+        if not issubclass(kind, FunctionType | type | ModuleType):
             return False
-        return isinstance(value, FunctionType | type) or (
-            isinstance(value, ModuleType) and self.origins.of_module(value) is not Owner.USER
-        )
+        if issubclass(kind, ModuleType) and self.origins.of_module(value) is Owner.USER:
+            return False
+        self._followed.add(name)
+        return name in self._rebinds
 
     def _follow(
         self,

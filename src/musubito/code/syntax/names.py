@@ -97,6 +97,8 @@ class NameUsage:
         """Attributes, keywords and texts that are names: what something may be looked up by."""
         self.stores: set[str] = set()
         """Names and attributes that the function binds outside of itself."""
+        self.rebinds: set[str] = set()
+        """Those of them that are variables, declared as global or nonlocal."""
         self.acted: set[str] = set()
         """Names and attributes whose values the function may change: by a method, an item or code that is given it."""
         self.entered: set[str] = set()
@@ -134,6 +136,7 @@ def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST])
     visitor = NameVisitor(function, code, parents)
     visitor.run()
     usage = visitor.usage
+    usage.stores |= usage.rebinds
     if may_show(usage.mentions):
         usage.shown, usage.lists_shown = shown_names(function)
     return usage
@@ -249,7 +252,7 @@ class NameVisitor:
             case ast.Name(id=name, ctx=ctx):
                 scope, root = self._resolve(name)
                 if root is not None and not isinstance(ctx, ast.Load):
-                    usage.stores.add(mangled(name, self._class))
+                    usage.rebinds.add(mangled(name, self._class))
                     if not isinstance(self._parents.get(id(node)), ast.AugAssign):
                         return
                 if scope is not None and scope.is_class and isinstance(ctx, ast.Load) and name not in scope.bound:
@@ -361,7 +364,7 @@ class NameVisitor:
 
     def _bind(self, *names: str) -> None:
         """Note names that a statement binds, if they are declared as global or nonlocal."""
-        self.usage.stores.update(mangled(name, self._class) for name in names if name in self._scope.outer)
+        self.usage.rebinds.update(mangled(name, self._class) for name in names if name in self._scope.outer)
 
     def _read(self, node: ast.expr) -> bool:
         """Note what an expression reads, and what is done with its value; return whether it leads outside."""
