@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from threading import Lock
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.annotations import classes_that_rebuild
@@ -33,7 +33,7 @@ from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import changeable, may_have_changed
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.source import File
+from musubito.code.syntax.source import File, codes
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
@@ -116,6 +116,11 @@ class Fingerprint:
     def functions(self) -> tuple[FunctionType, ...]:
         """The user's functions that were reached."""
         return tuple(reached.function for reached in self.walk.functions.values())
+
+    @cached_property
+    def codes(self) -> frozenset[tuple[str, CodeType]]:
+        """The code of these functions with its files: code of two files may be equal."""
+        return frozenset((code.co_filename, code) for function in self.functions for code in codes(function.__code__))
 
     @cached_property
     def words(self) -> frozenset[str]:

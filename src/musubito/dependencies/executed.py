@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
-from musubito.code.syntax.source import codes, source_of
+from musubito.code.syntax.source import source_of
 from musubito.dependencies.definitions import LAMBDA, MODULE, Definitions, definitions_in
 from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
 from musubito.dependencies.registry import KINDS, Kind
@@ -149,12 +149,6 @@ def whose_code(home: str) -> Whose:
 
 
 # -- after the body --------------------------------------------------------------------------------------------------
-@lru_cache(256)
-def _codes_of(functions: tuple[FunctionType, ...]) -> frozenset[tuple[str, CodeType]]:
-    """Return the code of functions with its files: code of two files is equal if it reads the same at the same line."""
-    return frozenset((code.co_filename, code) for function in functions for code in codes(function.__code__))
-
-
 def code_that_ran(
     ran: Iterable[Ran], described_by: Sequence[Fingerprint], home: str, _at_most: int | None = None
 ) -> list[ExternalRead]:
@@ -163,7 +157,7 @@ def code_that_ran(
     `home` is the module of the step. What the code names in the user's files counts as well.
     """
     found: list[ExternalRead] = []
-    known = frozenset().union(*(_codes_of(each.functions) for each in described_by))
+    known = frozenset().union(*(each.codes for each in described_by))
     described = {part.name for each in described_by for part in each.parts}
     modules: dict[str, ModuleType | None] = {}
     whose = whose_code(home).owners
