@@ -158,9 +158,8 @@ APPLICATIONS: dict[str, App] = {
         [
             ("Question: {question}\\nContext", "Question: {question} Context", ran("generate")),
             ("You are a grader assessing", "You assess", ran("grade_documents")),
-            ('"Agents have memory."', '"Agents have a memory."', ran("grade_documents")),
+            ('"Agents have memory."', '"Agents have a memory."', ran("retrieve", "grade_documents")),
         ],
-        runs_again=ran("retrieve"),
     ),
     "task_maistro": App(
         [

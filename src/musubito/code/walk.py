@@ -1011,7 +1011,7 @@ def _same_function(known: dict[int, ReachedFunction], function: FunctionType) ->
 
     Each thing that is sent has copies of the globals that it names.
     """
-    if function.__closure__ or find_module(str(function.__globals__.get("__name__"))) is not None:
+    if function.__closure__ or not were_sent(function.__globals__):
         return None
     return next((each for each in known.values() if each.function.__code__ == function.__code__), None)
 
