@@ -244,7 +244,8 @@ def _of_graph(value: Any, _walk: Reach) -> Collection[str]:
 def _of_middleware(value: Any, walk: Reach) -> set[str]:
     if any(base.__module__.startswith("langchain.agents.middleware.") for base in type(value).__mro__[:-3]):
         return set()
-    fields = set(all_fields(value, walk))
+    # It may run the tools that it was given itself.
+    fields = set(all_fields(value, walk)) - {"_tools"}
     return fields - walk.mentions(fields)
 
 

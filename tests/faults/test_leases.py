@@ -216,6 +216,10 @@ def test_a_task_waits_for_a_thread_without_blocking_its_loop(tmp_path):
         assert [result.value for result in await both] == [1] * 4
 
     with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
+        go_on.set()
+        slow(0)  # from here on it is known that the step changes RAN
+        go_on.clear()
+        RAN.clear()
         asyncio.run(main())
         assert RAN == {"slow": 1}
 
@@ -230,6 +234,9 @@ def test_two_engines_of_one_process_compute_a_result_once(tmp_path):
         return n
 
     engines = [MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) for _ in range(2)]
+    with use_musubito_engine(engines[0]):
+        slow(4)  # from here on it is known that the step changes RAN
+    RAN.clear()
 
     def ask(i):
         with use_musubito_engine(engines[i % 2]):

@@ -404,7 +404,7 @@ class Encoder:
                 self.guard_field(value, field, each)
             others = (self.of(each, f"{name}.{label}") for label, each in sorted(shown.others.items()))
             return tokens("shown", canonical(shown.data)) + b"".join(others)
-        outer, self._shown = self._shown, self._shown or objects_display(module_name(type(value)))
+        outer, is_shown = self._shown, self._shown or objects_display(module_name(type(value)))
         walk.met.append(value)
         is_users = self._is_users(type(value))
         own = tokens("object") + self._class(value, name)
@@ -414,6 +414,8 @@ class Encoder:
             self.guard_field(value, field, each)
             if left is not each:
                 self._watch(each)
+            # What code takes out of such a field itself is not only shown.
+            self._shown = is_shown and field not in fields_to_build(module_name(type(value)))
             if is_users:
                 own += self._of_field(value, field, left, name)
             else:
@@ -423,7 +425,8 @@ class Encoder:
 
     def _fields_of_policy(self, value: Any, policy: ObjectPolicy) -> Iterator[tuple[str, Any, Any]]:
         """Yield the fields that count of an object that an adapter knows, each also without the keys left out."""
-        left_out = {*policy.leaves_out(value, self.walk), *fields_to_build(module_name(type(value))), *OF_CACHES}
+        built = set(fields_to_build(module_name(type(value))))
+        left_out = {*policy.leaves_out(value, self.walk), *(built - self.walk.mentions(built)), *OF_CACHES}
         for field, each in fields_in(value):
             if field not in left_out and secret_kind(type(each)) is None:
                 inner = (left.removeprefix(f"{field}.") for left in left_out if left.startswith(f"{field}."))
