@@ -299,7 +299,6 @@ register_display(
     holders={"deepagents.middleware.subagents": ("_subagents",)},
     methods=("bind_tools",),
     fields=("name", "description"),
-    runs=RUNS,
 )
 register_policy(("langchain.agents.middleware.types", "AgentMiddleware"), _of_middleware)
 register_policy(_compat.Pregel, _of_graph, remembers=_remembers)

@@ -15,8 +15,6 @@ Each has the fields from which its objects built what they hold: these are not s
 """
 _SHOWING: Final[set[str]] = set()
 """The methods that only show what they are given."""
-_RUNNING: Final[set[str]] = set()
-"""The methods and fields by which a thing that is shown is run."""
 _FIELDS: Final[set[str]] = set()
 """The fields of an object that are a part of what is shown of it."""
 
@@ -26,14 +24,12 @@ def register_display(
     holders: Mapping[str, Collection[str]],
     methods: Collection[str],
     fields: Collection[str],
-    runs: Collection[str],
 ) -> None:
     """Register modules and methods that only show what they hold or are given, and fields that are shown.
 
     This applies to objects with an `ObjectPolicy` that shows something. Functions and objects of a module count, with
     the modules below it; of the modules in `holders`, objects alone. `holders` names fields that their objects read
     only while they are built. A method counts on any object. Code that reads `fields` alone sees what is shown.
-    `runs` are the methods and fields by which code runs such an object.
     """
     _DISPLAYS.update(modules)
     _HOLDERS.update(holders)
@@ -41,7 +37,6 @@ def register_display(
     objects_display.cache_clear()
     fields_to_build.cache_clear()
     _SHOWING.update(methods)
-    _RUNNING.update(runs)
     _FIELDS.update(fields)
 
 
@@ -53,11 +48,6 @@ def may_show(names: Collection[str]) -> bool:
 def is_showing_method(name: str) -> bool:
     """Return whether a method of this name only shows what it is given."""
     return name in _SHOWING
-
-
-def runs_what_is_shown(names: Collection[str]) -> bool:
-    """Return whether one of these names is a method or field by which code runs a thing that is shown."""
-    return not _RUNNING.isdisjoint(names)
 
 
 def is_shown_field(name: str) -> bool:

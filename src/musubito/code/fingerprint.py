@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from threading import Lock
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.annotations import classes_that_rebuild
@@ -387,16 +387,6 @@ def _is_of_a_module(function: FunctionType) -> bool:
 @lru_cache(MAX_CLASSES)
 def _tracker_of(cls: type, packages: str | None = None, mentioned: frozenset[str] = ANY_NAME) -> CodeTracker:
     return CodeTracker(cls, packages=packages, mentioned=mentioned)
-
-
-def is_users_code(thing: Any, seen_from: str) -> bool:
-    """Tell whether a thing is a class, a function or a module of the user's, for a step of the module `seen_from`."""
-    whose = owners_seen_from(seen_from)
-    if isinstance(thing, ModuleType):
-        return whose.of_module(thing) is Owner.USER
-    if isinstance(thing, type):
-        return whose.of_class(thing) is Owner.USER
-    return isinstance(thing, FunctionType) and whose.of_function(thing) is Owner.USER
 
 
 def _classes_sent(classes: Iterable[type]) -> Iterator[type]:

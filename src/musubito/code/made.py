@@ -49,7 +49,7 @@ class Made(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What tells another process how code counts that it is sent without its module."""
+    """The texts, classes and digests by which code counts the same in a process that is sent it without its module."""
 
     texts: tuple[str, ...] = ()
     """The statements of functions and classes, and those that made objects."""

@@ -11,7 +11,7 @@ from musubito.values.redaction import without_secrets_in
 
 
 class PartKind(Enum):
-    """What a part says: what code does, or what a value is."""
+    """The kinds of parts: what code does, or what a value is."""
 
     FUNCTION = "function"
     CODE = "code"

@@ -92,12 +92,6 @@ def policy_of_class(cls: type) -> ObjectPolicy | None:
         return policy
 
 
-def may_remember(value: object) -> bool:
-    """Return whether the object is of a class whose objects may remember."""
-    policy = policy_of(value)
-    return policy is not None and policy.remembers is not None
-
-
 def remembers(value: object) -> bool:
     """Return whether the object's answers depend on what was done with it before."""
     policy = policy_of(value)

@@ -36,7 +36,6 @@ from musubito.code.classes import (
     overrides,
     shows_docstring,
 )
-from musubito.code.displays import runs_what_is_shown
 from musubito.code.guard import Guard
 from musubito.code.live import ABSENT, ATOMS, contents, step_of
 from musubito.code.made import (
@@ -228,10 +227,6 @@ class Walk:
     def reads_fields(self) -> bool:
         """Return whether the reached code may read fields in other ways than by name."""
         return self.reads_all_fields
-
-    def runs_shown(self) -> bool:
-        """Return whether the reached code may run what is only shown."""
-        return runs_what_is_shown(self.mentioned)
 
     def note_untracked(self, name: str, value: Any, how: str) -> None:
         """Note that a value counts by the lines that made it, or by its type alone."""

@@ -124,7 +124,7 @@ def _class_of_first(frame: Any, code: CodeType) -> type | None:
 
 
 class Whose(NamedTuple):
-    """Whose code is whose, for the steps of a module."""
+    """The owners of code, as the steps of a module see them."""
 
     owners: Owners
     foreign: dict[int, CodeType]

@@ -22,7 +22,7 @@ AMBIENT: Final = frozenset({"seen", "given", "store", ANSWER})
 
 
 class Kind(NamedTuple):
-    """How dependencies of one kind are observed.
+    """The way in which dependencies of one kind are observed.
 
     - `observe`: returns the present digest of a key. None: the rows are notes for readers, and no replay checks them.
     - `is_path`: the key is a path, relative to the working directory if it lies below that.

@@ -32,7 +32,7 @@ class Reads(tuple[ExternalRead, ...]):  # noqa: SLOT001 - no tuple may have slot
 
     @cached_property
     def has_files(self) -> bool:
-        """Whether a file or a folder is among the reads, or what is checked with them."""
+        """Tells whether a file or a folder is among the reads, or what is checked with them."""
         return any(read.kind in FILES for read in self)
 
     @cached_property

@@ -29,6 +29,8 @@ WHAT_COUNTS: Final = (
     "What a step itself changes does not count for it.",
 )
 """The promise about what counts, as the documentation says it, too."""
+WIDTH: Final = 80
+"""Columns in which these sentences are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Explanation:
         return "" if self.decision.replay else remedy_of(reason, parts, varies=self.varies)
 
     def __str__(self) -> str:
+        import textwrap  # noqa: PLC0415 - for those alone who read it
+
         verb = "would be replayed" if self.decision.replay else "would run"
         lines = [f"{self.operation} {verb}: {self.decision.reason.sentence if self.never is None else self.never.says}"]
         if self.nearest_node_id is not None:
@@ -114,5 +118,6 @@ class Explanation:
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
         lines.append("  what counts:")
-        lines += [f"    {number}. {sentence}" for number, sentence in enumerate(WHAT_COUNTS, 1)]
+        for number, sentence in enumerate(WHAT_COUNTS, 1):
+            lines.append(textwrap.fill(sentence, WIDTH, initial_indent=f"    {number}. ", subsequent_indent=" " * 7))
         return "\n".join(lines)

@@ -19,8 +19,6 @@ from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.occurrences import Occurrences, Resolved, defaults_of, resolve
 from musubito.code.syntax.source import codes
 
-COMPUTED: Final = "the environment, by a name that is computed or as a whole"
-"""How a read by a computed name is listed."""
 READERS: Final = frozenset({"get", "__getitem__", "__contains__", "setdefault", "pop"})
 """Methods of a mapping that look at one key."""
 WRITERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})
