@@ -8,10 +8,12 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
+from threading import Lock
 from typing import Final
 
 from musubito.code.ownership import SITE
 from musubito.dependencies.paths import DATABASES, NO_ENTRIES
+from musubito.locks import fork_safe
 from musubito.values.class_names import find_module
 
 NEVER: Final = (
@@ -23,6 +25,8 @@ IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be
 """Shared memory, which counts as a file system like any other."""
 BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
 """Endings of the files beside a SQLite database."""
+_LOCK: Final = fork_safe(Lock())
+"""Held while `tempfile` holds the lock of its own, which a fork would leave locked in the child."""
 
 
 def is_of_the_system(path: str, own: str | None) -> bool:
@@ -83,4 +87,6 @@ def temporary_roots() -> tuple[str, ...]:
     """Return the folders of temporary files and of what packages keep for themselves."""
     import tempfile  # noqa: PLC0415 - as above
 
-    return _roots([tempfile.gettempdir(), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")])
+    with _LOCK:
+        own = tempfile.gettempdir()
+    return _roots([own, os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")])
