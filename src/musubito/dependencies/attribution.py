@@ -133,7 +133,8 @@ class Looker(NamedTuple):
 def looker_of(function: str, home: str) -> Looker | None:
     """Return the code that is about to look at a path by a function of `os`; `home` is the module of the step.
 
-    None: it looks for the interpreter's or a tool's purposes. What packages look at counts by whether it is there.
+    None: it looks for the interpreter's or a tool's purposes. What packages look at counts by whether it is there, and
+    not at all outside of a body, where `home` is empty.
     """
     inner: Any = sys._getframe(1)
     while inner.f_back is not None and _module(inner) in OURS:
@@ -149,6 +150,8 @@ def looker_of(function: str, home: str) -> Looker | None:
     top = name.partition(".")[0]
     is_installed = not SITE.isdisjoint(file.split(os.path.sep))
     is_package = is_installed and top != home.partition(".")[0]
+    if is_package and not home:
+        return None
     is_of_python = file.startswith((STDLIB, "<frozen ")) and not is_installed and top not in CALLERS
     is_own = is_of_python or top in ON_THEIR_OWN - CALLERS or _is_importing(frame)
     if is_own and name not in BODIES:

@@ -58,8 +58,8 @@ class BodyFiles:
     )
 
     def __init__(self, function: Any) -> None:
-        self.module = home_of(function)
-        """The module of the step's function."""
+        self.module = "" if function is None else home_of(function)
+        """The module of the step's function; empty outside of bodies."""
         self.began = time.time_ns()
         self.thread = threading.get_ident()
         """The thread where the body began."""
