@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
 from types import CodeType, FunctionType
@@ -37,7 +37,7 @@ from musubito.code.syntax.source import File, codes
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
-from musubito.locks import fork_safe
+from musubito.locks import cached_property, fork_safe
 from musubito.values.class_instances import lies_in_its_module
 from musubito.values.class_names import SCRIPT, Ambiguous, find_module, is_of_script, is_script, qualified_name
 

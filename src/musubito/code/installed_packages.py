@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, Final, NamedTuple
@@ -26,6 +26,7 @@ from musubito.code.ownership import Owner, Owners
 from musubito.code.parts import CodePart
 from musubito.code.syntax.ast_digest import tokens
 from musubito.errors import LOGGER
+from musubito.locks import cached_property
 from musubito.values.own_names import is_own
 
 WHOLE: Final = 1_000_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from functools import cached_property
 from weakref import WeakMethod
 
+from musubito.locks import cached_property
 from musubito.values.redaction import without_secrets_in
 
 

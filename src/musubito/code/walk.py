@@ -60,6 +60,7 @@ from musubito.code.syntax.occurrences import absolute, resolve
 from musubito.code.values import Encoder
 from musubito.code.world import environment
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
+from musubito.locks import cached_property
 from musubito.values.class_names import (
     canonical_module,
     find_module,
@@ -887,7 +888,7 @@ class Walk:
         """Note that the code reaches a mock: no step is replayed that does."""
         self.never = self.never or name
 
-    @functools.cached_property
+    @cached_property
     def unchanged(self) -> Callable[[], bool]:
         """The check that nothing which was walked has been bound, replaced or changed since."""
         return self.guard.build()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Final, NamedTuple
 
 from musubito.dependencies.paths import AT, FILES, KNOWN, LINK, digest_of, signature, working_directory
 from musubito.dependencies.registry import AMBIENT, KINDS, is_declared, is_path
+from musubito.locks import cached_property
 from musubito.store.rows import ExternalRead
 
 _AT: Final = {at: kind for kind, at in AT.items()}

@@ -18,13 +18,14 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from types import CodeType, EllipsisType
 from typing import Any
 
 from musubito.code.secret_fields import without_secrets
 from musubito.code.syntax.expressions import credentials_in
 from musubito.code.syntax.source import FunctionNode, codes
+from musubito.locks import cached_property
 from musubito.parsing import nodes_in
 
 MOST_KEPT = 4096
