@@ -8,18 +8,23 @@ array, a frame, an object with a `__musubito_identity__()`. The check never rais
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import Enum
 from functools import lru_cache, partial
 from itertools import islice
 from operator import is_, itemgetter
-from types import CodeType, FunctionType, MappingProxyType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
+from musubito.code.live import ATOMS, CONTAINERS, fields_of
+from musubito.code.object_fields import fields_in
 from musubito.code.rebound_functions import ATTRIBUTES, LATEST, TOLD, Unchanged
 
 MAX_WATCHED = 10_000
 """Number of values within one part that are compared."""
+SAMPLE = 65_536
+"""Bytes of an array that are compared at each call."""
 CHUNK = 200
 """Number of terms in one generated function."""
 MIN_GATHERED = 8
@@ -198,6 +203,37 @@ class Guard:
         if self._room > 0:
             self._term(f"{self._name(describe)}() == {self._name(result)}", owner, asks=True)
 
+    def content(self, value: Any) -> list[Any]:
+        """Require that a value holds what it holds now; return what it holds, whose content can be required in turn.
+
+        Of an array, a sample is compared.
+        """
+        kind = type(value)  # a proxy may claim another class
+        if issubclass(kind, dict):
+            keys, values = tuple(dict.keys(value)), tuple(dict.values(value))
+            self.mapping(value, keys, values)
+            held: Iterable[Any] = (*keys, *values)
+        elif issubclass(kind, list | set | deque):
+            base: Any = next(base for base in kind.__mro__ if base in CONTAINERS)
+            held = tuple(base.__iter__(value))
+            self.items(value, base, held)
+        elif issubclass(kind, tuple | frozenset):
+            held = value
+        elif issubclass(kind, bytearray):
+            self.same(partial(bytes, value), bytes(value))
+            held = ()
+        elif kind.__module__.partition(".")[0] in ("numpy", "pandas"):
+            self.same(partial(_sample, value), _sample(value))
+            held = ()
+        elif issubclass(kind, type | ModuleType | Enum):
+            held = ()
+        else:
+            for fields in (fields_of(value), fields_of(value, "__pydantic_private__")):
+                if fields is not None:
+                    self.mapping(fields, tuple(fields), tuple(fields.values()))
+            held = (each for _, each in fields_in(value))
+        return [each for each in held if type(each) not in ATOMS]
+
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""
         if self._of_functions:
@@ -229,3 +265,15 @@ class Guard:
         exec(_compiled("\n".join(lines)), self._bound)  # noqa: S102 - of our own text only
         check: Callable[[], bool] = self._bound["check"]
         return check
+
+
+def _sample(value: Any) -> object:
+    """Return what is compared of an array, a series or a frame: its place, its shape, and a sample of its content."""
+    array = getattr(value, "values", value) if hasattr(value, "iloc") else value
+    pointer = getattr(array, "ctypes", None)
+    shape, dtype = getattr(array, "shape", None), str(getattr(array, "dtype", None))
+    if pointer is None or array.dtype.hasobject:
+        return shape, dtype
+    flat = array.reshape(-1)
+    step = max(1, flat.nbytes // SAMPLE)
+    return pointer.data, shape, dtype, flat[::step].tobytes()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from contextvars import Context, ContextVar
-from types import CellType, EllipsisType, FunctionType, MemberDescriptorType, MethodType
+from types import CellType, EllipsisType, FunctionType, MethodType
 from typing import Any
 
 from musubito.model import StepDefinition
@@ -15,6 +16,8 @@ ABSENT: Any = object()
 """Stands for a value that is not there."""
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
 """Types of the constants that hold nothing and cannot change."""
+CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+"""Builtin types of the containers whose items are entered."""
 
 
 def static(value: Any, name: str) -> Any:
@@ -33,17 +36,6 @@ def fields_of(value: Any, attribute: str = "__dict__") -> dict[Any, Any] | None:
     except AttributeError:
         return None
     return fields if isinstance(fields, dict) else None
-
-
-def slots_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values in the slots of an object."""
-    for cls in type(value).__mro__:
-        for name, member in vars(cls).items():
-            if isinstance(member, MemberDescriptorType) and name not in ("__dict__", "__weakref__"):
-                try:
-                    yield name, member.__get__(value)
-                except AttributeError:
-                    continue
 
 
 def of_this_thread(value: Any) -> dict[str, Any]:
