@@ -69,6 +69,7 @@ class Encoder:
         """Whether what is encoded is only shown."""
         self._count = 0
         self._active: list[int] = []
+        self._users: dict[type, bool] = {}
         self._kinds: dict[type, Kind] = {}
         self._references: dict[type, bytes] = {}
         """The references to the user's classes that the binding has led to."""
@@ -136,7 +137,10 @@ class Encoder:
     # -- what describers ask -------------------------------------------------------------------------------------------
     def is_users(self, cls: type) -> bool:
         """Return whether a class is the user's."""
-        return self.walk.origins.of_class(cls) is Owner.USER
+        known = self._users.get(cls)
+        if known is None:
+            known = self._users[cls] = self.walk.origins.of_class(cls) is Owner.USER
+        return known
 
     def is_open(self, cls: type) -> bool:
         """Return whether objects of a class keep nothing but fields."""
