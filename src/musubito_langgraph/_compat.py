@@ -80,6 +80,7 @@ try:
     from langgraph._internal._typing import MISSING
     from langgraph.channels.base import BaseChannel
     from langgraph.channels.ephemeral_value import EphemeralValue
+    from langgraph.checkpoint.base import WRITES_IDX_MAP
     from langgraph.errors import EmptyChannelError, GraphBubbleUp, GraphRecursionError, ParentCommand
     from langgraph.graph._branch import BranchSpec
     from langgraph.graph.message import push_message
@@ -112,6 +113,8 @@ CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Key of the error that an error handler is given. LangGraph sets the key since 1.2; no task of earlier versions has
 it."""
 
+APART: Final = -1_000
+"""The number under which savers keep the lineage of a task."""
 READS_STATE: Final = frozenset({"do_read", CONFIG_KEY_READ})
 """Names with which code reads channels, whatever input the code was given."""
 BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
@@ -274,6 +277,15 @@ def is_of_state(config: Config, channel: str) -> bool:
 def send(config: Config, writes: Sequence[tuple[str, Any]]) -> None:
     """Write in the name of the task, as code of a node does besides returning a value."""
     _conf(config)[CONFIG_KEY_SEND](writes)
+
+
+def keep_apart(channel: str) -> None:
+    """Let savers keep the write of a task to this channel under a number of its own.
+
+    They keep all others by their place, and the first of each place: with one write more in between, a task that runs
+    again at the same checkpoint and writes more than before would lose a write.
+    """
+    WRITES_IDX_MAP[channel] = APART
 
 
 def is_pushing() -> bool:

@@ -41,6 +41,7 @@ from musubito_langgraph.settings import invocation_of
 
 LINEAGE: Final = "__musubito_lineage__"
 """Name of the hidden channel."""
+_compat.keep_apart(LINEAGE)
 
 
 class UpstreamRef(NamedTuple):
