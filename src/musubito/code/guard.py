@@ -183,15 +183,15 @@ class Guard:
         self._room -= len(keys)
 
     def members(self, cls: type, values: tuple[object, ...], owner: str = "") -> None:
-        """Require that the members of a class have the names that they have now, and these values, in this order.
+        """Require that the members of a class have these values, in this order.
 
         Python adds annotations to a class when they are first asked for, which changes nothing.
         """
-        members, names = self._name(vars(cls)), self._name(tuple(islice(vars(cls), len(values))))
         view = self._name(vars(cls).values())
         grown = self._name(partial(_has_only_annotations_more, vars(cls), len(values)))
-        same = f"all(map(is_, {view}, {self._name(values)})) and all(map(is_, {members}, {names}))"
-        self._term(f"(len({view}) == {len(values)} or {grown}()) and {same}", owner)
+        self._term(
+            f"(len({view}) == {len(values)} or {grown}()) and all(map(is_, {view}, {self._name(values)}))", owner
+        )
 
     def within(self, container: Any, keys: Iterable[object]) -> None:
         """Require that a mapping holds no other keys than these."""
