@@ -54,23 +54,11 @@ LOOKED_THROUGH: Final = frozenset(
 BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", "musubito.api.stream"})
 """Modules that call the user's functions, and open nothing themselves."""
 ON_THEIR_OWN: Final = frozenset(
-    {
-        *("musubito", "musubito_langgraph", "importlib", "zipimport", "runpy", "site", "sysconfig", "inspect", "pydoc"),
-        *(
-            "logging",
-            "traceback",
-            "pkgutil",
-            "py_compile",
-            "encodings",
-            "gettext",
-            "locale",
-            "mimetypes",
-            "netrc",
-            "platform",
-        ),
-        *("ssl", "zoneinfo", "ctypes", "multiprocessing", "faulthandler", "pkg_resources", "coverage", "debugpy"),
-        *("importlib_metadata", "pydevd", "_pytest", "distro", "psutil", "tzlocal", "certifi", "dns", "loguru"),
-    }
+    """
+    musubito musubito_langgraph importlib zipimport runpy site sysconfig inspect pydoc logging traceback pkgutil
+    py_compile encodings gettext locale mimetypes netrc platform ssl zoneinfo ctypes multiprocessing faulthandler
+    pkg_resources coverage debugpy importlib_metadata pydevd _pytest distro psutil tzlocal certifi dns loguru
+    """.split()  # noqa: SIM905
 )
 """Packages whose reads are the interpreter's or a tool's own business, such as credentials and system tables."""
 OF_PATHS: Final = frozenset({"genericpath", "posixpath", "ntpath", "pathlib", "glob", "fnmatch", "filecmp"})

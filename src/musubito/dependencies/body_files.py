@@ -39,24 +39,6 @@ NO_CONTENT: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 class BodyFiles:
     """The files and folders that one body has read and written so far."""
 
-    __slots__ = (
-        "_touched",
-        "base",
-        "began",
-        "closed",
-        "gone",
-        "hits",
-        "lost",
-        "made",
-        "module",
-        "ran",
-        "seen",
-        "thread",
-        "whose",
-        "written",
-        "wrote_to",
-    )
-
     def __init__(self, function: Any) -> None:
         self.module = "" if function is None else home_of(function)
         """The module of the step's function; empty outside of bodies."""
@@ -183,7 +165,7 @@ class BodyFiles:
 
     def changed(self, seen: Seen) -> bool:
         """Tell whether the body itself made, wrote or removed what it had looked at."""
-        return seen.path in self.gone or seen.path in self.written or self.made_or_wrote(seen.path)
+        return seen.path in self.gone or seen.path in self.written or self.is_made(seen.path)
 
     def is_below_temporary(self, path: str) -> bool:
         """Tell whether a path lies in a folder that the body made and that is gone now."""
@@ -191,9 +173,9 @@ class BodyFiles:
             path.startswith(f"{each}{os.path.sep}") and signature(each) is None for each in self.made | self.gone
         )
 
-    def made_or_wrote(self, path: str) -> bool:
-        """Tell whether the body itself made what is at a path: a file that it wrote, a folder, or what is in one."""
-        return self.wrote(path) or any(f"{path}{os.path.sep}".startswith(f"{each}{os.path.sep}") for each in self.made)
+    def is_made(self, path: str) -> bool:
+        """Tell whether the body itself made the folder at a path, or one around it."""
+        return any(f"{path}{os.path.sep}".startswith(f"{folder}{os.path.sep}") for folder in self.made)
 
     def _path(self, name: Any) -> tuple[str, str | None]:
         text = code_of(os.fsdecode(name))
@@ -255,7 +237,7 @@ def seen_at(
     elif state is not None and not is_settled(state, time.time_ns()):
         doubt = touched or (len(state) > 1 and state[0] > SMALL)
         digest = None if doubt else digest_of(path, state, FILE)
-    return Seen(path, relative, base, state, digest, caches, kind, open_to_doubt=doubt)
+    return Seen(path, relative, base, state, digest, caches, kind, doubt)
 
 
 def empties(flags: int) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import _lru_cache_wrapper
 from typing import Any, Final, TypeAlias
 
@@ -33,51 +34,30 @@ MOST: Final = 1000
 Hits = Mapping["_lru_cache_wrapper[Any]", int]
 
 
+@dataclass(slots=True, eq=False)
 class Seen:
     """A path as it was when a body read it first."""
 
-    __slots__ = (
-        *("base", "caches", "changed_by_body", "digest", "is_of_package", "is_named", "kind", "open_to_doubt", "path"),
-        "reads",
-        "relative",
-        "signature",
-    )
-
-    def __init__(
-        self,
-        path: str,
-        relative: str | None,
-        base: str | None,
-        signature: Signature | None,
-        digest: bytes | None,
-        caches: tuple[Cache, ...],
-        kind: str,
-        *,
-        open_to_doubt: bool,
-    ) -> None:
-        self.path = path
-        self.relative = relative
-        """The path as it was opened, where that was relative to the working directory in which the body began."""
-        self.base = base
-        """The working directory in which the body began."""
-        self.signature = signature
-        self.digest = digest
-        """The digest of what was read.
-
-        A file has one only if its signature would not tell a change just after the read.
-        """
-        self.caches = caches
-        self.kind = kind
-        self.open_to_doubt = open_to_doubt
-        """Whether a change just after the read could not be told at all."""
-        self.changed_by_body = False
-        """Whether the body itself changed the path: it then counts with the digest that it had before."""
-        self.is_of_package = False
-        """Whether an installed package looked at the path, and not the user's code."""
-        self.is_named = False
-        """Whether the path was only named: if it has changed since, the body itself is taken to have changed it."""
-        self.reads: Sequence[ExternalRead] | None = None
-        """The reads that are stored of the path, once they are known."""
+    path: str
+    relative: str | None
+    """The path as it was opened, where that was relative to the working directory in which the body began."""
+    base: str | None
+    """The working directory in which the body began."""
+    signature: Signature | None
+    digest: bytes | None
+    """The digest of what was read. A file has one only if its signature would not tell a change just after the read."""
+    caches: tuple[Cache, ...]
+    kind: str
+    open_to_doubt: bool
+    """Whether a change just after the read could not be told at all."""
+    changed_by_body: bool = False
+    """Whether the body itself changed the path: it then counts with the digest that it had before."""
+    is_of_package: bool = False
+    """Whether an installed package looked at the path, and not the user's code."""
+    is_named: bool = False
+    """Whether the path was only named: if it has changed since, the body itself is taken to have changed it."""
+    reads: Sequence[ExternalRead] | None = None
+    """The reads that are stored of the path, once they are known."""
 
 
 Files: TypeAlias = dict[tuple[str, str], Seen]

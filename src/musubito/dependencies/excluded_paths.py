@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Final
 
 from musubito.code.ownership import SITE
-from musubito.dependencies.paths import DATABASES, NO_ENTRIES
+from musubito.dependencies.paths import DATABASES, NO_ENTRIES, without_companion
 from musubito.locks import fork_safe
 from musubito.values.class_names import find_module
 
@@ -23,8 +23,6 @@ NEVER: Final = (
 """Paths of the machine, which are no input: devices, time zones, certificates."""
 IN_MEMORY: Final = "/dev/shm/"  # noqa: S108 - named to be recognised, not to be written to
 """Shared memory, which counts as a file system like any other."""
-BESIDE: Final = ("-wal", "-shm", "-journal", "-locks")
-"""Endings of the files beside a SQLite database."""
 _LOCK: Final = fork_safe(Lock())
 """Held while `tempfile` holds the lock of its own, which a fork would leave locked in the child."""
 
@@ -51,10 +49,9 @@ def own_package(module: str) -> str | None:
 def is_database(path: str, database: str | None) -> bool:
     """Tell whether a path is `database`, or a database that SQLite has opened in this process, or lies beside one."""
     path = os.path.normpath(path)
-    files = path, *(path.removesuffix(suffix) for suffix in BESIDE if path.endswith(suffix))
     # Not one by one: a process may have opened thousands of databases.
     folders = (folder.removesuffix("-blobs") for folder in _and_above(path) if folder.endswith("-blobs"))
-    return any(file in DATABASES or file == database for file in (*files, *folders))
+    return any(file in DATABASES or file == database for file in (path, without_companion(path), *folders))
 
 
 def _and_above(path: str) -> Iterator[str]:

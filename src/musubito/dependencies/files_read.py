@@ -36,23 +36,10 @@ LOGS: Final = ("*.log", "*.log.*")
 """Names of files that are logs, whoever writes them."""
 LONGEST_TEXT: Final = 65_536
 """Bytes of the longest file whose text is kept."""
-SECRET: Final = (
-    *(
-        ".env",
-        ".env.*",
-        "*.env",
-        ".netrc",
-        "_netrc",
-        ".pgpass",
-        ".npmrc",
-        ".pypirc",
-        "*.pem",
-        "*.key",
-        "*.p12",
-        "*.pfx",
-    ),
-    *("*.jks", "*.kdbx", "id_*", "credentials*", "*secret*", "*password*", "*token*"),
-)
+SECRET: Final = """
+    .env .env.* *.env .netrc _netrc .pgpass .npmrc .pypirc *.pem *.key *.p12 *.pfx *.jks *.kdbx id_* credentials*
+    *secret* *password* *token*
+""".split()  # noqa: SIM905
 """Names of files that hold secrets. Their texts are never kept."""
 CREDENTIALS: Final = frozenset({".netrc", "_netrc"})
 """Names of files in which clients of HTTP look for passwords, whatever they are asked."""
@@ -103,19 +90,12 @@ def read_by(
         if now is None and seen.signature is not None and _is_temporary(seen, files):
             seen.reads = ()
             continue
-        if seen.changed_by_body:
-            digest, unfit = seen.digest, None
-        else:
-            digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
-            # A path that changes during its digest has another signature by now, or its digest was taken before.
-            unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
+        counted, unfit = _compare(seen, names, now, at_most)
         why = why or unfit
-        names = [each._replace(digest=digest) for each in names]
-        reads += names
-        seen.reads = names if unfit is None else _without_known_content(names)
-        if now is not None and seen.kind == FILE and _may_be_kept(seen.path, now) and wants_text(names[0]):
-            text = _text_to_keep(seen.path, digest)
-            texts += [] if text is None else [(names[0], text)]
+        reads += counted
+        if now is not None and seen.kind == FILE and _may_be_kept(seen.path, now) and wants_text(counted[0]):
+            text = _text_to_keep(seen.path, counted[0].digest)
+            texts += [] if text is None else [(counted[0], text)]
     return FilesRead(reads, why, texts)
 
 
@@ -166,21 +146,27 @@ def read_from_caches(
 def _reads_as_seen(seen: Seen, at_most: int | None) -> Sequence[ExternalRead]:
     """Return the reads of a path that was read a while ago, maybe by a body that is still open."""
     if seen.reads is None:
-        now = signature(seen.path)
         try:
             names = reads_of(seen.path, seen.relative, seen.base, None, seen.kind)
         except ValueError:
             return ()  # no store can keep it; the body that read it is not replayable
+        _compare(seen, names, signature(seen.path), at_most)
+    return seen.reads or ()
+
+
+def _compare(
+    seen: Seen, names: Sequence[ExternalRead], now: Signature | None, at_most: int | None
+) -> tuple[Sequence[ExternalRead], str | None]:
+    """Return the reads of a path with its digest, and why that may not be the digest of what was read; keep them."""
+    digest, unfit = seen.digest, None
+    if not seen.changed_by_body:
         digest = digest_of(seen.path, now, seen.kind, at_most=at_most)
+        # A path that changes during its digest has another signature by now, or its digest was taken before.
         unfit = _why_not_comparable(seen, signature(seen.path) if seen.kind == FILE else now, digest, names[0])
-        names = [each._replace(digest=digest) for each in names]
-        seen.reads = names if unfit is None else _without_known_content(names)
-    return seen.reads
-
-
-def _without_known_content(reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
-    """Return the reads with digests that no content has, because the content at the time of the read is not known."""
-    return [read._replace(digest=os.urandom(32)) for read in reads]
+    reads = [read._replace(digest=digest) for read in names]
+    # No content has a random digest: the content at the time of the read is not known.
+    seen.reads = reads if unfit is None else [read._replace(digest=os.urandom(32)) for read in reads]
+    return reads, unfit
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:
@@ -234,9 +220,7 @@ def _is_told_otherwise(seen: Seen, files: BodyFiles) -> bool:
 
 def _is_temporary(seen: Seen, files: BodyFiles) -> bool:
     """Tell whether a path that is gone now was made while the body ran."""
-    if seen.path in files.written or seen.path.rstrip(os.path.sep) in files.made:
-        return True
-    if any(seen.path.startswith(f"{folder}{os.path.sep}") for folder in files.made):
+    if seen.path in files.written or files.is_made(seen.path):
         return True
     state = seen.signature
     is_new = state is not None and len(state) > 1 and state[2] >= files.began

@@ -28,16 +28,14 @@ from musubito.dependencies.paths import FILE, FOLDER, getcwd, signature
 from musubito.engine.watched_loop import loop_is_watched
 
 PACKAGES: Final = frozenset(
-    {
-        *("annoy", "av", "catboost", "ctransformers", "cv2", "dask", "datafusion", "datasets", "decord", "deltalake"),
-        *("docling", "duckdb", "faiss", "fastexcel", "fasttext", "fiona", "fitz", "geopandas", "h5py", "hnswlib"),
-        *("imageio", "kreuzberg", "lance", "langchain_community", "librosa", "lightgbm", "llama_cpp", "llama_index"),
-        *("lmdb", "lxml", "modin", "netCDF4", "onnxruntime", "osgeo", "pandas", "pikepdf", "polars", "poppler"),
-        *("pyarrow", "pymupdf", "pyogrio", "pypdfium2", "python_calamine", "pyvips", "rasterio", "rocksdict"),
-        *("safetensors", "selectolax", "sentence_transformers", "sentencepiece", "skimage", "soundfile", "tables"),
-        *("tantivy", "tesserocr", "tokenizers", "torchaudio", "torchvision", "transformers", "treelite"),
-        *("unstructured", "usearch", "xarray", "xgboost", "zarr"),
-    }
+    """
+    annoy av catboost ctransformers cv2 dask datafusion datasets decord deltalake docling duckdb faiss fastexcel
+    fasttext fiona fitz geopandas h5py hnswlib imageio kreuzberg lance langchain_community librosa lightgbm
+    llama_cpp llama_index lmdb lxml modin netCDF4 onnxruntime osgeo pandas pikepdf polars poppler pyarrow pymupdf
+    pyogrio pypdfium2 python_calamine pyvips rasterio rocksdict safetensors selectolax sentence_transformers
+    sentencepiece skimage soundfile tables tantivy tesserocr tokenizers torchaudio torchvision transformers treelite
+    unstructured usearch xarray xgboost zarr
+    """.split()  # noqa: SIM905
 )
 """Packages that open files by their paths in compiled code, or hand paths on to such a package."""
 MAX_FILES: Final = 1_000
@@ -98,7 +96,7 @@ def _note(files: BodyFiles, texts: Iterable[str], folders: Sequence[str], *, dee
         for path, kind in islice((found for way in ways for found in _existing(way, here, deep)), MAX_FILES):
             full = os.path.normpath(os.path.join(here, path))
             state = signature(full)
-            if (full, kind) in files.seen or state is None or files.made_or_wrote(full):
+            if (full, kind) in files.seen or state is None or files.wrote(full) or files.is_made(full):
                 continue
             if not paths.is_open_database(full, state):  # to close it would take its locks away
                 relative = None if os.path.isabs(path) or files.base != here else os.path.normpath(path)

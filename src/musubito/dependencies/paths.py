@@ -105,6 +105,11 @@ def signature(path: str) -> Signature | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_mode
 
 
+def without_companion(path: str) -> str:
+    """Return the path of the database that a file lies beside, and any other path as it is."""
+    return next((path.removesuffix(suffix) for suffix in COMPANIONS if path.endswith(suffix)), path)
+
+
 def is_open_database(path: str, seen: Signature) -> bool:
     """Tell whether a path is a database that may be open in this process, or a file beside one.
 
@@ -112,7 +117,7 @@ def is_open_database(path: str, seen: Signature) -> bool:
     """
     if len(seen) == 1 or not DATABASES:
         return False
-    base = next((path.removesuffix(suffix) for suffix in COMPANIONS if path.endswith(suffix)), path)
+    base = without_companion(path)
     own = seen if base == path else signature(base)
     inodes = {state[3:5] for state in map(signature, tuple(DATABASES)) if state is not None and len(state) > 1}
     return own is not None and own[3:5] in inodes
@@ -191,11 +196,8 @@ def _entries(path: str) -> list[str]:
             is_folder = entry.is_dir(follow_symlinks=False)
             kinds[entry.name] = "l" if entry.is_symlink() else "d" if is_folder else "f"
     names = kinds.keys() - NO_ENTRIES
-    for name in tuple(names):
-        base = next((name.removesuffix(suffix) for suffix in COMPANIONS if name.endswith(suffix)), name)
-        if base != name and base in kinds:
-            names.discard(name)
-    return [f"{kinds[name]}{name}" for name in sorted(names)]
+    own = {name for name in names if (base := without_companion(name)) == name or base not in kinds}
+    return [f"{kinds[name]}{name}" for name in sorted(own)]
 
 
 def reads_of(path: str, relative: str | None, base: str | None, digest: bytes | None, kind: str) -> list[ExternalRead]:
