@@ -28,9 +28,11 @@ from hashlib import sha256
 from typing import Any
 
 from musubito.code.displays import register_display
-from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
+from musubito.code.fingerprint import Fingerprint
 from musubito.code.made import Sent
 from musubito.code.policies import Shown, register_policy
+from musubito.code.sent_code import sent
+from musubito.code.tracker import CodeTracker
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
 from musubito.dependencies.named_files import digests_since, note_command

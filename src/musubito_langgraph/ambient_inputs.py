@@ -19,7 +19,7 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 
 from musubito.adapter import SCOPE, Fingerprint, ReplayReason, not_replayable, note_read, warn
-from musubito.code.fingerprint import told_apart
+from musubito.code.argument_classes import told_apart
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
 from musubito_langgraph.config_reads import (

@@ -21,9 +21,10 @@ from langchain_core.runnables import Runnable
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, warn
-from musubito.code.fingerprint import CodeTracker, fingerprints_of_classes
+from musubito.code.argument_classes import fingerprints_of_classes
 from musubito.code.ownership import Owner, Owners
 from musubito.code.policies import remembers
+from musubito.code.tracker import CodeTracker
 from musubito.errors import LOGGER
 from musubito.values.canonical import IdentityPacker, canonical
 from musubito.values.class_names import canonical_module, is_value_alone, qualified_name, secret_kind

@@ -8,7 +8,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import ToolException
 from pydantic import ValidationError
 
-from musubito.code.fingerprint import code_of_classes
+from musubito.code.argument_classes import code_of_classes
 from musubito.values.class_names import canonical_module, qualified_name
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_identity import Identity

@@ -13,8 +13,9 @@ from types import FunctionType, NoneType
 from typing import Any, Final
 
 from musubito import StepConfiguration
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import Fingerprint
 from musubito.code.live import fields_of
+from musubito.code.tracker import CodeTracker
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import musubito
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 
 VECTORS = Path(__file__).with_name("export_fingerprints.tsv")
 NAMES = [

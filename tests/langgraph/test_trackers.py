@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import pytest
 from langgraph.graph import START, StateGraph
 
-from musubito.code import fingerprint
+from musubito.code import tracker
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran
 
@@ -55,8 +55,8 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[type]:
         walked.append(type(function))  # and not the function, which would stay alive
         return plain(function, *args, **kwargs)
 
-    plain = fingerprint.Walk
-    monkeypatch.setattr(fingerprint, "Walk", walk)
+    plain = tracker.Walk
+    monkeypatch.setattr(tracker, "Walk", walk)
     return walked
 
 

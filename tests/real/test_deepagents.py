@@ -16,7 +16,7 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from musubito import MusubitoEngine, run
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 from musubito_langgraph import musubito_graph
 from tests.real.model_server import ModelServer
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 from musubito.model import StepConfiguration, StepDefinition
 
 _numbers = itertools.count()

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 from tests.fresh import fresh
 
 

@@ -17,7 +17,7 @@ import pytest
 
 DRIVER = """
 import importlib, json, os, sys
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 import functools, dataclasses, enum, re, importlib.util, typing
 def one(folder):
     os.chdir(folder); sys.path.insert(0, folder)

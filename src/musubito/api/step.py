@@ -17,10 +17,12 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 from musubito.api.answer_kinds import Answer, answer_of, declared_answer
 from musubito.api.binding import binding_of, counted, function_in
 from musubito.api.stream import MusubitoStream, UnrecordedStream
-from musubito.code.fingerprint import CodeTracker, Fingerprint, sent
+from musubito.code.fingerprint import Fingerprint
 from musubito.code.live import contents
 from musubito.code.made import Sent
 from musubito.code.rebound_functions import LATEST, Unchanged
+from musubito.code.sent_code import sent
+from musubito.code.tracker import CodeTracker
 from musubito.deferred import asyncio
 from musubito.dependencies.events import listen
 from musubito.engine.call_identity import Call

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from musubito.code.fingerprint import Fingerprint, fingerprints_of_classes
+from musubito.code.argument_classes import fingerprints_of_classes
+from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
 from musubito.dependencies.paths import FILES, TooMuch, byte_limit, is_ignored

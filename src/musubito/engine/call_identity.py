@@ -8,16 +8,11 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.fingerprint import (
-    CodeTracker,
-    Fingerprint,
-    code_of_classes,
-    fingerprints_of_classes,
-    shown_names,
-    told_apart,
-)
+from musubito.code.argument_classes import code_of_classes, fingerprints_of_classes, told_apart
+from musubito.code.fingerprint import Fingerprint, shown_names
 from musubito.code.ownership import home_of
 from musubito.code.policies import remembers
+from musubito.code.tracker import CodeTracker
 from musubito.engine.samples import SiblingOrder
 from musubito.engine.scope import Scope
 from musubito.errors import InputError

@@ -8,7 +8,8 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import Fingerprint
+from musubito.code.tracker import CodeTracker
 from musubito.model import StepDefinition
 
 UNCOUNTED: Final = sha256(b"musubito: the code is its version").digest()

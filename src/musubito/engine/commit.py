@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.code.fingerprint import Fingerprint, changed_in_classes, classes_at_hand, shown_names
+from musubito.code.argument_classes import changed_in_classes, classes_at_hand
+from musubito.code.fingerprint import Fingerprint, shown_names
 from musubito.code.ownership import home_of
 from musubito.deferred import is_cancellation
 from musubito.dependencies import events

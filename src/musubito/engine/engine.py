@@ -13,7 +13,8 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from musubito.code.fingerprint import CodeTracker, sent
+from musubito.code.sent_code import sent
+from musubito.code.tracker import CodeTracker
 from musubito.deferred import asyncio, running_loop
 from musubito.dependencies.stored_reads import Reads
 from musubito.engine.call import CallProtocol

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from musubito.code.fingerprint import classes_at_hand
+from musubito.code.argument_classes import classes_at_hand
 from musubito.dependencies.check import counting, first_difference
 from musubito.dependencies.registry import AMBIENT, is_checked, is_path
 from musubito.engine.call_state import OUTSIDE, READS, SAMPLES, CallState

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 from musubito.code.annotations import classes_that_rebuild
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import Fingerprint
+from musubito.code.tracker import CodeTracker
 from musubito.values.class_names import qualified_name
 
 

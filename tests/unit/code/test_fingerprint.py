@@ -9,8 +9,9 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.code import parts
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
+from musubito.code.tracker import CodeTracker
 
 TABLE = {"a": 1}
 

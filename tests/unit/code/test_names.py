@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from musubito.code.fingerprint import CodeTracker
 from musubito.code.syntax.names import Root, scan, scan_bytecode
 from musubito.code.syntax.source import codes, source_of
+from musubito.code.tracker import CodeTracker
 
 
 def scanned(text: str, *, bytecode: bool = False) -> Any:

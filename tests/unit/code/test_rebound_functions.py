@@ -12,7 +12,7 @@ import pytest
 
 from musubito.code import rebound_functions
 from musubito.code.audit_hook import listen
-from musubito.code.fingerprint import CodeTracker
+from musubito.code.tracker import CodeTracker
 
 
 def made(default: int = 1, *, keyword: int = 1) -> Any:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from musubito.code.fingerprint import CodeTracker
-from musubito.code.fingerprint import sent as sent_code
+from musubito.code.sent_code import sent as sent_code
 from musubito.code.syntax import source
 from musubito.code.syntax.source import register_source_text, same_code, source_of
+from musubito.code.tracker import CodeTracker
 from musubito.parsing import nodes_in
 
 TEXT = '''

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from musubito.code.fingerprint import CodeTracker, Fingerprint
+from musubito.code.fingerprint import Fingerprint
+from musubito.code.tracker import CodeTracker
 from musubito.code.unrepeatable import unrepeatable_in
 
 HEAD = """
