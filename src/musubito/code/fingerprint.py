@@ -76,7 +76,7 @@ class Fingerprint:
     @property
     def reached(self) -> Mapping[tuple[str, str], Sequence[type]]:
         """The user's classes that the code reaches, by module and qualified name."""
-        return self.walk.reached
+        return self.walk.of_classes.by_name
 
     @cached_property
     def classes(self) -> Mapping[tuple[str, str], type]:
@@ -122,7 +122,8 @@ class Fingerprint:
         mine = [name for name in names if may_have_changed(self.walk, now.walk, name)]
         below: set[str] = set()  # the parts that are reached through those alone
         if mine:
-            below = self.walk.below(mine) - now.walk.without(mine) | now.walk.below(mine) - self.walk.without(mine)
+            before, after = self.walk.graph, now.walk.graph
+            below = before.below(mine) - after.without(mine) | after.below(mine) - before.without(mine)
         of_context = self.walk.of_context() | now.walk.of_context()
         own = tuple(name for name in mine if name not in of_context)
         others = tuple(name for name in names if name not in mine and name not in below)

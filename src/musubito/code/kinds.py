@@ -95,7 +95,7 @@ def _of_method(encoder: Encoder, value: MethodType, name: str) -> bytes:
     function, receiver = value.__func__, value.__self__
     own = tokens("method") + encoder.of(function, f"{name}.function")
     if type(function) is FunctionType:
-        encoder.walk._mention((function.__name__,))
+        encoder.walk.mentioned.add(function.__name__)
     return own + encoder.of(receiver, f"{name}.self")
 
 

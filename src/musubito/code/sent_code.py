@@ -38,12 +38,12 @@ def sent(*trackers: CodeTracker) -> Sent:
             text = class_text(cls)
             if text is not None and (is_of_script(cls) or not lies_in_its_module(cls)):
                 found.append((text.file, text.node))
-        found += [(lines.file, made.node) for lines in code.walk.lines_sent() for made in lines.made]
+        found += [(lines.file, made.node) for lines in code.walk.lines.sent() for made in lines.made]
     files = {id(file): file for file, _ in found}
     return Sent(
         tuple(file.statements(node for its, node in found if its is file) for file in files.values()),
         classes,
-        {name: value for code in codes for name, value in code.walk.values_sent().items()},
+        {name: value for code in codes for name, value in code.walk.lines.values_sent().items()},
     )
 
 

@@ -17,7 +17,8 @@ from musubito.code.made import LINES
 from musubito.code.syntax.function_text import text_of
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Binding, Walk
+    from musubito.code.reached import Binding
+    from musubito.code.walk import Walk
 
 NUMBER: Final = re.compile(r"#\d+$")
 DEFAULT: Final = re.compile(r"\(default \w+\)$")

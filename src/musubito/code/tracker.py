@@ -169,7 +169,7 @@ class CodeTracker:
 
 
 def _digest_of_code(walk: Walk) -> bytes:
-    reached = walk.without(changeable(walk))
+    reached = walk.graph.without(changeable(walk))
     return digest_of_parts(part for part in walk.parts() if part.kind is not PartKind.VALUE and part.name in reached)
 
 

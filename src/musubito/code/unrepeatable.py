@@ -124,7 +124,7 @@ def unrepeatable_in(fingerprint: Fingerprint) -> tuple[Unrepeatable, ...]:
     ahead = [name for name in [next(iter(functions), None)] if name is not None]
     mine = dict.fromkeys(ahead)
     for name in ahead:
-        for inner in sorted(walk.edges.get(name, ())):
+        for inner in sorted(walk.graph.edges.get(name, ())):
             if inner not in mine and inner not in walk.of_steps:
                 mine[inner] = None
                 ahead.append(inner)

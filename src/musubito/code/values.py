@@ -33,7 +33,8 @@ from musubito.values.class_names import qualified_name
 from musubito.values.msgpack_writer import IN_ORDER
 
 if TYPE_CHECKING:
-    from musubito.code.walk import Binding, Walk
+    from musubito.code.reached import Binding
+    from musubito.code.walk import Walk
 
 MAX_VALUES: Final = 20_000
 """Number of values of one walk that are entered."""
@@ -122,7 +123,7 @@ class Encoder:
         functions = functions_below(value)
         for function in functions:
             if self.walk.origins.of_function(function) is Owner.USER and step_of(value) is None:
-                self.walk._reach_function(function, handed=True)
+                self.walk.reach_function(function, handed=True)
         if functions:
             return
         if self.is_users(type(value)):

@@ -129,7 +129,7 @@ def told_from_caches(files: BodyFiles, codes: Sequence[Fingerprint], state: Coll
         caches |= code.others
         caches |= {Memo(function.__code__, True) for function in code.functions}
         caches |= {Memo(function.__code__, False) for function in functions_that_write(code.walk, state)}
-        caches |= {Statement(*place) for place in code.walk.lines_that_made()}
+        caches |= {Statement(*place) for place in code.walk.lines.numbered()}
     return list(dict.fromkeys(inherited(files.hits, caches, files.seen)))
 
 
