@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
@@ -20,7 +20,7 @@ from musubito.code.fingerprint import Fingerprint, digest_of_parts, parts_that_d
 from musubito.code.installed_packages import parts_of_packages
 from musubito.code.live import ABSENT
 from musubito.code.own_values import OwnValues
-from musubito.code.parts import PartKind
+from musubito.code.parts import CodePart, PartKind
 from musubito.code.state import changeable
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
@@ -156,7 +156,8 @@ class CodeTracker:
         how = self._owner, self._module, state, {*state, *unwatched}, self._mentioned, self._own_values
         walk = Walk(self.function, *how).run()
         packages, unread = parts_of_packages(walk.modules, self.packages, self._released)
-        parts = tuple(sorted((*walk.parts(), *packages), key=lambda part: part.name))
+        reached = walk.parts()
+        parts = tuple(sorted((*reached, *packages), key=lambda part: part.name))
         return Fingerprint(
             digest_of_parts(parts),
             parts,
@@ -164,13 +165,13 @@ class CodeTracker:
             tuple(sorted(state)),
             self.packages,
             walk,
-            _digest_of_code(walk) if code is None else code,
+            _digest_of_code(walk, reached) if code is None else code,
         )
 
 
-def _digest_of_code(walk: Walk) -> bytes:
-    reached = walk.graph.without(changeable(walk))
-    return digest_of_parts(part for part in walk.parts() if part.kind is not PartKind.VALUE and part.name in reached)
+def _digest_of_code(walk: Walk, parts: Iterable[CodePart]) -> bytes:
+    names = walk.graph.without(changeable(walk))
+    return digest_of_parts(part for part in parts if part.kind is not PartKind.VALUE and part.name in names)
 
 
 @lru_cache(MAX_CLASSES)
