@@ -41,18 +41,8 @@ from musubito.values.class_names import (
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
-DERIVED: Final = frozenset(
-    [
-        *("__dict__", "__weakref__", "__slotnames__", "__module__", "__qualname__", "__doc__", "__annotations__"),
-        *("__annotate__", "__annotate_func__", "__annotations_cache__", "__static_attributes__", "__firstlineno__"),
-        *("__abstractmethods__", "__parameters__", "__orig_bases__", "__type_params__", "__match_args__"),
-        *("__dataclass_fields__", "__dataclass_params__", "__conditional_annotations__", "__signature__"),
-        *("__class_vars__", "__private_attributes__", "__abstract__", "__protocol_attrs__", "__slots__"),
-        *("__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol", "__classcell__"),
-        *("__struct_fields__", "__struct_config__", "__struct_defaults__"),
-    ]
-)
-"""Members that Python or a library derives from the others."""
+DERIVED: Final = frozenset({"__annotate__", "__annotate_func__", "_is_protocol", "_is_runtime_protocol"})
+"""Members that Python derives from the others."""
 IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 """Types of functions that are not written in Python."""
 CONSTRUCTORS: Final = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
@@ -139,8 +129,10 @@ class ClassDescriber:
             if unseen:
                 self.walk.not_followed.add(f"{reached.name}: settings that come from {', '.join(unseen)}")
         for name, member in list(members.items()):
-            if name not in UNUSED and not _is_derived(name):
-                reached.waiting[name] = self._member(cls, text, name, member)
+            waits = self._member(cls, text, name, member)
+            # Special members that are no functions stand in the text, or are derived from the others.
+            if name not in UNUSED and name not in DERIVED and (waits.functions or not name.startswith(("__", "_abc_"))):
+                reached.waiting[name] = waits
         self.walk.guard.members(cls, tuple(members.values()), reached.name)
         self._take_members(reached)
 
@@ -229,8 +221,3 @@ def _resolve(names: dict[str, Any], name: str, attributes: tuple[str, ...]) -> A
     for attribute in attributes:
         value = value.__dict__.get(attribute, ABSENT) if isinstance(value, ModuleType) else ABSENT
     return value
-
-
-def _is_derived(name: str) -> bool:
-    """Return whether Python or a library derives a member of this name from the others."""
-    return name in DERIVED or name.startswith(("__pydantic_", "__attrs", "_abc_"))
