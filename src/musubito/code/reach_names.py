@@ -43,6 +43,8 @@ class NameFollower:
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
+        self._rebound: dict[int, frozenset[str]] = {}
+        """The variables that the code of a module binds anew, by the id of its globals."""
 
     def follow_global(
         self, names: dict[str, Any], name: str, attributes: tuple[str, ...], handed: bool, shown: bool
@@ -75,7 +77,10 @@ class NameFollower:
             return False
         if issubclass(kind, ModuleType) and self.walk.origins.of_module(value) is Owner.USER:
             return False
-        return any(name in rebound_in(file) for file in files_of(names))
+        rebound = self._rebound.get(id(names))
+        if rebound is None:
+            rebound = self._rebound[id(names)] = frozenset().union(*map(rebound_in, files_of(names)))
+        return name in rebound
 
     def _follow(
         self,
