@@ -86,7 +86,9 @@ class _Decorator:
         if self._name is not None and type(self._name) is not str:
             raise TypeError(f"name is a text, not {self._name!r}")
         effect = self._semantics.step_type is StepType.EXTERNAL_EFFECT
-        name = self._name or (_name_of_effect(function) if effect else _name_of(function))
+        name = self._name
+        if name is None:
+            name = _name_of_effect(function) if effect else _name_of(function)
         return _wrap(StepDefinition(function, name, self._semantics, self._operation_version, self._is_configured))
 
 

@@ -117,6 +117,8 @@ class SQLiteStorage:
     def __init__(self, db_path: str | os.PathLike[str] = DEFAULT_PATH, *, busy_timeout: float = 5.0) -> None:
         self.in_memory = os.fspath(db_path) == IN_MEMORY
         self.db_path = absolute(Path(db_path)) if not self.in_memory else Path(IN_MEMORY)
+        if not busy_timeout >= 0:
+            raise ValueError(f"busy_timeout is a number of seconds, not {busy_timeout!r}")
         self.busy_timeout = busy_timeout
         self._closed = False
         self._damage: str | None = None
