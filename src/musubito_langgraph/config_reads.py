@@ -58,8 +58,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
+from musubito.code.syntax.frame_reads import drops, filters
 from musubito_langgraph._compat import CONFIG_KEY_SEND, READ, Pregel, nothing, runtime_in, with_fields, with_read
-from musubito_langgraph.read_syntax import drops, filters
 from musubito_langgraph.settings import KEY, VOLATILE
 
 EVERYTHING: Final = "config"

@@ -20,8 +20,8 @@ from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 
+from musubito.code.syntax.id_flow import what_is_dissected
 from musubito_langgraph import musubito_graph, musubito_runnable
-from musubito_langgraph.id_usage import what_is_dissected
 
 ONE = str(uuid4())
 TWO = str(uuid4())

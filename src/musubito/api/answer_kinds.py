@@ -6,7 +6,6 @@ the same as the function below. So its `return` statements are followed to the f
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import inspect
@@ -16,9 +15,8 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from musubito.code.live import ABSENT, contents, function_below
-from musubito.code.syntax.expressions import body_of
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.wrappers import Path, ReturnedCall, returned_calls
 from musubito.model import StepDefinition
 
 DEEPEST: Final = 10
@@ -77,8 +75,11 @@ def _answer(function: Any, depth: int) -> Answer | None:
     source = text_of(inner).source
     if source is None:
         return None if wrapped is None else _answer(wrapped, depth - 1)
-    names = _Names(source.node, inner)
-    returned = [_answer_of_expression(value, names, wrapped, depth - 1) for value in _returned_expressions(source.node)]
+    names = _Names(inner)
+    returned = [
+        next(filter(None, (_answer_of(each, names, wrapped, depth - 1) for each in alternatives)), None)
+        for alternatives in returned_calls(source.node)
+    ]
     answers = [answer for answer in returned if answer is not None]
     return next((answer for answer in answers if answer is not Answer.VALUE), answers[0] if answers else None)
 
@@ -110,89 +111,37 @@ def _named_values(function: FunctionType) -> Iterator[Any]:
             yield from (vars(value).get(attribute) for attribute in names)
 
 
-def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
-    """Yield the nodes of a function, without the insides of functions and classes in it."""
-    pending: list[ast.AST] = [*body_of(node)]
-    while pending:
-        inner = pending.pop()
-        yield inner
-        if not isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            pending.extend(ast.iter_child_nodes(inner))
-
-
-def _returned_expressions(node: FunctionNode) -> Iterator[ast.expr]:
-    if isinstance(node, ast.Lambda):
-        yield node.body
-        return
-    for inner in _own_nodes(node):
-        if isinstance(inner, ast.Return) and inner.value is not None:
-            yield inner.value
-
-
 class _Names:
     """The values that the names of a function have when it runs, as far as they are known before."""
 
-    def __init__(self, node: FunctionNode, function: FunctionType) -> None:
+    def __init__(self, function: FunctionType) -> None:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
         self._known = {name: contents(cell) for name, cell in cells}
         self._local = frozenset(function.__code__.co_varnames) | frozenset(function.__code__.co_cellvars)
         self._globals = function.__globals__
-        self.assigned: dict[str, list[ast.expr]] = {}
-        for inner in _own_nodes(node):
-            match inner:
-                case (
-                    ast.Assign(targets=[ast.Name(id=name)], value=value)
-                    | ast.NamedExpr(target=ast.Name(id=name), value=value)
-                ):
-                    self.assigned.setdefault(name, []).append(value)
 
-    def of(self, node: ast.expr) -> Any:
+    def of(self, path: Path) -> Any:
         """Return the value of a name or of a module's attribute; ABSENT if only a run of the function would show it."""
-        match node:
-            case ast.Name(id=name) if name in self._known:
-                return self._known[name]
-            case ast.Name(id=name) if name not in self._local:
-                return self._globals.get(name, getattr(builtins, name, ABSENT))
-            case ast.Attribute(value=value, attr=attr):
-                module = self.of(value)
-                return vars(module).get(attr, ABSENT) if isinstance(module, ModuleType) else ABSENT
-        return ABSENT
+        name, *attributes = path or ("",)
+        if name in self._known:
+            value = self._known[name]
+        elif not name or name in self._local:
+            return ABSENT
+        else:
+            value = self._globals.get(name, getattr(builtins, name, ABSENT))
+        for attribute in attributes:
+            value = vars(value).get(attribute, ABSENT) if isinstance(value, ModuleType) else ABSENT
+        return value
 
 
-def _answer_of_expression(node: ast.expr, names: _Names, wrapped: Any, depth: int) -> Answer | None:
-    """Return the kind of answer that an expression gives; None if it cannot be told."""
-
-    def further(part: ast.expr) -> Answer | None:
-        return _answer_of_expression(part, names, wrapped, depth - 1) if depth else None
-
-    match node:
-        case ast.IfExp(body=body, orelse=orelse):
-            return further(body) or further(orelse)
-        case ast.NamedExpr(value=value):
-            return further(value)
-        case ast.Name(id=name) if name in names.assigned:
-            answers = [further(value) for value in names.assigned[name]]
-            return next((answer for answer in answers if answer is not None), None)
-        case ast.Call(func=callee):
-            called = names.of(callee)
-            if called is not ABSENT and called is not None:
-                return _answer(called, depth - 1) if depth else None
-            if wrapped is None or _calls_inside(node, names, wrapped):
-                return None
-            return _answer(wrapped, depth - 1) if depth else None
-    return Answer.VALUE
-
-
-def _calls_inside(node: ast.Call, names: _Names, wrapped: Any) -> bool:
-    """Return whether a call takes the answer of the wrapped function, to drive a coroutine or to collect chunks."""
-    pending: list[ast.AST] = list(ast.iter_child_nodes(node))
-    looked_up = set[str]()
-    while pending:
-        part = pending.pop()
-        if isinstance(part, ast.Call) and names.of(part.func) is wrapped:
-            return True
-        if isinstance(part, ast.Name) and part.id in names.assigned and part.id not in looked_up:
-            looked_up.add(part.id)
-            pending += names.assigned[part.id]
-        pending += ast.iter_child_nodes(part)
-    return False
+def _answer_of(returned: ReturnedCall | None, names: _Names, wrapped: Any, depth: int) -> Answer | None:
+    """Return the kind of answer that a returned expression gives; None if it cannot be told."""
+    if returned is None:
+        return Answer.VALUE
+    called = names.of(returned.called)
+    if called is ABSENT or called is None:
+        # It may take the answer of the wrapped function, to drive a coroutine or to collect chunks.
+        is_inside = any(names.of(path) is wrapped for path in returned.inside)
+        called = None if is_inside else wrapped
+    depth -= returned.depth
+    return _answer(called, depth - 1) if called is not None and depth > 0 else None

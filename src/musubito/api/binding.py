@@ -8,7 +8,6 @@ wrapper merely passes on its arguments, they are bound as the function below bin
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.live import ABSENT, below, contents, static
 from musubito.code.syntax.function_text import text_of
+from musubito.code.syntax.wrappers import only_passes_on
 
 BY_KEYWORD: Final = "by keyword"
 """The key of the names that a wrapper got by keyword and could have got by position, since it can tell the two."""
@@ -23,9 +23,6 @@ AS_GIVEN: Final = "as given"
 """The key that marks arguments of a wrapper that have no names of their own."""
 DEEPEST: Final = 100
 """The number of wrappers that are followed, one inside the other."""
-LOOKS_AROUND: Final = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe", "stack"})
-"""Names by which code reads its arguments without naming them."""
-
 Bind: TypeAlias = Callable[..., dict[str, Any]]
 
 
@@ -243,32 +240,8 @@ def _passing_cell(function: FunctionType, wrapped: Any, takes: _Parameters) -> C
     source = text_of(function).source
     if len(callees) != 1 or source is None:
         return None
-    allowed: set[int] = set()
-    for node in ast.walk(source.node):
-        match node:
-            case ast.Call(
-                func=ast.Name(id=callee) as called,
-                args=[ast.Starred(value=ast.Name(id=rest) as first)],
-                keywords=[ast.keyword(arg=None, value=ast.Name(id=named) as second)],
-            ) if (callee, rest, named) == (callees[0], takes.rest, takes.named):
-                allowed |= {id(called), id(first), id(second)}
-    for node in ast.walk(source.node):
-        match node:
-            case ast.Name(id=name) if name in (takes.rest, takes.named) and id(node) not in allowed:
-                return None
-            case ast.Name(id=name, ctx=ctx) if name == callees[0] and not isinstance(ctx, ast.Load):
-                return None
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name in LOOKS_AROUND:
-                return None
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda() if node is not source.node and (
-                {takes.rest, takes.named, callees[0]} & _names_of(node.args)
-            ):
-                return None
-    return cells[callees[0]]
-
-
-def _names_of(arguments: ast.arguments) -> set[str]:
-    return {node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)}
+    called = callees[0]
+    return cells[called] if only_passes_on(source.node, called, takes.rest or "", takes.named) else None
 
 
 # -- other callables ---------------------------------------------------------------------------------------------------

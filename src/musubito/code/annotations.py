@@ -5,17 +5,15 @@ Annotations that are text are parsed, never evaluated.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from musubito.code.classes import annotations_of
 from musubito.code.live import ABSENT, contents
-from musubito.parsing import parsed
+from musubito.code.syntax.annotation_text import named_in
 from musubito.values.class_names import Ambiguous, module_of_class, qualified_name
 
 
@@ -86,37 +84,17 @@ def classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, An
             yield each
 
 
-@lru_cache(maxsize=4096)
-def _naming_nodes(text: str) -> tuple[ast.Name | ast.Attribute | ast.Constant, ...]:
-    """Return the nodes of a text that name something, or may. The same text stands at the fields of many classes."""
-    tree: ast.Expression = parsed(text, "eval")
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute | ast.Constant))
-
-
 def _things_named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
     """Return the objects and the inner texts that an annotation's text names, in reverse order."""
-    try:
-        naming = _naming_nodes(str.strip(text))
-    except (SyntaxError, ValueError):
-        return []  # the text is not an expression, so it names no class
     result: list[Any] = []
-    for node in naming:
-        if isinstance(node, ast.Constant):
-            if isinstance(node.value, str):
-                result.append(node.value)
-        else:
-            value = _resolve_node(node, names, local)
-            if value is not None and not isinstance(value, str):
-                result.append(value)
+    for named in named_in(str.strip(text)):
+        if isinstance(named, str):
+            result.append(named)
+            continue
+        name, *attributes = named
+        value = local.get(name, names.get(name, getattr(builtins, name, None)))
+        for attribute in attributes:
+            value = vars(value).get(attribute) if isinstance(value, ModuleType | type) else None
+        if value is not None and not isinstance(value, str):
+            result.append(value)
     return result[::-1]
-
-
-def _resolve_node(node: ast.expr, names: Mapping[str, Any], local: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Name(id=name):
-            return local.get(name, names.get(name, getattr(builtins, name, None)))
-        case ast.Attribute(value=value, attr=attr):
-            of = _resolve_node(value, names, local)
-            return vars(of).get(attr) if isinstance(of, ModuleType | type) else None
-        case _:
-            return None

@@ -14,7 +14,7 @@ from musubito.code.classes import fields_declared
 from musubito.code.parts import CodePart
 from musubito.code.state import may_have_changed
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.source import codes
+from musubito.code.syntax.same_code import codes
 from musubito.code.syntax.words import words_in, words_of
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.locks import cached_property

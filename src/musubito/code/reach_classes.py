@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from musubito.code.annotations import classes_in
 from musubito.code.classes import (
     UNUSED,
-    ClassText,
     annotations_of,
-    class_level,
-    class_text,
     functions_below,
     is_generated,
     is_schema,
@@ -22,16 +19,14 @@ from musubito.code.classes import (
     shows_docstring,
 )
 from musubito.code.live import ABSENT, ATOMS, step_of
-from musubito.code.made import (
-    lines_around,
-    names_used,
-    were_sent,
-)
+from musubito.code.made import lines_around, were_sent
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.parts import CodePart
 from musubito.code.reached import Member, ReachedClass
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.names import DOC_READERS
+from musubito.code.syntax.class_statement import ClassText, class_level, class_text
+from musubito.code.syntax.name_usage import DOC_READERS
+from musubito.code.syntax.statements import names_used
 from musubito.code.world import environment
 from musubito.values.class_names import (
     module_of_class,

@@ -13,18 +13,17 @@ from musubito.code.classes import (
     functions_below,
 )
 from musubito.code.live import ABSENT
-from musubito.code.made import (
-    names_used,
-    were_sent,
-)
+from musubito.code.made import were_sent
 from musubito.code.ownership import Owner, module_of
 from musubito.code.parts import CodePart
 from musubito.code.reach_names import PLACES
 from musubito.code.reached import ReachedFunction
+from musubito.code.syntax.annotation_text import annotation_nodes
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.names import ANNOTATION_READERS, DOC_READERS, SOURCE_READERS, NameRead, Root, annotation_nodes
+from musubito.code.syntax.name_usage import ANNOTATION_READERS, DOC_READERS, SOURCE_READERS, NameRead, Root
 from musubito.code.syntax.occurrences import resolve
+from musubito.code.syntax.statements import names_used
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment
 

@@ -16,6 +16,7 @@ from musubito.code.made import (
 )
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.mapping_keys import variables_in_lines
 from musubito.code.world import environment
 from musubito.values.class_names import (
     find_module,
@@ -68,7 +69,7 @@ class LinesReached:
         self._all.append(lines)
         at, self.walk.graph.at = self.walk.graph.at, name
         nodes = [node for made in lines.made for node in (*made.around, made.node)]
-        self.refer_environment(name, set(chain.from_iterable(map(environment.variables_in_lines, nodes))), ())
+        self.refer_environment(name, set(chain.from_iterable(map(variables_in_lines, nodes))), ())
         references = self.walk.names.refer_names(lines.reads(), lines.names)
         self.walk.graph.at = at
         digest = sha256(b"".join([lines.normal(), *references])).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import sys
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from musubito.code.ownership import Owner, module_name
 from musubito.code.parts import PartKind
 from musubito.code.reached import ReachedFunction
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.names import NameRead
+from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.occurrences import absolute
 from musubito.code.syntax.source import File, cells, file_of, sent_texts
 from musubito.code.values import is_mock_class
@@ -32,8 +31,6 @@ from musubito.values.class_names import (
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
 
-MAX_FILES: Final = 1024
-"""Number of files of which is kept which variables they bind anew."""
 PLACES: Final = frozenset({"__file__", "__path__", "__cached__", "__spec__", "__loader__"})
 """Names of a module that say where the module lies: a checkout elsewhere is the same code."""
 
@@ -79,7 +76,7 @@ class NameFollower:
             return False
         rebound = self._rebound.get(id(names))
         if rebound is None:
-            rebound = self._rebound[id(names)] = frozenset().union(*map(rebound_in, files_of(names)))
+            rebound = self._rebound[id(names)] = frozenset().union(*(file.rebound for file in files_of(names)))
         return name in rebound
 
     def _follow(
@@ -216,23 +213,6 @@ class NameFollower:
             self.walk.graph.fix(name, digest, kind=PartKind.VALUE)
             self.refer_names([(each, ()) for each in below], names)
         return tokens("value", name)
-
-
-_rebound: Final[dict[int, tuple[File, frozenset[str]]]] = {}
-"""The variables that files bind anew, by the id of the file, which is kept so that its id stays its own."""
-
-
-def rebound_in(file: File) -> frozenset[str]:
-    """Return the variables that functions of a file declare as global or nonlocal, to bind them anew."""
-    known = _rebound.get(id(file))
-    if known is None:
-        may_declare = any("global" in line or "nonlocal" in line for line in file.lines)
-        declared = (node for node in ast.walk(file.tree) if isinstance(node, ast.Global | ast.Nonlocal))
-        names = frozenset(name for node in declared for name in node.names) if may_declare else frozenset()
-        if len(_rebound) >= MAX_FILES:
-            _rebound.clear()
-        known = _rebound[id(file)] = file, names
-    return known[1]
 
 
 def files_of(names: dict[str, Any]) -> Iterable[File]:

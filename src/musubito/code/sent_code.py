@@ -7,10 +7,10 @@ from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
-from musubito.code.classes import class_text
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.made import Sent
 from musubito.code.ownership import Owner, owners_seen_from
+from musubito.code.syntax.class_statement import class_text
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.source import File
 from musubito.code.tracker import CodeTracker, tracker_of_class

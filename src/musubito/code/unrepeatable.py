@@ -7,7 +7,6 @@ function that a name leads to decides, not the spelling of the name. A value tha
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -203,25 +202,19 @@ class _Uses:
             source = source_of(occurrence.resolved)
             if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
                 continue
-            call = self._called(occurrence.node)
-            if call is not None and source.fewer is not None and _arguments(call) >= source.fewer:
+            given = self._occurrences.arguments(occurrence)
+            if given is not None and source.fewer is not None and given >= source.fewer:
                 continue
-            if call is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
+            if given is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
                 continue  # a class that is named need not be instantiated
             acts = source.called.endswith(".shuffle")  # it returns nothing, and changes its argument
             if acts or self._escapes.from_function(occurrence.node):
                 yield source
 
-    def _called(self, node: ast.expr) -> ast.Call | None:
-        """Return the call of an expression's value, if the value is called."""
-        call = self._occurrences.parent(node)
-        return call if isinstance(call, ast.Call) and call.func is node else None
-
     def _seeded_by(self, occurrence: Occurrence) -> int | None:
         """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
         value, rest = occurrence.resolved
-        call = self._called(occurrence.node)
-        if call is None or not _arguments(call):
+        if not self._occurrences.arguments(occurrence):
             return None
         if definition_of(value) == "numpy.random.seed":
             # This is the generator that the functions of `numpy.random` share.
@@ -230,7 +223,3 @@ class _Uses:
             (value, rest[0]) if rest else (receiver_of(value), getattr(receiver_of(value) and value, "__name__", ""))
         )
         return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
-
-
-def _arguments(call: ast.Call) -> int:
-    return len(call.args) + len(call.keywords)

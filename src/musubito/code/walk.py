@@ -31,7 +31,7 @@ from musubito.code.reach_lines import LinesReached
 from musubito.code.reach_names import NameFollower
 from musubito.code.reached import Binding, parts_of_values
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.names import ANNOTATION_READERS, SOURCE_READERS
+from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS
 from musubito.code.values import Encoder
 from musubito.locks import cached_property
 from musubito.values.class_names import canonical_module, qualified_name

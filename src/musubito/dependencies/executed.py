@@ -24,8 +24,10 @@ from typing import Any, Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
+from musubito.code.syntax.definitions import MODULE, Definitions
+from musubito.code.syntax.single_function import LAMBDA
 from musubito.code.syntax.source import source_of
-from musubito.dependencies.definitions import LAMBDA, MODULE, Definitions, definitions_in
+from musubito.dependencies.definitions import definitions_in
 from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
 from musubito.dependencies.registry import KINDS, Kind
 from musubito.locks import fork_safe

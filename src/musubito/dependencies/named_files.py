@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.object_fields import fields_in
-from musubito.code.syntax.source import codes
+from musubito.code.syntax.same_code import codes
 from musubito.deferred import deferred_pattern
 from musubito.dependencies import paths
 from musubito.dependencies.body_files import BodyFiles, seen_at

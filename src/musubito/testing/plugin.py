@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import shlex
 import time
@@ -207,7 +206,8 @@ class RecordedTests:
         name_modules(self._name_of)
         count_paths_from(str(config.rootpath))
         if config.known_args_namespace.assertmode == "rewrite":
-            rewrite_modules(self._rewrite)
+            # The functions of a module are found in its text if their assertions are rewritten as pytest does it.
+            rewrite_modules(lambda tree, text, file: rewrite_asserts(tree, text.encode(), file, config))
 
     # -- names of test modules -----------------------------------------------------------------------------------------
     def pytest_pycollect_makemodule(self, module_path: Path) -> None:
@@ -233,10 +233,6 @@ class RecordedTests:
             parts.insert(0, folder.name)
             folder = folder.parent
         return ".".join(parts) or module.__name__
-
-    def _rewrite(self, tree: ast.Module, text: str, file: str) -> None:
-        """Rewrite the assertions in a module as pytest does, so that their functions are found in the text."""
-        rewrite_asserts(tree, text.encode(), file, self.config)
 
     def pytest_unconfigure(self) -> None:
         """Let modules and paths count as they do elsewhere again."""

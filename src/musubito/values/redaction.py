@@ -7,15 +7,14 @@ number of times. Patterns that few texts need are compiled when the first such t
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
 from musubito.deferred import deferred_pattern
-from musubito.parsing import parsed
+from musubito.parsing import Literal, literals_in
 from musubito.values.class_names import SECRET_CLASSES
 
 MOST_NAMES: Final = 4096
@@ -203,10 +202,6 @@ def _without_named(text: str, low: str) -> str:
 
 
 # -- code --------------------------------------------------------------------------------------------------------------
-_STATEMENTS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Assign, ast.Call, ast.Dict)
-"""Nodes by which a text is known to be code."""
-
-
 def without_secrets_in(code: str) -> str:
     """Return the code with `HIDDEN` in place of texts that are bound to names of secrets, or look like keys.
 
@@ -216,44 +211,30 @@ def without_secrets_in(code: str) -> str:
 
 
 def _cleaned(code: str) -> str:
-    tree, above = _parsed(code)
-    if tree is None or not any(isinstance(node, _STATEMENTS) for node in ast.walk(tree)):
+    texts = literals_in(code)
+    if texts is None:
         return _without_bound(scrubbed(code))
-    hidden = {(part.lineno, part.col_offset): part for node in ast.walk(tree) for part in _bound_in(node)}
-    secrets: list[tuple[ast.expr, str | None]] = [(part, None) for part in hidden.values()]
-    secrets += [
-        (node, node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and type(node.value) is str and (node.lineno, node.col_offset) not in hidden
-    ]
-    return _without_keys(_without_bound(_rewritten(code, secrets, above)))
+    hidden = {text.start: text for text in texts if is_secret(text.name) or text.called in SECRET_CLASSES}
+    secrets: list[tuple[Literal, str | None]] = [(text, None) for text in hidden.values()]
+    secrets += [(text, text.value) for text in texts if text.value is not None and text.start not in hidden]
+    return _without_keys(_without_bound(_rewritten(code, secrets)))
 
 
 _cleaned_again: Final = lru_cache(MOST_TEXTS)(_cleaned)
 """The same, for code that comes again: each new database is given the code of all its steps."""
 
 
-def _parsed(code: str) -> tuple[ast.Module | None, int]:
-    """Return the syntax tree, and the number of lines above it that are not in the code: a method is indented."""
-    for above, text in enumerate((code, f"if 1:\n{code}")):
-        try:
-            return parsed(text), above
-        except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
-            continue
-    return None, 0
-
-
-def _rewritten(code: str, secrets: list[tuple[ast.expr, str | None]], above: int) -> str:
+def _rewritten(code: str, secrets: list[tuple[Literal, str | None]]) -> str:
     """Return the code with these constants replaced, from the end to the beginning."""
     lines = [line.encode("utf-8", "surrogatepass") for line in code.splitlines(keepends=True)]
     starts, whole = list(accumulate(map(len, lines), initial=0)), b"".join(lines)
     pieces: list[bytes] = []
     done = len(whole)
-    for node, text in sorted(secrets, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
-        first, last = node.lineno - 1 - above, (node.end_lineno or 0) - 1 - above
+    for literal, text in sorted(secrets, key=lambda each: each[0].start, reverse=True):
+        (first, column), (last, last_column) = literal.start, literal.end
         if not 0 <= first <= last < len(lines):
             continue
-        start, end = starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
+        start, end = starts[first] + column, starts[last] + last_column
         if end > done:
             continue  # a part of a text that was replaced already
         segment = whole[start:end].decode("utf-8", "surrogatepass")
@@ -264,83 +245,6 @@ def _rewritten(code: str, secrets: list[tuple[ast.expr, str | None]], above: int
         pieces += [whole[end:done], replacement.encode("utf-8", "surrogatepass")]
         done = start
     return b"".join((whole[:done], *reversed(pieces))).decode("utf-8", "surrogatepass")
-
-
-def _bound_in(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the texts that a piece of code binds to names of secrets."""
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            for target in targets:
-                yield from _bound_to(target, value)
-        case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value):
-            if value is not None and _names_secret(target):
-                yield from _texts(value)
-        case ast.keyword(arg=str(name), value=value) if is_secret(name):
-            yield from _texts(value)
-        case ast.Dict(keys=keys, values=values):
-            for key, value in zip(keys, values, strict=True):
-                if key is not None and _says_secret(key):
-                    yield from _texts(value)
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=values) if name in SECRET_CLASSES:
-            for value in values:
-                yield from _texts(value)
-        case ast.Call(args=[name, value, *_]) | ast.Tuple(elts=[name, value]) | ast.List(elts=[name, value]):
-            if _says_secret(name):
-                yield from _texts(value)
-        case ast.Compare(left=left, comparators=others) if _names_secret(left):
-            for other in others:
-                yield from _texts(other)
-        case ast.arguments():
-            positional = [*node.posonlyargs, *node.args]
-            defaults = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
-            for argument, value in (*defaults, *zip(node.kwonlyargs, node.kw_defaults, strict=True)):
-                if value is not None and is_secret(argument.arg):
-                    yield from _texts(value)
-
-
-def _bound_to(target: ast.expr, value: ast.expr) -> Iterator[ast.expr]:
-    match target, value:
-        case ((ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=parts) | ast.List(elts=parts))):
-            for name, part in zip(names, parts, strict=False):
-                yield from _bound_to(name, part)
-        case _ if _names_secret(target):
-            yield from _texts(value)
-
-
-def _names_secret(target: ast.expr) -> bool:
-    match target:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return is_secret(name)
-        case ast.Subscript(slice=key):
-            return _says_secret(key)
-    return False
-
-
-def _says_secret(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) is str and is_secret(node.value)
-
-
-def _texts(value: ast.expr) -> Iterator[ast.expr]:
-    """Yield the literal texts that a value may be made of, without the arguments of calls."""
-    match value:
-        case ast.Constant(value=str() | bytes() as text) if text:
-            yield value
-        case ast.JoinedStr():
-            yield value
-        case ast.BinOp(left=one, right=other) | ast.IfExp(body=one, orelse=other):
-            yield from _texts(one)
-            yield from _texts(other)
-        case (
-            ast.BoolOp(values=parts)
-            | ast.Dict(values=parts)
-            | ast.List(elts=parts)
-            | ast.Tuple(elts=parts)
-            | ast.Set(elts=parts)
-        ):
-            for part in parts:
-                yield from _texts(part)
-        case ast.Call(func=ast.Attribute(value=owner)):
-            yield from _texts(owner)
 
 
 def _without_bound(code: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from musubito.code.syntax.names import Root, scan, scan_bytecode
-from musubito.code.syntax.source import codes, source_of
+from musubito.code.syntax.same_code import codes
+from musubito.code.syntax.source import source_of
 from musubito.code.tracker import CodeTracker
 
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from musubito.code.secret_fields import without_secrets
 from musubito.code.syntax.expressions import credentials_in
-from musubito.code.syntax.source import FunctionNode, codes
+from musubito.code.syntax.same_code import codes
+from musubito.code.syntax.single_function import FunctionNode
 from musubito.locks import cached_property
 from musubito.parsing import nodes_in
 
@@ -180,6 +181,10 @@ class _Writer:
             node = self._stack.pop()
             if node is END:
                 self.out += b")"
+            elif type(node) is bytes:  # the name of a field
+                self.out += node
+            elif type(node) is ast.Name:
+                self.out += _name(node.id)
             elif isinstance(node, ast.AST):
                 if self._hides:
                     self._credentials.update(map(id, credentials_in(node)))
@@ -235,10 +240,10 @@ class _Writer:
         self.out += opening
         self._stack.append(END)
         fields = vars(node)
-        for name in names:
+        for name, token in names:
             value = fields.get(name)
             if value is not None and value != []:
-                self._stack += [value, name]
+                self._stack += [value, token]
 
     def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, keep: bool) -> Iterator[ast.stmt]:
         for number, each in enumerate(node.body):
@@ -274,9 +279,16 @@ def _annotated(node: ast.stmt) -> Any:
 
 
 @cache
-def _shape(kind: type[ast.AST]) -> tuple[bytes, tuple[str, ...]]:
-    """Return how a node of this kind begins, and its fields that count, the last one first."""
-    return b"(" + tokens(kind.__name__), tuple(name for name in reversed(kind._fields) if name not in SKIPPED)
+def _shape(kind: type[ast.AST]) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    """Return how a node of this kind begins, and its fields that count, the last one first, each with its token."""
+    names = [name for name in reversed(kind._fields) if name not in SKIPPED]
+    return b"(" + tokens(kind.__name__), tuple((name, tokens(name)) for name in names)
+
+
+@lru_cache(MOST_KEPT)
+def _name(name: str) -> bytes:
+    """Return a name as it is written: half of all nodes are names."""
+    return b"(" + tokens("Name", "id", name) + b")"
 
 
 def _constant(out: bytearray, value: object) -> None:

@@ -6,7 +6,7 @@ import ast
 from typing import Final
 
 from musubito.code.secret_fields import is_secret_field
-from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.single_function import FunctionNode
 
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 """Comprehensions, each with a scope of its own."""
@@ -62,3 +62,24 @@ def _last_name(target: ast.expr) -> object:
         case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Subscript(slice=ast.Constant(value=name)):
             return name
     return None
+
+
+def gives_globals(node: ast.Call) -> bool:
+    """Return whether this runs a program text with globals that are spelled out, or with the builtins alone."""
+    match node:
+        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Starred(), *_]):
+            return False
+        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[_, ast.Dict(keys=keys), *_]):
+            return None not in keys
+        case ast.Call(
+            func=ast.Name(id="exec" | "eval"),
+            args=[_, ast.Attribute(value=ast.Name(id="builtins"), attr="__dict__"), *_],
+        ):
+            return True
+    return False
+
+
+def module_imported_by(call: ast.Call, module: str) -> str:
+    """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return module.partition(".")[0] if name == "__import__" else module

@@ -6,8 +6,10 @@ from types import CodeType, FunctionType
 from weakref import WeakKeyDictionary
 
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
-from musubito.code.syntax.names import scan, scan_bytecode
+from musubito.code.syntax.bytecode_names import scan_bytecode
+from musubito.code.syntax.names import scan
 from musubito.code.syntax.source import Source, source_of
+from musubito.parsing import parents_in
 
 
 class FunctionText:
@@ -15,9 +17,14 @@ class FunctionText:
 
     def __init__(self, code: CodeType, source: Source | None) -> None:
         self.source = source
-        self.scan = scan(source.node, code, source.file.parents) if source else scan_bytecode(code)
         self._written: dict[tuple[bool, bool], bytes] = {}
         """The code in its normal form, by whether docstrings and whether the signature are in it."""
+        if source is None:
+            self.scan = scan_bytecode(code)
+        else:
+            node, source.text = source.read()  # all that most callers need is read now: the tree is not kept
+            self.scan = scan(node, code, parents_in(node))
+            self._written[False, False] = normalised(node)
 
     def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
         """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
@@ -25,7 +32,7 @@ class FunctionText:
             docs = signature = False
         cached = self._written.get((docs, signature))
         if cached is None:
-            node = None if self.source is None else self.source.node
+            node = None if self.source is None else self.source.read()[0]
             cached = normalised_bytecode(code) if node is None else normalised(node, docs=docs, signature=signature)
             self._written[docs, signature] = cached
         return cached

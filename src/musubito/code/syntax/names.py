@@ -1,4 +1,4 @@
-"""Read what one function names outside of itself: in its syntax tree, or in its instructions if it has no source.
+"""Read what one function names outside of itself, in its syntax tree.
 
 Names are resolved as Python resolves them (`musubito.code.syntax.scopes`). So a local is never taken for the global of
 the same name.
@@ -7,34 +7,19 @@ the same name.
 from __future__ import annotations
 
 import ast
-import dis
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
 from types import CodeType
-from typing import Final, NamedTuple
+from typing import Final
 
 from musubito.code.displays import may_show
-from musubito.code.syntax.expressions import attribute_chain, body_of, parameters_of
+from musubito.code.syntax.annotation_text import annotation_nodes
+from musubito.code.syntax.expressions import attribute_chain, body_of, gives_globals, module_imported_by
+from musubito.code.syntax.name_usage import DYNAMIC, FIELD_READERS, NameRead, NameUsage, Place, Root
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.shown import shown_names
-from musubito.code.syntax.source import FunctionNode, codes
-from musubito.parsing import children_of, parsed
+from musubito.code.syntax.single_function import FunctionNode
+from musubito.parsing import children_of
 
-DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
-"""Builtins by which code may read and write any name: all names of the module count then."""
-ANNOTATION_READERS: Final = frozenset(
-    [
-        *("signature", "from_callable", "get_type_hints", "get_annotations", "getfullargspec", "__annotations__"),
-        *("__annotate__", "__signature__"),
-    ]
-)
-"""Names by which code reads the annotations or the signature of other code."""
-FIELD_READERS: Final = frozenset({"vars", "__dict__", "__getstate__", "attrgetter", "deepcopy"})
-"""Names by which code reads fields of an object without their names."""
-DOC_READERS: Final = frozenset({"__doc__", "getdoc"})
-"""Names by which code reads docstrings."""
-SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
-"""Functions of `inspect` that return the text of code."""
 IMPORTERS: Final = frozenset({"import_module", "__import__"})
 """Functions that import a module by its name as a text."""
 LOOKS: Final = frozenset(
@@ -52,83 +37,13 @@ FIXED: Final = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.If, ast.IfE
 """Nodes around a value that look at it, or make another value of it."""
 
 
-class Root(Enum):
-    """The kinds of places that a name may lead to."""
-
-    GLOBAL = "global"
-    CLOSURE = "closure"
-    RECEIVER = "receiver"
-    SUPER = "super"
-    IMPORT = "import"
-
-
-class NameRead(NamedTuple):
-    """A name that is read, and the attributes that directly follow it."""
-
-    root: Root
-    name: str
-    attributes: tuple[str, ...] = ()
-
-
-class Place(NamedTuple):
-    """The outside value that an expression leads to. If `exact` is false, an item of `read` is meant, or its own."""
-
-    read: NameRead
-    exact: bool = True
-
-    def attribute(self, name: str) -> Place:
-        """Return the place one attribute further; what lies inside an item stays the item's."""
-        read = self.read
-        return self._replace(read=read._replace(attributes=(*read.attributes, name))) if self.exact else self
-
-
-class NameUsage:
-    """All that one function names."""
-
-    def __init__(self) -> None:
-        self.reads: set[NameRead] = set()
-        self.handed: set[tuple[NameRead, NameRead | None]] = set()
-        """Reads whose value is handed on, each with the function that is called with it, if that has a name."""
-        self.made: set[tuple[NameRead, NameRead | None]] = set()
-        """Reads that are called, and whose results are handed on, in the same way."""
-        self.imports: set[str] = set()
-        """Modules that the function itself imports, with leading dots if they are relative."""
-        self.mentions: set[str] = set()
-        """Attributes, keywords and texts that are names: what something may be looked up by."""
-        self.stores: set[str] = set()
-        """Names and attributes that the function binds outside of itself."""
-        self.rebinds: set[str] = set()
-        """Those of them that are variables, declared as global or nonlocal."""
-        self.acted: set[str] = set()
-        """Names and attributes whose values the function may change: by a method, an item or code that is given it."""
-        self.entered: set[str] = set()
-        """Names and attributes of whose values the function may change an item."""
-        self.dynamic = False
-        """Whether the function may reach names that its text does not show (see `DYNAMIC`)."""
-        self.reads_fields = False
-        """Whether the function may read fields in other ways than by name."""
-        self.computed: set[NameRead] = set()
-        """Values whose attributes the function gets by names that it computes."""
-        self.reads_docs = False
-        self.reads_annotations = False
-        self.reads_source = False
-        self.shown: frozenset[str] = frozenset()
-        """Names that are used only to show their values (see `musubito.code.displays`)."""
-        self.lists_shown = False
-        """Whether the function lists fields that are shown, so that their order counts."""
-
-    def mention(self, name: str) -> None:
-        """Note a name by which something may be looked up."""
-        self.mentions.add(name)
-        self.reads_annotations |= name in ANNOTATION_READERS
-        self.reads_docs |= name in DOC_READERS
-        self.reads_source |= name in SOURCE_READERS
-        self.reads_fields |= name in FIELD_READERS
-
-    def act(self, place: Place | None) -> None:
-        """Note that the value at a place may be changed."""
-        if place is not None:
-            (self.acted if place.exact else self.entered).update((place.read.name, *place.read.attributes))
+PASSED: Final = frozenset(
+    [
+        *(*FIXED, ast.Expr, ast.Return, ast.Try, ast.Raise, ast.Assert, ast.With, ast.withitem, ast.arguments),
+        *(ast.JoinedStr, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.Await, ast.Slice, ast.Pass),
+    ]
+)
+"""Nodes of which only the nodes inside name something."""
 
 
 def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST]) -> NameUsage:
@@ -140,21 +55,6 @@ def scan(function: FunctionNode, code: CodeType, parents: Mapping[int, ast.AST])
     if may_show(usage.mentions):
         usage.shown, usage.lists_shown = shown_names(function)
     return usage
-
-
-def _gives_globals(node: ast.Call) -> bool:
-    """Return whether this runs a program text with globals that are spelled out, or with the builtins alone."""
-    match node:
-        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Starred(), *_]):
-            return False
-        case ast.Call(func=ast.Name(id="exec" | "eval"), args=[_, ast.Dict(keys=keys), *_]):
-            return None not in keys
-        case ast.Call(
-            func=ast.Name(id="exec" | "eval"),
-            args=[_, ast.Attribute(value=ast.Name(id="builtins"), attr="__dict__"), *_],
-        ):
-            return True
-    return False
 
 
 class NameVisitor:
@@ -175,8 +75,6 @@ class NameVisitor:
         """Visit the whole function."""
         for statement in body_of(self._function):
             self._visit(statement)
-
-    # -- names ---------------------------------------------------------------------------------------------------------
 
     def _resolve(self, name: str) -> tuple[Scope | None, Root | None]:
         """Return (the scope whose local the name is, None), or (None, the root outside of the function)."""
@@ -219,7 +117,7 @@ class NameVisitor:
             case ast.Call(func=ast.Name(id="super")):
                 return Place(NameRead(Root.SUPER, "super"))
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                return Place(NameRead(Root.IMPORT, _module_imported_by(node, module)))
+                return Place(NameRead(Root.IMPORT, module_imported_by(node, module)))
             case ast.Call(func=ast.Name(id="type"), args=[value]):
                 place = self._place(value, depth)
                 return place if place is not None and place.read.root is Root.RECEIVER else None
@@ -239,12 +137,11 @@ class NameVisitor:
         imported = None if scope is None else scope.imports.get(called.id)
         return called.id in IMPORTERS or (imported is not None and imported[1][-1:] == ("import_module",))
 
-    # -- the walk ------------------------------------------------------------------------------------------------------
-
     def _visit(self, node: ast.AST) -> None:
         pending: list[ast.AST] = [node]
         while pending:
-            pending.extend(self._step(pending.pop()))
+            inner = pending.pop()
+            pending += children_of(inner) if type(inner) in PASSED else self._step(inner)
 
     def _step(self, node: ast.AST) -> Iterator[ast.AST]:
         usage = self.usage
@@ -262,7 +159,7 @@ class NameVisitor:
                 if name == self.receiver and isinstance(around, ast.Call) and around.func is node:
                     usage.mention("__class__")
                 if root is Root.GLOBAL:
-                    is_own = isinstance(around, ast.Call) and around.func is node and _gives_globals(around)
+                    is_own = isinstance(around, ast.Call) and around.func is node and gives_globals(around)
                     usage.dynamic |= name in DYNAMIC and not is_own
                     usage.reads_fields |= name in FIELD_READERS
             case ast.Attribute(value=value, attr=attr, ctx=ctx):
@@ -303,7 +200,7 @@ class NameVisitor:
                     usage.stores.add(name.value)
                 yield from children_of(node)
             case ast.Call(func=called, args=[ast.Constant(value=str(module)), *_]) if self._imports(called):
-                name = _module_imported_by(node, module)
+                name = module_imported_by(node, module)
                 usage.imports.add(name)
                 usage.reads.add(NameRead(Root.IMPORT, name))
                 yield from children_of(node)
@@ -449,76 +346,3 @@ class NameVisitor:
             yield node
         elif isinstance(node, ast.Call):
             yield from (*node.args, *(keyword.value for keyword in node.keywords), node.func)
-
-
-def _module_imported_by(call: ast.Call, module: str) -> str:
-    """Return the module that a call imports by its literal name; `__import__` returns the outermost package."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return module.partition(".")[0] if name == "__import__" else module
-
-
-def annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.expr]:
-    """Yield the annotations of a function, and what is written as text inside of them."""
-    pending = [each.annotation for each in parameters_of(function.args) if each.annotation is not None]
-    pending += [function.returns] if function.returns is not None else []
-    for annotation in pending:
-        yield annotation
-        for node in ast.walk(annotation):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                try:
-                    pending.append(parsed(node.value, "eval").body)
-                except (SyntaxError, ValueError):
-                    continue  # a text that is no expression names nothing
-
-
-# -- code without a source ---------------------------------------------------------------------------------------------
-ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
-GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
-CLOSURES: Final = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
-IGNORED: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
-
-
-def scan_bytecode(code: CodeType) -> NameUsage:
-    """Return what the code names, as far as its instructions tell. What it does with a value is not known."""
-    usage = NameUsage()
-    free = frozenset(code.co_freevars)
-    for inner in codes(code):
-        instructions = [each for each in dis.get_instructions(inner) if each.opname not in IGNORED]
-        receiver = inner.co_varnames[0] if inner is code and inner.co_argcount else None
-        for number, instruction in enumerate(instructions):
-            name, value = instruction.opname, instruction.argval
-            if name in GLOBALS:
-                usage.reads.add(_chain(Root.GLOBAL, value, instructions[number + 1 :]))
-                usage.dynamic |= value in DYNAMIC
-            elif name in CLOSURES and value in free:
-                usage.reads.add(_chain(Root.CLOSURE, value, instructions[number + 1 :]))
-            elif receiver is not None and value == receiver:
-                usage.reads.add(_chain(Root.RECEIVER, receiver, instructions[number + 1 :]))
-            elif name == "IMPORT_NAME":
-                _note_import(usage, value, instructions[number - 2].argval, instructions[number - 1].argval)
-            elif name.startswith(("STORE_", "DELETE_")) and isinstance(value, str):
-                usage.stores.add(value)
-            for word in value if isinstance(value, tuple) else (value,):
-                if isinstance(word, str) and word.isidentifier():
-                    usage.mention(word)
-    usage.acted = {*usage.mentions, *(read.name for read in usage.reads)}
-    usage.handed = {(read, None) for read in usage.reads}
-    return usage
-
-
-def _chain(root: Root, name: str, following: list[dis.Instruction]) -> NameRead:
-    attributes: list[str] = []
-    for instruction in following:
-        if instruction.opname not in ATTRIBUTES:
-            break
-        attributes.append(instruction.argval)
-    return NameRead(root, name, tuple(attributes))
-
-
-def _note_import(usage: NameUsage, module: str, level: object, names: object) -> None:
-    full = "." * (level if isinstance(level, int) else 0) + module
-    usage.imports.add(full)
-    if isinstance(names, tuple) and names:
-        usage.reads.update(NameRead(Root.IMPORT, full, (name,)) for name in names)
-    else:
-        usage.reads.add(NameRead(Root.IMPORT, full))

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code.live import ABSENT, contents
 from musubito.code.syntax.expressions import attribute_chain
-from musubito.code.syntax.names import NameRead, NameVisitor, Root
+from musubito.code.syntax.name_usage import NameRead, Root
+from musubito.code.syntax.names import NameVisitor
 from musubito.code.syntax.source import Source
 
 OF_PYTHON: Final = frozenset({"datetime", "logging", "os", "random", "secrets", "time", "uuid"})
@@ -99,6 +100,13 @@ class Occurrences:
     def parent(self, node: ast.AST) -> ast.AST | None:
         """Return the node that directly contains a node."""
         return self._parents.get(id(node))
+
+    def arguments(self, occurrence: Occurrence) -> int | None:
+        """Return how many arguments the value of an expression is called with; None if it is not called."""
+        call = self.parent(occurrence.node)
+        if not isinstance(call, ast.Call) or call.func is not occurrence.node:
+            return None
+        return len(call.args) + len(call.keywords)
 
     def loads(self, name: str) -> Iterator[ast.Name]:
         """Yield every place where a name is read."""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from musubito.code.displays import is_showing_method, is_shown_field
-from musubito.code.syntax.source import FunctionNode
+from musubito.code.syntax.single_function import FunctionNode
 from musubito.parsing import nodes_in
 
 

@@ -12,56 +12,118 @@ notebook's cells. Each of these texts is checked in the same way as a file.
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import linecache
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from io import StringIO
 from pathlib import Path
 from threading import Lock
 from types import CodeType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from musubito.code.audit_hook import listen
-from musubito.locks import fork_safe
-from musubito.parsing import children_of, nodes_in, parsed
+from musubito.code.syntax.same_code import codes, first_position, is_code_of_lambda, same_code
+from musubito.code.syntax.single_function import (
+    LAMBDA,
+    FunctionNode,
+    begins_line,
+    function_at,
+    is_of_function,
+)
+from musubito.locks import cached_property, fork_safe
+from musubito.parsing import nodes_in, parents_in, parsed
 
-FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Whole: TypeAlias = tuple[ast.Module, dict[tuple[str, int], list[FunctionNode]], dict[int, ast.AST]]
+"""The tree of a text, its functions by name and first line, and the node around each node by the inner node's id."""
 Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
 """A function that changes the tree of a module in place, given its text and its file."""
-LAMBDA = "<lambda>"
-"""The name that Python gives the code of a lambda."""
 SENT = "<dynamic-code>"
 """The file that cloudpickle names for all the code that it sends."""
-REMARKS = __future__.annotations.compiler_flag
-"""Flags that do not change what the code does; `exec` hands this one down to the code that it compiles."""
 FILES_KEPT = 256
 """Number of files, and of statements from other processes, that are kept."""
 
 
-class Source(NamedTuple):
-    """A function's syntax tree, the text that it was read from, and the file around it."""
+class Source:
+    """A function's code in a file, and its syntax tree and text, which are read when they are asked for."""
 
-    node: FunctionNode
-    text: str
-    file: File
+    def __init__(self, file: File, code: CodeType) -> None:
+        self.file = file
+        self._code = code
+
+    @cached_property
+    def node(self) -> FunctionNode:
+        """The function in the tree of the whole file."""
+        return self.file.nodes(self._code)[0]
+
+    @cached_property
+    def text(self) -> str:
+        """The lines of the function."""
+        return self.read()[1]
+
+    def read(self) -> tuple[FunctionNode, str]:
+        """Return the tree of the function, apart from its file if that is possible, and its lines.
+
+        The tree of a whole file takes much memory. As long as it is kept, each full collection of garbage visits it.
+        """
+        return function_at(self.file.lines, self._code) or (self.node, self.file.part(self.node))
 
 
-class File(NamedTuple):
-    """A text and every function in it.
+class File:
+    """A text, the code of its module, and the code of every function in it, by name."""
 
-    The functions are listed by name, each with its code and its node. `tree` and `code` are those of the whole text,
-    and `parents` the nodes around nodes, by the inner node's id.
-    """
+    def __init__(self, text: str, code: CodeType) -> None:
+        self.lines = StringIO(text).readlines()
+        self.code = code
+        self.functions: dict[str, list[CodeType]] = {}
+        for inner in filter(is_of_function, codes(code)):
+            self.functions.setdefault(inner.co_name, []).append(inner)
 
-    lines: list[str]
-    functions: dict[str, list[tuple[CodeType, FunctionNode]]]
-    tree: ast.Module
-    code: CodeType
-    parents: dict[int, ast.AST]
+    @property
+    def tree(self) -> ast.Module:
+        """The syntax tree of the whole text."""
+        return self._whole[0]
+
+    @property
+    def parents(self) -> dict[int, ast.AST]:
+        """The node around each node, by the id of the inner node."""
+        return self._whole[2]
+
+    @cached_property
+    def rebound(self) -> frozenset[str]:
+        """The variables that functions declare as global or nonlocal, to bind them anew."""
+        if not any(line.lstrip().startswith(("global ", "nonlocal ")) for line in self.lines):
+            return frozenset()
+        declared = (node for node in ast.walk(self.tree) if isinstance(node, ast.Global | ast.Nonlocal))
+        return frozenset(name for node in declared for name in node.names)
+
+    def nodes(self, code: CodeType) -> list[FunctionNode]:
+        """Return the functions in the tree that compile to this code, which is one of the file's."""
+        found = self._whole[1].get((code.co_name, code.co_firstlineno), [])
+        nodes = [node for node in found if not isinstance(node, ast.Lambda) or is_code_of_lambda(code, node)]
+        return sorted(nodes, key=lambda node: node.col_offset)
+
+    def place(self, code: CodeType) -> tuple[int, int]:
+        """Return the line and the column at which a function begins."""
+        column = self.nodes(code)[0].col_offset if code.co_name == LAMBDA else 0
+        return code.co_firstlineno, column
+
+    @property
+    def _whole(self) -> Whole:
+        with _reading:  # two trees of one text have other nodes
+            return self._read
+
+    @cached_property
+    def _read(self) -> Whole:
+        tree: ast.Module = parsed("".join(self.lines))
+        functions: dict[tuple[str, int], list[FunctionNode]] = {}
+        for node in nodes_in(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                name = LAMBDA if isinstance(node, ast.Lambda) else node.name
+                functions.setdefault((name, first_line(node)), []).append(node)
+        return tree, functions, parents_in(tree)
 
     def part(self, node: ast.stmt | ast.expr) -> str:
         """Return the lines of a node."""
@@ -92,47 +154,19 @@ _brought: dict[str, tuple[File, ...] | None] = {}
 """Statements that came with code from another process; each is parsed when it is first needed."""
 _rewriter: Rewriter | None = None
 _lock = fork_safe(Lock())
+_reading = fork_safe(Lock())
 
 
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
-    result = _find(code, script)
-    return None if result is None else Source(result[1], result[0].part(result[1]), result[0])
-
-
-def tree_of(source: str) -> ast.Module | None:
-    """Return the syntax tree of the text of a `Source`, or None if it cannot be parsed apart from its file."""
-    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
-    # lines that are less indented.
-    block = f"if 1:\n{source}" if source[:1].isspace() else source
-    try:
-        tree: ast.Module = parsed(block)
-    except SyntaxError:
-        return _lambdas(source)
-    except (ValueError, RecursionError, MemoryError):
-        return None
-    return tree
-
-
-def _lambdas(source: str) -> ast.Module | None:
-    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
-
-    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
-    if the source is not that of a lambda.
-    """
-    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
-        return None
-    body: list[ast.stmt] = []
-    for start in re.finditer(r"\blambda\b", source):
-        for end in range(len(source), start.end(), -1):
-            try:
-                body += parsed(f"({source[start.start() : end]}\n)").body
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                continue
-            break
-        else:
-            return None
-    return ast.Module(body, []) if body else None
+    for file in _candidates(code, script):
+        named = [each for each in file.functions.get(code.co_name, ()) if same_code(each, code)]
+        found = [each for each in named if begins_line(file.lines, each) or file.nodes(each)]
+        here = [each for each in found if each.co_firstlineno == code.co_firstlineno] or found
+        if here:
+            position = first_position(code)
+            return Source(file, min(here, key=lambda each: (first_position(each) != position, *file.place(each))))
+    return None
 
 
 def file_of(name: str) -> File | None:
@@ -207,73 +241,6 @@ def rewrite_modules(rewriter: Rewriter | None) -> None:
         _files.clear()
 
 
-def _find(code: CodeType, script: str | None) -> tuple[File, FunctionNode] | None:
-    for file in _candidates(code, script):
-        named = file.functions.get(code.co_name, ())
-        here = [pair for pair in named if pair[0].co_firstlineno == code.co_firstlineno and same_code(pair[0], code)]
-        agree = here or [pair for pair in named if same_code(pair[0], code)]
-        if agree:
-            _, node = min(
-                agree,
-                key=lambda pair: (
-                    _first_position(pair[0]) != _first_position(code),
-                    pair[1].lineno,
-                    pair[1].col_offset,
-                ),
-            )
-            return file, node
-    return None
-
-
-def codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code itself and all code nested in it."""
-    pending = [code]
-    while pending:
-        each = pending.pop()
-        yield each
-        pending += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
-
-
-def same_code(a: CodeType, b: CodeType) -> bool:
-    """Return whether two code objects do the same, wherever they were written."""
-    return (
-        a.co_code == b.co_code
-        and a.co_name == b.co_name
-        and a.co_names == b.co_names
-        and a.co_varnames == b.co_varnames
-        and a.co_freevars == b.co_freevars
-        and a.co_cellvars == b.co_cellvars
-        and a.co_argcount == b.co_argcount
-        and a.co_posonlyargcount == b.co_posonlyargcount
-        and a.co_kwonlyargcount == b.co_kwonlyargcount
-        and (a.co_flags ^ b.co_flags) | REMARKS == REMARKS
-        and a.co_exceptiontable == b.co_exceptiontable
-        and len(a.co_consts) == len(b.co_consts)
-        and all(map(_same_constant, a.co_consts, b.co_consts))
-    )
-
-
-def _same_constant(a: Any, b: Any) -> bool:
-    if isinstance(a, CodeType) and isinstance(b, CodeType):
-        return same_code(a, b)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(map(_same_constant, a, b))
-    if isinstance(a, frozenset):
-        return sorted(map(_typed_text, a)) == sorted(map(_typed_text, b))
-    return _typed_text(a) == _typed_text(b)
-
-
-def _typed_text(value: Any) -> str:
-    """Return a constant as text, which unlike `==` tells 1, 1.0 and True apart, and 0.0 from -0.0."""
-    return f"{type(value).__name__}:{value.hex() if isinstance(value, float) else repr(value)}"
-
-
-def _first_position(code: CodeType) -> tuple[int | None, ...]:
-    return next((p for p in code.co_positions() if p[0] is not None and p[2] is not None), ())
-
-
 def _candidates(code: CodeType, script: str | None) -> Iterator[File]:
     yield from _written_in(code.co_filename)
     with _lock:  # a statement that comes again is not there for a moment
@@ -326,13 +293,11 @@ def _parse(text: str, name: str) -> tuple[File, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = parsed(text)
-            module = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            module = compile(text, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()  # not (or no longer) a Python file: it holds no source
-    file = _listed(text, tree, module)
     rewritten = None if _rewriter is None else _rewritten(text, name, _rewriter)
-    return (file,) if rewritten is None else (file, _listed(text, tree, rewritten))
+    return tuple(File(text, code) for code in (module, rewritten) if code is not None)
 
 
 def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
@@ -343,18 +308,6 @@ def _rewritten(text: str, name: str, rewriter: Rewriter) -> CodeType | None:
         return compile(tree, name, "exec", dont_inherit=True)
     except Exception:  # code of the test runner, and a file that it would not have rewritten
         return None
-
-
-def _listed(text: str, tree: ast.Module, module: CodeType) -> File:
-    """Return a text with the functions in a module's code, each with its node in the tree."""
-    nodes, parents = _nodes(tree)
-    functions: dict[str, list[tuple[CodeType, FunctionNode]]] = {}
-    for code in codes(module):
-        for node in nodes.get((code.co_name, code.co_firstlineno), ()):
-            if code.co_name != LAMBDA or _is_code_of_lambda(code, node):
-                functions.setdefault(code.co_name, []).append((code, node))
-    lines = text.splitlines(keepends=True)
-    return File(lines, functions, tree, module, parents)
 
 
 def _imported(statements: list[ast.stmt]) -> Iterator[str]:
@@ -368,50 +321,6 @@ def _imported(statements: list[ast.stmt]) -> Iterator[str]:
                 pass
             case other:
                 pending.extend(ast.iter_child_nodes(other))
-
-
-def _nodes(tree: ast.AST) -> tuple[dict[tuple[str, int], list[FunctionNode]], dict[int, ast.AST]]:
-    """Return the functions in a tree, by name and first line, and the node around each node, by its id."""
-    functions: dict[tuple[str, int], list[FunctionNode]] = {}
-    parents: dict[int, ast.AST] = {}
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        inner = children_of(node)
-        pending += inner
-        parents.update(dict.fromkeys(map(id, inner), node))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            name = LAMBDA if isinstance(node, ast.Lambda) else node.name
-            functions.setdefault((name, first_line(node)), []).append(node)
-    return functions, parents
-
-
-def _is_code_of_lambda(code: CodeType, node: FunctionNode) -> bool:
-    """Return whether a lambda's code was compiled from this node: the widest place in the code is the node's body."""
-    if not isinstance(node, ast.Lambda):
-        return False
-    body = node.body
-    span = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
-    places = [(p[0], p[2], p[1], p[3]) for p in code.co_positions() if None not in p and p[3] != 0]
-    starts = [(line, column) for line, column, _, _ in places]
-    ends = [(line, column) for _, _, line, column in places]
-    if not places:  # the lambda only returns a constant, of which Python 3.12 keeps no place
-        return any(same_code(alone, code) for alone in _compiled_alone(node))
-    return (min(starts), max(ends)) == span
-
-
-def _compiled_alone(node: ast.Lambda) -> Iterator[CodeType]:
-    """Yield the code of a lambda outside of any function, and inside of one."""
-    alone = compile(ast.Expression(node), "", "eval")
-    yield from _directly_in(alone)
-    nothing = ast.arguments([], [], None, [], [], None, [])
-    around = ast.fix_missing_locations(ast.Expression(ast.copy_location(ast.Lambda(nothing, node), node)))
-    for outer in _directly_in(compile(around, "", "eval")):
-        yield from _directly_in(outer)
-
-
-def _directly_in(code: CodeType) -> Iterator[CodeType]:
-    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 def first_line(node: ast.stmt | ast.expr) -> int:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
 
-from musubito.code.syntax.source import codes
+from musubito.code.syntax.same_code import codes
 from musubito.deferred import deferred_pattern
 
 MAX_KEPT: Final = 4096

@@ -15,7 +15,8 @@ import pytest
 
 from musubito.code.sent_code import sent as sent_code
 from musubito.code.syntax import source
-from musubito.code.syntax.source import register_source_text, same_code, source_of
+from musubito.code.syntax.same_code import same_code
+from musubito.code.syntax.source import register_source_text, source_of
 from musubito.code.tracker import CodeTracker
 from musubito.parsing import nodes_in
 
@@ -59,6 +60,7 @@ else:
 '''
 ELSEWHERE = "/elsewhere/a script.py"
 """The file of the script, where it is not."""
+EMPTY = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 NAMES = ["plain", "imported", "nested", "one", "two", "method", "under"]
 
 
@@ -180,14 +182,14 @@ def test_the_oldest_are_forgotten(module: dict[str, Any]) -> None:
 def test_all_nodes_of_a_tree_are_walked_outer_nodes_first() -> None:
     tree = ast.parse(Path(__file__).read_text("utf-8"))
     walked = [*nodes_in(tree)]
-    assert sorted(map(id, walked)) == sorted(map(id, ast.walk(tree)))
+    kept = [each for each in ast.walk(tree) if not isinstance(each, EMPTY)]
+    assert sorted(map(id, walked)) == sorted(map(id, kept))
     place = {id(node): number for number, node in enumerate(walked)}
-    holders = [node for node in walked if not isinstance(node, ast.expr_context | ast.operator | ast.cmpop)]
     assert all(
         place[id(node)] <= place[id(inner)]
-        for node in holders
+        for node in walked
         for inner in ast.iter_child_nodes(node)
-        if not isinstance(inner, ast.expr_context | ast.operator | ast.unaryop | ast.boolop | ast.cmpop)
+        if not isinstance(inner, EMPTY)
     )
 
 

@@ -1,4 +1,4 @@
-"""Tell from the syntax around a read of a config how the code uses what it reads."""
+"""Tell from the syntax around the place where a frame stands how its code uses what it reads there."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""Read annotations, and the expressions that stand as text inside of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import lru_cache
+
+from musubito.code.syntax.expressions import attribute_chain, parameters_of
+from musubito.parsing import parsed
+
+
+def annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.expr]:
+    """Yield the annotations of a function, and what is written as text inside of them."""
+    pending = [each.annotation for each in parameters_of(function.args) if each.annotation is not None]
+    pending += [function.returns] if function.returns is not None else []
+    for annotation in pending:
+        yield annotation
+        yield from written_in(annotation)
+
+
+def written_in(annotation: ast.AST) -> Iterator[ast.expr]:
+    """Yield the expressions that stand as text in an annotation, at any depth."""
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            try:
+                inner: ast.expr = parsed(node.value, "eval").body
+            except (SyntaxError, ValueError):
+                continue  # a text that is no expression names nothing
+            yield inner
+            yield from written_in(inner)
+
+
+@lru_cache(maxsize=4096)
+def named_in(text: str) -> tuple[str | tuple[str, ...], ...]:
+    """Return what the text of an annotation names: names with the attributes that follow, and texts inside of it.
+
+    The same text stands at the fields of many classes. A text that is no expression names nothing.
+    """
+    try:
+        tree = parsed(text, "eval")
+    except (SyntaxError, ValueError):
+        return ()
+    found: list[str | tuple[str, ...]] = []
+    for node in ast.walk(tree):
+        root, attributes = attribute_chain(node)
+        if isinstance(root, ast.Name):
+            found.append((root.id, *attributes))
+        elif isinstance(root, ast.Constant) and isinstance(root.value, str) and not attributes:
+            found.append(root.value)
+    return tuple(found)
