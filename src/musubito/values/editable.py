@@ -173,7 +173,7 @@ class _Output:
         outputs = tree if self._renamed is None else self._renamed.get("outputs")
         match outputs:
             case Typed(Code.TUPLE, [[*pieces], [*events]]) if pieces and all(
-                type(event) is list and event and event[0] in EVENTS for event in events
+                type(event) is list and event and type(event[0]) is str and event[0] in EVENTS for event in events
             ):
                 self._pieces, self._events = pieces, events
                 self.value = pieces[0] if len(pieces) == 1 else pieces

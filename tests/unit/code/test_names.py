@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from musubito.code.syntax.names import Root, scan, scan_bytecode
+from musubito.code.syntax.bytecode_names import scan_bytecode
+from musubito.code.syntax.name_usage import Root
+from musubito.code.syntax.names import scan
 from musubito.code.syntax.same_code import codes
 from musubito.code.syntax.source import source_of
 from musubito.code.tracker import CodeTracker
