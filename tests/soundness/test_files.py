@@ -837,6 +837,30 @@ def test_a_file_of_the_same_relative_name_elsewhere(checkouts: Checkouts) -> Non
     assert checkouts.says("relative", two, program=one) == "ran 2"
 
 
+def test_the_folder_that_a_program_is_started_in_does_not_count(checkouts: Checkouts) -> None:
+    """What is opened by its absolute path is the same file from wherever the program is started."""
+    one, beside = checkouts.make("one", "1"), checkouts.root / "beside"
+    beside.mkdir()
+    for step in ("absolute", "listing"):
+        assert "ran" in checkouts.says(step, one)
+        for folder in (one / "prompts", checkouts.root, beside):
+            assert "ran" not in checkouts.says(step, folder, program=one)
+    (one / "prompts" / "prompt.txt").write_text("2")
+    assert checkouts.says("absolute", beside, program=one) == "ran 2"
+
+
+def test_a_folder_that_was_deleted_in_a_copy_of_the_checkout(checkouts: Checkouts) -> None:
+    one, two = checkouts.make("one", "1"), checkouts.make("two", "1")
+    assert checkouts.says("listing", one) == "ran ['prompt.txt']"
+    (two / "prompts" / "prompt.txt").rename(two / "prompts" / "other.txt")
+    assert checkouts.says("listing", two) == "ran ['other.txt']"
+    (one / "prompts" / "prompt.txt").write_text("2")
+    assert checkouts.says("absolute", one) == "ran 2"
+    (two / "prompts" / "other.txt").unlink()
+    (two / "prompts" / "prompt.txt").write_text("3")
+    assert checkouts.says("absolute", two) == "ran 3"
+
+
 def test_a_step_that_goes_to_another_folder(w: World, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @musubito_step(name="f")
     def f(x: int) -> str:

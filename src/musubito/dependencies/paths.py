@@ -43,7 +43,7 @@ AT: Final = {kind: f"{kind} at" for kind in (*OF_CONTENT, *OF_LOOKS)}
 """By kind, the kind of a second read, of a path below the working directory that was named by its absolute path.
 
 A process with another working directory may have another file of the same relative name. So the absolute path is read
-too. It counts while it exists.
+too. It counts while it exists. In another folder of the same checkout, it counts alone.
 """
 PLACE: Final = "working directory"
 """The kind of a read of the working directory's own path. An output that contains this path is not valid elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -57,16 +58,31 @@ class Check(NamedTuple):
     """Whether the check counts only if the path exists."""
     digest: bytes | None
     read: ExternalRead
+    named: str | None
+    """The absolute path by which the file was named: while it exists, it decides if there is nothing at this one."""
 
 
 def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
     checks: dict[tuple[str, str, bytes | None], Check] = {}
+    absolute = [read for read in reads if read.kind in _AT]
     for read in sorted((each for each in reads if is_path(each.kind)), key=lambda each: each.kind in _AT):
         path = here if read.key == "." else os.path.join(here, read.key)
         kind = _AT.get(read.kind, read.kind)
-        check = Check((path, kind), read.kind in _AT, read.digest, read)
+        named = None if read.kind in _AT or os.path.isabs(read.key) else _named(read, absolute)
+        check = Check((path, kind), read.kind in _AT, read.digest, read, named)
         checks.setdefault((path, kind, read.digest), check)
     return list(checks.values())
+
+
+def _named(read: ExternalRead, absolute: Sequence[ExternalRead]) -> str | None:
+    """Return the absolute path by which a file was named, if this process runs code of the same checkout."""
+    for each in absolute:
+        if _AT[each.kind] == read.kind and each.digest == read.digest and each.key.endswith(f"{os.path.sep}{read.key}"):
+            root = os.path.join(each.key.removesuffix(read.key), "")
+            entries = (os.path.join(os.path.abspath(entry), "") for entry in sys.path)
+            if any(entry.startswith(root) or root.startswith(entry) for entry in entries):
+                return each.key
+    return None
 
 
 def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None = None) -> ExternalRead | None:
@@ -80,11 +96,11 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
         now = None if observe is None else observe(each.key)
         if now is None or stored(now) != each.digest:
             return each
-    for key, if_there, wanted, read in reads.checks(here):
+    for key, if_there, wanted, read, named in reads.checks(here):
         seen = signature(key[0])
         # A link that leads nowhere has no signature, and yet leads somewhere.
         if seen is None and (if_there or key[1] != LINK):
-            if wanted is None or if_there:
+            if wanted is None or if_there or (named is not None and signature(named) is not None):
                 continue
             return read
         cached = KNOWN.get(key)
