@@ -498,6 +498,43 @@ def step(q):
         "a comment": ("client = ", "# of all\nclient = "),
     },
 )
+WRAPT: Final = Library(
+    """
+import wrapt
+ENDING = "!"
+
+@wrapt.decorator
+def marked(wrapped, instance, args, kwargs):
+    return "marked " + wrapped(*args, **kwargs)
+
+def ended(q):
+    return q + ENDING
+
+@marked
+def helper(q):
+    return "helped " + ended(q)
+
+class Tool:
+    @marked
+    def use(self, q):
+        return "used " + ended(q)
+
+    @marked
+    def other(self, q):
+        return "unused"
+
+@musubito_step
+def step(q):
+    return helper(q) + Tool().use(q)
+""",
+    {
+        "the decorator": ('"marked "', '"noted "'),
+        "a function": ('"helped "', '"cured "'),
+        "a method": ('"used "', '"taken "'),
+        "a constant of both": ('"!"', '"?"'),
+    },
+    {"a comment": ("ENDING = ", "# of all\nENDING = ")},
+)
 TARGET: Final = Library(
     """
 from pathlib import Path
@@ -551,6 +588,7 @@ LIBRARIES: Final = {
     "pandas": PANDAS,
     "requests": REQUESTS,
     "redis": REDIS,
+    "wrapt": WRAPT,
 }
 EDITS: Final = {
     f"{name}: {edit}": (library, *texts, texts in library.matter.values())

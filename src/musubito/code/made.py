@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from musubito.code.syntax.ast_digest import normalised_lines
+from musubito.code.syntax.class_statement import ClassText
 from musubito.code.syntax.expressions import body_of, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import SENT, File, cells, file_of, register_source_text, sent_texts, source_of
@@ -192,6 +193,11 @@ def lines_of_field(cls: type, field: str) -> Lines | None:
             if made:
                 return Lines(source.file, tuple(made), function.__globals__)
     return None
+
+
+def lines_of_method(text: ClassText, name: str, globals_: dict[str, Any]) -> Lines:
+    """Return the lines in the statement of a class that made a member out of a function."""
+    return Lines(text.file, tuple(statements_by_name(text.node.body)[name,]), globals_)
 
 
 def lines_around(file: File, statement: object, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:

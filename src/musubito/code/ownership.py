@@ -15,7 +15,7 @@ import sysconfig
 import types
 from enum import Enum
 from functools import cache, lru_cache
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
@@ -72,6 +72,8 @@ class Owners:
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
+        if loaded is None and _is_in_c(cls):
+            return Owner.OTHER  # a class in C may state a module that is none
         owner = self.of_name(name, _file_of(name))
         self._of_classes[cls] = stated, loaded, owner
         return owner
@@ -250,3 +252,9 @@ def _editable_roots() -> tuple[str, ...]:
                     # Not by `urllib.request`, which imports HTTP, TLS and e-mail.
                     roots.add(_root(unquote(url.path).lstrip("/" if os.name == "nt" else "")))
     return tuple(roots)
+
+
+def _is_in_c(cls: type) -> bool:
+    """Return whether a class has methods in C of its own."""
+    methods = (each for each in vars(cls).values() if isinstance(each, WrapperDescriptorType | MethodDescriptorType))
+    return any(each.__objclass__ is cls for each in methods)

@@ -19,7 +19,7 @@ from musubito.code.classes import (
     shows_docstring,
 )
 from musubito.code.live import ABSENT, ATOMS, step_of
-from musubito.code.made import lines_around, were_sent
+from musubito.code.made import lines_around, lines_of_method, were_sent
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.parts import CodePart
 from musubito.code.reached import Member, ReachedClass
@@ -126,7 +126,8 @@ class ClassDescriber:
         for name, member in list(members.items()):
             waits = self._member(cls, text, name, member)
             # Special members that are no functions stand in the text, or are derived from the others.
-            if name not in UNUSED and name not in DERIVED and (waits.functions or not name.startswith(("__", "_abc_"))):
+            is_function = waits.functions or waits.is_made
+            if name not in UNUSED and name not in DERIVED and (is_function or not name.startswith(("__", "_abc_"))):
                 reached.waiting[name] = waits
         self.walk.guard.members(cls, tuple(members.values()), reached.name)
         self._take_members(reached)
@@ -136,8 +137,10 @@ class ClassDescriber:
         if functions and all(is_generated(self.walk.origins, function, text) for function in functions):
             return Member(value, [], is_value=False, is_called=False)
         is_called = (name.startswith("__") and name.endswith("__")) or (text is not None and name in text.registered)
-        is_called = bool(functions) and (is_called or overrides(self.walk.origins, cls, name))
-        return Member(value, functions, not functions and self._is_value(value, text is None), is_called)
+        is_value = not functions and self._is_value(value, text is None)
+        is_made = not (functions or is_value) and text is not None and name in text.methods
+        is_called = (bool(functions) or is_made) and (is_called or overrides(self.walk.origins, cls, name))
+        return Member(value, functions, is_value, is_called, is_made)
 
     def _names_around(self, cls: type) -> dict[str, Any]:
         """Return the globals that a class was defined among."""
@@ -163,13 +166,18 @@ class ClassDescriber:
                 name in mentioned
                 or (member.is_called and (makes or not is_constructor))
                 or (reached.whole and not is_constructor)
-                or (every and not member.functions)
+                or (every and not member.functions and not member.is_made)
             ):
                 continue
             del reached.waiting[name]
             self.walk.graph.at = reached.name
             if member.functions:
                 self._refer_method(reached, name, member.value, member.functions)
+            elif member.is_made:
+                text = class_text(reached.cls)
+                assert text is not None  # noqa: S101 - it has named the function
+                lines = lines_of_method(text, name, self._names_around(reached.cls))
+                self.walk.lines.refer(f"{reached.name}.{name}", lines)
             elif member.is_value:
                 reference = self.walk.refer(member.value, f"{reached.name}.{name}", lambda: None, handed=reached.whole)
                 reached.references.append(tokens(name) + reference)

@@ -70,7 +70,9 @@ class Member(NamedTuple):
     is_value: bool
     """Whether it counts by its value."""
     is_called: bool
-    """Whether its functions run though no reached code mentions its name."""
+    """Whether it runs though no reached code mentions its name."""
+    is_made: bool = False
+    """Whether a decorator has made it of a function, and shows no function: it counts by its lines."""
 
 
 class ReachedClass:
