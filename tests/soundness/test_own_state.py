@@ -42,6 +42,51 @@ def play(tmp_path: Path, program: str, *lines: str) -> list[list[str]]:
     return [json.loads(line) for line in made.stdout.splitlines()]
 
 
+LATE = {
+    "a client": "client = None\ndef get():\n    global client\n    if client is None: client = object()\n    return client",
+    "data": "data = None\ndef get():\n    global data\n    if data is None: data = {'a': 1}\n    return data",
+    "a counter": "n = 0\ndef get():\n    global n\n    n += 1\n    return 1",
+}
+
+
+@pytest.mark.parametrize("made", LATE.values(), ids=LATE)
+def test_what_two_steps_make_late_by_one_function_is_the_state_of_both(tmp_path: Path, made: str) -> None:
+    """The second one finds it made, and a process in which the first one replays has not made it."""
+    program = f"{made}\n" + "".join(
+        f"@musubito_step\ndef {name}(q):\n    ran.append({name!r})\n    get()\n    return q\n"
+        for name in ("one", "two")
+    )
+    both = "one('x'); two('x')"
+    assert play(tmp_path, program, both, both) == [["one", "two"], []]
+    assert play(tmp_path, program, both) == [[]]
+    assert play(tmp_path, program, "two('x'); two('y')") == [["two"]]
+    assert play(tmp_path, program.replace("return q", "return q * 2"), both) == [["one", "two"]]
+
+
+def test_a_pipeline_changes_the_parts_that_it_is_made_of(tmp_path: Path) -> None:
+    program = """
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableLambda
+here, there = (FakeListChatModel(responses=["a", "b"]) for _ in range(2))
+text = RunnableLambda(lambda message: message.content)
+pipeline = there | text
+
+@musubito_step
+def one(q):
+    ran.append("one")
+    return (here | text).invoke(q)
+
+@musubito_step
+def two(q):
+    ran.append("two")
+    return pipeline.invoke(q)
+"""
+    assert play(tmp_path, program, "one('x'); two('x')") == [["one", "two"]]
+    assert play(tmp_path, program, "one('x'); two('x')") == [[]]
+    edited = program.replace('"b"', '"c"')
+    assert play(tmp_path, edited, "one('x'); two('x')") == [["one", "two"]]
+
+
 OWN = {
     "handed to a helper": "LOG = []\ndef add(log, q): log.append(q)",
     "handed to a function in C": "H = []",

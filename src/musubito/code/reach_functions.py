@@ -8,10 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
-from musubito.code.classes import (
-    annotations_of,
-    functions_below,
-)
+from musubito.code.classes import annotations_of, functions_below
 from musubito.code.live import ABSENT
 from musubito.code.made import were_sent
 from musubito.code.ownership import Owner, module_of
@@ -26,6 +23,7 @@ from musubito.code.syntax.occurrences import resolve
 from musubito.code.syntax.statements import names_used
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment
+from musubito.values.class_names import canonical_module
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
@@ -96,6 +94,8 @@ class FunctionDescriber:
         self.walk.acted |= usage.acted
         self.walk.entered |= usage.entered
         self.walk.stores |= usage.stores
+        module = canonical_module(str(function.__globals__.get("__name__")))
+        self.walk.rebound.update(f"{module}.{name}" for name in usage.rebinds.difference(function.__code__.co_freevars))
         self.walk.reads_all_fields |= usage.reads_fields
         self.walk.lists_shown |= usage.lists_shown
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
@@ -167,14 +167,18 @@ class FunctionDescriber:
         function = reached.function
         self.walk.guard.attribute(function, "__defaults__", function.__defaults__)
         self.walk.guard.attribute(function, "__kwdefaults__", function.__kwdefaults__)
-        for label, value in [*enumerate(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]:
-            name = f"{reached.name}(default {label})"
+        code, defaults = function.__code__, function.__defaults__ or ()
+        positional = zip(code.co_varnames[: code.co_argcount][-len(defaults) :], defaults, strict=False)
+        for parameter, value in [*positional, *sorted((function.__kwdefaults__ or {}).items())]:
+            name = f"{reached.name}(default {parameter})"
             made = functools.partial(self.walk.lines.of_object, value)
-            reached.references.append(tokens(str(label)) + self.walk.refer(value, name, made))
+            reached.references.append(tokens(parameter) + self.walk.refer(value, name, made))
 
     def _refer_fields(self, reached: ReachedFunction) -> None:
         """Refer to the attributes that were set on a function, and to what it wraps."""
         fields = reached.function.__dict__
+        if not fields:
+            return
         self.walk.guard.attribute(reached.function, "__dict__", fields)
         wrapped = fields.get("__wrapped__")
         copied = wrapped.__dict__.keys() if type(wrapped) is FunctionType and not self.walk.is_users(wrapped) else ()

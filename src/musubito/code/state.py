@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
-from musubito.code.live import ATOMS
+from musubito.code.live import ATOMS, CONTAINERS
 from musubito.code.made import LINES
+from musubito.code.ownership import Owner
 from musubito.code.syntax.function_text import text_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
         return False
     if was is None or is_now is None or was.value is not is_now.value:
         return not DEFAULT.search(name) and last_name(name) in before.stores
-    return may_change(before, was) or may_change(before, is_now)
+    return may_change(before, was) or may_change(before, is_now) or _is_held(before, was)
 
 
 def may_change(walk: Walk, binding: Binding) -> bool:
@@ -52,6 +53,28 @@ def may_change(walk: Walk, binding: Binding) -> bool:
     if last in walk.entered and not _is_of_constants(binding.value):
         return True
     return not binding.fields.isdisjoint(walk.stores | walk.acted)
+
+
+def _is_held(walk: Walk, binding: Binding) -> bool:
+    """Return whether an object of a package that the reached code may change holds this one, and may change it in turn.
+
+    That is told of objects of packages alone: the user's own, and data, must count if others change them.
+    """
+    if not _is_of_package(walk, binding):
+        return False
+    pending = [each.name for each in walk.bindings.values() if _is_of_package(walk, each) and may_change(walk, each)]
+    seen: set[str] = set()
+    while pending:
+        if (name := pending.pop()) not in seen:
+            seen.add(name)
+            leads = walk.graph.edges.get(name, ())
+            pending += (each for each in leads if each.endswith(LINES) or _bound(walk, each) is not None)
+    return binding.name in seen
+
+
+def _is_of_package(walk: Walk, binding: Binding) -> bool:
+    cls = type(binding.value)
+    return not issubclass(cls, (*CONTAINERS, *ATOMS)) and walk.origins.of_class(cls) is Owner.OTHER
 
 
 def changeable(walk: Walk) -> set[str]:

@@ -70,6 +70,7 @@ class Walk:
         self.guard = Guard(unwatched)
         self.state = frozenset(state)
         self.own_values = OwnValues() if own_values is None else own_values
+        self._how = module, self.state, unwatched, mentioned, self.own_values
         self._of_instances = mentioned
         # -- what the reached code says
         self.mentioned: set[str] = set(mentioned or ())
@@ -84,6 +85,8 @@ class Walk:
         """Names and attributes of whose values the reached code may change an item."""
         self.stores: set[str] = set()
         """Names and attributes that the reached code binds."""
+        self.rebound: set[str] = set()
+        """The names of the globals that the reached code binds anew."""
         # -- what was reached
         self.bindings: dict[tuple[str, int], Binding] = {}
         self.context: dict[str, tuple[Any, Any]] = {}
@@ -134,6 +137,10 @@ class Walk:
             while self.pending:
                 self.pending.popleft()()
         return self
+
+    def again(self) -> Walk:
+        """Return a walk of the same, as it is now."""
+        return Walk(self.function, self.owner, *self._how).run()
 
     def _encode_due(self) -> bool:
         """Encode the values that wait for a name that is mentioned by now; return whether more was reached."""

@@ -35,8 +35,6 @@ PLAIN_STORES: Final = (ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.comprehensi
 """Nodes that bind a name to a value, and hand it to nobody."""
 FIXED: Final = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.If, ast.IfExp, ast.While, ast.FormattedValue)
 """Nodes around a value that look at it, or make another value of it."""
-
-
 PASSED: Final = frozenset(
     [
         *(*FIXED, ast.Expr, ast.Return, ast.Try, ast.Raise, ast.Assert, ast.With, ast.withitem, ast.arguments),
@@ -296,6 +294,9 @@ class NameVisitor:
                     return
                 called = self._place(func)
                 callee = None if called is None or not called.exact else called.read
+            case ast.BinOp(op=ast.BitOr() | ast.RShift()):
+                self.usage.act(place)  # a pipeline of parts that it runs
+                return
             case _ if isinstance(around, (*PLAIN_STORES, *FIXED)):
                 if isinstance(around, ast.Assign | ast.NamedExpr) and node is itself and self._is_alias(around):
                     return
