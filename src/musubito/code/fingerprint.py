@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import sha256
@@ -111,6 +111,13 @@ class Fingerprint:
     def others(self) -> frozenset[str]:
         """The packages whose things the code reaches and that count by name."""
         return frozenset(name.partition(".")[0] for name in self.modules)
+
+    def changed(self) -> Collection[str]:
+        """Return the names of the parts of which it is not certain that they are as they were at the walk."""
+        if self.holds():
+            return ()
+        now = {part.name: part.digest for part in self.walk.again().parts()}
+        return {part.name for part in self.parts if now.get(part.name) != part.digest}
 
     def holds(self) -> bool:
         """Tell whether it is certain that nothing has changed since the walk."""

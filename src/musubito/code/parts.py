@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from weakref import WeakMethod
 
@@ -56,18 +56,18 @@ class ShownParts:
     The texts are made when the parts are read. A call whose code is stored already reads none.
     """
 
-    def __init__(self, parts: Sequence[CodePart], unchanged: Callable[[], bool]) -> None:
-        """Show parts. `unchanged`, a method, tells whether their values are what they were.
+    def __init__(self, parts: Sequence[CodePart], changed: Callable[[], Collection[str]]) -> None:
+        """Show parts. `changed`, a method, returns the names of those that may be another value now.
 
-        Other values may hold what inputs hide. The object of the method is not kept alive: it holds all that the code
+        Such a value may hold what inputs hide. The object of the method is not kept alive: it holds all that the code
         reaches.
         """
         self._parts = parts
-        self._unchanged = WeakMethod(unchanged)
+        self._changed = WeakMethod(changed)
 
     def __iter__(self) -> Iterator[tuple[str, bytes, str | None]]:
-        unchanged = self._unchanged()
-        is_same = unchanged is not None and unchanged()
+        look = self._changed()
+        changed = look() if look is not None and any(part.may_have_changed for part in self._parts) else ()
         for part in self._parts:
-            text = None if part.may_have_changed and not is_same else part.source
+            text = None if part.may_have_changed and (look is None or part.name in changed) else part.source
             yield part.name, part.digest, None if text is None else without_secrets_in(text)

@@ -6,6 +6,7 @@ Any other object counts by the lines that made it, which have a text of their ow
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -36,12 +37,9 @@ FieldsShown: TypeAlias = Callable[[Any], "Iterable[tuple[str, Any]] | None"]
 
 
 def value_text(name: str, value: object, fields_shown: FieldsShown) -> str | None:
-    """Return the text of the value of a part; None if the name looks like a secret's, or the value has no text.
-
-    The default of a parameter has no text: the parameter's name, which might be that of a secret, is not known here.
-    """
+    """Return the text of the value of a part; None if the name looks like a secret's, or the value has no text."""
     is_hidden = type(value) not in NUMBERS and any(word in name.lower() for word in SECRET)
-    if "(default " in name or is_secret(name.rpartition(".")[2]) or is_hidden:
+    if is_secret(re.split(r"[. ]", name)[-1].removesuffix(")")) or is_hidden:
         return None
     if type(value) is str:
         return str(portable(value)) if len(value) <= MAX_TEXT else None

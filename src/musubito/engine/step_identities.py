@@ -34,7 +34,7 @@ class StepIdentities:
             if definition.semantics.code == "version":
                 code = CodeRecord(fingerprint.digest, [], (), ())
             else:
-                parts = ShownParts(fingerprint.parts, fingerprint.holds)
+                parts = ShownParts(fingerprint.parts, fingerprint.changed)
                 code = CodeRecord(fingerprint.digest, parts, fingerprint.untracked, fingerprint.state)
             if self._keyed is not None:
                 begin, code = self._keyed.head(begin), self._keyed.code(code)
