@@ -3,7 +3,6 @@ turned down; in another thread, the same answers come in the same order."""
 
 from __future__ import annotations
 
-import sqlite3
 from operator import add
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -214,9 +213,7 @@ def test_what_a_node_did_before_it_asked_is_not_paid_again(one_run: bool):
 
 
 @pytest.mark.parametrize("durability", ["sync", "exit"])
-@pytest.mark.parametrize(
-    "saver", [InMemorySaver, lambda: SqliteSaver(sqlite3.connect(":memory:", check_same_thread=False))]
-)
+@pytest.mark.parametrize("saver", [InMemorySaver, lambda: SqliteSaver.from_conn_string(":memory:")])
 def test_a_task_that_writes_more_when_it_runs_again_loses_no_write(saver: Any, durability: Any):
     """A saver keeps the first write of each number: what a graph writes must have the numbers that it has unwrapped."""
     delta = pytest.importorskip("langgraph.channels.delta")
@@ -236,9 +233,10 @@ def test_a_task_that_writes_more_when_it_runs_again_loses_no_write(saver: Any, d
 
     builder = StateGraph(logs).add_node("note", note).add_node("ask", ask)
     builder.add_edge(START, "note").add_edge(START, "ask")
-    graph = musubito_graph(builder.compile(checkpointer=saver()))
-    graph.invoke({"log": ["in"]}, thread("a"), durability=durability)
-    paused = graph.get_state(thread("a")).config
-    graph.update_state(thread("a"), None)
-    answer = graph.invoke(Command(resume="yes", update={"flag": True}), paused, durability=durability)
-    assert answer["extra"] == graph.get_state(thread("a")).values["extra"] == ["new"]
+    with saver() as kept:
+        graph = musubito_graph(builder.compile(checkpointer=kept))
+        graph.invoke({"log": ["in"]}, thread("a"), durability=durability)
+        paused = graph.get_state(thread("a")).config
+        graph.update_state(thread("a"), None)
+        answer = graph.invoke(Command(resume="yes", update={"flag": True}), paused, durability=durability)
+        assert answer["extra"] == graph.get_state(thread("a")).values["extra"] == ["new"]

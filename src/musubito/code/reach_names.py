@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Iterable
 from hashlib import sha256
@@ -18,9 +19,10 @@ from musubito.code.ownership import Owner, module_name
 from musubito.code.parts import PartKind
 from musubito.code.reached import ReachedFunction
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.syntax.bytecode_names import rebound_in
 from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.occurrences import absolute
-from musubito.code.syntax.source import File, cells, file_of, sent_texts
+from musubito.code.syntax.source import codes_of_module
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
@@ -76,7 +78,8 @@ class NameFollower:
             return False
         rebound = self._rebound.get(id(names))
         if rebound is None:
-            rebound = self._rebound[id(names)] = frozenset().union(*(file.rebound for file in files_of(names)))
+            codes = codes_of_module(names.get("__file__"))
+            rebound = self._rebound[id(names)] = frozenset(itertools.chain.from_iterable(map(rebound_in, codes)))
         return name in rebound
 
     def _follow(
@@ -213,10 +216,3 @@ class NameFollower:
             self.walk.graph.fix(name, digest, kind=PartKind.VALUE)
             self.refer_names([(each, ()) for each in below], names)
         return tokens("value", name)
-
-
-def files_of(names: dict[str, Any]) -> Iterable[File]:
-    """Return the texts of a module, whose globals these are: its file, or all cells of a notebook."""
-    file = names.get("__file__")
-    found = file_of(file) if isinstance(file, str) else None
-    return (*cells(), *sent_texts()) if found is None else (found,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+from collections.abc import Iterator
 from types import CodeType
 from typing import Final
 
@@ -12,6 +13,7 @@ from musubito.code.syntax.same_code import codes
 ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
 GLOBALS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 CLOSURES: Final = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
+BINDS_OUTSIDE: Final = frozenset({dis.opmap["STORE_GLOBAL"], dis.opmap["STORE_DEREF"]})
 IGNORED: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PUSH_NULL", "PRECALL"})
 
 
@@ -59,3 +61,12 @@ def _note_import(usage: NameUsage, module: str, level: object, names: object) ->
         usage.reads.update(NameRead(Root.IMPORT, full, (name,)) for name in names)
     else:
         usage.reads.add(NameRead(Root.IMPORT, full))
+
+
+def rebound_in(module: CodeType) -> Iterator[str]:
+    """Yield the variables that functions of a module bind anew, which they declare as global or nonlocal."""
+    for code in codes(module):
+        if not BINDS_OUTSIDE.isdisjoint(code.co_code[::2]) and code is not module:
+            for each in dis.get_instructions(code):
+                if each.opcode in BINDS_OUTSIDE and (each.opname == "STORE_GLOBAL" or each.argval in code.co_freevars):
+                    yield each.argval

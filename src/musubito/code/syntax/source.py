@@ -91,14 +91,6 @@ class File:
         """The node around each node, by the id of the inner node."""
         return self._whole[2]
 
-    @cached_property
-    def rebound(self) -> frozenset[str]:
-        """The variables that functions declare as global or nonlocal, to bind them anew."""
-        if not any(line.lstrip().startswith(("global ", "nonlocal ")) for line in self.lines):
-            return frozenset()
-        declared = (node for node in ast.walk(self.tree) if isinstance(node, ast.Global | ast.Nonlocal))
-        return frozenset(name for node in declared for name in node.names)
-
     def nodes(self, code: CodeType) -> list[FunctionNode]:
         """Return the functions in the tree that compile to this code, which is one of the file's."""
         found = self._whole[1].get((code.co_name, code.co_firstlineno), [])
@@ -189,6 +181,14 @@ def cells() -> Iterator[File]:
     for name, entry in list(linecache.cache.items()):
         if len(entry) == 4 and entry[1] is None:
             yield from list(_written_in(name))[:1]
+
+
+def codes_of_module(file: object) -> list[CodeType]:
+    """Return the code of a module, by its file; for what has no file, that of all cells and texts that were sent."""
+    if isinstance(file, str) and (ran := _ran.get(file)) is not None:
+        return [ran]
+    found = file_of(file) if isinstance(file, str) else None
+    return [text.code for text in ((*cells(), *sent_texts()) if found is None else (found,))]
 
 
 def sent_texts() -> Iterator[File]:
