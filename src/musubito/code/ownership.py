@@ -72,7 +72,7 @@ class Owners:
         name = module_name(cls)
         if name == types.__name__ and getattr(types, cls.__name__, None) is not cls:
             return Owner.USER
-        if loaded is None and _is_in_c(cls):
+        if type(stated) is str and loaded is None and _is_in_c(cls):
             return Owner.OTHER  # a class in C may state a module that is none
         owner = self.of_name(name, _file_of(name))
         self._of_classes[cls] = stated, loaded, owner
