@@ -11,9 +11,8 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from musubito import ReplayReason
-from musubito.engine.explanation import WHAT_COUNTS
 
-__all__ = ["LISTS", "list_of", "never_replayed", "promise", "reasons"]
+__all__ = ["LISTS", "list_of", "never_replayed", "reasons"]
 
 
 CODE: Final = re.compile(r"""\b(?:__)?\w+=?\([^()]*\)|'musubito \w+'""")
@@ -49,15 +48,9 @@ def never_replayed() -> list[str]:
     return _table(["code", "it ran, and", "what to do"], rows)
 
 
-def promise() -> list[str]:
-    """Return the sentences that say what counts, numbered."""
-    return [f"{number}. {sentence}" for number, sentence in enumerate(WHAT_COUNTS, 1)]
-
-
 LISTS: Final[dict[str, Callable[[], list[str]]]] = {
     "reasons": reasons,
     "never-replayed": never_replayed,
-    "promise": promise,
 }
 
 

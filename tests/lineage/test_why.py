@@ -312,6 +312,30 @@ def asks(x):
     )
 
 
+def test_values_are_shown_beside_an_object_that_a_step_has_changed(engine: MusubitoEngine, pipeline: Any):
+    """A default is told by the name of its parameter, and has no text if it is called like a secret."""
+    for word in ("kettle", "kettles"):
+        text = f"""
+import requests
+from musubito import musubito_step
+SESSION = requests.Session()
+WORDS = ["{word}"]
+def helper(x, suffix="{word}", api_key="{word}"):
+    return x + suffix
+@musubito_step(name="asks")
+def asks(x):
+    SESSION.noted = helper(x)
+    return WORDS + [SESSION.max_redirects]
+"""
+        node = pipeline(text=text).asks("x").node_id
+    told = {part.part: part.diff and part.diff.splitlines()[-2:] for part in why(Lineage(engine), node).code}
+    assert told == {
+        "why_pipeline.WORDS": ["-['kettle']", "+['kettles']"],
+        "why_pipeline.helper(default suffix)": ["-kettle", "+kettles"],
+        "why_pipeline.helper(default api_key)": "",
+    }
+
+
 def test_a_setting_whose_name_is_like_a_secret_and_is_none_is_shown(engine: MusubitoEngine, pipeline: Any):
     node = ""
     for limit, word, asked in ((100, "kettle", "0 to 10"), (200, "kettles", "0 to 100")):
