@@ -312,20 +312,20 @@ def asks(x):
     )
 
 
-def test_values_are_shown_beside_an_object_that_a_step_has_changed(engine: MusubitoEngine, pipeline: Any):
+def test_values_are_shown_beside_an_object_that_changes_as_it_is_used(engine: MusubitoEngine, pipeline: Any):
     """A default is told by the name of its parameter, and has no text if it is called like a secret."""
     for word in ("kettle", "kettles"):
         text = f"""
-import requests
 from musubito import musubito_step
-SESSION = requests.Session()
+from openai import OpenAI
+CLIENT = OpenAI(api_key="no key")
 WORDS = ["{word}"]
 def helper(x, suffix="{word}", api_key="{word}"):
     return x + suffix
 @musubito_step(name="asks")
 def asks(x):
-    SESSION.noted = helper(x)
-    return WORDS + [SESSION.max_redirects]
+    CLIENT.chat
+    return WORDS + [helper(x)]
 """
         node = pipeline(text=text).asks("x").node_id
     told = {part.part: part.diff and part.diff.splitlines()[-2:] for part in why(Lineage(engine), node).code}
