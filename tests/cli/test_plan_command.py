@@ -293,6 +293,8 @@ def test_a_graph_is_planned_with_its_config_and_its_context(musubito: Musubito, 
     ("arguments", "said"),
     [
         (("work_flow",), "names nothing. TARGET is path/to/file.py:name or module:name"),
+        (("work_flow.report",), "names nothing; did you mean work_flow:report?"),
+        (("work_flow:report",), "'topic'; say with --args what it is called with"),
         (("nowhere.py:graph",), "there is no file nowhere.py"),
         (("nowhere:graph",), "nowhere cannot be imported: ModuleNotFoundError"),
         (("work_flow:nothing",), "work_flow has no nothing"),

@@ -100,7 +100,9 @@ def _module(context: CommandContext, target: str) -> tuple[ModuleType, str]:
     """Return the module of a target, and the name of the rest inside it."""
     location, _, name = target.rpartition(":")
     if not location or not name:
-        raise click.UsageError(f"{target!r} names nothing. {REMEDY}")
+        module, _, name = target.rpartition(".")
+        meant = f"; did you mean {module}:{name}?" if module else "."
+        raise click.UsageError(f"{target!r} names nothing{meant} {REMEDY}")
     off = mode_of_off()
     # A script without a guard calls its steps as it is imported. They may be replayed, but must not run.
     make_off(Mode.REPLAY_ONLY)
@@ -175,7 +177,8 @@ def _of_step(
             else plan(context.engine, step, *arguments)
         )
     except TypeError as error:
-        raise CommandError(one_line(str(error))) from error
+        remedy = "" if arguments else "; say with --args what it is called with"
+        raise CommandError(f"{one_line(str(error))}{remedy}") from error
 
 
 def _of_graph(target: str, graph: Any, module: str, invocation: dict[str, str | None], arguments: str | None) -> Plan:
