@@ -33,14 +33,7 @@ from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import OFF
 from musubito.engine.unrecorded import run_unrecorded, run_unrecorded_async
 from musubito.engine.watched_loop import loop_is_watched
-from musubito.model import (
-    UNSTORABLE,
-    MusubitoResult,
-    StepConfiguration,
-    StepDefinition,
-    StepType,
-    check_inputs,
-)
+from musubito.model import UNSTORABLE, MusubitoResult, StepConfiguration, StepDefinition, StepType, check_inputs
 from musubito.store.rows import CodeRecord
 from musubito.values.class_instances import count_script_as
 from musubito.values.class_names import canonical_module, find_module, is_script, qualified_name, script_name

@@ -18,13 +18,7 @@ from musubito.code.syntax.class_statement import ClassText
 from musubito.code.syntax.expressions import body_of, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import SENT, File, cells, file_of, register_source_text, sent_texts, source_of
-from musubito.code.syntax.statements import (
-    Made,
-    enclosing_function,
-    names_used,
-    statements_behind,
-    statements_by_name,
-)
+from musubito.code.syntax.statements import Made, enclosing_function, names_used, statements_behind, statements_by_name
 from musubito.values.class_names import find_module, functions_in
 
 BY_LINES: Final = "the lines that made it"

@@ -28,11 +28,7 @@ from musubito.code.syntax.class_statement import ClassText, class_level, class_t
 from musubito.code.syntax.name_usage import DOC_READERS
 from musubito.code.syntax.statements import names_used
 from musubito.code.world import environment
-from musubito.values.class_names import (
-    module_of_class,
-    qualified_name,
-    was_sent,
-)
+from musubito.values.class_names import module_of_class, qualified_name, was_sent
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk

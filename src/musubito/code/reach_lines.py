@@ -8,21 +8,12 @@ from itertools import chain
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from musubito.code.made import (
-    LINES,
-    Lines,
-    lines_of_global,
-    lines_of_variable,
-)
+from musubito.code.made import LINES, Lines, lines_of_global, lines_of_variable
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.mapping_keys import variables_in_lines
 from musubito.code.world import environment
-from musubito.values.class_names import (
-    find_module,
-    is_script,
-    script_name,
-)
+from musubito.values.class_names import find_module, is_script, script_name
 from musubito.values.redaction import is_secret
 
 if TYPE_CHECKING:

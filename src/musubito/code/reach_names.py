@@ -11,10 +11,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from musubito.code.live import ABSENT, contents
-from musubito.code.made import (
-    complete,
-    sent_value,
-)
+from musubito.code.made import complete, sent_value
 from musubito.code.ownership import Owner, module_name
 from musubito.code.parts import PartKind
 from musubito.code.reached import ReachedFunction
@@ -26,9 +23,7 @@ from musubito.code.syntax.source import codes_of_module
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment
 from musubito.code.world.lazy_imports import import_user_module, lazy_attribute
-from musubito.values.class_names import (
-    canonical_module,
-)
+from musubito.values.class_names import canonical_module
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk

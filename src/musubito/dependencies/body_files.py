@@ -13,16 +13,7 @@ from musubito.deferred import deferred_pattern
 from musubito.dependencies.attribution import Cache, caches_of_read, code_of, looker_of
 from musubito.dependencies.caches import Files, Seen, hits, remember
 from musubito.dependencies.executed import Ran, whose_code
-from musubito.dependencies.paths import (
-    FILE,
-    FILES,
-    FOLDER,
-    Signature,
-    digest_of,
-    getcwd,
-    is_settled,
-    signature,
-)
+from musubito.dependencies.paths import FILE, FILES, FOLDER, Signature, digest_of, getcwd, is_settled, signature
 from musubito.store.rows import ExternalRead
 
 SMALL: Final = 64 * 1024 * 1024

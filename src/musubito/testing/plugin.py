@@ -22,14 +22,7 @@ from musubito.dependencies.paths import AT
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.modes import OFF, make_off
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import (
-    Cassette,
-    CassetteError,
-    RecordedResult,
-    changed_results,
-    check_secrets,
-    secret_at,
-)
+from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets, secret_at
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
 from musubito.lineage.cassette_store import load_cassette, recorded_results
 from musubito.lineage.cost_format import worth

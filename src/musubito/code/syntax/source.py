@@ -26,13 +26,7 @@ from typing import Any, Final, TypeAlias
 
 from musubito.code.audit_hook import listen
 from musubito.code.syntax.same_code import codes, first_position, is_code_of_lambda, same_code
-from musubito.code.syntax.single_function import (
-    LAMBDA,
-    FunctionNode,
-    begins_line,
-    function_at,
-    is_of_function,
-)
+from musubito.code.syntax.single_function import LAMBDA, FunctionNode, begins_line, function_at, is_of_function
 from musubito.locks import cached_property, fork_safe
 from musubito.parsing import nodes_in, parents_in, parsed
 
