@@ -186,6 +186,14 @@ def test_code_that_moved_in_an_edited_file_is_still_found(module: Callable[[str]
     assert CodeTracker(m.step).current().parts[0].source == text
 
 
+def test_code_with_an_expression_deeper_than_python_recurses_counts(module: Callable[[str], Any]) -> None:
+    m = module("WORD = 1\ndef step(x):\n    return WORD or x" + ".field" * 990)
+    tracker = CodeTracker(m.step)
+    before = tracker.current()
+    m.WORD = 2
+    assert tracker.current().digest != before.digest
+
+
 def test_a_binding_of_an_equal_value_is_the_same(module: Callable[[str], Any]) -> None:
     m = module(PROGRAM)
     tracker = CodeTracker(m.step)

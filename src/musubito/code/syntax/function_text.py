@@ -19,12 +19,15 @@ class FunctionText:
         self.source = source
         self._written: dict[tuple[bool, bool], bytes] = {}
         """The code in its normal form, by whether docstrings and whether the signature are in it."""
-        if source is None:
+        if source is not None:
+            try:
+                node, source.text = source.read()  # all that most callers need is read now: the tree is not kept
+                self.scan = scan(node, code, parents_in(node))
+                self._written[False, False] = normalised(node)
+            except RecursionError:
+                self.source = None  # an expression is nested deeper than Python recurses
+        if self.source is None:
             self.scan = scan_bytecode(code)
-        else:
-            node, source.text = source.read()  # all that most callers need is read now: the tree is not kept
-            self.scan = scan(node, code, parents_in(node))
-            self._written[False, False] = normalised(node)
 
     def normal(self, code: CodeType, *, docs: bool, signature: bool) -> bytes:
         """Return the normal form of `code`, the code of this text: of its syntax tree, or of its instructions."""
