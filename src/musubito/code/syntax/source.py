@@ -146,12 +146,13 @@ _reading = fork_safe(Lock())
 def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     for file in _candidates(code, script):
-        named = [each for each in file.functions.get(code.co_name, ()) if same_code(each, code)]
-        found = [each for each in named if begins_line(file.lines, each) or file.nodes(each)]
-        here = [each for each in found if each.co_firstlineno == code.co_firstlineno] or found
-        if here:
-            position = first_position(code)
-            return Source(file, min(here, key=lambda each: (first_position(each) != position, *file.place(each))))
+        named = file.functions.get(code.co_name, [])
+        for those in ([each for each in named if each.co_firstlineno == code.co_firstlineno], named):
+            found = [each for each in those if same_code(each, code)]
+            found = [each for each in found if begins_line(file.lines, each) or file.nodes(each)]
+            if found:
+                position = first_position(code)
+                return Source(file, min(found, key=lambda each: (first_position(each) != position, *file.place(each))))
     return None
 
 
