@@ -42,25 +42,25 @@ def play(tmp_path: Path, program: str, *lines: str) -> list[list[str]]:
     return [json.loads(line) for line in made.stdout.splitlines()]
 
 
-LATE = {
-    "a client": "client = None\ndef get():\n    global client\n    if client is None: client = object()\n    return client",
-    "data": "data = None\ndef get():\n    global data\n    if data is None: data = {'a': 1}\n    return data",
-    "a counter": "n = 0\ndef get():\n    global n\n    n += 1\n    return 1",
-}
+def test_what_the_step_would_make_if_nobody_had_counts_if_somebody_has(tmp_path: Path) -> None:
+    program = """
+config = None
+def configure(model):
+    global config
+    config = {"model": model}
+def get():
+    global config
+    if config is None:
+        config = {"model": "default"}
+    return config
 
-
-@pytest.mark.parametrize("made", LATE.values(), ids=LATE)
-def test_what_two_steps_make_late_by_one_function_is_the_state_of_both(tmp_path: Path, made: str) -> None:
-    """The second one finds it made, and a process in which the first one replays has not made it."""
-    program = f"{made}\n" + "".join(
-        f"@musubito_step\ndef {name}(q):\n    ran.append({name!r})\n    get()\n    return q\n"
-        for name in ("one", "two")
-    )
-    both = "one('x'); two('x')"
-    assert play(tmp_path, program, both, both) == [["one", "two"], []]
-    assert play(tmp_path, program, both) == [[]]
-    assert play(tmp_path, program, "two('x'); two('y')") == [["two"]]
-    assert play(tmp_path, program.replace("return q", "return q * 2"), both) == [["one", "two"]]
+@musubito_step
+def ask(q):
+    ran.append(get()["model"])
+"""
+    assert play(tmp_path, program, "configure('a'); ask(1)") == [["a"]]
+    assert play(tmp_path, program, "configure('b'); ask(1)") == [["b"]]
+    assert play(tmp_path, program, "configure('a'); ask(1)", "configure('b'); ask(1)") == [[], []]
 
 
 def test_a_pipeline_changes_the_parts_that_it_is_made_of(tmp_path: Path) -> None:

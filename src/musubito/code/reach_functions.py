@@ -23,7 +23,6 @@ from musubito.code.syntax.occurrences import resolve
 from musubito.code.syntax.statements import names_used
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment
-from musubito.values.class_names import canonical_module
 
 if TYPE_CHECKING:
     from musubito.code.walk import Walk
@@ -94,8 +93,6 @@ class FunctionDescriber:
         self.walk.acted |= usage.acted
         self.walk.entered |= usage.entered
         self.walk.stores |= usage.stores
-        module = canonical_module(str(function.__globals__.get("__name__")))
-        self.walk.rebound.update(f"{module}.{name}" for name in usage.rebinds.difference(function.__code__.co_freevars))
         self.walk.reads_all_fields |= usage.reads_fields
         self.walk.lists_shown |= usage.lists_shown
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))

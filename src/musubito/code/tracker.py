@@ -123,9 +123,7 @@ class CodeTracker:
     def _walk(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         fingerprint = self._fingerprint(frozenset())
-        code, learned = fingerprint.code, self._state_of(fingerprint.code)
-        # Another step may have filled a variable by the same functions: it is this step's state all the same.
-        state = learned | fingerprint.walk.rebound.intersection(name for name, _ in fingerprint.walk.bindings)
+        code, state = fingerprint.code, self._state_of(fingerprint.code)
         if state:
             fingerprint = self._fingerprint(state, code=code)
         if not fingerprint.walk.unchanged():
@@ -135,7 +133,7 @@ class CodeTracker:
             failing.difference_update(parts_that_differ(fingerprint, again))
             fingerprint = self._fingerprint(state, failing, code) if failing else again
         with _LOCK:
-            if self._state_of(code) == learned:
+            if self._state_of(code) == state:
                 self.held = fingerprint
                 if any(issubclass(type(thing), threading.local) for thing in fingerprint.met):
                     self._of_threads.append(fingerprint)

@@ -85,8 +85,6 @@ class Walk:
         """Names and attributes of whose values the reached code may change an item."""
         self.stores: set[str] = set()
         """Names and attributes that the reached code binds."""
-        self.rebound: set[str] = set()
-        """The names of the globals that the reached code binds anew."""
         # -- what was reached
         self.bindings: dict[tuple[str, int], Binding] = {}
         self.context: dict[str, tuple[Any, Any]] = {}
