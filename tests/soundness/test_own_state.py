@@ -42,25 +42,59 @@ def play(tmp_path: Path, program: str, *lines: str) -> list[list[str]]:
     return [json.loads(line) for line in made.stdout.splitlines()]
 
 
-def test_what_the_step_would_make_if_nobody_had_counts_if_somebody_has(tmp_path: Path) -> None:
-    program = """
+CONFIGURED = {
+    "a variable": """
 config = None
 def configure(model):
     global config
     config = {"model": model}
 def get():
     global config
-    if config is None:
-        config = {"model": "default"}
-    return config
+    if config is None: config = {"model": "default"}
+    return config["model"]
+""",
+    "an object in a class": """
+class Settings:
+    made = None
+    def __init__(self, model): self.model = model
+    @classmethod
+    def get(cls):
+        if cls.made is None: cls.made = cls("default")
+        return cls.made
+def configure(model): Settings.made = Settings(model)
+def get(): return Settings.get().model
+""",
+    "a variable of a closure": """
+def make():
+    config = None
+    def configure(model):
+        nonlocal config
+        config = model
+    def get():
+        nonlocal config
+        config = config or "default"
+        return config
+    return configure, get
+configure, get = make()
+""",
+}
 
-@musubito_step
-def ask(q):
-    ran.append(get()["model"])
-"""
-    assert play(tmp_path, program, "configure('a'); ask(1)") == [["a"]]
-    assert play(tmp_path, program, "configure('b'); ask(1)") == [["b"]]
-    assert play(tmp_path, program, "configure('a'); ask(1)", "configure('b'); ask(1)") == [[], []]
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_what_the_step_would_make_if_nobody_had_counts_if_somebody_has(tmp_path: Path, name: str) -> None:
+    program = f"{CONFIGURED[name]}\n@musubito_step\ndef ask(q):\n    ran.append(get())\n    return get()\n"
+    assert play(tmp_path, program, "ask(1)", "ask(2)") == [["default"], ["default"]]
+    assert play(tmp_path, program, "configure('a'); ask(1)", "ask(2)") == [["a"], ["a"]]
+    calls = ["ask(1)", "ask(3)", "configure('b'); ask(1)", "configure('a'); ask(1)", "configure('default'); ask(3)"]
+    assert play(tmp_path, program, *calls) == [[], ["default"], ["b"], [], []]
+
+
+def test_a_client_that_two_steps_make_late_costs_neither_a_run(tmp_path: Path) -> None:
+    program = f"{OWN['a client that is made late']}\n"
+    for name in ("first", "second"):
+        program += f"@musubito_step\ndef {name}(q):\n    ran.append('{name} ' + q)\n    get()\n"
+    assert play(tmp_path, program, "first('a')", "second('a')") == [["first a"], ["second a"]]
+    assert play(tmp_path, program, "second('a')", "second('b')", "first('a')") == [[], ["second b"], []]
 
 
 def test_a_pipeline_changes_the_parts_that_it_is_made_of(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from musubito.code.fingerprint import Fingerprint, digest_of_parts
 from musubito.code.ownership import Owner, owners_seen_from
+from musubito.code.state import without_state
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.tracker import tracker_of_class
 from musubito.values.class_names import Ambiguous, qualified_name
@@ -37,9 +38,8 @@ def code_of_classes(classes: Iterable[type], seen_from: str, code: Fingerprint |
 
 def digest_without(code: Fingerprint, state: frozenset[str]) -> bytes:
     """Return the digest of the code of a class, without what the step that is given an instance changes itself."""
-    if state.isdisjoint(part.name for part in code.parts):
-        return code.digest
-    return digest_of_parts(part for part in code.parts if part.name not in state)
+    parts = without_state(code.walk, code.parts, state)
+    return code.digest if len(parts) == len(code.parts) else digest_of_parts(parts)
 
 
 def changed_in_classes(classes: Iterable[type], seen_from: str, code: Fingerprint) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from musubito.code.annotations import classes_that_rebuild
 from musubito.code.classes import fields_declared
 from musubito.code.parts import CodePart
-from musubito.code.state import may_have_changed
+from musubito.code.state import may_have_changed, places
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.same_code import codes
 from musubito.code.syntax.words import words_in, words_of
@@ -125,14 +125,15 @@ class Fingerprint:
 
     def changes_until(self, now: Fingerprint) -> Changes:
         """Return the names of the parts that differ in `now`."""
-        names = parts_that_differ(self, now)
+        parts = [{part.name: part.digest for part in code.walk.every_part()} for code in (self, now)]
+        names = tuple(name for name in parts[0] | parts[1] if parts[0].get(name) != parts[1].get(name))
         mine = [name for name in names if may_have_changed(self.walk, now.walk, name)]
         below: set[str] = set()  # the parts that are reached through those alone
         if mine:
             before, after = self.walk.graph, now.walk.graph
             below = before.below(mine) - after.without(mine) | after.below(mine) - before.without(mine)
         of_context = self.walk.of_context() | now.walk.of_context()
-        own = tuple(name for name in mine if name not in of_context)
+        own = places(self.walk, now.walk, [name for name in mine if name not in of_context])
         others = tuple(name for name in names if name not in mine and name not in below)
         return Changes(own, tuple(name for name in mine if name in of_context), others)
 

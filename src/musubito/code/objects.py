@@ -61,7 +61,7 @@ def of_instance(encoder: Encoder, value: Any, name: str) -> bytes:
             own += _of_field(encoder, value, field, each, name)
         else:
             encoder.waits_for.add(field)
-    for place in sorted(walk.state):
+    for place in sorted(walk.places):
         of_object, _, field = place.rpartition(".")
         if of_object == name and (fields is None or field not in fields):  # the step will set it
             refer_lines_of_state(walk, place, lines_of_field(cls, field))

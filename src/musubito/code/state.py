@@ -2,19 +2,25 @@
 
 State is learned once and kept with the store, because it must be the same in every process. When a part has changed
 while a step ran, and the step's code may have changed it, the part counts by its name alone from then on.
+
+A variable that was None, and that a run has set, counts as None where it is what the run has made of it. If something
+else has set it, as a function `configure()` does, it counts by its value.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from hashlib import sha256
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
 from musubito.code.live import ATOMS, CONTAINERS
 from musubito.code.made import LINES
 from musubito.code.ownership import Owner
+from musubito.code.parts import CodePart
+from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 
 if TYPE_CHECKING:
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 NUMBER: Final = re.compile(r"#\d+$")
 DEFAULT: Final = re.compile(r"\(default \w+\)$")
 CELL: Final = re.compile(r"\[(\w+)\]$")
+MADE: Final = " = "
+"""Stands in the name of a state place between a variable that was None and the digest of what a run has made of it."""
 
 
 def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
@@ -41,6 +49,54 @@ def may_have_changed(before: Walk, after: Walk, name: str) -> bool:
     if was is None or is_now is None or was.value is not is_now.value:
         return not DEFAULT.search(name) and last_name(name) in before.stores
     return may_change(before, was) or may_change(before, is_now) or _is_held(before, was)
+
+
+def places(before: Walk, after: Walk, names: Collection[str]) -> tuple[str, ...]:
+    """Return the state places for the parts of these names, which a step has changed.
+
+    If runs make several things of a variable, or go on changing what they have made, it counts by its name alone.
+    """
+    known = by_name_alone(before.state)
+    made, parts = dict[str, str](), after.every_part()
+    for name in names:
+        was, is_now = _bound(before, name), _bound(after, name)
+        if name not in known and is_now is not None and (was is None or was.value is None):
+            made[name] = f"{name}{MADE}{_digest_of_made(after, name, parts)}"
+    inside = {each: name for name in (*made, *known) for each in after.graph.below({name}) if each != name}
+    return tuple(dict.fromkeys(made.get(name, name) for name in (inside.get(name, name) for name in names)))
+
+
+def without_state(walk: Walk, parts: Iterable[CodePart], state: Collection[str]) -> list[CodePart]:
+    """Return the parts that count though the step changes these places itself."""
+    parts, left_out = list(parts), set[str]()
+    for place in state:
+        name, _, digest = place.partition(MADE)
+        binding = _bound(walk, name)
+        if not digest or binding is None or binding.value is None:
+            left_out.add(name)
+        elif digest == _digest_of_made(walk, name, parts):
+            left_out |= {name, *walk.graph.below({name})}
+    return [part for part in parts if part.name not in left_out]
+
+
+def may_have_made(walk: Walk, state: Collection[str]) -> set[str]:
+    """Return those of the variables that were None which the reached code may have made, too."""
+    return {
+        place
+        for place in state
+        if last_name(name := place.partition(MADE)[0]) in walk.stores and _bound(walk, name) is not None
+    }
+
+
+def by_name_alone(state: Iterable[str]) -> set[str]:
+    """Return state places without what tells of values."""
+    return {place.partition(MADE)[0] for place in state}
+
+
+def _digest_of_made(walk: Walk, name: str, parts: Iterable[CodePart]) -> str:
+    """Return the digest of the parts of a value, and of what is reached through it alone; lines count by themselves."""
+    names = {each for each in (name, *walk.graph.below({name})) if not each.endswith(LINES)}
+    return sha256(b"".join(tokens(part.name, part.digest) for part in parts if part.name in names)).hexdigest()
 
 
 def may_change(walk: Walk, binding: Binding) -> bool:
@@ -93,9 +149,9 @@ def last_name(name: str) -> str:
 
 
 def functions_that_write(walk: Walk, state: Collection[str]) -> Iterator[FunctionType]:
-    """Yield the functions of a step that may write to parts of these names."""
+    """Yield the functions of a step that may write to these places."""
     names: set[str] = set()
-    for name in state:
+    for name in by_name_alone(state):
         binding = _bound(walk, name)
         names |= {last_name(name)} if binding is None else {last_name(name), *binding.fields}
     for reached in walk.functions.values() if names else ():

@@ -21,7 +21,7 @@ from musubito.code.installed_packages import parts_of_packages
 from musubito.code.live import ABSENT
 from musubito.code.own_values import OwnValues
 from musubito.code.parts import CodePart, PartKind
-from musubito.code.state import changeable
+from musubito.code.state import MADE, changeable, may_have_made
 from musubito.code.walk import ANY_NAME, Walk
 from musubito.errors import CodeError, MusubitoError
 from musubito.locks import fork_safe
@@ -30,6 +30,8 @@ MAX_CLASSES: Final = 1024
 """Number of classes whose trackers are kept."""
 MAX_THREADS: Final = 16
 """Number of fingerprints that a tracker keeps, if threads find several."""
+_MADE: Final[set[str]] = set()
+"""What runs of any step have made of variables that were None: a step that may make them, too, finds them made."""
 _LOCK: Final = fork_safe(Lock())
 """Held while a tracker learns, or keeps what it has found."""
 
@@ -94,6 +96,7 @@ class CodeTracker:
         if not frozenset(code.state).issuperset(parts):
             with _LOCK:
                 self._state.setdefault(code.code, set()).update(parts)
+                _MADE.update(place for place in parts if MADE in place)
                 self._forget()
 
     def learn_own_values(self, before: Fingerprint, after: Fingerprint) -> None:
@@ -123,7 +126,11 @@ class CodeTracker:
     def _walk(self) -> Fingerprint:
         """Walk again, without a lock: the walk may import, and two threads that walk at once find the same."""
         fingerprint = self._fingerprint(frozenset())
-        code, state = fingerprint.code, self._state_of(fingerprint.code)
+        code = fingerprint.code
+        with _LOCK:
+            if made := may_have_made(fingerprint.walk, _MADE):
+                self._state.setdefault(code, set()).update(made)
+            state = self._state_of(code)
         if state:
             fingerprint = self._fingerprint(state, code=code)
         if not fingerprint.walk.unchanged():

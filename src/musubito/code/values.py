@@ -82,11 +82,14 @@ class Encoder:
         self.is_shown, self.is_item = binding.shown, False
         self.walk.guard.begin(binding.name)
         value, binding.waits_for = binding.value, None
-        if binding.name in self.walk.state:
+        if binding.name in self.walk.places:
             # What the step changes itself counts by the lines that made it, and by its methods.
+            self.walk.graph.at = binding.name if binding.name in self.walk.state else ""
+            objects.refer_lines_of_state(self.walk, binding.name, self.lines()())
+            self.walk.graph.at = binding.name
+        if binding.name in self.walk.state:
             if self.is_users(type(value)):
                 self.walk.reach_class(type(value))
-            objects.refer_lines_of_state(self.walk, binding.name, self.lines()())
             binding.waits_for = frozenset()
         else:
             if binding.handed:
@@ -164,7 +167,7 @@ class Encoder:
 
     def refer_lines(self, name: str) -> bool:
         """Let the value that is being encoded count by the lines that made it; return whether there are any."""
-        if self.binding.name in self.walk.state:
+        if self.binding.name in self.walk.places:
             return True  # they count already, without what they name
         for made in reversed(self.made):
             lines = made()

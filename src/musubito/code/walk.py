@@ -30,6 +30,7 @@ from musubito.code.reach_functions import FunctionDescriber
 from musubito.code.reach_lines import LinesReached
 from musubito.code.reach_names import NameFollower
 from musubito.code.reached import Binding, parts_of_values
+from musubito.code.state import by_name_alone, without_state
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, SOURCE_READERS
 from musubito.code.values import Encoder
@@ -69,6 +70,8 @@ class Walk:
         self.origins = owners_seen_from(home_of(function) if module is None else module)
         self.guard = Guard(unwatched)
         self.state = frozenset(state)
+        self.places = frozenset(by_name_alone(state))
+        """The names in `state`."""
         self.own_values = OwnValues() if own_values is None else own_values
         self._how = module, self.state, unwatched, mentioned, self.own_values
         self._of_instances = mentioned
@@ -292,11 +295,15 @@ class Walk:
         names = {binding.name for binding in self.bindings.values() if binding.is_of_context}
         return names | self.graph.below(names) if names else names
 
-    def parts(self) -> tuple[CodePart, ...]:
-        """Return all parts, sorted by name."""
+    def parts(self) -> list[CodePart]:
+        """Return the parts that count, sorted by name."""
+        return without_state(self, self.every_part(), self.state)
+
+    def every_part(self) -> list[CodePart]:
+        """Return all parts, sorted by name: what a run of the step has made may be among them."""
         parts = [*self.graph.fixed.values(), *self.of_functions.parts(), *self.of_classes.parts()]
         parts += parts_of_values(self.bindings.values(), self.state, self.values.text)
-        return tuple(sorted(parts, key=lambda part: part.name))
+        return sorted(parts, key=lambda part: part.name)
 
 
 def thing_name(value: Any) -> str:

@@ -8,6 +8,7 @@ from logging import DEBUG
 from typing import Any, ClassVar, Final, NamedTuple
 
 from musubito.code.fingerprint import Fingerprint
+from musubito.code.state import by_name_alone
 from musubito.deferred import running_loop
 from musubito.dependencies.registry import Difference
 from musubito.engine.call_identity import Call, ambient_paths, identify, input_of
@@ -121,7 +122,7 @@ class CallState:
             known = frozenset(stored)
             learned = call.tracker.state_of(call.fingerprint)
             if self._may_write and not learned <= known:
-                yield Write(LearnState(engine.namespace, operation, code, sorted(learned)))
+                yield Write(LearnState(engine.namespace, operation, code, self._as_stored(learned)))
             engine.states_known[operation, code] = known
         if known and not known.issubset(call.fingerprint.state):
             call.tracker.learn_state(call.fingerprint, known)
@@ -144,11 +145,15 @@ class CallState:
             known[operation, code] = already.union(parts)
             try:
                 if self.engine.contents.settled:
-                    yield Write(LearnState(self.engine.namespace, operation, code, sorted(parts)))
+                    yield Write(LearnState(self.engine.namespace, operation, code, self._as_stored(parts)))
             except StoreError as fault:
                 self.engine._report(fault, self.ids())
         if not set(parts).issubset(call.fingerprint.state):
             self.count_as(call.current())
+
+    def _as_stored(self, state: Collection[str]) -> list[str]:
+        # A store that is encrypted holds no digest of a value by which the value could be guessed.
+        return sorted(state if self.engine.keyed is None else by_name_alone(state))
 
     def _code_of_state(self) -> bytes:
         keyed, code = self.engine.keyed, self.call.fingerprint.code
