@@ -1480,7 +1480,7 @@ def test_a_pool_at_work_for_somebody_else(w: World, here: Path) -> None:
 
 # -- what it costs -----------------------------------------------------------------------------------------------------
 def test_an_event_with_no_step_open_costs_next_to_nothing(w: World, here: Path) -> None:
-    """The loop and `sys.audit` itself cost something without a hook, too."""
+    """It costs about what an empty hook does; the loop and `sys.audit` itself cost something, too."""
     program = """
 import sys, time
 def seconds():
@@ -1489,6 +1489,8 @@ def seconds():
         sys.audit("open", "prompt.txt", "r", 0)
     return (time.process_time() - began) / 20_000
 without = min(seconds() for _ in range(20))
+sys.addaudithook(lambda event, given: None)
+empty = min(seconds() for _ in range(20))
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 @musubito_step
 def f(x):
@@ -1496,10 +1498,10 @@ def f(x):
 with use_musubito_engine(MusubitoEngine(SQLiteStorage("lineage.db"))) as engine:
     f(0)
     engine.close()
-print(min(seconds() for _ in range(20)) - without)
+print((min(seconds() for _ in range(20)) - empty) / (empty - without))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert 0 < float(done.stdout) < 0.3e-6
+    assert float(done.stdout) < 10
 
 
 # -- what is kept in memory --------------------------------------------------------------------------------------------
