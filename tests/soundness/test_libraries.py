@@ -535,6 +535,39 @@ def step(q):
     },
     {"a comment": ("ENDING = ", "# of all\nENDING = ")},
 )
+WRAPPED_NODE: Final = Library(
+    """
+from types import SimpleNamespace
+from typing import TypedDict
+import wrapt
+from langgraph.graph import START, StateGraph
+from musubito import StepConfiguration
+from musubito_langgraph import musubito_graph
+
+class State(TypedDict, total=False):
+    q: str
+
+@wrapt.decorator
+def marked(wrapped, instance, args, kwargs):
+    return {"q": "marked " + wrapped(*args, **kwargs)["q"]}
+
+@marked
+def node(state):
+    return {"q": "helped " + state["q"]}
+
+@marked
+def other(state):
+    return {"q": "unused"}
+
+built = StateGraph(State).add_node("node", node).add_edge(START, "node").compile(name="graph")
+graph = musubito_graph(built, default=StepConfiguration(step_type="deterministic"))
+
+def step(q):
+    return SimpleNamespace(value=graph.invoke({"q": q})["q"])
+""",
+    {"the decorator": ('"marked "', '"noted "'), "the node": ('"helped "', '"cured "')},
+    {"a comment": ("@marked\ndef node", "@marked  # twice\ndef node"), "what is no node": ('"unused"', '"idle"')},
+)
 TARGET: Final = Library(
     """
 from pathlib import Path
@@ -589,6 +622,7 @@ LIBRARIES: Final = {
     "requests": REQUESTS,
     "redis": REDIS,
     "wrapt": WRAPT,
+    "wrapt around a node": WRAPPED_NODE,
 }
 EDITS: Final = {
     f"{name}: {edit}": (library, *texts, texts in library.matter.values())

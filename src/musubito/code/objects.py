@@ -108,7 +108,9 @@ def _of_policy(encoder: Encoder, value: Any, name: str, policy: ObjectPolicy) ->
         if encoder.is_users(type(value)):
             own += _of_field(encoder, value, field, left, name)
         else:
+            encoder.made.append(functools.partial(walk.lines.of_object, left))
             own += tokens(field) + encoder.of(left, f"{name}.{field}")
+            encoder.made.pop()
     encoder.is_shown = outer
     return own
 
