@@ -8,11 +8,13 @@ from itertools import chain
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from musubito.code.live import ATOMS
 from musubito.code.made import LINES, Lines, lines_of_global, lines_of_variable
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.mapping_keys import variables_in_lines
 from musubito.code.world import environment
+from musubito.locks import cached_property
 from musubito.values.class_names import find_module, is_script, script_name
 from musubito.values.redaction import is_secret
 
@@ -44,13 +46,26 @@ class LinesReached:
 
     def of_object(self, value: Any) -> Lines | None:
         """Return the lines of a global of the user's that is this very object."""
-        for module in self.walk.origins.modules():
-            for name, each in list(vars(module).items()):
-                if each is value:
-                    lines = lines_of_global(vars(module), name)
-                    if lines is not None and not lines.only_import():
-                        return lines
+        for names, name in self._globals.get(id(value), ()):
+            if names.get(name) is value:
+                lines = lines_of_global(names, name)
+                if lines is not None and not lines.only_import():
+                    return lines
         return None
+
+    @cached_property
+    def _globals(self) -> dict[int, list[tuple[dict[str, Any], str]]]:
+        """The globals of the user's modules that are no plain data, by the ids of their values."""
+        found: dict[int, list[tuple[dict[str, Any], str]]] = {}
+        for module in self.walk.origins.modules():
+            for name, value in list(vars(module).items()):
+                if type(value) not in ATOMS:
+                    found.setdefault(id(value), []).append((vars(module), name))
+        return found
+
+    def forget_globals(self) -> None:
+        """Drop what is known of the user's globals: they may change after the walk."""
+        self.__dict__.pop("_globals", None)
 
     def refer(self, name: str, lines: Lines) -> None:
         """Let lines count that made an object, and all that they name."""

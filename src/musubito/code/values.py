@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from hashlib import sha256
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from musubito.code import objects
 from musubito.code.classes import functions_below
@@ -50,6 +50,15 @@ class DataPacker(IdentityPacker):
     __slots__ = ()
 
 
+class Known(NamedTuple):
+    """A value that was encoded, and whether it counts by lines that made what is around it."""
+
+    value: Any
+    """Keeps the id from being used again."""
+    encoded: bytes
+    asks_lines: bool
+
+
 class Encoder:
     """Encodes the values that one walk reaches, and tells the walk of the code in them."""
 
@@ -70,6 +79,12 @@ class Encoder:
         """Whether what is encoded is only shown."""
         self._count = 0
         self._active: list[int] = []
+        self._known: dict[tuple[int, bool, bool], Known] = {}
+        """What the binding has led to, by its id and how it was reached."""
+        self._leads_to = 0
+        """The smallest index in `_active` of what the present value leads to again."""
+        self._lines_at = 0
+        """The smallest index in `made` of the lines that were asked for."""
         self._users: dict[type, bool] = {}
         self._kinds: dict[type, Kind] = {}
         self._references: dict[type, bytes] = {}
@@ -77,7 +92,7 @@ class Encoder:
 
     def encode(self, binding: Binding) -> None:
         """Set the digest of a binding, and what it waits for."""
-        self.binding, self.waits_for, self._references = binding, set(), {}
+        self.binding, self.waits_for, self._references, self._known = binding, set(), {}, {}
         self.made = [*binding.around, binding.made]
         self.is_shown, self.is_item = binding.shown, False
         self.walk.guard.begin(binding.name)
@@ -169,7 +184,8 @@ class Encoder:
         """Let the value that is being encoded count by the lines that made it; return whether there are any."""
         if self.binding.name in self.walk.places:
             return True  # they count already, without what they name
-        for made in reversed(self.made):
+        for place, made in reversed(list(enumerate(self.made))):
+            self._lines_at = min(self._lines_at, place)
             lines = made()
             if lines is not None:
                 owner = made.args[0] if isinstance(made, functools.partial) and made.func is lines_of_field else None
@@ -204,18 +220,30 @@ class Encoder:
             return tokens(portable(value)) if cls is str else tokens(value)
         self._count += 1
         if id(value) in self._active:
-            return tokens("again", len(self._active) - self._active.index(id(value)))
+            self._leads_to = min(self._leads_to, at := self._active.index(id(value)))
+            return tokens("again", len(self._active) - at)
         if self._count > MAX_VALUES or len(self._active) > MAX_DEPTH:
             how = "the lines that made it, beyond what one walk looks at"
             self.walk.note_untracked(self.binding.name, self.binding.value, how)
             self.refer_lines(name)
             return tokens("beyond", *counted_name(cls))
+        key = id(value), self.is_shown, self.is_item
+        if (known := self._known.get(key)) is not None:
+            if known.asks_lines:
+                self.refer_lines(name)
+            return known.encoded
+        outer, self._leads_to = self._leads_to, len(self._active)
+        lines, self._lines_at = self._lines_at, len(self.made)
         self._active.append(id(value))
         try:
             encoded = self._of(value, name)
         finally:
             self._active.pop()
-        return encoded if len(encoded) < 64 else b"d" + sha256(encoded).digest()
+        encoded = encoded if len(encoded) < 64 else b"d" + sha256(encoded).digest()
+        if self._leads_to >= len(self._active):  # nothing in it refers to what is around it
+            self._known[key] = Known(value, encoded, self._lines_at < len(self.made))
+        self._leads_to, self._lines_at = min(outer, self._leads_to), min(lines, self._lines_at)
+        return encoded
 
     def _of(self, value: Any, name: str) -> bytes:
         cls: Any = type(value)

@@ -137,6 +137,7 @@ class Walk:
         while self.pending or self._encode_due():
             while self.pending:
                 self.pending.popleft()()
+        self.lines.forget_globals()
         return self
 
     def again(self) -> Walk:
