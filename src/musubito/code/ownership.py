@@ -87,7 +87,8 @@ class Owners:
         loaded = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
         ids = tuple(map(id, loaded))
         if self._loaded[0] != ids:
-            self._loaded = ids, [module for module in loaded if self.of_module(module) is Owner.USER]
+            mine = [module for module in loaded if not _lies_in_site(module)]
+            self._loaded = ids, [module for module in mine if self.of_module(module) is Owner.USER]
         return self._loaded[1]
 
     def of_name(self, name: str, file: str | None) -> Owner:
@@ -198,6 +199,19 @@ def _owner_of_path(file: str) -> Owner:
 def _is_site(path: str) -> bool:
     """Return whether a path is, or leads through, a folder of installed packages."""
     return not SITE.isdisjoint(path.replace(os.altsep or os.sep, os.sep).split(os.sep))
+
+
+def _lies_in_site(module: ModuleType) -> bool:
+    """Return whether a module was loaded from a folder of installed packages that leads nowhere else."""
+    file = vars(module).get("__file__")
+    folder = os.path.dirname(file) if isinstance(file, str) else ""
+    return _is_site(folder) and _is_no_link(folder)
+
+
+@cache
+def _is_no_link(folder: str) -> bool:
+    """Return whether neither a folder nor any around it is a link."""
+    return os.path.dirname(folder) == folder or (not os.path.islink(folder) and _is_no_link(os.path.dirname(folder)))
 
 
 def _root(path: str) -> str:
