@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 import pytest
+from langchain_core.tools import StructuredTool
 from langgraph.graph import START, StateGraph
 
 from musubito.code import tracker
@@ -45,6 +46,13 @@ def with_factor(state: State) -> State:
     return {"n": state["n"] * FACTOR}
 
 
+def with_factor_of(tool: Any) -> Callable[[State], State]:
+    def node(state: State) -> State:
+        return {"n": state["n"] * len(tool.metadata or {"": 1})}
+
+    return node
+
+
 @pytest.fixture(autouse=True)
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[type]:
     """The types of what is walked, one entry a walk."""
@@ -71,6 +79,22 @@ async def test_a_graph_built_anew_is_not_walked_again(walks: list[type]) -> None
         assert musubito_graph(graph_of(first, "anew")).invoke({"n": 1}) == {"n": 2}
         assert await musubito_graph(graph_of(later, "anew, async")).ainvoke({"n": 1}) == {"n": 4}
     assert RAN.counts == {"first": 1, "later": 1}
+    assert len(walks) == 2
+
+
+def test_a_field_that_each_run_sets_to_equal_data_costs_no_walk(walks: list[type]) -> None:
+    def at(place: str) -> str:
+        """Say where."""
+        return place
+
+    tool: Any = StructuredTool.from_function(at)
+    graph = musubito_graph(graph_of(with_factor_of(tool), "set anew"))
+    for _ in range(3):
+        tool.metadata = {"owner": ["".join("me")]}
+        assert graph.invoke({"n": 1}) == {"n": 1}
+    assert len(walks) == 1
+    tool.metadata = {"owner": ["you"]}
+    graph.invoke({"n": 1})
     assert len(walks) == 2
 
 

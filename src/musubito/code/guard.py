@@ -1,6 +1,7 @@
 """Generate a check that nothing which a walk has read was bound, replaced or changed since.
 
 Each binding is compared by `is`: so no `__eq__` of the user's is called, and an equal value of another type is noticed.
+Where plain data was bound anew, it is compared by what it holds.
 Containers are compared item by item, again by `is`. Anything else is described again and its bytes are compared: an
 array, a frame, an object with a `__musubito_identity__()`. The check never raises: an error while it looks is a change.
 """
@@ -31,6 +32,10 @@ MIN_GATHERED = 8
 """Number of items of one mapping from which on they are read at once."""
 EXACT = (dict, MappingProxyType)
 """Mappings that can be read without their own code."""
+DATA = frozenset({str, bytes, int, dict, list, tuple})
+"""Types of plain data that are compared by what they hold where they are bound anew."""
+MAX_DEPTH = 20
+"""Levels of nesting at which such data is compared."""
 ANNOTATIONS = frozenset({"__annotations__", "__annotations_cache__", "__annotate_func__"})
 """Members that Python adds to a class when its annotations are first asked for."""
 MAPPINGS = (OrderedDict, dict, MappingProxyType)
@@ -46,6 +51,23 @@ def base_of(mapping: Any) -> Any:
 def _compiled(text: str) -> CodeType:
     """Return the code of a check; graphs that are built anew of the same functions have the same text."""
     return compile(text, "<musubito: what a step reaches>", "exec")
+
+
+def _is_same(value: Any, known: Any, depth: int = 0) -> bool:
+    """Tell whether a value is the known one, or plain data that holds the same."""
+    if value is known:
+        return True
+    kind = type(value)
+    if kind is not type(known) or kind not in DATA or depth > MAX_DEPTH:
+        return False
+    if kind is dict:
+        both = ((value.keys(), known.keys()), (value.values(), known.values()))
+        return len(value) == len(known) and all(
+            _is_same(a, b, depth + 1) for pair in both for a, b in zip(*pair, strict=True)
+        )
+    if kind is list or kind is tuple:
+        return len(value) == len(known) and all(_is_same(a, b, depth + 1) for a, b in zip(value, known, strict=True))
+    return bool(value == known)
 
 
 def _has_only_annotations_more(members: Mapping[str, object], count: int) -> bool:
@@ -94,6 +116,11 @@ class Guard:
             self._bound[name] = value
         return name
 
+    def _is(self, shown: str, value: object) -> str:
+        """Return the term that says that what is shown is this value, or the same data."""
+        term = f"{shown} is {self._name(value)}"
+        return f"({term} or {self._name(_is_same)}({shown}, {self._name(value)}))" if type(value) in DATA else term
+
     def _term(self, term: str, owner: str = "", *, asks: bool = False) -> None:
         owner = owner or self.owner
         if term not in self._seen and owner not in self._unwatched:
@@ -116,7 +143,7 @@ class Guard:
         return failed
 
     def item(self, mapping: Mapping[Any, Any], key: object, value: object, owner: str = "") -> None:
-        """Require `mapping[key] is value`; a missing key raises, which is a change."""
+        """Require that `mapping[key]` is the value; a missing key raises, which is a change."""
         if self._room <= 0:
             return
         shown = repr(key) if type(key) is str else self._name(key)
@@ -127,23 +154,23 @@ class Guard:
             if kept[0] is value:
                 return  # otherwise it has changed while the walk goes on: the check will fail
         if type(mapping) in EXACT:
-            self._term(f"{self._name(mapping)}[{shown}] is {self._name(value)}", owner)
+            self._term(self._is(f"{self._name(mapping)}[{shown}]", value), owner)
         else:  # by way of `dict`, so that a derived class neither makes a default nor runs code
-            self._term(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT) is {self._name(value)}", owner)
+            self._term(self._is(f"{self._name(dict.get)}({self._name(mapping)}, {shown}, ABSENT)", value), owner)
 
     def absent(self, mapping: Mapping[str, Any], key: str) -> None:
         """Require that `mapping` has no such key."""
         self._term(f"{key!r} not in {self._name(mapping)}")
 
     def attribute(self, thing: object, name: str, value: object, owner: str = "") -> None:
-        """Require `thing.name is value`."""
+        """Require that `thing.name` is the value."""
         if self._room <= 0:
             return
         if TOLD and type(thing) is FunctionType and name in ATTRIBUTES:
             self._functions[id(thing)] = thing
             self._of_functions.append(f"{self._name(thing)}.{name} is {self._name(value)}")
             return
-        self._term(f"{self._name(thing)}.{name} is {self._name(value)}", owner, asks=True)
+        self._term(self._is(f"{self._name(thing)}.{name}", value), owner, asks=True)
 
     def items(self, container: Any, base: type[Any], values: tuple[object, ...], owner: str = "") -> None:
         """Require that a sequence, or an unchanged set, holds exactly these values in this order.
@@ -244,10 +271,11 @@ class Guard:
         for mapping, items in self._items.values():
             values = tuple(value for value, _ in items.values())
             if len(items) < MIN_GATHERED:
-                self._terms += [f"{self._name(mapping)}[{key!r}] is {self._name(items[key][0])}" for key in items]
+                self._terms += [self._is(f"{self._name(mapping)}[{key!r}]", items[key][0]) for key in items]
             else:
                 read = f"{self._name(itemgetter(*items))}({self._name(mapping)})"
-                self._terms.append(f"all(map(is_, {read}, {self._name(values)}))")
+                same = f"all(map({self._name(_is_same)}, {read}, {self._name(values)}))"
+                self._terms.append(f"(all(map(is_, {read}, {self._name(values)})) or {same})")
         chunks = [self._terms[start : start + CHUNK] for start in range(0, len(self._terms), CHUNK)]
         lines: list[str] = []
         for number, chunk in enumerate(chunks):
