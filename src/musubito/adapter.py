@@ -148,7 +148,10 @@ class Operation:
         self._identity = replace(self.definition, name=answers_as) if answers_as else self.definition
         self._place = sha256(name.encode()).digest() if answers_as else b""
         if tracker is None:
-            tracker = CodeTracker(code, module=module, packages=semantics.packages, released=released)
+            ignored = semantics.ignore_settings
+            tracker = CodeTracker(
+                *(code,), module=module, packages=semantics.packages, released=released, ignore_settings=ignored
+            )
         self._tracker = tracker
 
     def __repr__(self) -> str:

@@ -110,6 +110,14 @@ class StepConfiguration:
     - `packages`: the installed packages that count by version and contents, if the code names them. "version" counts
       all, "ignore" none. `None` counts packages that are no release of a package index: installed from a folder, an
       archive or a repository, copied into site-packages, marked `Private ::`, or with a local version (`1.2+build`).
+    - `ignore_settings`: names of settings of packages' clients and models that do not count, as their classes call
+      them: `("base_url",)`. Timeouts, retries and proxies never count, unless the code may show a failure.
+
+    ```python
+    @musubito_step(StepConfiguration(ignore_settings=("base_url", "service_tier")))
+    def answer(question: str) -> str:
+        return client.responses.create(model="gpt-5", input=question).output_text
+    ```
     """
 
     step_type: StepType | Literal["deterministic", "stochastic", "live", "external_effect"] = StepType.DETERMINISTIC
@@ -124,6 +132,7 @@ class StepConfiguration:
     inputs: tuple[str, ...] | None = None
     code: Literal["source", "version"] = "source"
     packages: Literal["version", "ignore"] | None = None
+    ignore_settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_type", _member("step_type", StepType, self.step_type))
@@ -157,6 +166,9 @@ class StepConfiguration:
             raise TypeError(f'inputs must be None or a tuple of names, such as ("question",), not {inputs!r}')
         if self.code not in ("source", "version"):
             raise ValueError(f'code must be "source" or "version", not {self.code!r}')
+        settings: object = self.ignore_settings
+        if not isinstance(settings, tuple) or not all(type(name) is str and name.isidentifier() for name in settings):
+            raise TypeError(f'ignore_settings must be a tuple of names, such as ("base_url",), not {settings!r}')
         if self.packages not in (None, "version", "ignore"):
             raise ValueError(f'packages must be "version", "ignore" or None, not {self.packages!r}')
 

@@ -35,6 +35,7 @@ def musubito_graph(
     ignore_config: Collection[str] = (),
     replay_tools: Collection[str] | bool = (),
     models: bool = True,
+    ignore_settings: Collection[str] = (),
 ) -> G:
     """Return a graph of the same kind whose nodes are steps: recorded, and replayed where that is safe.
 
@@ -55,8 +56,14 @@ def musubito_graph(
     Tools run each time (`StepType.LIVE`), because they change the world or read what changes. `replay_tools` names
     those that replay; True stands for all. Each call of a model is a step of its own, so a node that runs again asks a
     model only what it was not asked before; `models=False` turns that off. `ignore_config` names keys of `configurable`
-    and `metadata` that decide nothing, such as the id of a request. If no `engine` is given, the graph uses the engine
-    in use.
+    and `metadata` that decide nothing, such as the id of a request. `ignore_settings` names settings of the models and
+    clients that its steps reach, as their classes call them, and that do not count. Timeouts, retries, proxies and the
+    like never do, unless the code may show a failure. If no `engine` is given, the graph uses the engine in use.
+
+    ```python
+    agent = create_agent(ChatOpenAI(model="gpt-5", base_url=os.environ["GATEWAY"]), tools=[search])
+    agent = musubito_graph(agent, ignore_settings=("base_url",))
+    ```
 
     An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
     "off", "namespace": "..."}`. Without a mode there, the innermost of these counts: `run(mode=...)`,
@@ -68,7 +75,7 @@ def musubito_graph(
     To wrap a graph twice is the same as to wrap it once. Raise TypeError if `graph` is no graph. Raise ValueError if
     `steps` holds a name that the graph does not have.
     """
-    checked_types(engine, steps, default, ignore_config, replay_tools, models)
+    checked_types(engine, steps, default, ignore_config, replay_tools, models, ignore_settings)
     if isinstance(graph, StateGraph):
         wrapped = "compile" in vars(graph)
     elif isinstance(graph, _compat.Pregel):
@@ -76,12 +83,16 @@ def musubito_graph(
     else:
         raise TypeError(f"musubito_graph takes a StateGraph or a compiled graph, not {graph!r}")
     if wrapped:
-        if engine is not None or steps or default is not None or ignore_config or replay_tools or not models:
+        says = engine is not None or steps or default is not None or ignore_config or replay_tools or not models
+        if says or ignore_settings:
             raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
         return graph
     home = calling_module()
     tools = replay_tools if isinstance(replay_tools, bool) else frozenset(replay_tools)
-    settings = Settings(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home, tools, models)
+    settings = Settings(
+        *(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home, tools, models),
+        tuple(sorted(ignore_settings)),
+    )
     if isinstance(graph, StateGraph):
         builder: G = _wrapped_builder(graph, settings)
         return builder

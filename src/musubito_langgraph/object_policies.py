@@ -19,7 +19,7 @@ one.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,7 @@ from langgraph.store.base import BaseStore
 
 from musubito import EncodingError
 from musubito.adapter import Fingerprint, Shown, register_display, register_policy
+from musubito.code.client_settings import counts
 from musubito.code.ownership import Owner, Owners
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat, _graph_parts
@@ -161,7 +162,12 @@ def is_credential(name: str) -> bool:
 
 
 def _of_model(value: Any, walk: Reach) -> set[str]:
-    left_out = of_runnable(value, walk) | {name for name in type(value).__pydantic_fields__ if is_credential(name)}
+    cls: type = type(value)
+    fields: Mapping[str, Any] = vars(cls)["__pydantic_fields__"]
+    left_out = of_runnable(value, walk) | {name for name in fields if is_credential(name)}
+    others, _, _ = _of_class(walk.origins, cls)
+    declared = {name for base in others for name in vars(base).get("__pydantic_fields__", ())}
+    left_out |= {name for name in declared if not counts(walk, name, fields[name].alias or name)}
     # LangChain's fake models count their answers in `i`, which changes with each call.
     return left_out | {"i"} if _is_fake(value) else left_out
 

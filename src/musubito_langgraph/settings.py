@@ -74,6 +74,8 @@ class Settings:
     """The names of the tools that replay. True: all tools."""
     models: bool = True
     """Whether each call of a model inside a step is a step of its own."""
+    ignore_settings: tuple[str, ...] = ()
+    """Names of settings of clients and models that count in no step."""
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """Return the engine that records an invocation."""
@@ -87,9 +89,9 @@ class Settings:
         unless a setting says that they do.
         """
         semantics = self.steps.get(path) or said_by_node or self.default
-        if semantics.allow_cross_parent_reuse is None:
-            return replace(semantics, allow_cross_parent_reuse=True)
-        return semantics
+        reuse = semantics.allow_cross_parent_reuse is None or semantics.allow_cross_parent_reuse
+        ignored = tuple(sorted({*semantics.ignore_settings, *self.ignore_settings}))
+        return replace(semantics, allow_cross_parent_reuse=reuse, ignore_settings=ignored)
 
     def of_tool(
         self, path: str, tool: Any, said_by_node: StepConfiguration | None = None
@@ -102,7 +104,7 @@ class Settings:
         said = self.steps.get(path) or configuration_in(getattr(tool, "metadata", None), f"tool {tool.name!r}")
         opted_in = self.replay_tools is True or (self.replay_tools and tool.name in self.replay_tools)
         if said is None and said_by_node is None and (not opted_in or has_unknown_server(tool)):
-            return LIVE, False
+            return replace(LIVE, ignore_settings=self.ignore_settings), False
         return self.semantics(path, said or said_by_node), True
 
 
@@ -119,7 +121,9 @@ def calling_module() -> str:
     return str(sys._getframe(2).f_globals.get("__name__", ""))
 
 
-def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any, replay_tools: Any, models: Any) -> None:
+def checked_types(
+    engine: Any, steps: Any, default: Any, ignore_config: Any, replay_tools: Any, models: Any, ignore_settings: Any
+) -> None:
     """Raise TypeError or ValueError for a setting that a graph cannot have."""
     checked_engine(engine)
     if steps is not None and not isinstance(steps, Mapping):
@@ -133,6 +137,8 @@ def checked_types(engine: Any, steps: Any, default: Any, ignore_config: Any, rep
     if any(semantics is not None and semantics.code == "version" for semantics in (default, *(steps or {}).values())):
         raise ValueError('code="version" needs an operation_version, which only functions under @musubito_step have')
     checked_texts("ignore_config", ignore_config, "keys")
+    checked_texts("ignore_settings", ignore_settings, "names of settings")
+    StepConfiguration(ignore_settings=tuple(ignore_settings))
     if not isinstance(replay_tools, bool):
         checked_texts("replay_tools", replay_tools, "names of tools")
     if not isinstance(models, bool):

@@ -27,12 +27,13 @@ ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
 
 def tracker_of(step: str, code: Any, home: str, semantics: StepConfiguration, released: tuple[str, ...]) -> CodeTracker:
     """Return a tracker of a step's code; `CodeTracker` explains the arguments."""
-    function, packages = _function_of(code), semantics.packages
-    kept = [] if function is None else _kept(function, step, home, packages, released)
+    function, ignored = _function_of(code), semantics.ignore_settings
+    how: dict[str, Any] = {"packages": semantics.packages, "released": released, "ignore_settings": ignored}
+    kept = [] if function is None else _kept(function, step, home, *how.values())
     if kept and _are_alike(code, kept[0].function):
-        return _Shared(kept[0], code, module=home, packages=packages, released=released)
+        return _Shared(kept[0], code, module=home, **how)
     # Only the latest is kept, so a function that is wrapped in several ways in turn is walked each time.
-    kept[:] = [CodeTracker(code, module=home, packages=packages, released=released)]
+    kept[:] = [CodeTracker(code, module=home, **how)]
     return kept[0]
 
 

@@ -106,6 +106,10 @@ def step(q):
         "a base URL": ("http://one.test/v1", "http://two.test/v1"),
     },
     {
+        "a timeout in a constant": ('api_key="sk-one", ', 'api_key="sk-one", timeout=len(SYSTEM), '),
+        "a proxy": ("httpx.Client(transport", 'httpx.Client(proxy="http://proxy.test", transport'),
+        "the number of a request": ('api_key="sk-one", ', 'api_key="sk-one", default_headers={"X-Request-Id": "1"}, '),
+        "a port": ("http://one.test/v1", "https://one.test:81/v1"),
         "a key": ("sk-one", "sk-two"),
         "a docstring": ("Ask the model.", "Ask OpenAI."),
         "a comment": ("    answer = ", "    # may take a while\n    answer = "),

@@ -61,9 +61,9 @@ COUNT: Final[dict[str, tuple[str, str, str, str]]] = {
     ),
     # -- the lines that made an object ---------------------------------------------------------------------------------
     "a setting of a client": (
-        "import openai\nHELD = openai.OpenAI(api_key='k', max_retries=VALUE)",
+        "import openai\nHELD = openai.OpenAI(api_key='k', organization='VALUE')",
         *"12",
-        "HELD.max_retries = VALUE",
+        "HELD.organization = 'VALUE'",
     ),
     "a parser": (
         "import argparse\nHELD = argparse.ArgumentParser(prog='x')\nHELD.add_argument('--m', default='VALUE')",
@@ -128,6 +128,21 @@ STEPS: Final[dict[str, tuple[str, str, str, str]]] = {
         (
             "class A:\n    def go(self): return VALUE\nclass B(A):\n    def run(self): return super().go()\nheld = B()\n"
             "def step(q): return held.run()"
+        ),
+        *("1", "2", ""),
+    ),
+    # -- clients -------------------------------------------------------------------------------------------------------
+    "how often a client tries whose failure shows": (
+        (
+            "import openai\nHELD = openai.OpenAI(api_key='k', max_retries=VALUE)\n"
+            "def step(q): \n    try: return type(HELD).__name__\n    except openai.APIError: return q"
+        ),
+        *("1", "2", ""),
+    ),
+    "a proxy that the user wrote": (
+        (
+            "import httpx, openai\ndef proxied(): return httpx.Client(base_url='http://a.test/VALUE')\n"
+            f"HELD = openai.OpenAI(api_key='k', http_client=proxied()){HELD}"
         ),
         *("1", "2", ""),
     ),
@@ -215,6 +230,10 @@ DO_NOT: Final[dict[str, tuple[str, str, str, str]]] = {
         *("", "", "HELD.chat.completions; HELD.embeddings"),
     ),
     "a logger's level": (f"import logging\nHELD = logging.getLogger('a'){HELD}", "", "", "HELD.setLevel(10)"),
+    "how often a client tries": (
+        f"import openai\nHELD = openai.OpenAI(api_key='k', max_retries=VALUE)\nHELD.timeout = VALUE{HELD}",
+        *("1", "2", "HELD.max_retries = VALUE"),
+    ),
     "a method that no code names": (f"{METHODS}def step(q): return held.run()", *"12", ""),
     "a method of a new object": (f"{METHODS}def step(q): return A().run()", *"12", ""),
     "a field that no code names": (f"{OBJECT}held = A()\nheld.other = VALUE\ndef step(q): return held.model", *"12", "held.other = VALUE"),

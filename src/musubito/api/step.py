@@ -281,7 +281,9 @@ class _Caller:
         self._inputs = definition.semantics.inputs
         if self._inputs is not None and self._names is not None:
             check_inputs(definition.name, self._inputs, self._names)
-        self._track = functools.partial(CodeTracker, self._function, packages=definition.semantics.packages)
+        semantics = definition.semantics
+        how = {"packages": semantics.packages, "ignore_settings": semantics.ignore_settings}
+        self._track = functools.partial(CodeTracker, self._function, **how)  # type: ignore[arg-type]
         self._tracker = self._track()
         self._trackers: dict[type, CodeTracker] = {}
         self._version = CodeVersion(definition)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from musubito.code.client_settings import counted, counts, lines_that_count
 from musubito.code.displays import fields_to_build, objects_display
 from musubito.code.live import ATOMS, CONTAINERS, fields_of, step_of
 from musubito.code.made import BY_LINES, Lines, lines_of_field
@@ -119,10 +120,12 @@ def _fields_of_policy(walk: Walk, value: Any, policy: ObjectPolicy) -> Iterator[
     """Yield the fields that count of an object that an adapter knows, each also without the keys left out."""
     built = set(fields_to_build(module_name(type(value))))
     left_out = {*policy.leaves_out(value, walk), *(built - walk.mentions(built)), *OF_CACHES}
+    is_users = walk.origins.of_class(type(value)) is Owner.USER
     for field, each in fields_in(value):
         if field not in left_out and secret_kind(type(each)) is None:
             inner = (left.removeprefix(f"{field}.") for left in left_out if left.startswith(f"{field}."))
-            yield field, each, without_keys(each, frozenset(inner))
+            left = without_keys(each, frozenset(inner))
+            yield field, each, left if is_users else counted(field, left)
 
 
 def of_other(encoder: Encoder, value: Any, name: str) -> bytes:
@@ -137,17 +140,19 @@ def of_other(encoder: Encoder, value: Any, name: str) -> bytes:
     if is_own(module_name(cls)):
         encoder.refer_lines(name)  # an engine has an id and counters
         return own
+    is_packages = walk.origins.of_class(cls) is Owner.OTHER
     if (there := fields_of(value)) is not None:
         walk.guard.within(there, there)
     for field, each in fields_in(value):
-        if not field.startswith("_") and not is_secret_field(field, each):
+        if not field.startswith("_") and not is_secret_field(field, each) and (not is_packages or counts(walk, field)):
             encoder.guard_field(value, field, each)
             if type(each) in ATOMS:
-                own += tokens(field, without_secrets(each))
+                own += tokens(field, without_secrets(counted(field, each) if is_packages else each))
         if type(each) not in ATOMS and is_the_users(walk, each):
             encoder.guard_field(value, field, each)
             own += tokens(field) + encoder.of(each, f"{name}.{field}")
-    how = BY_LINES if encoder.refer_lines(name) else "its type alone"
+    counting = functools.partial(lines_that_count, walk) if is_packages else None
+    how = BY_LINES if encoder.refer_lines(name, counting) else "its type alone"
     walk.note_untracked(name, value, how)
     return own
 

@@ -19,6 +19,8 @@ class Reach(Protocol):
 
     origins: Owners
     """Tells whose code a thing is."""
+    ignored: frozenset[str]
+    """The names of settings of packages' objects that the user leaves out."""
     steps: set[str]
     """The names of the steps that were reached."""
 

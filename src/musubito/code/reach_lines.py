@@ -13,6 +13,7 @@ from musubito.code.made import LINES, Lines, lines_of_global, lines_of_variable
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.mapping_keys import variables_in_lines
+from musubito.code.syntax.name_usage import FAILURES_SHOWN
 from musubito.code.world import environment
 from musubito.locks import cached_property
 from musubito.values.class_names import find_module, is_script, script_name
@@ -27,7 +28,7 @@ class LinesReached:
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, bool]] = set()
         self._all: list[Lines] = []
 
     def of_global(self, names: dict[str, Any], name: str, value: Any) -> Lines | None:
@@ -69,9 +70,11 @@ class LinesReached:
 
     def refer(self, name: str, lines: Lines) -> None:
         """Let lines count that made an object, and all that they name."""
-        if name in self._seen:
+        # Once the code is found to show failures, more of the lines counts.
+        seen = name, not FAILURES_SHOWN.isdisjoint(self.walk.mentioned)
+        if seen in self._seen:
             return
-        self._seen.add(name)
+        self._seen.add(seen)
         self._all.append(lines)
         at, self.walk.graph.at = self.walk.graph.at, name
         nodes = [node for made in lines.made for node in (*made.around, made.node)]
@@ -79,6 +82,7 @@ class LinesReached:
         references = self.walk.names.refer_names(lines.reads(), lines.names)
         self.walk.graph.at = at
         digest = sha256(b"".join([lines.normal(), *references])).digest()
+        self.walk.graph.fixed.pop(name + LINES, None)
         self.walk.graph.fix(name + LINES, digest, lines.text(), PartKind.VALUE)
 
     def refer_environment(self, name: str, read: Collection[str | None], written: Collection[str | None]) -> None:

@@ -42,7 +42,7 @@ class CodeTracker:
     - `owner` is the receiver's class if the function is a method. Then the members that it reaches through its first
       parameter count too.
     - `module` is the module from which it is judged whose code is the user's. By default it is the function's own.
-    - `packages` is explained at `StepConfiguration`.
+    - `packages` and `ignore_settings` are explained at `StepConfiguration`.
     - `mentioned`, for a class of which code is given instances: the names that the code mentions.
     - `released` are modules of released packages that the step runs as its own. Such modules count by version and
       contents.
@@ -59,9 +59,11 @@ class CodeTracker:
         packages: str | None = None,
         released: Collection[str] = (),
         mentioned: Collection[str] | None = None,
+        ignore_settings: Collection[str] = (),
     ) -> None:
         self.function = function
         self._mentioned = mentioned
+        self.ignored = frozenset(ignore_settings)
         self.packages = packages
         self._released = released
         self._owner = owner
@@ -160,7 +162,7 @@ class CodeTracker:
         self, state: frozenset[str], unwatched: Collection[str] = (), code: bytes | None = None
     ) -> Fingerprint:
         """Return the fingerprint without this state. `code` is the digest of the functions, if it is known."""
-        how = self._owner, self._module, state, {*state, *unwatched}, self._mentioned, self._own_values
+        how = self._owner, self._module, state, {*state, *unwatched}, self._mentioned, self._own_values, self.ignored
         walk = Walk(self.function, *how).run()
         packages, unread = parts_of_packages(walk.modules, self.packages, self._released)
         reached = walk.parts()

@@ -111,8 +111,10 @@ class Encoder:
                 self.hand_on(value)
             # What the methods of a container's items mention decides which of their fields count.
             if not (issubclass(type(value), CONTAINERS) and self._reach_classes(value)):
+                count = len(self.walk.mentioned)
                 binding.digest = sha256(self.of(value, binding.name)).digest()
-                binding.waits_for = frozenset(self.waits_for - self.walk.mentioned)
+                is_known = len(self.walk.mentioned) == count  # else some names were not, when they were asked for
+                binding.waits_for = frozenset(self.waits_for - self.walk.mentioned if is_known else self.waits_for)
         self.walk.guard.begin()
 
     def _reach_classes(self, container: Any) -> bool:
@@ -180,14 +182,18 @@ class Encoder:
         every = self.made[::-1]
         return lambda: next((lines for made in every if (lines := made()) is not None), None)
 
-    def refer_lines(self, name: str) -> bool:
-        """Let the value that is being encoded count by the lines that made it; return whether there are any."""
+    def refer_lines(self, name: str, counting: Callable[[Lines], Lines] | None = None) -> bool:
+        """Let the value that is being encoded count by the lines that made it; return whether there are any.
+
+        `counting` returns what counts of the lines.
+        """
         if self.binding.name in self.walk.places:
             return True  # they count already, without what they name
         for place, made in reversed(list(enumerate(self.made))):
             self._lines_at = min(self._lines_at, place)
             lines = made()
             if lines is not None:
+                lines = lines if counting is None else counting(lines)
                 owner = made.args[0] if isinstance(made, functools.partial) and made.func is lines_of_field else None
                 if owner is None:
                     self.walk.refer_lines(self.binding.name, lines)

@@ -11,6 +11,7 @@ members that wait for one of its names are taken in.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Collection
@@ -41,6 +42,8 @@ ANY_NAME: Final = frozenset({"*"})
 """Stands for code that may call any method of an object that it is given."""
 READERS: Final = ANNOTATION_READERS | SOURCE_READERS
 """Functions by which code reads the annotations or the text of other code."""
+RECOVERS: Final = re.compile("fallback|retry|suppress", re.IGNORECASE)
+"""Pattern of the names of packages' classes and functions that try again, or do something else, after a failure."""
 IN_C: Final = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 """Types of functions that are not written in Python."""
 
@@ -57,13 +60,15 @@ class Walk:
         unwatched: Collection[str] = (),
         mentioned: Collection[str] | None = None,
         own_values: OwnValues | None = None,
+        ignored: Collection[str] = (),
     ) -> None:
         """Prepare a walk.
 
         `function` may also be a class, for code that is given instances and mentions the names in `mentioned`. `owner`
         is the class of the receiver, if `function` is a method. `module`: see `CodeTracker`. `state` are the parts that
         the step changes itself: they count by their names. `unwatched` are parts that the guard leaves out.
-        `own_values` are what the step has put into contexts and threads.
+        `own_values` are what the step has put into contexts and threads. `ignored` are settings of packages' objects
+        that do not count.
         """
         self.function = function
         self.owner = owner
@@ -73,7 +78,8 @@ class Walk:
         self.places = frozenset(by_name_alone(state))
         """The names in `state`."""
         self.own_values = OwnValues() if own_values is None else own_values
-        self._how = module, self.state, unwatched, mentioned, self.own_values
+        self.ignored = frozenset(ignored)
+        self._how = module, self.state, unwatched, mentioned, self.own_values, self.ignored
         self._of_instances = mentioned
         # -- what the reached code says
         self.mentioned: set[str] = set(mentioned or ())
@@ -150,11 +156,13 @@ class Walk:
         if self.reads(ANNOTATION_READERS):
             self.of_functions.show_signatures()
         for binding in list(self.bindings.values()):
-            waits = binding.waits_for
-            if waits is None or not waits.isdisjoint(self.mentioned) or (waits and self.reads_all_fields):
+            if self._is_due(binding) or (binding.waits_for and self.reads_all_fields):
                 self.graph.at = binding.name
                 self.values.encode(binding)
-        return bool(self.pending) or any(binding.waits_for is None for binding in self.bindings.values())
+        return bool(self.pending) or any(map(self._is_due, self.bindings.values()))
+
+    def _is_due(self, binding: Binding) -> bool:
+        return binding.waits_for is None or not binding.waits_for.isdisjoint(self.mentioned)
 
     def refer(
         self,
@@ -173,7 +181,7 @@ class Walk:
         if issubclass(cls, type):
             if self.origins.of_class(value) is Owner.USER:
                 return tokens("class", self.reach_class(value, whole=handed, named=True))
-            self.note_package(module_name(value))
+            self.note_package(module_name(value), value.__name__)
             return tokens("named", *counted_name(value))
         if issubclass(cls, ModuleType):
             if self.origins.of_module(value) is Owner.USER and id(value) not in self._entered_modules:
@@ -183,7 +191,7 @@ class Walk:
         if cls is FunctionType:
             if self.origins.of_function(value) is Owner.USER:
                 return tokens("function", self.reach_function(value, handed=handed, shown=shown))
-            self.note_package(module_of(value))
+            self.note_package(module_of(value), value.__name__)
             if value.__name__ in READERS:
                 self.mentioned.add(value.__name__)
             if not value.__closure__ and not value.__dict__:
@@ -266,8 +274,10 @@ class Walk:
         return reached is not None and reached.whole
 
     # -- what is noted besides -----------------------------------------------------------------------------------------
-    def note_package(self, module: str) -> None:
+    def note_package(self, module: str, name: str = "") -> None:
         """Note that the code names something of a module of a package."""
+        if RECOVERS.search(name):
+            self.mentioned.add("except")
         if module and module.partition(".")[0] not in sys.stdlib_module_names:
             self.modules.add(module)
 

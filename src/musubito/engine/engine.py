@@ -369,10 +369,11 @@ class MusubitoEngine:
     ) -> Call:
         tracker = self._trackers.get(func)
         is_configured, semantics = semantics is not None, semantics or StepConfiguration()
-        packages = semantics.packages
+        packages, ignored = semantics.packages, frozenset(semantics.ignore_settings)
         # Callables that are equal need not be the same.
-        if tracker is None or tracker.function is not func or tracker.packages != packages:
-            tracker = self._trackers[func] = CodeTracker(func, packages=packages)
+        is_same = tracker is not None and (tracker.packages, tracker.ignored) == (packages, ignored)
+        if tracker is None or tracker.function is not func or not is_same:
+            tracker = self._trackers[func] = CodeTracker(func, packages=packages, ignore_settings=ignored)
         definition = StepDefinition(func, name, semantics, operation_version, is_configured)
         definition, fingerprint, current = CodeVersion(definition).now(tracker)
         arguments = dict(inputs)

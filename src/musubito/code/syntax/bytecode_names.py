@@ -23,6 +23,7 @@ def scan_bytecode(code: CodeType) -> NameUsage:
     free = frozenset(code.co_freevars)
     for inner in codes(code):
         instructions = [each for each in dis.get_instructions(inner) if each.opname not in IGNORED]
+        usage.mentions.update(["except"] if inner.co_exceptiontable else ())
         receiver = inner.co_varnames[0] if inner is code and inner.co_argcount else None
         for number, instruction in enumerate(instructions):
             name, value = instruction.opname, instruction.argval

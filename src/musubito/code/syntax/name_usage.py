@@ -18,6 +18,8 @@ FIELD_READERS: Final = frozenset({"vars", "__dict__", "__getstate__", "attrgette
 """Names by which code reads fields of an object without their names."""
 DOC_READERS: Final = frozenset({"__doc__", "getdoc"})
 """Names by which code reads docstrings."""
+FAILURES_SHOWN: Final = frozenset({"except", "with_fallbacks", "with_retry", "return_exceptions"})
+"""What code is said to mention that may show a failure, or try again: these names, and `except` for every other way."""
 SOURCE_READERS: Final = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
 """Functions of `inspect` that return the text of code."""
 

@@ -31,6 +31,10 @@ LOOKS: Final = frozenset(
     }
 )
 """Builtins that look at their arguments and hand them to nobody."""
+OF_DATA: Final = frozenset(
+    {"ValueError", "KeyError", "IndexError", "LookupError", "TypeError", "AttributeError", "ImportError"}
+)
+"""Errors that no attempt to reach a service ends with."""
 PLAIN_STORES: Final = (ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.comprehension, ast.For, ast.AsyncFor)
 """Nodes that bind a name to a value, and hand it to nobody."""
 FIXED: Final = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.If, ast.IfExp, ast.While, ast.FormattedValue)
@@ -221,6 +225,10 @@ class NameVisitor:
             case ast.Constant(value=str(text)):
                 if text.isidentifier():
                     usage.mention(text)
+            case ast.ExceptHandler(type=kind, body=body):
+                if not isinstance(body[-1], ast.Raise) and getattr(kind, "id", "") not in OF_DATA:
+                    usage.mention("except")
+                yield from children_of(node)
             case ast.MatchClass(kwd_attrs=attrs):
                 for attr in attrs:
                     usage.mention(mangled(attr, self._class))
