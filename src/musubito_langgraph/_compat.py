@@ -55,6 +55,8 @@ FITS: Final = "langgraph>=1.0,<2 with langchain-core>=1.0,<2"
 
 try:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage, BaseMessageChunk
+    from langchain_core.outputs import ChatGenerationChunk
     from langchain_core.runnables.config import var_child_runnable_config
     from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
     from langgraph._internal._constants import (
@@ -108,6 +110,14 @@ except ImportError:  # before LangGraph 1.2
 else:
     STREAM_HANDLERS = (StreamMessagesHandler, StreamToolCallHandler)
 """The classes of handlers with which LangGraph streams what models and tools do."""
+try:
+    from langchain_core.language_models._compat_bridge import chunks_to_events, message_to_events
+    from langgraph.pregel._messages import StreamMessagesHandlerV2
+except ImportError:  # before LangGraph 1.2
+    IN_EVENTS: tuple[type, ...] = ()
+else:
+    IN_EVENTS = (StreamMessagesHandlerV2,)
+"""The classes of those of them that are told a model's answer in events (`version="v3"`), and not in chunks."""
 
 CONFIG_KEY_NODE_ERROR: Final = "__pregel_node_error"
 """Key of the error that an error handler is given. LangGraph sets the key since 1.2; no task of earlier versions has
@@ -126,6 +136,23 @@ BEGIN_CONFIGS: Final = frozenset(
 """Names of the modules whose functions call the handlers of `on_chain_start` and `on_tool_start`."""
 FRAMES: Final = 9
 """The largest number of stack frames from a handler to the function that calls it, with both."""
+
+
+def events_of(message: BaseMessage | None, chunks: Sequence[BaseMessageChunk]) -> list[Any]:
+    """Return the events that tell of a model's answer: of its chunks, or of the whole message if it has none.
+
+    Without a message the model has failed, and its answer has no end.
+    """
+    if not chunks:
+        return [] if message is None else list(message_to_events(message))
+    pieces = [ChatGenerationChunk(message=chunk) for chunk in chunks]
+    if message is None:
+        return [event for event in chunks_to_events(iter(pieces)) if not event["event"].endswith("finish")]
+    # What the server reports of the whole answer came beside the chunks.
+    reported = {key: value for key, value in message.response_metadata.items() if key != "output_version"}
+    pieces[-1].generation_info = reported
+    return list(chunks_to_events(iter(pieces), message_id=message.id))
+
 
 Config = Mapping[str, Any]
 

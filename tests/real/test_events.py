@@ -10,7 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackH
 from musubito import MusubitoEngine
 from musubito_langgraph import musubito_graph
 from tests.real.model_server import ModelServer
-from tests.real.test_middleware import ASKED, CLIENTS, agent
+from tests.real.test_middleware import ASKED, CLIENTS, agent, plain
 
 QUESTION = {"messages": [("user", ASKED)]}
 
@@ -73,3 +73,35 @@ def test_callbacks_hear_of_a_replay_and_count_no_token_twice(engine: MusubitoEng
     assert first.usage_metadata
     assert second.usage_metadata == {}
     assert (tokens.models, tokens.text) == (3, out["messages"][-1].text)
+
+
+async def messages(graph: Any) -> list[Any]:
+    """The events that tell of models' answers, and the node that each of them comes from; without ids and usage."""
+    events = [event async for event in await graph.astream_events(QUESTION, version="v3")]
+    told = [event["params"]["data"] for event in events if event["method"] == "messages"]
+    for event, metadata in told:
+        event.pop("usage", None)
+        event.get("metadata", {}).pop("system_fingerprint", None)  # a server gives each answer another
+        event.get("metadata", {}).pop("service_tier", None)
+        assert metadata["run_id"]
+    return [[plain(event), metadata["langgraph_node"]] for event, metadata in told]
+
+
+@pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("recorded", ["v3", "v2"])
+async def test_a_replay_tells_of_models_in_the_same_events(
+    engine: MusubitoEngine, server: ModelServer, client: str, recorded: str
+) -> None:
+    bare = await messages(agent("none", client))
+    assert [event["event"] for event, _ in bare].count("message-start") == 3
+    graph = musubito_graph(agent("none", client))
+    if recorded == "v3":
+        assert await messages(graph) == bare
+    else:
+        await told(graph)
+    server.took()
+
+    again = await messages(graph)
+    assert server.took() == 0
+    assert again == bare

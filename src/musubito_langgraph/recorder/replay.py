@@ -82,6 +82,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
                 if message is None:
                     message = message_chunk_to_message(reduce(add, pieces[number])) if pieces[number] else chunks
                 reports.append(Told(kind, number, message))
+                _tell_events(listening, message, pieces[number], runs[number])
                 for handler in listening:
                     handler.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=runs[number])
             case kinds.DONE:
@@ -95,6 +96,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case kinds.FAILED:
                 number, error = rest[0], ToolException(rest[1])
                 reports.append(Told(kind, number, error))
+                _tell_events(listening, None, pieces[number], runs[number])
                 for handler in listening:
                     fails = handler.on_llm_error if begins[number].kind == kinds.MODEL else handler.on_tool_error
                     fails(error, run_id=runs[number])
@@ -118,6 +120,14 @@ def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, 
         handler.on_tool_start(*args, run_id=run_id, tags=tags, metadata=metadata, **more)
     elif isinstance(handler, _compat.StreamMessagesHandler):
         handler.on_chat_model_start({}, [], run_id=run_id, tags=tags, metadata=metadata)
+
+
+def _tell_events(listening: Sequence[Any], message: Any, chunks: Sequence[Any], run_id: UUID) -> None:
+    """Tell the handlers that take a model's answer in events of one answer; without a message the model has failed."""
+    for handler in listening:
+        if isinstance(handler, _compat.IN_EVENTS):
+            for event in _compat.events_of(message, chunks):
+                handler.on_stream_event(event, run_id=run_id)  # type: ignore[attr-defined]
 
 
 def _given(call: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], str], dict[str, Any]]:
