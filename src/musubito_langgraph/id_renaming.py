@@ -8,8 +8,7 @@ like. These are data, and keep their value:
 - an id that is mentioned elsewhere, even in part: in the input, in what surrounds the node, in its code, in what it
   reads
 
-A node depends on the values of ids if it finds ids in texts. So does a node whose code looks inside of ids (see
-`musubito_langgraph.id_usage`).
+Code that takes an id apart is not told from code that compares ids: a replay gives what was made of the recorded id.
 
 An output is stored with names in place of ids. On a replay, a name of the input becomes the id of the current input. An
 id that was new in the output becomes another new id of the same form. So a replayed message is added to a history, and

@@ -11,16 +11,13 @@ from uuid import UUID, uuid4
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_store
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 
-from musubito.code.syntax.id_flow import what_is_dissected
 from musubito_langgraph import musubito_graph, musubito_runnable
 
 ONE = str(uuid4())
@@ -233,57 +230,6 @@ def test_other_surroundings_do_not_hinder_a_replay(engine):
     assert ran.calls == 1
 
 
-# -- ids that are looked into ----------------------------------------------------------------------------------------
-def short(text: str) -> str:
-    return text[-3:]
-
-
-def own_key(message: Any) -> Any:
-    return message.id
-
-
-INSIDE = {
-    "end": lambda s: s["messages"][-1].id[-3:],
-    "beginning": lambda s: s["messages"][-1].id[:3],
-    "number": lambda s: str(int(UUID(s["messages"][0].id)) % 1000),
-    "made of it": lambda s: str(uuid.uuid5(uuid.NAMESPACE_OID, s["messages"][0].id)),
-    "digest": lambda s: hashlib.md5(s["messages"][0].id.encode()).hexdigest(),
-    "least": lambda s: min(s["messages"], key=lambda m: m.id).content,
-    "order": lambda s: ",".join(m.content for m in sorted(s["messages"], key=own_key)),
-    "compared": lambda s: str(s["messages"][0].id < s["messages"][1].id),
-    "function": lambda s: short(s["messages"][0].id),
-    "width": lambda s: f"{s['messages'][0].id:.3}",
-}
-
-
-@pytest.mark.parametrize("look", INSIDE.values(), ids=INSIDE)
-def test_an_id_that_is_looked_into_is_data(engine, look):
-    def node(state: Chat) -> Any:
-        return {"said": look(state)}
-
-    bare = graph_of(node)
-    graph = musubito_graph(bare)
-    # In this order they differ in all that is looked at.
-    low, high = "10000000-0000-4000-8000-000000000abc", "f0000000-0000-4000-8000-000000000def"
-    for ids in ((low, high), (high, low)):
-        assert graph.invoke(chat(*ids))["said"] == bare.invoke(chat(*ids))["said"]
-
-
-def test_the_end_of_a_call_id_that_a_tool_says_is_that_of_this_call(engine):
-    @tool
-    def receipt(tool_call_id: Annotated[str, "injected"]) -> str:
-        """Give a receipt."""
-        return f"receipt {tool_call_id[-3:]}"
-
-    def calling(i: str) -> dict[str, Any]:
-        call = {"name": "receipt", "args": {"tool_call_id": i}, "id": i, "type": "tool_call"}
-        return {"messages": [AIMessage("", tool_calls=[call])]}
-
-    graph = musubito_graph(graph_of(ToolNode([receipt])))
-    for end in ("xyz", "000"):
-        assert graph.invoke(calling(f"call_abc123abc123abc123{end}"))["messages"][-1].content == f"receipt {end}"
-
-
 def test_a_node_to_which_ids_are_but_ids_is_replayed(engine):
     ran = Counter()
 
@@ -308,130 +254,3 @@ def test_a_node_to_which_ids_are_but_ids_is_replayed(engine):
         assert [type(message) for message in out["messages"]] == [AIMessage, ToolMessage]
         assert out["messages"][1].tool_call_id == call["id"]
     assert ran.calls == 1
-
-
-# -- what is looked into, by what the code says ------------------------------------------------------------------------
-LOOKS = [
-    "m.id[-6:]",
-    "m.id[0]",
-    'call["id"][:4]',
-    'call.get("id", "")[:4]',
-    'getattr(m, "id")[:4]',
-    "m.tool_call_id[-3:]",
-    "tool_call_id[-3:]",
-    "m.id.encode()",
-    'm.id.split("-")',
-    'm.id.replace("-", "")',
-    'm.id.startswith("run")',
-    "int(m.id, 16)",
-    "UUID(m.id)",
-    "uuid.uuid5(NS, m.id)",
-    "uuid.uuid3(NS, str(m.id))",
-    "hash(m.id)",
-    "hash((m.id, m.content))",
-    "hashlib.sha256(json.dumps([m.id]).encode())",
-    "zlib.crc32(b(m.id))",
-    "random.Random(m.id)",
-    "random.seed(m.id)",
-    "[ord(c) for c in m.id]",
-    "list(m.id)",
-    "len(m.id)",
-    're.match("a", m.id)',
-    "sorted(m.id for m in ms)",
-    "sorted(ms, key=lambda m: m.id)",
-    "sorted(ms, key=lambda m: (m.content, m.id))",
-    'sorted(ms, key=operator.attrgetter("id"))',
-    'min(calls, key=itemgetter("id"))',
-    "max(m.id for m in ms)",
-    "ms.sort(key=lambda m: m.id)",
-    "m.id > other.id",
-    '"a" in m.id',
-    'f"{m.id:.6}"',
-    'f"{m.id}"[:20]',
-    '"%.6s" % m.id',
-    "(m.id or '')[:4]",
-    "(x := m.id)[:4]",
-    "(a.id if a else b.id)[:4]",
-    "[m.id for m in ms][0][:4]",
-    "next(m.id for m in ms)[:4]",
-    '",".join(m.id for m in ms)[:4]',
-    "i = m.id\ni[:4]",
-    "ids = [m.id for m in ms]\nfor i in ids:\n    i[:4]",
-    "ids = []\nfor m in ms:\n    ids.append(m.id)\nids.sort()",
-    "for i, m in {m.id: m for m in ms}.items():\n    i[:4]",
-    "for n, i in enumerate([m.id for m in ms]):\n    i[:4]",
-    "for m, i in zip(ms, [m.id for m in ms]):\n    i[:4]",
-    "a, b = m.id, 1\na[:4]",
-    "def f(x):\n    return x[:4]\nf(m.id)",
-    "def f(*, x):\n    return x[:4]\nf(x=m.id)",
-    "class A:\n    def f(self, x):\n        return x[:4]\nA().f(m.id)",
-    "def f(m):\n    return m.id\nf(m)[:4]",
-    "def f(m):\n    return m.id\nsorted(ms, key=f)",
-    "f = lambda m: m.id\nsorted(ms, key=f)",
-    "class A:\n    def __init__(self, m):\n        self.last = m.id\n    def f(self):\n        return self.last[:4]",
-]
-TELLS_APART = [
-    "RemoveMessage(id=m.id)",
-    'ToolMessage("x", tool_call_id=call["id"])',
-    "m.id == other.id",
-    "m.id is None or m.id in seen",
-    "m.id not in {m.id for m in ms}",
-    "{m.id: m for m in ms}[m.id].content[:4]",
-    'results[call["id"]][:4]',
-    "by_id.get(m.id).content[:4]",
-    "by_id.pop(m.id, None)",
-    'f"message {m.id} of {m.content[:20]}"',
-    'f"message {m.id!r}"',
-    '"message %s" % m.id',
-    '"message {}".format(m.id)',
-    '"message " + m.id',
-    "print(m.id)",
-    'logger.info("%s", m.id)',
-    "[m.id for m in ms][-1] == m.id",
-    "[m.id for m in ms].index(m.id)",
-    "len([m.id for m in ms])",
-    "len({m.id for m in ms} - seen)",
-    "sorted(ms, key=lambda m: m.content)",
-    'sorted(ms, key=attrgetter("content"))',
-    "max(len(m.content) for m in ms)",
-    "m.content[:6]",
-    "ms[-1].id",
-    'int(call["args"]["id"])',
-    "call['args']['id'][:4]",
-    "id(m)",
-    "for n, m in enumerate(ms):\n    seen.add(m.id)\n    n[:1]",
-    "for i, m in by_id.items():\n    m.content[:4]",
-    "def f(i):\n    return by_id[i]\nf(m.id).content[:4]",
-    "x = m.id or str(uuid4())\nAIMessage('x', id=x)",
-    "d = {}\nfor m in ms:\n    d[m.id] = m\nd[i].content[:4]",
-]
-
-
-@pytest.mark.parametrize("code", LOOKS)
-def test_code_that_looks_into_ids(code):
-    assert what_is_dissected([code]).inside
-
-
-@pytest.mark.parametrize("code", TELLS_APART)
-def test_code_that_tells_ids_apart(code):
-    assert not what_is_dissected([code]).inside
-
-
-def test_functions_of_several_texts_are_one_program():
-    texts = ["def node(s):\n    return cut(s[-1].id)", "def cut(text):\n    return text[:4]"]
-    assert what_is_dissected(texts).inside
-    assert not what_is_dissected(texts[:1]).inside
-    assert not what_is_dissected(texts[1:]).inside
-
-
-def test_code_without_a_text_looks_into_ids():
-    assert what_is_dissected([None]) == (True, True)
-    assert what_is_dissected(["def f(:"]) == (True, True)
-    assert what_is_dissected([]) == (False, False)
-
-
-@pytest.mark.parametrize("code", ["UUID(x)", "uuid.uuid5(a, b)", "hashlib.new('md5', x)", "xxhash.xxh64(x)", "hash(x)"])
-def test_code_that_may_make_ids(code):
-    assert what_is_dissected([code]) == (False, True)
-    assert what_is_dissected(["str(uuid4())"]) == (False, False)
-    assert what_is_dissected(["uuid.uuid4().hex"]) == (False, False)

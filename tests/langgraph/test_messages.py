@@ -915,7 +915,7 @@ def test_a_document_is_the_same_under_another_random_id():
 
 
 def test_an_id_by_which_code_may_look_a_document_up_is_data():
-    naming_ids = handling([], inside=False, makes=False, names_ids=True)
+    naming_ids = handling([], ["id"])
     one, other = (rename([found(i), ask(C)], None, naming_ids) for i in (A, B))
     assert one[0] != other[0]
     assert list(one[1].ids) == [C]

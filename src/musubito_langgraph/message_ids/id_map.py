@@ -17,29 +17,33 @@ MOST_PLACEHOLDERS: Final = 4096
 
 
 # -- the contract ------------------------------------------------------------------------------------------------------
+DIGESTS: Final = frozenset(
+    {"hash", "UUID", "uuid3", "uuid5", "crc32", "adler32", "md5", "blake2b", "blake2s", "hexdigest", "Random"}
+    | {f"sha{size}" for size in ("1", "224", "256", "384", "512", "3_256", "3_512")}
+    | {"hashlib", "zlib", "xxhash", "mmh3", "binascii"}
+)
+"""Words of code that may make an id of something else, so that the id looks random and is not."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class IdSensitivity:
     """The way in which a step's code treats ids; made by `handling`."""
 
     texts: Haystack | None
     """Texts and constants of the code; None if nothing in them resembles an id."""
-    inside: bool
-    makes: bool
+    makes: bool = False
     names_ids: bool = False
 
 
-def handling(texts: Iterable[str], *, inside: bool, makes: bool, names_ids: bool = False) -> IdSensitivity:
-    """Return how code with these texts and constants treats ids.
-
-    `inside` tells whether the code looks inside of ids. `makes` tells whether it may make ids of something else.
-    `names_ids` tells whether it names the `id` of anything.
-    """
+def handling(texts: Iterable[str], words: Collection[str] = ()) -> IdSensitivity:
+    """Return how code treats ids that has these texts and constants, and mentions these words."""
     text = "\n".join(texts)
-    return IdSensitivity(Haystack([text]) if MAY_BE_ONE(text.lower()) else None, inside, makes, names_ids)
+    haystack = Haystack([text]) if MAY_BE_ONE(text.lower()) else None
+    return IdSensitivity(haystack, not DIGESTS.isdisjoint(words), "id" in words)
 
 
 _placeholder = lru_cache(MOST_PLACEHOLDERS)(IdPlaceholder)
-_FREE = handling((), inside=False, makes=False)
+_FREE = handling(())
 
 
 class IdMap:
@@ -78,8 +82,6 @@ class IdMap:
         data = search.mentioned(forms)
         if code.texts is not None:
             data |= code.texts.mentioned(forms)
-        if code.inside:
-            data |= {form.core for form in search.forms.values()}
         if code.names_ids:
             data |= {search.forms[value].core for value in search.roles["document"]}
         return data
