@@ -32,7 +32,6 @@ from musubito_langgraph.config_reads import (
     observe_state,
     observed_runtime,
     takes_config,
-    telling,
 )
 from musubito_langgraph.lineage_channel import run_id_in
 from musubito_langgraph.object_identity import Identity
@@ -46,8 +45,6 @@ SEEN: Final = "seen"
 """Kind of read: a value that differs from run to run."""
 GIVEN: Final = "given"
 """Kind of read: all that a call was given, though only a part of it counts."""
-NODE: Final = "metadata.langgraph_node"
-"""Name of the value that holds the name of a node."""
 AROUND: Final = "context", "config", "runtime"
 """Words with which code mentions its context, its config or its runtime."""
 FIELD: Final = re.compile(r"\.(\w+)")
@@ -239,18 +236,6 @@ class NodeAmbient:
             observe_state(conf, note)
         observe(config, note)
         return partial(observe, note=note)
-
-    def note_told(self, step: str, code: Fingerprint, is_told: Callable[[str], bool]) -> None:
-        """Note the values of this run that an output mentions and that do not count for this code.
-
-        The step has read these values. If the name of a step ends with the name of its node, the latter is the same in
-        each call. It is left out, since a node that calls the graph has another name.
-        """
-        for name, text in telling(self._config):
-            if name == NODE and step.endswith(f"/{text}"):
-                continue
-            if is_told(text) and name not in self._counted((code,)):
-                note_read(SEEN, name, _digest(self._value_of(name)))
 
     def _value_of(self, name: str) -> object:
         source, _, key = name.partition(".")

@@ -1,7 +1,7 @@
 """Find the values that differ from run to run and that a step's code reads.
 
 A config names the thread, the checkpoint, the run and the task, and so does `runtime.execution_info`. If these values
-counted for every step, no step would ever be replayed. For a step that reads such a value, it must count. Three rules
+counted for every step, no step would ever be replayed. For a step that reads such a value, it must count. Two rules
 decide, and no rule follows a config through the code:
 
 1. *Names.* A value counts for a step if the user's code that the step reaches mentions two names. These are the name of
@@ -10,9 +10,6 @@ decide, and no rule follows a config through the code:
 2. *Reads.* The parts that a running step is handed note who reads them (`ObservedPart`). The code may have computed the
    key, or the code of a package may read it. Such a read is noted with the execution, as reads of a store are, and is
    compared before a replay.
-3. *Values.* An execution read a value if the value occurs as a whole in its output, by whatever way (`telling`). Native
-   code may read a config without a dict's methods. A short value, and a value without digits and signs, may occur by
-   chance: such a value is not looked for.
 
 Code that iterates, copies, prints, compares or returns a part reads the whole config. There is one exception, an
 iteration that first asks of each key whether it is wanted: `{k: v for k, v in part.items() if k in fields}`. Such code
@@ -21,18 +18,14 @@ reads the keys that are wanted. LangChain and LangGraph themselves only hand con
 A key that is put into a variable is no read if every use of the variable stands in a branch that is not taken. In `f(x)
 if isinstance(graph, Remote) else y`, neither name may change while the function runs.
 
-No rule is enough alone:
+Neither rule is enough alone:
 
-- Names miss a computed key, and a config that is printed into a prompt: the model's answer does not show it.
+- Names miss a computed key, and a config that is printed into a prompt.
 - Reads miss values that no Python code reads; pydantic, for example, validates a dict in native code. Besides, a result
   for which another thread read a different value would replace this thread's result.
 
-A mention that is no read costs a run, never a wrong replay.
-
-No rule sees the following, unless the value is named:
-
-- a short value, or a single word, that native code reads, and any value from which native code makes another
-- a computed key of the config itself, beside its parts
+A mention that is no read costs a run, never a wrong replay. Neither rule sees what native code reads without a dict's
+methods, nor a computed key of the config itself, beside its parts, unless the value is named.
 
 LangChain merges configs into plain ones (`with_config`). These are observed again where LangChain tells that something
 begins. A Runnable of the user's own with an `invoke` of its own does not tell. So everything counts for code that
@@ -52,14 +45,13 @@ from functools import cache, lru_cache
 from operator import is_
 from types import FrameType
 from typing import Any, Final, Literal
-from uuid import UUID
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito.code.syntax.frame_reads import drops, filters
-from musubito_langgraph._compat import CONFIG_KEY_SEND, READ, Pregel, nothing, runtime_in, with_fields, with_read
+from musubito_langgraph._compat import CONFIG_KEY_SEND, READ, Pregel, nothing, with_fields, with_read
 from musubito_langgraph.settings import KEY, VOLATILE
 
 EVERYTHING: Final = "config"
@@ -81,8 +73,6 @@ FRAMEWORKS: Final = frozenset({"langchain", "langchain_core", "langgraph"})
 """Packages whose own Runnables tell when they begin."""
 CALLED: Final = frozenset({"invoke", "batch", "stream", "transform"} | {"ainvoke", "abatch", "astream", "atransform"})
 """Methods of a Runnable to which LangChain hands configs."""
-SHORTEST_TOLD: Final = 6
-"""Characters from which on a text that is more than a word distinguishes runs, and does not occur by chance."""
 PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 """Keys of a config that a mention of the key alone does not read."""
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
@@ -126,24 +116,6 @@ def everything(config: RunnableConfig) -> Iterator[str]:
     yield from (f"metadata.{key}" for key in config.get("metadata") or {} if key != KEY)
     yield from (f"execution.{key}" for keys in ABOUT.values() for key in keys)
     yield from ("runtime.previous", "run_id", "run_name", "tags")
-
-
-def telling(config: RunnableConfig) -> Iterator[tuple[str, str]]:
-    """Yield the texts by which a run can be recognised in an output, each once and after its name."""
-    configurable = config.get("configurable") or {}
-    values = [(f"configurable.{key}", configurable[key]) for key in configurable if key in VOLATILE and key != KEY]
-    metadata = config.get("metadata") or {}
-    values += [(f"metadata.{key}", metadata[key]) for key in metadata if key != KEY and key not in configurable]
-    runtime = runtime_in(config)
-    infos = [(getattr(runtime, about, None), keys) for about, keys in ABOUT.items()]
-    values += [(f"execution.{key}", getattr(info, key, None)) for info, keys in infos for key in keys]
-    values += [("run_id", config.get("run_id")), *(("tags", tag) for tag in config.get("tags") or ())]
-    seen = set[str]()
-    for name, value in values:
-        text = str(value) if type(value) in (str, UUID) else ""
-        if len(text) >= SHORTEST_TOLD and not text.isalpha() and text not in seen:
-            seen.add(text)
-            yield name, text
 
 
 def _differs(key: str) -> bool:

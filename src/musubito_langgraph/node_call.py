@@ -54,11 +54,10 @@ from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
-from musubito_langgraph.id_usage import handling_of
 from musubito_langgraph.lineage_channel import INSIDE, UpstreamRef, external
-from musubito_langgraph.message_ids.id_map import IdMap
+from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
-from musubito_langgraph.message_reports import reports_read
+from musubito_langgraph.message_reading import reading_of
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.recorder import event_kinds as kinds
@@ -149,7 +148,7 @@ class NodeCall:
             config, step.settings.ignore_config, weakref.ref(self), may_ask_models=step.look_up is None
         )
         self.invocation: Invocation = invocation_of(config)
-        self._naming: IdMap | None = None
+        self._naming: InputNaming | None = None
         self._code: Fingerprint | None = None
         self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
         self._unidentified: InputError | None = None
@@ -260,11 +259,11 @@ class NodeCall:
             return self._identified
         return self._noted(self._all_counted(code), code)[0]
 
-    def _noted(self, counted: dict[str, object], code: Fingerprint, most: float = inf) -> tuple[Any, IdMap]:
+    def _noted(self, counted: dict[str, object], code: Fingerprint, most: float = inf) -> tuple[Any, InputNaming]:
         """Return the part of an input that counts as it is identified; note the objects in it before."""
         self._same = same = SameObjects(counted, most)
         identified, naming = self._renamed(counted, code)
-        same.take_over(naming.search)
+        same.take_over(naming if naming.is_whole else None)
         return identified, naming
 
     def _is_same(self, code: Fingerprint) -> bool:
@@ -284,8 +283,8 @@ class NodeCall:
             self._counts = code, self.step.counting(code, self._around.code())
         return self._counts[1]
 
-    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, IdMap]:
-        return rename(inputs, self._around.values(code), handling_of(code), reports_read(code))
+    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, InputNaming]:
+        return rename(inputs, self._around.values(code), reading_of(code))
 
     def _all_inputs(self) -> dict[str, object]:
         return {"input": self.value, **self._others}
@@ -451,9 +450,7 @@ class NodeCall:
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         try:
             records = events.as_stored(output, self._arguments_as_stored)
-            note_told = partial(self._around.note_told, self.step.operation.definition.name, code)
-            apart = partial(_apart, output, records)
-            return pack(([output], records), naming, events.found, note_told, apart)
+            return pack(([output], records), naming, events.found, partial(_apart, output, records))
         except NotRepeatable as why:
             not_replayable(str(why))
             return None

@@ -29,7 +29,7 @@ from langchain_core.messages import (
 )
 
 from musubito_langgraph.message_ids.known_messages import CLASSES, STRETCH, KnownMessage, KnownStretch, content_of
-from musubito_langgraph.message_ids.search import _SearchInput
+from musubito_langgraph.message_ids.naming import InputNaming
 
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
 """Types whose values never change."""
@@ -84,7 +84,7 @@ class SameObjects:
         with suppress(RuntimeError, AttributeError):  # another thread changes it at this moment, or a part is missing
             self._is_plain = self._takes_in()
 
-    def take_over(self, search: _SearchInput | None) -> None:
+    def take_over(self, search: InputNaming | None) -> None:
         """Take over what a search of the input, made since, knows of its messages."""
         self._can_tell = self._is_plain
         if search is None:

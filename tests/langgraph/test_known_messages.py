@@ -17,9 +17,10 @@ from musubito.values.digest import digest_input
 from musubito.values.msgpack_writer import Encoded
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.message_ids import known_messages, rewrite, search
+from musubito_langgraph.message_ids import known_messages
+from musubito_langgraph.message_ids import naming as walks
 from musubito_langgraph.message_ids.random_ids import Haystack, form_of
-from musubito_langgraph.message_reports import ALL, REPORTS, Reports
+from musubito_langgraph.message_reading import ALL, REPORTS, Reading, Reports
 
 SOME = Reports({field: frozenset({"model_name"}) for field in REPORTS})
 UUID = "0c5d0e2a-5c4e-4b53-9d4f-0e6a1b2c3d4{}"
@@ -64,14 +65,13 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> RecentCache[known_messages.Key, kno
     kept: RecentCache[known_messages.Key, known_messages.KnownMessage] = RecentCache(2_000)
     monkeypatch.setattr(known_messages, "_KNOWN", kept)
     monkeypatch.setattr(known_messages, "_STRETCHES", RecentCache(4_000))
-    for module in (search, rewrite):
-        monkeypatch.setattr(module, "STRETCH", 2)
+    monkeypatch.setattr(walks, "STRETCH", 2)
     return kept
 
 
 def counted(conversation: object, reports: Reports = ALL) -> object:
     """What the input amounts to, with the ids and reports that stand for others in it."""
-    value, naming = rename({"input": {"messages": conversation}}, None, reports=reports)
+    value, naming = rename({"input": {"messages": conversation}}, None, Reading(reports=reports))
     try:
         digest = digest_input("f", value)
     except InputError as error:
@@ -81,8 +81,8 @@ def counted(conversation: object, reports: Reports = ALL) -> object:
 
 def without(conversation: object, reports: Reports = ALL) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "known_message", lambda *_: None)
-        patch.setattr(search, "known_stretch", lambda *_: None)
+        patch.setattr(walks, "known_message", lambda *_: None)
+        patch.setattr(walks, "known_stretch", lambda *_: None)
         return counted(conversation, reports)
 
 
@@ -96,8 +96,8 @@ def test_an_input_counts_as_without_what_is_kept(before: list[list[AnyMessage]],
 def test_a_stretch_is_known_once_however_often_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     conversation: list[AnyMessage] = [HumanMessage(f"message {number}", id=UUID.format(number)) for number in range(5)]
     looked_at: list[object] = []
-    known = search.known_message
-    monkeypatch.setattr(search, "known_message", lambda *args: looked_at.append(args[0]) or known(*args))
+    known = walks.known_message
+    monkeypatch.setattr(walks, "known_message", lambda *args: looked_at.append(args[0]) or known(*args))
     first = counted(conversation)
     assert len(looked_at) == 5
     assert counted(copy.deepcopy(conversation)) == first
@@ -138,7 +138,7 @@ def test_a_known_stretch_counts_as_its_messages(stretch: list[AnyMessage]) -> No
 
 def test_a_stretch_that_another_thread_changes_is_not_kept_for_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     conversation = copy.deepcopy(PLAIN)
-    taken = search.contents_of
+    taken = walks.contents_of
 
     def then_changed(messages: list[Any], reports: Reports) -> Any:
         contents = taken(messages, reports)
@@ -146,7 +146,7 @@ def test_a_stretch_that_another_thread_changes_is_not_kept_for_what_it_was(monke
         return contents
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "contents_of", then_changed)
+        patch.setattr(walks, "contents_of", then_changed)
         counted(conversation)
     assert counted(PLAIN) == without(PLAIN)
     assert counted(conversation) == without(conversation) != counted(PLAIN)
@@ -154,8 +154,7 @@ def test_a_stretch_that_another_thread_changes_is_not_kept_for_what_it_was(monke
 
 @pytest.mark.parametrize("stretch", [2, 15, 16, 40])
 def test_stretches_of_any_length_are_known(monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
-    for module in (search, rewrite):
-        monkeypatch.setattr(module, "STRETCH", stretch)
+    monkeypatch.setattr(walks, "STRETCH", stretch)
     monkeypatch.setattr(known_messages, "_STRETCHES", kept := RecentCache[Any, Any](1_000_000))
     conversation = [HumanMessage(str(number), id=f"run-{UUID.format(number % 9)}-{number}") for number in range(81)]
     for _ in range(2):

@@ -42,8 +42,8 @@ from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
 from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
-from musubito_langgraph.message_ids.id_map import IdMap, handling
 from musubito_langgraph.message_ids.placeholders import NotRepeatable, RenamedOutput
+from musubito_langgraph.message_reading import reading
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
 
@@ -860,10 +860,6 @@ def test_what_has_neither_ids_nor_sends_is_stored_as_it_is():
     assert type(pack([ask(A)], naming)) is RenamedOutput
 
 
-def test_a_naming_says_what_it_is_for():
-    assert isinstance(rename([])[1], IdMap)
-
-
 # -- with LangGraph's own reducer --------------------------------------------------------------------------------------
 def test_the_same_question_asked_twice_has_two_answers():
     def turn(history):
@@ -915,7 +911,7 @@ def test_a_document_is_the_same_under_another_random_id():
 
 
 def test_an_id_by_which_code_may_look_a_document_up_is_data():
-    naming_ids = handling([], ["id"])
+    naming_ids = reading([], ["id"])
     one, other = (rename([found(i), ask(C)], None, naming_ids) for i in (A, B))
     assert one[0] != other[0]
     assert list(one[1].ids) == [C]

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from musubito.values.canonical import canonical
 from musubito_langgraph import same_objects
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.message_ids import rewrite, search
+from musubito_langgraph.message_ids import naming
 from musubito_langgraph.same_objects import SameObjects
 
 
@@ -40,14 +40,14 @@ def state() -> dict[str, Any]:
 @pytest.fixture(autouse=True, params=[2, 3, 32], ids=["stretches of 2", "stretches of 3", "messages alone"])
 def stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages are compared in stretches, and alone."""
-    for module in (search, rewrite, same_objects):
+    for module in (naming, same_objects):
         monkeypatch.setattr(module, "STRETCH", request.param)
 
 
 def noted(inputs: dict[str, object], most: float = inf) -> SameObjects:
     """Note an input, and identify it."""
     same = SameObjects(inputs, most)
-    same.take_over(rename(inputs)[1].search)
+    same.take_over(rename(inputs)[1])
     return same
 
 

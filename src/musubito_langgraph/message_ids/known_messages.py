@@ -26,7 +26,7 @@ from musubito.values.msgpack_writer import IN_ORDER, Encoded
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
-from musubito_langgraph.message_reports import Reports
+from musubito_langgraph.message_reading import Reports
 
 CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 """The classes whose messages are kept. Classes derived from them may count otherwise."""

@@ -22,7 +22,7 @@ from musubito.values.class_names import qualified_name
 from musubito.values.msgpack_writer import Code
 from musubito_langgraph.message_ids.known_messages import CLASSES
 from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
-from musubito_langgraph.message_reports import REPORTS
+from musubito_langgraph.message_reading import REPORTS
 
 # -- the way through a value -------------------------------------------------------------------------------------------
 NUMBERS = (int, float, bool, complex, Decimal)
@@ -36,17 +36,17 @@ SORTABLE = ({str}, {int})
 class _Walk:
     """A walk through a value, which returns the value as the walk has changed it.
 
-    Wherever nothing changes, the result holds the very same object. Subclasses decide what becomes of ids (`at_id`,
-    with the role of the id) and of texts (`at_text`).
+    Wherever nothing changes, the result holds the very same object. Placeholders stand for parts that have no encoding.
+    Subclasses decide what becomes of ids (`at_id`, with the role of the id) and of texts (`at_text`).
     """
 
-    __slots__ = ("_own", "atoms", "opaque")
+    __slots__ = ("atoms", "opaque", "own")
 
     def __init__(self, opaque: Callable[[type], bool], atoms: frozenset[type]) -> None:
         """Make a walk that does not enter instances of `opaque` classes, and does not look at instances of `atoms`."""
         self.opaque = opaque
         self.atoms = atoms
-        self._own: object = None
+        self.own: object = None
         """The id of the message that the walk is in."""
 
     def at_id(self, value: str, role: str) -> Any:
@@ -56,9 +56,14 @@ class _Walk:
         """Return a part of the value to which this walk does nothing."""
         return value
 
-    at_text = at_bytes = at_name = at_send = at_sent = at_reported = at_derived = as_it_is
-    at_derivable = as_it_is
-    """Returns what becomes of a `TextAccessor` or an `AddableDict`."""
+    def at_send(self, value: Send) -> Any:
+        return SendPlaceholder(self.part(value.node), self.part(value.arg), getattr(value, "timeout", None))
+
+    def at_derivable(self, value: Any) -> Any:
+        """Return what stands for a `TextAccessor` or an `AddableDict`."""
+        return Derived(self.part(str(value) if type(value) is TextAccessor else dict(value)))
+
+    at_text = at_name = at_sent = at_reported = at_derived = as_it_is
     sealed = as_it_is
     """Returns what becomes of an object that is not entered, but only searched."""
     order = as_it_is
@@ -140,9 +145,9 @@ class _Walk:
             changed_parts.append(self.items(state, _Walk.part))
         else:
             fields = fields_of_message(cls) if code == Code.PYDANTIC else NOWHERE
-            around, self._own = self._own, state.get("id") if fields else None
+            around, self.own = self.own, state.get("id") if fields else None
             changed = self.changes(state, fields)
-            self._own = around
+            self.own = around
             changed_parts.append({**state, **changed} if changed else state)
         if all(map(is_, changed_parts, as_they_are)):
             return value
@@ -171,7 +176,7 @@ class _Walk:
         If the message itself has the same id, the id here is no mention of it. A replay keeps this id, because the
         server knows no other answer.
         """
-        return value if type(value) is str and value == self._own else self.part(value)
+        return value if type(value) is str and value == self.own else self.part(value)
 
     def by_call(self, value: Any) -> Any:
         """Walk through a dict whose keys are ids of tool calls."""
@@ -290,7 +295,6 @@ def by_shape(walk: _Walk, value: Any) -> Any:
 
 
 WAYS: Mapping[type, Way] = {
-    bytes: lambda walk, value: walk.at_bytes(value),
     IdPlaceholder: lambda walk, value: walk.at_name(value),
     Send: lambda walk, value: walk.at_send(value),
     SendPlaceholder: lambda walk, value: walk.at_sent(value),
@@ -305,10 +309,6 @@ WAYS: Mapping[type, Way] = {
 
 def _is_langchain(value: Any) -> bool:
     return isinstance(value, BaseModel) and type(value).__module__.startswith("langchain_core.")
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if type(value) is TextAccessor else dict(value)
 
 
 def speaks_for_itself(cls: type) -> bool:

@@ -1,9 +1,10 @@
-"""Say which parts of the reports in messages count: ids, times, headers and tokens that a server adds to its answer.
+"""Say what the code of a step reads of messages: reports of servers, and the values of ids.
 
-These differ each time that a model is asked, so they count for a step only if code names them. That code is the user's
-own code that the step reaches, and the modules of other packages that mention LangChain. If a literal key follows a
-field, that key alone counts; any other mention of a field makes all of it count. Modules that define models are not
-read: they write these fields, and their clients do not send them.
+Servers add ids, times, headers and tokens to their answers. These differ each time that a model is asked, so they count
+for a step only if code names them. That code is the user's own code that the step reaches, and the modules of other
+packages that mention LangChain. If a literal key follows a field, that key alone counts; any other mention of a field
+makes all of it count. Modules that define models are not read: they write these fields, and their clients do not send
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +24,7 @@ from langchain_core.language_models import BaseLanguageModel
 from musubito.adapter import Fingerprint
 from musubito.code.classes import fields_declared
 from musubito.code.syntax.field_reads import EVERY, fields_read
+from musubito_langgraph.message_ids.random_ids import MAY_BE_ONE, Haystack
 
 REPORTS: Final[Mapping[str, Any]] = {"response_metadata": {}, "usage_metadata": None}
 """The fields of reports, each with the value that it has if nothing was reported."""
@@ -31,12 +34,14 @@ SHOWING: Final = ("langchain_core", "langsmith")
 """Packages whose modules are not read even where code reaches them: they write reports, or show them in traces."""
 READ_BY_LANGCHAIN: Final = frozenset({"model_provider", "output_version"})
 """Keys by which LangChain decides how the blocks of a content are read."""
+DIGESTS: Final = frozenset(
+    {"hash", "UUID", "uuid3", "uuid5", "crc32", "adler32", "md5", "blake2b", "blake2s", "hexdigest", "Random"}
+    | {f"sha{size}" for size in ("1", "224", "256", "384", "512", "3_256", "3_512")}
+    | {"hashlib", "zlib", "xxhash", "mmh3", "binascii"}
+)
+"""Words of code that may make an id of something else, so that the id looks random and is not."""
 MOST_KEPT: Final = 256
 """Number of results that are kept."""
-_KEPT: Final[dict[tuple[bytes, int], Reports]] = {}
-"""The parts that code reads, by the digest of the code and the number of loaded modules."""
-
-
 _SAME: Final[dict[tuple[tuple[str, frozenset[str]], ...], Reports]] = {}
 """One of all equal `Reports`, by the keys that count."""
 
@@ -61,17 +66,43 @@ class Reports:
 ALL: Final = Reports(dict.fromkeys(REPORTS, frozenset((EVERY,))))
 
 
-def reports_read(code: Fingerprint) -> Reports:
-    """Return the parts of servers' reports that the code of a step reads."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What a step's code reads of messages; made by `reading`."""
+
+    texts: Haystack | None = None
+    """Texts and constants of the code; None if nothing in them resembles an id."""
+    makes_ids: bool = False
+    """True if the code may make ids of something else."""
+    names_ids: bool = False
+    """True if the code names the `id` of anything."""
+    reports: Reports = ALL
+
+
+def reading(texts: Iterable[str], words: Collection[str], reports: Reports = ALL) -> Reading:
+    """Return what code reads that has these texts and constants, and mentions these words."""
+    text = "\n".join(texts)
+    haystack = Haystack([text]) if MAY_BE_ONE(text.lower()) else None
+    return Reading(haystack, not DIGESTS.isdisjoint(words), "id" in words, reports)
+
+
+_READINGS: Final[dict[tuple[bytes, int], Reading]] = {}
+"""What code reads, by the digest of the code and the number of loaded modules."""
+
+
+def reading_of(code: Fingerprint) -> Reading:
+    """Return what the code of a step reads of messages."""
     key = code.digest, len(sys.modules)  # each further module that is loaded may read more
-    reports = _KEPT.get(key)
-    if reports is None:
-        if len(_KEPT) >= MOST_KEPT:
-            _KEPT.clear()
+    known = _READINGS.get(key)
+    if known is None:
+        if len(_READINGS) >= MOST_KEPT:
+            _READINGS.clear()
         keys = _read_by(code)
         # What is kept of a message is kept by these reports, for all code that reads the same.
-        reports = _KEPT[key] = _SAME.setdefault(tuple(sorted(keys.items())), Reports(keys))
-    return reports
+        reports = _SAME.setdefault(tuple(sorted(keys.items())), Reports(keys))
+        texts = (part.source for part in code.parts if part.source is not None)
+        known = _READINGS[key] = reading(texts, code.words, reports)
+    return known
 
 
 def _read_by(code: Fingerprint) -> dict[str, frozenset[str]]:
