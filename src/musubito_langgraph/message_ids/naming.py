@@ -225,14 +225,15 @@ class InputNaming(_Naming):
         self._haystacks.append(known.haystack)
 
     def _look_into(self, content: Content, message: Any) -> KnownMessage:
-        walk = InputNaming(Reading(reports=self.reading.reports))
+        walk = _Looking(self.reading)
         walk.record(message)
         reported = tuple(field for _, field in walk.reported)
         return KnownMessage(content, message, walk.found, walk.roles, walk.texts_but(), reported)
 
     def _renamed(self, message: Any) -> Any:
         walk = InputNaming(self.reading, None, self._data)
-        walk.ids = self.ids  # all ids of the message that are not data have names
+        walk.ids, walk.found = self.ids, self.found  # all ids of the message that are not data have names
+        walk.atoms = ATOMS_AND_TEXTS
         return walk.record(message)
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
@@ -260,6 +261,22 @@ class InputNaming(_Naming):
             if place == (message, field) or self.reported[place] is value:
                 return place
         return equal[0] if equal and any(is_random(text) for text in texts_in([value], _nothing)) else None
+
+
+class _Looking(InputNaming):
+    """A walk through a message that becomes known: it collects what is there, and changes nothing."""
+
+    __slots__ = ()
+
+    def name(self, value: str, form: IdForm, role: str) -> Any:
+        return value
+
+    def report(self, value: Any, field: str) -> Any:
+        super().report(value, field)
+        return value
+
+    def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
+        return parts
 
 
 class _OutputNaming(_Naming):

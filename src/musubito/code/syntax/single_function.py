@@ -62,38 +62,3 @@ def _ends(lines: Sequence[str], first: int, indent: int) -> Iterator[int]:
         elif start and start[0] not in "#)]}\f\r\n\\":
             yield number
     yield len(lines)
-
-
-def tree_of(source: str) -> ast.Module | None:
-    """Return the syntax tree of the text of a `Source`, or None if it cannot be parsed apart from its file."""
-    # A text whose first line is indented is put into a block: its lines cannot all be dedented if a string in it has
-    # lines that are less indented.
-    block = f"if 1:\n{source}" if source[:1].isspace() else source
-    try:
-        tree: ast.Module = parsed(block)
-    except SyntaxError:
-        return _lambdas(source)
-    except FAILURES:
-        return None
-    return tree
-
-
-def _lambdas(source: str) -> ast.Module | None:
-    """Return the lambdas in lines that are no statement, such as `.add_node("a", lambda state: ...)`.
-
-    Each lambda is returned with as much of what follows as can be parsed. Return None if a lambda cannot be parsed, or
-    if the source is not that of a lambda.
-    """
-    if re.search(r"^\s*(@|async\s|def\s|class\s)", source, re.MULTILINE):
-        return None
-    body: list[ast.stmt] = []
-    for start in re.finditer(r"\blambda\b", source):
-        for end in range(len(source), start.end(), -1):
-            try:
-                body += parsed(f"({source[start.start() : end]}\n)").body
-            except FAILURES:
-                continue
-            break
-        else:
-            return None
-    return ast.Module(body, []) if body else None
