@@ -28,7 +28,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from musubito_langgraph.message_ids.known_messages import CLASSES, STRETCH, KnownMessage, KnownStretch, content_of
+from musubito_langgraph.message_ids.known_messages import CLASSES, STRETCH, Known
 from musubito_langgraph.message_ids.naming import InputNaming
 
 ATOMS: Final = frozenset({str, int, float, bool, complex, bytes, NoneType})
@@ -73,9 +73,9 @@ class SameObjects:
         """Lists, sets, and the keys and values of dicts, each with its items as they were."""
         self._messages: list[Any] = []
         self._models: list[tuple[Any, type, tuple[Any, ...]]] = []
-        self._stretches: list[tuple[list[Any], slice, KnownStretch]] = []
+        self._stretches: list[tuple[list[Any], slice, Known]] = []
         """The stretches of long lists as they were identified, each with its list and its place there."""
-        self._alone: list[tuple[Any, KnownMessage | None]] = []
+        self._alone: list[tuple[Any, Known | None]] = []
         """All other messages as they were identified; None for one that is not known."""
         self._is_plain = False
         """Whether all that the input holds can be compared."""
@@ -110,7 +110,7 @@ class SameObjects:
                 not any(self._empty)
                 and all(len(now) == len(items) and all(map(is_, now, items)) for now, items in self._filled)
                 and all(stretch.is_of(messages[place]) for messages, place, stretch in self._stretches)
-                and all(known is not None and content_of(message) == known.content for message, known in self._alone)
+                and all(known is not None and known.is_of([message]) for message, known in self._alone)
                 and all(type(now) is cls and all(map(is_, _state(now), state)) for now, cls, state in self._models)
             )
         except (RuntimeError, AttributeError):  # another thread changes it at this moment, or a part was deleted

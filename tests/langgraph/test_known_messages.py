@@ -60,11 +60,10 @@ conversations = st.lists(messages(), max_size=5).flatmap(lambda all_: st.permuta
 
 
 @pytest.fixture(autouse=True)
-def kept(monkeypatch: pytest.MonkeyPatch) -> RecentCache[known_messages.Key, known_messages.KnownMessage]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> RecentCache[known_messages.Contents, known_messages.Known]:
     """What is kept of messages: nothing yet."""
-    kept: RecentCache[known_messages.Key, known_messages.KnownMessage] = RecentCache(2_000)
+    kept: RecentCache[known_messages.Contents, known_messages.Known] = RecentCache(6_000)
     monkeypatch.setattr(known_messages, "_KNOWN", kept)
-    monkeypatch.setattr(known_messages, "_STRETCHES", RecentCache(4_000))
     monkeypatch.setattr(walks, "STRETCH", 2)
     return kept
 
@@ -81,8 +80,8 @@ def counted(conversation: object, reports: Reports = ALL) -> object:
 
 def without(conversation: object, reports: Reports = ALL) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(walks, "known_message", lambda *_: None)
-        patch.setattr(walks, "known_stretch", lambda *_: None)
+        patch.setattr(walks, "known", lambda *_: None)
+        patch.setattr(walks, "keep_message", lambda *_: None)
         return counted(conversation, reports)
 
 
@@ -96,8 +95,13 @@ def test_an_input_counts_as_without_what_is_kept(before: list[list[AnyMessage]],
 def test_a_stretch_is_known_once_however_often_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     conversation: list[AnyMessage] = [HumanMessage(f"message {number}", id=UUID.format(number)) for number in range(5)]
     looked_at: list[object] = []
-    known = walks.known_message
-    monkeypatch.setattr(walks, "known_message", lambda *args: looked_at.append(args[0]) or known(*args))
+    taken = walks.contents_of
+
+    def noting(messages: list[Any], reports: Reports) -> Any:
+        looked_at.extend(messages if len(messages) == 1 else ())
+        return taken(messages, reports)
+
+    monkeypatch.setattr(walks, "contents_of", noting)
     first = counted(conversation)
     assert len(looked_at) == 5
     assert counted(copy.deepcopy(conversation)) == first
@@ -155,11 +159,11 @@ def test_a_stretch_that_another_thread_changes_is_not_kept_for_what_it_was(monke
 @pytest.mark.parametrize("stretch", [2, 15, 16, 40])
 def test_stretches_of_any_length_are_known(monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
     monkeypatch.setattr(walks, "STRETCH", stretch)
-    monkeypatch.setattr(known_messages, "_STRETCHES", kept := RecentCache[Any, Any](1_000_000))
+    monkeypatch.setattr(known_messages, "_KNOWN", kept := RecentCache[Any, Any](1_000_000))
     conversation = [HumanMessage(str(number), id=f"run-{UUID.format(number % 9)}-{number}") for number in range(81)]
     for _ in range(2):
         assert counted(conversation) == without(conversation)
-        assert len([*kept]) == 81 // stretch
+        assert len([key for key in kept if len(key[1]) == stretch]) == 81 // stretch
 
 
 @given(messages(), st.data())
@@ -190,7 +194,7 @@ def test_classes_derived_from_a_message_count_as_themselves(kept: Any) -> None:
         pass
 
     assert counted([Mine("a", id="1")]) != counted([HumanMessage("a", id="1")])
-    assert [key[1][0] for key in kept] == [HumanMessage]
+    assert [key[1] for key in kept] == [(HumanMessage,)]
 
 
 def test_fields_that_a_checkpoint_sets_do_not_count() -> None:
@@ -204,8 +208,8 @@ def test_what_was_not_used_since_is_dropped(kept: Any) -> None:
     for number in range(200):
         conversation = [HumanMessage("x" * 100, id="first"), HumanMessage(f"{number}" * 30, id=str(number))]
         assert counted(conversation) == without(conversation)
-        assert len([*kept]) < 50
-    assert any(b"first" in key[1][2] for key in kept)
+        assert len([*kept]) < 100
+    assert any(b"first" in key[3] for key in kept)
 
 
 def test_of_a_window_that_moves_few_encodings_are_kept() -> None:

@@ -6,7 +6,7 @@ was once found in a message holds for every message of the same content, as for 
 A long list of messages is known in stretches, each by the content of all its messages: a conversation of which most was
 there before costs little more than to pack it.
 
-The key is the class and the packed fields. Only messages that are plain JSON data throughout are kept: their packed
+The key is the classes and the packed fields. Only messages that are plain JSON data throughout are kept: their packed
 bytes have one meaning. What is kept is made from the packed bytes, so nobody else can change it.
 """
 
@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -34,7 +33,7 @@ _CLASSES: Final = frozenset(CLASSES)
 _of: Final = object.__getattribute__
 LARGEST: Final = 1024 * 1024
 """Packed bytes of the largest message that is kept."""
-MOST: Final = 8 * 1024 * 1024
+MOST: Final = 16 * 1024 * 1024
 """Packed bytes of messages after which the ones that were not used since are dropped."""
 MOST_NAMES: Final = 4
 """Encodings of one message that are kept, for different names of its ids."""
@@ -45,86 +44,70 @@ STATE: Final = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
 SHORT: Final = 16
 """Items from which on three bytes, not one, say how many a packed list has."""
 
-
-Content = tuple[type, frozenset[str], bytes]
-"""The content of a message: its class, the names of the fields that were set, and all fields, packed."""
-
-
-@dataclass(slots=True, eq=False)
-class KnownMessage:
-    """The ids and texts in a message, and its encodings."""
-
-    content: Content
-    message: Any
-    """A message of this content that only this module holds."""
-    forms: Mapping[str, IdForm]
-    roles: Mapping[str, set[str]]
-    haystack: Haystack
-    """All that is not at a typed position."""
-    reported: tuple[str, ...]
-    """The fields of which not every part counts."""
-    encodings: dict[tuple[IdPlaceholder | None, ...], Encoded] = field(default_factory=dict)
-    """The encodings, by the names of the ids in the order of `forms`."""
-
-    def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> Encoded:
-        """Return the encoding with these names; `renamed` returns a copy of the message with the names."""
-        names = tuple(map(ids.get, self.forms))
-        encoding = self.encodings.get(names)
-        if encoding is None:
-            if len(self.encodings) >= MOST_NAMES:
-                self.encodings.clear()
-            encoding = self.encodings[names] = encoded(renamed(self.message))
-        return encoding
-
-
-class KnownStretch:
-    """The ids and texts in messages that follow each other, and their encodings."""
-
-    __slots__ = ("_latest", "contents", "forms", "haystack", "messages", "reported", "roles")
-
-    def __init__(self, contents: Contents, messages: Sequence[KnownMessage]) -> None:
-        self.contents = contents
-        self.messages = messages
-        self.forms: dict[str, IdForm] = {}
-        self.roles: defaultdict[str, set[str]] = defaultdict(set)
-        for message in messages:
-            self.forms.update(message.forms)
-            for role, ids in message.roles.items():
-                self.roles[role] |= ids
-        self.haystack = Haystack((), [message.haystack for message in messages])
-        self.reported = [(at, field) for at, message in enumerate(messages) for field in message.reported]
-        """The fields of which not every part counts, each with the place of its message."""
-        self._latest: tuple[tuple[IdPlaceholder | None, ...] | None, list[Encoded]] = None, []
-        """The latest names of the ids, in the order of `forms`, and the encodings of the messages with these names.
-
-        In a window that moves along a conversation the names differ each time: to keep more would take much memory.
-        """
-
-    def is_of(self, messages: list[Any]) -> bool:
-        """Return whether messages have the content of this stretch."""
-        return contents_of(messages, self.contents[0]) == self.contents
-
-    def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Any) -> list[Encoded]:
-        """Return the encodings with these names; `renamed` returns a copy of a message with the names."""
-        names = tuple(map(ids.get, self.forms))
-        latest = self._latest
-        if latest[0] != names:
-            latest = self._latest = names, [message.encoded(ids, renamed) for message in self.messages]
-        return latest[1]
-
-
-Key = tuple[Reports, Content]
 Contents = tuple[Reports, tuple[type, ...], tuple[frozenset[str], ...], bytes]
-"""The content of a stretch: the reports that count, and of its messages the classes, the set fields, and all fields.
+"""The contents of messages: the reports that count, and of the messages the classes, the set fields, and all fields.
 
 The packed fields are those of one message after the other.
 """
-_KNOWN: Final[RecentCache[Key, KnownMessage]] = RecentCache(MOST)
-_STRETCHES: Final[RecentCache[Contents, KnownStretch]] = RecentCache(MOST)
+
+
+class Known:
+    """The ids and texts in one message, or in messages that follow each other, and their encodings."""
+
+    __slots__ = ("_encodings", "_message", "contents", "forms", "haystack", "messages", "reported", "roles")
+
+    def __init__(
+        self,
+        contents: Contents,
+        forms: Mapping[str, IdForm],
+        roles: Mapping[str, set[str]],
+        haystack: Haystack,
+        reported: Sequence[tuple[int, str]],
+        message: Any = None,
+        messages: Sequence[Known] = (),
+    ) -> None:
+        """Keep what was found in a `message` that only this module holds, or in several that are known."""
+        self.contents = contents
+        self.forms = forms
+        self.roles = roles
+        self.haystack = haystack
+        """All that is not at a typed position."""
+        self.reported = reported
+        """The fields of which not every part counts, each with the place of its message."""
+        self.messages = messages
+        self._message = message
+        self._encodings: dict[tuple[IdPlaceholder | None, ...], list[Encoded]] = {}
+        """The encodings of the messages, by the names of the ids in the order of `forms`."""
+
+    def is_of(self, messages: list[Any]) -> bool:
+        """Return whether messages have these contents."""
+        return contents_of(messages, self.contents[0]) == self.contents
+
+    def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Callable[[Any], Any]) -> list[Encoded]:
+        """Return the encodings with these names; `renamed` returns a copy of a message with the names.
+
+        Of a stretch the latest alone are kept. In a window that moves along a conversation the names differ each time:
+        to keep more would take much memory.
+        """
+        names = tuple(map(ids.get, self.forms))
+        encodings = self._encodings.get(names)
+        if encodings is None:
+            if len(self._encodings) >= (1 if self.messages else MOST_NAMES):
+                self._encodings = {}
+            parts = self.messages
+            encodings = [*chain.from_iterable(part.encoded(ids, renamed) for part in parts)]
+            encodings = self._encodings[names] = encodings if parts else [encoded(renamed(self._message))]
+        return encodings
+
+
+_KNOWN: Final[RecentCache[Contents, Known]] = RecentCache(MOST)
 
 
 def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
-    """Return the content of messages that follow each other; None if not all are plain data of `CLASSES`."""
+    """Return the contents of messages that follow each other; None if not all are plain data of `CLASSES`.
+
+    The contents of messages for which `holds_bytes` is false have one meaning.
+    """
     classes = tuple(map(type, messages))
     if not _CLASSES.issuperset(classes):
         return None
@@ -138,58 +121,37 @@ def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
         return None
 
 
-def known_stretch(contents: Contents) -> KnownStretch | None:
-    """Return what is known of a stretch of these contents."""
-    return _STRETCHES.get(contents)
+def known(contents: Contents) -> Known | None:
+    """Return what is known of messages of these contents."""
+    return _KNOWN.get(contents)
 
 
-def keep_stretch(contents: Contents, messages: Sequence[KnownMessage]) -> KnownStretch | None:
+def keep_stretch(contents: Contents, messages: Sequence[Known]) -> Known | None:
     """Keep what is known of the messages of a stretch, and return it.
 
     `contents` are those of the stretch, taken before its messages were looked at. Nothing is kept if not all messages
     are known, or if another thread has changed one since.
     """
-    classes, names, packed = zip(*(message.content for message in messages), strict=True) if messages else ((), (), ())
-    if contents[1:] != (classes, names, b"".join(packed)):
+    classes = tuple(message.contents[1][0] for message in messages)
+    names = tuple(message.contents[2][0] for message in messages)
+    if contents[1:] != (classes, names, b"".join(message.contents[3] for message in messages)):
         return None
-    stretch = KnownStretch(contents, messages)
-    _STRETCHES.keep(contents, stretch, len(contents[3]))
+    forms: dict[str, IdForm] = {}
+    roles: defaultdict[str, set[str]] = defaultdict(set)
+    for message in messages:
+        forms.update(message.forms)
+        for role, ids in message.roles.items():
+            roles[role] |= ids
+    haystack = Haystack((), [message.haystack for message in messages])
+    reported = [(at, field) for at, message in enumerate(messages) for _, field in message.reported]
+    stretch = Known(contents, forms, roles, haystack, reported, messages=messages)
+    _KNOWN.keep(contents, stretch, len(contents[3]))
     return stretch
 
 
-def known_message(
-    content: Content, reports: Reports, look_into: Callable[[Content, Any], KnownMessage]
-) -> KnownMessage | None:
-    """Return what is known of a message of this content; None if it is not plain data.
-
-    `look_into` makes a `KnownMessage` that is new.
-    """
-    key = reports, content
-    known = _KNOWN.get(key)
-    if known is None:
-        known = _looked_into(key, look_into)
-        if known is not None:
-            _KNOWN.keep(key, known, len(content[2]))
-    return known
-
-
-def content_of(message: Any) -> Content | None:
-    """Return the content of a message of one of `CLASSES`; None if it is not plain data.
-
-    The content of a message for which `holds_bytes` is false has one meaning.
-    """
-    try:
-        if message.__pydantic_private__ is not None:
-            return None
-        fields = object.__getattribute__(message, "__dict__")
-        packed = packb([fields, message.__pydantic_extra__], None, IN_ORDER)
-        return type(message), frozenset(message.__pydantic_fields_set__), packed
-    except (TypeError, AttributeError):  # it holds something else, or was never initialised
-        return None
-
-
-def _looked_into(key: Key, look_into: Callable[[Content, Any], KnownMessage]) -> KnownMessage | None:
-    cls, names, packed = key[1]
+def keep_message(contents: Contents, look_into: Callable[[Contents, Any], Known]) -> Known | None:
+    """Keep what `look_into` finds in a message of these contents, and return it; None if it is not plain data."""
+    _, (cls,), (names,), packed = contents
     try:
         if len(packed) > LARGEST or holds_bytes(packed):
             return None
@@ -201,7 +163,9 @@ def _looked_into(key: Key, look_into: Callable[[Content, Any], KnownMessage]) ->
     object.__setattr__(message, "__pydantic_fields_set__", set(names))
     object.__setattr__(message, "__pydantic_extra__", extra)
     object.__setattr__(message, "__pydantic_private__", None)
-    return look_into(key[1], message)
+    found = look_into(contents, message)
+    _KNOWN.keep(contents, found, len(packed))
+    return found
 
 
 def holds_bytes(packed: bytes) -> bool:

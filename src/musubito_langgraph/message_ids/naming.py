@@ -19,14 +19,12 @@ from musubito.values.canonical import canonical
 from musubito_langgraph.message_ids.known_messages import (
     CLASSES,
     STRETCH,
-    Content,
-    KnownMessage,
-    KnownStretch,
-    content_of,
+    Contents,
+    Known,
     contents_of,
+    keep_message,
     keep_stretch,
-    known_message,
-    known_stretch,
+    known,
 )
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, Derived, IdPlaceholder, Reported, SendPlaceholder
 from musubito_langgraph.message_ids.random_ids import _SHORTEST, _USUAL, Haystack, IdForm, form_of, is_random
@@ -136,9 +134,9 @@ class InputNaming(_Naming):
         """Forms of the ids that have names, by core."""
         self.reported: dict[tuple[Any, str], Any] = {}
         """Reports of which not every part counts, by the id of the message and the field."""
-        self.known: dict[int, KnownMessage] = {}
+        self.known: dict[int, Known] = {}
         """The messages that are known, by their id as objects. Their texts are not among `texts`."""
-        self.stretches: dict[int, tuple[list[Any], list[KnownStretch | None]]] = {}
+        self.stretches: dict[int, tuple[list[Any], list[Known | None]]] = {}
         """Long lists, by their id as objects, each with what is known of its stretches."""
         self._around = around
         self._data = data
@@ -185,50 +183,48 @@ class InputNaming(_Naming):
         if type(value) is not list or len(value) < STRETCH or not _MESSAGES.issuperset(map(type, value)):
             return super().items(value, way)
         items: list[Any] = []
-        stretches: list[KnownStretch | None] = []
+        stretches: list[Known | None] = []
         for start in range(0, len(value), STRETCH):
             messages = value[start : start + STRETCH]
             contents = contents_of(messages, self.reading.reports) if len(messages) == STRETCH else None
-            stretch = None if contents is None else known_stretch(contents)
-            if stretch is None:
-                items += map(self.message, messages)
-                known = [self.known[id(message)] for message in messages if id(message) in self.known]
-                stretch = None if contents is None else keep_stretch(contents, known)
+            stretch = None if contents is None else known(contents)
+            if stretch is not None:
+                items += self._taken(stretch, messages)
             else:
-                self._take(stretch)
-                for at, field in stretch.reported:
-                    self.reported[messages[at].id, field] = getattr(messages[at], field)
-                items += stretch.encoded(self.ids, self._renamed)
+                items += map(self.message, messages)
+                parts = [self.known[id(message)] for message in messages if id(message) in self.known]
+                stretch = None if contents is None else keep_stretch(contents, parts)
             stretches.append(stretch)
         self.stretches[id(value)] = value, stretches
         return items
 
     def message(self, value: Any) -> Any:
         """Return the encoding of a known message."""
-        content = content_of(value)
-        known = None if content is None else known_message(content, self.reading.reports, self._look_into)
-        if known is None:
+        contents = contents_of([value], self.reading.reports)
+        found = None if contents is None else known(contents) or keep_message(contents, self._look_into)
+        if found is None:
             return self.record(value)
-        self.known[id(value)] = known
-        self._take(known)
-        for field in known.reported:
-            self.reported[value.id, field] = getattr(value, field)
-        return known.encoded(self.ids, self._renamed)
+        self.known[id(value)] = found
+        return self._taken(found, [value])[0]
 
-    def _take(self, known: KnownMessage | KnownStretch) -> None:
-        for value, form in known.forms.items():
+    def _taken(self, found: Known, messages: list[Any]) -> list[Any]:
+        """Take over what is known of messages, and return their encodings."""
+        for value, form in found.forms.items():
             if value not in self.found:
                 self.found[value] = form
                 self.name(value, form, "")
-        for role, ids in known.roles.items():
+        for role, ids in found.roles.items():
             self.roles[role] |= ids
-        self._haystacks.append(known.haystack)
+        self._haystacks.append(found.haystack)
+        for at, field in found.reported:
+            self.reported[messages[at].id, field] = getattr(messages[at], field)
+        return found.encoded(self.ids, self._renamed)
 
-    def _look_into(self, content: Content, message: Any) -> KnownMessage:
+    def _look_into(self, contents: Contents, message: Any) -> Known:
         walk = _Looking(self.reading)
         walk.record(message)
-        reported = tuple(field for _, field in walk.reported)
-        return KnownMessage(content, message, walk.found, walk.roles, walk.texts_but(), reported)
+        reported = [(0, field) for _, field in walk.reported]
+        return Known(contents, walk.found, walk.roles, walk.texts_but(), reported, message)
 
     def _renamed(self, message: Any) -> Any:
         walk = InputNaming(self.reading, None, self._data)
