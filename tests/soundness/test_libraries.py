@@ -572,6 +572,21 @@ def step(q):
     {"the decorator": ('"marked "', '"noted "'), "the node": ('"helped "', '"cured "')},
     {"a comment": ("@marked\ndef node", "@marked  # twice\ndef node"), "what is no node": ('"unused"', '"idle"')},
 )
+LOCAL_NODE: Final = Library(
+    WRAPPED_NODE.text.replace('"node", node', '"node", made()').replace(
+        "\nbuilt",
+        """
+def made():
+    @marked
+    def last(state):
+        return {"q": "ended " + state["q"]}
+    return last
+
+built""",
+    ),
+    {"the node": ('"ended "', '"done "')},
+    {"what is no node": ('"unused"', '"idle"')},
+)
 TARGET: Final = Library(
     """
 from pathlib import Path
@@ -627,6 +642,7 @@ LIBRARIES: Final = {
     "redis": REDIS,
     "wrapt": WRAPT,
     "wrapt around a node": WRAPPED_NODE,
+    "wrapt around a node of a function": LOCAL_NODE,
 }
 EDITS: Final = {
     f"{name}: {edit}": (library, *texts, texts in library.matter.values())

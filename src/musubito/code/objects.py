@@ -151,6 +151,9 @@ def of_other(encoder: Encoder, value: Any, name: str) -> bytes:
         if type(each) not in ATOMS and is_the_users(walk, each):
             encoder.guard_field(value, field, each)
             own += tokens(field) + encoder.of(each, f"{name}.{field}")
+    if hasattr(cls, "__wrapped__") and is_the_users(walk, inner := value.__wrapped__):
+        walk.guard.attribute(value, "__wrapped__", inner)  # a function in C's hands, as `wrapt` keeps it
+        own += tokens("wraps") + encoder.of(inner, f"{name}.__wrapped__")
     counting = functools.partial(lines_that_count, walk) if is_packages else None
     how = BY_LINES if encoder.refer_lines(name, counting) else "its type alone"
     walk.note_untracked(name, value, how)
