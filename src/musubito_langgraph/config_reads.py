@@ -15,8 +15,8 @@ Code that iterates, copies, prints, compares or returns a part reads the whole c
 iteration that first asks of each key whether it is wanted: `{k: v for k, v in part.items() if k in fields}`. Such code
 reads the keys that are wanted. LangChain and LangGraph themselves only hand configs on.
 
-A key that is put into a variable is no read if every use of the variable stands in a branch that is not taken. In `f(x)
-if isinstance(graph, Remote) else y`, neither name may change while the function runs.
+langgraph-supervisor reads the thread for remote graphs alone. It is no read where the agents are graphs of this
+process.
 
 Neither rule is enough alone:
 
@@ -50,7 +50,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
-from musubito.code.syntax.frame_reads import drops, filters
+from musubito.code.syntax.frame_reads import filters
 from musubito_langgraph._compat import CONFIG_KEY_SEND, READ, Pregel, nothing, with_fields, with_read
 from musubito_langgraph.settings import KEY, VOLATILE
 
@@ -147,6 +147,8 @@ HAND_ON: Final = re.compile(
 )
 """Pattern of the modules that take configs apart only to hand them on."""
 
+FOR_REMOTE_GRAPHS: Final = "langgraph_supervisor."
+"""Beginning of the names of the modules that read the thread of each call, and use it only to call remote graphs."""
 READ_KEYS: Final = ("__getitem__", "__contains__", "get", "pop", "setdefault")
 """Methods of a dict that read the key that they are given first."""
 SHOW_PARTS: Final = ("values", "popitem", "__repr__", "__eq__", "__ne__")
@@ -191,7 +193,7 @@ class ObservedPart(dict[str, Any]):
             return
         if self._name == "metadata" or (isinstance(key, str) and _differs(key)):
             reader = _reader()
-            if not _hands_on(reader) and not drops(reader, key):
+            if not _hands_on(reader) and not _asks_for_remote_graphs(reader):
                 self._note(f"{self._name}.{key}")
 
     def _looks(self) -> None:
@@ -429,6 +431,13 @@ def _reader() -> FrameType | None:
     ):
         frame = frame.f_back
     return frame
+
+
+def _asks_for_remote_graphs(frame: FrameType | None) -> bool:
+    """Tell whether a frame reads the thread for remote graphs, and calls none."""
+    if frame is None or not str(frame.f_globals.get("__name__")).startswith(FOR_REMOTE_GRAPHS):
+        return False
+    return all(isinstance(each, Pregel) for each in frame.f_locals.values() if isinstance(each, Runnable))
 
 
 def _hands_on(frame: FrameType | None) -> bool:

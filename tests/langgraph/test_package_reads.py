@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
+from uuid import UUID
 
 import pytest
 from langchain_core.messages import AIMessage
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.pregel.remote import RemoteGraph
 
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, took
@@ -100,61 +102,35 @@ def test_a_package_that_names_no_thread(how: str, install: Any, ran: Ran):
     assert took(ran) == {"node": 1}
 
 
-DROPPING = """
-from langgraph.config import get_config
-class Remote: pass
-class Local: pass
-{before}
-def who():
-    {first}
-    thread = get_config()["configurable"].get("thread_id")
-    {then}
-"""
-DROPPED: Mapping[str, Mapping[str, str]] = {
-    "by an expression": {"then": "return f'{thread}' if isinstance(graph, Remote) else 'nobody'"},
-    "by a statement": {"then": "if isinstance(graph, Remote):\n        return thread\n    return 'nobody'"},
-    "by the other branch": {"then": "return 'nobody' if isinstance(graph, Local) else thread"},
-    "by itself": {"then": "return 'nobody'"},
-}
-USED: Mapping[str, Mapping[str, str]] = {
-    "in the branch that is taken": {"then": "return thread if isinstance(graph, Local) else 'nobody'"},
-    "after it": {"then": "found = thread if isinstance(graph, Remote) else 'nobody'\n    return found + thread"},
-    "by a function inside": {"then": "return (lambda: thread)()"},
-    "by all variables": {"then": "return locals()['thread']"},
-    "as a global": {"first": "global thread", "then": "return globals()['thread']"},
-    "where a variable decides": {
-        "first": "graph = Remote()",
-        "then": "return thread if isinstance(graph, Remote) else ''",
-    },
-    "where the module sets what decides": {
-        "first": "global graph",
-        "then": "graph = Remote()\n    return thread if isinstance(graph, Remote) else ''",
-    },
-    "where a test of its own decides": {
-        "before": "def isinstance(a, b): return True",
-        "then": "return thread if isinstance(graph, Remote) else ''",
-    },
-}
+class RemoteAgent(RemoteGraph):
+    """A remote graph, which answers by the thread that it is asked in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def invoke(self, _: Any, config: Any = None, **__: Any) -> Any:
+        key = "_".join(["thread", "id"])  # no code of the test names it
+        return {"messages": [AIMessage(config["configurable"][key])]}
 
 
-def dropping(said: Mapping[str, str]) -> Mapping[str, str]:
-    return {"__init__": "\n".join([DROPPING.format_map({"before": "", "first": "", **said}), "graph = Local()"])}
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_supervisor_reads_the_thread_for_remote_agents_alone(is_remote: bool, ran: Ran):
+    def agent(state: MessagesState) -> Any:
+        return {"messages": [AIMessage("hello")]}
 
+    supervisor = pytest.importorskip("langgraph_supervisor.supervisor")
+    local = StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent").compile(name="agent")
+    call = supervisor._make_call_agent(RemoteAgent("agent") if is_remote else local, "last_message", False, "boss")
 
-@pytest.mark.parametrize("how", DROPPED)
-def test_a_thread_that_a_package_reads_for_nothing(how: str, install: Any, ran: Ran):
-    graph = graph_that_asks(install(f"drops_{list(DROPPED).index(how)}", dropping(DROPPED[how])), ran)
-    assert [graph.invoke({"q": "hi"}, thread(each))["a"] for each in ("ann", "bob")] == ["nobody", "nobody"]
-    assert took(ran) == {"node": 1}
+    def node(state: MessagesState) -> Any:
+        ran("node")
+        return call.invoke(state)
 
-
-@pytest.mark.parametrize("how", USED)
-def test_a_thread_that_a_package_reads_and_uses(how: str, install: Any, ran: Ran):
-    graph = graph_that_asks(install(f"uses_{list(USED).index(how)}", dropping(USED[how])), ran)
-    answers = [graph.invoke({"q": "hi"}, thread(each))["a"] for each in ("ann", "bob")]
-    assert "ann" in answers[0]
-    assert "bob" in answers[1]
-    assert took(ran) == {"node": 2}
+    graph = musubito_graph(StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile(name="g"))
+    threads = [str(UUID(int=number)) for number in (1, 2)]
+    answers = [graph.invoke({"messages": [("user", "hi")]}, thread(each)) for each in threads]
+    assert (answers[0]["messages"][-1].content != answers[1]["messages"][-1].content) == is_remote
+    assert took(ran) == {"node": 2 if is_remote else 1}
 
 
 REPORTING: Mapping[str, tuple[str, str]] = {
