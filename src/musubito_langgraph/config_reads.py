@@ -24,8 +24,10 @@ Neither rule is enough alone:
 - Reads miss values that no Python code reads; pydantic, for example, validates a dict in native code. Besides, a result
   for which another thread read a different value would replace this thread's result.
 
-A mention that is no read costs a run, never a wrong replay. Neither rule sees what native code reads without a dict's
-methods, nor a computed key of the config itself, beside its parts, unless the value is named.
+A mention that is no read costs a run, never a wrong replay. Code that mentions a packer such as orjson and a part of
+the config may pack the whole part in native code. The thread and the user's metadata count then. Neither rule sees what
+other native code reads without a dict's methods, nor a computed key of the config itself, beside its parts, unless the
+value is named.
 
 LangChain merges configs into plain ones (`with_config`). These are observed again where LangChain tells that something
 begins. A Runnable of the user's own with an `invoke` of its own does not tell. So everything counts for code that
@@ -77,6 +79,10 @@ PARTS: Final = frozenset({"configurable", "metadata", "tags", "callbacks"})
 """Keys of a config that a mention of the key alone does not read."""
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
 """The parts of a config that are observed dicts."""
+PACKERS: Final = frozenset({"orjson", "ormsgpack", "msgspec", "ujson", "rapidjson"})
+"""Packages that read a dict in native code."""
+OF_EACH_STEP: Final = ("langgraph_", "checkpoint", "__")
+"""Beginnings of the names of metadata that differ for each step."""
 MOST_KEPT: Final = 256
 """Number of answers that are kept, by the words of code and the keys of a config."""
 
@@ -96,6 +102,11 @@ def _counted(
     names = set(words.intersection(keys) - PARTS)
     if "configurable" in words:
         names.update(f"configurable.{key}" for key in configurable if key in words and _differs(key))
+    if words & PACKERS and words & {"config", "get_config", "runtime"}:
+        # They may pack a whole part of the config, unseen. What tells a user from another counts then.
+        names.update({f"configurable.{IDS[0]}"} if "configurable" in words else ())
+        own = (key for key in metadata if key != KEY and not key.startswith(OF_EACH_STEP))
+        names.update(f"metadata.{key}" for key in own if "metadata" in words)
     if words & STATES:
         names.update(f"configurable.{key}" for key in IDS)
     if "metadata" in words:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+import orjson
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import PromptTemplate
@@ -187,6 +188,24 @@ def test_what_is_read_counts(read: str, way: str) -> None:
     wrapped = musubito_graph(bare)
     assert answers(wrapped, "ann", "bob", "ann") == answers(bare, "ann", "bob", "ann")
     assert answers(bare, "ann") != answers(bare, "bob") or read == "run id"
+
+
+@pytest.mark.parametrize("part", ["metadata", "configurable"])
+def test_a_part_that_a_packer_packs_in_native_code_counts(part: str) -> None:
+    parts: dict[str, Read] = {
+        "metadata": lambda c: orjson.dumps(c["metadata"], default=str).decode(),
+        "configurable": lambda c: orjson.dumps(c["configurable"], default=lambda _: None).decode(),
+    }
+    read, ran = parts[part], Ran()
+
+    def node(state: State, config: RunnableConfig) -> Any:
+        ran("node")
+        return {"a": read(config)}
+
+    graph = musubito_graph(graph_of(node))
+    answers = [graph.invoke({"q": "?"}, told(who))["a"] for who in ("ann", "bob", "ann")]
+    assert ["ann" in answers[0], "bob" in answers[1], answers[2] == answers[0]] == [True, True, True]
+    assert ran.counts == {"node": 2}
 
 
 @pytest.mark.parametrize("part", ["metadata", "tags", "configurable"])
