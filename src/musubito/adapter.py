@@ -59,7 +59,7 @@ from musubito.errors import at_line_of_user, warn
 from musubito.locks import at_fork
 from musubito.model import MusubitoResult, StepConfiguration, StepDefinition, check_inputs
 from musubito.reasons import ReplayReason
-from musubito.store.rows import ANSWER, ExternalRead, SampleRef
+from musubito.store.rows import ANSWER, SEEN, ExternalRead, SampleRef
 from musubito.values.class_instances import count_script_as
 from musubito.values.class_names import script_name
 from musubito.values.digest import digest_input
@@ -69,6 +69,7 @@ __all__ = [
     "ANY",
     "DRY_RUNS",
     "SCOPE",
+    "SEEN",
     "AmbientContext",
     "BodyFiles",
     "Call",

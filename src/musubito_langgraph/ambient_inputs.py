@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import SCOPE, Fingerprint, ReplayReason, not_replayable, note_read, warn
+from musubito.adapter import SCOPE, SEEN, Fingerprint, ReplayReason, not_replayable, note_read, warn
 from musubito.code.argument_classes import told_apart
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
@@ -41,8 +41,6 @@ from musubito_langgraph.settings import VOLATILE
 
 _SKIPPED: Final = set(VOLATILE)
 """Keys of `configurable` that are left out. LangGraph's own keys are added when they are first met."""
-SEEN: Final = "seen"
-"""Kind of read: a value that differs from run to run."""
 GIVEN: Final = "given"
 """Kind of read: all that a call was given, though only a part of it counts."""
 AROUND: Final = "context", "config", "runtime"
@@ -122,10 +120,15 @@ class NodeAmbient:
             base = {**base, "remembers": uuid4().hex}
         if self._classes and (which := told_apart(self._classes, "", (code, *arguments, *self._met.values()))):
             base = {**base, "classes": which}
-        for key, value in seen.items():
+        for key in seen:
             # The enclosing steps depend on the value as well, though their own code may not read it.
-            note_read(SEEN, key, _digest(value))
+            note_read(SEEN, key, _digest(self._here()._value_of(key)))
         return {**base, **seen} if seen else base
+
+    def _here(self) -> NodeAmbient:
+        """Return the surroundings of the open step: a graph that a step invokes may have another config."""
+        around = SCOPE.get().ambient
+        return around if isinstance(around, NodeAmbient) else self
 
     def code(self) -> Iterable[Fingerprint]:
         """Return the code of what is in the context and in `configurable`, which a step may call."""
@@ -225,7 +228,7 @@ class NodeAmbient:
         frame = SCOPE.get().frame
 
         def note(name: str) -> None:
-            value = self._value_of(name)
+            value = self._here()._value_of(name)
             values.append(value)
             note_read(SEEN, name, _digest(value), frame)
 
@@ -270,6 +273,12 @@ class NodeAmbient:
         self._classes |= builder.classes
         self._opaque |= builder.opaque
         return identity
+
+
+def is_released_here() -> bool:
+    """Tell whether somebody's answer to an interrupt released the step that is open here, and all that it calls."""
+    around = SCOPE.get().ambient
+    return isinstance(around, NodeAmbient) and around.is_released
 
 
 @contextmanager

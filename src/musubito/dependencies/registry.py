@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.unrepeatable import KINDS as NOTES
 from musubito.reasons import ReplayReason
-from musubito.store.rows import ANSWER, ExternalRead
+from musubito.store.rows import ANSWER, SEEN, ExternalRead
 from musubito.values.canonical import canonical
 
 Observer: TypeAlias = Callable[[str], Any]
-AMBIENT: Final = frozenset({"seen", "given", "store", ANSWER})
+AMBIENT: Final = frozenset({SEEN, "given", "store", ANSWER})
 """Kinds of what surrounds a step. The `AmbientContext` of the call observes them."""
 
 

@@ -23,7 +23,7 @@ from musubito.model import StepType
 from musubito.reasons import ReplayReason
 from musubito.store.changes import LearnState, Moment
 from musubito.store.queries import StatePlaces
-from musubito.store.rows import CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
+from musubito.store.rows import SEEN, CallKeys, CallLine, ExecutionFlags, ExternalRead, NodeSpec, ParentRef
 from musubito.values.digest import argument_digests
 
 # Plain integers: an operator of an IntFlag costs a microsecond, and each replay tests two bits.
@@ -233,7 +233,14 @@ class CallState:
 
     def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Return the reads that count for the enclosing step."""
-        return reads
+        ambient = None if self.scope.frame is None else self.scope.frame.ambient
+        if ambient is None or ambient is self.scope.ambient:
+            return reads
+        # The step around may have another context or config, from which those of the call follow.
+        now = self.engine._digest_of_read
+        return [
+            read._replace(digest=now(ambient.observe(SEEN, read.key))) if read.kind == SEEN else read for read in reads
+        ]
 
     def _propagate(self, dependencies: Dependencies) -> None:
         outer = self.scope.frame

@@ -67,7 +67,7 @@ class EffectCall(CallProtocol):
 
     def _reads_for_outer(self, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         # A done effect stays done, even if files that it read change.
-        return without_files(reads)
+        return without_files(super()._reads_for_outer(reads))
 
     def _key_of(self, number: int) -> bytes:
         definition = self.call.definition

@@ -92,7 +92,7 @@ class Frame:
         reaches: Collection[str],
         loop: asyncio.AbstractEventLoop | None,
         definition: StepDefinition,
-        ambient: object = None,
+        ambient: Any = None,
     ) -> None:
         self.engine = engine
         self.definition = definition

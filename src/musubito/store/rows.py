@@ -12,6 +12,8 @@ FORGOTTEN: Final = ReplayReason.FORGOTTEN.sentence
 """The reason why an execution with erased contents is not replayed. It also replaces the text of a failure's error."""
 
 
+SEEN: Final = "seen"
+"""Kind of read: a value of the surroundings of a step that differs from run to run."""
 ANSWER: Final = "answer"
 """The kind of reads that are answers given while an effect ran. For another answer, the effect may take place again."""
 BLOB: Final = "@blob"
