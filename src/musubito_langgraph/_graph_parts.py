@@ -6,6 +6,7 @@ import copyreg
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from inspect import iscoroutinefunction, signature
 from types import FunctionType
@@ -30,14 +31,19 @@ from musubito_langgraph._compat import (
     ChannelWriteEntry,
     ChannelWriteTupleEntry,
     Config,
+    ParentCommand,
     Pregel,
     RunnableCallable,
     channels_in,
+    checkpoint_ns_in,
     read_in,
 )
 
 AGENTS: Final = ("langchain.agents.", "langgraph.prebuilt.")
 """Beginnings of the names of the modules with LangChain's own agents and their parts."""
+
+RAISED: Final = "(raised)"
+"""Stands for the graph of the task in a stored `Command` that was raised: the real name holds the id of the task."""
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
@@ -207,9 +213,27 @@ def commands_in(output: Any) -> list[Command[Any]]:
     return [part for part in parts if isinstance(part, Command)]
 
 
+def output_of(raised: ParentCommand, config: Config) -> Command[Any]:
+    """Return what is stored of a `Command` that a graph inside the task has raised for the task's own graph.
+
+    Raise the `Command` again if it is for another graph.
+    """
+    (command,) = raised.args
+    if command.graph != checkpoint_ns_in(config):
+        raise raised
+    return replace(command, graph=RAISED)
+
+
+def returned_or_raised(output: Any, config: Config) -> Any:
+    """Return the output of a task. If that is what `output_of` returned, raise the `Command` as it was raised."""
+    if isinstance(output, Command) and output.graph == RAISED:
+        raise ParentCommand(replace(output, graph=checkpoint_ns_in(config)))
+    return output
+
+
 def leaves_graph(output: Any) -> bool:
     """Tell whether a node returned a `Command` for a graph that encloses the node's graph."""
-    return any(command.graph is not None for command in commands_in(output))
+    return any(command.graph not in (None, RAISED) for command in commands_in(output))
 
 
 def declared_ends(writer: ChannelWrite) -> tuple[list[str], list[str]]:

@@ -75,15 +75,21 @@ class GraphStep:
         self.is_live = semantics.step_type is StepType.LIVE
         """True if the step runs each time."""
         self.opted_in = _opted_in(settings, name.partition("/")[2])
-        """What the settings say of the tools inside the step; None if they say nothing."""
+        """What the settings say of the tools and of the steps inside the step; None if they say nothing."""
 
     def is_done_anew(self, code: Fingerprint) -> bool:
         """Return whether the step of this code runs each time that somebody's answer releases it."""
         return self._is_done_anew and not self.is_effect and self.runs_tools(code)
 
-    def holds_tools(self, code: Fingerprint) -> bool:
-        """Return whether the step is no tool, and may run tools."""
-        return not isinstance(self.code, BaseTool) and self.runs_tools(code)
+    def inside(self, code: Fingerprint) -> object:
+        """Return what the settings say of what the step may call, None if that does not count for this code.
+
+        A tool that is opted in no more has to run, though the step around it was recorded when it was.
+        """
+        if self.opted_in is None or (self.opted_in[1] and not self.is_effect):
+            return self.opted_in
+        holds_tools = not isinstance(self.code, BaseTool) and self.runs_tools(code)
+        return self.opted_in if holds_tools else None
 
     def runs_tools(self, code: Fingerprint) -> bool:
         """Return whether the step is a tool, or may run tools."""
@@ -102,10 +108,11 @@ class GraphStep:
         return (lambda value: value) if keys is None else keys.of
 
 
-def _opted_in(settings: Settings, path: str) -> object:
+def _opted_in(settings: Settings, path: str) -> list[Any] | None:
     tools = settings.replay_tools if isinstance(settings.replay_tools, bool) else sorted(settings.replay_tools)
     inside = (f"{path}/", f"{path}.")
-    steps = sorted((name, said.runs_each_time) for name, said in settings.steps.items() if name.startswith(inside))
+    said = [(name, each) for name, each in settings.steps.items() if name.startswith(inside)]
+    steps = sorted([name, each.runs_each_time, each.ttl_seconds] for name, each in said)
     return [tools, steps] if tools or steps else None
 
 

@@ -50,6 +50,7 @@ from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
+from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.config_reads import ObservedConfig, unobserved
 from musubito_langgraph.graph_step import GraphStep
@@ -171,8 +172,25 @@ class NodeCall:
         """True if a model was asked when the replayed execution was recorded."""
 
     # -- making it -----------------------------------------------------------------------------------------------------
-    def run(self, go: Callable[[RunnableConfig], Any]) -> Any:
-        """Return what `go` returns for the config that it is given, or what `go` returned earlier."""
+    def run(self, go: Callable[[RunnableConfig], Any], ended: Callable[[Any], None] = _compat.nothing) -> Any:
+        """Return what `go` returns for the config that it is given, or what `go` returned earlier.
+
+        If `go` raises a `Command` for the graph of the task, that is its output, and is raised again. `ended` is called
+        with the output.
+        """
+        output = self._run(go)
+        ended(output)
+        return _graph_parts.returned_or_raised(output, self.config)
+
+    async def arun(
+        self, go: Callable[[RunnableConfig], Awaitable[Any]], ended: Callable[[Any], None] = _compat.nothing
+    ) -> Any:
+        """Make the call as `run` does, with an async function."""
+        output = await self._arun(go)
+        ended(output)
+        return _graph_parts.returned_or_raised(output, self.config)
+
+    def _run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self.step.look_up is not None:
             return self.step.look_up(self)
         story = self.story(lambda: self.recorded(go))
@@ -190,8 +208,7 @@ class NodeCall:
         self.dispatch()
         return output
 
-    async def arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        """Make the call as `run` does, with an async function."""
+    async def _arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
         if story is None:
             with self._unrecorded() as config:
@@ -272,9 +289,8 @@ class NodeCall:
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
         counted = {"input": self._counting(code)(self.value), **self._others}
-        if self.step.opted_in is not None and self.step.holds_tools(code):
-            # A tool that is opted in no more has to run, though the step around it was recorded when it was.
-            counted["tools"] = self.step.opted_in
+        if (inside := self.step.inside(code)) is not None:
+            counted["tools"] = inside
         return counted
 
     def _counting(self, code: Fingerprint) -> Callable[[Any], Any]:
@@ -409,14 +425,20 @@ class NodeCall:
     def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
         config = self.begin()
-        with within(config, self.config):
-            output = unobserved(go(config))
+        try:
+            with within(config, self.config):
+                output = unobserved(go(config))
+        except _compat.ParentCommand as raised:
+            output = _graph_parts.output_of(raised, self.config)
         return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
         config = self.begin()
-        with within(config, self.config):
-            output = unobserved(await go(config))
+        try:
+            with within(config, self.config):
+                output = unobserved(await go(config))
+        except _compat.ParentCommand as raised:
+            output = _graph_parts.output_of(raised, self.config)
         return self.packed(output)
 
     def packed(self, output: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
@@ -93,16 +94,14 @@ class RecordedCallable(StandIn):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the function returns, or what it returned earlier."""
         call, task = self._begin_call(input, config, kwargs)
-        output = call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs))
-        _note_origins(self.musubito_node, task, call, output)
-        return output
+        ended = partial(_note_origins, self.musubito_node, task, call)
+        return call.run(lambda config: self.musubito_behind.invoke(input, config, **kwargs), ended)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Make the call as `invoke` does, with an async function."""
         call, task = self._begin_call(input, config, kwargs)
-        output = await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs))
-        _note_origins(self.musubito_node, task, call, output)
-        return output
+        ended = partial(_note_origins, self.musubito_node, task, call)
+        return await call.arun(lambda config: self.musubito_behind.ainvoke(input, config, **kwargs), ended)
 
     def _begin_call(
         self, value: Any, config: RunnableConfig | None, kwargs: Mapping[str, Any]

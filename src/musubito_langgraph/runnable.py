@@ -58,6 +58,9 @@ class RecordedRunnable(Runnable[Any, Any]):
     def _ended(self, attempt: NodeCall, output: Any) -> None:
         """Learn the output of a call; subclasses note it."""
 
+    def _ending(self, attempt: NodeCall) -> Callable[[Any], None]:
+        return lambda output: self._ended(attempt, _as_whole(output, self._runnable))
+
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         others = {"keywords": kwargs} if kwargs else None
         whole = ensure_config(config)
@@ -67,18 +70,16 @@ class RecordedRunnable(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
-        output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs))
-        output = _as_whole(output, self._runnable)
-        self._ended(attempt, output)
-        return output
+        output = attempt.run(lambda config: self._runnable.invoke(input, config, **kwargs), self._ending(attempt))
+        return _as_whole(output, self._runnable)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Return what the Runnable returns, or what it returned earlier."""
         attempt = self._attempt(input, config, kwargs)
-        output = await attempt.arun(lambda config: self._runnable.ainvoke(input, config, **kwargs))
-        output = _as_whole(output, self._runnable)
-        self._ended(attempt, output)
-        return output
+        output = await attempt.arun(
+            lambda config: self._runnable.ainvoke(input, config, **kwargs), self._ending(attempt)
+        )
+        return _as_whole(output, self._runnable)
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chunks of the Runnable as they come, or as they came earlier."""

@@ -276,9 +276,8 @@ def test_one_that_a_graph_inside_it_takes_along_is_not_repeated(ran: Ran, ask: A
 
     builder = StateGraph(State).add_node("send", RunnableLambda(send, asend)).add_node("after", after)
     graph = musubito_graph(builder.add_edge(START, "send").compile(name="g"), steps={"send": EFFECT})
-    assert ask(graph, {"text": "x"})["done"] == "after"
-    with pytest.raises(EffectOutcomeUnknown):
-        ask(graph, {"text": "x"})
+    for _ in range(2):
+        assert ask(graph, {"text": "x"})["done"] == "after"
     assert took(ran) == {"sends": 1}
 
 
