@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import fields
 from functools import cache, partial, wraps
 from importlib.metadata import version
-from inspect import getclosurevars, isasyncgenfunction, iscoroutinefunction
+from inspect import getclosurevars, isasyncgenfunction, iscoroutinefunction, unwrap
 from itertools import islice
 from types import FrameType, FunctionType
 from typing import Any, Final
@@ -127,7 +127,7 @@ APART: Final = -1_000
 """The number under which savers keep the lineage of a task."""
 READS_STATE: Final = frozenset({"do_read", CONFIG_KEY_READ})
 """Names with which code reads channels, whatever input the code was given."""
-BEGINS: Final = frozenset({Pregel.stream.__code__, Pregel.astream.__code__})
+BEGINS: Final = frozenset(unwrap(method).__code__ for method in (Pregel.stream, Pregel.astream))
 """Code objects that call the handlers of `on_chain_start` when a graph begins."""
 BEGIN_CONFIGS: Final = frozenset(
     {"langchain_core.runnables.base", "langchain_core.runnables.branch", "langchain_core.runnables.fallbacks"}
@@ -369,6 +369,11 @@ def _are_equal(one: Any, other: Any) -> bool:
         return one is other or bool(one == other)
     except Exception:  # some values have no truth value for `==`, as arrays
         return False
+
+
+def shows_graphs(config: Config) -> bool:
+    """Tell whether the caller is shown what graphs inside the task stream."""
+    return CONFIG_KEY_STREAM in _conf(config)
 
 
 def keeps_checkpoints(config: Config) -> bool:

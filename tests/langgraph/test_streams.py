@@ -350,10 +350,9 @@ def test_all_modes_at_once(way: str, name: str, subgraphs: bool):
     ran.counts.clear()
     replayed = events_of(graph, way, **how)
     assert not ran.counts, "it was a replay"
-    if name == "a_subgraph_inside_a_node" and subgraphs:
-        # The node is replayed as a whole; a graph that it invoked has no states then.
-        expected = [event for event in expected if not event[0] or event[1] in ("custom", "messages")]
-        assert any(event[0] for event in expected)
+    if name == "a_subgraph_inside_a_node":
+        # The node is replayed as a whole; a graph that it invoked has no checkpoints then, which `debug` may show.
+        expected = [event for event in expected if not event[0] or event[1] != "debug"]
     assert plain(replayed) == plain(expected)
 
 

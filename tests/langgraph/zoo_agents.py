@@ -347,7 +347,11 @@ def executes(messages):
     return says(f"did {messages[-1].text}")
 
 
-@ZOO(lambda: {"task": "explain joins"}, parallel=True, owes=lambda inside, mode: not inside)
+@ZOO(
+    lambda: {"task": "explain joins"},
+    parallel=True,
+    owes=lambda inside, mode: not inside or mode in ("values", "updates", "tasks"),
+)
 def plan_and_execute(ran):
     planner = ChatPromptTemplate.from_messages([("system", "Plan."), ("placeholder", "{messages}")]) | Scripted(
         script=plans, ran=ran, label="planner"

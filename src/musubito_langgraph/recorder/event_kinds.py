@@ -6,6 +6,12 @@ from typing import Final
 
 CUSTOM: Final = "custom"
 """Kind of record: a custom event, and the graph inside the node that emitted it."""
+STREAMED: Final = "streamed"
+"""Kind of record: what a graph inside the node streamed of its state and its tasks, with that graph and the mode."""
+OF_GRAPHS: Final = frozenset({"values", "updates", "tasks"})
+"""The modes of what is recorded so. What the others stream holds checkpoints, of which a replay makes none."""
+RETURNED: Final = "returned"
+"""Kind of record: messages that a node of a graph inside returned, with the metadata that differ from those around."""
 DISPATCHED: Final = "dispatched"
 """Kind of record: an event that LangChain's `dispatch_custom_event` sent to callbacks."""
 MODEL: Final = "model"
@@ -29,7 +35,8 @@ FAILED: Final = "failed"
 OF_CALLS: Final = frozenset({MODEL, CHUNK, TEXT, END, TOOL, DONE, FAILED})
 """Kinds of records that tell what models and tools did."""
 LARGEST: Final = 65_536
-"""Bytes of a tool's output that are kept at most, if the output of the node does not hold it."""
+"""Bytes that are kept at most of what a graph inside streamed at once, and of a tool's output that the output of the
+node does not hold."""
 OMITTED: Final = "(too large to be kept for a replay)"
 """The text that stands for a larger output."""
 KEYWORDS: Final = "name", "color"

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -91,6 +92,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """For each run of a tool: its number among the models and tools."""
         self._inside: dict[UUID, int | None] = {}
         """For each run: the number of the tool that the run is, or is inside of."""
+        self._nodes: dict[UUID, tuple[Mapping[str, Any], set[str | None]]] = {}
+        """For each node of a graph inside: its metadata, and the ids of the messages that the node was given."""
         self._count = 0
         self._lock = threading.Lock()
 
@@ -103,6 +106,16 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
         inside = there.removeprefix(here) if there.startswith(here) else ""
         self._emitted(kinds.CUSTOM, as_it_is(value), inside)
+
+    def streamed(self, graph: Sequence[str], mode: str, value: Any) -> None:
+        """Record what a graph inside the node streams, unless it is large or no data."""
+        if mode in kinds.OF_GRAPHS:
+            self._keep(kinds.STREAMED, value, "|".join(graph).removeprefix(_compat.checkpoint_ns_in(self.config)), mode)
+
+    def _keep(self, kind: str, value: Any, *more: Any) -> None:
+        with suppress(Exception):  # an object that is not data may raise any error here
+            if len(canonical(encodable(value))) <= kinds.LARGEST:
+                self.recorded.append([kind, copy.deepcopy(value), *more])
 
     def _emitted(self, *record: Any) -> None:
         if getattr(getattr(SCOPE.get().ambient, "step", None), "is_question", False):
@@ -146,6 +159,21 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
             not_replayable(ReplayReason.GRAPH_REMEMBERS.of(graph.get_name()))
         self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
+        metadata = kwargs.get("metadata") or {}
+        if _compat.shows_graphs(self.config) and metadata and kwargs.get("name") == metadata.get("langgraph_node"):
+            self._nodes[run_id] = metadata, {message.id for message in messages_in(inputs)}
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Record the messages that a node of a graph inside returned: LangGraph streams those that no model wrote."""
+        metadata, given = self._nodes.pop(run_id, (None, set()))
+        messages = [] if metadata is None else [message for message in messages_in(outputs) if message.id not in given]
+        if metadata is not None and messages:
+            self.returned(metadata, messages)
+
+    def returned(self, metadata: Mapping[str, Any], messages: list[BaseMessage]) -> None:
+        """Record messages that a node with these metadata returned, unless they are large or no data."""
+        own = dict(metadata_besides(metadata, self.config, self.config.get("metadata") or {}))
+        self._keep(kinds.RETURNED, messages, own)
 
     def on_tool_start(self, serialized: Any, input_str: str, *, inputs: Any = None, **kwargs: Any) -> None:
         """Record that a tool begins."""

@@ -57,6 +57,13 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
         match kind:
             case kinds.CUSTOM:
                 _write(config, *rest)
+            case kinds.STREAMED:
+                _stream(config, *rest)
+            case kinds.RETURNED:
+                messages, own_metadata = rest
+                metadata = {**metadata_in(config), **_said_here(config, own_metadata)}
+                for handler in listening:
+                    _return(handler, metadata, messages)
             case kinds.DISPATCHED:
                 name, data = rest
                 reports.append(Told(kind, -1, (name, data)))
@@ -128,6 +135,15 @@ def _tell_events(listening: Sequence[Any], message: Any, chunks: Sequence[Any], 
         if isinstance(handler, _compat.IN_EVENTS):
             for event in _compat.events_of(message, chunks):
                 handler.on_stream_event(event, run_id=run_id)  # type: ignore[attr-defined]
+
+
+def _return(handler: Any, metadata: dict[str, Any], messages: list[BaseMessage]) -> None:
+    if isinstance(handler, EventRecorder):
+        handler.returned(metadata, messages)
+    elif isinstance(handler, _compat.StreamMessagesHandler):
+        run_id = uuid4()
+        handler.on_chain_start({}, {}, run_id=run_id, metadata=metadata, name=metadata["langgraph_node"])
+        handler.on_chain_end(messages, run_id=run_id)
 
 
 def _given(call: Mapping[str, Any]) -> tuple[tuple[dict[str, Any], str], dict[str, Any]]:
@@ -222,6 +238,12 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
             runtime.stream_writer(value)
         finally:
             var_child_runnable_config.reset(token)
+
+
+def _stream(config: RunnableConfig, value: Any, inside: str, mode: str) -> None:
+    stream = (config.get("configurable") or {}).get(_compat.CONFIG_KEY_STREAM)
+    if stream is not None and mode in stream.modes:
+        stream((tuple(f"{_compat.checkpoint_ns_in(config)}{inside}".split("|")), mode, value))
 
 
 def _said_here(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:

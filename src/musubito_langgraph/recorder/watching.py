@@ -37,6 +37,8 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     runtime = _compat.runtime_in(config)
     if runtime is not None:
         conf[_compat.CONFIG_KEY_RUNTIME] = _watched_runtime(runtime, events)
+    if _compat.CONFIG_KEY_STREAM in conf:
+        conf[_compat.CONFIG_KEY_STREAM] = _watched_stream(conf[_compat.CONFIG_KEY_STREAM], events)
     callbacks = with_handler(config.get("callbacks"), events)
     changed: RunnableConfig = {**config, "callbacks": callbacks, "configurable": conf}
     around = [handler for handler in handlers(changed) if isinstance(handler, EventRecorder)]
@@ -74,6 +76,16 @@ def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
     if getattr(runtime, "control", None) is not None:  # since LangGraph 1.2
         changes["control"] = _WatchedControl(runtime.control, musubito_body=SCOPE.get().frame)
     return _compat.with_fields(runtime, changes)
+
+
+def _watched_stream(stream: Any, events: EventRecorder) -> Any:
+    """Return LangGraph's function for what graphs inside a task stream; each chunk is recorded."""
+
+    def put(chunk: Any) -> None:
+        events.streamed(*chunk)
+        stream(chunk)
+
+    return type(stream)(put, stream.modes)
 
 
 class _WatchedWriter(CopiedAsItself):
