@@ -35,6 +35,7 @@ def musubito_graph(
     ignore_config: Collection[str] = (),
     replay_tools: Collection[str] | bool = (),
     models: bool = True,
+    inner: bool = True,
     ignore_settings: Collection[str] = (),
 ) -> G:
     """Return a graph of the same kind whose nodes are steps: recorded, and replayed where that is safe.
@@ -48,6 +49,7 @@ def musubito_graph(
     - a tool of a `ToolNode`: `<node>.<tool>`
     - a task of an entrypoint: `<entrypoint>/<task>`
     - a model or tool that a step asks by itself: `<step>/<model or tool>`, such as `answer/ChatOpenAI`
+    - a step of a graph that a step invokes by itself: `<step>/<graph>/<node>`, such as `answer/researcher/model`
 
     `steps` says by these names, without the graph's name, how steps may be replayed. A node can also carry its policy,
     in `metadata={"musubito": StepConfiguration(...)}`, and so can a tool. `default` holds for all other steps; by
@@ -55,10 +57,12 @@ def musubito_graph(
 
     Tools run each time (`StepType.LIVE`), because they change the world or read what changes. `replay_tools` names
     those that replay; True stands for all. Each call of a model is a step of its own, so a node that runs again asks a
-    model only what it was not asked before; `models=False` turns that off. `ignore_config` names keys of `configurable`
-    and `metadata` that decide nothing, such as the id of a request. `ignore_settings` names settings of the models and
-    clients that its steps reach, as their classes call them, and that do not count. Timeouts, retries, proxies and the
-    like never do, unless the code may show a failure. If no `engine` is given, the graph uses the engine in use.
+    model only what it was not asked before; `models=False` turns that off. A graph that a step invokes by itself, such
+    as an agent, is recorded as if it were wrapped; `inner=False` turns that off. `ignore_config` names keys of
+    `configurable` and `metadata` that decide nothing, such as the id of a request. `ignore_settings` names settings of
+    the models and clients that its steps reach, as their classes call them, and that do not count. Timeouts, retries,
+    proxies and the like never do, unless the code may show a failure. If no `engine` is given, the graph uses the
+    engine in use.
 
     ```python
     agent = create_agent(ChatOpenAI(model="gpt-5", base_url=os.environ["GATEWAY"]), tools=[search])
@@ -75,7 +79,7 @@ def musubito_graph(
     To wrap a graph twice is the same as to wrap it once. Raise TypeError if `graph` is no graph. Raise ValueError if
     `steps` holds a name that the graph does not have.
     """
-    checked_types(engine, steps, default, ignore_config, replay_tools, models, ignore_settings)
+    checked_types(*(engine, steps, default, ignore_config, replay_tools), ignore_settings, models=models, inner=inner)
     if isinstance(graph, StateGraph):
         wrapped = "compile" in vars(graph)
     elif isinstance(graph, _compat.Pregel):
@@ -83,14 +87,14 @@ def musubito_graph(
     else:
         raise TypeError(f"musubito_graph takes a StateGraph or a compiled graph, not {graph!r}")
     if wrapped:
-        says = engine is not None or steps or default is not None or ignore_config or replay_tools or not models
-        if says or ignore_settings:
+        says = engine is not None or steps or default is not None or ignore_config or replay_tools or ignore_settings
+        if says or not models or not inner:
             raise ValueError("this graph is wrapped already; say where it is wrapped first how its steps are replayed")
         return graph
     home = calling_module()
     tools = replay_tools if isinstance(replay_tools, bool) else frozenset(replay_tools)
     settings = Settings(
-        *(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home, tools, models),
+        *(engine, dict(steps or {}), default or SAMPLE, frozenset(ignore_config), home, tools, models, inner),
         tuple(sorted(ignore_settings)),
     )
     if isinstance(graph, StateGraph):

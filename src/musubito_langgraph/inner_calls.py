@@ -29,7 +29,7 @@ from musubito import StepConfiguration
 from musubito.adapter import SCOPE, Mode, off_loop, ran_live, ran_unrecorded
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
-from musubito_langgraph.ambient_inputs import NodeAmbient
+from musubito_langgraph.ambient_inputs import NodeAmbient, is_released_here
 from musubito_langgraph.config_reads import unwatched
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import CallSite, NodeCall, Question
@@ -56,8 +56,7 @@ class InnerCall(RecordedRunnable):
 
     def _place(self, config: RunnableConfig) -> CallSite:
         """Return the site of a call. What releases the step around it releases the call."""
-        around = SCOPE.get().ambient
-        return CallSite(is_released=isinstance(around, NodeAmbient) and around.is_released, is_inner=True)
+        return CallSite(is_released=is_released_here(), is_inner=True)
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         if not isinstance(self._runnable, BaseLanguageModel):

@@ -9,6 +9,7 @@ from functools import partial
 from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import Run, Scope
 from musubito_langgraph import _compat
+from musubito_langgraph.ambient_inputs import is_released_here
 from musubito_langgraph.lineage_channel import (
     TaskContext,
     UpstreamRef,
@@ -92,8 +93,12 @@ class Node:
         return CallSite(parents, self.run(task), turn, self.is_released(task, parents))
 
     def is_released(self, task: TaskContext | None, parents: Sequence[UpstreamRef]) -> bool:
-        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task."""
-        return task is not None and (any(parent.releases for parent in parents) or is_resumed_after_stop(task))
+        """Tell whether somebody's answer to an interrupt, or to a stop before this task, released the task.
+
+        The task of a graph that a step invokes is released with that step.
+        """
+        led = task is not None and (any(parent.releases for parent in parents) or is_resumed_after_stop(task))
+        return led or is_released_here()
 
     def tries(self, task: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
         """Note the function that returns the steps that failed, for the case that this task fails."""

@@ -468,5 +468,5 @@ def musubito_runnable(
     if semantics is not None and not isinstance(semantics, StepConfiguration):
         raise TypeError(f"semantics must be a StepConfiguration, not {semantics!r}")
     name = f"{canonical_module(runnable.__module__)}.{runnable.__qualname__}" if inspect.isroutine(runnable) else None
-    settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module())
+    settings = Settings(engine=engine, default=semantics or SAMPLE, home=calling_module(), inner=False)
     return _recorded(coerce_to_runnable(runnable), settings, name, is_configured=semantics is not None)

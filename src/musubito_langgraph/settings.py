@@ -74,6 +74,8 @@ class Settings:
     """The names of the tools that replay. True: all tools."""
     models: bool = True
     """Whether each call of a model inside a step is a step of its own."""
+    inner: bool = True
+    """Whether the nodes of a graph that a step invokes by itself are steps."""
     ignore_settings: tuple[str, ...] = ()
     """Names of settings of clients and models that count in no step."""
 
@@ -122,7 +124,13 @@ def calling_module() -> str:
 
 
 def checked_types(
-    engine: Any, steps: Any, default: Any, ignore_config: Any, replay_tools: Any, models: Any, ignore_settings: Any
+    engine: Any,
+    steps: Any,
+    default: Any,
+    ignore_config: Any,
+    replay_tools: Any,
+    ignore_settings: Any,
+    **switches: object,
 ) -> None:
     """Raise TypeError or ValueError for a setting that a graph cannot have."""
     checked_engine(engine)
@@ -141,8 +149,9 @@ def checked_types(
     StepConfiguration(ignore_settings=tuple(ignore_settings))
     if not isinstance(replay_tools, bool):
         checked_texts("replay_tools", replay_tools, "names of tools")
-    if not isinstance(models, bool):
-        raise TypeError(f"models is True or False, not {models!r}")
+    for name, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise TypeError(f"{name} is True or False, not {switch!r}")
 
 
 def checked_texts(name: str, texts: Any, what: str) -> None:
@@ -160,10 +169,11 @@ def checked_engine(engine: Any) -> None:
 
 
 def checked_names(steps: Mapping[str, StepConfiguration], names: Mapping[str, bool]) -> None:
-    """Raise ValueError for a name that the graph does not have; `names` has True for steps that may call tasks.
+    """Raise ValueError for a name that the graph does not have; `names` has True for steps that may call others.
 
-    The names of the tasks are not known here.
+    The names of the steps that these call are not known here.
     """
-    unknown = sorted(name for name in steps if name not in names and not names.get(name.rpartition("/")[0]))
+    callers = {name: [name[:at] for at, sign in enumerate(name) if sign == "/"] for name in steps if name not in names}
+    unknown = sorted(name for name, around in callers.items() if not any(map(names.get, around)))
     if unknown:
         raise ValueError(f"no step is called {', '.join(map(repr, unknown))}; there are {', '.join(sorted(names))}")

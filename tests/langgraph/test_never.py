@@ -634,8 +634,8 @@ def test_a_graph_inside_that_remembers(form: str, ran: Ran, ask: Ask):
 
     graph = compiled(function if form == "function" else in_step)
     assert ask(graph, {"text": "x"})["done"] == [1]
-    assert ask(graph, {"text": "x"})["done"] == [1, 2]
-    assert ask(graph, {"text": "x"})["done"] == [1, 2, 3]
+    assert ask(graph, {"text": "x"})["done"] == [1, 1], "it runs, and its steps replay"
+    assert ask(graph, {"text": "x"})["done"] == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(StateGraph, "set_node_defaults"), reason="langgraph has error handlers since 1.2")

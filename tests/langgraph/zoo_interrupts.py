@@ -135,7 +135,7 @@ def question_in_a_subgraph_with_a_memory(ran):
     return asking_inside(ran, checkpointer=True)
 
 
-@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"call", "x", "ask"}))
+@ZOO(three, answer("yes"), compile=checkpointed(), runs_again=frozenset({"call", "ask"}))
 def question_in_a_subgraph_called_by_a_function(ran):
     sub = row(stops(ran, "x").add_node("ask", ask(ran, "ask", "deep?")), "x", "ask").compile()
 
