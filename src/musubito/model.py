@@ -113,11 +113,11 @@ class StepConfiguration:
     - `ignore_settings`: names of settings of packages' clients and models that do not count, as their classes call
       them: `("base_url",)`. Timeouts, retries and proxies never count, unless the code may show a failure.
 
-    ```python
-    @musubito_step(StepConfiguration(ignore_settings=("base_url", "service_tier")))
-    def answer(question: str) -> str:
-        return client.responses.create(model="gpt-5", input=question).output_text
-    ```
+    For example::
+
+        @musubito_step(StepConfiguration(ignore_settings=("base_url", "service_tier")))
+        def answer(question: str) -> str:
+            return client.responses.create(model="gpt-5", input=question).output_text
     """
 
     step_type: StepType | Literal["deterministic", "stochastic", "live", "external_effect"] = StepType.DETERMINISTIC

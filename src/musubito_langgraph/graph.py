@@ -64,10 +64,10 @@ def musubito_graph(
     proxies and the like never do, unless the code may show a failure. If no `engine` is given, the graph uses the
     engine in use.
 
-    ```python
-    agent = create_agent(ChatOpenAI(model="gpt-5", base_url=os.environ["GATEWAY"]), tools=[search])
-    agent = musubito_graph(agent, ignore_settings=("base_url",))
-    ```
+    For example::
+
+        agent = create_agent(ChatOpenAI(model="gpt-5", base_url=os.environ["GATEWAY"]), tools=[search])
+        agent = musubito_graph(agent, ignore_settings=("base_url",))
 
     An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
     "off", "namespace": "..."}`. Without a mode there, the innermost of these counts: `run(mode=...)`,
