@@ -292,7 +292,7 @@ def step_names(graph: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.PregelNode:
     """Return a node with another Runnable, and with other changes."""
-    if isinstance(bound, Subgraph):
+    if isinstance(bound, Subgraph) and spec.subgraphs:  # without a checkpointer it keeps no state that could be shown
         changes["subgraphs"] = [bound._graph]
     return spec.copy({"bound": bound, **changes})
 

@@ -240,3 +240,19 @@ def test_a_task_that_writes_more_when_it_runs_again_loses_no_write(saver: Any, d
         graph.update_state(thread("a"), None)
         answer = graph.invoke(Command(resume="yes", update={"flag": True}), paused, durability=durability)
         assert answer["extra"] == graph.get_state(thread("a")).values["extra"] == ["new"]
+
+
+@pytest.mark.parametrize("checkpointer", [None, False])
+def test_the_history_shows_the_state_of_a_graph_inside_where_it_is_kept(checkpointer: Any):
+    def asks(state: State) -> State:
+        return {"topic": interrupt("which?")}
+
+    def history(wrap: Any) -> list[list[bool]]:
+        inside = StateGraph(State).add_node(asks).add_edge(START, "asks").compile(checkpointer=checkpointer)
+        outside = StateGraph(State).add_node("inside", inside).add_edge(START, "inside")
+        graph: Any = wrap(outside.compile(checkpointer=InMemorySaver(), name="outside"))
+        config: Any = {"configurable": {"thread_id": "1"}}
+        graph.invoke({"topic": "tea"}, config)
+        return [[task.state is not None for task in then.tasks] for then in graph.get_state_history(config)]
+
+    assert history(musubito_graph) == history(lambda graph: graph)
