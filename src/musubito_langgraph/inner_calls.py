@@ -34,6 +34,7 @@ from musubito_langgraph.config_reads import unwatched
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import CallSite, NodeCall, Question
 from musubito_langgraph.object_identity import ORIGINS, Identity
+from musubito_langgraph.object_policies import in_any_order
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings, invocation_of
@@ -78,7 +79,7 @@ class InnerCall(RecordedRunnable):
 def _counting(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a model that decide its answer, as data. A class counts by its schema."""
     return {
-        name: _schema_or_identity(value)
+        name: (name == "tools" and in_any_order(value)) or _schema_or_identity(value)
         for name, value in kwargs.items()
         if name not in FOR_TRACERS and (name, value) != ("stop", None)
     }

@@ -221,11 +221,15 @@ def _of_binding(value: Any, walk: Reach) -> set[str]:
 
 
 def _bound_tools(value: Any) -> object:
-    """Return the tools that a model is shown, sorted; None if they are no plain data.
+    """Return the tools that a model is shown, sorted; None if they are no plain data."""
+    return in_any_order(value.kwargs.get("tools"))
+
+
+def in_any_order(tools: Any) -> list[Any] | None:
+    """Return tools, sorted; None if they are no plain data.
 
     The order in which tools are bound is often the order of a set, which differs between processes.
     """
-    tools = value.kwargs.get("tools")
     return sorted(tools, key=canonical) if isinstance(tools, list) and is_data(tools) else None
 
 

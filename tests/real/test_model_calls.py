@@ -162,6 +162,26 @@ async def test_an_edit_of_a_node_asks_nothing(
     assert (edited, server.took()) == (first + "!", 0)
 
 
+@clients
+async def test_the_order_of_tools_asks_nothing(engine: MusubitoEngine, server: ModelServer, client: str) -> None:
+    """langgraph-supervisor takes it from a set, so that it differs between processes."""
+
+    @tool
+    def double(a: int) -> int:
+        """Double a number."""
+        return 2 * a
+
+    def node(*tools: Any) -> Any:
+        model, number = CLIENTS[client]().bind_tools(tools), len(done)
+        return lambda state: {"told": f"{number}: {model.invoke(state['messages']).text}"}
+
+    done: list[str] = []
+    for tools in ((add, double), (double, add), (double, add)):
+        done.append(await told(graph_of(node(*tools))))
+    assert done[1:] == [f"{number}: {done[0][3:]}" for number in (1, 2)]
+    assert server.took() == 1
+
+
 @pytest.mark.parametrize("way", WAYS)
 @clients
 async def test_streamed_it_asks_nothing_and_shows_the_same(
