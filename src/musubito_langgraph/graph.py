@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from langchain_core.tools import BaseTool
 from langgraph.graph import StateGraph
 
 from musubito import MusubitoEngine, MusubitoError, StepConfiguration
 from musubito.adapter import current_engine
+from musubito.code.tracker import CodeTracker
 from musubito.deferred import NOTEBOOK
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.lineage_channel import LINEAGE
@@ -77,7 +79,7 @@ def musubito_graph(
     A compiled graph that was wrapped has a method `explain(input, config=None, context=None)`: see `musubito_plan`.
 
     To wrap a graph twice is the same as to wrap it once. Raise TypeError if `graph` is no graph. Raise ValueError if
-    `steps` holds a name that the graph does not have.
+    `steps` or `replay_tools` holds a name that the graph does not have.
     """
     checked_types(*(engine, steps, default, ignore_config, replay_tools), ignore_settings, models=models, inner=inner)
     if isinstance(graph, StateGraph):
@@ -108,12 +110,38 @@ def wrapped_compiled(graph: Any, settings: Settings) -> Any:
     """Return a compiled graph wrapped with these settings."""
     names = dict(step_names(graph))
     checked_names(settings.steps, names)
+    _check_tools(graph, names, settings)
     # LangGraph gives all entrypoints one name.
     name = next(iter(graph.nodes)) if _graph_parts.is_functional(graph) else graph.get_name()
     wrapped = wrapped_graph(graph, name, "", settings)
     wrapped.explain = functools.partial(musubito_plan, wrapped)
     wrapped._repr_html_ = functools.partial(_html_of, name, tuple(names), settings.engine)
+    wrapped._repr_mimebundle_ = functools.partial(_drawn, wrapped)
     return wrapped
+
+
+def _drawn(graph: Any, **_: Any) -> dict[str, str]:
+    """Return what a notebook shows besides: LangGraph's own drawing would ask a service of the network."""
+    return {"text/plain": repr(graph), "text/vnd.mermaid": graph.get_graph().draw_mermaid()}
+
+
+def _check_tools(graph: Any, names: Collection[str], settings: Settings) -> None:
+    """Raise ValueError for a name in `replay_tools` that no tool has, if the graph has a node of tools.
+
+    Code may run a tool that is in no such node: then it is one of those that the code reaches.
+    """
+    tools = {name.removeprefix(f"{path}.") for path in names for name in names if name.startswith(f"{path}.")}
+    named = () if isinstance(settings.replay_tools, bool) else settings.replay_tools
+    if not tools or tools.issuperset(named):
+        return
+    for node in graph.nodes.values():
+        reached = CodeTracker(node.bound, module=settings.home).current().met
+        tools.update(thing.name for thing in reached if isinstance(thing, BaseTool))
+    if unknown := sorted(set(named) - tools):
+        raise ValueError(
+            f"replay_tools names {', '.join(map(repr, unknown))}; the tools are {', '.join(sorted(tools))}. A tool "
+            'that is made later says itself that it replays: metadata={"musubito": StepConfiguration(...)}.'
+        )
 
 
 def _html_of(name: str, steps: Collection[str], engine: MusubitoEngine | None) -> str:

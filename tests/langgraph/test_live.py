@@ -294,8 +294,25 @@ def test_a_tool_that_is_named_is_replayed(build: Any, names: Any, desk: Desk, ra
 
 @agents
 def test_a_tool_that_is_not_named_is_not(build: Any, desk: Desk, wrapped: Callable[..., Asked]):
-    agent = wrapped(build, desk, replay_tools=("another",))
+    agent = wrapped(build, desk, replay_tools=())
     assert (agent(), agent(), desk.tickets) == ("ticket opened", "ticket opened", 2)
+
+
+def test_a_name_that_no_tool_has_is_refused(desk: Desk) -> None:
+    @tool
+    def asks_another() -> str:
+        """Ask the clerk, in turn."""
+        return str(clerk.invoke({}))
+
+    @tool
+    def clerk() -> str:
+        """Look into the files."""
+        return "nothing"
+
+    made = create_agent(desk.model, [desk.tool, asks_another])
+    with pytest.raises(ValueError, match="names 'open_tickets'; the tools are asks_another, clerk, open_ticket"):
+        musubito_graph(made, replay_tools=("clerk", "open_tickets"))
+    assert musubito_graph(made, replay_tools=("clerk", "open_ticket"))
 
 
 @agents

@@ -167,7 +167,6 @@ def answer(state):
     return {"text": write([state["topic"]]).value}
 
 graph = musubito_graph(StateGraph(State).add_sequence([answer]).add_edge(START, "answer").compile(name="report"))
-graph._repr_mimebundle_ = None  # LangGraph asks a server of the network to draw the graph
 graph
 """
 
