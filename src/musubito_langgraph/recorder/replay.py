@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import reduce
 from operator import add
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
@@ -21,6 +21,10 @@ from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.config import handlers, inherited_tags, metadata_in, parent_in
 from musubito_langgraph.recorder.events import EventRecorder, by_call
+
+USAGE: Final = frozenset({"token_usage", "usage"})
+"""Keys under which servers report in `response_metadata` what an answer has used."""
+
 
 # -- again -------------------------------------------------------------------------------------------------------------
 
@@ -95,8 +99,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case kinds.DONE:
                 number, output, more = rest
                 if output is None:
-                    # A copy: LangGraph sets the id of the message in place
-                    output = by_call(chunks)[begins[number].what["id"]].model_copy()
+                    output = by_call(chunks)[begins[number].what["id"]]
                 reports.append(Told(kind, number, (output, more)))
                 for handler in listening:
                     handler.on_tool_end(output, run_id=runs[number], **more)
@@ -218,9 +221,11 @@ def _without(manager: Any, *classes: type) -> Any:
 
 def _unpaid(message: BaseMessage) -> Any:
     """Return a copy of a message without the tokens that its answer has used."""
-    metadata = {key: value for key, value in message.response_metadata.items() if key not in ("token_usage", "usage")}
-    used = {"usage_metadata": None} if isinstance(message, AIMessage) else {}
-    return message.model_copy(update={"response_metadata": metadata, **used})
+    reported = message.response_metadata
+    unpaid: dict[str, Any] = {} if getattr(message, "usage_metadata", None) is None else {"usage_metadata": None}
+    if not reported.keys().isdisjoint(USAGE):
+        unpaid["response_metadata"] = {key: value for key, value in reported.items() if key not in USAGE}
+    return message.model_copy(update=unpaid)
 
 
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:
