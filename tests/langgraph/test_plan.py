@@ -697,12 +697,16 @@ def test_what_was_read_from_the_store_is_looked_at_again(follow: Follow) -> None
     assert follow(graph, {"n": 1}) == {"look": RUNS, "b": UNKNOWN}
 
 
-def test_a_search_by_meaning_is_not_made_again(engine: MusubitoEngine) -> None:
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_search_by_meaning_asks_no_model(engine: MusubitoEngine, tmp_path: Path, is_followed: bool) -> None:
+    """Its vectors are known, unless it cannot be told which model makes them."""
     calls = Calls()
+    with (tmp_path / "vectors").open("w") as file:
+        held = None if is_followed else file
 
     def embed(texts: list[str]) -> list[list[float]]:
         calls("embed")
-        return [[1.0, float(len(text))] for text in texts]
+        return [[1.0, float(len(text))] for text in texts if held is None or held.closed]
 
     store = InMemoryStore(index={"dims": 2, "embed": embed})
     store.put(("facts",), "knots", {"text": "old"})
@@ -717,8 +721,8 @@ def test_a_search_by_meaning_is_not_made_again(engine: MusubitoEngine) -> None:
     before = calls["embed"]
     plan = musubito_plan(graph, {"n": 1})
     assert calls["embed"] == before
-    assert told(plan) == {"look": UNKNOWN}
-    assert "searched the store by meaning" in plan.unknown[0]
+    assert told(plan) == {"look": REPLAYS if is_followed else UNKNOWN}
+    assert is_followed or "searched the store by meaning" in plan.unknown[0]
 
 
 def test_langgraphs_own_cache_is_read_and_not_written_to(engine: MusubitoEngine) -> None:

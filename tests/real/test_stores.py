@@ -27,7 +27,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
 
 from musubito_langgraph import musubito_graph
-from tests.langgraph.specimen import Ran
+from tests.langgraph.specimen import Ran, took
 from tests.server import drop_database, new_database
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -277,3 +277,19 @@ def test_another_process_replays_what_was_only_read(kind: str, tmp_path: Path, d
 
     outcomes = [told(fact) for fact in ("one", "one", "two", "two")]
     assert outcomes == [["one", ["ran"]], ["one", ["replayed"]], ["two", ["ran"]], ["two", ["replayed"]]]
+
+
+def test_a_store_without_async_methods_is_looked_at_where_a_loop_runs(tmp_path: Path, ran: Ran, ask: Any):
+    def recall(state: State, *, store: BaseStore) -> Any:
+        ran("recall")
+        return {"said": [item.key for item in store.search(("facts",))]}
+
+    with SqliteStore.from_conn_string(str(tmp_path / "store.db")) as store:
+        store.setup()
+        store.put(("facts",), "a", {"text": "a"})
+        graph = StateGraph(State).add_node(recall).add_edge(START, "recall").compile(name="g", store=store)
+        for _ in range(2):
+            assert ask(musubito_graph(graph), {"text": "hello"})["said"] == ["a"]
+        assert took(ran) == {"recall": 1}
+        store.put(("facts",), "b", {"text": "b"})
+        assert ask(musubito_graph(graph), {"text": "hello"})["said"] == ["a", "b"]

@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from inspect import getattr_static
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, SearchItem, SearchOp
+from langgraph.store.base.batch import AsyncBatchedBaseStore
+from langgraph.store.base.embed import EmbeddingsLambda
 from langgraph.store.memory import InMemoryStore
+from pydantic import BaseModel
 
 from musubito import EncodingError
 from musubito.adapter import SCOPE, Frame, ReplayReason, at_line_of_user, not_replayable, note_read, register_policy
+from musubito.code.ownership import Owner
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
+from musubito_langgraph.object_identity import ORIGINS, _Same, _tracker
 from musubito_langgraph.object_policies import all_fields
+from musubito_langgraph.stand_in import StandIn
 
 STORE = "store"
 """Kind of the reads of a store."""
@@ -32,6 +40,8 @@ BATCHES: Final = ("batch", "abatch")
 REFRESHING: Final = ("get", "aget", "search", "asearch")
 DATED: Final = "dated "
 """Prefix of the keys of reads for which the times of items count."""
+VECTORS: Final = "~"
+"""Sign in the key of a search by meaning before the vectors that it was made with."""
 UNDATED: Final = frozenset({"__class__", "key", "namespace", "score", "value"})
 """Attributes of an item that do not show its times. Code that prints, copies or compares an item sees its times."""
 
@@ -132,12 +142,13 @@ register_policy(RecordingStore, all_fields, remembers=_is_anothers)
 def _read(name: str) -> Any:
     def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         key = _key(self, name, args, kwargs)
+        vectors = _vectors(store_behind(self), key)
         try:
-            value = getattr(store_behind(self), name)(*args, **kwargs)
+            value = _reader(store_behind(self), name, vectors)(*args, **kwargs)
         except BaseException:
             _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
-        return _note(self, key, value)
+        return _note(self, _with_vectors(key, vectors), value)
 
     return read
 
@@ -145,12 +156,13 @@ def _read(name: str) -> Any:
 def _aread(name: str) -> Any:
     async def read(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         key = _key(self, name, args, kwargs)
+        vectors = _vectors(store_behind(self), key)
         try:
-            value = await getattr(store_behind(self), name)(*args, **kwargs)
+            value = await _reader(store_behind(self), name, vectors)(*args, **kwargs)
         except BaseException:
             _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
             raise
-        return _note(self, key, value)
+        return _note(self, _with_vectors(key, vectors), value)
 
     return read
 
@@ -213,6 +225,103 @@ def _cannot_repeat(store: RecordingStore, why: str) -> None:
 def _frame_of(store: RecordingStore) -> Frame | None:
     frame: Frame | None = object.__getattribute__(store, "_frame")
     return frame
+
+
+# -- searches by meaning -----------------------------------------------------------------------------------------------
+
+
+class KnownVectors:
+    """Embeddings of a store that know the vectors of some texts, and ask for those of others."""
+
+    def __init__(self, behind: Any, made_by: bytes, known: dict[tuple[str, str], list[float]]) -> None:
+        self._behind = behind
+        self.made_by = made_by
+        self.known = known
+        """The vectors, by the text and by what the text was embedded as: a query or a document."""
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a query."""
+        if ("query", text) not in self.known:
+            self.known["query", text] = self._behind.embed_query(text)
+        return self.known["query", text]
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Return the vector of a query."""
+        if ("query", text) not in self.known:
+            self.known["query", text] = await self._behind.aembed_query(text)
+        return self.known["query", text]
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return the vectors of documents; SQL stores embed queries so, too."""
+        new = self._new(texts)
+        return self._all(texts, new, self._behind.embed_documents(new) if new else [])
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return the vectors of documents; SQL stores embed queries so, too."""
+        new = self._new(texts)
+        return self._all(texts, new, await self._behind.aembed_documents(new) if new else [])
+
+    def _new(self, texts: list[str]) -> list[str]:
+        return [text for text in texts if ("document", text) not in self.known]
+
+    def _all(self, texts: list[str], new: list[str], vectors: list[list[float]]) -> list[list[float]]:
+        self.known.update((("document", text), vector) for text, vector in zip(new, vectors, strict=True))
+        return [self.known["document", text] for text in texts]
+
+
+def _vectors(store: BaseStore, key: str | None) -> KnownVectors | None:
+    """Return the vectors that a search by meaning was recorded with, none of them before it is recorded.
+
+    Return None for any other read, and for a store whose class or embeddings have no identity. Vectors of another
+    class of store or of other embeddings do not count.
+    """
+    embeddings = getattr(store, "embeddings", None)
+    if key is None or embeddings is None or not _is_by_meaning(store, key) or not _is_langgraphs(store, _asked(key)[0]):
+        return None
+    made_by = _maker_of_vectors(type(store), embeddings)
+    if made_by is None:
+        return None
+    known: dict[tuple[str, str], list[float]] = {}
+    recorded = key.partition(VECTORS)[2]
+    if recorded:
+        recorded_by, vectors = cast("Any", decode_value(b64decode(recorded), {}))
+        if recorded_by == made_by:
+            known = {(kind, text): array(code, packed).tolist() for kind, text, code, packed in vectors}
+    return KnownVectors(embeddings, made_by, known)
+
+
+def _with_vectors(key: str | None, vectors: KnownVectors | None) -> str | None:
+    """Return a read with the vectors that it was made with, so that a replay asks no model for them."""
+    if key is None or vectors is None or not vectors.known:
+        return key
+    packed = []
+    for (kind, text), vector in vectors.known.items():
+        single = array("f", vector)
+        exact = single if single.tolist() == [*vector] else array("d", vector)
+        packed.append([kind, text, exact.typecode, exact.tobytes()])
+    return f"{key}{VECTORS}{b64encode(encode_value([vectors.made_by, packed])).decode()}"
+
+
+def _reader(store: BaseStore, name: str, vectors: KnownVectors | None) -> Callable[..., Any]:
+    """Return a method of a store; if it searches by meaning, these vectors are used and added to."""
+    if vectors is None:
+        return cast("Callable[..., Any]", getattr(store, name))
+    with_vectors: Any = StandIn(store, embeddings=vectors)
+    # Stores that collect what tasks ask for would hand the search to a task of their own.
+    return partial(BaseStore.asearch, with_vectors) if name == "asearch" else getattr(with_vectors, name)
+
+
+def _maker_of_vectors(store: type, embeddings: Any) -> bytes | None:
+    """Return the digest of the class of a store and of its embeddings, None if these cannot be followed.
+
+    LangChain's classes hold clients, which cannot be followed, beside the fields that say which model is asked.
+    """
+    is_langchains = isinstance(embeddings, BaseModel) and ORIGINS.of_class(type(embeddings)) is not Owner.USER
+    asked = [*vars(embeddings).values()] if isinstance(embeddings, EmbeddingsLambda) else [embeddings]
+    codes = [_tracker(_Same(each)).current() for each in asked]
+    if not is_langchains and any(code.untracked for code in codes):
+        return None
+    return sha256(canonical([store.__qualname__, *(code.digest for code in codes)])).digest()
 
 
 # -- what was found ----------------------------------------------------------------------------------------------------
@@ -290,12 +399,12 @@ def observed(store: BaseStore, key: str) -> bytes | Awaitable[bytes | None] | No
     if _is_langgraphs(store, name):
         # The sync and the async method find the same.
         plain = name.removeprefix("a")
-        at_once = isinstance(store, InMemoryStore) and store.embeddings is None
-        name = f"a{plain}" if on_loop and not at_once else plain
-        on_loop = on_loop and not at_once
+        on_loop = on_loop and not (isinstance(store, InMemoryStore) and store.embeddings is None)
+        # The other stores are asked in a thread: `SqliteStore` has no async methods.
+        name = f"a{plain}" if on_loop and isinstance(store, AsyncBatchedBaseStore | InMemoryStore) else plain
     if name in REFRESHING and _takes(getattr(type(store), name), "refresh_ttl"):
         kwargs["refresh_ttl"] = False
-    ask = partial(getattr(store, name), *map(_looked, args), **kwargs)
+    ask = partial(_reader(store, name, _vectors(store, key)), *map(_looked, args), **kwargs)
     if name.startswith("a"):
         return _awaited(ask, dated=dated)
     return _awaited(partial(asyncio.to_thread, ask), dated=dated) if on_loop else _digest(ask(), dated=dated)
@@ -309,7 +418,12 @@ def shown(key: str) -> str:
 
 
 def asks_a_model(store: BaseStore, key: str) -> bool:
-    """Tell whether a read searches by meaning: then a model embeds the query."""
+    """Tell whether a read searches by meaning and its vectors are not known: then a model embeds the query."""
+    vectors = _vectors(store, key)
+    return _is_by_meaning(store, key) if vectors is None else not vectors.known
+
+
+def _is_by_meaning(store: BaseStore, key: str) -> bool:
     _, args, kwargs = _asked(key)
     ops = [op for argument in args if type(argument) is list for op in argument]
     queries = [kwargs.get("query"), *(op.query for op in ops if isinstance(op, SearchOp))]
@@ -317,7 +431,7 @@ def asks_a_model(store: BaseStore, key: str) -> bool:
 
 
 def _asked(key: str) -> Any:
-    return decode_value(bytes.fromhex(key.removeprefix(DATED)), {})
+    return decode_value(bytes.fromhex(key.removeprefix(DATED).partition(VECTORS)[0]), {})
 
 
 async def _awaited(ask: Callable[[], Awaitable[Any]], *, dated: bool) -> bytes | None:
