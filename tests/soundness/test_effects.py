@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,12 +174,13 @@ def test_an_error_leaves_the_outcome_unknown(w: World) -> None:
     assert w.ran["send"] == 1
 
 
-def test_force_does_not_override_an_unknown_outcome(w: World) -> None:
+def test_neither_force_nor_an_age_overrides_an_unknown_outcome(w: World) -> None:
     send = sending(w, fails=1)
     with pytest.raises(Failing):
         send(0)
-    with pytest.raises(EffectOutcomeUnknown):
-        forced(send)(0)
+    for again in (forced(send), with_policy(send, ttl_seconds=0)):
+        with pytest.raises(EffectOutcomeUnknown):
+            again(0)
     assert w.ran["send"] == 1
 
 
@@ -186,7 +190,7 @@ def test_force_repeats_what_was_done(w: World) -> None:
     assert len(set(w.data["keys"])) == 2, "a new effect has a new idempotency key"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit, asyncio.CancelledError])
 def test_an_effect_that_was_cut_short_is_unknown(w: World, error: type[BaseException]) -> None:
     @musubito_step(EFFECT, name="send")
     def send(x: int) -> int:
@@ -267,6 +271,67 @@ def test_reconcile_that_says_something_else_is_an_error(w: World) -> None:
     with pytest.raises(TypeError, match="EffectHappened"):
         send(0)
     assert w.ran["send"] == 1
+
+
+def test_reconcile_that_fails_leaves_it_in_doubt(w: World) -> None:
+    def unreachable(key: str) -> EffectHappened:
+        raise ConnectionError("cannot ask")
+
+    with pytest.raises(Failing):
+        sending(w, fails=1)(0)
+    with run() as ledger, pytest.raises(ConnectionError):
+        sending(w, fails=9, on_unknown=unreachable)(0)
+    assert w.ran["send"] == 1
+    assert [(call.outcome, call.reason) for call in ledger.calls] == [("failed", ReplayReason.OUTCOME_UNKNOWN)]
+
+
+async def test_an_async_effect_awaits_who_is_asked_and_no_other_can(w: World) -> None:
+    async def reconcile(key: str) -> EffectHappened:
+        await asyncio.sleep(0)
+        return EffectHappened(70)
+
+    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, on_unknown=reconcile), name="post")
+    async def post(x: int) -> int:
+        w.count("post")
+        raise Failing
+
+    with pytest.raises(Failing):
+        await post(0)
+    assert (await post(0)).value == 70
+    send = sending(w, fails=1, on_unknown=reconcile)
+    with pytest.raises(Failing):
+        send(0)
+    with pytest.raises(TypeError, match="async"):
+        send(0)
+    assert w.ran == {"post": 1, "send": 1}
+
+
+async def test_an_effect_that_was_cancelled_before_it_ran_may_run(w: World) -> None:
+    @musubito_step(EFFECT, name="send")
+    async def send(x: int) -> int:
+        return w.count("send")
+
+    task = asyncio.create_task(send(0))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await send(0)).value == 1
+
+
+def test_a_result_that_is_lost_is_not_got_by_repeating_the_effect(w: World) -> None:
+    send = sending(w)
+    send(0)
+    for damaged in ("x'00'", "NULL"):
+        with closing(sqlite3.connect(w.path)) as connection:
+            connection.execute(f"UPDATE _executions SET payload = {damaged}")
+            connection.commit()
+        with w.another_engine() as other, use_musubito_engine(other):
+            for again in (send, with_policy(send, on_unknown="rerun")):
+                with pytest.raises(EffectOutcomeUnknown, match="its result is lost"):
+                    again(0)
+    happened = with_policy(send, on_unknown=lambda key: EffectHappened(1))
+    assert [happened(0).value, send(0).value, w.ran["send"]] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("fails", ["newest", BeginEffect])

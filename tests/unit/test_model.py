@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from dataclasses import replace
 from typing import Any
@@ -99,6 +100,12 @@ def test_a_step_type_may_be_a_text(said: Any) -> None:
             ValueError,
             '"deterministic", "stochastic", "live", "external_effect", not \'random\'',
         ),
+        ({"ttl_seconds": -1}, ValueError, "ttl_seconds"),
+        ({"ttl_seconds": math.nan}, ValueError, "ttl_seconds"),
+        ({"on_unknown": "again"}, ValueError, "on_unknown"),
+        ({"force_reexecution": 1}, TypeError, "force_reexecution"),
+        ({"allow_cross_parent_reuse": 3}, TypeError, "allow_cross_parent_reuse"),
+        ({"record_inputs": None}, TypeError, "record_inputs"),
         ({"step_type": 1}, TypeError, "step_type must be a StepType or one of"),
         ({"step_type": None}, TypeError, "step_type must be a StepType or one of"),
         ({"inputs": "question"}, TypeError, r'inputs must be None or a tuple of names, such as \("question",\)'),

@@ -90,7 +90,7 @@ RECORDS = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(RECORDS, min_size=1, max_size=3), st.lists(st.sampled_from(range(3)), max_size=5))
 def test_records_that_are_kept_are_stored_as_all_others(made: list[Any], order: list[int]) -> None:
     """A redaction that changes nothing is given what is not kept."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import pickle
 import sqlite3
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -17,7 +15,7 @@ from musubito.store.changes import Moment, Release
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import connection, opening
 from musubito.store.sqlite.read_only import ReadOnlySQLite
-from musubito.testing.changes import START, claim, commit, digest, fail, intent, place, ran, use
+from musubito.testing.changes import claim, commit, digest, intent, place, ran, use
 
 F, G = place("f"), place("g")
 
@@ -72,16 +70,6 @@ def test_a_relative_path_stays_where_it_was_when_the_process_moves(tmp_path, mon
     ran(store, F, "x")
     store.close()
     assert not list((tmp_path / "elsewhere").iterdir())
-
-
-def test_closing_twice_does_nothing_and_a_closed_store_is_a_fault(tmp_path):
-    store = SQLiteStorage(tmp_path / "musubito.db")
-    store.close()
-    store.close()
-    with pytest.raises(StoreError, match="musubito.db"):
-        store.newest(F.keys, "default")
-    with pytest.raises(StoreError):
-        store.write([commit(F, "x")])
 
 
 def dropped(path):
@@ -144,13 +132,6 @@ def test_what_nobody_closes_is_closed_when_nothing_refers_to_it(tmp_path, left):
     assert {path.name for path in tmp_path.iterdir()} <= {"musubito.db", "musubito.db-locks"}
 
 
-def test_nothing_is_left_beside_a_closed_database_but_the_file_of_locks(tmp_path):
-    store = SQLiteStorage(tmp_path / "musubito.db")
-    ran(store, F, "x")
-    store.close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"musubito.db", "musubito.db-locks"}
-
-
 def test_a_transaction_that_fails_half_way_leaves_nothing(store):
     with pytest.raises(StoreError):
         store.write([commit(F, "x"), commit(G, "y", uses=[use(F, 70)])])
@@ -162,42 +143,6 @@ def test_a_transaction_that_fails_half_way_leaves_nothing(store):
     assert found.settled == 1
 
 
-def test_a_reader_sees_a_commit_of_another_process_at_once(tmp_path, store):
-    other = SQLiteStorage(tmp_path / "musubito.db")
-    for turn in range(5):
-        ran(other, F, f"x{turn}")
-        found = store.newest(F.keys, "default")
-        assert found is not None
-        assert found.artifact == digest(f"x{turn}")
-        # Kept by now, and not believed when another has committed.
-        assert store.newest(F.keys, "default") == found
-    other.close()
-
-
-def test_what_is_kept_is_dropped_when_this_store_commits(store):
-    ran(store, F, "x")
-    first = store.newest(F.keys, "default")
-    ran(store, F, "y")
-    second = store.newest(F.keys, "default")
-    assert first is not None
-    assert second is not None
-    assert (first.artifact, second.artifact) == (digest("x"), digest("y"))
-
-
-def test_what_is_kept_is_dropped_for_a_fork(tmp_path, store):
-    ran(store, F, "x")
-    assert store.newest(F.keys, "default") is not None
-    store.close_for_fork()
-    other = SQLiteStorage(tmp_path / "musubito.db")
-    ran(other, F, "y")
-    other.close()
-    store.reopen()
-    assert store._writer.kept == {}
-    found = store.newest(F.keys, "default")
-    assert found is not None
-    assert found.artifact == digest("y")
-
-
 def test_what_is_kept_is_bounded(store, monkeypatch):
     monkeypatch.setattr(connection, "KEPT_BYTES", 3 * (connection.ROW_BYTES + 10))
     for n in range(10):
@@ -205,18 +150,6 @@ def test_what_is_kept_is_bounded(store, monkeypatch):
     for n in range(10):
         assert store.newest(place("f", argument=str(n)).keys, "default") is not None
     assert len(store._writer.kept) <= 3
-
-
-def test_what_is_kept_while_somebody_writes_is_dropped_when_he_has(store):
-    ran(store, F, "x")
-    for text in ("x", "y", "z"):
-        ran(store, F, text)
-        with store._writer.lock:
-            for _ in range(2):
-                found = store.newest(F.keys, "default")
-                assert found is not None
-                assert found.artifact == digest(text)
-            assert store._reader.kept
 
 
 def test_a_read_waits_for_nobody_who_is_about_to_write(store, monkeypatch):
@@ -257,14 +190,6 @@ class LateLock:
 
     def __exit__(self, *_):
         self._lock.release()
-
-
-def test_a_read_waits_for_no_writer(store):
-    ran(store, F, "x")
-    with store._writer.lock:
-        began = time.monotonic()
-        assert store.newest(F.keys, "default") is not None
-        assert time.monotonic() - began < 1
 
 
 def test_a_read_sees_no_half_of_a_transaction(store):
@@ -345,25 +270,3 @@ def test_an_error_that_cannot_even_be_printed_is_raised_untouched(tmp_path):
         assert engine.faults == 0
     with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
         assert "Unprintable" in connection.execute("SELECT error FROM nodes").fetchone()[0]
-
-
-def test_a_failure_is_kept_and_never_found_as_a_success(store):
-    store.write([fail(F)])
-    found = store.newest(F.keys, "default")
-    assert found is not None
-    assert found.outcome == 0
-    assert Moment(0, 0) == START
-
-
-def test_an_engine_made_from_a_url_can_be_pickled_and_reconnects(tmp_path):
-    @musubito_step()
-    def f(n):
-        return n
-
-    with MusubitoEngine.from_url(f"sqlite:///{tmp_path}/musubito.db") as engine, use_musubito_engine(engine):
-        f(1)
-        copy = pickle.loads(pickle.dumps(engine))
-    assert copy.storage.db_path == engine.storage.db_path
-    with use_musubito_engine(copy):
-        assert f(1).value == 1
-    copy.close()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from musubito import SQLiteStorage, StoreError
-from musubito.store.changes import Invalidate, Moment, RecordReplay, Release, Renew, Superseded
-from musubito.store.queries import CurrentMoment, OlderCandidates
+from musubito.store.changes import Invalidate, Moment, RecordReplay, Release, Renew
+from musubito.store.queries import CurrentMoment
 from musubito.store.rows import Ledger, RunLine
 from musubito.store.sqlite import storage, wal_index
 from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, ran, use
@@ -22,7 +22,6 @@ from musubito.testing.changes import claim, commit, digest, fail, holder, intent
 fcntl = pytest.importorskip("fcntl", reason="the index is mapped on POSIX systems alone")
 
 F, G = place("f"), place("g")
-LINE = Ledger("default", [RunLine(digest("run"), None, None, 1.0, None, "running")], [])
 DMS = 128
 """The byte of the index that SQLite holds locked as long as a process has the database open."""
 
@@ -62,61 +61,6 @@ def test_a_kept_row_takes_no_statement(store):
     assert store.newest(F.keys, "default") == found
 
 
-def test_a_row_that_is_kept_survives_what_no_lookup_shows(store):
-    ran(store, F, "x")
-    store.newest(F.keys, "default")
-    store.write([LINE])
-    assert statements_of(store, lambda: store.newest(F.keys, "default")) == []
-
-
-def test_an_intent_leaves_what_is_kept(store):
-    ran(store, F, "x")
-    found = store.newest(F.keys, "default")
-    assert store.newest(G.keys, "default") is None
-    (moment,) = store.write([claim(G, "me")])
-    assert store.write([intent("send", "me")]) == [moment]
-    assert statements_of(store, lambda: store.newest(F.keys, "default")) == []
-    assert store.newest(F.keys, "default") == found
-    assert statements_of(store, lambda: store.find(CurrentMoment())) == []
-    assert store.find(CurrentMoment()) == moment
-
-
-def test_a_first_run_asks_for_no_moment_and_deletes_no_lease_that_was_never_a_row(store):
-    ran(store, F, "x")
-    store.write([claim(F, "me", seen=1)])
-    store.write([commit(F, "x", lease=(F.keys.reuse, b"me"))])
-
-    def first_run(at):
-        assert store.newest(at.keys, "default") is None
-        (moment,) = store.write([claim(at, "me")])
-        assert moment == Moment(3, 0)
-        store.write([commit(at, "y", lease=(at.keys.reuse, b"me"), began=moment)])
-
-    expected = ["SELECT", "BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
-    ran(store, G, "x")  # the numbers of its names are known from now on
-    new = place("g", argument="other")
-    assert [statement.split()[0] for statement in statements_of(store, lambda: first_run(new))] == expected
-
-
-def test_a_first_run_that_may_be_answered_across_parents_asks_for_its_node_once(store):
-    at, top = place("f", argument="other", parents=[parent(G, "x")]), place("g", argument="top")
-    ran(store, G, "x")
-    ran(store, place("f"), "x")
-    ran(store, top, "x")
-
-    def first_run():
-        assert store.newest(at.keys, "default") is None
-        assert store.find(OlderCandidates(at.keys, "default", True, 0.0)) == []
-        (moment,) = store.write([claim(at, "me", across=True, seen=3)])
-        store.write([commit(at, "y", lease=(at.keys.cross, b"me"), began=moment)])
-
-    expected = ["SELECT", "SELECT", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
-    assert [statement.split()[0] for statement in statements_of(store, first_run)] == expected
-    assert store.newest(at.keys, "default").execution == 4
-    edges = "SELECT p.node_id, c.node_id FROM _edges e JOIN _nodes p ON p.id = e.parent JOIN _nodes c ON c.id = e.child"
-    assert store._reader.execute(edges).fetchall() == [(G.keys.node, at.keys.node)]
-
-
 def begun(store, at):
     """Look `at` up, where nothing is found, and return the moment at which it begins."""
     for output in "xyz":
@@ -125,16 +69,6 @@ def begun(store, at):
     assert store.newest(at.keys, "default") is None
     (moment,) = store.write([claim(at, "me")])
     return moment
-
-
-def test_a_commit_asks_again_if_another_has_committed_since_its_lookup(store, other):
-    moment = begun(store, F)
-    ran(other, F, "z")
-    ran(other, place("f", argument="other"), "z")
-    (committed,) = store.write([commit(F, "x", lease=(F.keys.reuse, b"me"), began=moment)])
-    assert committed.execution == 6
-    assert other.newest(F.keys, "default").artifact == digest("x")
-    assert store._reader.execute("SELECT count(*) FROM _nodes").fetchone() == (3,)
 
 
 def test_a_commit_sees_what_comes_before_it_in_its_transaction(store):
@@ -186,24 +120,6 @@ def test_a_lease_that_was_shown_ends_after_a_failed_commit(store):
     assert store._reader.execute("SELECT count(*) FROM _leases").fetchone() == (0,)
 
 
-def test_a_claim_sees_what_another_committed_since_the_lookup(store, other):
-    ran(store, G, "y")
-    ran(other, G, "y")
-    assert store.newest(F.keys, "default") is None
-    ran(other, F, "x")
-    assert store.write([claim(F, "me")]) == [Superseded()]
-
-
-def test_the_moment_counts_what_others_did(store, other):
-    ran(store, G, "y")
-    for turn in range(3):
-        at = place("f", argument=str(turn))
-        assert store.newest(at.keys, "default") is None
-        other.write([Invalidate("default", "g", None)])
-        assert store.write([claim(at, "me")]) == [Moment(1 + turn, 1 + turn)]
-        ran(store, at, "x")
-
-
 @pytest.mark.parametrize(
     "change",
     [commit(G, "y"), Renew(holder("me"), [], 1.0), intent("send", "me"), intent("mail", "me")],
@@ -224,23 +140,6 @@ def test_what_another_commits_right_after_a_commit_is_seen(store, other, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(store, "_keep_what_holds", late)
         store.write([change])
-    assert store.newest(F.keys, "default").artifact == digest("z")
-    new = place("g", argument="other")
-    assert store.newest(new.keys, "default") is None
-    assert store.write([claim(new, "me")]) == [other.find(CurrentMoment())]
-
-
-@pytest.mark.parametrize(
-    "change", [commit(G, "y"), LINE, intent("send", "me")], ids=["a record", "a line of history", "an intent"]
-)
-def test_what_another_committed_before_a_commit_is_seen(store, other, change):
-    ran(store, F, "x")
-    assert store.newest(F.keys, "default").artifact == digest("x")
-    assert store.newest(G.keys, "default") is None
-    assert store.write([claim(G, "me")]) == [Moment(1, 0)]
-    ran(other, F, "z")
-    other.write([Invalidate("default", "g", None)])
-    store.write([change])
     assert store.newest(F.keys, "default").artifact == digest("z")
     new = place("g", argument="other")
     assert store.newest(new.keys, "default") is None
@@ -348,27 +247,6 @@ def test_the_index_is_no_longer_believed_when_it_stays_behind(store, other):
 
 class Still(bytes):
     """A mapping that does not change."""
-
-
-def test_it_works_without_an_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "index_of", lambda _: None)
-    store, other = SQLiteStorage(tmp_path / "musubito.db"), SQLiteStorage(tmp_path / "musubito.db")
-    for turn in range(3):
-        ran(other, F, f"x{turn}")
-        found = store.newest(F.keys, "default")
-        assert found is not None
-        assert found.artifact == digest(f"x{turn}")
-        ran(store, G, "y")
-    store.close()
-    other.close()
-
-
-def test_a_closed_store_returns_nothing_that_it_kept(store):
-    ran(store, F, "x")
-    store.newest(F.keys, "default")
-    store.close()
-    with pytest.raises(StoreError):
-        store.newest(F.keys, "default")
 
 
 def test_after_a_fork_the_index_is_found_anew(tmp_path, store):
