@@ -43,6 +43,7 @@ from pydantic import BaseModel, Field, SecretStr, create_model
 from musubito import StepConfiguration, StepType, musubito_step, run
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
+from tests.pairs import in_turn
 
 FIRST = version("langgraph").startswith("1.0.")
 pytestmark = pytest.mark.usefixtures("engine")
@@ -188,8 +189,7 @@ CONTEXTS: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
 }
 
 
-@everywhere
-@pytest.mark.parametrize("kind", CONTEXTS)
+@pytest.mark.parametrize(("kind", "place"), in_turn(CONTEXTS, PLACES))
 def test_another_context(kind: str, place: str, ran: Ran, ask: Ask):
     schema, make = CONTEXTS[kind]
     graph = compiled(PLACES[place](context_user, ran), context=schema)
@@ -290,8 +290,7 @@ def test_another_thread_for_a_node_that_is_handed_it(by: str, ran: Ran, ask: Ask
         assert ask(graph, {"text": "x"}, {"configurable": {"thread_id": name}})["done"] == [name]
 
 
-@everywhere
-@pytest.mark.parametrize("read", [nothing, configured_user, mood_in_metadata])
+@pytest.mark.parametrize(("place", "read"), in_turn(PLACES, [nothing, configured_user, mood_in_metadata]))
 def test_another_thread_for_a_node_that_does_not_read_it(read: Reader, place: str, ran: Ran, ask: Ask):
     graph = compiled(PLACES[place](read, ran), checkpointer=InMemorySaver())
     for name, runs in [("one", True), ("two", False), ("three", False)]:
@@ -300,8 +299,7 @@ def test_another_thread_for_a_node_that_does_not_read_it(read: Reader, place: st
         assert bool(took(ran)) is runs
 
 
-@everywhere
-@pytest.mark.parametrize("read", [mood_in_metadata, whole_metadata])
+@pytest.mark.parametrize(("place", "read"), in_turn(PLACES, [mood_in_metadata, whole_metadata]))
 def test_other_metadata_for_a_node_that_reads_them(read: Reader, place: str, ran: Ran, ask: Ask):
     graph = compiled(PLACES[place](read, ran))
     seen = []
@@ -350,8 +348,7 @@ def listed() -> Any:
     return [len(name) for name in get_store().list_namespaces(prefix=("facts",))] or None
 
 
-@everywhere
-@pytest.mark.parametrize("read", [got, got_by_runtime, searched])
+@pytest.mark.parametrize(("place", "read"), in_turn(PLACES, [got, got_by_runtime, searched]))
 def test_another_store_content(read: Reader, place: str, ran: Ran, ask: Ask):
     store = InMemoryStore()
     graph = compiled(PLACES[place](read, ran), store=store)
@@ -447,8 +444,7 @@ def deletes() -> Any:
     return "deleted"
 
 
-@everywhere
-@pytest.mark.parametrize("act", [writes, deletes])
+@pytest.mark.parametrize(("place", "act"), in_turn(PLACES, [writes, deletes]))
 def test_what_writes_to_the_store_runs_each_time(act: Reader, place: str, ran: Ran, ask: Ask):
     store = InMemoryStore()
     graph = compiled(PLACES[place](act, ran), store=store)

@@ -38,6 +38,7 @@ from tests import launcher
 from tests.fresh import fresh
 from tests.langgraph.lineage import drawn, edges, lineage, lineage_with_routers, lines, nodes
 from tests.langgraph.models import Calls
+from tests.pairs import in_turn, third
 
 HANDLES_ERRORS = hasattr(StateGraph, "set_node_defaults")
 """Since langgraph 1.2."""
@@ -680,8 +681,9 @@ def test_invoke(case, tmp_path):
             assert graph.invoke(case.input) == first
 
 
-@each
-async def test_ainvoke(case, tmp_path):
+@pytest.mark.parametrize("name", third(0, TOPOLOGIES))
+async def test_ainvoke(name, tmp_path):
+    case = TOPOLOGIES[name]
     with recording(tmp_path):
         graph = musubito_graph(case.build().compile(name="g"))
         first = await graph.ainvoke(case.input)
@@ -690,9 +692,10 @@ async def test_ainvoke(case, tmp_path):
             assert await graph.ainvoke(case.input) == first
 
 
-@each
-def test_step_by_step(case, tmp_path):
+@pytest.mark.parametrize("name", third(1, TOPOLOGIES))
+def test_step_by_step(name, tmp_path):
     """After each superstep another graph goes on, which knows nothing but what is in the checkpoint."""
+    case = TOPOLOGIES[name]
     given = case.input
     while True:
         with opened(tmp_path, case.build) as graph:
@@ -703,8 +706,9 @@ def test_step_by_step(case, tmp_path):
     assert lineage(store_in(tmp_path)) == drawn(case.expected)
 
 
-@each
-async def test_step_by_step_async(case, tmp_path):
+@pytest.mark.parametrize("name", third(2, TOPOLOGIES))
+async def test_step_by_step_async(name, tmp_path):
+    case = TOPOLOGIES[name]
     given, checkpoints = case.input, str(tmp_path / "checkpoints.db")
     while True:
         with recording(tmp_path):
@@ -729,44 +733,50 @@ def in_another_process(call, directory, *names):
 
 
 def go_on(directory):
-    """Each topology from where it stands to its end."""
-    for name, case in TOPOLOGIES.items():
-        with opened(Path(directory, name), case.build) as graph:
+    """Each of these topologies from where it stands to its end."""
+    for name in GO_ON:
+        with opened(Path(directory, name), TOPOLOGIES[name].build) as graph:
             if graph.get_state(THREAD).next:
                 graph.invoke(None, THREAD)
 
 
 def begin_again(directory):
-    """Each topology from the start, on no thread."""
-    for name, case in TOPOLOGIES.items():
+    """Each of these topologies from the start, on no thread."""
+    for name in BEGIN_AGAIN:
+        case = TOPOLOGIES[name]
         with recording(Path(directory, name)):
             musubito_graph(case.build().compile(name="g")).invoke(case.input)
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def gone_on(request, tmp_path_factory):
-    """All topologies, which began here, and went on in another process after so many supersteps."""
+GO_ON, BEGIN_AGAIN = list(TOPOLOGIES)[::3], list(TOPOLOGIES)[1::3]
+
+
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory):
+    """Topologies that began here, and went on in another process after one superstep or two."""
     directory = tmp_path_factory.mktemp("gone_on")
-    for name, case in TOPOLOGIES.items():
+    for place, name in enumerate(GO_ON):
+        case = TOPOLOGIES[name]
         (directory / name).mkdir()
         with opened(directory / name, case.build) as graph:
             graph.invoke(case.input, THREAD, interrupt_after="*")
-            if request.param == 2 and graph.get_state(THREAD).next:
+            if place % 2 and graph.get_state(THREAD).next:
                 graph.invoke(None, THREAD, interrupt_after="*")
     in_another_process("go_on", directory)
     return directory
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", GO_ON)
 def test_another_process_goes_on(gone_on, name):
     assert lineage(store_in(gone_on / name)) == drawn(TOPOLOGIES[name].expected)
 
 
 @pytest.fixture(scope="module")
 def begun_again(tmp_path_factory):
-    """All topologies, which ran here, what is known of them, and then they ran in another process."""
+    """Topologies that ran here, what is known of them, and then they ran in another process."""
     directory, known = tmp_path_factory.mktemp("begun_again"), {}
-    for name, case in TOPOLOGIES.items():
+    for name in BEGIN_AGAIN:
+        case = TOPOLOGIES[name]
         (directory / name).mkdir()
         with recording(directory / name):
             musubito_graph(case.build().compile(name="g")).invoke(case.input)
@@ -775,7 +785,7 @@ def begun_again(tmp_path_factory):
     return directory, known
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", BEGIN_AGAIN)
 def test_another_process_replays(begun_again, name):
     directory, known = begun_again
     assert (nodes(store_in(directory / name)), edges(store_in(directory / name))) == known[name]
@@ -892,14 +902,14 @@ def test_an_answer_in_another_process(answered, name):
     assert lineage(store_in(answered / name)) == drawn(INTERRUPTED[name][1])
 
 
-@pytest.mark.parametrize("name", INTERRUPTED)
+@pytest.mark.parametrize("name", third(0, INTERRUPTED))
 def test_an_answer_by_another_graph(tmp_path, name):
     ask(tmp_path, name)
     answer(tmp_path, name)
     assert lineage(store_in(tmp_path / name)) == drawn(INTERRUPTED[name][1])
 
 
-@pytest.mark.parametrize("name", INTERRUPTED)
+@pytest.mark.parametrize("name", third(1, INTERRUPTED))
 async def test_an_answer_async(tmp_path, name):
     build, expected = INTERRUPTED[name]
     checkpoints = str(tmp_path / "checkpoints.db")
@@ -1064,9 +1074,10 @@ def test_a_fork_in_a_fan_out(on_thread, tmp_path):
     )
 
 
-@each
-def test_time_travel(case, on_thread, tmp_path):
+@pytest.mark.parametrize("name", third(2, TOPOLOGIES))
+def test_time_travel(name, on_thread, tmp_path):
     """From every checkpoint on, the same leads to the same."""
+    case = TOPOLOGIES[name]
     with on_thread(case.build) as made:
         made.invoke(case.input, THREAD, **AT_ONCE)
         configs = [each.config for each in made.get_state_history(THREAD) if each.next]
@@ -1187,8 +1198,11 @@ def test_a_command_as_input_in_the_place_of_sends(on_thread, tmp_path):
     assert lineage(store_in(tmp_path)) == drawn("a; w#1 < EXTERNAL; w#2 < EXTERNAL; j < w#1 w#2")
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("name", ["uneven_join", "nested_sends", "a_join_in_a_loop", "a_deferred_join", "subgraph"])
+DURABILITIES = ["sync", "async", "exit"]
+LONG = ["uneven_join", "nested_sends", "a_join_in_a_loop", "a_deferred_join", "subgraph"]
+
+
+@pytest.mark.parametrize(("name", "durability"), in_turn(LONG, DURABILITIES))
 def test_durability(on_thread, tmp_path, name, durability):
     case, given = TOPOLOGIES[name], TOPOLOGIES[name].input
     while True:
@@ -1200,8 +1214,9 @@ def test_durability(on_thread, tmp_path, name, durability):
     assert lineage(store_in(tmp_path)) == drawn(case.expected)
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("name", ["an_uneven_join", "a_subgraph_in_a_subgraph", "sends_by_two"])
+@pytest.mark.parametrize(
+    ("name", "durability"), in_turn(["an_uneven_join", "a_subgraph_in_a_subgraph", "sends_by_two"], DURABILITIES)
+)
 def test_durability_with_interrupts(on_thread, tmp_path, name, durability):
     build, expected = INTERRUPTED[name]
     given = {"trail": []}
@@ -1241,8 +1256,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("saver", ["SQLite", "by versions"])
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(("name", "saver"), in_turn(MIXED, ["SQLite", "by versions"]))
 def test_wrapped_and_unwrapped_steps(tmp_path, name, saver):
     """Whoever ran unrecorded is external. `by versions`: some savers keep each value of a channel by its version, and
     hand out what an unwrapped graph has left as it was."""
@@ -1344,8 +1358,7 @@ def raw(saver):
 RAW = ["chain", "uneven_join", "conditional", "map_reduce", "loop", "subgraph_in_a_subgraph"]
 
 
-@pytest.mark.parametrize("durability", ["sync", "exit"])
-@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize(("name", "durability"), in_turn(RAW, ["sync", "exit"]))
 def test_a_raw_checkpoint_holds_one_channel_more_and_no_other_trace(name, durability, tmp_path):
     held = []
     with recording(tmp_path):
@@ -1406,7 +1419,7 @@ def test_a_function_that_reads_all_channels_does_not_see_it(tmp_path):
     assert not [each for each in seen if "lineage" in each]
 
 
-@pytest.mark.parametrize("name", ["chain", "uneven_join", "conditional", "map_reduce", "subgraph_in_a_subgraph"])
+@pytest.mark.parametrize("name", ["conditional", "subgraph_in_a_subgraph"])
 def test_the_drawing_is_the_same(name):
     made = TOPOLOGIES[name].build().compile(name="g")
     wrapped = musubito_graph(made)
@@ -1556,7 +1569,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=3 * settings().max_examples // 10)
+@settings(max_examples=settings().max_examples)
 @given(plans, st.booleans())
 def test_any_graph(plan, stops):
     memory = InMemorySaver()
