@@ -20,8 +20,13 @@ from tests.quick import is_quick
 keep_temporary_files_in_memory()
 
 # No deadline: on a shared machine the slowest example is slow for reasons of its own.
-settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100)
+# What gates a commit looks at the same few examples each time; a soak looks at many, and at others each time.
+settings.register_profile(
+    "ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30, derandomize=True
+)
+settings.register_profile(
+    "soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100, derandomize=False
+)
 # `pytest --hypothesis-profile=soak` comes later and wins.
 settings.load_profile("ci")
 

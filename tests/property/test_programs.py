@@ -270,27 +270,27 @@ def chunks(first: int, count: int, size: int) -> Any:
     return pytest.mark.parametrize("seeds", [range(n, n + size) for n in range(first, first + count, size)], ids=str)
 
 
-@chunks(0, 150, 150)
+@chunks(0, 60, 60)
 def test_one_worker_does_call_by_call_what_the_rules_say(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False)
 
 
-@chunks(0, 50, 50)
+@chunks(0, 20, 20)
 def test_a_first_run_of_stochastic_steps_is_as_without_musubito(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False, stochastic=1.0)
 
 
-@chunks(0, 120, 120)
+@chunks(0, 50, 50)
 def test_workers_at_once_are_given_nothing_wrong_and_run_nothing_needless(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=True)
 
 
-@chunks(0, 150, 150)
+@chunks(0, 60, 60)
 def test_what_people_correct_and_take_back_is_given_as_the_rules_say(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=False, corrected=True)
 
 
-@chunks(0, 60, 60)
+@chunks(0, 25, 25)
 def test_corrections_while_workers_run_give_nothing_wrong(seeds: range, tmp_path: Path) -> None:
     hold_all(seeds, tmp_path, parallel=True, corrected=True)
 
