@@ -7,8 +7,14 @@ BIN := $(VENV)/bin
 CORE := tests/conformance tests/lineage tests/soundness tests/story tests/unit
 # Random programs against an oracle, and many graphs in many ways, compared with what they are without Musubito.
 PROOFS := tests/property tests/langgraph/test_equivalence.py tests/langgraph/test_parents.py
+# What depends on libraries and processes more than on the Python: `make real` runs it, once.
+ONCE := tests/cluster tests/examples tests/soundness/test_libraries.py tests/story/test_documentation.py
+ONCE += tests/story/test_installed_packages.py tests/langgraph/test_installed_packages.py
 # What `make proofs`, `make faults` and `make real` run, so that `make test` answers soon.
-APART := $(PROOFS) tests/cluster tests/examples tests/faults
+APART := $(PROOFS) $(ONCE) tests/faults
+# What tells of another LangGraph or another Python: what is private there, and what becomes of graphs of each kind.
+VERSIONS := $(addprefix tests/langgraph/test_,$(addsuffix .py,compat equivalence functional message_ids policy replays \
+  resumed runnable state_keys store streams tool_events trackers unrecordable))
 BROWSERS := chromium google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 # Prints the first of some Pythons that is new enough and can make an environment. A shim may be there and not run.
 first_python = for each in $(2); do \
@@ -31,8 +37,8 @@ help:
 	@echo 'make demo         an agent, run, replayed and edited: what runs and why, what it costs and what is saved'
 	@echo 'make quick        the tests of the core that start no process and no server; TESTS="tests/langgraph" chooses others'
 	@echo 'make test         the tests, apart from those of make proofs, make faults, make real and make browser'
-	@echo 'make test-newest  the same, on the newest Python that is installed, if it is 3.13 or newer'
-	@echo 'make test-oldest  those of the LangGraph adapter, on the oldest LangGraph that it stands on'
+	@echo 'make test-newest  those of the core, and some of the adapter, on the newest Python that is installed'
+	@echo 'make test-oldest  some of the LangGraph adapter, on the oldest LangGraph that it stands on'
 	@echo 'make proofs       random programs against an oracle, and the zoo of graphs against bare ones'
 	@echo 'make real         graphs as people run them: examples, clusters, production stores, servers, clients of models'
 	@echo 'make browser      the page, as people open it: in Chromium, which apt-get installs if it may'
@@ -42,7 +48,7 @@ help:
 	@echo 'make docs         the documentation, as HTML in build/docs'
 	@echo 'make bench        side by side with other caches; ROWS="small chat" selects'
 	@echo 'make bench-gate   compares a few ratios with bench/ratios.json; make bench-ratios writes that file anew'
-	@echo 'make soak         the tests with many more examples, and those that run long'
+	@echo 'make soak         breaks the rules one by one and counts the tests that notice, then runs all with many more examples'
 	@echo 'make clean        remove everything that these have made'
 
 demo: $(VENV)/installed-demo
@@ -63,17 +69,18 @@ test-newest: $(VENV)/made
 	elif [ "$$("$$python" --version)" = "$$($(BIN)/python --version)" ]; then \
 	  echo "$$("$$python" --version) is the newest, and make test runs on it."; \
 	else \
-	  $(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$$python" test; \
+	  $(MAKE) --no-print-directory VENV=.venv-newest PYTHON="$$python" \
+	    TESTS="$(or $(TESTS),tests/golden $(CORE) $(VERSIONS) $(addprefix --ignore=,$(filter-out %libraries.py,$(ONCE))))" test; \
 	fi
 
 test-oldest:
-	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS=tests/langgraph test
+	@$(MAKE) --no-print-directory VENV=.venv-oldest PINS=tests/langgraph/oldest.txt TESTS="$(or $(TESTS),$(VERSIONS))" test
 
 proofs: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PROOFS)
 
 real: $(VENV)/installed-real
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/cluster tests/examples tests/real
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/real $(ONCE)
 
 browser: $(VENV)/installed-browser
 	@for each in $(BROWSERS); do command -v "$$each" >/dev/null && exit; done; \
@@ -109,6 +116,7 @@ bench-ratios: $(VENV)/installed-bench
 	@$(BIN)/python -m bench.gate --write
 
 soak: $(VENV)/installed-test
+	@$(BIN)/python -m tests.mutations
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "soak or not soak" --hypothesis-profile=soak
 
 clean:
