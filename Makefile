@@ -42,7 +42,7 @@ help:
 	@echo 'make proofs       random programs against an oracle, and the zoo of graphs against bare ones'
 	@echo 'make real         graphs as people run them: examples, clusters, production stores, servers, clients of models'
 	@echo 'make browser      the page, as people open it: in Chromium, which apt-get installs if it may'
-	@echo 'make faults       processes are killed, servers and disks fail, also among 10,000 operations on each store'
+	@echo 'make faults       processes are killed, servers and disks fail, also among 4,000 operations on each store'
 	@echo 'make lint         ruff and import-linter'
 	@echo 'make types        mypy'
 	@echo 'make docs         the documentation, as HTML in build/docs'

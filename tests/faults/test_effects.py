@@ -142,35 +142,6 @@ def test_its_arguments_are_kept_for_readers_until_they_are_forgotten(cut_short, 
         assert effect.arguments is None
 
 
-def test_rerun_runs_it_again_with_the_same_key(tmp_path, cut_short, where):
-    answer, _, seconds = run_program(cut_short, "rerun", **where)
-    assert answer == "sent to ann"
-    assert float(seconds) < 5, "the dead are not waited for"
-    assert len(set(keys(tmp_path))) == 1
-    assert len(keys(tmp_path)) == 2
-    # Done is done.
-    assert run_program(cut_short, "raise", **where)[0] == "sent to ann"
-    assert len(keys(tmp_path)) == 2
-
-
-def test_a_callable_that_says_it_happened_is_asked_once_and_believed(tmp_path, cut_short, where):
-    answer, asked, seconds = run_program(cut_short, "happened", **where)
-    assert answer == "found out"
-    assert asked.split() == ["1", keys(tmp_path)[0]]
-    assert float(seconds) < 5
-    assert len(keys(tmp_path)) == 1
-    answer, asked, _ = run_program(cut_short, "raise", **where)
-    assert (answer, asked) == ("found out", "0")
-
-
-def test_a_callable_that_says_it_never_happened_lets_it_run(tmp_path, cut_short, where):
-    answer, asked, seconds = run_program(cut_short, "never", **where)
-    assert answer == "sent to ann"
-    assert asked.split()[:2] == ["1", keys(tmp_path)[0]]
-    assert float(seconds) < 5
-    assert len(keys(tmp_path)) == 2
-
-
 def test_while_its_holder_lives_others_wait(tmp_path, where):
     path = program(tmp_path, STORE + SEND)
     hang = tmp_path / "log.hang"

@@ -20,7 +20,7 @@ def harness(request, tmp_path):
 
 def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness):
     # Where there are no locks, claims alone are others: the same store otherwise.
-    play(harness, 3_000 if harness.without_locks else 10_000)
+    play(harness, 2_000 if harness.without_locks else 4_000)
 
 
 @pytest.mark.soak

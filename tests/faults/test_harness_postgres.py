@@ -28,7 +28,7 @@ def harness(tmp_path):
 
 
 def test_whatever_fails_nothing_is_lost_wrong_or_done_twice(harness):
-    play(harness, 10_000)
+    play(harness, 4_000)
 
 
 @pytest.mark.soak

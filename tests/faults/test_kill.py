@@ -90,39 +90,3 @@ def test_a_worker_that_is_killed_again_and_again_still_finishes(tmp_path):
 @pytest.mark.parametrize("seed", range(2, 7))
 def test_a_worker_that_is_killed_again_and_again_still_finishes_at_length(tmp_path, seed):
     live_and_die(tmp_path, lives=100, steps=2000, seed=seed)
-
-
-CLAIMS = """
-@musubito_step()
-def slow(n):
-    log("run")
-    if not os.path.exists(f"{DATABASE}.live"):
-        say("inside")
-        time.sleep(60)
-    return n
-
-
-engine = MusubitoEngine(SQLiteStorage(DATABASE))
-use_musubito_engine(engine)
-began = time.monotonic()
-slow(1)
-say(time.monotonic() - began)
-"""
-
-
-def test_a_dead_holders_lease_is_taken_over_at_once_on_the_same_host(tmp_path):
-    worker = program(tmp_path, CLAIMS)
-    holder = start(worker)
-    assert heard(holder) == "inside"
-    (tmp_path / "musubito.db.live").touch()
-    waiter = start(worker)
-    time.sleep(1.0)
-    # While the holder lives, nobody takes its key away.
-    assert log_of(tmp_path) == ["run"]
-    assert waiter.poll() is None
-    kill(holder)
-    said, _ = waiter.communicate(timeout=10)
-    assert float(said) < 10
-    assert log_of(tmp_path) == ["run", "run"]
-    assert float(run_program(worker)[0]) < 1
-    assert log_of(tmp_path) == ["run", "run"]

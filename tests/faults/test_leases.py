@@ -8,7 +8,6 @@ import threading
 import time
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -193,60 +192,6 @@ def test_a_sync_call_that_meets_an_async_flight_of_its_own_loop_runs_unrecorded(
 
         assert asyncio.run(main()) == 1
         assert RAN == {"work": 2}
-
-
-def test_a_task_waits_for_a_thread_without_blocking_its_loop(tmp_path):
-    RAN.clear()
-    go_on = threading.Event()
-
-    @musubito_step()
-    def slow(n):
-        RAN["slow"] += 1
-        assert go_on.wait(10)
-        return n
-
-    async def main():
-        both = asyncio.gather(*(asyncio.to_thread(slow, 1) for _ in range(4)))
-        while not RAN["slow"]:
-            await asyncio.sleep(0.01)
-        # The loop goes on, else nobody lets it go on.
-        for _ in range(20):
-            await asyncio.sleep(0.01)
-        go_on.set()
-        assert [result.value for result in await both] == [1] * 4
-
-    with time_limit(15), MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
-        go_on.set()
-        slow(0)  # from here on it is known that the step changes RAN
-        go_on.clear()
-        RAN.clear()
-        asyncio.run(main())
-        assert RAN == {"slow": 1}
-
-
-def test_two_engines_of_one_process_compute_a_result_once(tmp_path):
-    RAN.clear()
-
-    @musubito_step()
-    def slow(n):
-        RAN[f"{n}"] += 1
-        time.sleep(0.05)
-        return n
-
-    engines = [MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) for _ in range(2)]
-    with use_musubito_engine(engines[0]):
-        slow(4)  # from here on it is known that the step changes RAN
-    RAN.clear()
-
-    def ask(i):
-        with use_musubito_engine(engines[i % 2]):
-            return slow(i // 2 % 4).value
-
-    with time_limit(20), ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(16))) == [i // 2 % 4 for i in range(16)]
-    assert {f"{n}": 1 for n in range(4)} == RAN
-    for engine in engines:
-        engine.close()
 
 
 class AnswerLost(SQLiteStorage):

@@ -155,7 +155,7 @@ with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine:
 FEW = 40
 
 
-@pytest.mark.parametrize("turns", sorted(random.Random(1).sample(range(1, 60), 12)))
+@pytest.mark.parametrize("turns", sorted(random.Random(1).sample(range(1, 60), 4)))
 def test_a_process_that_is_killed_leaves_nothing_half_done_that_is_replayed(tmp_path: Path, turns: int) -> None:
     path = tmp_path / "musubito.db"
     filled(path, FEW).close()

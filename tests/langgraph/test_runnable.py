@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -55,6 +55,7 @@ from musubito import (
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.equivalence import Plain
 from tests.langgraph.models import Calls, ScriptedModel
+from tests.pairs import third
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -191,8 +192,11 @@ KINDS = {
     "map": (lambda calls: counted(calls).map(), (["a", "b"], ["a", "c"])),
     "pick": (lambda calls: counted(calls) | RunnablePassthrough().pick("x"), ({"x": 1}, {"x": 2})),
 }
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
-EVERY_STREAM = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "retry"])  # LangChain retries none
+STREAMED = [kind for kind in KINDS if kind != "retry"]  # LangChain retries none
+
+
+def some_of(number: int, kinds: Collection[str] = KINDS) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("kind", third(number, kinds))
 
 
 class Pair:
@@ -219,7 +223,7 @@ async def astreamed(runnable: Any, value: Any) -> list[Any]:
 
 
 # -- replays that are right --------------------------------------------------------------------------------------------
-@EVERY_KIND
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_gives_back_what_it_would_and_does_it_once(kind):
     pair = Pair(kind)
     for value in pair.inputs:
@@ -230,7 +234,7 @@ def test_it_gives_back_what_it_would_and_does_it_once(kind):
         assert pair.calls.counts == pair.bare_calls.counts
 
 
-@EVERY_KIND
+@some_of(1)
 async def test_the_same_asynchronously(kind):
     pair = Pair(kind)
     for value in pair.inputs:
@@ -242,7 +246,7 @@ async def test_the_same_asynchronously(kind):
         assert pair.calls.counts == pair.bare_calls.counts
 
 
-@EVERY_STREAM
+@some_of(2, STREAMED)
 def test_a_stream_is_replayed_chunk_by_chunk(kind):
     pair = Pair(kind)
     for value in pair.inputs:
@@ -254,7 +258,7 @@ def test_a_stream_is_replayed_chunk_by_chunk(kind):
         assert pair.calls.counts == pair.bare_calls.counts
 
 
-@EVERY_STREAM
+@some_of(0, STREAMED)
 async def test_so_is_an_asynchronous_one(kind):
     pair = Pair(kind)
     for value in pair.inputs:
@@ -267,7 +271,7 @@ async def test_so_is_an_asynchronous_one(kind):
         assert pair.calls.counts == pair.bare_calls.counts
 
 
-@EVERY_STREAM
+@some_of(1, STREAMED)
 def test_what_was_streamed_answers_invoke(kind):
     pair = Pair(kind)
     value = pair.inputs[0]
@@ -277,7 +281,7 @@ def test_what_was_streamed_answers_invoke(kind):
     assert pair.calls.total == ran
 
 
-@EVERY_STREAM
+@some_of(2, STREAMED)
 def test_what_was_invoked_answers_a_stream(kind):
     pair = Pair(kind)
     value = pair.inputs[0]
@@ -314,7 +318,7 @@ def said(value: Any) -> Any:
     return value
 
 
-@EVERY_KIND
+@some_of(0)
 def test_a_batch_is_replayed(kind):
     pair = Pair(kind)
     live = plain(pair.bare.batch(list(pair.inputs), {"max_concurrency": 1}))
@@ -324,7 +328,7 @@ def test_a_batch_is_replayed(kind):
     assert pair.calls.total == ran
 
 
-@EVERY_KIND
+@some_of(1)
 async def test_so_is_an_asynchronous_batch(kind):
     pair = Pair(kind)
     live = plain(await pair.bare.abatch(list(pair.inputs), {"max_concurrency": 1}))
@@ -335,7 +339,7 @@ async def test_so_is_an_asynchronous_batch(kind):
     assert pair.calls.total == ran
 
 
-@EVERY_STREAM
+@some_of(2, STREAMED)
 def test_what_comes_in_pieces_is_the_same_input(kind):
     pair = Pair(kind)
     value = pair.inputs[0]
@@ -348,7 +352,7 @@ def test_what_comes_in_pieces_is_the_same_input(kind):
     assert pair.calls.total == ran
 
 
-@EVERY_STREAM
+@some_of(0, STREAMED)
 async def test_asynchronously_as_well(kind):
     async def arriving() -> Any:
         yield value
@@ -364,7 +368,7 @@ async def test_asynchronously_as_well(kind):
 
 
 # -- what it looks like ------------------------------------------------------------------------------------------------
-@EVERY_KIND
+@some_of(1)
 def test_it_looks_as_the_original(kind):
     pair = Pair(kind)
     bare, wrapped = pair.bare, pair.wrapped
@@ -404,14 +408,14 @@ def traced(call: Any, value: Any) -> Any:
     return tracer.roots
 
 
-@EVERY_STREAM
+@some_of(2, STREAMED)
 def test_tracers_see_what_they_would_and_no_run_more(kind):
     pair = Pair(kind)
     for value in pair.inputs:
         assert traced(pair.wrapped.invoke, value) == traced(pair.bare.invoke, value)
 
 
-@EVERY_STREAM
+@some_of(0, STREAMED)
 def test_nor_when_it_is_streamed(kind):
     pair = Pair(kind)
     for value in pair.inputs:

@@ -34,6 +34,7 @@ from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, use_musubit
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.equivalence import MODES, Plain
 from tests.langgraph.specimen import Ran, Scripted, calls, says
+from tests.pairs import in_turn, third
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -334,12 +335,11 @@ def plain(events: Any) -> Any:
 
 
 BOTH = [("sync", name) for name in GRAPHS] + [("async", name) for name in ASYNC_GRAPHS]
-EVERY = pytest.mark.parametrize(("way", "name"), BOTH, ids=["-".join(each) for each in BOTH])
 
 
-@EVERY
-@pytest.mark.parametrize("subgraphs", [False, True], ids=["outer", "subgraphs"])
-def test_all_modes_at_once(way: str, name: str, subgraphs: bool):
+@pytest.mark.parametrize(("both", "subgraphs"), in_turn(BOTH, [False, True]), ids=str)
+def test_all_modes_at_once(both: tuple[str, str], subgraphs: bool):
+    way, name = both
     how = {"stream_mode": list(MODES), "subgraphs": subgraphs}
     ran, bare = Ran(), Ran()
     expected = events_of(ASYNC_GRAPHS[name](bare), way, **how)
@@ -356,9 +356,9 @@ def test_all_modes_at_once(way: str, name: str, subgraphs: bool):
     assert plain(replayed) == plain(expected)
 
 
-@EVERY
-@pytest.mark.parametrize("mode", MODES)
-def test_each_mode_for_itself(way: str, name: str, mode: str):
+@pytest.mark.parametrize(("both", "mode"), in_turn(BOTH, MODES), ids=str)
+def test_each_mode_for_itself(both: tuple[str, str], mode: str):
+    way, name = both
     ran = Ran()
     expected = plain(events_of(ASYNC_GRAPHS[name](Ran()), way, stream_mode=mode))
     graph = musubito_graph(ASYNC_GRAPHS[name](ran))
@@ -406,8 +406,9 @@ def said(events: list[Any]) -> list[Any]:
     return [texts[each[1]] if isinstance(each, tuple) else each for each in told]
 
 
-@EVERY
-def test_what_was_invoked_is_shown_on_a_replay(way: str, name: str):
+@pytest.mark.parametrize("both", third(0, BOTH), ids=str)
+def test_what_was_invoked_is_shown_on_a_replay(both: tuple[str, str]):
+    way, name = both
     how = {"stream_mode": ["custom", "messages"]}
     expected = said(events_of(ASYNC_GRAPHS[name](Ran()), way, **how))
     ran = Ran()
@@ -426,8 +427,9 @@ def test_what_was_invoked_is_shown_on_a_replay(way: str, name: str):
         assert replayed == expected
 
 
-@EVERY
-def test_what_was_streamed_is_given_back_by_a_replay(way: str, name: str):
+@pytest.mark.parametrize("both", third(1, BOTH), ids=str)
+def test_what_was_streamed_is_given_back_by_a_replay(both: tuple[str, str]):
+    way, name = both
     ran = Ran()
     graph = musubito_graph(ASYNC_GRAPHS[name](ran))
     events = events_of(graph, way, stream_mode=["values", "custom", "messages"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from musubito import MusubitoEngine, MusubitoResult, musubito_step, run
+from musubito import MusubitoEngine, musubito_step, run
 from tests.waiting import until
 
 RAN: list[str] = []
@@ -34,25 +32,6 @@ async def later(x: int) -> int:
     return x
 
 
-def test_threads_compute_each_key_once(engine: MusubitoEngine) -> None:
-    work(99)  # from then on RAN does not count for it
-    RAN.clear()
-    with ThreadPoolExecutor(8) as pool:
-        results = [result.value for result in pool.map(work, [i % 10 for i in range(80)])]
-    assert results == [i % 10 for i in range(80)]
-    assert sorted(RAN) == [f"work {i}" for i in range(10)]
-
-
-def test_tasks_compute_each_key_once(engine: MusubitoEngine) -> None:
-    async def main() -> list[int]:
-        await later(99)  # from then on RAN does not count for it
-        RAN.clear()
-        return [result.value for result in await asyncio.gather(*(later(i % 10) for i in range(80)))]
-
-    assert asyncio.run(main()) == [i % 10 for i in range(80)]
-    assert sorted(RAN) == [f"later {i}" for i in range(10)]
-
-
 def test_steps_inside_threads_of_a_step_are_inside_of_it(engine: MusubitoEngine) -> None:
     @musubito_step(name="fan")
     async def fan(n: int) -> list[int]:
@@ -65,42 +44,6 @@ def test_steps_inside_threads_of_a_step_are_inside_of_it(engine: MusubitoEngine)
     RAN.clear()
     asyncio.run(fan(4))  # type: ignore[arg-type]
     assert sorted(RAN) == ["fan", *(f"work {i}" for i in range(4))]
-
-
-def test_steps_in_a_pool_that_inherits_nothing_are_inside_of_it_too(engine: MusubitoEngine) -> None:
-    @musubito_step(name="fan")
-    def fan(n: int) -> list[int]:
-        RAN.append("fan")
-        with ThreadPoolExecutor(2) as pool:
-            return [result.value for result in pool.map(work, range(n))]
-
-    assert fan(3).value == [0, 1, 2]
-    engine.invalidate("work")
-    RAN.clear()
-    fan(3)
-    assert sorted(RAN) == ["fan", *(f"work {i}" for i in range(3))]
-
-
-def test_a_cancelled_step_keeps_the_work_that_was_done_and_frees_its_key(engine: MusubitoEngine) -> None:
-    @musubito_step(name="long")
-    async def long(x: int) -> int:
-        RAN.append("long")
-        value = (await later(x)).value
-        await asyncio.sleep(30 if RAN.count("long") == 1 else 0)
-        return value
-
-    async def main() -> int:
-        task = asyncio.create_task(long(1))
-        await until(lambda: "later 1" in RAN)
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return (await asyncio.wait_for(long(1), 10)).value
-
-    assert asyncio.run(main()) == 1
-    assert RAN == ["long", "later 1", "long"]
-    assert engine.flights._flights == {}
 
 
 def test_a_step_cancelled_while_it_is_recorded_is_recorded_and_cancelled(engine: MusubitoEngine) -> None:
@@ -182,33 +125,6 @@ def test_a_loop_that_is_closed_leaves_nothing_claimed(engine: MusubitoEngine) ->
     asyncio.run(main())
     assert asyncio.run(forgotten(0)).value == 0  # type: ignore[arg-type]
     assert RAN == ["forgotten"] * 2
-
-
-def test_a_step_in_a_thread_and_one_on_a_loop_share_a_flight(engine: MusubitoEngine) -> None:
-    inside, go_on = threading.Event(), threading.Event()
-
-    async def body(x: int) -> int:
-        RAN.append("body")
-        inside.set()
-        await asyncio.to_thread(go_on.wait, 20)
-        return x
-
-    def in_a_loop(x: int = 1) -> MusubitoResult[int]:
-        return asyncio.run(engine.execute_async("body", {"x": x}, body))
-
-    go_on.set()
-    in_a_loop(2)  # from then on RAN does not count for it
-    RAN.clear()
-    inside.clear()
-    go_on.clear()
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(in_a_loop)
-        assert inside.wait(20)
-        second = pool.submit(in_a_loop)
-        time.sleep(0.05)
-        go_on.set()
-        assert first.result(20).value == second.result(20).value == 1
-    assert RAN == ["body"]
 
 
 def test_a_replay_on_a_loop_takes_no_thread(engine: MusubitoEngine) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import musubito
+from tests.pairs import in_turn, third
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 NEW = [each for each in ("spawn", "forkserver") if os.name == "posix" or each == "spawn"]
@@ -193,8 +194,7 @@ def ran(folder: Path) -> dict[str, int]:
     return dict(Counter((folder / "ran").read_text().split()))
 
 
-@pytest.mark.parametrize("first", ["parent", "child"])
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize(("method", "first"), in_turn(NEW, ["parent", "child"]))
 def test_what_a_script_has_done_its_child_replays_and_the_other_way_round(
     tmp_path: Path, method: str, first: str
 ) -> None:
@@ -214,7 +214,7 @@ def test_what_a_script_has_done_its_child_replays_and_the_other_way_round(
     assert ran(tmp_path) == {**dict.fromkeys(EACH, 2), "pay": 1, "sold": 1}, "what it is given is not asked for `times`"
 
 
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize("method", third(0, NEW))
 def test_a_module_that_is_run_is_the_same_one_in_a_child(tmp_path: Path, method: str) -> None:
     package = tmp_path / "shops"
     package.mkdir()
@@ -278,7 +278,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", NEW)
+@pytest.mark.parametrize("method", third(1, NEW))
 def test_a_child_that_is_still_running_the_script_replays_as_well(tmp_path: Path, method: str) -> None:
     """What stands at the top of a script runs in each child, when `__main__` is not yet the script there."""
     (tmp_path / "alone.py").write_text(ALONE)

@@ -12,6 +12,7 @@ import pytest
 
 import musubito
 from musubito.engine.maintenance import LAST_SECONDS
+from tests.pairs import in_turn
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 METHODS = ("fork", "forkserver", "spawn") if os.name == "posix" else ("spawn",)
@@ -80,8 +81,7 @@ def _said(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("kind", ["executor", "pool", "opened", "late"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("kind", "method"), in_turn(["executor", "pool", "opened", "late"], METHODS))
 def test_all_that_workers_did_is_in_the_ledger_when_they_have_ended(tmp_path: Path, method: str, kind: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
 
