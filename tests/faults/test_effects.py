@@ -18,6 +18,7 @@ from musubito.lineage.prune import prune
 from musubito.lineage.unknown_effects import unknown_effects
 from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.faults.children import finish, heard, kill, log_of, program, run_program, start
+from tests.pairs import in_turn
 from tests.server import drop_database, new_store
 
 STORE = """
@@ -37,7 +38,10 @@ def open_store(**said):
 """
 
 
-@pytest.fixture(params=["sqlite", "leases", "postgres"])
+STORES = ["sqlite", "leases", "postgres"]
+
+
+@pytest.fixture(params=STORES)
 def where(request, tmp_path):
     """The environment that names a store of each kind."""
     if request.param == "postgres":
@@ -200,7 +204,7 @@ engine.close()
 """
 
 
-@pytest.mark.parametrize("how", ["plain", "threads", "tasks"])
+@pytest.mark.parametrize(("where", "how"), in_turn(STORES, ["plain", "threads", "tasks"]), indirect=["where"])
 def test_several_processes_at_once_are_one_effect(tmp_path, where, how):
     path, gate = program(tmp_path, STORE + RACE), tmp_path / "gate"
     running = [start(path, how, gate, **where) for _ in range(4)]
@@ -439,6 +443,7 @@ engine.close()
 """
 
 
+@pytest.mark.parametrize("where", STORES[1:], indirect=True)
 def test_an_outcome_that_comes_late_changes_nothing_that_was_decided_meanwhile(tmp_path, where):
     path = program(tmp_path, STORE + LATE)
     hang = tmp_path / "log.hang"
@@ -482,6 +487,7 @@ def test_a_holder_that_was_stopped_for_longer_than_its_lease_is_waited_for(tmp_p
     assert len(keys(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("where", STORES[:1], indirect=True)
 def test_an_outcome_that_comes_late_and_is_the_only_one_counts(tmp_path, where):
     path = program(tmp_path, STORE + LATE)
     hang = tmp_path / "log.hang"

@@ -38,6 +38,7 @@ from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType,
 from musubito.engine.default_engine import default_engine
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
+from tests.pairs import in_turn
 
 MANY = 16
 PATIENCE = 20
@@ -168,22 +169,6 @@ def test_many_threads_that_ask_the_same_run_each_node_once(ran: Ran):
 
 
 @pytest.mark.usefixtures("engine")
-def test_so_do_threads_and_loops_together(ran: Ran):
-    begun = Beginnings("first", MANY)
-    graph = everything(ran, begun, is_async=False)
-
-    async def quarter(number: int) -> list[Any]:
-        return await gathered(*(graph.ainvoke({"text": "abc"}, by(begun, number + each)) for each in range(4)))
-
-    loops = [lambda number=number: asyncio.run(quarter(number)) for number in (100, 200)]
-    threads = [lambda number=number: [graph.invoke({"text": "abc"}, by(begun, number))] for number in range(MANY - 8)]
-    found = [each for group in at_once(*loops, *threads) for each in group]
-    assert len(found) == MANY
-    assert took(ran) == ONCE
-    assert is_the_same(found)
-
-
-@pytest.mark.usefixtures("engine")
 async def test_graphs_made_anew_for_each_are_the_same(ran: Ran):
     begun = Beginnings("first", MANY)
     graphs = [everything(ran, begun, is_async=True) for _ in range(MANY)]
@@ -297,30 +282,6 @@ async def test_tasks_that_ask_something_else_do_not_wait_for_each_other(ran: Ran
 
     graph = musubito_graph(StateGraph(State).add_node(node).add_edge(START, "node").compile())
     found = await gathered(*(graph.ainvoke({"text": str(number)}) for number in range(MANY)))
-    assert [each["done"] for each in found] == [[str(number)] for number in range(MANY)]
-    assert took(ran) == {"node": MANY}
-
-
-@pytest.mark.usefixtures("engine")
-def test_nor_do_threads(ran: Ran):
-    met = threading.Barrier(MANY, timeout=PATIENCE)
-
-    class Meet:
-        def __musubito_identity__(self) -> str:
-            return "meet"
-
-        def __call__(self) -> None:
-            met.wait()
-
-    meet = Meet()
-
-    def node(state: State) -> Any:
-        ran("node")
-        meet()
-        return {"done": [state["text"]]}
-
-    graph = musubito_graph(StateGraph(State).add_node(node).add_edge(START, "node").compile())
-    found = at_once(*(lambda number=number: graph.invoke({"text": str(number)}) for number in range(MANY)))
     assert [each["done"] for each in found] == [[str(number)] for number in range(MANY)]
     assert took(ran) == {"node": MANY}
 
@@ -678,8 +639,9 @@ async def told_of(graph: Any, given: Any, config: Any) -> None:
     assert [each async for each in graph.astream_events(given, config, version="v2")]
 
 
-@pytest.mark.parametrize("way", [invoked, streamed, told_of], ids=lambda way: way.__name__)
-@each_graph
+@pytest.mark.parametrize(
+    ("build", "way"), in_turn(GRAPHS, [invoked, streamed, told_of]), ids=lambda each: each.__name__
+)
 async def test_neither_a_cold_nor_a_warm_run_blocks(
     build: Callable[..., Any], way: Callable[..., Any], watched: Watched, engine: Any, ran: Ran
 ):

@@ -15,15 +15,13 @@ from langchain.agents import create_agent
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import RetryPolicy, Send
+from langgraph.types import RetryPolicy
 
 from musubito import (
-    EffectOutcomeUnknown,
     MusubitoEngine,
     MusubitoResult,
     StepConfiguration,
     StepType,
-    current_idempotency_key,
     current_node_id,
     musubito_merge,
     musubito_step,
@@ -468,32 +466,6 @@ async def test_steps_at_once_in_one_node(ran: Ran, tmp_path: Path):
     assert ("inner", "call", "node") in edges(tmp_path / "m.db")
 
 
-def test_one_item_of_a_fan_out_changed(ran: Ran, ask: Ask):
-    @musubito_step
-    def inner(text: str) -> str:
-        ran(f"inner {text}")
-        return text.upper()
-
-    def graph(mark: str) -> Any:
-        def work(state: State) -> Any:
-            ran("work")
-            return {"done": [inner(state["text"]).value + mark]}
-
-        def fan_out(state: State) -> list[Send]:
-            return [Send("work", {"text": each}) for each in state["text"]]
-
-        builder = StateGraph(State).add_node("work", work)
-        builder.add_conditional_edges(START, fan_out, ["work"])
-        return musubito_graph(builder.compile())
-
-    assert ask(graph("."), {"text": "abc"})["done"] == ["A.", "B.", "C."]
-    assert took(ran) == {"work": 3, "inner a": 1, "inner b": 1, "inner c": 1}
-    assert ask(graph("."), {"text": "adc"})["done"] == ["A.", "D.", "C."]
-    assert took(ran) == {"work": 1, "inner d": 1}
-    assert ask(graph("!"), {"text": "dba"})["done"] == ["D!", "B!", "A!"]
-    assert took(ran) == {"work": 3}
-
-
 def test_in_a_node_of_a_subgraph(ran: Ran, ask: Ask, tmp_path: Path):
     @musubito_step
     def inner(text: str) -> str:
@@ -810,62 +782,6 @@ def test_an_effect_in_a_tool(ran: Ran, ask: Ask):
         assert found["messages"][-1].text == "sent fog" + mark
     assert ran.counts["mail"] == 1
     assert ran.counts["tool"] == 3
-
-
-def failing(ran: Ran, **policy: Any) -> Any:
-    keys: list[str | None] = []
-
-    class Keys:
-        def __musubito_identity__(self) -> str:
-            return "keys"
-
-        def note(self) -> None:
-            keys.append(current_idempotency_key())
-
-    noted = Keys()
-
-    @musubito_step(StepConfiguration(step_type=StepType.EXTERNAL_EFFECT, **policy), name="mail")
-    def mail(text: str) -> str:
-        noted.note()
-        if ran("mail") == 1:
-            raise ConnectionError("line is dead")
-        return f"sent {text}"
-
-    def node(state: State) -> Any:
-        ran("node")
-        return {"done": [mail(state["text"]).value]}
-
-    return compiled(node), keys
-
-
-def test_an_effect_of_which_nobody_knows_is_not_repeated(ran: Ran, ask: Ask):
-    graph, _ = failing(ran)
-    with pytest.raises(ConnectionError, match="line is dead"):
-        ask(graph, {"text": "x"})
-    for _ in range(2):
-        with pytest.raises(EffectOutcomeUnknown):
-            ask(graph, {"text": "x"})
-    assert took(ran) == {"node": 3, "mail": 1}
-
-
-def test_one_that_surely_did_not_happen_is_tried_again(ran: Ran, ask: Ask):
-    graph, _ = failing(ran, definite_failures=(ConnectionError,))
-    with pytest.raises(ConnectionError, match="line is dead"):
-        ask(graph, {"text": "x"})
-    for _ in range(2):
-        assert ask(graph, {"text": "x"})["done"] == ["sent x"]
-    assert took(ran) == {"node": 2, "mail": 2}
-
-
-def test_one_that_may_be_repeated_is_known_by_its_key(ran: Ran, ask: Ask):
-    graph, keys = failing(ran, on_unknown="rerun")
-    with pytest.raises(ConnectionError, match="line is dead"):
-        ask(graph, {"text": "x"})
-    for _ in range(2):
-        assert ask(graph, {"text": "x"})["done"] == ["sent x"]
-    assert took(ran) == {"node": 2, "mail": 2}
-    first, second = keys
-    assert first == second is not None
 
 
 def test_a_retry_of_the_node_does_not_repeat_an_effect(ran: Ran, ask: Ask):

@@ -872,13 +872,6 @@ def test_the_same_question_asked_twice_has_two_answers():
     assert len({message.id for message in history}) == 4
 
 
-def test_a_removal_replays_in_another_thread():
-    found = [RemoveMessage(id=A), AIMessage("summary", id=f"run-{C}")]
-    thread = [ask(B), ask("keep")]
-    history = add_messages(thread, replayed(found, [ask(A), ask("keep")], thread))
-    assert [message.content for message in history] == ["hi", "summary"]
-
-
 @pytest.mark.parametrize(
     "message",
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import warnings
 from collections.abc import Collection, Iterator
@@ -933,13 +932,6 @@ def test_two_equal_calls_of_a_run_are_two_samples():
     assert answers[0] == answers[1]
 
 
-def test_outside_of_a_run_equal_calls_share():
-    calls = Calls()
-    wrapped = drifting(calls)
-    assert wrapped.invoke("hi").text == wrapped.invoke("hi").text
-    assert calls.total == 1
-
-
 def test_the_equal_inputs_of_a_batch_are_samples():
     calls = Calls()
     wrapped = drifting(calls)
@@ -954,15 +946,6 @@ def test_the_equal_inputs_of_a_batch_are_samples():
     assert calls.total == 4
 
 
-async def test_of_an_asynchronous_batch_as_well():
-    calls = Calls()
-    wrapped = drifting(calls)
-    first = [message.text for message in await wrapped.abatch(["hi"] * 3)]
-    assert len(set(first)) == 3
-    assert sorted(message.text for message in await wrapped.abatch(["hi"] * 3)) == sorted(first)
-    assert calls.total == 3
-
-
 def test_deterministic_ones_share_everywhere():
     calls = Calls()
     wrapped = drifting(calls, semantics=DETERMINISTIC)
@@ -970,23 +953,6 @@ def test_deterministic_ones_share_everywhere():
         assert wrapped.invoke("hi").text == wrapped.invoke("hi").text
         assert len({message.text for message in wrapped.batch(["hi"] * 3)}) == 1
     assert calls.total == 1
-
-
-def test_a_ttl_holds_for_it(tmp_path):
-    now = 1_000_000.0
-    calls = Calls()
-    with (
-        MusubitoEngine(SQLiteStorage(tmp_path / "t.db"), now_provider=lambda: now) as engine,
-        use_musubito_engine(engine),
-    ):
-        wrapped = drifting(calls, semantics=StepConfiguration(ttl_seconds=60))
-        wrapped.invoke("hi")
-        now += 59
-        wrapped.invoke("hi")
-        assert calls.total == 1
-        now += 2
-        streamed(wrapped, "hi")
-        assert calls.total == 2
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -1306,16 +1272,3 @@ async def test_nothing_blocks_the_loop():
             assert "".join(await astreamed(chain, {"x": "rain"})) == "echo-1 at 0.0 says tell rain"
             assert await chain.abatch([{"x": "fog"}, {"x": "fog"}]) == ["echo-1 at 0.0 says tell fog"] * 2
     assert calls.total == 3
-
-
-async def test_equal_calls_at_once_run_once():
-    calls = Calls()
-
-    @musubito_runnable
-    async def wait(value: Any) -> Any:
-        calls("waited")
-        await asyncio.sleep(0.05)
-        return value
-
-    assert await asyncio.gather(*(wait.ainvoke(1) for _ in range(8))) == [1] * 8
-    assert calls.total == 1

@@ -26,6 +26,7 @@ from musubito.lineage import prune as prune_module
 from musubito.lineage.erase import changes_for, forget, forget_namespace
 from musubito.lineage.prune import Prunable, PruneCounts, prunable, prune
 from musubito.lineage.verify import verify
+from tests.pairs import in_turn
 from tests.server import drop_database, new_store
 
 
@@ -252,8 +253,7 @@ def forget_all(w: World, how: str) -> None:
         forget(w.lineage, changes_for(w.lineage, "f"))
 
 
-@pytest.mark.parametrize("how", ["operation", "namespace"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "how"), in_turn(STEPS, ["operation", "namespace"]))
 def test_what_runs_while_it_is_forgotten_is_not_stored(w, step, how):
     with use_musubito_engine(w.works):
         STEPS["answers"]("harmless")
