@@ -1,21 +1,18 @@
 """Find requests of code whose answer differs each time: the clock, random numbers, ids, data that is kept outside.
 
-A DETERMINISTIC step with such a request is replayed with the answer of its first run, so the request is named. The
-function that a name leads to decides, not the spelling of the name. A value that only a logger receives does not count
-(see `musubito.code.syntax.value_flow`).
+A DETERMINISTIC step with such a request is replayed with the answer of its first run, so `explain` names the request.
+The function that a name leads to decides, not the spelling of the name.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import FunctionType
+from collections.abc import Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from musubito.code.ownership import module_name
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.occurrences import Occurrence, Occurrences, Resolved, defaults_of, resolve
-from musubito.code.syntax.value_flow import Escapes, definition_of, receiver_of
+from musubito.code.syntax.occurrences import Resolved, resolve
 from musubito.deferred import loaded_class
 
 if TYPE_CHECKING:
@@ -61,22 +58,13 @@ def named(things: Sequence[Unrepeatable]) -> str:
     return "; ".join([*map(str, things[:MOST_NAMED]), *more])
 
 
-class Source(NamedTuple):
-    """A function whose answer differs each time, if it is given fewer than `fewer` arguments."""
-
-    kind: str
-    called: str
-    fewer: int | None = None
-    generator: int = 0
-    """The id of the generator whose numbers the function draws."""
-
-
 ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
     "clock": (
         *("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter"),
         *("time.perf_counter_ns", "time.process_time", "time.process_time_ns", "time.thread_time"),
         *("time.thread_time_ns", "time.clock_gettime", "time.clock_gettime_ns", "datetime.datetime.now"),
         *("datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"),
+        *("pandas.Timestamp.now", "pandas.Timestamp.today", "pandas.Timestamp.utcnow"),
     ),
     "random": (
         *("posix.urandom", "posix.getrandom", "nt.urandom", "secrets.token_bytes", "secrets.token_hex"),
@@ -85,32 +73,10 @@ ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
     "ids": ("uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7"),
 }
 """Functions whose answers differ each time, by kind."""
-BELOW: Final[Mapping[str, tuple[str, int]]] = {
-    "time.localtime": ("clock", 1),
-    "time.gmtime": ("clock", 1),
-    "time.ctime": ("clock", 1),
-    "time.asctime": ("clock", 1),
-    "time.strftime": ("clock", 2),
-    "email.utils.formatdate": ("clock", 1),
-    "random.Random": ("random", 1),
-    "numpy.random.default_rng": ("random", 1),
-    "numpy.random.RandomState": ("random", 1),
-    "uuid.uuid8": ("ids", 3),
-}
-"""Functions that repeat their answers if they are given a moment or a seed, each with its kind.
-
-The number is that of the arguments from which on the answers repeat.
-"""
-TABLE: Final = {
-    name: Source(kind, name.replace("posix.", "os.").replace("nt.", "os."))
-    for kind, names in ALWAYS.items()
-    for name in names
-} | {name: Source(kind, name, fewer) for name, (kind, fewer) in BELOW.items()}
-"""All of these functions, by the name of their definition."""
-OF_GENERATORS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn"})
+TABLE: Final = {name: kind for kind, names in ALWAYS.items() for name in names}
+"""The kinds of all of these functions, by the name of their definition."""
+NO_DRAWS: Final = frozenset({"getstate", "setstate", "get_state", "set_state", "bit_generator", "spawn", "seed"})
 """Methods of generators that draw no number."""
-SEEDS: Final = frozenset({"seed", "set_state", "setstate"})
-"""Methods that set the state of a generator."""
 
 
 def unrepeatable_in(fingerprint: Fingerprint) -> tuple[Unrepeatable, ...]:
@@ -131,46 +97,35 @@ def unrepeatable_in(fingerprint: Fingerprint) -> tuple[Unrepeatable, ...]:
 
 
 def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:
-    text = text_of(function)
-    resolved = [resolve(function, read) for read in text.scan.reads]
-    resolved += [Resolved(value, ()) for value in defaults_of(function).values()]
-    sources: Iterable[Source] = [source for source in map(source_of, resolved) if source is not None]
-    if sources and text.source is not None:
-        sources = _Uses(Occurrences(text.source, function)).sources()
-    for source in sources:
-        yield Unrepeatable(source.kind, f"{source.called} in {name}")
+    for read in text_of(function).scan.reads:
+        source = _source(resolve(function, read))
+        if source is not None:
+            yield Unrepeatable(source[0], f"{source[1]} in {name}")
 
 
-# -- what a name leads to ----------------------------------------------------------------------------------------------
-def source_of(resolved: Resolved) -> Source | None:
-    """Return the function that a name leads to, if its answer differs each time; None otherwise."""
+def _source(resolved: Resolved) -> tuple[str, str] | None:
+    """Return the kind and the name of what a name leads to, if its answer differs each time; None otherwise."""
     value, rest = resolved
     cls: type = type(value)  # a proxy may claim another class
-    if issubclass(cls, type):
-        return _source_of_class(value, *rest) if len(rest) < 2 else None
-    if _is_generator(cls):
-        return _random_source(value, rest[0]) if len(rest) == 1 else None
-    if rest:
-        return None
-    owner = receiver_of(value)
-    if _is_generator(type(owner)):
-        return _random_source(owner, value.__name__)
-    if issubclass(type(owner), type):
-        return _source_of_class(owner, value.__name__)
-    return TABLE.get(definition_of(value))
+    if not rest and cls in (BuiltinFunctionType, MethodType):
+        value, rest = (value.__self__, (value.__name__,)) if _may_draw(value.__self__) else (value, ())
+    if rest and issubclass(type(value), type):
+        owner = next((base for base in value.__mro__ if rest[0] in vars(base)), value)
+        return _known(f"{_definition_of(owner)}.{rest[0]}", f"{value.__qualname__}.{rest[0]}")
+    if rest and _is_generator(type(value)):
+        module = module_name(type(value)).removesuffix(".mtrand")
+        is_draw = not rest[0].startswith("_") and rest[0] not in NO_DRAWS
+        return ("random", f"{module}.{rest[0]}") if is_draw else None
+    name = "" if rest else _definition_of(value)
+    return _known(name, name.replace("posix.", "os.").replace("nt.", "os."))
 
 
-def _source_of_class(cls: type, method: str | None = None) -> Source | None:
-    if method is None:
-        return TABLE.get(definition_of(cls))
-    owner = next((base for base in cls.__mro__ if method in vars(base)), None)
-    if owner is None:
-        return None
-    name = f"{definition_of(owner)}.{method}"
-    source = TABLE.get(name)
-    if source is None and owner.__name__ == "Timestamp" and module_name(owner).partition(".")[0] == "pandas":
-        source = Source("clock", "") if method in ("now", "today", "utcnow") else None
-    return None if source is None else source._replace(called=f"{cls.__qualname__}.{method}")
+def _known(definition: str, called: str) -> tuple[str, str] | None:
+    return (TABLE[definition], called) if definition in TABLE else None
+
+
+def _may_draw(receiver: object) -> bool:
+    return issubclass(type(receiver), type) or _is_generator(type(receiver))
 
 
 def _is_generator(cls: type) -> bool:
@@ -180,46 +135,11 @@ def _is_generator(cls: type) -> bool:
     )
 
 
-def _random_source(generator: Any, method: str) -> Source | None:
-    if method.startswith("_") or method in OF_GENERATORS | SEEDS:
-        return None
-    module = module_name(type(generator)).removesuffix(".mtrand")
-    return Source("random", f"{module}.{method}", None, id(generator))
-
-
-# -- what becomes of it ------------------------------------------------------------------------------------------------
-class _Uses:
-    """Tells which of the values that one function asks for are used."""
-
-    def __init__(self, occurrences: Occurrences) -> None:
-        self._occurrences = occurrences
-        self._escapes = Escapes(occurrences)
-
-    def sources(self) -> Iterator[Source]:
-        """Yield the sources whose values reach anything but a logger."""
-        seeded = {generator for each in self._occurrences.all if (generator := self._seeded_by(each)) is not None}
-        for occurrence in self._occurrences.all:
-            source = source_of(occurrence.resolved)
-            if source is None or source.generator in seeded or id(occurrence.node) in self._occurrences.aliased:
-                continue
-            given = self._occurrences.arguments(occurrence)
-            if given is not None and source.fewer is not None and given >= source.fewer:
-                continue
-            if given is None and issubclass(type(occurrence.resolved.value), type) and not occurrence.resolved.rest:
-                continue  # a class that is named need not be instantiated
-            acts = source.called.endswith(".shuffle")  # it returns nothing, and changes its argument
-            if acts or self._escapes.from_function(occurrence.node):
-                yield source
-
-    def _seeded_by(self, occurrence: Occurrence) -> int | None:
-        """Return the id of the generator that is seeded here: numbers drawn from it then repeat themselves."""
-        value, rest = occurrence.resolved
-        if not self._occurrences.arguments(occurrence):
-            return None
-        if definition_of(value) == "numpy.random.seed":
-            # This is the generator that the functions of `numpy.random` share.
-            return id(vars(sys.modules["numpy.random.mtrand"]).get("_rand"))
-        owner, method = (
-            (value, rest[0]) if rest else (receiver_of(value), getattr(receiver_of(value) and value, "__name__", ""))
-        )
-        return id(owner) if method in SEEDS and _is_generator(type(owner)) else None
+def _definition_of(value: Any) -> str:
+    """Return the module and the name under which a function or a class was defined, or "" for anything else."""
+    cls = type(value)
+    if issubclass(cls, type):
+        return f"{module_name(value)}.{value.__qualname__}"
+    if cls is FunctionType:
+        return f"{value.__globals__.get('__name__')}.{value.__code__.co_qualname}"
+    return f"{value.__module__}.{value.__name__}" if cls is BuiltinFunctionType else ""

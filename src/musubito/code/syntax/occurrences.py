@@ -101,13 +101,6 @@ class Occurrences:
         """Return the node that directly contains a node."""
         return self._parents.get(id(node))
 
-    def arguments(self, occurrence: Occurrence) -> int | None:
-        """Return how many arguments the value of an expression is called with; None if it is not called."""
-        call = self.parent(occurrence.node)
-        if not isinstance(call, ast.Call) or call.func is not occurrence.node:
-            return None
-        return len(call.args) + len(call.keywords)
-
     def loads(self, name: str) -> Iterator[ast.Name]:
         """Yield every place where a name is read."""
         for node in ast.walk(self.node):
