@@ -42,8 +42,8 @@ def _recorded(graph: Any) -> tuple[Any, SubgraphContext] | None:
     key = within.name, within.semantics.record_inputs, graph.get_name(), id(scope.engine), id(settings), *map(id, parts)
     kept = _WRAPPED.get(key)
     if kept is None:
-        while len(_WRAPPED) >= MAX_GRAPHS:
-            _WRAPPED.pop(next(iter(_WRAPPED)), None)
+        if len(_WRAPPED) >= MAX_GRAPHS:
+            _WRAPPED.clear()  # at once: other threads may wrap graphs, too
         kept = _WRAPPED[key] = _wrapped(graph, within, scope.engine, settings), scope.engine, settings, parts
     recorded = copy.copy(graph)
     for name in ("nodes", "channels", "stream_channels"):
