@@ -105,6 +105,7 @@ types: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-docs
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -d build/doctrees docs build/docs
+	@echo 'The pages begin at build/docs/index.html'
 
 bench: $(VENV)/installed-bench
 	@$(BIN)/python -m bench $(ROWS)

@@ -115,7 +115,7 @@ def __getattr__(name: str) -> Any:
         for each in names:
             _publish(each, getattr(import_module(f"{__name__}.{module}"), each))
     # The engine lies below what prunes its store.
-    import_module(f"{__name__}.engine.keep").PRUNES[:] = [_prune_by]
+    import_module(f"{__name__}.engine.keep").register_prune(_prune_by)
     return globals()[name]
 
 

@@ -145,7 +145,7 @@ def test_one_of_many_prunes_at_a_time(url: str, monkeypatch: pytest.MonkeyPatch)
         time.sleep(0.3)
         inside[0] -= 1
 
-    monkeypatch.setattr(keep, "PRUNES", [pruned])
+    monkeypatch.setattr(keep, "_prune", pruned)
     engines = [MusubitoEngine.from_url(url, keep="1d") for _ in range(3)]
     for number, engine in enumerate(engines):
         with use_musubito_engine(engine):

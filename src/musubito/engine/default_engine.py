@@ -4,7 +4,8 @@ Its store is the one that `MUSUBITO_URL` names, or else `.musubito/musubito.db` 
 looks at both, so that a test which sets the variable or changes the directory has a store of its own. Its namespace is
 the one that `MUSUBITO_NAMESPACE` names when the store is opened. The engines that
 were opened last stay open for later calls. All are closed at exit. A step that runs keeps the engine with which it
-began. If a store cannot be opened, steps run unrecorded, and it is tried again from time to time.
+began. If a store cannot be opened, steps run unrecorded, a warning says so once, and it is tried again from time to
+time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.environment_watch import ENVIRON, Variable, working_directory
-from musubito.errors import StoreError
+from musubito.errors import StoreError, warn
 from musubito.locks import fork_safe
 from musubito.store.changes import Change
 from musubito.store.queries import Query
@@ -89,6 +90,8 @@ def _change() -> MusubitoEngine:
             engine, until = _engine_at(place), None
         except StoreError as error:
             fault = StoreError(f"{_URL.name}: {error}" if url else str(error))
+            if failed is None:
+                warn(f"steps run unrecorded: {fault}")
             engine = engine_of_nothing(fault) if failed is None else failed.engine
             now = time.monotonic()
             until = now + max(AGAIN, 10 * (now - began))

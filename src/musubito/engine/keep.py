@@ -41,8 +41,15 @@ class Keep(NamedTuple):
 
 Rest: TypeAlias = Callable[[float], None]
 """A function that sleeps for some seconds, or raises `Stopped`."""
-PRUNES: list[Callable[[Any, Keep, Rest], None]] = []
-"""The function that prunes the store of an engine. It is set when the runtime is imported."""
+Prune: TypeAlias = Callable[[Any, Keep, Rest], None]
+"""A function that prunes the store of an engine."""
+_prune: Prune | None = None
+
+
+def register_prune(prune: Prune) -> None:
+    """Register the function that prunes stores. It belongs to a layer above the engine."""
+    global _prune
+    _prune = prune
 
 
 class Stopped(BaseException):
@@ -113,8 +120,8 @@ class PruningThread:
             return
         self._renewed = time.monotonic()
         try:
-            for prune in PRUNES:
-                prune(self._engine, self._keep, self._rest)
+            if _prune is not None:
+                _prune(self._engine, self._keep, self._rest)
         finally:
             with suppress(StoreError):  # the lease runs out by itself
                 storage.write([Release((_KEY, owner.owner))])

@@ -124,7 +124,7 @@ def edited(payload: bytes | bytearray, text: str) -> bytes:
     if type(output.value) is str:
         return output.replaced(text)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refused)
     except ValueError as error:
         raise NotReadBack("$", f"it is no JSON: {error}") from error
     read = _read_update if output.is_of_node else partial(_read, is_fixed=True)
@@ -266,6 +266,19 @@ def _is_editable(tree: Any) -> bool:
 
 def _name_of(shown: Any) -> str:
     return str(shown[TYPE]) if type(shown) is dict and TYPE in shown else _json_type(shown)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raise ValueError if a key stands in it twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands in it twice")
+    return value
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 # -- reading back ------------------------------------------------------------------------------------------------------

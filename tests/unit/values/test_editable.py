@@ -122,6 +122,8 @@ def test_items_may_be_left_out_moved_and_changed() -> None:
         (Report("a"), '"Report"', '"Model"', "$", "is of type Report.*Model"),
         (Report("a"), "1.0", "true", "$.score", "a number.*true or false"),
         ({"a": 1}, "{", "[", "$", "no JSON"),
+        ({"a": 1}, "1", '1, "a": 2', "$", "the key 'a' stands in it twice"),
+        ({"a": 1.5}, "1.5", "NaN", "$", "NaN is no number of JSON"),
         ([1], "[\n  1\n]", "{}", "$", "a list.*an object"),
         (5, "5", '"5"', "$", "a whole number.*text"),
         (True, "true", "1", "$", "true or false.*a whole number"),

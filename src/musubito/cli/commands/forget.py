@@ -111,6 +111,8 @@ def command(
                 forget(lineage, [])
             other = search_deeper(lineage, query)
             hint = "" if other is None else f" But {shlex.quote(other)} would find some: $. begins at the arguments."
+            if query.path is None:
+                hint += " The context and the config of a graph are not stored: name the run that was given them."
             raise CommandError(f"none of {times(matches.looked_at, 'stored input')} holds {clean(where)}.{hint}")
     else:
         wanted = changes_for(lineage, what or "")
