@@ -15,14 +15,23 @@ from enum import Enum, Flag, IntEnum, StrEnum
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+try:  # another Python may be without them: their vectors are left out there
+    import numpy as np
+    import pandas as pd
+    from PIL import Image
+except ImportError:
+    np = pd = Image = None
 
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
+from musubito.values.msgpack_writer import Code
 from musubito.values.std_types import KINDS, LATE, kind_of
+from musubito.values.third_party_types import EXTRA_JOINERS, split_extra
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
 del __file__  # The vectors name these classes as those of `__main__`: what has no file counts as that.
@@ -152,6 +161,23 @@ MusubitoResult("v", "277e8bea3a75f27c2415e08f6faed05dcfbaf075f55c0db1dec691d8ea1
 [MusubitoResult((1, 2), "ccfae47639501a57c3509565d596be92ec4a768f8245e2ea6f77a94f70c3ab1b", "b" * 64, "c" * 64)]
 {"messages": [{"role": "user", "content": "hello"}, Box((1, {2}))]}
 """.strip().splitlines()
+OF_PACKAGES = r"""
+np.arange(6, dtype="<i4").reshape(2, 3)
+np.asfortranarray(np.arange(6, dtype="<f8").reshape(2, 3))
+np.zeros(2, [("a", "<i4"), ("b", "<f8")])
+np.float32(2.5)
+np.datetime64("2024-01-02", "D")
+pd.DataFrame(np.array([[1, 2], [3, 4]], "<i8"), pd.Index(np.array([5, 6], "<i8")), pd.Index(["a", "b"], dtype=object))
+pd.Series(np.array([1.5, 2.5], "<f8"), name="s")
+pd.RangeIndex(2, 8, 3, name="i")
+pd.Timestamp("2024-01-02 03:04:05", tz="UTC").as_unit("ns")
+pd.Timedelta("36h").as_unit("ns")
+pd.NaT
+pd.NA
+Image.frombytes("RGB", (2, 1), b"abcdef")
+""".strip().splitlines()
+"""Expressions of values of numpy, pandas and Pillow."""
+CODES: Final = {name: code for name, code in vars(Code).items() if code in EXTRA_JOINERS}
 
 
 def encodings(expression: str) -> tuple[str, str]:
@@ -170,8 +196,11 @@ def main() -> int:
     """How many of the frozen lines do not hold."""
     lines = VECTORS.read_text("utf-8").splitlines() if VECTORS.exists() else []
     frozen = {line.split("\t")[0]: tuple(line.split("\t")[1:]) for line in lines}
+    if not np:
+        frozen = {expression: kept for expression, kept in frozen.items() if expression not in OF_PACKAGES}
     wrong = [expression for expression, expected in frozen.items() if encodings(expression) != expected]
-    missing = [expression for expression in EXPRESSIONS if expression not in frozen]
+    wanted = [*EXPRESSIONS, *(OF_PACKAGES if np else ())]
+    missing = [expression for expression in wanted if expression not in frozen]
     if "--append" in sys.argv:
         with VECTORS.open("a", encoding="utf-8") as file:
             file.writelines("\t".join((expression, *encodings(expression))) + "\n" for expression in missing)
@@ -180,6 +209,9 @@ def main() -> int:
     codes = {kind.__name__: codec.code for kind, codec in KINDS.items()} | {
         name: late[1].code for name, late in LATE.items()
     }
+    if np:
+        kinds |= {split_extra(eval(expression))[0] for expression in OF_PACKAGES}
+        codes |= CODES
     unseen = [name for name, code in codes.items() if code not in kinds]
     for name in unseen:
         print("no expression has this type:", name)

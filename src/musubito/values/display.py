@@ -20,6 +20,7 @@ from musubito.values.msgpack_writer import Code
 from musubito.values.recent_cache import RecentCache
 from musubito.values.redaction import HIDDEN, is_secret, scrubbed
 from musubito.values.std_types import JOINERS
+from musubito.values.third_party_display import FORMS
 
 TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
@@ -180,6 +181,10 @@ class _Reader:
                 return value.encode("utf-8", "backslashreplace").decode()
             return {TYPE: type(value).__name__, "value": str(value)}
         parts = unpackb(data, ext_hook=self.ext)
+        if code in FORMS:
+            name, form_of = FORMS[code]
+            shown = {TYPE: name, **form_of(parts)}
+            return shown if "value" in shown else {**shown, "sha256": sha256(data).hexdigest()}
         if code == Code.TEXT_DIGEST:
             return self._texts.get(parts) or {TYPE: "str", "sha256": parts.hex()}
         return _SAYS[code](parts)
@@ -265,7 +270,7 @@ _SAYS: Final[Mapping[int, Callable[[Any], Any]]] = {
 """How the parts of each ext are shown, by code."""
 _RECORDS: Final = frozenset({Code.NAMEDTUPLE, Code.DATACLASS, Code.PYDANTIC})
 """Codes of records."""
-_WHOLE: Final = JOINERS.keys() - _SAYS.keys()
+_WHOLE: Final = JOINERS.keys() - _SAYS.keys() - FORMS.keys()
 """Codes of values that are shown as one text."""
 _NAMES: Final = {getattr(Code, name): name.lower() for name in vars(Code) if name.isupper()}
 """The names of codes, for exts that cannot be read."""

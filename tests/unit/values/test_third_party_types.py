@@ -11,6 +11,7 @@ import pytest
 from musubito.errors import ArtifactUnreadable, EncodingError
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
+from musubito.values.display import plain
 
 np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
@@ -236,3 +237,34 @@ def test_no_library_is_imported_for_it() -> None:
         "    sys.exit(before or 'numpy' in sys.modules)\nsys.exit(2)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SHOWN = {
+    "np.zeros((2, 3), '<f8')": {"$type": "ndarray", "dtype": "float64", "shape": [2, 3]},
+    "np.zeros(2, [('a', '<i4'), ('b', '<f8')])": {"$type": "ndarray", "dtype": "structured", "shape": [2]},
+    "np.float32(2.5)": {"$type": "numpy scalar", "dtype": "float32", "value": 2.5},
+    "np.datetime64('2024-01-02')": {"$type": "numpy scalar", "dtype": "M8[D]"},
+    "pd.DataFrame({'a': [1, 2, 3], 'b': ['x', None, 'z']})": {
+        "$type": "DataFrame",
+        "shape": [3, 2],
+        "columns": ["a", "b"],
+    },
+    "pd.Series(pd.date_range('2024', periods=3, tz='UTC'), name='s')": {"$type": "Series", "length": 3, "name": "s"},
+    "pd.MultiIndex.from_tuples([(1, 2), (3, 4)])": {"$type": "Index", "length": 2},
+    "pd.Timestamp('2024-01-02 03:04')": {"$type": "Timestamp", "value": "2024-01-02 03:04:00"},
+    "pd.Timedelta('36h')": {"$type": "Timedelta", "value": "1 day, 12:00:00"},
+    "pd.NaT": {"$type": "missing", "value": "NaT"},
+    "Image.new('RGB', (4, 3))": {"$type": "Image", "mode": "RGB", "width": 4, "height": 3},
+}
+
+
+@pytest.mark.parametrize(("expression", "shown"), SHOWN.items(), ids=SHOWN)
+def test_a_healthy_value_is_shown_by_its_form(expression: str, shown: dict[str, Any]) -> None:
+    found = plain(encode_value(eval(expression))[1:])
+    assert {key: part for key, part in found.items() if key != "sha256"} == shown
+
+
+def test_values_of_one_form_are_told_apart() -> None:
+    one, other = plain(encode_value([np.zeros(2), np.ones(2)])[1:])
+    assert one["shape"] == other["shape"]
+    assert one["sha256"] != other["sha256"]
