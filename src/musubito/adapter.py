@@ -8,10 +8,11 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 
-Four names are constants:
+Five names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
 - `ANSWER`: the kind of a read that is an answer to a running effect.
+- `SEEN`: the kind of a read whose value differs from run to run.
 - `ANY`: a text in place of the last part of a name, for operations whose names are known only when they are called.
 - `DRY_RUNS`: the classes that ask about a call, of a step and of an effect.
 """

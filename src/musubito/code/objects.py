@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from musubito.code.client_settings import counted, counts, lines_that_count
 from musubito.code.displays import fields_to_build, objects_display
-from musubito.code.live import ATOMS, CONTAINERS, fields_of, step_of
+from musubito.code.live import ABSENT, ATOMS, CONTAINERS, contents, fields_of, step_of
 from musubito.code.made import BY_LINES, Lines, lines_of_field
 from musubito.code.object_fields import fields_in, is_record, without_keys
 from musubito.code.ownership import Owner, counted_name, module_name
@@ -178,8 +178,8 @@ def is_the_users(walk: Walk, value: Any) -> bool:
 def fields_shown(walk: Walk, value: Any) -> list[tuple[str, Any]] | None:
     """Return the fields that are shown of an object; None for an object that does not count by its fields.
 
-    Of an object of a package's, a text is shown if the field is named as texts for models are: any other text may be a
-    key.
+    Of a package's function the variables around it are shown. Of what is a package's, a text is shown if the field is
+    named as texts for models are: any other text may be a key.
     """
     cls: type = type(value)
     policy = policy_of(value)
@@ -187,6 +187,10 @@ def fields_shown(walk: Walk, value: Any) -> list[tuple[str, Any]] | None:
     fields = [(field, each) for field, each in fields_in(value) if field not in OF_CACHES]
     if policy is not None:
         fields = [(field, left) for field, _, left in _fields_of_policy(walk, value, policy)]
+    elif cls is FunctionType:
+        is_users = is_the_users(walk, value)
+        variables = () if is_users else zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        fields = [(name, held) for name, cell in variables if (held := contents(cell)) is not ABSENT]
     elif not is_record(cls):
         if not is_users:
             return None

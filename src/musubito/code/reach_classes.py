@@ -26,7 +26,7 @@ from musubito.code.reached import Member, ReachedClass
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.class_statement import ClassText, class_level, class_text
 from musubito.code.syntax.name_usage import DOC_READERS
-from musubito.code.syntax.statements import names_used
+from musubito.code.syntax.statements import names_used, statements_by_name
 from musubito.code.world import environment
 from musubito.values.class_names import module_of_class, qualified_name, was_sent
 
@@ -174,9 +174,17 @@ class ClassDescriber:
                 assert text is not None  # noqa: S101 - it has named the function
                 lines = lines_of_method(text, name, self._names_around(reached.cls))
                 self.walk.lines.refer(f"{reached.name}.{name}", lines)
-            elif member.is_value:
+            elif member.is_value or self._is_bound_anew(reached.cls, name):
                 reference = self.walk.refer(member.value, f"{reached.name}.{name}", lambda: None, handed=reached.whole)
                 reached.references.append(tokens(name) + reference)
+
+    def _is_bound_anew(self, cls: type, name: str) -> bool:
+        """Tell whether the reached code binds a member that the statement of the class binds: it counts by itself.
+
+        So it is known for the step's own doing if it makes a client of a package where None was.
+        """
+        text = class_text(cls) if name in self.walk.stores else None
+        return text is not None and (name,) in statements_by_name(text.node.body)
 
     def _refer_method(self, reached: ReachedClass, name: str, member: Any, functions: list[FunctionType]) -> None:
         if step_of(member) is not None:

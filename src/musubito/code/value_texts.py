@@ -54,6 +54,8 @@ class _Writer:
     def __init__(self, fields_shown: FieldsShown) -> None:
         self._fields_shown = fields_shown
         self._count = 0
+        self._told: set[tuple[str, int]] = set()
+        """The variables around functions that are in the text, by name and by the id of what they hold."""
 
     def write(self, name: str, value: Any, depth: int) -> str:
         """Return the text of a value that has this name in what holds it."""
@@ -70,7 +72,13 @@ class _Writer:
         if cls in ATOMS:
             return repr(value)
         if issubclass(cls, type | FunctionType):
-            return ".".join(counted_name(value))
+            called = ".".join(counted_name(value))
+            around = [] if cls is not FunctionType or depth > MAX_NESTING else self._fields_shown(value) or []
+            # A node's sync and async functions have the same variables around them.
+            new = [(name, each) for name, each in around if not _is_empty(each) and (name, id(each)) not in self._told]
+            self._told.update((name, id(each)) for name, each in new)
+            shown = [(f"{name}=", name, each) for name, each in new]
+            return self._in_lines(f"{called}(", shown, ")", depth) if shown else called
         if issubclass(cls, Enum):
             return f"{cls.__qualname__}.{value._name_}"
         if depth > MAX_NESTING:
