@@ -16,6 +16,7 @@ from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
@@ -62,6 +63,7 @@ from musubito_langgraph.message_reading import reading_of
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.recorder import event_kinds as kinds
+from musubito_langgraph.recorder.asked import known_messages
 from musubito_langgraph.recorder.config import handlers, parent_in, with_handler
 from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
@@ -471,11 +473,14 @@ class NodeCall:
         if messages_of_code and any(id(message) in messages_of_code for message in messages):
             not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
         try:
-            records = events.as_stored(output, self._arguments_as_stored)
+            records = events.as_stored(output, self._arguments_as_stored, self._known_messages)
             return pack(([output], records), naming, events.found, partial(_apart, output, records))
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
+
+    def _known_messages(self) -> list[BaseMessage]:
+        return [] if self._code is None else known_messages(self._all_counted(self._code), self._code)
 
     def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
@@ -530,7 +535,7 @@ class NodeCall:
         contents: Any = unpack(value, self._naming)
         (output,), events = contents
         self._asked_before = any(kind == kinds.MODEL for kind, *_ in events)
-        self._to_tell += emit(self.config, events, output)
+        self._to_tell += emit(self.config, events, output, self._known_messages)
         return output
 
     def dispatch(self) -> None:

@@ -16,7 +16,7 @@ DISPATCHED: Final = "dispatched"
 """Kind of record: an event that LangChain's `dispatch_custom_event` sent to callbacks."""
 MODEL: Final = "model"
 """Kind of record: a model begins to answer. The record holds the metadata of its messages that differ from those
-around."""
+around, and references to the messages that it was asked with (see `References`)."""
 CHUNK: Final = "chunk"
 """Kind of record: a chunk of a model's answer."""
 TEXT: Final = "text"

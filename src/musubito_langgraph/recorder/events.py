@@ -38,6 +38,7 @@ from musubito_langgraph import _compat
 from musubito_langgraph.id_renaming import encodable
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.recorder import event_kinds as kinds
+from musubito_langgraph.recorder.asked import References
 from musubito_langgraph.recorder.config import inherited_tags, metadata_besides, metadata_in
 from musubito_langgraph.token_usage import ModelUsage, used_in
 
@@ -206,7 +207,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
         """Record that a chat model begins to answer."""
         self._asked(**kwargs)
-        self.begins(kinds.MODEL, _name_of(serialized, kwargs), **kwargs)
+        self.begins(kinds.MODEL, _name_of(serialized, kwargs), asked=messages[0], **kwargs)
 
     def on_llm_start(self, serialized: Any, prompts: list[str], **kwargs: Any) -> None:
         """Note that a model begins to answer with plain text; its tokens are not streamed as messages."""
@@ -238,11 +239,13 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        asked: Sequence[BaseMessage] = (),
         **_: Any,
     ) -> None:
         """Record that a model or a tool begins, or is emitted again.
 
-        `what` is the model's name, or the tool call. The others are what LangChain hands to a handler.
+        `what` is the model's name, or the tool call. `asked` are the messages that the model is asked with. The others
+        are what LangChain hands to a handler.
         """
         if self._metadata is None:
             self._metadata, self._tags = metadata_in(self.config), inherited_tags(self.config)
@@ -253,7 +256,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         own_tags = [tag for tag in tags or () if tag not in self._tags]
         with self._lock:
             number, self._count = self._count, self._count + 1
-            self.recorded.append([kind, own, own_tags, what, self._around(parent_run_id)])
+            record = [kind, own, own_tags, what, self._around(parent_run_id)]
+            self.recorded.append([*record, asked] if kind == kinds.MODEL else record)
         if kind == kinds.MODEL:
             self.asked_a_model = True
             self._models[run_id] = ModelCall(number)
@@ -295,14 +299,20 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
             if isinstance(response, LLMResult):
                 self.uses(used_in(response, model), frame)
 
-    def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
+    def as_stored(
+        self,
+        chunks: Any,
+        arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        known: Callable[[], Sequence[BaseMessage]],
+    ) -> list[list[Any]]:
         """Return the records of a node whose output has these chunks, as they are stored.
 
         `arguments` returns what is stored of a tool's arguments. An output of a tool is left out if the output of the
-        node holds it, or if it is large.
+        node holds it, or if it is large. `known` returns the messages that a replay knows (see `known_messages`).
         """
-        if not any(record[0] == kinds.TOOL for record in self.recorded):
+        if not self._count:
             return self.recorded
+        references = References(known(), arguments)
         messages = by_call(chunks)
         calls = [record[3] for record in self.recorded if record[0] in (kinds.MODEL, kinds.TOOL)]
         stored = []
@@ -312,6 +322,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
                 # A tool may be called with a text alone.
                 args = arguments(value) if isinstance(value, Mapping) else arguments({"input": value}).get("input", "")
                 rest[2] = {**rest[2], "args": args}
+            elif kind == kinds.MODEL:
+                rest[-1] = references.of(rest[-1])
             elif kind == kinds.DONE:
                 number, output, _ = rest
                 is_held = isinstance(output, ToolMessage) and output == messages.get(calls[number]["id"])
@@ -332,9 +344,9 @@ class AnswerRecorder(EventRecorder):
 
     copies = False
 
-    def as_stored(self, chunks: Any, arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> list[list[Any]]:
+    def as_stored(self, chunks: Any, *more: Any) -> list[list[Any]]:
         """Return the records as they are stored, without the message that is the output."""
-        records = super().as_stored(chunks, arguments)
+        records = super().as_stored(chunks, *more)
         return [[*record[:-1], None] if record[-1] is chunks else record for record in records]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import cache, partial, reduce
 from operator import add
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from langgraph.graph.message import push_message
 from musubito_langgraph import _compat
 from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder import event_kinds as kinds
+from musubito_langgraph.recorder.asked import told
 from musubito_langgraph.recorder.config import handlers, inherited_tags, metadata_in, parent_in
 from musubito_langgraph.recorder.events import EventRecorder, by_call
 
@@ -40,13 +41,17 @@ class Told(NamedTuple):
     tags: Sequence[str] = ()
     inside: int | None = None
     """Number of the tool that this happened in, None if it happened in no tool."""
+    asked: Callable[[], list[BaseMessage]] = list
+    """Returns the messages that a model was asked with."""
 
 
-def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -> list[Told]:
+def emit(
+    config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any, known: Callable[[], Sequence[BaseMessage]]
+) -> list[Told]:
     """Emit the recorded events again, and return the messages that callbacks are still to be told (see `retold`).
 
-    The stream, the state and the recorders of enclosing steps are told here. `chunks` is the output. Some of the
-    returned messages may have to be awaited.
+    The stream, the state and the recorders of enclosing steps are told here. `chunks` is the output, and `known`
+    returns the messages that are known (see `known_messages`). Some of the returned messages may have to be awaited.
     """
     if not events:
         return []
@@ -57,6 +62,8 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
     begins: list[Told] = []
     pieces: list[list[Any]] = []
     reports: list[Told] = []
+    new: list[bytes] = []
+    known = cache(known)
     for kind, *rest in events:
         match kind:
             case kinds.CUSTOM:
@@ -78,9 +85,11 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
             case kinds.WRITTEN:
                 _compat.send(config, [(rest[0], rest[1])])
             case kinds.MODEL | kinds.TOOL:
-                own_metadata, own, what, inside = rest
+                own_metadata, own, what, inside, *asked = rest
+                new += [reference for references in asked for reference in references if type(reference) is bytes]
                 metadata = {**metadata_in(config), **_said_here(config, own_metadata)}
-                begun = Told(kind, len(runs), what, metadata, own, inside)
+                messages_asked = partial(told, asked[0] if asked else (), new, known)
+                begun = Told(kind, len(runs), what, metadata, own, inside, messages_asked)
                 runs.append(uuid4())
                 begins.append(begun)
                 pieces.append([])
@@ -124,7 +133,7 @@ def emit(config: RunnableConfig, events: Sequence[Sequence[Any]], chunks: Any) -
 def _begin(handler: Any, begun: Told, run_id: UUID, parent_run_id: UUID | None, tags: list[str]) -> None:
     metadata = dict(begun.metadata)
     if isinstance(handler, EventRecorder):
-        handler.begins(begun.kind, begun.what, run_id, parent_run_id, tags, metadata)
+        handler.begins(begun.kind, begun.what, run_id, parent_run_id, tags, metadata, begun.asked())
     elif begun.kind == kinds.TOOL:
         args, more = _given(begun.what)
         handler.on_tool_start(*args, run_id=run_id, tags=tags, metadata=metadata, **more)
@@ -167,7 +176,7 @@ def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
     ended = {report.number for report in reports if report.kind in (kinds.END, kinds.DONE, kinds.FAILED)}
     running: dict[int, Any] = {}
     streamed: set[int] = set()
-    for kind, number, what, metadata, tags, inside in reports:
+    for kind, number, what, metadata, tags, inside, messages in reports:
         if kind == kinds.DISPATCHED:
             name, data = what
             yield manager.on_custom_event(name, data, run_id=manager.parent_run_id)
@@ -178,7 +187,7 @@ def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
             asked.add_tags(list(tags), inherit=False)
             asked.add_metadata({**metadata, "musubito_replayed": True}, inherit=False)
             if kind == kinds.MODEL:
-                (running[number],) = yield asked.on_chat_model_start({"name": what}, [[]], name=what)
+                (running[number],) = yield asked.on_chat_model_start({"name": what}, [messages()], name=what)
             else:
                 args, more = _given(what)
                 running[number] = yield asked.on_tool_start(*args, **more)
