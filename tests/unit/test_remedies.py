@@ -55,9 +55,9 @@ def test_no_argument_of_an_effect_is_left_out(tmp_path: Path, step_type: StepTyp
         return f"{text} to {to}"
 
     with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
-        for text in ("one", "two", "three", "four"):
+        for text in ("12:01", "12:02", "12:03", "12:04"):
             node = send("ann", text).node_id
-        explained = engine.explain(send, "ann", "five")
+        explained = engine.explain(send, "ann", "12:05")
         engine.flush()
         told = why(Lineage(engine), node)
     assert ("inputs=(...)" in explained.remedy) is is_said

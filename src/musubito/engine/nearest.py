@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from musubito.deferred import deferred_pattern
 from musubito.engine.code_diff import PartsOfCode
 from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
@@ -20,6 +21,8 @@ VERSIONS: Final = 10
 """Versions of the code that are compared at most, to find the one that differs in the fewest parts."""
 ENOUGH: Final = 2
 """Earlier calls that have to differ at the same place before that place counts as one that varies."""
+MADE_UP: Final = deferred_pattern(r"(?=.*\d)(?:\S|(?<=[\d\W])\s(?=[\d\W]))+")
+"""Matches the text of a number, a time or an id: it has digits, and no words that stand apart."""
 CODE, INPUT, PARENTS = "code", "input_hash", "parents"
 ORDER: Final = (
     (CODE, INPUT, PARENTS),
@@ -181,8 +184,11 @@ def _count_same(this: SimilarNode, other: SimilarNode) -> int:
 
 
 def _varies(this: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:
-    """Return whether one place differs in each of several inputs, and the input holds more than that place."""
-    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2:
+    """Return whether one place differs in each of several inputs, and the input holds more than that place.
+
+    What a person may have asked differs by its nature. So the place has to hold a number or an id, such as a time.
+    """
+    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2 or not MADE_UP.fullmatch(fields[0].after):
         return False
     return all([field.path for field in differences(value, this)] == [fields[0].path] for value in inputs)
 

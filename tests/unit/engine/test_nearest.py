@@ -70,6 +70,7 @@ def test_the_nearest_shares_the_most() -> None:
         ({"q": "hi", "n": 3}, [{"q": "hi", "n": 2}], False),
         ({"q": "hi", "n": 3}, [{"q": "hi", "n": 2}, {"q": "ho", "n": 3}], False),
         ({"q": "hi", "n": 3}, [{"q": "ho", "n": 2}, {"q": "he", "n": 1}], False),
+        ({"q": "is tea hot", "n": 3}, [{"q": "is it 5", "n": 3}, {"q": "bees", "n": 3}], False),  # what people ask
         ({"q": "three"}, [{"q": "two"}, {"q": "one"}], False),
     ],
 )
