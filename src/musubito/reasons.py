@@ -43,7 +43,7 @@ class ReplayReason(StrEnum):
     EFFECT_HAPPENED = ("effect happened", "it was settled that its last attempt took place", "", "settled")
 
     # Of calls that ran: no result is stored for them.
-    NODE_NOT_FOUND = ("node not found", "no earlier call of this step is stored", "", "new")
+    NODE_NOT_FOUND = ("node not found", "no result of an earlier call is stored", "", "new")
     CODE_CHANGED = ("code changed", "its code changed: {}")
     INPUT_CHANGED = ("input changed", "its input changed: {}")
     UPSTREAM_CHANGED = ("upstream changed", "what it consumed changed: {}")

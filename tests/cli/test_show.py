@@ -192,7 +192,7 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
     assert "1,230 tok" in lineage
     assert "m  1,200 in, 30 out" in lineage
     why = musubito("--db", str(path), "why", node).stdout
-    assert why == f"breaks {node[:10]} failed: ValueError: no 1\nIt ran: no earlier call of this step is stored.\n"
+    assert why == f"breaks {node[:10]} failed: ValueError: no 1\nIt ran: no result of an earlier call is stored.\n"
     assert "no 1" not in musubito("--db", str(path), "why", node, "--no-inputs").stdout
 
 

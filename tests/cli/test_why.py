@@ -99,7 +99,7 @@ def test_what_did_not_run(musubito: Musubito, tmp_path: Path) -> None:
 def test_the_first(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "why", world.nodes["load"]).stdout
     first, then = told.splitlines()
-    assert first == f"load {world.nodes['load'][:10]} ran: no earlier call of this step is stored"
+    assert first == f"load {world.nodes['load'][:10]} ran: no result of an earlier call is stored"
     assert re.fullmatch(r"that was at \S+ \S+ in the run [0-9a-f]{12}-\d+ first; it was replayed since", then), then
 
 
@@ -160,7 +160,7 @@ def test_a_run_tells_what_was_so_then(musubito: Musubito, tmp_path: Path) -> Non
         engine.invalidate("step")
         with run("second"):
             step(1)
-    assert "ran: no earlier call of this step is stored" in musubito("--db", "x.db", "why", "first").stdout
+    assert "ran: no result of an earlier call is stored" in musubito("--db", "x.db", "why", "first").stdout
     assert "ran: its stored result had been invalidated" in musubito("--db", "x.db", "why", "second").stdout
 
 

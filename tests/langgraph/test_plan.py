@@ -221,7 +221,7 @@ def test_an_edit_below_another_one_is_named(engine: MusubitoEngine) -> None:
 
     edited = f"its code changed: {__name__}.leaves.<locals>.node[mark]"
     assert says(a="edited") == [
-        "no earlier call of this step is stored",
+        "no result of an earlier call is stored",
         "depends on what a gives",
         "depends on what a gives",
     ]

@@ -60,6 +60,17 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
+def test_an_edit_of_a_live_step_is_shown_once(engine: MusubitoEngine, pipeline: Any):
+    live = PIPELINE.replace('(name="fetch")', '(StepConfiguration(step_type="live"), name="fetch")')
+    live = live.replace("import musubito_step", "import StepConfiguration, musubito_step")
+    pipeline(text=live).fetch("knots", 1)
+    told = why(Lineage(engine), pipeline(text=live).fetch("knots", 1).node_id)
+    assert (told.reason, told.code) == ("live", ())
+    told = why(Lineage(engine), pipeline(text=live.replace('"{topic}', '"all {topic}')).fetch("knots", 1).node_id)
+    assert told.reason == "live"
+    assert [part.part for part in told.code] == ["why_pipeline.fetch"]
+
+
 def test_the_first_of_its_operation(engine: MusubitoEngine, pipeline: Any):
     told = why(Lineage(engine), pipeline().fetch("knots", {"n": 1}).node_id)
     assert (told.reason, told.nearest, told.fields, told.code) == ("node not found", None, (), ())

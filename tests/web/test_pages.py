@@ -198,7 +198,7 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     text = site.says("/operations/ask")
     assert re.search(r"4 results may have to run again: at most 1,712 tok and [\d.]+ m?s", text), text
     assert re.search(r"Step Results Time Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
-    assert text.index("its input changed") < text.index("no earlier call of this step is stored")
+    assert text.index("its input changed") < text.index("no result of an earlier call is stored")
     assert "report" in site.says("/operations")
 
 
@@ -208,7 +208,7 @@ def test_an_operation_gives_the_reason_of_every_call_that_it_lists(site: Site) -
             rate("x" * number)
     text = site.says("/operations/rate")
     assert text.count("its input changed") == 11
-    assert text.count("no earlier call of this step is stored") == 1
+    assert text.count("no result of an earlier call is stored") == 1
 
 
 def test_a_call_outside_of_runs_is_compared_with_those_before_its_start(site: Site) -> None:
@@ -222,7 +222,7 @@ def test_a_call_outside_of_runs_is_compared_with_those_before_its_start(site: Si
     deeper(1)
     text = site.says("/operations/deeper")
     assert text.count("its input changed") == 1
-    assert text.count("no earlier call of this step is stored") == 1
+    assert text.count("no result of an earlier call is stored") == 1
 
 
 def test_savings_are_told_by_day_step_and_model(site: Site, ran) -> None:

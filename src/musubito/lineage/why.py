@@ -350,6 +350,8 @@ def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *r
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     alike = Earlier(before or earlier).alike(call) if reason in DIFFERING else []
+    if reason is ReplayReason.LIVE and before and before[0].code != call.code:
+        alike = before[:1]  # it would have run anyway, but what somebody has edited is of interest
     corrected = [number for (number,) in edited]
     return _Facts(node, reason, not_replayable, never, execution_before, call, alike, numbers, corrected, last)
 
