@@ -162,7 +162,9 @@ def main() -> int:
     parser.add_argument("--tests", nargs="+", default=[], help="run these tests instead of those that the table names")
     parser.add_argument("--list", action="store_true", help="show which tests notice")
     given = parser.parse_args()
-    chosen = [each for each in MUTATIONS if not given.words or any(word in each.rule for word in given.words)]
+    # Before 3.12, Python does not tell which code runs.
+    rules = [each for each in MUTATIONS if each.file != X or sys.version_info >= (3, 12)]
+    chosen = [each for each in rules if not given.words or any(word in each.rule for word in given.words)]
     fail_anyway = dict[tuple[str, ...], set[str]]()
     wrong = 0
     for mutation in chosen:

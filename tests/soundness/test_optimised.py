@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import musubito
+from tests.pairs import third
 
 PROGRAM = """
 from musubito import musubito_step
@@ -59,7 +60,7 @@ DEBUG, OPTIMISED, WITHOUT_DOCS = (
 )
 
 
-@pytest.mark.parametrize("levels", [("", "-O", "-OO", ""), ("-OO", "-O", ""), ("-O", "", "-O")])
+@pytest.mark.parametrize("levels", third(0, [("", "-O", "-OO", ""), ("-OO", "-O", ""), ("-O", "", "-O")]))
 def test_what_was_left_out_is_not_replayed(tmp_path: Path, levels: tuple[str, ...]) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     library = str(Path(musubito.__file__).parents[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import musubito
+from tests.pairs import in_turn
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 PROGRAM = """
@@ -214,8 +215,7 @@ def test_a_class_that_no_code_leads_to_is_never_taken_from_the_other_copy(tmp_pa
     assert ran(tmp_path)["made"] == 1 + 2 + 2, "a result of which nobody can tell whose it is was replayed"
 
 
-@pytest.mark.parametrize("first", ["client", "worker"])
-@pytest.mark.parametrize("sent", ["steps", "engine"])
+@pytest.mark.parametrize(("sent", "first"), in_turn(["steps", "engine"], ["client", "worker"]))
 def test_a_worker_that_is_sent_the_script_by_cloudpickle(tmp_path: Path, sent: str, first: str) -> None:
     """The worker's own program is another: a launcher, which no process imports."""
     url = f"sqlite:///{tmp_path}/m.db"

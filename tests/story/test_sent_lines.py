@@ -9,6 +9,7 @@ import pytest
 
 import musubito
 from tests import launcher
+from tests.pairs import third
 
 LIBRARY = str(Path(musubito.__file__).parents[1])
 SCRIPT = """
@@ -68,15 +69,15 @@ def ran(folder: Path, program: str, *args: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        ('{"first": 1}', '{"first": 2}'),
-        ("DEFAULT = 0", "DEFAULT = 1"),
-        ("PLACES[name] + DEFAULT", "PLACES[name] - DEFAULT"),
-        ("operator.add, [", "operator.sub, ["),
-    ],
-)
+EDITS = [
+    ('{"first": 1}', '{"first": 2}'),
+    ("DEFAULT = 0", "DEFAULT = 1"),
+    ("PLACES[name] + DEFAULT", "PLACES[name] - DEFAULT"),
+    ("operator.add, [", "operator.sub, ["),
+]
+
+
+@pytest.mark.parametrize("edit", third(0, EDITS))
 def test_what_only_lines_name_counts_where_the_script_is_not(tmp_path: Path, edit: tuple[str, str]) -> None:
     assert ran(tmp_path, SCRIPT, "here") == ["program.written"]
     assert ran(tmp_path, WORKER) == []
