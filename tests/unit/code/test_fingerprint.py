@@ -9,7 +9,6 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.code import parts
-from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.tracker import CodeTracker
 
@@ -26,25 +25,6 @@ class Agent:
 
     def answer(self, x: Any) -> Any:
         return self.MODEL, x
-
-
-def test_a_fingerprint_is_kept_while_nothing_changes() -> None:
-    tracker = CodeTracker(step)
-    first = tracker.current()
-    assert isinstance(first, Fingerprint) and len(first.digest) == 32
-    assert tracker.current() is first
-    with pytest.raises(AttributeError):
-        first.digest = b""  # type: ignore[misc]
-
-
-def test_the_owner_says_what_the_receiver_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_owner, without = CodeTracker(Agent.answer, owner=Agent), CodeTracker(Agent.answer)
-    before = with_owner.current(), without.current()
-    monkeypatch.setattr(Agent, "UNREAD", 2)
-    assert with_owner.current().digest == before[0].digest
-    monkeypatch.setattr(Agent, "MODEL", "n")
-    assert with_owner.current().digest != before[0].digest
-    assert without.current().digest == before[1].digest
 
 
 def test_texts_are_cleaned_once_for_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,18 +9,15 @@ import subprocess
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
 from musubito import (
     MusubitoEngine,
-    MusubitoResult,
     NodeStatus,
     SQLiteStorage,
     StepConfiguration,
     StepType,
-    musubito_merge,
     musubito_step,
     record_usage,
     run,
@@ -137,27 +134,6 @@ def test_a_success_a_failure_and_what_came_of_it(rows):
     assert rows("SELECT outcome FROM executions ORDER BY execution_id") == [("succeeded",), ("failed",)]
 
 
-def test_a_node_keeps_its_last_success_when_it_fails_later(rows):
-    good = [True]
-
-    def body(n):
-        if not good[0]:
-            raise ValueError
-        return n
-
-    musubito_step(name="sometimes")(body)(1)
-
-    def body(n):
-        raise ValueError
-
-    good[0] = False
-    forced = musubito_step(StepConfiguration(force_reexecution=True), name="sometimes")
-    with pytest.raises(ValueError):
-        forced(body)(1)
-    statuses = rows.status("sometimes")
-    assert NodeStatus.SUCCESS.value in statuses
-
-
 def test_invalid_and_stale(engine, rows):
     a = first(1)
     second(a)
@@ -168,17 +144,6 @@ def test_invalid_and_stale(engine, rows):
     a = first(1)
     second(a)
     assert rows.status("first") == rows.status("second") == [NodeStatus.SUCCESS.value]
-
-
-def test_external(tmp_path, rows):
-    with MusubitoEngine(SQLiteStorage(tmp_path / "other.db")) as other, use_musubito_engine(other):
-        elsewhere = first(7)
-    second(elsewhere)
-    assert rows("SELECT status FROM nodes WHERE node_id = ?", elsewhere.node_id) == [(NodeStatus.EXTERNAL.value,)]
-    assert rows("SELECT parent_node_id, artifact_id FROM edges") == [(elsewhere.node_id, elsewhere.artifact_id)]
-    # Asked for here, it is one of ours.
-    first(7)
-    assert rows("SELECT status FROM nodes WHERE node_id = ?", elsewhere.node_id) == [(NodeStatus.SUCCESS.value,)]
 
 
 def test_running(monkeypatch, tmp_path):
@@ -264,25 +229,6 @@ def test_effects(rows):
     with pytest.raises(ValueError):
         send(2)
     assert set(rows("SELECT outcome, artifact_id FROM effects")) == {("done", done.artifact_id), ("unknown", None)}
-
-
-def test_a_merge_is_shown_as_edges_from_all_its_parents(rows):
-    a, b = first(1), first(2)
-    with musubito_merge(a, b):
-        c = first(3)
-    assert set(rows("SELECT parent_node_id, child_node_id FROM edges")) == {
-        (a.node_id, c.node_id),
-        (b.node_id, c.node_id),
-    }
-
-
-def test_a_result_of_nowhere_is_an_input_error_and_shows_nothing(rows):
-    from musubito import InputError
-
-    odd: MusubitoResult[object] = replace(first(1), node_id="nowhere")
-    with pytest.raises(InputError):
-        second(odd)
-    assert rows("SELECT count(*) FROM nodes") == [(1,)]
 
 
 def test_what_is_a_part_of_nothing_has_no_id_of_it(tmp_path):

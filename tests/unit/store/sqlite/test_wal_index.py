@@ -178,7 +178,7 @@ def test_what_another_process_commits_is_seen_at_once(tmp_path, store):
         child.stdin.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_two_stores_find_what_a_store_finds_that_keeps_nothing(tmp_path, store, other, seed):
     chance = random.Random(seed)
     fresh = SQLiteStorage(tmp_path / "musubito.db")
