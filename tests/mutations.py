@@ -45,7 +45,10 @@ CODE: Final = _tests(
 FILES: Final = _tests("soundness", "files", "path_looks", "named_files", "file_caches", "executed_code")
 SECRETS: Final = (*_tests("soundness", "encryption", "secrets", "environment"), "tests/cli", "tests/unit")
 GRAPHS: Final = _tests("langgraph", "message_ids", "messages", "never", "replays", "store", "policy", "resumed")
-LEASES: Final = ("tests/soundness/test_single_flight.py", "tests/faults/test_leases.py", "tests/faults/test_kill.py")
+LEASES: Final = (
+    *("tests/soundness/test_single_flight.py", "tests/unit/engine/test_process_identity.py"),
+    *("tests/faults/test_leases.py", "tests/faults/test_kill.py", "tests/faults/test_effects.py"),
+)
 
 
 class Mutation(NamedTuple):
