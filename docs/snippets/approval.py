@@ -7,7 +7,11 @@ from langgraph.types import Command, interrupt
 
 from musubito_langgraph import musubito_graph
 
-State = TypedDict("State", {"topic": str, "draft": str, "verdict": str}, total=False)
+
+class State(TypedDict, total=False):
+    topic: str
+    draft: str
+    verdict: str
 
 
 def draft(state: State) -> State:

@@ -5,7 +5,13 @@ from langgraph.graph import START, StateGraph
 from musubito import record_usage
 from musubito_langgraph import musubito_graph
 
-State = TypedDict("State", {"topic": str, "facts": str, "text": str}, total=False)
+
+class State(TypedDict, total=False):
+    topic: str
+    facts: str
+    text: str
+
+
 PROMPT = "Write about it."
 
 

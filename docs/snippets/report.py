@@ -4,7 +4,11 @@ from langgraph.graph import START, StateGraph
 
 from musubito_langgraph import musubito_graph
 
-State = TypedDict("State", {"topic": str, "facts": str, "text": str}, total=False)
+
+class State(TypedDict, total=False):
+    topic: str
+    facts: str
+    text: str
 
 
 def research(state: State) -> State:
