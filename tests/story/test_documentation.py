@@ -26,6 +26,14 @@ from tests.transcripts import SNIPPETS, VARIES, played, programs_of, same, trans
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+IN_TUTORIALS = {
+    SNIPPETS / name
+    for name in (
+        *("report.py", "first_graph.txt", "plain.py", "plain.txt", "explain_plain.py", "explain_plain.txt"),
+        *("answers.py", "test_answers.py", "tests_without_model.txt"),
+    )
+}
 MOST_LINES, MOST_WORDS = 130, 25
 MOST_LINES_OF_WHAT_COUNTS, MOST_LINES_OF_LIMITS = 120, 40
 EXPORTS = {
@@ -97,11 +105,26 @@ def test_every_snippet_is_run_and_shown() -> None:
     assert {each.name for each in snippets - run_here if f"from {each.stem} import" not in text} == set()
     assert {each.name for each in run_here - snippets} == set()
     pages = "\n".join(page.read_text("utf-8") for page in PAGES)
-    assert [each.name for each in SNIPPETS.iterdir() if each.is_file() and f"snippets/{each.name}" not in pages] == []
+    snippets = {each for each in SNIPPETS.iterdir() if each.is_file()}
+    assert [each.name for each in snippets if f"snippets/{each.name}" not in pages and each not in IN_TUTORIALS] == []
 
 
-def test_the_pages_show_python_only_from_files_that_are_run() -> None:
-    assert [page.name for page in PAGES[1:] if re.search(r"^```python", page.read_text("utf-8"), re.MULTILINE)] == []
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_shows_programs_that_are_run_and_what_they_print(page: Path) -> None:
+    """It shows them whole, so that it can be read where no documentation is built."""
+    name = str(page.relative_to(ROOT))
+    programs = {each.read_text("utf-8") for each in SNIPPETS.glob("*.py")}
+    assert [text for text in shown(name) if text not in programs] == []
+    printed = [blocks(each.read_text("utf-8")) for each in IN_TUTORIALS if each.suffix == ".txt"]
+    for text in shown(name, "console"):
+        wanted = blocks(text)
+        parts = [told[at : at + len(wanted)] for told in printed for at in range(len(told))]
+        assert wanted in parts or "pip install" in text
+
+
+def test_other_pages_show_python_only_from_files_that_are_run() -> None:
+    pages = [page for page in PAGES[1:] if page not in TUTORIALS]
+    assert [page.name for page in pages if re.search(r"^```python", page.read_text("utf-8"), re.MULTILINE)] == []
 
 
 def test_what_counts_is_said_in_the_same_words_everywhere() -> None:
