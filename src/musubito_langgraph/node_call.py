@@ -538,18 +538,23 @@ class NodeCall:
         self._to_tell += emit(self.config, events, output, self._known_messages)
         return output
 
+    def _taken(self) -> list[Told]:
+        """Return the events to tell, and let go of them: they hold this call, which is not to hold them in turn."""
+        to_tell, self._to_tell = self._to_tell, []
+        return to_tell
+
     def dispatch(self) -> None:
         """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
-        if self._to_tell:
-            telling, heard = retold(get_callback_manager_for_config(self.config), self._to_tell), None
+        if to_tell := self._taken():
+            telling, heard = retold(get_callback_manager_for_config(self.config), to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = telling.send(heard)
 
     async def adispatch(self) -> None:
         """Tell callbacks as `dispatch` does; some of them may have to be awaited."""
-        if self._to_tell:
-            telling, heard = retold(get_async_callback_manager_for_config(self.config), self._to_tell), None
+        if to_tell := self._taken():
+            telling, heard = retold(get_async_callback_manager_for_config(self.config), to_tell), None
             with suppress(StopIteration):
                 while True:
                     heard = await telling.send(heard)

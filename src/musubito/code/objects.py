@@ -189,7 +189,8 @@ def fields_shown(walk: Walk, value: Any) -> list[tuple[str, Any]] | None:
         fields = [(field, left) for field, _, left in _fields_of_policy(walk, value, policy)]
     elif cls is FunctionType:
         is_users = is_the_users(walk, value)
-        variables = () if is_users else zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        is_told = is_users or "__wrapped__" in value.__dict__  # by a name, or by that of what it wraps
+        variables = () if is_told else zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
         fields = [(name, held) for name, cell in variables if (held := contents(cell)) is not ABSENT]
     elif not is_record(cls):
         if not is_users:
