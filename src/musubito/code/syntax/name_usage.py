@@ -7,6 +7,15 @@ from typing import Final, NamedTuple
 
 DYNAMIC: Final = frozenset({"eval", "exec", "globals", "__import__"})
 """Builtins by which code may read and write any name: all names of the module count then."""
+LOOKS: Final = frozenset(
+    {
+        *("len", "bool", "str", "repr", "format", "print", "isinstance", "issubclass", "callable", "id", "type"),
+        *("sum", "hash", "getattr", "hasattr", "setattr", "delattr", "sorted", "min", "max", "any", "all", "iter"),
+        *("enumerate", "range", "int", "float", "map", "filter", "zip", "list", "tuple", "set", "dict", "frozenset"),
+        *("next", "reversed", "abs", "round", "super"),
+    }
+)
+"""Builtins that look at their arguments and hand them to nobody."""
 ANNOTATION_READERS: Final = frozenset(
     [
         *("signature", "from_callable", "get_type_hints", "get_annotations", "getfullargspec", "__annotations__"),

@@ -14,7 +14,7 @@ from typing import Final
 from musubito.code.displays import may_show
 from musubito.code.syntax.annotation_text import annotation_nodes
 from musubito.code.syntax.expressions import attribute_chain, body_of, gives_globals, module_imported_by
-from musubito.code.syntax.name_usage import DYNAMIC, FIELD_READERS, NameRead, NameUsage, Place, Root
+from musubito.code.syntax.name_usage import DYNAMIC, FIELD_READERS, LOOKS, NameRead, NameUsage, Place, Root
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.shown import shown_names
 from musubito.code.syntax.single_function import FunctionNode
@@ -22,15 +22,6 @@ from musubito.parsing import children_of
 
 IMPORTERS: Final = frozenset({"import_module", "__import__"})
 """Functions that import a module by its name as a text."""
-LOOKS: Final = frozenset(
-    {
-        *("len", "bool", "str", "repr", "format", "print", "isinstance", "issubclass", "callable", "id", "type"),
-        *("sum", "hash", "getattr", "hasattr", "setattr", "delattr", "sorted", "min", "max", "any", "all", "iter"),
-        *("enumerate", "range", "int", "float", "map", "filter", "zip", "list", "tuple", "set", "dict", "frozenset"),
-        *("next", "reversed", "abs", "round", "super"),
-    }
-)
-"""Builtins that look at their arguments and hand them to nobody."""
 OF_DATA: Final = frozenset(
     {"ValueError", "KeyError", "IndexError", "LookupError", "TypeError", "AttributeError", "ImportError"}
 )
