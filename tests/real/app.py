@@ -51,7 +51,10 @@ def ran(*names: str) -> frozenset[str]:
 INTERVIEWED = ran("search_web", "ask_question", "search_wikipedia", "answer_question", "answer_question:route_messages")
 SAVED = ran("save_interview", "write_section")
 REPORT = ran("write_report", "write_introduction", "write_conclusion", "finalize_report")
-RESEARCHED = ran("supervisor_tools", "supervisor", "final_report_generation")
+RESEARCHED = ran("supervisor_tools", "supervisor", "final_report_generation", "compress_research")
+EXTRACTED = ran("extract", "validate", "validate:handle_retries", "del_tool_call")
+"""The steps of an extractor of trustcall, a graph that a node invokes."""
+ENTERED = ran("__start__:enter")
 TOPIC = "web_search" + json.dumps({"query": "it"})
 BRIEF = json.dumps({"research_brief": "ConductResearch" + json.dumps({"research_topic": TOPIC})})
 APPLICATIONS: dict[str, App] = {
@@ -63,12 +66,13 @@ APPLICATIONS: dict[str, App] = {
             )
         ],
         [
-            ("    return a + b", "    return b + a", ran("math_expert", "add")),
-            ("Use one tool at a time.", "Use tools.", ran("math_expert", "agent")),
+            ("    return a + b", "    return b + a", ran("math_expert", "tools", "tools.add")),
+            ("Use one tool at a time.", "Use tools.", ran("math_expert", "agent", "model")),
             (
                 "FAANG has people",
                 "It has people",
-                ran("research_expert", "web_search", "agent", "tools", "tools.transfer_to_math_expert", "math_expert"),
+                ran("research_expert", "tools.web_search", "agent", "model", "tools", "tools.transfer_to_math_expert")
+                | ran("math_expert"),
             ),
         ],
         shows_less=True,
@@ -94,9 +98,9 @@ APPLICATIONS: dict[str, App] = {
             )
         ],
         [
-            ("You are a helpful assistant", "You are an assistant", ran("call_model", "extract")),
-            ("Create or update the memory", "Update the memory", ran("extract")),
-            ("The user's preferred name", "What the user is called", ran("extract")),
+            ("You are a helpful assistant", "You are an assistant", ran("call_model") | EXTRACTED | ENTERED),
+            ("Create or update the memory", "Update the memory", EXTRACTED | ENTERED),
+            ("The user's preferred name", "What the user is called", EXTRACTED),
             ('    return f"Name: {profile', '    # as text\n    return f"Name: {profile', ran()),
         ],
         knows_user=True,
@@ -111,9 +115,9 @@ APPLICATIONS: dict[str, App] = {
             (
                 "You remember.",
                 "You remember well.",
-                ran("model", "summarize", "remember"),
+                ran("model", "summarize", "remember") | EXTRACTED | ENTERED,
             ),
-            ("Extract user preferences.", "Extract preferences.", ran("remember")),
+            ("Extract user preferences.", "Extract preferences.", ran("remember") | EXTRACTED | ENTERED),
         ],
         knows_user=True,
     ),
@@ -147,7 +151,7 @@ APPLICATIONS: dict[str, App] = {
             (
                 '    return f"results for {query}"',
                 '    return f"found for {query}"',
-                ran("agent", "search", "replan"),
+                ran("agent", "model", "tools", "tools.search", "replan"),
             ),
             ("come up with a simple", "come up with a", ran("planner")),
             ("Update your plan accordingly.", "Update your plan.", ran("replan")),
@@ -167,13 +171,17 @@ APPLICATIONS: dict[str, App] = {
             user('UpdateMemory{"update_type": "todo"} ToDo{"task": "swim", "status": "done"}'),
             user('UpdateMemory{"update_type": "instructions"}'),
         ],
-        runs_again=ran("task_maistro", "update_profile", "update_todos", "update_instructions"),
+        runs_again=ran("task_maistro", "update_profile", "update_todos", "update_instructions") | EXTRACTED | ENTERED,
         asks_again=2,
     ),
     "deep_research": App(
         [user(f"What is it? ResearchQuestion{BRIEF}")],
         [
-            ('    return f"the web on {query}"', '    return f"web on {query}"', RESEARCHED | ran("web_search")),
+            (
+                '    return f"the web on {query}"',
+                '    return f"web on {query}"',
+                RESEARCHED | ran("web_search", "researcher", "researcher_tools"),
+            ),
             ('"Compress."', '"Sum up."', RESEARCHED),
             ('f"Report on {', 'f"Write about {', ran("final_report_generation")),
         ],
