@@ -52,17 +52,17 @@ def of_instance(encoder: Encoder, value: Any, name: str) -> bytes:
     """Return the encoding of an object of the user's: its class, and the fields that reached code mentions."""
     walk, cls = encoder.walk, type(value)
     own = tokens("object") + encoder.of_class(value)
-    every = walk.is_whole(cls) or walk.reads_all_fields
+    every, mentioned = walk.is_whole(cls) or walk.reads_all_fields, walk.mentioned
     fields = fields_of(value)
     if fields is not None:
         walk.guard.attribute(value, "__dict__", fields)
         walk.guard.within(fields, fields)
     for field, each in fields_in(value):
-        if every or field in walk.mentioned:
+        if every or field in mentioned:
             own += _of_field(encoder, value, field, each, name)
         else:
             encoder.waits_for.add(field)
-    for place in sorted(walk.places):
+    for place in sorted(walk.places) if walk.places else ():
         of_object, _, field = place.rpartition(".")
         if of_object == name and (fields is None or field not in fields):  # the step will set it
             refer_lines_of_state(walk, place, lines_of_field(cls, field))
@@ -74,12 +74,13 @@ def of_instance(encoder: Encoder, value: Any, name: str) -> bytes:
 def _of_field(encoder: Encoder, value: Any, field: str, each: Any, name: str) -> bytes:
     cls, binding = type(value), encoder.binding
     is_users = encoder.is_users(cls)
-    made = functools.partial(lines_of_field, cls, field) if is_users else lambda: None
     if is_users and value is binding.value:
-        return encoder.walk.refer_field(value, field, each, made, binding)
+        return encoder.walk.refer_field(value, field, each, functools.partial(lines_of_field, cls, field), binding)
     binding.fields.add(field)
     encoder.guard_field(value, field, each)
-    encoder.made.append(made)
+    if type(each) in ATOMS:  # as most fields are: no lines made them
+        return tokens(field) + encoder.of(each, name)
+    encoder.made.append(functools.partial(lines_of_field, cls, field) if is_users else lambda: None)
     try:
         return tokens(field) + encoder.of(each, f"{name}.{field}")
     finally:

@@ -86,6 +86,7 @@ class Encoder:
         self._lines_at = 0
         """The smallest index in `made` of the lines that were asked for."""
         self._users: dict[type, bool] = {}
+        self._open: dict[type, bool] = {}
         self._kinds: dict[type, Kind] = {}
         self._references: dict[type, bytes] = {}
         """The references to the user's classes that the binding has led to."""
@@ -165,8 +166,12 @@ class Encoder:
 
     def is_open(self, cls: type) -> bool:
         """Return whether objects of a class keep nothing but fields."""
-        plain = ("abc", "typing", "typing_extensions")
-        return all(base is object or self.is_users(base) or module_name(base) in plain for base in cls.__mro__)
+        known = self._open.get(cls)
+        if known is None:
+            plain = ("abc", "typing", "typing_extensions")
+            known = all(base is object or self.is_users(base) or module_name(base) in plain for base in cls.__mro__)
+            self._open[cls] = known
+        return known
 
     def of_class(self, value: Any) -> bytes:
         """Return a reference to the class of a value."""
