@@ -60,6 +60,11 @@ def _tracker(of: _Same) -> CodeTracker:
     return CodeTracker(of.thing, module="")
 
 
+def code_of(value: Any) -> Fingerprint:
+    """Return the present code of an object: a function, a Runnable, a client or another one that code can hold."""
+    return _tracker(_Same(value)).current()
+
+
 class Identity:
     """A builder of identities of values.
 
@@ -138,12 +143,12 @@ class Identity:
             ]
             if isinstance(value, type):
                 called[1] = qualified_name(value)[1]
-            code = _tracker(_Same(value)).current()
+            code = code_of(value)
             if code.untracked and getattr(value, "__closure__", None):
                 self._cannot_identify(code.untracked[0].rpartition(": ")[2].partition(",")[0], name)
             return [of, called, *self._meet([code])]
         if isinstance(value, Runnable):
-            return [of, *self._meet([_tracker(_Same(value)).current()])]
+            return [of, *self._meet([code_of(value)])]
         if isinstance(value, OF_C):
             owner = getattr(value, "__self__", None)
             by = canonical_module(owner.__name__) if type(owner) is ModuleType else self.of(owner, name, depth + 1)
@@ -156,7 +161,7 @@ class Identity:
         opaque = holds is None and not _is_made_of_fields(kind)
         if opaque:
             # Objects that code can hold and that distinguish code: patterns, templates, getters, cached functions.
-            code = _tracker(_Same(value)).current()
+            code = code_of(value)
             if not code.untracked:
                 return [of, *self._meet([code])]
         if opaque or (holds is None and not all(map(_is_open, kind.__mro__))):

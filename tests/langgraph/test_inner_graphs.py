@@ -18,6 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Command, interrupt
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
@@ -100,6 +101,44 @@ def test_its_steps_are_named_below_the_node_and_replay_with_it(ran: Ran, ask: As
     assert took(ran) == {}
     calls = {(parent, child) for parent, kind, child in edges(tmp_path / "m.db") if kind == "call"}
     assert {("model", "ask"), ("tools", "ask")} <= calls
+
+
+@dataclass
+class Seen:
+    words: list[str]
+
+
+class Words(TypedDict, total=False):
+    words: list[str]
+    count: int
+
+
+@pytest.mark.parametrize("changed", ["its own", "of the state", "of the context"])
+def test_what_a_node_inside_changes_in_place(ran: Ran, ask: Ask, changed: str):
+    """It stops the replay of the node around only if the node around was given it, as then others see the change."""
+
+    def add(state: Words, runtime: Runtime[Seen]) -> Any:
+        ran("add")
+        words = runtime.context.words if changed == "of the context" else state["words"]
+        words.append("more")
+        return {"count": len(words)}
+
+    def around(state: Words) -> Any:
+        ran("around")
+        words = list(state["words"]) if changed == "its own" else state["words"]
+        return {"count": inner.invoke({"words": words}, context=get_runtime(Seen).context)["count"]}
+
+    def last(state: Words, runtime: Runtime[Seen]) -> Any:
+        return {"count": 10 * len(runtime.context.words) + len(state["words"])}
+
+    inner = StateGraph(Words, context_schema=Seen).add_node(add).add_edge(START, "add").compile(name="inner")
+    builder = StateGraph(Words, context_schema=Seen).add_sequence([around, last]).add_edge(START, "around")
+    bare = builder.compile(name="g").invoke({"words": ["one"]}, context=Seen(["here"]))
+    took(ran)
+    graph = musubito_graph(builder.compile(name="g"))
+    for number in range(3):
+        assert graph.invoke({"words": ["one"]}, context=Seen(["here"])) == bare, number
+    assert took(ran)["around"] == (1 if changed == "its own" else 3)
 
 
 def test_the_graph_itself_is_not_changed(ran: Ran, ask: Ask):

@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from click.testing import CliRunner
+from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -579,6 +580,15 @@ def test_the_setting_of_a_model_that_changed_is_shown_and_no_secret(name: str, s
     told = says("why", f"{name}/node")
     assert "[model].temperature" in told
     assert "hidden" not in told
+    assert "what to do" not in told
+
+
+def test_the_prompt_of_an_agent_that_changed_is_shown(engine: MusubitoEngine, says: Any):
+    for prompt in ("Be brief.", "Be long."):
+        model = FakeListChatModel(responses=["a"])
+        musubito_graph(create_agent(model, [], system_prompt=prompt, name="clerk")).invoke({"messages": "hi"})
+    told = says("why", "clerk/model")
+    assert "system_message=SystemMessage(content='Be brief.')" in told
     assert "what to do" not in told
 
 

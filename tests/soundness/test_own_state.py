@@ -155,6 +155,10 @@ OWN = {
         "import decimal\nclass App:\n    _client = None\n    @classmethod\n    def client(cls):\n"
         "        if cls._client is None: cls._client = decimal.Context()\n        return cls._client"
     ),
+    "a private client in a class that is made late": (
+        "import decimal\nclass App:\n    __client = None\n    @classmethod\n    def client(cls):\n"
+        "        if cls.__client is None: cls.__client = decimal.Context()\n        return cls.__client"
+    ),
     "a class variable": "class Agent:\n    seen = ()\n    @classmethod\n    def note(cls, q): cls.seen = (*cls.seen, q); return cls.seen",
     "a set and a deque": "S, Q = set(), collections.deque(maxlen=3)",
     "an order": "O = {'a': 1, 'b': 2}",
@@ -190,6 +194,7 @@ BODIES = {
     "a function that is made late": "return get()()",
     "an attribute of a class that is made late": "return str(type(App.client()))",
     "a client in a class that is made late": "return str(type(App.client()))",
+    "a private client in a class that is made late": "return str(type(App.client()))",
     "a class variable": "return Agent.note(q)",
     "a set and a deque": "S.add(q); Q.append(q); S.update(q); return len(S) + len(Q)",
     "an order": "O['a'] = O.pop('a'); O[q] = 1; return list(O)",

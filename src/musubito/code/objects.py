@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from musubito.code.client_settings import counted, counts, lines_that_count
 from musubito.code.displays import fields_to_build, objects_display
-from musubito.code.live import ABSENT, ATOMS, CONTAINERS, contents, fields_of, step_of
+from musubito.code.live import ATOMS, CONTAINERS, contents, fields_of, step_of
 from musubito.code.made import BY_LINES, Lines, lines_of_field
 from musubito.code.object_fields import fields_in, is_record, without_keys
 from musubito.code.ownership import Owner, counted_name, module_name
 from musubito.code.policies import ObjectPolicy, policy_of, policy_of_class
 from musubito.code.secret_fields import is_secret_field, without_secrets
 from musubito.code.syntax.ast_digest import tokens
+from musubito.code.value_texts import NUMBERS
 from musubito.values.canonical import canonical
 from musubito.values.class_names import secret_kind
 from musubito.values.own_names import is_own
@@ -52,17 +53,17 @@ def of_instance(encoder: Encoder, value: Any, name: str) -> bytes:
     """Return the encoding of an object of the user's: its class, and the fields that reached code mentions."""
     walk, cls = encoder.walk, type(value)
     own = tokens("object") + encoder.of_class(value)
-    every, mentioned = walk.is_whole(cls) or walk.reads_all_fields, walk.mentioned
+    every = walk.is_whole(cls) or walk.reads_all_fields
     fields = fields_of(value)
     if fields is not None:
         walk.guard.attribute(value, "__dict__", fields)
         walk.guard.within(fields, fields)
     for field, each in fields_in(value):
-        if every or field in mentioned:
+        if every or field in walk.mentioned:
             own += _of_field(encoder, value, field, each, name)
         else:
             encoder.waits_for.add(field)
-    for place in sorted(walk.places) if walk.places else ():
+    for place in sorted(walk.places):
         of_object, _, field = place.rpartition(".")
         if of_object == name and (fields is None or field not in fields):  # the step will set it
             refer_lines_of_state(walk, place, lines_of_field(cls, field))
@@ -176,11 +177,18 @@ def is_the_users(walk: Walk, value: Any) -> bool:
     return walk.origins.of_class(cls) is Owner.USER and not isinstance(value, ModuleType)
 
 
+def _is_known(value: Any) -> bool:
+    """Tell whether a value is a number, an object that an adapter knows, or a list of such."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_known, value))
+    return type(value) in NUMBERS or policy_of(value) is not None
+
+
 def fields_shown(walk: Walk, value: Any) -> list[tuple[str, Any]] | None:
     """Return the fields that are shown of an object; None for an object that does not count by its fields.
 
-    Of a package's function the variables around it are shown. Of what is a package's, a text is shown if the field is
-    named as texts for models are: any other text may be a key.
+    Of what is a package's, a text is shown if the field is named as texts for models are: any other text may be a key.
+    Of the variables around a package's function, only those are shown that hold numbers or what an adapter knows.
     """
     cls: type = type(value)
     policy = policy_of(value)
@@ -190,9 +198,10 @@ def fields_shown(walk: Walk, value: Any) -> list[tuple[str, Any]] | None:
         fields = [(field, left) for field, _, left in _fields_of_policy(walk, value, policy)]
     elif cls is FunctionType:
         is_users = is_the_users(walk, value)
-        is_told = is_users or "__wrapped__" in value.__dict__  # by a name, or by that of what it wraps
-        variables = () if is_told else zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
-        fields = [(name, held) for name, cell in variables if (held := contents(cell)) is not ABSENT]
+        is_named = is_users or "__wrapped__" in value.__dict__  # its name, or that of what it wraps, says enough
+        variables = () if is_named else zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        around = [(name, contents(cell)) for name, cell in variables]
+        fields = [(name, held) for name, held in around if type(held) is str or _is_known(held)]
     elif not is_record(cls):
         if not is_users:
             return None

@@ -26,6 +26,7 @@ from musubito.code.reached import Member, ReachedClass
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.class_statement import ClassText, class_level, class_text
 from musubito.code.syntax.name_usage import DOC_READERS
+from musubito.code.syntax.scopes import mangled
 from musubito.code.syntax.statements import names_used, statements_by_name
 from musubito.code.world import environment
 from musubito.values.class_names import module_of_class, qualified_name, was_sent
@@ -184,7 +185,8 @@ class ClassDescriber:
         So it is known for the step's own doing if it makes a client of a package where None was.
         """
         text = class_text(cls) if name in self.walk.stores else None
-        return text is not None and (name,) in statements_by_name(text.node.body)
+        bound = () if text is None else statements_by_name(text.node.body)
+        return any(name == mangled(first, cls.__name__) for first, *rest in bound if not rest)
 
     def _refer_method(self, reached: ReachedClass, name: str, member: Any, functions: list[FunctionType]) -> None:
         if step_of(member) is not None:

@@ -108,7 +108,7 @@ def _source(resolved: Resolved) -> tuple[str, str] | None:
     value, rest = resolved
     cls: type = type(value)  # a proxy may claim another class
     if not rest and cls in (BuiltinFunctionType, MethodType):
-        value, rest = (value.__self__, (value.__name__,)) if _may_draw(value.__self__) else (value, ())
+        value, rest = (value.__self__, (value.__name__,)) if _is_class_or_generator(value.__self__) else (value, ())
     if rest and issubclass(type(value), type):
         owner = next((base for base in value.__mro__ if rest[0] in vars(base)), value)
         return _known(f"{_definition_of(owner)}.{rest[0]}", f"{value.__qualname__}.{rest[0]}")
@@ -124,7 +124,7 @@ def _known(definition: str, called: str) -> tuple[str, str] | None:
     return (TABLE[definition], called) if definition in TABLE else None
 
 
-def _may_draw(receiver: object) -> bool:
+def _is_class_or_generator(receiver: object) -> bool:
     return issubclass(type(receiver), type) or _is_generator(type(receiver))
 
 

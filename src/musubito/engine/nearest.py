@@ -21,7 +21,7 @@ VERSIONS: Final = 10
 """Versions of the code that are compared at most, to find the one that differs in the fewest parts."""
 ENOUGH: Final = 2
 """Earlier calls that have to differ at the same place before that place counts as one that varies."""
-MADE_UP: Final = deferred_pattern(r"(?=.*\d)(?:\S|(?<=[\d\W])\s(?=[\d\W]))+")
+MACHINE_MADE: Final = deferred_pattern(r"(?=.*\d)(?:\S|(?<=[\d\W])\s(?=[\d\W]))+")
 """Matches the text of a number, a time or an id: it has digits, and no words that stand apart."""
 CODE, INPUT, PARENTS = "code", "input_hash", "parents"
 ORDER: Final = (
@@ -188,7 +188,7 @@ def _varies(this: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> b
 
     What a person may have asked differs by its nature. So the place has to hold a number or an id, such as a time.
     """
-    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2 or not MADE_UP.fullmatch(fields[0].after):
+    if len(fields) != 1 or len(inputs) < ENOUGH or _leaves(this) < 2 or not MACHINE_MADE.fullmatch(fields[0].after):
         return False
     return all([field.path for field in differences(value, this)] == [fields[0].path] for value in inputs)
 

@@ -124,7 +124,7 @@ def edited(payload: bytes | bytearray, text: str) -> bytes:
     if type(output.value) is str:
         return output.replaced(text)
     try:
-        value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refused)
+        value = json.loads(text, object_pairs_hook=_object_of_json, parse_constant=_refuse_constant)
     except ValueError as error:
         raise NotReadBack("$", f"it is no JSON: {error}") from error
     read = _read_update if output.is_of_node else partial(_read, is_fixed=True)
@@ -268,7 +268,7 @@ def _name_of(shown: Any) -> str:
     return str(shown[TYPE]) if type(shown) is dict and TYPE in shown else _json_type(shown)
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_json(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; raise ValueError if a key stands in it twice."""
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -277,7 +277,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _refused(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 

@@ -57,7 +57,7 @@ def _in_order(value: object) -> list[BaseMessage]:
 
 
 class References:
-    """What is stored of the messages that the models of one execution were asked with."""
+    """References to the messages that the models of one execution were asked with, as they are stored."""
 
     def __init__(
         self, known: Sequence[BaseMessage], arguments: Callable[[Mapping[str, Any]], Mapping[str, Any]]

@@ -28,7 +28,7 @@ from musubito.adapter import SCOPE, Frame, ReplayReason, at_line_of_user, not_re
 from musubito.code.ownership import Owner
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
-from musubito_langgraph.object_identity import ORIGINS, _Same, _tracker
+from musubito_langgraph.object_identity import ORIGINS, code_of
 from musubito_langgraph.object_policies import all_fields
 from musubito_langgraph.stand_in import StandIn
 
@@ -318,7 +318,7 @@ def _maker_of_vectors(store: type, embeddings: Any) -> bytes | None:
     """
     is_langchains = isinstance(embeddings, BaseModel) and ORIGINS.of_class(type(embeddings)) is not Owner.USER
     asked = [*vars(embeddings).values()] if isinstance(embeddings, EmbeddingsLambda) else [embeddings]
-    codes = [_tracker(_Same(each)).current() for each in asked]
+    codes = [code_of(each) for each in asked]
     if not is_langchains and any(code.untracked for code in codes):
         return None
     return sha256(canonical([store.__qualname__, *(code.digest for code in codes)])).digest()
