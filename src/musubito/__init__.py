@@ -136,7 +136,16 @@ def _publish(name: str, export: Any) -> None:
 
 
 def current_node_id() -> str | None:
-    """Return the node under which the calling step runs; None outside a step."""
+    """Return the node under which the calling step runs; None outside a step.
+
+    >>> from musubito import current_node_id, musubito_step
+    >>> @musubito_step
+    ... def where(x: int) -> str:
+    ...     return str(current_node_id())
+    >>> result = where(13)
+    >>> result.value == str(result.node_id)
+    True
+    """
     frame = _frame()
     return None if frame is None else frame.node.hex()
 
@@ -146,6 +155,13 @@ def current_idempotency_key() -> str | None:
 
     The key is the same for every attempt whose outcome is not known yet. So the remote side can tell a repetition from
     a new effect.
+
+    >>> from musubito import StepConfiguration, current_idempotency_key, musubito_step
+    >>> @musubito_step(StepConfiguration("external_effect"))
+    ... def pay(amount: int) -> dict[str, object]:
+    ...     return {"amount": amount, "key": current_idempotency_key()}
+    >>> pay(12).value["key"] is None
+    False
     """
     frame = _frame()
     return None if frame is None else frame.idempotency_key

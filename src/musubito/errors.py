@@ -26,7 +26,15 @@ _INSTALLED: Final = re.compile(rf"{re.escape(os.sep)}(?:site|dist)-packages{re.e
 
 
 class MusubitoError(Exception):
-    """The root of all errors that Musubito raises itself."""
+    """The root of all errors that Musubito raises itself.
+
+    >>> from musubito import MusubitoError, record_usage
+    >>> try:
+    ...     record_usage(input_tokens=10, output_tokens=2)
+    ... except MusubitoError as error:
+    ...     print("not inside a step")
+    not inside a step
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send these errors. `args` are not the arguments of `__init__`, so the default would fail.
@@ -38,7 +46,12 @@ def _restored_error(cls: type[MusubitoError], args: tuple[Any, ...]) -> Musubito
 
 
 class MusubitoWarning(UserWarning):
-    """A warning that something was not recorded, or not as the user may expect. The user's own work went on."""
+    """A warning that something was not recorded, or not as the user may expect. The user's own work went on.
+
+    >>> import warnings
+    >>> from musubito import MusubitoWarning
+    >>> warnings.simplefilter("ignore", MusubitoWarning)
+    """
 
 
 def warn(message: str) -> None:
@@ -107,6 +120,14 @@ class EncodingError(MusubitoError):
     """A value that has no canonical encoding.
 
     `path` leads from the outermost value to this one (`$.messages[3].content`). `problem` says what is wrong with it.
+
+    >>> from musubito import EncodingError
+    >>> from musubito.values.canonical import canonical
+    >>> try:
+    ...     canonical({"files": [open]})
+    ... except EncodingError as error:
+    ...     print(error.path)
+    $.files[0]
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -119,6 +140,16 @@ class InputError(MusubitoError):
     """An argument that cannot be identified. The error is raised before anything runs.
 
     `argument` is the name of the parameter. `path` leads from the argument, `$`, to the offending value.
+
+    >>> from musubito import InputError, musubito_step
+    >>> @musubito_step
+    ... def read(source: object) -> str:
+    ...     return str(source)
+    >>> try:
+    ...     read(source=[1, object()])
+    ... except InputError as error:
+    ...     print(error.argument, error.path)
+    source $[1]
     """
 
     def __init__(self, operation: str, argument: str, path: str, problem: str) -> None:
@@ -151,7 +182,17 @@ class ChangedInput(InputError):
 
 
 class StoreError(MusubitoError):
-    """The database cannot be opened, read or written."""
+    """The database cannot be opened, read or written.
+
+    >>> from pathlib import Path
+    >>> from musubito import SQLiteStorage, StoreError
+    >>> written = Path("notes.db").write_text("these are no tables, but a text of some length")
+    >>> try:
+    ...     SQLiteStorage("notes.db")
+    ... except StoreError:
+    ...     print("the file is no database")
+    the file is no database
+    """
 
 
 class StoreClosed(StoreError):
@@ -167,11 +208,31 @@ class StoreFull(StoreError):
 
 
 class SchemaError(StoreError):
-    """The database was written by a newer Musubito, or is not one of its databases."""
+    """The database was written by a newer Musubito, or is not one of its databases.
+
+    >>> import sqlite3
+    >>> from musubito import SchemaError, SQLiteStorage
+    >>> other = sqlite3.connect("other.db")
+    >>> made = other.execute("CREATE TABLE invoices (number INTEGER)")
+    >>> other.close()
+    >>> try:
+    ...     SQLiteStorage("other.db")
+    ... except SchemaError:
+    ...     print("the file belongs to another program")
+    the file belongs to another program
+    """
 
 
 class ArtifactUnreadable(MusubitoError):
-    """A stored payload that cannot be decoded: its format is unknown, or a class in it does not exist any more."""
+    """A stored payload that cannot be decoded: its format is unknown, or a class in it does not exist any more.
+
+    >>> from musubito import ArtifactUnreadable, MusubitoResult
+    >>> def shown(result: MusubitoResult[str]) -> str:
+    ...     try:
+    ...         return result.value
+    ...     except ArtifactUnreadable as error:
+    ...         return f"not readable in this process: {error}"
+    """
 
 
 class ArtifactMissing(ArtifactUnreadable):
@@ -186,6 +247,20 @@ class WrongKey(MusubitoError):
     """A namespace is encrypted with another key than the engine's, or one of the two has no key.
 
     Nothing was read or stored.
+
+    >>> from musubito import MusubitoEngine, WrongKey, musubito_step, use_musubito_engine
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> for key in (bytes(32), bytes(range(32))):
+    ...     with MusubitoEngine.from_url("sqlite:///secret.db", namespace="secret", key=key, strict=True) as engine:
+    ...         with use_musubito_engine(engine):
+    ...             try:
+    ...                 print(double(11).value)
+    ...             except WrongKey as error:
+    ...                 print(error.namespace)
+    22
+    secret
     """
 
     def __init__(self, namespace: str, why: str) -> None:
@@ -199,6 +274,17 @@ class NotReplayed(MusubitoError):
 
     `why` names what differs from the nearest earlier call. `explanation` is the whole `Explanation`, or None for an
     effect and if the store failed.
+
+    >>> from musubito import NotReplayed, musubito_step, run
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with run(mode="replay_only"):
+    ...     try:
+    ...         double(10)
+    ...     except NotReplayed as error:
+    ...         print(error.why)
+    no earlier call of it is stored
     """
 
     def __init__(self, operation: str, why: str, explanation: Any = None) -> None:
@@ -219,6 +305,18 @@ class EffectOutcomeUnknown(MusubitoError):
 
     - If the remote side ignores a repeated idempotency key, a policy with `on_unknown="rerun"`.
     - Otherwise, a policy with a callable that finds out (`on_unknown=reconcile`).
+
+    >>> from musubito import EffectOutcomeUnknown, StepConfiguration, musubito_step
+    >>> @musubito_step(StepConfiguration("external_effect"))
+    ... def send(letter: str) -> str:
+    ...     raise ConnectionError("no answer from the server")
+    >>> for attempt in range(2):
+    ...     try:
+    ...         send("Dear Ann")
+    ...     except (ConnectionError, EffectOutcomeUnknown) as error:
+    ...         print(type(error).__name__)
+    ConnectionError
+    EffectOutcomeUnknown
     """
 
     def __init__(self, operation: str, idempotency_key: str, why: str, remedy: str) -> None:

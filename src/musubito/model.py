@@ -36,7 +36,12 @@ UNSTORABLE = "unstorable-"
 
 
 class StepType(Enum):
-    """The kind of a step's function, which decides how its results may be used."""
+    """The kind of a step's function, which decides how its results may be used.
+
+    >>> from musubito import StepConfiguration, StepType
+    >>> StepConfiguration("live").step_type is StepType.LIVE
+    True
+    """
 
     DETERMINISTIC = "deterministic"
     """Equal inputs have equal outputs: one stored result answers every call."""
@@ -49,7 +54,12 @@ class StepType(Enum):
 
 
 class NodeStatus(Enum):
-    """The status of a node, as readers see it."""
+    """The status of a node, as readers see it.
+
+    >>> from musubito import NodeStatus
+    >>> NodeStatus("FAILED").name
+    'FAILED'
+    """
 
     RUNNING = "RUNNING"
     """The step is being computed."""
@@ -67,7 +77,13 @@ class NodeStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReplayDecision:
-    """The decision whether a call is replayed (`replay`), and the `reason`."""
+    """The decision whether a call is replayed (`replay`), and the `reason`.
+
+    >>> from musubito import ReplayDecision, ReplayReason
+    >>> decision = ReplayDecision(replay=False, reason=ReplayReason.CODE_CHANGED)
+    >>> decision.reason.word
+    'code changed'
+    """
 
     replay: bool
     reason: ReplayReason
@@ -75,14 +91,27 @@ class ReplayDecision:
 
 @dataclass(frozen=True, slots=True)
 class EffectHappened:
-    """The answer of a reconcile callable that the effect took place. `value` becomes the step's result."""
+    """The answer of a reconcile callable that the effect took place. `value` becomes the step's result.
+
+    >>> from musubito import EffectHappened, EffectNeverHappened
+    >>> sent = {"key-1": "letter 7"}
+    >>> def find_out(idempotency_key: str) -> EffectHappened | EffectNeverHappened:
+    ...     letter = sent.get(idempotency_key)
+    ...     return EffectNeverHappened() if letter is None else EffectHappened(letter)
+    >>> find_out("key-1")
+    EffectHappened(value='letter 7')
+    """
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class EffectNeverHappened:
-    """The answer of a reconcile callable that the effect did not take place, so that it may run."""
+    """The answer of a reconcile callable that the effect did not take place, so that it may run.
+
+    >>> from musubito import EffectNeverHappened, StepConfiguration
+    >>> policy = StepConfiguration("external_effect", on_unknown=lambda idempotency_key: EffectNeverHappened())
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +142,10 @@ class StepConfiguration:
     - `ignore_settings`: names of settings of packages' clients and models that do not count, as their classes call
       them: `("base_url",)`. Timeouts, retries and proxies never count, unless the code may show a failure.
 
-    For example::
-
-        @musubito_step(StepConfiguration(ignore_settings=("base_url", "service_tier")))
-        def answer(question: str) -> str:
-            return client.responses.create(model="gpt-5", input=question).output_text
+    >>> from musubito import StepConfiguration
+    >>> policy = StepConfiguration("live", ttl_seconds=3600, ignore_settings=("base_url", "service_tier"))
+    >>> policy.step_type.value
+    'live'
     """
 
     step_type: StepType | Literal["deterministic", "stochastic", "live", "external_effect"] = StepType.DETERMINISTIC
@@ -197,6 +225,14 @@ class MusubitoResult(Generic[T_co]):
 
     `artifact_id` addresses the value by its content. `node_id` is the place of this call in the lineage.
     `producer_node_id` is the node under which the function actually ran. `step` is the name of the step.
+
+    >>> from musubito import musubito_step
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> result = double(9)
+    >>> result.value, result.artifact_id == double(9).artifact_id
+    (18, True)
     """
 
     value: T_co

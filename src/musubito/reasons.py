@@ -29,6 +29,11 @@ class ReplayReason(StrEnum):
     - `naming`: the sentence with `{}` for the part that it names, such as a key, an object or a line of code.
     - `remedy`: what to do about it; empty if nothing can or need be done, or if that depends on the part.
     - `word`: the reason in a word or two, for tables.
+
+    >>> from musubito import ReplayReason
+    >>> reason = ReplayReason("ttl expired")
+    >>> reason.name, reason.word
+    ('TTL_EXPIRED', 'too old')
     """
 
     sentence: str
@@ -380,6 +385,11 @@ class NeverReplayed:
     - `part`: the part that the reason names; "" if it is not known.
     - `says`: the sentence with that part.
     - `remedy`: what to do about it; "" if nothing can or need be done.
+
+    >>> from musubito.reasons import never_replayed
+    >>> never = never_replayed("its input cannot be identified: x")
+    >>> never.reason.name, never.part
+    ('INPUT_NOT_IDENTIFIED', 'x')
     """
 
     reason: ReplayReason

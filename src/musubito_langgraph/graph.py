@@ -66,10 +66,16 @@ def musubito_graph(
     proxies and the like never do, unless the code may show a failure. If no `engine` is given, the graph uses the
     engine in use.
 
-    For example::
-
-        agent = create_agent(ChatOpenAI(model="gpt-5", base_url=os.environ["GATEWAY"]), tools=[search])
-        agent = musubito_graph(agent, ignore_settings=("base_url",))
+    >>> from typing import TypedDict
+    >>> from langgraph.graph import START, StateGraph
+    >>> from musubito_langgraph import musubito_graph
+    >>> class State(TypedDict):
+    ...     text: str
+    >>> def shout(state: State) -> State:
+    ...     return {"text": state["text"].upper()}
+    >>> graph = musubito_graph(StateGraph(State).add_node(shout).add_edge(START, "shout").compile(name="shouting"))
+    >>> graph.invoke({"text": "hello"})
+    {'text': 'HELLO'}
 
     An invocation can say more in `config["configurable"]["musubito"]`: `{"mode": "replay" | "refresh" | "replay_only" |
     "off", "namespace": "..."}`. Without a mode there, the innermost of these counts: `run(mode=...)`,

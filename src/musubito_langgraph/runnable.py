@@ -455,6 +455,14 @@ def musubito_runnable(
     `with_structured_output`) makes a recorded Runnable. If no `engine` is given, the step uses the engine in use.
 
     Raise TypeError if `runnable` is neither a Runnable nor can be made a Runnable.
+
+    >>> from langchain_core.runnables import RunnableConfig
+    >>> from musubito_langgraph import musubito_runnable
+    >>> @musubito_runnable
+    ... def shout(text: str) -> str:
+    ...     return text.upper()
+    >>> (shout | len).invoke("hello")
+    5
     """
     if runnable is None:
         return functools.partial(musubito_runnable, semantics=semantics, engine=engine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import musubito
 from musubito import (
     MusubitoEngine,
     MusubitoError,
@@ -228,15 +226,3 @@ def test_a_dependency_that_cannot_be_declared(engine: MusubitoEngine) -> None:
         depends_on("file", "a")
     with pytest.raises(TypeError, match=r"take str\(key\)"):
         depends_on("row", 1)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["register_dependency", "depends_on"])
-def test_the_examples_of_the_documentation(
-    engine: MusubitoEngine, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = dict(KINDS)
-    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(musubito, name), name, globs={})
-    assert doctest.DocTestRunner().run(example).failed == 0
-    KINDS.clear()
-    KINDS.update(before)

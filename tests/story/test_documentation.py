@@ -47,6 +47,16 @@ EXPORTS = {
     )
 }
 
+EXAMPLES = """
+import doctest, importlib, sys
+
+exports = importlib.import_module(sys.argv[1])
+for name in exports.__all__:
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(exports, name), name, globs={"__name__": name})
+    doctest.DocTestRunner().run(example)
+"""
+"""A program that prints each example of a docstring that shows something else than what happens."""
+
 
 def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
@@ -251,3 +261,10 @@ def test_every_export_has_a_docstring(module: str) -> None:
     assert {name for name in callables if not inspect.getdoc(getattr(exports, name))} == set()
     # A constant has no docstring of its own: its module's names it.
     assert {name for name in exports.__all__ if name not in callables and f"`{name}`" not in exports.__doc__} == set()
+
+
+@pytest.mark.parametrize("package", ["musubito", "musubito_langgraph"])
+def test_every_public_name_has_an_example_that_is_run(package: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", EXAMPLES, package]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -15,6 +15,18 @@ def musubito_merge(*results: MusubitoResult[object]) -> Iterator[None]:
 
     Without an argument, these steps have no parents. Calls in a step's body are not concerned: they have parents of
     their own. Raise TypeError for an argument that is no `MusubitoResult`.
+
+    >>> from musubito import musubito_merge, musubito_step
+    >>> @musubito_step
+    ... def find(topic: str) -> str:
+    ...     return f"facts about {topic}"
+    >>> @musubito_step
+    ... def write(facts: list[str]) -> str:
+    ...     return " and ".join(facts)
+    >>> found = [find("knots"), find("ropes")]
+    >>> with musubito_merge(*found):
+    ...     write([each.value for each in found]).value
+    'facts about knots and facts about ropes'
     """
     for result in results:
         if not isinstance(result, MusubitoResult):

@@ -34,6 +34,15 @@ class CallRecord:
     `at` is the end of the call, in seconds since the epoch. `duration_ms` is the time that the call took now, and
     `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself.
     `saved_tokens` were used by the replayed execution, with all calls inside it.
+
+    >>> from musubito import musubito_step, run
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with run() as record:
+    ...     results = [double(4), double(4)]
+    >>> [(call.outcome, call.reason.word) for call in record.calls]
+    [('ran', 'new'), ('replayed', 'same')]
     """
 
     operation: str
@@ -48,7 +57,17 @@ class CallRecord:
 
 
 class RunRecord:
-    """The value of `with run() as r`: the id of the run, and its calls so far."""
+    """The value of `with run() as r`: the id of the run, and its calls so far.
+
+    >>> from musubito import musubito_step, run
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with run("nightly") as record:
+    ...     result = double(5)
+    >>> record
+    <RunRecord nightly: finished, 1 calls>
+    """
 
     def __init__(self, engine: MusubitoEngine, run: Run) -> None:
         self._engine = engine
@@ -126,6 +145,15 @@ def run(
 
     Raise TypeError for a name that is no text and for tags that are no mapping. Raise `MusubitoError` for tags that are
     no JSON, and ValueError for any other mode.
+
+    >>> from musubito import musubito_step, run
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with run("nightly", tags={"team": "search"}) as record:
+    ...     results = [double(x) for x in range(3)]
+    >>> len(record.calls)
+    3
     """
     own_mode = None if mode is None else mode_named(mode, "the mode of a run")
     if name is not None and not isinstance(name, str):
@@ -201,6 +229,16 @@ def record_usage(
     as `cached_tokens`. Anthropic's own `input_tokens` leave both out, so add them.
 
     Raise `MusubitoError` outside a step, TypeError or ValueError for values that are no numbers of tokens.
+
+    >>> from musubito import musubito_step, record_usage, run
+    >>> @musubito_step
+    ... def ask(question: str) -> str:
+    ...     record_usage(input_tokens=120, output_tokens=30)
+    ...     return "an answer"
+    >>> with run() as record:
+    ...     answer = ask("What is a knot?")
+    >>> record.calls[0].tokens
+    150
     """
     for tokens in (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens):
         if type(tokens) is not int:

@@ -170,6 +170,13 @@ def musubito_step(
 
     The decorator works bare and with arguments, and under and above other decorators. It takes sync and async
     functions, generators, methods, partial objects, and objects with `__call__`.
+
+    >>> from musubito import StepConfiguration, musubito_step
+    >>> @musubito_step(StepConfiguration("deterministic"), name="shop.total")
+    ... def total(prices: list[int]) -> int:
+    ...     return sum(prices)
+    >>> total([3, 4]).value
+    7
     """
     if isinstance(semantics, StepConfiguration) or semantics is None:
         return _Decorator(semantics, operation_version, name)

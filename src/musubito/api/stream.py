@@ -58,6 +58,15 @@ class MusubitoStream(Generic[T]):
     A stream is only iterated. Values sent and errors thrown into its iterator do not reach the generator (a throw
     closes it). The return value of the generator is not kept. An async generator lives in a task of its own, from its
     first chunk to its last. That task does not run ahead of the reader.
+
+    >>> from collections.abc import Iterator
+    >>> from musubito import musubito_step
+    >>> @musubito_step
+    ... def words(text: str) -> Iterator[str]:
+    ...     yield from text.split()
+    >>> stream = words("one two")
+    >>> [word for word in stream], stream.result.value
+    (['one', 'two'], ['one', 'two'])
     """
 
     def __init__(

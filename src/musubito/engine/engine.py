@@ -100,6 +100,15 @@ class MusubitoEngine:
     Close the engine by `close`, or use it in a `with` statement. Raise TypeError or ValueError for an argument that an
     engine cannot have. If the namespace has another key, the first call raises `WrongKey`. If a mapping of keys does
     not name the namespace, `WrongKey` is raised at once.
+
+    >>> from musubito import MusubitoEngine, musubito_step, use_musubito_engine
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with MusubitoEngine.from_url("sqlite:///results.db", namespace="tests", keep="30d") as engine:
+    ...     with use_musubito_engine(engine):
+    ...         double(8).value
+    16
     """
 
     def __init__(

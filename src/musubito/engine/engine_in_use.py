@@ -34,6 +34,14 @@ class use_musubito_engine(Generic[E]):  # noqa: N801 - it reads as a function, a
     - `use_musubito_engine(None)`
 
     Otherwise the environment variable `MUSUBITO_MODE` sets it, which each call looks at.
+
+    >>> from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with MusubitoEngine(SQLiteStorage(":memory:")) as engine, use_musubito_engine(engine):
+    ...     double(14).value
+    28
     """
 
     def __init__(self, engine: E) -> None:

@@ -53,6 +53,16 @@ class Explanation:
     - `varies`: one place of the input differs in each of several earlier calls, and all the rest is equal.
     - `unrepeatable`: sources of answers that differ each time. The code may ask for the clock, random numbers or ids,
       and earlier executions may have made connections or started processes. A replay returns the answer of that moment.
+
+    >>> from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+    >>> @musubito_step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with MusubitoEngine(SQLiteStorage(":memory:")) as engine, use_musubito_engine(engine):
+    ...     result = double(6)
+    ...     explanation = engine.explain(double, 7)
+    >>> explanation.decision.replay, explanation.decision.reason.word, explanation.arguments
+    (False, 'input changed', ('x',))
     """
 
     operation: str

@@ -65,7 +65,13 @@ class BlobStore(Protocol):
 
 
 class FolderBlobs:
-    """Blobs as files in a folder, which is made with the first blob. Only the owner of the files can read them."""
+    """Blobs as files in a folder, which is made with the first blob. Only the owner of the files can read them.
+
+    >>> from pathlib import Path
+    >>> from musubito import FolderBlobs, MusubitoEngine, SQLiteStorage
+    >>> with MusubitoEngine(SQLiteStorage("results.db"), blobs=FolderBlobs(Path("large"))) as engine:
+    ...     faults = engine.faults
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).absolute()

@@ -19,6 +19,11 @@ class ObjectBlobs:
 
     Each database needs a prefix of its own. An uploaded blob is there whole or not at all. The lifecycle rules of the
     bucket have to remove uploads that were broken off.
+
+    >>> from musubito import MusubitoEngine, ObjectBlobs, SQLiteStorage
+    >>> from obstore.store import MemoryStore
+    >>> with MusubitoEngine(SQLiteStorage("results.db"), blobs=ObjectBlobs(MemoryStore())) as engine:
+    ...     faults = engine.faults
     """
 
     def __init__(self, store: Any) -> None:

@@ -41,6 +41,18 @@ def musubito_plan(graph: Any, input: Any, config: Any = None, *, context: Any = 
 
     Raise TypeError if `graph` is no wrapped compiled graph, `MusubitoError` on an event loop, and `StoreError` if the
     store cannot be used. Also raise what the invocation would raise before anything ran.
+
+    >>> from typing import TypedDict
+    >>> from langgraph.graph import START, StateGraph
+    >>> from musubito_langgraph import musubito_graph, musubito_plan
+    >>> class State(TypedDict):
+    ...     text: str
+    >>> def shout(state: State) -> State:
+    ...     return {"text": state["text"].upper()}
+    >>> graph = musubito_graph(StateGraph(State).add_node(shout).add_edge(START, "shout").compile(name="shouting"))
+    >>> answer = graph.invoke({"text": "hello"})
+    >>> [(line.operation, line.outcome) for line in musubito_plan(graph, {"text": "hello"}).lines]
+    [('shouting/shout', 'would replay')]
     """
     if isinstance(graph, StateGraph):
         raise TypeError("musubito_plan takes a compiled graph: call compile() first")

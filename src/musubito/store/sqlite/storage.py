@@ -109,6 +109,10 @@ class SQLiteStorage:
 
     `SQLiteStorage(":memory:")` is a store in memory, which writes nothing to disk. It serves the engines of one process
     until it is closed. A forked child has a copy of its own, as it was at the fork.
+
+    >>> from musubito import MusubitoEngine, SQLiteStorage
+    >>> with MusubitoEngine(SQLiteStorage("results.db", busy_timeout=60)) as engine:
+    ...     faults = engine.faults
     """
 
     reads_in_place = True
