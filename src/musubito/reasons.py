@@ -16,10 +16,6 @@ __all__ = ["NeverReplayed", "ReplayReason", "never_replayed", "reason_of", "with
 LONGEST: Final = 300
 """Characters of a part that are kept at most."""
 _TTL: Final = "Say a higher ttl_seconds=... if it may be older."
-_CHANGE: Final = (
-    "Change it between calls, or hand it in as an argument. If no result depends on it, as on a display of progress, "
-    "let its class, or one that you derive from it, return a constant from __musubito_identity__()."
-)
 
 
 class ReplayReason(StrEnum):
@@ -106,7 +102,6 @@ class ReplayReason(StrEnum):
         "",
         "depends on what {} gives",
     )
-    READ_NOT_COMPARED = ("read not compared", "what it read cannot be looked at without running it: {}")
     NOT_RECORDED = ("not recorded", "mode off records nothing")
     REPLAY_ONLY = ("replay only", "nothing stored may be replayed, and mode replay_only lets nothing run")
     RUNS_ELSEWHERE = ("runs elsewhere", "it runs elsewhere, and what it will be asked is not recorded")
@@ -118,12 +113,10 @@ class ReplayReason(StrEnum):
         "its input cannot be identified: {}",
         "Remove it from the state, name the keys that count in inputs=(...), or give it a __musubito_identity__().",
     )
-    NOT_IDENTIFIED_INSIDE = (
-        "not identified inside",
-        "a call inside it cannot be identified",
-        "See what is said of that call.",
-        "",
-        "{} ran inside it and cannot be identified",
+    CALL_NOT_RECORDED = (
+        "call not recorded",
+        "it builds on a call that was not recorded: {}",
+        "See what is said of that call. If nothing is, the database failed: see the log, and 'musubito doctor'.",
     )
     LIVE_INSIDE = (
         "live inside",
@@ -139,31 +132,15 @@ class ReplayReason(StrEnum):
         "",
         "its code names {}, which has no identity",
     )
-    OUTPUT_NOT_STORABLE = (
-        "output not storable",
+    NOT_STORABLE = (
+        "not storable",
         "its output cannot be stored: {}",
-        "Return data alone, and make what is no data where it is used.",
+        "Return, yield and emit data alone, and make what is no data where it is used.",
     )
-    CHUNK_NOT_STORABLE = (
-        "chunk not storable",
-        "a chunk of it could not be kept as it was given: {}",
-        "Yield data alone.",
-    )
-    EVENT_NOT_STORABLE = ("event not storable", "what it emitted could not be kept as it was: {}", "Emit data alone.")
     STORE_FAILED = (
         "store failed",
         "its output could not be stored: {}",
         "The database failed: see the log, and 'musubito doctor'.",
-    )
-    UNRECORDED_PARENT = (
-        "unrecorded parent",
-        "a parent's output could not be stored: {}",
-        "See what is said of that parent.",
-    )
-    UNRECORDED_INSIDE = (
-        "unrecorded inside",
-        "a call inside it ran unrecorded: {}",
-        "The database failed, or recording was switched off inside it.",
     )
     EFFECT_OF_RUN = (
         "effect of run",
@@ -176,17 +153,16 @@ class ReplayReason(StrEnum):
         "This is as it should be. What costs much belongs into a node of its own, before or after it.",
         "asks each time",
     )
-    INTERRUPT_ANSWERED_INSIDE = (
-        "interrupt answered inside",
-        "a graph was invoked inside it that may have been given an answer to an interrupt: {}",
-        "Add the graph as a node, so that each of its nodes is a step.",
+    GRAPH_INSIDE = (
+        "graph inside",
+        "a graph ran inside it that a replay cannot stand for: {}",
+        "Add the graph as a node, so that each of its nodes is a step, or compile it without a checkpointer.",
     )
     STORE_WRITTEN = (
         "store written",
         "it wrote to the store: {}",
         "What costs much belongs into a node of its own, before the one that writes.",
     )
-    STORE_READ_FAILED = ("store read failed", "a read from the store failed: {}")
     STATE_WRITTEN = (
         "state written",
         "it wrote to the state past what it returned: {}",
@@ -199,59 +175,28 @@ class ReplayReason(StrEnum):
         "",
         "it changed in place what a replay does not change again: {}",
     )
-    INPUT_CHANGED_BEFORE = (
-        "input changed before",
-        "what it is given, or what is around it, was changed before it ran: {}",
-        "Something else changed it while the call waited: hand each call objects of its own.",
-    )
-    CODE_CHANGED_BEFORE = (
-        "code changed before",
-        "its code, or what that holds, was changed before it ran: {}",
-        f"Something else changed it while the call waited. {_CHANGE}",
-    )
-    CODE_CHANGED_MEANWHILE = (
-        "code changed meanwhile",
-        "its code, or what that holds, was changed while it ran",
-        _CHANGE,
-        "",
-        "its code, or what that holds, was changed while it ran by something else: {}",
-    )
-    REACHES_MOCK = ("reaches mock", "its code reaches a mock: {}", "Use a function of your own in place of the mock.")
-    CODE_LOST = (
-        "code lost",
-        "its code, or what that holds, was changed while it ran, and cannot be identified any more: {}",
-        "Change it between calls, or hand it in as an argument.",
+    CHANGED_MEANWHILE = (
+        "changed meanwhile",
+        "something else changed what it uses, while it waited or ran: {}",
+        (
+            "Hand each call objects of its own. If no result depends on it, as on a display of progress, let its "
+            "class, or one that you derive from it, return a constant from __musubito_identity__()."
+        ),
     )
     FILE_CHANGED = (
         "file changed",
-        "a file that it read was changed while it ran",
-        "Let it be written before the step runs. If it does not count, say ignore_files=(...).",
-        "",
-        "{}, which it read, was changed while it ran",
+        "a file that it read was changed while it ran, or may have been: {}",
+        "Let the file be written before the step runs. If it does not count, say ignore_files=(...).",
     )
-    FILE_IN_DOUBT = (
-        "file in doubt",
-        "a file that it read may have been changed while it ran",
-        "Open it to read, or to write. If it does not count, say ignore_files=(...).",
-        "",
-        "{}, which it read, may have been changed while it ran",
+    NOT_COMPARED = (
+        "not compared",
+        "what it read cannot be compared: {}",
+        "See why digest_of, or the store, raised an error.",
     )
-    DEPENDENCY_NOT_COMPARED = (
-        "dependency not compared",
-        "a dependency of it could not be compared: {}",
-        "See why digest_of raised, or returned what is no plain data.",
-    )
-    PIPE_READ = (
-        "pipe read",
-        "it read from a pipe, a socket or a device",
-        "Read it before the step, and hand it in as an argument.",
-        "",
-        "it read from {}, which is a pipe, a socket or a device",
-    )
-    CONSOLE_READ = (
-        "console read",
-        "it asked at the console: {}",
-        "Ask before the step, and hand the answer in. In a graph, ask by interrupt(...).",
+    READ_ONCE = (
+        "read once",
+        "it read what can be read only once: {}",
+        "Read it before the step, and hand it in as an argument. In a graph, ask by interrupt(...).",
     )
     TOOL_FAILED = ("tool failed", "a tool failed in it: {}", "It is called again until it succeeds.")
     REMEMBERS = (
@@ -259,97 +204,17 @@ class ReplayReason(StrEnum):
         "what its code reaches remembers what was done with it: {}",
         (
             "Compile the graph with that store or checkpointer, where it is watched. Make a threading.local a "
-            "ContextVar. Open an MCP session anew after an edit of its server."
+            "ContextVar, and a mock a function. Open an MCP session anew after an edit of its server."
         ),
     )
-    GRAPH_REMEMBERS = (
-        "graph remembers",
-        "a graph ran inside it that has a memory of its own: {}",
-        "Add the graph as a node, or compile it without a checkpointer and a store.",
+    MESSAGE_ID = (
+        "message id",
+        "an id of a message or tool call cannot be given anew: {}",
+        (
+            "Leave ids, and what a server reports, out of texts. Let LangGraph give messages their ids. Let the node "
+            "be given the messages that it answers, removes or hides."
+        ),
     )
-    GIVES_HELD_MESSAGE = (
-        "gives held message",
-        "it returned a message that its code holds, which LangGraph then gives an id: {}",
-        "Make the message anew at each call.",
-    )
-    ID_IN_TEXT = (
-        "id in text",
-        "its output mentions the id of a message or tool call in a text: {}",
-        "Leave random ids out of texts, or give the messages ids of your own.",
-    )
-    READ_ID_OF_INPUT = (
-        "read id of input",
-        "what it read mentions the id of a message or tool call of its input: {}",
-        "Leave random ids out of what is stored or read, or give the messages ids of your own.",
-    )
-    ID_OF_ANOTHER = (
-        "id of another",
-        "its output makes an id of another one of its input: {}",
-        "Give the message an id of its own, or none: LangGraph then makes one.",
-    )
-    REMOVES_UNKNOWN = (
-        "removes unknown",
-        "its output removes a message that its input does not have: {}",
-        "Let the node be given the messages that it removes.",
-    )
-    HIDES_UNKNOWN = (
-        "hides unknown",
-        "its output hides a message that neither it nor its input shows: {}",
-        "Let the node be given the messages that it hides.",
-    )
-    ANSWERS_UNKNOWN = (
-        "answers unknown",
-        "its output answers a tool call that neither it nor its input has: {}",
-        "Let the node be given the message with the tool call that it answers.",
-    )
-    ID_MADE = (
-        "id made",
-        "its output has an id that may be made of something else: {}",
-        "Leave it to LangGraph to give messages their ids, or give them fixed ids of your own.",
-    )
-    REPORT_TOLD = (
-        "report told",
-        "its output tells what a message of its input reports",
-        "Leave what a server reports of its answer out of texts.",
-        "",
-        "its output tells the {} of a message of its input",
-    )
-    NESTED_TOO_DEEPLY = (
-        "nested too deeply",
-        "its input or output is nested too deeply to be searched for ids",
-        "Nest it less deeply.",
-        "",
-        "its {} is nested too deeply to be searched for ids",
-    )
-    TOOL_GIVEN_ANOTHER = (
-        "tool given another",
-        "a wrapper of tool calls gave the tool another runtime",
-        "Hand on the runtime that the wrapper was given.",
-        "",
-        "a wrapper of tool calls gave the tool another {}",
-    )
-    RUN_ENDED = ("run ended", "it asked its run to come to an end: {}", "Let another node ask for that.")
-    RUN_END_SEEN = (
-        "run end seen",
-        "its run was asked to come to an end, and it asked whether it was: {}",
-        "It may have done less than it does otherwise, so it runs again.",
-    )
-    STATE_READ_BACK = (
-        "state read back",
-        "it read from the state what was written there just before: {}",
-        "Let a node return it, and the next node read it.",
-    )
-    RUNNABLE_CHANGED_INPUT = (
-        "runnable changed input",
-        "a Runnable that it returned changed what it was given, or that has no identity: {}",
-        "Return the value itself, or let the Runnable leave its input as it is.",
-    )
-    STREAM_LEFT_OPEN = (
-        "stream left open",
-        "a stream inside it is still open: {}",
-        "Iterate it to its end before the step returns.",
-    )
-    OTHER_ENGINE = ("other engine", "it called a step of another engine: {}", "Use one engine, or one namespace.")
     FAILED = ("failed", "it failed: {}")
     FORGOTTEN = ("forgotten", "it was forgotten: {}")
     OTHER = ("other", "it did what a replay does not repeat", "", "", "{}")
@@ -406,7 +271,7 @@ class NeverReplayed:
 OF_DEPENDENCIES: Final = (
     ReplayReason.READ_CHANGED,
     ReplayReason.KIND_NOT_REGISTERED,
-    ReplayReason.DEPENDENCY_NOT_COMPARED,
+    ReplayReason.NOT_COMPARED,
 )
 """Reasons of calls that ran because of what the stored execution depended on besides its input."""
 _STORED: Final = tuple(ReplayReason)[tuple(ReplayReason).index(ReplayReason.INPUT_NOT_IDENTIFIED) :]

@@ -292,7 +292,7 @@ def given_whole() -> Iterator[None]:
     note_read(GIVEN, "", before)
     yield
     if before is None or around.given() != before:
-        not_replayable(ReplayReason.RUNNABLE_CHANGED_INPUT.of())
+        not_replayable(ReplayReason.CHANGED_IN_PLACE.of("by a Runnable that it returned"))
 
 
 def _mentions(code: Fingerprint, word: str) -> bool:

@@ -348,7 +348,7 @@ def observe_state(conf: dict[str, Any], note: Callable[[str], None]) -> None:
         if _handed_on():
             return
         if is_own:
-            not_replayable(ReplayReason.STATE_READ_BACK.of())
+            not_replayable(ReplayReason.STATE_WRITTEN.of("it read back what it wrote"))
         for key in keys:
             note(f"state.{key}")
 

@@ -85,11 +85,11 @@ def pack(
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
     """
     if not naming.is_whole:
-        raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("input"))
+        raise NotRepeatable(ReplayReason.MESSAGE_ID.of("its input is nested too deeply to be searched for ids"))
     texts_read = Haystack(texts_in(list(read), _nothing)) if read else None
     for form in naming.forms.values():
         if texts_read is not None and texts_read.mentions(form):
-            raise NotRepeatable(ReplayReason.READ_ID_OF_INPUT.of(form.core))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"what it read mentions {form.core} of its input"))
 
     def is_data(form: IdForm) -> bool:
         return form.core in naming.data([form]) or (texts_read is not None and texts_read.mentions(form))
@@ -103,7 +103,9 @@ def pack(
         _check_ids(walk, naming)
         _check_texts(walk, naming, apart)
     except RecursionError:
-        raise NotRepeatable(ReplayReason.NESTED_TOO_DEEPLY.of("output")) from None
+        raise NotRepeatable(
+            ReplayReason.MESSAGE_ID.of("its output is nested too deeply to be searched for ids")
+        ) from None
     if renamed is outputs:
         return outputs
     cores: dict[str, int] = {}
@@ -119,15 +121,19 @@ def _check_ids(walk: _OutputNaming, naming: InputNaming) -> None:
     roles = walk.roles
     for i, form in walk.new.items():
         if form.core in naming.forms:
-            raise NotRepeatable(ReplayReason.ID_OF_ANOTHER.of(i))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"{i} is made of the id of another message"))
         if i in roles["removal"]:
-            raise NotRepeatable(ReplayReason.REMOVES_UNKNOWN.of(i))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"its output removes {i}, which its input does not have"))
         if i in roles["hidden"] and i not in roles["shown"]:
-            raise NotRepeatable(ReplayReason.HIDES_UNKNOWN.of(i))
+            raise NotRepeatable(
+                ReplayReason.MESSAGE_ID.of(f"its output hides {i}, which neither it nor its input shows")
+            )
         if i in roles["answer"] and i not in roles["call"]:
-            raise NotRepeatable(ReplayReason.ANSWERS_UNKNOWN.of(i))
+            raise NotRepeatable(
+                ReplayReason.MESSAGE_ID.of(f"its output answers {i}, which neither it nor its input calls")
+            )
         if naming.reading.makes_ids and form.beginning not in _MADE_ELSEWHERE:
-            raise NotRepeatable(ReplayReason.ID_MADE.of(i))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"{i} may be made of something else"))
 
 
 def _check_texts(walk: _OutputNaming, naming: InputNaming, apart: Callable[[], OutputParts] | None) -> None:
@@ -140,10 +146,10 @@ def _check_texts(walk: _OutputNaming, naming: InputNaming, apart: Callable[[], O
         if may_be_mentioned is None and apart is not None:
             may_be_mentioned = _told_alone(apart(), naming)
         if form.core in naming.forms or may_be_mentioned is None or not may_be_mentioned(form):
-            raise NotRepeatable(ReplayReason.ID_IN_TEXT.of(form.core))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"its output mentions {form.core} in a text"))
     for (_, field), reported in naming.reported.items():
         if texts.tells(field, reported):
-            raise NotRepeatable(ReplayReason.REPORT_TOLD.of(field))
+            raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"its output tells the {field} of a message of its input"))
 
 
 def _told_alone(parts: OutputParts, naming: InputNaming) -> Callable[[IdForm], bool]:

@@ -371,7 +371,7 @@ class NodeCall:
             _WARNED.add(key)
             warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
         if is_lost:
-            not_replayable(ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.step.operation.name))
+            not_replayable(ReplayReason.CALL_NOT_RECORDED.of(f"{self.step.operation.name}, which cannot be identified"))
             return False
         self._unidentified = error
         return True
@@ -471,7 +471,11 @@ class NodeCall:
         assert naming is not None  # noqa: S101 - likewise
         messages_of_code = held_messages(code)
         if messages_of_code and any(id(message) in messages_of_code for message in messages):
-            not_replayable(ReplayReason.GIVES_HELD_MESSAGE.of())
+            not_replayable(
+                ReplayReason.MESSAGE_ID.of(
+                    "its code holds the message that it returned; make the message anew at each call"
+                )
+            )
         try:
             records = events.as_stored(output, self._arguments_as_stored, self._known_messages)
             return pack(([output], records), naming, events.found, partial(_apart, output, records))

@@ -170,7 +170,11 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
         if getattr(runtime_of_tool, name) is was:
             changes[name] = now
         else:
-            not_replayable(ReplayReason.TOOL_GIVEN_ANOTHER.of(name))
+            not_replayable(
+                ReplayReason.OTHER.of(
+                    f"a wrapper of tool calls gave the tool another {name}; hand on what it was given"
+                )
+            )
     return replace(request, runtime=replace(runtime_of_tool, **changes))
 
 

@@ -718,7 +718,7 @@ def test_an_answer_to_no_call_is_not_replayed(answer):
 
 
 def test_an_id_that_is_made_of_one_of_the_input_is_not_replayed():
-    with pytest.raises(NotRepeatable, match="makes an id"):
+    with pytest.raises(NotRepeatable, match="is made of the id of another message"):
         pack([ask(f"run-{A}-1")], rename([ask(f"run-{A}-0")])[1])
 
 

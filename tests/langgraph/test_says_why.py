@@ -195,7 +195,7 @@ STORIES = {
         ReplayReason.CONTEXT_NOT_IDENTIFIED, "context.client, a sqlite3.Connection", with_a_context, warned=True
     ),
     "a lock in the output": Story(
-        ReplayReason.OUTPUT_NOT_STORABLE,
+        ReplayReason.NOT_STORABLE,
         "$.answer, a value of type _thread.lock has no encoding",
         lambda name: graph_of(name, gives_a_lock).invoke({"question": "?"}),
         warned=True,
@@ -272,18 +272,9 @@ def tells(state: State) -> State:
     return {"answer": f"the first is {state['messages'][0].id}, is it not?"}
 
 
-@pytest.mark.parametrize(
-    ("node", "cause"),
-    [
-        (removes, ReplayReason.REMOVES_UNKNOWN),
-        (answers, ReplayReason.ANSWERS_UNKNOWN),
-        (makes, ReplayReason.ID_OF_ANOTHER),
-        (tells, ReplayReason.ID_IN_TEXT),
-    ],
-)
-def test_ids_that_differ_each_time_are_one_cause(
-    node: Any, cause: ReplayReason, name: str, engine: MusubitoEngine, log: Any, says: Any
-):
+@pytest.mark.parametrize("node", [removes, answers, makes, tells])
+def test_ids_that_differ_each_time_are_one_cause(node: Any, name: str, engine: MusubitoEngine, log: Any, says: Any):
+    cause = ReplayReason.MESSAGE_ID
     graph = graph_of(name, node)
     for number in range(5):
         graph.invoke({"question": number, "messages": [HumanMessage("hi", id=str(uuid4()))]})

@@ -113,11 +113,11 @@ def test_a_row_that_cannot_be_compared_runs_the_step(engine: MusubitoEngine) -> 
     asks("a")
     ROWS["a"] = OSError("the database is away")
     explained = engine.explain(asks, "a")
-    assert explained.decision.reason is ReplayReason.DEPENDENCY_NOT_COMPARED
+    assert explained.decision.reason is ReplayReason.NOT_COMPARED
     assert explained.reads == ("row a, OSError: the database is away",)
     result = asks("a")
     told = why(Lineage(engine), result.node_id)
-    assert (told.reason, told.reads) == (ReplayReason.DEPENDENCY_NOT_COMPARED, ("row a",))
+    assert (told.reason, told.reads) == (ReplayReason.NOT_COMPARED, ("row a",))
     assert told.never is not None
     assert told.never.part == "row a, OSError: the database is away"
     del ROWS["a"]

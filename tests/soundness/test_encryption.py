@@ -556,9 +556,7 @@ def test_why_a_stream_is_not_replayed_does_not_tell_what_it_gave(path):
 
     with opened(path):
         list(streams(SECRET))
-    assert rows(path, "SELECT not_replayable FROM _executions") == [
-        ("a chunk of it could not be kept as it was given",)
-    ]
+    assert rows(path, "SELECT not_replayable FROM _executions") == [("its output cannot be stored",)]
     assert SECRET.encode() not in bytes_of(path)
 
 

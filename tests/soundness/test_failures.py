@@ -111,7 +111,7 @@ def test_an_output_that_cannot_be_stored_is_returned_and_not_replayed(w: World) 
     assert results[0].artifact_id != results[1].artifact_id
     with run() as r:
         f(0)
-    assert (w.ran["f"], r.calls[0].reason) == (3, ReplayReason.OUTPUT_NOT_STORABLE)
+    assert (w.ran["f"], r.calls[0].reason) == (3, ReplayReason.NOT_STORABLE)
 
 
 def test_an_output_that_cannot_be_stored_warns_once(w: World) -> None:
@@ -166,7 +166,7 @@ def test_nothing_below_an_output_that_cannot_be_stored_is_replayed(w: World, *, 
         h(child)
     assert w.ran == {"f": 1, "g": 2, "h": 2}, "replayed below an output that was never stored"
     why = w.rows("SELECT DISTINCT replayable FROM executions WHERE node_id = ?", child.node_id)
-    assert why == [("a parent's output could not be stored",)]
+    assert why == [("it builds on a call that was not recorded: a parent",)]
 
 
 # -- parents that are not there ----------------------------------------------------------------------------------------

@@ -531,7 +531,7 @@ def test_a_file_that_changes_while_the_step_runs(w: World, here: Path) -> None:
     w.hooks["between"] = lambda: w.elsewhere(lambda: prompt.write_text("2"))
     assert f(0).value == "12"
     assert w.rows("SELECT replayable FROM executions") == [
-        ("file 'prompt.txt', which it read, was changed while it ran",)
+        ("a file that it read was changed while it ran, or may have been: file 'prompt.txt'",)
     ]
     for text in ("1", "2"):
         prompt.write_text(text)

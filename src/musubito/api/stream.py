@@ -251,7 +251,7 @@ class Recording:
                 chunk = self._copied(chunk)
             except (EncodingError, ArtifactUnreadable) as error:
                 # The recorded chunk may differ from the chunk that the reader got.
-                self._not_replayable(ReplayReason.CHUNK_NOT_STORABLE.of(error))
+                self._not_replayable(ReplayReason.NOT_STORABLE.of(f"a chunk: {error}"))
         self.chunks.append(chunk)
 
     def _not_replayable(self, why: str) -> None:

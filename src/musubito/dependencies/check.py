@@ -82,7 +82,7 @@ def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any])
         try:
             digest = declared_digest(read.kind, read.key)
         except Exception as error:
-            return Difference(read, ReplayReason.DEPENDENCY_NOT_COMPARED, error)
+            return Difference(read, ReplayReason.NOT_COMPARED, error)
         if stored(digest) != read.digest:
             return Difference(read)
     return None

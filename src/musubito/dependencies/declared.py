@@ -56,7 +56,7 @@ def depends_on(kind: str, key: str) -> None:
         key.encode()  # no store holds lone surrogates
         reads = (ExternalRead(kind, key, declared_digest(kind, key)),)
     except Exception as error:
-        why = ReplayReason.DEPENDENCY_NOT_COMPARED.of(f"{kind} {key}, {type(error).__qualname__}: {error}")
+        why = ReplayReason.NOT_COMPARED.of(f"{kind} {key}, {type(error).__qualname__}: {error}")
     for body in bodies:
         digest = body.engine._digest_of_read
         stored = tuple(read._replace(digest=digest(read.digest)) for read in reads)

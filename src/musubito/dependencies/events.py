@@ -158,7 +158,7 @@ def _spawns(files: BodyFiles, _program: object, command: object, _environment: o
 
 def _asks(files: BodyFiles, _prompt: object) -> None:
     # The next answer may be another one, wherever the standard input comes from.
-    files.lost = files.lost or ReplayReason.CONSOLE_READ.of("input()")
+    files.lost = files.lost or ReplayReason.READ_ONCE.of("the console, by input()")
 
 
 def _database_opened(args: Any) -> None:

@@ -194,13 +194,12 @@ def _why_not_comparable(
 ) -> str | None:
     """Return the reason why the present content may not be what was read; None if it is."""
     was = seen.digest
-    if digest != was if seen.kind != FILE else now != seen.signature or was not in (None, digest):
+    changed = digest != was if seen.kind != FILE else now != seen.signature or was not in (None, digest)
+    if changed or seen.open_to_doubt:
         return ReplayReason.FILE_CHANGED.of(f"{read.kind} {read.key!r}")
-    if seen.open_to_doubt:
-        return ReplayReason.FILE_IN_DOUBT.of(f"{read.kind} {read.key!r}")
     mode = now[5] if seen.kind in OF_CONTENT and now is not None and len(now) > 1 else stat.S_IFREG
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        return ReplayReason.PIPE_READ.of(repr(read.key))
+        return ReplayReason.READ_ONCE.of(f"{read.key!r}, a pipe, a socket or a device")
     return None
 
 

@@ -85,13 +85,13 @@ class CallProtocol(CallCommit):
         except Exception:  # a look at changed values may raise anything
             is_same = False
         if not is_same:
-            self.frame().not_replayable = ReplayReason.INPUT_CHANGED_BEFORE.of()
+            self.frame().not_replayable = ReplayReason.CHANGED_MEANWHILE.of("its input or context")
         try:
             code = self._is_same_code()
         except Exception:
             code = False
         if not code:
-            self.frame().not_replayable = ReplayReason.CODE_CHANGED_BEFORE.of()
+            self.frame().not_replayable = ReplayReason.CHANGED_MEANWHILE.of("its code, or what that holds")
         if self._place is not None:
             return begun
         # A node that cannot be described cannot be recorded.

@@ -118,7 +118,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         kinds = {".".join(qualified_name(type(each))) for each in call.fingerprint.met if remembers(each)}
         why_not = ReplayReason.REMEMBERS.of(shown_names(sorted(kinds)))
     if why_not is None and call.fingerprint.never is not None:
-        why_not = ReplayReason.REACHES_MOCK.of(call.fingerprint.never)
+        why_not = ReplayReason.REMEMBERS.of(call.fingerprint.never)
     if why_not is not None and call.definition.semantics.step_type is not StepType.EXTERNAL_EFFECT:
         # An equal call may be answered otherwise now, and so may everything that follows from it: no later call may get
         # the same input digest. An effect keeps its digest, because what was done stays done.
@@ -133,5 +133,5 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
         problem = "a MusubitoResult whose ids no step has given out"
         raise InputError(operation, "a MusubitoResult", "$", problem) from None
     if any(result.artifact_id.startswith(UNSTORABLE) for result in (*results, *arguments.results)):
-        why_not = ReplayReason.UNRECORDED_PARENT.of()
+        why_not = ReplayReason.CALL_NOT_RECORDED.of("a parent")
     return Identity(call.head, digest, parents, across, call.place), seen, why_not

@@ -252,7 +252,12 @@ class CallState:
         if outer.engine is not self.engine:
             # The results and reads of another namespace cannot be looked up in this one.
             dependencies = dependencies._replace(
-                uses=(), reads=(), not_replayable=ReplayReason.OTHER_ENGINE.of(self.call.definition.name), samples=False
+                uses=(),
+                reads=(),
+                not_replayable=ReplayReason.CALL_NOT_RECORDED.of(
+                    f"{self.call.definition.name}, a step of another engine"
+                ),
+                samples=False,
             )
         outer.absorb(dependencies)
 

@@ -58,9 +58,9 @@ def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple
     except EncodingError as error:
         at = next((prefix for prefix in call.output_at if error.path.startswith(prefix)), "$")
         path = f"${error.path.removeprefix(at)}"
-        problem = f"{ReplayReason.OUTPUT_NOT_STORABLE.sentence}: {path}: {error.problem}"
+        problem = f"{ReplayReason.NOT_STORABLE.sentence}: {path}: {error.problem}"
         warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
-        return None, ReplayReason.OUTPUT_NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
+        return None, ReplayReason.NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
     if met:
         for name in not_found_again(met, classes_at_hand(call.fingerprint, argument_classes)):
             warn_of_class(call.definition.name, name)
@@ -167,13 +167,13 @@ class CallCommit(CallClaim):
         changed itself does not count from now on, and the call is identified without it.
         """
         if isinstance(now, Raised):
-            return ReplayReason.CODE_LOST.of()
+            return ReplayReason.CHANGED_MEANWHILE.of("its code, which cannot be identified any more")
         call = self.call
         own: Collection[str] = ()
         if now.value.digest != call.fingerprint.digest:
             changes = call.fingerprint.changes_until(call.tracker.counted_as(call.fingerprint))
             if changes.others or not (any(changes) or now.value.state != call.fingerprint.state):
-                return ReplayReason.CODE_CHANGED_MEANWHILE.of(shown_names(changes.others))
+                return ReplayReason.CHANGED_MEANWHILE.of(shown_names(changes.others))
             call.tracker.learn_own_values(call.fingerprint, now.value)
             own = {*changes.own, *now.value.state}
         if self.given.classes:
@@ -370,9 +370,9 @@ class CallCommit(CallClaim):
         An execution that is not in the store cannot be invalidated. So nothing that was built on it may be replayed.
         """
         if self.call.why_not is not None:
-            return ReplayReason.NOT_IDENTIFIED_INSIDE.of(self.call.definition.name)
+            return ReplayReason.CALL_NOT_RECORDED.of(f"{self.call.definition.name}, which cannot be identified")
         if not_replayable is None and committed is None:
-            return ReplayReason.UNRECORDED_INSIDE.of(self.call.definition.name)
+            return ReplayReason.CALL_NOT_RECORDED.of(self.call.definition.name)
         if not_replayable is not None and reason_of(not_replayable) is ReplayReason.CHANGED_IN_PLACE:
             return None  # the outer one looks itself at what it was given, and a replay of it runs none of this
         return not_replayable

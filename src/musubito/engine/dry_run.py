@@ -70,7 +70,7 @@ class DryRun(CallProtocol):
         return MusubitoResult(value, (candidate.artifact or b"").hex(), candidate.producer.hex(), self.keys.node.hex())
 
     def _not_compared(self, error: BaseException) -> None:
-        self.problem, self.problem_with = ReplayReason.READ_NOT_COMPARED, str(error)
+        self.problem, self.problem_with = ReplayReason.NOT_COMPARED, str(error)
 
 
 class EffectDryRun(DryRun, EffectCall):

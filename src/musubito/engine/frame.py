@@ -176,7 +176,7 @@ class Frame:
     def taken(self) -> Dependencies:
         """Return all dependencies of the body so far."""
         with self.lock:
-            still_open = ReplayReason.STREAM_LEFT_OPEN.of() if self.streams else None
+            still_open = ReplayReason.CALL_NOT_RECORDED.of("a stream that is still open") if self.streams else None
             return Dependencies(
                 # Each once: calls that stand in several bodies, as the calls of a recursion may, hand up to each other.
                 tuple(dict.fromkeys(self.uses)),

@@ -21,7 +21,7 @@ REFUSED: Final = frozenset(
         ReplayReason.CLOCK_BEHIND,
         ReplayReason.READ_CHANGED,
         ReplayReason.KIND_NOT_REGISTERED,
-        ReplayReason.DEPENDENCY_NOT_COMPARED,
+        ReplayReason.NOT_COMPARED,
         ReplayReason.ARTIFACT_MISSING,
         ReplayReason.ARTIFACT_CORRUPT,
         ReplayReason.ARTIFACT_UNREADABLE,

@@ -52,7 +52,6 @@ UNIDENTIFIED: Final = (
     ReplayReason.INPUT_NOT_IDENTIFIED,
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
     ReplayReason.REMEMBERS,
-    ReplayReason.REACHES_MOCK,
 )
 """Reasons that make a call unlike every other."""
 DIFFERING: Final = (

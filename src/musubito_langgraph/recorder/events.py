@@ -157,7 +157,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """
         graph = _compat.graph_that_begins()
         if graph is not None and remembers(graph):
-            not_replayable(ReplayReason.GRAPH_REMEMBERS.of(graph.get_name()))
+            not_replayable(ReplayReason.GRAPH_INSIDE.of(f"{graph.get_name()}, which has a memory of its own"))
         self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
         metadata = kwargs.get("metadata") or {}
@@ -378,7 +378,7 @@ def as_it_is(value: Any) -> Any:
         return _copied(value)
     except Exception as error:
         # The error names what has no encoding, or what could not be copied.
-        not_replayable(ReplayReason.EVENT_NOT_STORABLE.of(error))
+        not_replayable(ReplayReason.NOT_STORABLE.of(f"what it emitted: {error}"))
         return value
 
 

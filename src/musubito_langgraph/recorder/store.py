@@ -146,7 +146,7 @@ def _read(name: str) -> Any:
         try:
             value = _reader(store_behind(self), name, vectors)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
+            _cannot_repeat(self, ReplayReason.NOT_COMPARED.of(at_line_of_user(f"{name} of the store, which failed")))
             raise
         return _note(self, _with_vectors(key, vectors), value)
 
@@ -160,7 +160,7 @@ def _aread(name: str) -> Any:
         try:
             value = await _reader(store_behind(self), name, vectors)(*args, **kwargs)
         except BaseException:
-            _cannot_repeat(self, ReplayReason.STORE_READ_FAILED.of(at_line_of_user(name)))
+            _cannot_repeat(self, ReplayReason.NOT_COMPARED.of(at_line_of_user(f"{name} of the store, which failed")))
             raise
         return _note(self, _with_vectors(key, vectors), value)
 

@@ -114,7 +114,7 @@ class _WatchedControl(StandIn):
     musubito_body: Frame | None
 
     def request_drain(self, reason: str = "shutdown") -> None:
-        not_replayable(ReplayReason.RUN_ENDED.of(), self.musubito_body)
+        not_replayable(ReplayReason.OTHER.of("it stopped its run; let another node do that"), self.musubito_body)
         self.musubito_behind.request_drain(reason)
 
     @property
@@ -125,7 +125,10 @@ class _WatchedControl(StandIn):
     def drain_reason(self) -> str | None:
         reason: str | None = self.musubito_behind.drain_reason
         if reason is not None:
-            not_replayable(ReplayReason.RUN_END_SEEN.of(), self.musubito_body)
+            not_replayable(
+                ReplayReason.OTHER.of("it asked whether its run was stopped, and may have done less for it"),
+                self.musubito_body,
+            )
         return reason
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
@@ -192,7 +195,7 @@ def _watched_counter(
 
     def counting() -> int:
         if _compat.is_resuming(config):
-            not_replayable(ReplayReason.INTERRUPT_ANSWERED_INSIDE.of(at_line_of_user("invoked")))
+            not_replayable(ReplayReason.GRAPH_INSIDE.of(at_line_of_user("given an answer to an interrupt")))
             if _compat.has_answer(config):
                 _note_answer(around)
         return count()
