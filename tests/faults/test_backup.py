@@ -71,7 +71,7 @@ def backed_up(tmp_path: Path, url: str, back_up: Callable[[], None]) -> int:
     assert process.poll() is None
     back_up()
     # What lies beside the database is copied after it.
-    shutil.copytree(tmp_path / "blobs", tmp_path / "blobs of the backup")
+    shutil.copytree(tmp_path / "blobs", tmp_path / "blobs of the backup", ignore=shutil.ignore_patterns("unfinished"))
     assert process.poll() is None, "it has written all the while"
     said += kill(process)
     assert len(said) > 30
