@@ -67,8 +67,16 @@ class TestOneRun:
     def test_calls_are_a_tree_with_reasons(self, site: Site, ran) -> None:
         text = site.says(f"/runs/{ran()}")
         assert "ran, new" in text
-        assert text.index("report") < text.index("load") < text.index("ask") < text.index("rate")
+        assert re.search(r"report .* load .* ask .* rate .*", text.partition(" Calls ")[2])
         assert "replayed, same" in site.says(f"/runs/{ran()}")
+
+    def test_what_was_asked_and_answered_comes_first(self, site: Site, ran) -> None:
+        assert re.search(
+            r"Asked a.txt All of it .* Answered 1 messages: 10 All of it .* Status", site.says(f"/runs/{ran()}")
+        )
+        with run("empty") as empty:
+            pass
+        assert site.says(f"/runs/{empty.run_id}").count("(not stored)") == 2
 
     def test_the_graph_has_a_box_for_each_result_and_arrows_for_calls(self, site: Site, ran) -> None:
         graph = drawn(site.get(f"/runs/{ran()}"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.lineage.formatting import clean
+from musubito.lineage.run_texts import is_message, role_of
 from musubito.values.display import TYPE
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -23,15 +24,6 @@ LONGEST_TEXT: Final = 200_000
 """Characters of a text that a page shows."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, {TYPE: "tuple", "items": []})
 """Values that say nothing, and are left out beside large ones."""
-ROLES: Final = {
-    "human": "user",
-    "ai": "assistant",
-    "AIMessageChunk": "assistant",
-    "tool": "tool",
-    "system": "system",
-    "function": "tool",
-}
-"""The roles of LangChain's kinds of messages, in the words of providers."""
 
 
 class Image(NamedTuple):
@@ -121,9 +113,9 @@ class Contents:
             yield Picture(len(self.images) - 1, image)
         elif isinstance(value, str):
             yield text(value)
-        elif _is_message(value):
+        elif is_message(value):
             yield Chat((self._message(value),))
-        elif isinstance(value, list) and value and all(map(_is_message, value)):
+        elif isinstance(value, list) and value and all(map(is_message, value)):
             yield Chat(tuple(map(self._message, value)))
         elif _is_text_block(value):
             yield text(value["text"])
@@ -144,11 +136,10 @@ class Contents:
             yield Data(pretty(rest))
 
     def _message(self, message: Mapping[str, Any]) -> Message:
-        kind = str(message.get("role") or message.get("type") or message.get(TYPE, ""))
         content = message.get("content")
         says = () if content in ("", None, []) else tuple(self._pieces(content))
         calls = [_call(call) for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
-        return Message(ROLES.get(kind, kind), str(message.get("name") or ""), says, tuple(calls), pretty(message))
+        return Message(role_of(message), str(message.get("name") or ""), says, tuple(calls), pretty(message))
 
 
 def pretty(value: Any) -> str:
@@ -159,12 +150,6 @@ def pretty(value: Any) -> str:
 def text(value: str) -> Text:
     """Return a text as its lines, cut after `LONGEST_TEXT` characters."""
     return Text(tuple(value[:LONGEST_TEXT].splitlines() or [""]), max(0, len(value) - LONGEST_TEXT))
-
-
-def _is_message(value: Any) -> bool:
-    if not isinstance(value, Mapping) or "content" not in value:
-        return False
-    return isinstance(value.get("role"), str) or str(value.get(TYPE, "")).partition("Chunk")[0].endswith("Message")
 
 
 def _is_text_block(value: Any) -> bool:
@@ -178,7 +163,7 @@ def _is_large(value: Any) -> bool:
             return "\n" in value or len(value) > 200
         case [*_] | {}:
             parts = value.values() if isinstance(value, Mapping) else value
-            shown = _is_message(value) or _is_text_block(value) or _image(value) is not None
+            shown = is_message(value) or _is_text_block(value) or _image(value) is not None
             return shown or any(map(_is_large, parts))
     return False
 

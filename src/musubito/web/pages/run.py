@@ -13,12 +13,15 @@ from starlette.responses import RedirectResponse, Response
 from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
 from musubito.lineage.calls_of_run import by_outer_call, without_routers
 from musubito.lineage.run_reader import computing
+from musubito.lineage.run_texts import texts_of_run
 from musubito.lineage.why import with_reasons
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 
 ROWS: Final = 200
 """Calls on a page."""
+TEXT: Final = 600
+"""Characters of a question or an answer that are shown at most."""
 ERRORS: Final = 5
 """Errors of a run that are shown at most."""
 DIGITS: Final = 12
@@ -108,6 +111,8 @@ def show(request: Request) -> Response:
         title=report.summary.name or "Run",
         request=request,
         run=report.summary,
+        texts=texts_of_run(lineage, report.summary.run_id),
+        longest=TEXT,
         outcomes=Counter(call.outcome for call in report.calls),
         tree=tree,
         tags=report.summary.tags,

@@ -56,6 +56,22 @@ LEFT JOIN _operations o ON o.id = c.operation
 LEFT JOIN _namespaces s ON s.id = o.namespace
 WHERE c.run_id = :run AND c.call >= :first AND (:replayed = 1 OR c.outcome <> 'replayed') ORDER BY c.call LIMIT :limit;
 
+-- name: ends_of_run
+-- The calls at the top of a run that began first and that ended last: when each ended, its number, its node, and whether it
+-- failed. The name of a router's step is that of its node, a colon, and its own.
+SELECT at, call, node, failed FROM (
+  SELECT c.at, c.call, c.node, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
+  FROM _calls c LEFT JOIN _operations o ON o.id = c.operation
+  WHERE c.run_id = :run AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%') ORDER BY c.call LIMIT 1
+) f
+UNION ALL
+SELECT at, call, node, failed FROM (
+  SELECT c.at, c.call, c.node, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
+  FROM _calls c LEFT JOIN _operations o ON o.id = c.operation
+  WHERE c.run_id = :run AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%')
+  ORDER BY c.at DESC, c.call DESC LIMIT 1
+) l;
+
 -- name: runs_like
 -- Runs whose ids lie in a range: those that begin with the same digits.
 SELECT run_id FROM _runs WHERE run_id >= :first AND run_id <= :last

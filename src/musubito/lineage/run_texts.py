@@ -1,0 +1,138 @@
+"""Read what a run was asked and what it answered: one text of its first input, and one of its last output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.formatting import not_shown
+from musubito.lineage.reader import Lineage
+from musubito.lineage.reports import NodeReport
+from musubito.values.display import TYPE
+
+ROLES: Final = {
+    "human": "user",
+    "ai": "assistant",
+    "AIMessageChunk": "assistant",
+    "tool": "tool",
+    "system": "system",
+    "function": "tool",
+}
+"""The roles of LangChain's kinds of messages, in the words of providers."""
+NOT_STORED: Final = "(not stored)"
+"""What stands in place of a text that is not stored."""
+
+
+class RunText(NamedTuple):
+    """A text of a run, and the step result that holds it. `failed` tells that the text is an error."""
+
+    text: str
+    node_id: str
+    failed: bool = False
+
+
+class RunTexts(NamedTuple):
+    """The question and the answer of a run. Each is None while no call at the top of the run has ended."""
+
+    question: RunText | None
+    answer: RunText | None
+
+
+@reports_damage
+def texts_of_run(lineage: Lineage, run_id: str) -> RunTexts:
+    """Return the question of a run's first call at the top, and the answer of its last one.
+
+    The question is the last text of a user in the input, the answer the last text of a chat in the output. Without a
+    chat, they are the first field. If the last call failed, its error is the answer.
+    """
+    parts = lineage.rows("parts_of_run", run=bytes.fromhex(run_id))
+    # A part inside a call that has a line is no more than that call, which is at the top itself.
+    of_parts = lineage.ask(*(("ends_of_run", {"run": part}) for part, _, _, inside in parts if not inside))
+    ends = [(at, call, binary(node).hex(), failed) for rows in of_parts for at, call, node, failed in rows]
+    if not ends:
+        return RunTexts(None, None)
+    firsts = [min(rows, key=lambda row: row[1]) for rows in of_parts if rows]
+    first, last = binary(min(firsts, key=lambda row: row[0])[2]).hex(), max(ends)
+    nodes = _nodes(lineage, [first, last[2]])
+    asked, answered = nodes.get(first), nodes.get(last[2])
+    question = RunText(texts_of_inputs(lineage, [asked])[0] if asked else NOT_STORED, first)
+    if last[3]:
+        return RunTexts(question, RunText((answered and answered.error) or NOT_STORED, last[2], failed=True))
+    said = None if answered is None else lineage.output(answered)
+    return RunTexts(question, RunText(NOT_STORED if said is None else text_of_output(said), last[2]))
+
+
+def input_texts(lineage: Lineage, node_ids: Iterable[str]) -> dict[str, str]:
+    """Return one text of the input of each step result, by its id; nothing for results that are not stored."""
+    nodes = _nodes(lineage, node_ids)
+    return dict(zip(nodes, texts_of_inputs(lineage, list(nodes.values())), strict=True))
+
+
+def _nodes(lineage: Lineage, node_ids: Iterable[str]) -> dict[str, NodeReport]:
+    numbers = lineage.numbers(node_ids)
+    return dict(zip(numbers, lineage.nodes(numbers.values()), strict=True))
+
+
+def texts_of_inputs(lineage: Lineage, nodes: Sequence[NodeReport]) -> list[str]:
+    """Return one text of the input of each node."""
+    stored = [node for node in nodes if node.input_hash]
+    names = [(node.namespace, node.operation, bytes.fromhex(node.input_hash)) for node in stored]
+    values = {node.node_id: value for node, value in zip(stored, lineage.inputs(names), strict=True)}
+    found = [values.get(node.node_id) for node in nodes]
+    return [NOT_STORED if value is None else text_of_input(value) for value in found]
+
+
+def text_of_input(value: Any) -> str:
+    """Return the last text of a user in an input, else its first field."""
+    said = [text for role, text in _said(value) if role == "user"]
+    return said[-1] if said else _first_field(value)
+
+
+def text_of_output(value: Any) -> str:
+    """Return the last text of a chat in an output, else its first field."""
+    said = [text for _, text in _said(value)]
+    return said[-1] if said else _first_field(value)
+
+
+def is_message(value: Any) -> bool:
+    """Tell whether a value is a message of a chat."""
+    if not isinstance(value, Mapping) or "content" not in value:
+        return False
+    return isinstance(value.get("role"), str) or str(value.get(TYPE, "")).partition("Chunk")[0].endswith("Message")
+
+
+def role_of(message: Mapping[str, Any]) -> str:
+    """Return who says a message, in the words of providers."""
+    kind = str(message.get("role") or message.get("type") or message.get(TYPE, ""))
+    return ROLES.get(kind, kind)
+
+
+def _said(value: Any) -> list[tuple[str, str]]:
+    """Return the texts of the messages in a value, each with its role."""
+    if is_message(value):
+        text = _text_of_content(value["content"])
+        return [(role_of(value), text)] if text else []
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [said for part in parts for said in _said(part)]
+
+
+def _text_of_content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else []
+    texts = [
+        block if isinstance(block, str) else block.get("text") for block in blocks if isinstance(block, str | dict)
+    ]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _first_field(value: Any) -> str:
+    hidden = not_shown(value)
+    if hidden is not None:
+        return hidden
+    if isinstance(value, Mapping):
+        fields = [part for key, part in value.items() if key != TYPE]
+        return _first_field(fields[0]) if fields else "{}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
