@@ -32,7 +32,7 @@ def main() -> None:
     ):
         for name, path in (("run", f"/runs/{last.summary.run_id}"), ("result", f"/results/{ran.node_id}")):
             page.goto(server.url + path)
-            page.locator(".graph svg").wait_for()
+            page.locator(".graph svg, svg.bars").first.wait_for()
             page.screenshot(path=IMAGES / f"{name}.png")
     sys.exit("\n".join(complaints) or None)
 

@@ -13,6 +13,7 @@ from tests.browser.sites import PAGES, path_of
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 NARROW, WIDE = 360, 1600
+MOST_ELEMENTS = 2000
 
 
 def words(text: str) -> str:
@@ -84,6 +85,7 @@ def boxes(page: Page) -> int:
 
 def test_a_run_is_drawn_and_its_calls_are_chosen_in_both(site: Site) -> None:
     page = site.open("run")
+    page.locator("details.folded summary").click()
     expect(page.locator(".graph svg")).to_be_visible()
     assert boxes(page) == len(set(page.locator("ul.tree li").evaluate_all("(all) => all.map((li) => li.dataset.key)")))
     box = page.locator(".graph a.box", has_text="load").first
@@ -95,6 +97,7 @@ def test_a_run_is_drawn_and_its_calls_are_chosen_in_both(site: Site) -> None:
     box.click()
     page.wait_for_url(f"**/results/{key}")
     page.go_back()
+    page.locator("details.folded:not([open]) summary").click()
     row = page.locator("ul.tree li:has(> .call)").first
     row.locator("> .call .took").click()
     expect(page.locator(f".graph a[data-key='{row.get_attribute('data-key')}']")).to_have_class("box ran chosen")
@@ -103,21 +106,39 @@ def test_a_run_is_drawn_and_its_calls_are_chosen_in_both(site: Site) -> None:
 def test_text_in_a_graph_can_be_read(site: Site) -> None:
     for name in ("run", "result", "failed run"):
         page = site.open(name)
+        for summary in page.locator("details.folded summary").all():
+            summary.click()
         for width in (NARROW, WIDE):
             page.set_viewport_size({"width": width, "height": 900})
             least = "Math.min(...[...document.querySelectorAll('.graph .label')].map((text) => text.getBoundingClientRect().height))"
             assert page.evaluate(least) >= 11
 
 
-def test_a_large_run_is_folded_and_its_calls_are_chosen_together(site: Site) -> None:
+def test_equal_calls_of_a_large_run_are_one_row_that_opens(site: Site) -> None:
     page = site.open("run of many calls")
-    assert page.locator("ul.tree li").count() == 200
-    assert boxes(page) == 1
-    page.locator(".graph a.box").click()
-    assert page.locator("ul.tree li.chosen").count() == 200
+    rows = page.locator("ul.tree li")
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("link", name="rate × 220")).to_be_visible()
+    rows.first.locator("summary").click()
+    expect(rows).to_have_count(101)
+    expect(page.get_by_role("link", name="ran 220")).to_be_visible()
+    assert page.locator("*").count() < MOST_ELEMENTS
     page.get_by_role("link", name="Later calls").click()
     page.wait_for_url("**after=*")
-    assert page.locator("ul.tree li").count() == 20
+    expect(rows).to_have_count(100)
+
+
+def test_a_range_of_the_timeline_is_chosen_by_the_keyboard(site: Site) -> None:
+    page = site.open("run")
+    calls = page.locator("ul.tree li").count()
+    page.get_by_label("To").focus()
+    page.keyboard.press("Home")  # as small as it can be
+    expect(page.locator("svg.bars").first).to_have_attribute("viewBox", "0 0 1 8")
+    page.wait_for_url("**to=1**")
+    expect(page.locator("ul.tree li")).not_to_have_count(calls)
+    page.get_by_label("To").focus()
+    page.keyboard.press("End")
+    expect(page.locator("ul.tree li")).to_have_count(calls)
 
 
 def test_a_result_is_drawn_with_what_it_belongs_to(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from musubito import musubito_step, run
 from musubito.web.export import html_of_result, html_of_run
-from musubito.web.pages.run import DEEPEST
+from musubito.web.timeline import DEEPEST
 from tests.web.conftest import NASTY, Site, ask, rate
 
 

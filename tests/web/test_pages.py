@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -97,15 +98,55 @@ class TestOneRun:
         assert graph["folded"]
         assert [(box["label"], box["says"]) for box in graph["boxes"]] == [("outer", "250 ran"), ("rate", "250 ran")]
         assert graph["arrows"] == [["outer", "rate", "call"]]
-        assert page.count("<summary") == 200
-        inner = re.search(r'data-load="([^"]+)"', page)
+        assert page.count('class="call"') == 1
+        assert "outer × 250" in site.says(f"/runs/{recorded.run_id}")
+        opened = re.search(r'data-load="([^"]+)"', page)
+        assert opened is not None
+        part = site.get(opened[1].replace("&amp;", "&"))
+        assert part.count('class="call"') == 100
+        inner = re.search(r'data-load="([^"]+)"', part)
         assert inner is not None
         part = site.get(inner[1].replace("&amp;", "&"))
         assert part.count('class="call"') == 1
         assert ">rate<" in part
-        more = re.search(r'rel="next" href="([^"]+)"', page)
-        assert more is not None
-        assert site.get(more[1]).count("<summary") == 50
+        shown, address = 0, f"/runs/{recorded.run_id}?like=1"
+        while address:
+            page = site.get(address)
+            shown += page.count('class="call"')
+            more = re.search(r'rel="next" href="([^"]+)"', page)
+            address = more[1].replace("&amp;", "&") if more else ""
+        assert shown == 250
+
+    def test_equal_calls_are_one_row_that_opens_with_inputs_and_filters(self, site: Site) -> None:
+        with run("batch") as recorded:
+            for number in range(30):
+                with contextlib.suppress(ValueError):
+                    rate(f"{'bad' if number % 10 == 3 else 'good'} {number}")
+        rate("good 1")
+        assert "rate × 30" in site.says(f"/runs/{recorded.run_id}")
+        address = f"/runs/{recorded.run_id}?like=1"
+        assert "all 30 ran 27 failed 3" in site.says(address)
+        failed = site.says(address, outcome="failed")
+        assert re.search(r"bad 3 .* bad 13 .* bad 23 ", failed)
+        assert "good 1" not in failed.partition("all 30")[2]
+        assert "rate" in site.says(f"/runs/{recorded.run_id}?like=999")
+
+    def test_bars_lie_where_calls_were_in_time_and_a_range_is_shown_alone(self, site: Site) -> None:
+        @musubito_step(name="slow")
+        def slow(number: int) -> None:
+            time.sleep(0.05)
+
+        with run("slow") as recorded:
+            for number in range(4):
+                slow(number)
+        page = site.get(f"/runs/{recorded.run_id}")
+        bars = re.findall(r'<path class="ran" d="M([\d.]+) 1H([\d.]+)v6', page)
+        assert len(bars) == 4
+        assert [float(x) for bar in bars for x in bar] == sorted(float(x) for bar in bars for x in bar)
+        part = site.get(f"/runs/{recorded.run_id}?from=600&to=700")
+        assert part.count('class="call"') == 1
+        assert 'viewBox="600 0 100 8"' in part
+        assert site.get(f"/runs/{recorded.run_id}?from=700&to=600").count('class="call"') == 4
 
     def test_the_error_of_a_failed_run_is_shown(self, site: Site) -> None:
         with pytest.raises(ValueError, match="bad"), run("broken") as recorded:

@@ -10,9 +10,10 @@ from typing import Final
 from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
 from musubito.web.graphs import drawn_result, drawn_run
 from musubito.web.links import FileLinks
-from musubito.web.pages.run import Calls, errors_of
+from musubito.web.pages.run import errors_of
 from musubito.web.rendering import environment
 from musubito.web.result_view import ResultView, view_of
+from musubito.web.timeline import Timeline
 
 MOST_RESULTS: Final = 500
 """Step results whose inputs and outputs a file holds at most: those that ran come first."""
@@ -25,12 +26,13 @@ def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
     nodes = list(dict.fromkeys(call.node_id for call in first))[:MOST_RESULTS]
     views = [view for node_id in nodes if (view := _view(lineage, node_id, contents=contents)) is not None]
     links = FileLinks(view.node.node_id for view in views)
-    calls = Calls(lineage, report, all_=True)
+    timeline = Timeline(lineage, report, all_=True, unfolded=len(report.calls))
     return _file(
         title=report.summary.name or "Run",
         run=report.summary,
-        outcomes=calls.outcomes,
-        tree=calls.whole_tree(),
+        outcomes=timeline.outcomes,
+        timeline=timeline,
+        shown=timeline.whole(),
         errors=list(errors_of(lineage, report)) if contents else [],
         graph=drawn_run(lineage, report, links),
         views=views,

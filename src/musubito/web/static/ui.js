@@ -51,6 +51,7 @@ function way(layout, edge) {
 }
 
 function drawGraph(place) {
+  if (place.closest("details:not([open])")) return; // it has no width yet
   if (isDrawn(place, place.dataset.graph)) return;
   const graph = data(place.dataset.graph);
   if (!graph || !graph.boxes.length) return place.replaceChildren();
@@ -167,6 +168,7 @@ async function fetched(address) {
 
 document.addEventListener("toggle", async (event) => {
   const outer = event.target;
+  if (outer.open) draw(outer);
   if (!outer.open || !outer.dataset.load) return;
   const address = outer.dataset.load;
   delete outer.dataset.load;
@@ -198,6 +200,22 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "/") document.querySelector("form.filters input")?.focus();
   else return;
   event.preventDefault();
+});
+
+// -- zoom ----------
+document.addEventListener("input", ({ target }) => {
+  const form = target.closest("[data-window]");
+  if (!form) return;
+  const { from, to } = form.elements;
+  if (+from.value >= +to.value) target.value = target === from ? +to.value - 1 : +from.value + 1;
+  for (const bars of document.querySelectorAll("svg.bars")) bars.setAttribute("viewBox", `${from.value} 0 ${to.value - from.value} 8`);
+});
+
+document.addEventListener("change", ({ target }) => {
+  const form = target.closest("[data-window]");
+  if (!form) return;
+  history.replaceState(null, "", "?" + new URLSearchParams(new FormData(form)));
+  refresh();
 });
 
 // -- live ----------
