@@ -10,6 +10,7 @@ from tests.browser.recorded import ATTACK, ATTACKING_FILE, ATTACKING_STEP, Recor
 PAGES: Final[dict[str, tuple[str, ...]]] = {
     "runs": ("/", "under way", "running", "failing", "report", "who=me", "agent"),
     "failed runs": ("/?status=failed", "failing", "mail"),
+    "searched runs": ("/?text=shipping", "report", "Searched:"),
     "no runs": ("/?name=nobody", "No run is like that."),
     "run": ("/runs/{runs[report]}", "Asked", "Answered", "finished", "ran", "replayed", "code changed", "tok", "try=2"),
     "run under way": ("/runs/{runs[under way]}", "running", "outer", "so far"),
@@ -51,9 +52,9 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
 """The path of each page, and texts that it shows."""
 ATTACKED: Final = (*(name for name in PAGES if "attacking" in name), "runs", "operations", "savings")
 """Pages that show the texts of attacks."""
-ECHOES: Final = {f"/?{name}={quote(ATTACK)}" for name in ("name", "operation", "status", "tag", "since", "before")} | {
-    f"/savings?since={quote(ATTACK)}"
-}
+ECHOES: Final = {
+    f"/?{name}={quote(ATTACK)}" for name in ("name", "operation", "status", "tag", "since", "before", "text")
+} | {f"/savings?since={quote(ATTACK)}"}
 """Addresses that hold an attack."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from musubito import MusubitoEngine, StepConfiguration, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.run_texts import input_texts, text_of_input, text_of_output, texts_of_run
+from musubito.lineage.run_texts import input_texts, text_of_input, text_of_output, texts_of_runs
 from tests.fresh import fresh
 from tests.server import drop_database, new_store
 
@@ -57,7 +57,7 @@ def test_the_last_user_asked_and_the_last_message_answers(lineage: Lineage) -> N
     with run("chat") as outer, run("part"):
         ask(chat)
         router(1)
-    texts = texts_of_run(lineage, outer.run_id)
+    texts = texts_of_runs(lineage, [outer.run_id])[outer.run_id]
     assert texts.question is not None
     assert texts.answer is not None
     assert (texts.question.text, texts.answer.text) == ("second", "answer to 3")
@@ -70,7 +70,7 @@ def test_an_error_is_the_answer_of_a_failed_call(lineage: Lineage) -> None:
         inner(7)
         with pytest.raises(ValueError, match="cannot"):
             fail("it")
-    question, answer = texts_of_run(lineage, recorded.run_id)
+    question, answer = texts_of_runs(lineage, [recorded.run_id])[recorded.run_id]
     assert question is not None
     assert answer is not None
     assert question.text == "7"
@@ -82,8 +82,10 @@ def test_what_is_not_stored_is_told(lineage: Lineage) -> None:
         pass
     with run("secret") as recorded:
         secret("hidden")
-    assert texts_of_run(lineage, empty.run_id) == (None, None)
-    assert [said and said.text for said in texts_of_run(lineage, recorded.run_id)] == ["(not stored)"] * 2
+    texts = texts_of_runs(lineage, [empty.run_id, recorded.run_id])
+    assert texts[empty.run_id] == (None, None)
+    assert [said and said.text for said in texts[recorded.run_id]] == ["(not stored)"] * 2
+    assert texts_of_runs(lineage, []) == {}
 
 
 @pytest.mark.parametrize(

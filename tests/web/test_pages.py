@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import time
@@ -12,6 +13,7 @@ import pytest
 from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, run
 from musubito.lineage.formatting import short
 from musubito.lineage.unknown_effects import settle, unknown_effects
+from musubito.web.pages import runs
 from tests.web.conftest import NASTY, Site, ask, rate
 
 
@@ -40,6 +42,9 @@ class TestRuns:
             ({"tag": "branch=other"}, []),
             ({"status": "failed"}, ["broken"]),
             ({"operation": "ask"}, ["second", "first"]),
+            ({"text": "B.TXT"}, ["second"]),
+            ({"text": "cannot rate"}, ["broken"]),
+            ({"text": "nowhere"}, []),
             ({"since": "1h"}, ["broken", "second", "first"]),
             ({"since": "nonsense", "before": "nonsense"}, ["broken", "second", "first"]),
         ],
@@ -50,6 +55,23 @@ class TestRuns:
         with pytest.raises(ValueError, match="bad"), run("broken"):
             rate("bad")
         assert re.findall(r'<th scope="row"><a href="/runs/\w+">(\w+)</a>', site.get("/", **asked)) == found
+
+    def test_a_run_says_what_it_was_asked_and_answered(self, site: Site, ran) -> None:
+        ran("<a>.txt")
+        assert "<a>.txt → 1 messages: 10" in site.says("/")
+
+    def test_a_text_is_searched_in_older_runs_on_the_next_pages(self, site: Site, monkeypatch) -> None:
+        monkeypatch.setattr(runs, "SEARCHED", 5)
+        for number in range(12):
+            with run(f"run-{number}"):
+                rate(f"text {number}")
+        found, address = [], "/?text=text+1"
+        while address:
+            page = site.get(address)
+            found += re.findall(r'<a href="/runs/\w+">(run-\d+)</a>', page)
+            more = re.search(r'rel="next" href="([^"]+)"', page)
+            address = html.unescape(more[1]) if more else ""
+        assert found == ["run-11", "run-10", "run-1"]
 
     def test_older_runs_are_on_the_next_page_none_twice_and_none_lost(self, site: Site) -> None:
         for number in range(70):

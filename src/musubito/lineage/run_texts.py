@@ -10,6 +10,7 @@ from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.formatting import not_shown
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import NodeReport
+from musubito.store.protocol import Row
 from musubito.values.display import TYPE
 
 ROLES: Final = {
@@ -40,28 +41,54 @@ class RunTexts(NamedTuple):
     answer: RunText | None
 
 
+class _Ends(NamedTuple):
+    """The step results of the first and of the last call at the top of a run, and whether the last one failed."""
+
+    first: str
+    last: str
+    failed: bool
+
+
 @reports_damage
-def texts_of_run(lineage: Lineage, run_id: str) -> RunTexts:
-    """Return the question of a run's first call at the top, and the answer of its last one.
+def texts_of_runs(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, RunTexts]:
+    """Return the question of each run's first call at the top, and the answer of its last one, by the run's id.
 
     The question is the last text of a user in the input, the answer the last text of a chat in the output. Without a
     chat, they are the first field. If the last call failed, its error is the answer.
     """
-    parts = lineage.rows("parts_of_run", run=bytes.fromhex(run_id))
+    ends = _ends(lineage, run_ids)
+    nodes = _nodes(lineage, [node for end in ends.values() for node in (end.first, end.last)])
+    asked = {end.first for end in ends.values()} & nodes.keys()
+    questions = dict(zip(asked, texts_of_inputs(lineage, [nodes[node] for node in asked]), strict=True))
+    answered = {end.last for end in ends.values() if not end.failed} & nodes.keys()
+    outputs = dict(zip(answered, lineage.outputs([nodes[node] for node in answered]), strict=True))
+    texts = dict.fromkeys(run_ids, RunTexts(None, None))
+    for run_id, (first, last, failed) in ends.items():
+        said = outputs.get(last)
+        answer = NOT_STORED if said is None else text_of_output(said)
+        if failed and last in nodes:
+            answer = nodes[last].error or NOT_STORED
+        texts[run_id] = RunTexts(RunText(questions.get(first, NOT_STORED), first), RunText(answer, last, failed))
+    return texts
+
+
+def _ends(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, _Ends]:
+    """Return the first and the last call at the top of each run that has one."""
+    parts = lineage.ask(*(("parts_of_run", {"run": bytes.fromhex(run_id)}) for run_id in run_ids))
     # A part inside a call that has a line is no more than that call, which is at the top itself.
-    of_parts = lineage.ask(*(("ends_of_run", {"run": part}) for part, _, _, inside in parts if not inside))
-    ends = [(at, call, binary(node).hex(), failed) for rows in of_parts for at, call, node, failed in rows]
-    if not ends:
-        return RunTexts(None, None)
-    firsts = [min(rows, key=lambda row: row[1]) for rows in of_parts if rows]
-    first, last = binary(min(firsts, key=lambda row: row[0])[2]).hex(), max(ends)
-    nodes = _nodes(lineage, [first, last[2]])
-    asked, answered = nodes.get(first), nodes.get(last[2])
-    question = RunText(texts_of_inputs(lineage, [asked])[0] if asked else NOT_STORED, first)
-    if last[3]:
-        return RunTexts(question, RunText((answered and answered.error) or NOT_STORED, last[2], failed=True))
-    said = None if answered is None else lineage.output(answered)
-    return RunTexts(question, RunText(NOT_STORED if said is None else text_of_output(said), last[2]))
+    tops = [
+        (run_id, part) for run_id, rows in zip(run_ids, parts, strict=True) for part, *_, inside in rows if not inside
+    ]
+    calls: dict[str, list[list[Row]]] = {}
+    for (run_id, _), rows in zip(tops, lineage.ask(*(("ends_of_run", {"run": part}) for _, part in tops)), strict=True):
+        if rows:
+            calls.setdefault(run_id, []).append(rows)
+    ends = {}
+    for run_id, found in calls.items():
+        first = min(min(rows, key=lambda row: row[1]) for rows in found)
+        last = max(row for rows in found for row in rows)
+        ends[run_id] = _Ends(binary(first[2]).hex(), binary(last[2]).hex(), bool(last[3]))
+    return ends
 
 
 def input_texts(lineage: Lineage, node_ids: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
 from musubito.lineage.run_reader import computing
-from musubito.lineage.run_texts import texts_of_run
+from musubito.lineage.run_texts import texts_of_runs
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window
@@ -37,7 +37,7 @@ def show(request: Request) -> Response:
         "run.html",
         title=timeline.report.summary.name or "Run",
         request=request,
-        texts=texts_of_run(lineage, run_id),
+        texts=texts_of_runs(lineage, [run_id])[run_id],
         longest=TEXT,
         tags=timeline.report.summary.tags,
         outer=next((call for call in timeline.report.calls if call.number == chosen), None),

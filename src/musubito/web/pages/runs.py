@@ -1,4 +1,4 @@
-"""Show the newest runs, with filters, a page at a time."""
+"""Show the newest runs with what each was asked and answered, with filters, a page at a time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from starlette.responses import Response
 from musubito.lineage import Lineage, RunSummary
 from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
+from musubito.lineage.run_texts import RunTexts, texts_of_runs
 from musubito.web.rendering import page
 
 ROWS: Final = 50
 """Runs on a page."""
+SEARCHED: Final = 150
+"""Runs whose questions and answers are searched for a text on one page."""
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
 """The ages that may be chosen, in seconds."""
 
@@ -28,6 +31,7 @@ class RunFilter(NamedTuple):
     status: str = ""
     tag: str = ""
     since: str = ""
+    text: str = ""
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Self:
@@ -52,20 +56,27 @@ def show(request: Request) -> Response:
     asked = RunFilter.of(request.query_params)
     before = _moment(request.query_params.get("before", ""))
     age = AGES.get(asked.since)
+    rows = SEARCHED if asked.text else ROWS
     found = lineage.runs(
-        ROWS + 1,
+        rows + 1,
         name=asked.name or None,
         operation=asked.operation or None,
         since=0.0 if age is None else lineage.engine.now() - age,
         before=before,
         matching=asked.fits,
     )
-    older = asked.query(before=repr(found[ROWS - 1].started_at)) if len(found) > ROWS else None
+    older = asked.query(before=repr(found[rows - 1].started_at)) if len(found) > rows else None
+    texts = texts_of_runs(lineage, [run.run_id for run in found[:rows]])
+    matching = [run for run in found[:rows] if _says(texts[run.run_id], asked.text)]
+    if len(matching) > ROWS:
+        older = asked.query(before=repr(matching[ROWS - 1].started_at))
     return page(
         "runs.html",
         title="Runs",
         request=request,
-        runs=found[:ROWS],
+        runs=matching[:ROWS],
+        texts=texts,
+        searched=min(rows, len(found)) if asked.text else 0,
         asked=asked,
         is_asked=any(asked),
         older=older,
@@ -73,6 +84,11 @@ def show(request: Request) -> Response:
         statuses=STATUSES,
         ages=AGES,
     )
+
+
+def _says(texts: RunTexts, text: str) -> bool:
+    """Tell whether the question or the answer of a run holds a text, in capitals or not."""
+    return not text or any(said and text.casefold() in said.text.casefold() for said in texts)
 
 
 def _moment(text: str) -> float:
