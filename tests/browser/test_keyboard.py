@@ -40,6 +40,7 @@ def test_tab_goes_through_a_page_in_the_order_in_which_it_is_read(site: Site) ->
     assert head == ["Musubito", "Runs", "Operations", "Savings", "Store", "Plan"]
     fields = [press(page, "Tab").split()[0] for _ in range(7)]
     assert fields == ["Asked", "Name", "Step", "Tag", "Status", "Began", "Filter"]
+    assert press(page, "Tab") == "Calls by day, as a table"
     assert press(page, "Tab", "Tab") == page.locator("#runs a").first.inner_text()
 
 

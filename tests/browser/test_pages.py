@@ -155,8 +155,9 @@ def test_images_are_shown(site: Site) -> None:
     expect(image).to_have_js_property("naturalHeight", 48)
 
 
-def test_savings_have_a_curve(site: Site) -> None:
-    page = site.open("savings")
+@pytest.mark.parametrize("name", ["savings", "runs"])
+def test_days_have_a_curve(site: Site, name: str) -> None:
+    page = site.open(name)
     assert page.locator("#days tr").count() == 2
     canvas = page.locator(".curve canvas")
     expect(canvas).to_be_visible()

@@ -6,6 +6,7 @@ import contextlib
 import html
 import json
 import re
+import sqlite3
 import time
 
 import pytest
@@ -55,6 +56,18 @@ class TestRuns:
         with pytest.raises(ValueError, match="bad"), run("broken"):
             rate("bad")
         assert re.findall(r'<th scope="row"><a href="/runs/\w+">(\w+)</a>', site.get("/", **asked)) == found
+
+    def test_a_chart_of_calls_by_day_comes_with_its_table(self, site: Site, engine, ran) -> None:
+        ran()
+        engine.flush()
+        assert "Calls by day" not in site.says("/"), "of one day"
+        with contextlib.closing(sqlite3.connect(engine.storage.db_path)) as database, database:
+            database.execute("UPDATE _calls SET at = at - 172800")
+        ran()
+        ran()
+        text = site.says("/")
+        assert re.search(r"Day Ran Replayed [-\d]+ 0 2 [-\d]+ 4 0", text), text
+        assert "Calls by day" not in site.says("/", name="nightly")
 
     def test_a_run_says_what_it_was_asked_and_answered(self, site: Site, ran) -> None:
         ran("<a>.txt")

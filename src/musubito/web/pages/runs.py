@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, RunSummary
+from musubito.lineage import Lineage, RunSummary, savings
+from musubito.lineage.formatting import DAY
 from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
 from musubito.lineage.run_texts import RunTexts, texts_of_runs
@@ -17,6 +18,8 @@ from musubito.web.rendering import page
 
 ROWS: Final = 50
 """Runs on a page."""
+DAYS: Final = 30
+"""Days that the chart shows."""
 SEARCHED: Final = 150
 """Runs whose questions and answers are searched for a text on one page."""
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
@@ -70,6 +73,10 @@ def show(request: Request) -> Response:
     matching = [run for run in found[:rows] if _says(texts[run.run_id], asked.text)]
     if len(matching) > ROWS:
         older = asked.query(before=repr(matching[ROWS - 1].started_at))
+    # The chart is of all runs, so it stands over the whole list alone.
+    is_whole = not any(asked) and before == EVER
+    since = lineage.engine.now() - DAYS * DAY
+    days = savings(lineage, since=since, by="day").rows[::-1] if is_whole else ()
     return page(
         "runs.html",
         title="Runs",
@@ -81,6 +88,12 @@ def show(request: Request) -> Response:
         is_asked=any(asked),
         older=older,
         newest=None if before == EVER else asked.query(),
+        days=days,
+        curve={
+            "unit": "calls",
+            "days": [day.key for day in days],
+            "series": [["ran", [day.ran for day in days]], ["replayed", [day.replayed for day in days]]],
+        },
         statuses=STATUSES,
         ages=AGES,
     )
