@@ -180,7 +180,7 @@ def test_runs_are_filtered_and_compared(site: Site) -> None:
         each.check()
     page.get_by_role("button", name="Compare two runs").click()
     expect(page.locator("h1")).to_have_text("Two runs")
-    before, after = page.locator("tbody tr").first.get_by_role("link").all()
+    before, after = page.locator("main tbody tr").first.get_by_role("link").all()
     assert before.get_attribute("href") == f"/runs/{site.recorded.runs['first']}"
     assert after.get_attribute("href") == f"/runs/{site.recorded.runs['report']}"
 

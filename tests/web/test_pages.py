@@ -193,8 +193,27 @@ class TestOneRun:
         text = site.says(f"/compare?run={after}&run={before}")
         assert "its input changed" in text
         assert "equal" in text
-        assert site.client.get("/compare", params={"run": before}).headers["location"] == f"/runs/{before}"
+        assert "The answers are equal" in text
+        assert "its input changed" in site.says("/compare", run=after)
+        assert "previous run of this name" in site.says(f"/runs/{after}")
+        assert "previous run of this name" not in site.says(f"/runs/{before}")
+        assert "there is no run called 'nightly' before" in html.unescape(
+            site.client.get(f"/compare?run={before}").text
+        )
         assert "two runs can be compared" in site.client.get("/compare").text
+
+    def test_a_comparison_begins_with_what_differs_in_the_answers(self, site: Site) -> None:
+        @musubito_step(name="echo")
+        def echo(text: str) -> str:
+            return text
+
+        runs_by_text = {}
+        for text in ("one\ntwo", "one\nthree"):
+            with run("texts") as recorded:
+                echo(text)
+            runs_by_text[text] = recorded.run_id
+        text = site.says("/compare?run={}&run={}".format(*reversed(runs_by_text.values())))
+        assert text.index("Answered") < text.index("-two") < text.index("+three") < text.index("What differs")
 
 
 class TestResult:

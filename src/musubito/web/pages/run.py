@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from difflib import unified_diff
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
+from musubito.lineage.run_diff import compare_with_previous
 from musubito.lineage.run_reader import computing
-from musubito.lineage.run_texts import texts_of_runs
+from musubito.lineage.run_texts import RunText, texts_of_runs
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window
@@ -22,7 +24,7 @@ ERRORS: Final = 5
 """Errors of a run that are shown at most."""
 DIGITS: Final = 12
 """Digits of the number of a call at most."""
-DIFFERING: Final = 200
+DIFFERING: Final = 100
 """Calls that differ in a comparison, shown at most."""
 
 
@@ -31,19 +33,21 @@ def show(request: Request) -> Response:
     lineage: Lineage = request.app.state.lineage
     shown = _asked(request)
     timeline: Timeline = shown["timeline"]
-    run_id = timeline.report.summary.run_id
+    summary = timeline.report.summary
+    run_id = summary.run_id
     chosen = shown["inside"] or shown["like"]
     return page(
         "run.html",
-        title=timeline.report.summary.name or "Run",
+        title=summary.name or "Run",
         request=request,
         texts=texts_of_runs(lineage, [run_id])[run_id],
         longest=TEXT,
-        tags=timeline.report.summary.tags,
+        has_previous=bool(lineage.runs(1, name=summary.name, before=summary.started_at)),
+        tags=summary.tags,
         outer=next((call for call in timeline.report.calls if call.number == chosen), None),
         graph=drawn_run(lineage, timeline.report, LINKS),
         errors=list(errors_of(lineage, timeline.report)),
-        computing=computing(lineage, run_id) if timeline.report.summary.status == "running" else [],
+        computing=computing(lineage, run_id) if summary.status == "running" else [],
         **shown,
     )
 
@@ -93,15 +97,18 @@ def errors_of(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport,
 
 
 def compare(request: Request) -> Response:
-    """Show how two runs differ."""
+    """Show how two runs differ, or one from the run of its name before it."""
     lineage: Lineage = request.app.state.lineage
     chosen = request.query_params.getlist("run")
-    if len(chosen) != 2:
-        if len(chosen) == 1:
-            return RedirectResponse(f"/runs/{chosen[0]}", 303)
+    if len(chosen) == 1:
+        comparison = compare_with_previous(lineage, chosen[0])
+    elif len(chosen) == 2:
+        # The list has the newest run first.
+        comparison = compare_runs(lineage, chosen[1], chosen[0])
+    else:
         raise LineageError(f"two runs can be compared, and {len(chosen)} were chosen; go back and choose two")
-    # The list has the newest run first.
-    comparison = compare_runs(lineage, chosen[1], chosen[0])
+    runs = [comparison.before.run_id, comparison.after.run_id]
+    texts = texts_of_runs(lineage, runs)
     changes = Counter(call.change for call in comparison.calls)
     differing = [call for call in comparison.calls if call.change not in ("same", "inside")]
     return page(
@@ -110,7 +117,16 @@ def compare(request: Request) -> Response:
         request=request,
         before=comparison.before,
         after=comparison.after,
+        texts=[texts[run] for run in runs],
+        longest=TEXT,
+        diff=_diff(*(texts[run].answer for run in runs)),
         changes=changes,
         calls=differing[:DIFFERING],
         left_out=max(0, len(differing) - DIFFERING),
     )
+
+
+def _diff(before: RunText | None, after: RunText | None) -> str:
+    """Return how two answers differ, line by line; nothing if they are equal."""
+    old, new = (said.text.splitlines() if said else [] for said in (before, after))
+    return "\n".join(unified_diff(old, new, "before", "after", lineterm=""))
