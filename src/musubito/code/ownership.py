@@ -1,15 +1,13 @@
 """Tell whose code it is: the user's, the standard library's, another package's, or Musubito's own.
 
-User code is everything outside the standard library and site-packages. Every module of the step's own top-level package
-and of every editable install is user code too, wherever it lies. Code without a file (a notebook cell, `exec`) is user
-code, unless its module belongs to a package or the standard library. Musubito is never user code.
+User code is everything outside the standard library and site-packages: so are the sources of an editable install. Every
+module of the step's own top-level package is user code too, wherever it lies. Code without a file (a notebook cell,
+`exec`) is user code, unless its module belongs to a package or the standard library. Musubito is never user code.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import site
 import sys
 import sysconfig
 import types
@@ -17,7 +15,6 @@ from enum import Enum
 from functools import cache, lru_cache
 from types import FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from musubito.code.live import below
@@ -26,8 +23,6 @@ from musubito.values.own_names import is_own, recorded_as
 
 SITE = frozenset({"site-packages", "dist-packages"})
 """Names of folders that hold installed packages."""
-
-
 MAX_KEPT: Final = 256
 """Number of modules from which things were seen that are kept."""
 
@@ -184,13 +179,8 @@ def _file_of_module(module: ModuleType) -> str | None:
 @cache
 def _owner_of_path(file: str) -> Owner:
     path = os.path.realpath(file)
-    if any(path.startswith(root) for root in _editable_roots()):
-        below = next(path[len(root) :] for root in _editable_roots() if path.startswith(root))
-        if not _is_site(below):
-            return Owner.USER
-    for candidate in (file, path):
-        if _is_site(candidate) or any(candidate.startswith(root) for root in _site_roots()):
-            return Owner.OTHER
+    if _is_site(file) or _is_site(path):
+        return Owner.OTHER
     if any(path.startswith(root) for root in _stdlib_roots()):
         return Owner.STDLIB
     return Owner.USER
@@ -214,58 +204,11 @@ def _is_no_link(folder: str) -> bool:
     return os.path.dirname(folder) == folder or (not os.path.islink(folder) and _is_no_link(os.path.dirname(folder)))
 
 
-def _root(path: str) -> str:
-    return os.path.join(os.path.realpath(path), "")
-
-
 @cache
 def _stdlib_roots() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    return tuple(
-        {_root(paths[which]) for which in ("stdlib", "platstdlib") if paths.get(which)}
-        | {_root(os.path.dirname(os.__file__))}
-    )
-
-
-@cache
-def _site_roots() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    folders = {paths[which] for which in ("purelib", "platlib") if paths.get(which)}
-    folders.update(site.getsitepackages())
-    if isinstance(user := site.getusersitepackages(), str):
-        folders.add(user)
-    stdlib = set(_stdlib_roots())
-    return tuple(root for root in map(_root, folders) if root not in stdlib)
-
-
-@cache
-def _editable_roots() -> tuple[str, ...]:
-    """Return the folders in which editable installs have their sources (PEP 610)."""
-    roots: set[str] = set()
-    for folder in {_root(path) for path in sys.path if _is_site(os.fspath(path))} | set(_site_roots()):
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            continue  # if this user may not read the folder, nothing can be imported from it
-        for name in names:
-            path = f"{folder}{name}{os.sep}direct_url.json"
-            if not name.endswith(".dist-info") or not os.path.exists(path):
-                continue
-            try:
-                with open(path, encoding="utf-8") as record:
-                    content = json.load(record)
-            except (OSError, ValueError):
-                continue  # an unreadable record promises no editable install
-            if (
-                isinstance(content, dict)
-                and content.get("dir_info", {}).get("editable")
-                and isinstance(content.get("url"), str)
-            ):
-                url = urlsplit(content["url"])
-                if url.scheme == "file":
-                    # Not by `urllib.request`, which imports HTTP, TLS and e-mail.
-                    roots.add(_root(unquote(url.path).lstrip("/" if os.name == "nt" else "")))
-    return tuple(roots)
+    folders = {paths["stdlib"], paths["platstdlib"], os.path.dirname(os.__file__)}
+    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders)
 
 
 def _is_in_c(cls: type) -> bool:
