@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from musubito.code.ownership import Owner, Owners
@@ -40,7 +41,7 @@ _JUDGE: Final = Owners("")
 
 
 class _Place(NamedTuple):
-    """The place of a module: the folder that it is imported from, and its file or archive below that folder."""
+    """The place of a module: the folder that it is imported from, and its file below that folder."""
 
     site: str
     file: str
@@ -58,26 +59,19 @@ class _Package:
         self._info = info
 
     @cached_property
-    def _headers(self) -> dict[str, list[str]]:
-        headers: dict[str, list[str]] = {}
-        for name in ("METADATA", "PKG-INFO", ""):
-            path = os.path.join(self._info or "", name).rstrip(os.sep)
-            if self._info is None or not os.path.isfile(path):
-                continue
-            with open(path, encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    if not line.strip():
-                        break
-                    key, _, value = line.partition(":")
-                    headers.setdefault(key.lower(), []).append(value.strip())
-            break
-        return headers
+    def _metadata(self) -> str:
+        paths = (os.path.join(self._info or "", name).rstrip(os.sep) for name in ("METADATA", "PKG-INFO", ""))
+        text = "" if self._info is None else next(filter(None, map(_read_text, paths)), "")
+        return text.partition("\n\n")[0]
+
+    def _headers(self, name: str) -> list[str]:
+        return re.findall(rf"^{name}:[ \t]*(.*)$", self._metadata, re.IGNORECASE | re.MULTILINE)
 
     @cached_property
     def name(self) -> str:
         """Return the name under which the package is installed."""
         usual = os.path.basename(self._info or self._unit).partition("-" if self._info else ".")[0]
-        return self._headers.get("name", [usual])[0]
+        return [*self._headers("name"), usual][0]
 
     @cached_property
     def is_release(self) -> bool:
@@ -92,15 +86,15 @@ class _Package:
         if os.path.exists(os.path.join(self._info, "direct_url.json")):
             return False
         # PyPI takes neither a private classifier nor a local version.
-        private = any(classifier.startswith("Private ::") for classifier in self._headers.get("classifier", ()))
-        return not private and "+" not in self._headers.get("version", ["+"])[0]
+        private = any(classifier.startswith("Private ::") for classifier in self._headers("classifier"))
+        return not private and "+" not in [*self._headers("version"), "+"][0]
 
     @cached_property
     def part(self) -> CodePart:
         """Return the package as a part of the code that names it; raise OSError if its files cannot be read."""
         files = sorted(self._recorded() or _file_digests(self._unit))
         content = sha256("".join(f"{path}\0{digest}\0" for path, digest in files).encode("utf-8", "surrogateescape"))
-        version = self._headers.get("version", [""])[0]
+        version = [*self._headers("version"), ""][0]
         digest = sha256(tokens(self.name, version, content.digest())).digest()
         text = f"{self.name} {version or 'without metadata'} (contents {content.hexdigest()[:12]})"
         return CodePart(f"package {self.name}", digest, text)
@@ -126,7 +120,7 @@ class _Package:
 
 def is_released(module: str) -> bool:
     """Return whether a module's package is a release of an index; raise OSError if that cannot be read."""
-    packages = _Search().packages_of(module)
+    packages = _packages_of(module, {})
     return bool(packages) and all(package.is_release for package in packages)
 
 
@@ -140,132 +134,91 @@ def parts_of_packages(
     """
     if choice == "ignore":
         return [], []
-    search = _Search()
-    parts: set[CodePart] = set()
+    parts: dict[tuple[str, bytes], CodePart] = {}
     unread: set[str] = set()
-    for module in {*modules, *run}:
+    found: dict[tuple[str, str | None], _Package] = {}
+    for module in sorted({*modules, *run}):  # a package's modules one after the other
         try:
-            counts = choice == "version" or module in run
-            parts.update(package.part for package in search.packages_of(module) if counts or not package.is_release)
+            for package in _packages_of(module, found):
+                if choice == "version" or module in run or not package.is_release:
+                    parts[package.part.name, package.part.digest] = package.part
         except OSError as error:
             unread.add(f"the package of {module}: cannot be read ({type(error).__name__})")
-    return sorted(parts, key=lambda part: (part.name, part.digest)), sorted(unread)
+    return [parts[key] for key in sorted(parts)], sorted(unread)
 
 
 _LOADED: Final[dict[str, tuple[Any, tuple[_Package, ...]]]] = {}
 """The packages of loaded modules by the modules' names, each with the module's spec, which a reload replaces."""
+_INFOS: Final[dict[tuple[str, str], list[str]]] = {}
+"""The metadata of packages that were found, by their folder and the top of their modules' names."""
 
 
-class _Search:
-    """Looks up the packages of modules; what it reads for one module serves the next."""
+def _packages_of(module: str, found: dict[tuple[str, str | None], _Package]) -> tuple[_Package, ...]:
+    """Return the packages that installed this module, or the nearest module around it.
 
-    def __init__(self) -> None:
-        self._records: dict[str, bytes] = {}
-        self._packages: dict[tuple[str, str | None], _Package] = {}
-        self._hints: dict[tuple[str, str], list[str]] = {}
+    There is one package, unless metadata of an earlier version were left. What is read for one module is kept in
+    `found` for the next.
+    """
+    loaded = sys.modules.get(module)
+    spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
+    cached = _LOADED.get(module)
+    if spec is not None and cached is not None and cached[0] is spec:
+        return cached[1]
+    result = tuple(found.setdefault(key, _Package(*key)) for key in _find(module))
+    if spec is not None:
+        _LOADED[module] = spec, result
+    return result
 
-    def packages_of(self, module: str) -> tuple[_Package, ...]:
-        """Return the packages that installed this module, or the nearest module around it.
 
-        There is one package, unless metadata of an earlier version were left.
-        """
-        loaded = sys.modules.get(module)
-        spec = None if loaded is None else (getattr(loaded, "__spec__", None) or loaded)
-        cached = _LOADED.get(module)
-        if spec is not None and cached is not None and cached[0] is spec:
-            return cached[1]
-        result = self._find(module)
-        if spec is not None:
-            _LOADED[module] = spec, result
-        return result
+def _find(module: str) -> list[tuple[str, str | None]]:
+    """Return the top-level folder or file of a module, with the metadata of each package that installed it."""
+    if is_own(module) or module.partition(".")[0] in sys.stdlib_module_names:
+        return []
+    place = _place_of(module)
+    if place is None or not os.path.isdir(place.site) or _JUDGE.of_name(module, place.file) is not Owner.OTHER:
+        return []
+    unit = _unit_of(place)
+    return [(unit, info) for info in _infos(place.site, module, place.file)] or [(unit, None)]
 
-    def _find(self, module: str) -> tuple[_Package, ...]:
-        top = module.partition(".")[0]
-        if is_own(module) or top in sys.stdlib_module_names:
-            return ()
-        place = _place_of(module)
-        if place is None or _JUDGE.of_name(module, place.file) is not Owner.OTHER:
-            return ()
-        unit = _unit_of(place)
-        if not os.path.isdir(place.site):
-            return (self._package(unit),)
-        infos = self._infos(place.site, module, place.file)
-        if not infos and (infos := self._infos(place.site, module, os.path.join(unit, "__init__.py"))):
-            unit = place.file  # a module that was put among the files of that package
-            return (self._package(unit), *(self._package(unit, info) for info in infos))
-        return tuple(self._package(unit, info) for info in infos) or (self._package(unit),)
 
-    def _package(self, unit: str, info: str | None = None) -> _Package:
-        if info is not None and self._record(info):
-            return _recorded_by(info, _file_state(os.path.join(info, "RECORD")))
-        return self._packages.setdefault((unit, info), _Package(unit, info))
+def _infos(site: str, module: str, path: str) -> list[str]:
+    """Return the metadata of the packages that installed the file at `path`."""
+    file = os.path.relpath(path, site).replace(os.sep, "/")
+    names = module.split(".")
+    every = _metadata_in(site, *_state(site))
+    likely = [*_INFOS.get((site, names[0]), ())]
+    for count in range(len(names), 0, -1):  # google.cloud.storage is of google-cloud-storage
+        likely += every.get(_normal_name("_".join(names[:count])), ())
+    owners = [info for info in dict.fromkeys(likely) if _installed(info, file)]
+    if not owners:
+        owners = [info for info in chain.from_iterable(every.values()) if _installed(info, file)]
+    _INFOS[site, names[0]] = owners
+    return owners
 
-    def _infos(self, site: str, module: str, path: str) -> list[str]:
-        """Return the metadata of the packages that installed the file at `path`."""
-        file = os.path.relpath(path, site).replace(os.sep, "/")
-        names = module.split(".")
-        all_of_them = _metadata_in(site, _file_state(site))
-        likely = [*self._hints.get((site, names[0]), ())]
-        for count in range(len(names), 0, -1):  # google.cloud.storage is of google-cloud-storage
-            likely += all_of_them.get(_normal_name("_".join(names[:count])), ())
-        owners = [info for info in dict.fromkeys(likely) if self._installed(info, file)]
-        if not owners:
-            rest = (info for infos in all_of_them.values() for info in infos)
-            owners = [info for info in rest if info not in likely and self._installed(info, file)]
-        self._hints[site, names[0]] = list(dict.fromkeys((*self._hints.get((site, names[0]), ()), *owners)))
-        return owners
 
-    def _installed(self, info: str, file: str) -> bool:
-        """Return whether the package with these metadata installed the file.
+def _installed(info: str, file: str) -> bool:
+    """Return whether the package with these metadata installed the file.
 
-        Metadata without a RECORD name only the package's top-level modules.
-        """
-        if record := self._record(info):
-            return b"\n%s," % file.encode() in record
-        named = _read_text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
-        return re.split(r"[/.]", file)[0] in named
-
-    def _record(self, info: str) -> bytes:
-        record = self._records.get(info)
-        if record is None:
-            text = _read_bytes(os.path.join(info, "RECORD"))
-            record = self._records[info] = b"\n" + text if text else b""
-        return record
+    Metadata without a RECORD name only the package's top-level modules.
+    """
+    record = os.path.join(info, "RECORD")
+    if os.path.exists(record):
+        return f"\n{file},".encode() in _record(record, *_state(record))
+    named = _read_text(os.path.join(info, "top_level.txt")).split() or [_name_in(info)]
+    return re.split(r"[/.]", file)[0] in named
 
 
 def _place_of(module: str) -> _Place | None:
     """Return where a module lies, or the nearest module around it that exists; None without a file."""
-    loaded = sys.modules.get(module)
-    if loaded is not None and getattr(loaded, "__name__", None) == module:
-        return _place_in(_spec_of(module))
     top, *rest = module.split(".")
-    spec = _spec_of(top)
-    for name in rest:
+    spec = _spec_of(module if module in sys.modules else top)
+    for name in rest if module not in sys.modules else ():
         if spec is None or spec.submodule_search_locations is None:
             break
         inner = PathFinder.find_spec(f"{spec.name}.{name}", [*spec.submodule_search_locations])
         if inner is None:
             break
         spec = inner
-    return _place_in(spec)
-
-
-def _spec_of(module: str) -> ModuleSpec | None:
-    """Return the spec of a module that is loaded, or is at the top of its package."""
-    loaded = sys.modules.get(module)
-    if loaded is None:
-        try:
-            return importlib.util.find_spec(module)
-        except Exception as error:  # the finder may be the user's; the import would fail in the same way
-            LOGGER.debug("%s cannot be looked for: %r", module, error)
-            return None
-    spec = getattr(loaded, "__spec__", None)
-    if isinstance(spec, ModuleSpec):
-        return spec
-    return importlib.util.spec_from_file_location(module, getattr(loaded, "__file__", None))
-
-
-def _place_in(spec: ModuleSpec | None) -> _Place | None:
     if spec is None or not spec.has_location or spec.origin is None:
         return None  # built in, or a namespace, which belongs to no package
     file = os.path.abspath(spec.origin)
@@ -275,11 +228,18 @@ def _place_in(spec: ModuleSpec | None) -> _Place | None:
     return _Place(site, file)
 
 
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Return the spec of a module that is loaded, or is at the top of its package."""
+    try:
+        return importlib.util.find_spec(module)
+    except Exception as error:  # the finder may be the user's; the import would fail in the same way
+        LOGGER.debug("%s cannot be looked for: %r", module, error)
+        return None
+
+
 def _unit_of(place: _Place) -> str:
     """Return a module's top-level folder or file: the first below the site that is no namespace."""
     unit = place.site
-    if not os.path.isdir(unit):
-        return unit  # an archive
     for part in os.path.relpath(place.file, place.site).split(os.sep):
         unit = os.path.join(unit, part)
         if any(os.path.exists(os.path.join(unit, f"__init__{suffix}")) for suffix in (".py", ".pyc")):
@@ -287,14 +247,8 @@ def _unit_of(place: _Place) -> str:
     return unit
 
 
-@lru_cache(1024)
-def _recorded_by(info: str, _state: tuple[int, ...]) -> _Package:
-    """Return the one package for all its modules, as long as its RECORD stays the same."""
-    return _Package("", info)
-
-
 @lru_cache(64)
-def _metadata_in(site: str, _state: tuple[int, ...]) -> dict[str, list[str]]:
+def _metadata_in(site: str, _time: int, _inode: int) -> dict[str, list[str]]:
     """Return the metadata in a folder, by the normal names of packages."""
     result: dict[str, list[str]] = {}
     for name in sorted(os.listdir(site)):
@@ -311,9 +265,15 @@ def _normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def _file_state(path: str) -> tuple[int, ...]:
+@lru_cache(8)
+def _record(path: str, _time: int, _inode: int) -> bytes:
+    with open(path, "rb") as file:
+        return b"\n" + file.read()
+
+
+def _state(path: str) -> tuple[int, int]:
     state = os.stat(path)
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    return state.st_mtime_ns, state.st_ino
 
 
 def _file_digests(unit: str) -> Iterator[tuple[str, str]]:
@@ -333,17 +293,14 @@ def _digest_of(file: str) -> str:
     state = os.stat(file)
     if state.st_size > WHOLE:
         return f"{state.st_size} bytes of {state.st_mtime_ns}"
-    return sha256(_read_bytes(file)).hexdigest()
-
-
-def _read_bytes(path: str) -> bytes:
-    """Return the contents of a file; empty if there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return b""
+    with open(file, "rb") as content:
+        return sha256(content.read()).hexdigest()
 
 
 def _read_text(path: str) -> str:
-    return _read_bytes(path).decode("utf-8", "replace")
+    """Return the text of a file; empty if there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""

@@ -155,20 +155,6 @@ def test_metadata_of_an_earlier_version_that_were_left_count_too(make: Callable[
     assert sorted(site.parts("version")) == [f"{site.name} 1.0", f"{site.name} 1.1"]
 
 
-def test_a_file_that_was_put_among_those_of_a_package_counts_by_itself(make: Callable[..., Site]) -> None:
-    site = make()
-    site.describe(INSTALLER="pip")
-    file = site.write(f"{site.name}/extra.py", "def use(): ...\n")
-    outer, site.name = site.name, f"{site.name}.extra"
-    assert site.parts() == ["extra without metadata"]
-    assert site.parts("version") == ["extra without metadata", f"{outer} 1.0"]
-    before = site.digest(None)
-    site.write(f"{outer}/__init__.py", "def use(): return 1\n")
-    assert site.digest(None) == before
-    file.write_text("def use(): return 1\n")
-    assert site.digest(None) != before
-
-
 def test_the_standard_library_and_what_there_is_not_are_no_packages() -> None:
     names = ["json", "os.path", "zoneinfo._common", "musubito.engine", "no_such_module.at.all"]
     assert parts_of_packages(names, "version") == ([], [])
