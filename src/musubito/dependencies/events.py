@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from types import CodeType
@@ -26,9 +25,9 @@ from musubito.code.cached_functions import KNOWN_CODE
 from musubito.code.world.path_looks import LOOK, report_looks
 from musubito.dependencies.attribution import BODIES
 from musubito.dependencies.body_files import BodyFiles
-from musubito.dependencies.executed import LOADED, watch
+from musubito.dependencies.executed import watch
 from musubito.dependencies.named_files import note_command
-from musubito.dependencies.paths import DATABASES, getcwd, signature
+from musubito.dependencies.paths import DATABASES, getcwd
 from musubito.engine.scope import SCOPE
 from musubito.reasons import ReplayReason
 
@@ -169,14 +168,6 @@ def _database_opened(args: Any) -> None:
         return  # SQLite says what is wrong with such a name; and when the interpreter ends nobody asks any more
 
 
-def _runs_a_module(args: Any) -> None:
-    code = args[0]
-    if isinstance(code, CodeType) and code.co_name == "<module>" and not code.co_filename.startswith("<"):
-        with suppress(OSError):  # the working directory is gone
-            path = code.co_filename if os.path.isabs(code.co_filename) else os.path.abspath(code.co_filename)
-            LOADED[path] = signature(path)
-
-
 HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "open": _for_body(BodyFiles.opened, BodyFiles.opened_beside, reads=True),
     "os.listdir": _for_body(BodyFiles.listed, BodyFiles.listed, reads=True),
@@ -192,7 +183,6 @@ HANDLERS: Final[dict[str, Callable[[Any], None]]] = {
     "os.posix_spawn": _for_body(_spawns, _spawns),
     "os.system": _for_body(note_command, note_command),
     "sqlite3.connect": _database_opened,
-    "exec": _runs_a_module,
 }
 """By event, the function that handles its arguments in the thread that raises it."""
 

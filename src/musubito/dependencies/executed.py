@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from importlib.util import resolve_name
+from importlib.util import decode_source, resolve_name
 from inspect import CO_OPTIMIZED
 from threading import Lock
 from types import CodeType, FunctionType, ModuleType
@@ -24,10 +23,9 @@ from typing import Any, Final, NamedTuple
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.ast_digest import normalised, normalised_bytecode
-from musubito.code.syntax.definitions import MODULE, Definitions
+from musubito.code.syntax.definitions import MODULE, Definitions, definitions_of
 from musubito.code.syntax.single_function import LAMBDA
-from musubito.code.syntax.source import source_of
-from musubito.dependencies.definitions import definitions_in
+from musubito.code.syntax.source import is_as_loaded, source_of
 from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
 from musubito.dependencies.registry import KINDS, Kind
 from musubito.locks import fork_safe
@@ -36,10 +34,8 @@ from musubito.values.class_names import canonical_module
 
 MAX_FOREIGN: Final = 100_000
 """Number of code objects of packages that are remembered as such."""
-LOADED: Final[dict[str, Signature | None]] = {}
-"""The signatures of files when they were last loaded as modules, by path."""
-STARTED: Final = time.time_ns()
-"""Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
+MAX_FILES: Final = 512
+"""Number of files whose definitions are kept."""
 _WATCH: Final[Any] = getattr(sys, "monitoring", None)
 _TOOLS: Final = (4, 3, 5, 2, 1, 0)
 """Ids of tools, those first that nobody is known to take."""
@@ -194,7 +190,7 @@ def code_that_ran(
     for file, name in rows:
         defined = definitions_in(file)
         digest = None if defined is None else defined.digest(name)
-        if not _is_as_loaded(file):
+        if not is_as_loaded(file):
             digest = os.urandom(32)  # what ran is not what the file says now
         if defined is None or digest is None:
             continue
@@ -222,14 +218,6 @@ def _module_called(written: str, importer: ModuleType | None) -> ModuleType | No
     except ImportError:
         return None
     return sys.modules.get(name)
-
-
-def _is_as_loaded(file: str) -> bool:
-    """Tell whether the text of a file is that from which its module was loaded."""
-    now = signature(file)
-    if file in LOADED:
-        return LOADED[file] == now
-    return now is not None and len(now) > 1 and max(now[1:3]) < STARTED
 
 
 _FOUND: Final[dict[str, str]] = {}
@@ -261,13 +249,28 @@ def _found(path: str) -> str:
     return file
 
 
+def definitions_in(path: str) -> Definitions | None:
+    """Return the definitions in a file as it is now; None if it cannot be read or parsed."""
+    seen = signature(path)
+    return None if seen is None or len(seen) == 1 else _parsed(path, seen)
+
+
+@lru_cache(MAX_FILES)
+def _parsed(path: str, _seen: Signature) -> Definitions | None:
+    try:
+        with open(path, "rb") as file:
+            return definitions_of(decode_source(file.read()))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
 # -- before a replay -------------------------------------------------------------------------------------------------
 def _digest_now(key: str) -> bytes | None:
     """Return the present digest of a definition; None if there is none. Nothing is imported for it."""
     if key.startswith("<"):
         return _digest_in_memory(key)
     file, _, name = key.rpartition(":")
-    defined: Definitions | None = definitions_in(_found(file))
+    defined = definitions_in(_found(file))
     return None if defined is None else defined.digest(name)
 
 

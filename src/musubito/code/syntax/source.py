@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -162,12 +163,12 @@ def file_of(name: str) -> File | None:
     The code that Python ran decides, if it was seen. Otherwise the text is taken for that of the module if the file was
     not changed since this process began.
     """
-    ran = _ran.get(name)
+    ran = _ran[name][0] if name in _ran else None
     for file in _written_in(name):
         known, code = _agreed.get(name, (None, None))
         if ran is None or (known is file and code is ran) or same_code(file.code, ran):
             _agreed[name] = file, ran
-            return file if ran is not None or name.startswith("<") or not _is_changed(name) else None
+            return file if ran is not None or name.startswith("<") or is_as_loaded(name) else None
     return None
 
 
@@ -180,8 +181,8 @@ def cells() -> Iterator[File]:
 
 def codes_of_module(file: object) -> list[CodeType]:
     """Return the code of a module, by its file; for what has no file, that of all cells and texts that were sent."""
-    if isinstance(file, str) and (ran := _ran.get(file)) is not None:
-        return [ran]
+    if isinstance(file, str) and file in _ran:
+        return [_ran[file][0]]
     found = file_of(file) if isinstance(file, str) else None
     return [text.code for text in ((*cells(), *sent_texts()) if found is None else (found,))]
 
@@ -194,10 +195,12 @@ def sent_texts() -> Iterator[File]:
         yield from _sent(statement, SENT)
 
 
-_ran: Final[dict[str, CodeType]] = {}
-"""The code of modules that Python ran since Musubito was imported, by file."""
+_ran: Final[dict[str, tuple[CodeType, tuple[int, ...]]]] = {}
+"""The code of modules that Python ran since Musubito was imported, and the files' times of change then, by file."""
 _agreed: Final[dict[str, tuple[File, CodeType | None]]] = {}
 """The text and the code of modules that were found to agree, by file."""
+_stat: Final = os.stat
+"""Bound at import: a detector of blocking calls replaces the function later, and would refuse it on an event loop."""
 _STARTED: Final = time.time_ns()
 """Nanoseconds. A file that was changed later may differ from the module that was loaded from it before."""
 
@@ -205,17 +208,26 @@ _STARTED: Final = time.time_ns()
 def _note_module(args: tuple[Any, ...]) -> None:
     code = args[0]
     if isinstance(code, CodeType) and code.co_name == "<module>" and code.co_filename.endswith(".py"):
-        _ran[code.co_filename] = code
+        for name in {code.co_filename, str(Path(code.co_filename).absolute())}:
+            _ran[name] = code, _changed_at(name)
 
 
 listen({"exec": _note_module})
 
 
-def _is_changed(name: str) -> bool:
+def _changed_at(name: str) -> tuple[int, ...]:
+    """Return when a file was changed, in nanoseconds; empty if it cannot be looked at."""
     try:
-        return Path(name).stat().st_mtime_ns > _STARTED
+        status = _stat(name)
     except OSError:
-        return True
+        return ()
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_as_loaded(name: str) -> bool:
+    """Tell whether a file is as it was when its module was loaded."""
+    now = _changed_at(name)
+    return now != () and (now == _ran[name][1] if name in _ran else max(now) < _STARTED)
 
 
 def register_source_text(statements: Iterable[str]) -> None:
