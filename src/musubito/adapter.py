@@ -113,8 +113,8 @@ __all__ = [
     "register_display",
     "register_policy",
     "register_span_source",
-    "run_story",
-    "run_story_async",
+    "run_call",
+    "run_call_async",
     "stops_call",
     "warn",
 ]
@@ -217,14 +217,14 @@ class _NoFunction:
         raise TypeError("a step of an adapter is run by its framework")
 
 
-def run_story(story: CallProtocol) -> MusubitoResult[Any]:
+def run_call(call: CallProtocol) -> MusubitoResult[Any]:
     """Perform a call in this thread; raise what its function raised."""
-    return drive(story.run(), story.engine)
+    return drive(call.run(), call.engine)
 
 
-async def run_story_async(story: CallProtocol) -> MusubitoResult[Any]:
+async def run_call_async(call: CallProtocol) -> MusubitoResult[Any]:
     """Perform a call in this task; raise what its function raised."""
-    return await drive_async(story.run(), story.engine)
+    return await drive_async(call.run(), call.engine)
 
 
 async def off_loop(function: Callable[[], Any]) -> Any:

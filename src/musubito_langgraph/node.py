@@ -33,7 +33,7 @@ class Node:
     """The triggers of all nodes of the node's graph."""
     semantics: StepConfiguration
     settings: Settings
-    has_its_own_say: bool = False
+    has_own_config: bool = False
     """True if the node's configuration was given for this very node."""
     number: int = 0
     """The position among the parts of a node that is a sequence."""
@@ -100,10 +100,10 @@ class Node:
         led = task is not None and (any(parent.releases for parent in parents) or is_resumed_after_stop(task))
         return led or is_released_here()
 
-    def tries(self, task: TaskContext | None, fails: Callable[[], tuple[UpstreamRef, ...]]) -> None:
+    def on_failure(self, task: TaskContext | None, list_failed: Callable[[], tuple[UpstreamRef, ...]]) -> None:
         """Note the function that returns the steps that failed, for the case that this task fails."""
         if task is not None:
-            task.loop.tried[_compat.place_of_task(task.config)] = (task.id, fails)
+            task.loop.tried[_compat.place_of_task(task.config)] = (task.id, list_failed)
 
     def note_origins(self, task: TaskContext | None, origins: tuple[UpstreamRef, ...]) -> None:
         """Note the parents of what follows this task, or of the next part of its node."""

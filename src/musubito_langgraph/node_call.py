@@ -43,8 +43,8 @@ from musubito.adapter import (
     off_loop,
     ran_live,
     ran_unrecorded,
-    run_story,
-    run_story_async,
+    run_call,
+    run_call_async,
     warn,
 )
 from musubito.errors import ArtifactUnreadable, CodeError
@@ -102,7 +102,7 @@ class CallSite(NamedTuple):
 ANYWHERE: Final = CallSite()
 
 
-class Beginning:
+class LineageOrigin:
     """The origin of a call in the lineage, as far as it is known. It holds nothing of the call itself."""
 
     __slots__ = ("node", "origin")
@@ -111,7 +111,7 @@ class Beginning:
         self.node: bytes | None = None
         self.origin: UpstreamRef | None = None
 
-    def __call__(self) -> tuple[UpstreamRef, ...]:
+    def refs(self) -> tuple[UpstreamRef, ...]:
         """Return the origin, even if the call failed; nothing if it has none."""
         if self.origin is not None:
             return (self.origin,)
@@ -122,7 +122,7 @@ class Beginning:
 
 
 class NodeCall:
-    """One call. `run` and `arun` make the call; `begun` then returns its origin in the lineage."""
+    """One call. `run` and `arun` make the call; `origin_ref` then holds its origin in the lineage."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class NodeCall:
         exist.
         """
         self.step = step
-        self.begun = Beginning()
+        self.origin_ref = LineageOrigin()
         self.config = config
         self.value = value
         self._others = others or {}
@@ -195,13 +195,13 @@ class NodeCall:
     def _run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self.step.look_up is not None:
             return self.step.look_up(self)
-        story = self.story(lambda: self.recorded(go))
-        if story is None:
+        call = self.protocol(lambda: self.recorded(go))
+        if call is None:
             with self._unrecorded() as config:
                 return go(config)
-        self.identify(story)
+        self.adopt_identity(call)
         try:
-            result = run_story(story)
+            result = run_call(call)
         except ToolFailed:
             if not self._ran:
                 raise  # another call failed, for which this call waited
@@ -211,13 +211,13 @@ class NodeCall:
         return output
 
     async def _arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        story = await off_loop(lambda: self.story(lambda: self._arecorded(go)))
-        if story is None:
+        call = await off_loop(lambda: self.protocol(lambda: self._arecorded(go)))
+        if call is None:
             with self._unrecorded() as config:
                 return await go(config)
-        self.identify(story)
+        self.adopt_identity(call)
         try:
-            result = await run_story_async(story)
+            result = await run_call_async(call)
         except ToolFailed:
             if not self._ran:
                 raise  # another call failed, for which this call waited
@@ -226,17 +226,17 @@ class NodeCall:
         await self.adispatch()
         return output
 
-    def story(self, function: Callable[[], Any]) -> CallProtocol | None:
+    def protocol(self, function: Callable[[], Any]) -> CallProtocol | None:
         """Return the call in the form that the core performs, None if the call is not recorded."""
 
-        def protocol() -> CallProtocol:
+        def made() -> CallProtocol:
             engine, scope = self.engine_and_scope()
-            made = engine._protocol(self.call(engine, function), self.invocation.mode, scope)
+            protocol = engine._protocol(self.call(engine, function), self.invocation.mode, scope)
             if engine.observer is not None:
-                made.spans_here = partial(spans_in, self.config)
-            return made
+                protocol.spans_here = partial(spans_in, self.config)
+            return protocol
 
-        return self.if_recorded(protocol)
+        return self.if_recorded(made)
 
     def if_recorded(self, make: Callable[[], T]) -> T | None:
         """Return what `make` makes of the call, None if the call is not to be recorded or cannot be recorded."""
@@ -376,13 +376,13 @@ class NodeCall:
         self._unidentified = error
         return True
 
-    def identify(self, story: CallProtocol) -> None:
+    def adopt_identity(self, call: CallProtocol) -> None:
         """Take over the identity that the core found for the call."""
         if self._unidentified is not None:
             return
         if self.step.operation.definition.semantics.inputs is None:
-            self._before = story.given  # otherwise `begin` takes the digest: the part that does not count may be large
-        self.begun.node = story.keys.node
+            self._before = call.given  # otherwise `begin` takes the digest: the part that does not count may be large
+        self.origin_ref.node = call.keys.node
 
     @property
     def is_released(self) -> bool:
@@ -516,7 +516,7 @@ class NodeCall:
         if self._unidentified is not None:
             return  # the lineage knows nothing of its output
         artifact = result.artifact_id
-        self.begun.origin = UpstreamRef(
+        self.origin_ref.origin = UpstreamRef(
             result.node_id, artifact if len(artifact) == 64 else external(artifact).artifact
         )
 
@@ -525,7 +525,7 @@ class NodeCall:
 
         This happens only if the call has a run of its own there.
         """
-        origin, parent = self.begun.origin, parent_in(self.config)
+        origin, parent = self.origin_ref.origin, parent_in(self.config)
         if origin is None or parent is None:
             return
         for handler in handlers(self.config):

@@ -298,7 +298,7 @@ def _replaced(spec: _compat.PregelNode, bound: Any, **changes: Any) -> _compat.P
 
 
 def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
-    calls, said = recorded_calls(node), node.has_its_own_say
+    calls, said = recorded_calls(node), node.has_own_config
     return GraphStep(
         *(node.step_name, code, node.semantics, node.settings, calls),
         is_done_anew=not said,
@@ -339,8 +339,8 @@ def wrapped_graph(graph: Any, name: str, prefix: str, settings: Settings) -> Any
 
 def _wrapped_node(graph: Any, bare: Node, spec: _compat.PregelNode) -> _compat.PregelNode:
     own = configuration_in(spec.metadata, f"node {bare.path!r}")
-    has_its_own_say = own is not None or bare.path in bare.settings.steps
-    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_its_own_say=has_its_own_say)
+    has_own_config = own is not None or bare.path in bare.settings.steps
+    node = replace(bare, semantics=bare.settings.semantics(bare.path, own), has_own_config=has_own_config)
     if node.semantics.inputs is not None and not _graph_parts.is_functional(graph):
         keys = [name for name in graph.channels if not name.startswith(("__", "branch:"))]
         check_inputs(node.operation, node.semantics.inputs, keys)

@@ -109,10 +109,10 @@ class RecordedCallable(StandIn):
         config = ensure_config() if config is None else config
         node, task = self.musubito_node, task_context(config)
         others, site = self._besides(value, config, kwargs), node.place(task)
-        if self.musubito_step.is_tool_node and not node.has_its_own_say:
+        if self.musubito_step.is_tool_node and not node.has_own_config:
             site = site._replace(is_live=calls_live_tool(self, node, value))
         call = NodeCall(self.musubito_step, _held(value, config), config, site, others)
-        node.tries(task, call.begun)
+        node.on_failure(task, call.origin_ref.refs)
         return call, task
 
     def _besides(self, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]) -> dict[str, object]:
@@ -157,7 +157,7 @@ def _held(state: Any, config: RunnableConfig) -> Any:
 
 
 def _note_origins(node: Node, task: TaskContext | None, attempt: NodeCall, output: Any) -> None:
-    origins = attempt.begun()
+    origins = attempt.origin_ref.refs()
     if attempt.releases:
         origins = tuple(origin._replace(releases=True) for origin in origins)
         if task is not None:
@@ -187,7 +187,7 @@ class NodeRunnable(RecordedRunnable):
 
     def _attempt(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> NodeCall:
         attempt = super()._attempt(value, config, kwargs)
-        self._node.tries(task_context(attempt.config), attempt.begun)
+        self._node.on_failure(task_context(attempt.config), attempt.origin_ref.refs)
         return attempt
 
     def _ended(self, attempt: NodeCall, output: Any) -> None:
@@ -229,7 +229,7 @@ class Subgraph(Runnable[Any, Any]):
         if self._node.is_released(task, parents):
             parents = tuple(parent._replace(releases=True) for parent in parents) or (RELEASED,)
         within = SubgraphContext(parents, run_id_in(config))
-        self._node.tries(task, within.failed)
+        self._node.on_failure(task, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
     def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:

@@ -132,7 +132,7 @@ def _as_message(output: Any, call: Any) -> Any:
 
 def semantics_of(tool: Any, node: Node) -> tuple[StepConfiguration, bool]:
     """Return how a tool of this tool node may be replayed, and whether the user said so."""
-    said = replace(node.semantics, inputs=None) if node.has_its_own_say else None
+    said = replace(node.semantics, inputs=None) if node.has_own_config else None
     return node.settings.of_tool(f"{node.path}.{tool.name}", tool, said)
 
 

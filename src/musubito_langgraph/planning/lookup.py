@@ -87,7 +87,7 @@ class StepLookup:
             part = without_identity(error)
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.INPUT_NOT_IDENTIFIED, part))
         assert isinstance(question, DryRun | EffectDryRun)  # noqa: S101 - its kinds are these
-        call.identify(question)
+        call.adopt_identity(question)
         return question
 
     def _estimates(self, call: NodeCall) -> Estimates:
