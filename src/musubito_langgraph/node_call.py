@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -68,7 +67,6 @@ from musubito_langgraph.recorder.config import handlers, parent_in, with_handler
 from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
 from musubito_langgraph.recorder.replay import Told, emit, retold
 from musubito_langgraph.recorder.watching import watched, watched_likewise
-from musubito_langgraph.same_objects import MOST_AT_ONCE, SameObjects
 from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
@@ -156,12 +154,6 @@ class NodeCall:
         self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
-        self._same: SameObjects | None = None
-        """The objects that the input held when it was last identified."""
-        self._identified: Any = None
-        """The input as it was identified."""
-        self._is_settled = False
-        """True if the input was found to be what it was, after it had been identified."""
         self._before: InputDigest | None = None
         """Digest of the call's input before the call ran."""
         self._around_before: bytes | None = None
@@ -257,10 +249,9 @@ class NodeCall:
         if error is not None:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
-        counted = self._all_counted(code)
-        self._identified, self._naming = self._noted(counted, code, MOST_AT_ONCE)
+        identified, self._naming = self._renamed(self._all_counted(code), code)
         turn = self._place.turn and self._place.turn(self._counting(code))
-        call = operation.call(engine, code, self._identified, function, turn, self._again, output_at=OUTPUT_AT)
+        call = operation.call(engine, code, identified, function, turn, self._again, output_at=OUTPUT_AT)
         call = call._replace(stated=lambda output: ([output], []))
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
@@ -270,24 +261,10 @@ class NodeCall:
         return call._replace(forced_by=ReplayReason.LIVE) if self._place.is_live else call
 
     def _again(self) -> Any:
-        """Return the input as it is identified now: the very object if it is what it was when the call was made."""
+        """Return the input as it is identified now."""
         code = self._code
         assert code is not None  # noqa: S101 - the call was made with it
-        self._is_settled = self._is_same(code)
-        if self._is_settled:
-            return self._identified
-        return self._noted(self._all_counted(code), code)[0]
-
-    def _noted(self, counted: dict[str, object], code: Fingerprint, most: float = inf) -> tuple[Any, InputNaming]:
-        """Return the part of an input that counts as it is identified; note the objects in it before."""
-        self._same = same = SameObjects(counted, most)
-        identified, naming = self._renamed(counted, code)
-        same.take_over(naming if naming.is_whole else None)
-        return identified, naming
-
-    def _is_same(self, code: Fingerprint) -> bool:
-        """Tell whether the part of the input that counts holds the very objects that it held when it was noted."""
-        return self._same is not None and self._same.are_in(self._all_counted(code))
+        return self._renamed(self._all_counted(code), code)[0]
 
     def _all_counted(self, code: Fingerprint) -> dict[str, object]:
         counted = {"input": self._counting(code)(self.value), **self._others}
@@ -311,8 +288,6 @@ class NodeCall:
         """Return the digest of the input that the call may change, as it is now."""
         if self.step.operation.definition.semantics.inputs is not None:
             return self._digest_of_all()  # its function can still reach the inputs that were said not to count
-        if self._before is not None and self._code is not None and self._is_same(self._code):
-            return self._before
         return self._digest_of(self._all_counted)
 
     def _digest_of_all(self) -> InputDigest | None:
@@ -407,9 +382,6 @@ class NodeCall:
     # -- running it ----------------------------------------------------------------------------------------------------
     def begin(self) -> RunnableConfig:
         """Begin to run; return the config to run with, which records what the call emits."""
-        if self._code is not None and not (self._is_settled or self._is_same(self._code)):
-            # The input changed while it was identified: what its objects are now tells nothing of its digest.
-            self._same = None
         if self._before is None:
             self._before = self._digest()
         self._around_before = self._around_now()

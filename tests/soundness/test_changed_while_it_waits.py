@@ -20,7 +20,6 @@ from langgraph.runtime import Runtime
 from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
 from musubito.errors import EncodingError
 from musubito_langgraph import musubito_graph, node_call
-from musubito_langgraph.same_objects import SameObjects
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 did: list[Any] = []
@@ -237,7 +236,7 @@ def test_a_message_that_is_changed_back_while_the_node_runs(engine: MusubitoEngi
 def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
     engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message, runs, over, objects_of = HumanMessage("to bob"), threading.Event(), threading.Event(), SameObjects
+    message, runs, over, rename = HumanMessage("to bob"), threading.Event(), threading.Event(), node_call.rename
 
     def note(state: MessagesState) -> dict[str, Any]:
         runs.set()
@@ -245,11 +244,12 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
         did.append(state["messages"][-1].content)
         return {"messages": [AIMessage(f"note {did[-1]}")]}
 
-    def between_changes(*given: Any) -> SameObjects:
+    def between_changes(*given: Any) -> Any:
+        monkeypatch.undo()  # the first time alone
         message.content = "to alice"
-        objects = objects_of(*given)
+        renamed = rename(*given)
         message.content = "to bob"
-        return objects
+        return renamed
 
     def back() -> None:
         runs.wait(20)
@@ -258,11 +258,11 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
 
     builder = StateGraph(MessagesState).add_node("note", note).add_edge(START, "note")
     graph = musubito_graph(builder.compile(), engine=engine)
-    monkeypatch.setattr(node_call, "SameObjects", between_changes)
+    monkeypatch.setattr(node_call, "rename", between_changes)
     thread = threading.Thread(target=back)
     thread.start()
     graph.invoke({"messages": [message]})
     thread.join(20)
-    monkeypatch.undo()
-    assert graph.invoke({"messages": [HumanMessage("to bob")]})["messages"][-1].content == "note to bob"
-    assert did == ["to alice", "to bob"]
+    for name in ("alice", "bob"):
+        assert graph.invoke({"messages": [HumanMessage(f"to {name}")]})["messages"][-1].content == f"note to {name}"
+    assert did == ["to alice", "to alice", "to bob"]

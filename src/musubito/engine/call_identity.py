@@ -28,8 +28,7 @@ class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
     `current` identifies the code again. `live` holds the objects that the call is given, including those that do not
-    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given. If they are
-    what they were, `again` may return the very object.
+    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given.
     """
 
     definition: StepDefinition

@@ -79,10 +79,6 @@ class Known:
         self._encodings: dict[tuple[IdPlaceholder | None, ...], list[Encoded]] = {}
         """The encodings of the messages, by the names of the ids in the order of `forms`."""
 
-    def is_of(self, messages: list[Any]) -> bool:
-        """Return whether messages have these contents."""
-        return contents_of(messages, self.contents[0]) == self.contents
-
     def encoded(self, ids: Mapping[str, IdPlaceholder], renamed: Callable[[Any], Any]) -> list[Encoded]:
         """Return the encodings with these names; `renamed` returns a copy of a message with the names.
 
@@ -126,8 +122,8 @@ def known(contents: Contents) -> Known | None:
     return _KNOWN.get(contents)
 
 
-def keep_stretch(contents: Contents, messages: Sequence[Known]) -> Known | None:
-    """Keep what is known of the messages of a stretch, and return it.
+def keep_stretch(contents: Contents, messages: Sequence[Known]) -> None:
+    """Keep what is known of the messages of a stretch.
 
     `contents` are those of the stretch, taken before its messages were looked at. Nothing is kept if not all messages
     are known, or if another thread has changed one since.
@@ -135,7 +131,7 @@ def keep_stretch(contents: Contents, messages: Sequence[Known]) -> Known | None:
     classes = tuple(message.contents[1][0] for message in messages)
     names = tuple(message.contents[2][0] for message in messages)
     if contents[1:] != (classes, names, b"".join(message.contents[3] for message in messages)):
-        return None
+        return
     forms: dict[str, IdForm] = {}
     roles: defaultdict[str, set[str]] = defaultdict(set)
     for message in messages:
@@ -144,9 +140,7 @@ def keep_stretch(contents: Contents, messages: Sequence[Known]) -> Known | None:
             roles[role] |= ids
     haystack = Haystack((), [message.haystack for message in messages])
     reported = [(at, field) for at, message in enumerate(messages) for _, field in message.reported]
-    stretch = Known(contents, forms, roles, haystack, reported, messages=messages)
-    _KNOWN.keep(contents, stretch, len(contents[3]))
-    return stretch
+    _KNOWN.keep(contents, Known(contents, forms, roles, haystack, reported, messages=messages), len(contents[3]))
 
 
 def keep_message(contents: Contents, look_into: Callable[[Contents, Any], Known]) -> Known | None:

@@ -119,7 +119,7 @@ class InputNaming(_Naming):
 
     __slots__ = (
         *("_around", "_data", "_haystack", "_haystacks", "_numbers"),
-        *("forms", "is_whole", "known", "reading", "reported", "stretches"),
+        *("forms", "is_whole", "reading", "reported"),
     )
 
     def __init__(
@@ -134,10 +134,6 @@ class InputNaming(_Naming):
         """Forms of the ids that have names, by core."""
         self.reported: dict[tuple[Any, str], Any] = {}
         """Reports of which not every part counts, by the id of the message and the field."""
-        self.known: dict[int, Known] = {}
-        """The messages that are known, by their id as objects. Their texts are not among `texts`."""
-        self.stretches: dict[int, tuple[list[Any], list[Known | None]]] = {}
-        """Long lists, by their id as objects, each with what is known of its stretches."""
         self._around = around
         self._data = data
         self._numbers: dict[str, int] = {}
@@ -183,29 +179,29 @@ class InputNaming(_Naming):
         if type(value) is not list or len(value) < STRETCH or not _MESSAGES.issuperset(map(type, value)):
             return super().items(value, way)
         items: list[Any] = []
-        stretches: list[Known | None] = []
         for start in range(0, len(value), STRETCH):
             messages = value[start : start + STRETCH]
             contents = contents_of(messages, self.reading.reports) if len(messages) == STRETCH else None
             stretch = None if contents is None else known(contents)
             if stretch is not None:
                 items += self._taken(stretch, messages)
-            else:
-                items += map(self.message, messages)
-                parts = [self.known[id(message)] for message in messages if id(message) in self.known]
-                stretch = None if contents is None else keep_stretch(contents, parts)
-            stretches.append(stretch)
-        self.stretches[id(value)] = value, stretches
+                continue
+            parts = [*map(self._known, messages)]
+            items += map(self._named, messages, parts)
+            if contents is not None:
+                keep_stretch(contents, [part for part in parts if part is not None])
         return items
 
     def message(self, value: Any) -> Any:
         """Return the encoding of a known message."""
-        contents = contents_of([value], self.reading.reports)
-        found = None if contents is None else known(contents) or keep_message(contents, self._look_into)
-        if found is None:
-            return self.record(value)
-        self.known[id(value)] = found
-        return self._taken(found, [value])[0]
+        return self._named(value, self._known(value))
+
+    def _known(self, message: Any) -> Known | None:
+        contents = contents_of([message], self.reading.reports)
+        return None if contents is None else known(contents) or keep_message(contents, self._look_into)
+
+    def _named(self, message: Any, found: Known | None) -> Any:
+        return self.record(message) if found is None else self._taken(found, [message])[0]
 
     def _taken(self, found: Known, messages: list[Any]) -> list[Any]:
         """Take over what is known of messages, and return their encodings."""
