@@ -42,6 +42,7 @@ from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
+from musubito.engine.effects import CallKinds
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.engine_in_use import current_engine, recording_engine
 from musubito.engine.explain import code_changes, explained
@@ -74,6 +75,7 @@ __all__ = [
     "AmbientContext",
     "BodyFiles",
     "Call",
+    "CallKinds",
     "CallProtocol",
     "DryRun",
     "EffectDryRun",

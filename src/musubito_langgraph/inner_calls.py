@@ -30,12 +30,14 @@ from musubito.adapter import SCOPE, Mode, off_loop, ran_live, ran_unrecorded
 from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient, is_released_here
+from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.config_reads import unwatched
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.node_call import CallSite, NodeCall, Question
+from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.object_policies import in_any_order
 from musubito_langgraph.recorder.config import handlers, with_handler
+from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
 from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings, invocation_of
 
@@ -50,6 +52,21 @@ FOR_TRACERS: Final = frozenset({"ls_structured_output_format", "callbacks", "tag
 _STEPS: Final[dict[tuple[int, str, bool, int, int], tuple[object, Settings, InnerCall]]] = {}
 """The steps, by the id of what is asked, the step around it, and the ids of its engine and settings. All of these are
 kept, so that the ids stay theirs."""
+
+
+class Question(NodeCall):
+    """A call of a model that a step asks by itself.
+
+    LangChain tells the callbacks of the call, and the config around it is the one of the step, which is watched. What
+    a model reads of that config and of the store is noted for the call, as for any step that is open.
+    """
+
+    def _watched(self) -> tuple[RunnableConfig, EventRecorder]:
+        events = AnswerRecorder(self.config)
+        return {**self.config, "callbacks": with_handler(self.config.get("callbacks"), events)}, events
+
+    def _around_now(self) -> None:
+        return None  # a model is not given what it could change
 
 
 class InnerCall(RecordedRunnable):

@@ -10,6 +10,7 @@ from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import Run, Scope
 from musubito_langgraph import _compat
 from musubito_langgraph.ambient_inputs import is_released_here
+from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.lineage_channel import (
     TaskContext,
     UpstreamRef,
@@ -18,7 +19,6 @@ from musubito_langgraph.lineage_channel import (
     parents_of,
     turn_of,
 )
-from musubito_langgraph.node_call import CallSite
 from musubito_langgraph.settings import Settings
 
 

@@ -11,32 +11,25 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import (
-    get_async_callback_manager_for_config,
-    get_callback_manager_for_config,
-    var_child_runnable_config,
-)
 from langchain_core.tracers.base import BaseTracer
 
 from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed
 from musubito.adapter import (
     SCOPE,
     Call,
+    CallKinds,
     CallProtocol,
     Fingerprint,
     Mode,
     ReplayReason,
-    Run,
     Scope,
-    SiblingOrder,
     arguments_as_stored,
-    digest_input,
     in_scope,
     not_replayable,
     off_loop,
@@ -46,27 +39,26 @@ from musubito.adapter import (
     run_call_async,
     warn,
 )
-from musubito.errors import ArtifactUnreadable, CodeError
+from musubito.errors import CodeError
 from musubito.values.digest import InputDigest
-from musubito.values.display import plain
-from musubito.values.value_diff import differences
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
-from musubito_langgraph.config_reads import ObservedConfig, unobserved
+from musubito_langgraph.call_input import CallInput, where_they_differ
+from musubito_langgraph.call_site import ANYWHERE, CallSite, LineageOrigin
+from musubito_langgraph.config_reads import unobserved
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
-from musubito_langgraph.lineage_channel import INSIDE, UpstreamRef, external
+from musubito_langgraph.id_renaming import OutputParts, pack, unpack
+from musubito_langgraph.lineage_channel import UpstreamRef, external
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
-from musubito_langgraph.message_reading import reading_of
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.asked import known_messages
-from musubito_langgraph.recorder.config import handlers, parent_in, with_handler
-from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
-from musubito_langgraph.recorder.replay import Told, emit, retold
-from musubito_langgraph.recorder.watching import watched, watched_likewise
+from musubito_langgraph.recorder.config import handlers, parent_in
+from musubito_langgraph.recorder.events import EventRecorder
+from musubito_langgraph.recorder.replay import Told, atell, emit, tell
+from musubito_langgraph.recorder.watching import watched, within
 from musubito_langgraph.settings import Invocation, invocation_of
 from musubito_langgraph.spans import spans_in
 from musubito_langgraph.token_usage import new_in
@@ -77,46 +69,6 @@ T = TypeVar("T")
 _WARNED: Final[set[tuple[str, str]]] = set()
 OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
 """Paths of the output in the stored result: see `pack`."""
-
-
-class CallSite(NamedTuple):
-    """The place of a call in its graph.
-
-    If `parents` is None, the arguments tell the parents. If `run` is None, the call belongs to the surrounding run.
-    """
-
-    parents: tuple[UpstreamRef, ...] | None = None
-    run: Callable[[MusubitoEngine, Scope], Run] | None = None
-    turn: Callable[[Callable[[Any], Any]], SiblingOrder | None] | None = None
-    """The turn of a call among tasks that run side by side and whose counted inputs are equal."""
-    is_released: bool = False
-    """True if somebody's answer to an interrupt released the call."""
-    is_live: bool = False
-    """True if the call runs each time, as it calls a tool that does."""
-    is_inner: bool = False
-    """True if a step made the call by itself. Without an identity, the call is a part of that step."""
-
-
-ANYWHERE: Final = CallSite()
-
-
-class LineageOrigin:
-    """The origin of a call in the lineage, as far as it is known. It holds nothing of the call itself."""
-
-    __slots__ = ("node", "origin")
-
-    def __init__(self) -> None:
-        self.node: bytes | None = None
-        self.origin: UpstreamRef | None = None
-
-    def refs(self) -> tuple[UpstreamRef, ...]:
-        """Return the origin, even if the call failed; nothing if it has none."""
-        if self.origin is not None:
-            return (self.origin,)
-        if self.node is None:
-            return ()
-        node = self.node.hex()
-        return (UpstreamRef(node, external(node).artifact),)
 
 
 class NodeCall:
@@ -141,17 +93,16 @@ class NodeCall:
         self.origin_ref = LineageOrigin()
         self.config = config
         self.value = value
-        self._others = others or {}
         self._callers_config = config if callers_config is None else callers_config
         self._place = place
         self._scope = Scope()
         self._around = NodeAmbient(
             config, step.settings.ignore_config, weakref.ref(self), may_ask_models=step.look_up is None
         )
+        self._input = CallInput(step, value, others or {}, self._around)
         self.invocation: Invocation = invocation_of(config)
         self._naming: InputNaming | None = None
         self._code: Fingerprint | None = None
-        self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
         self._unidentified: InputError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._before: InputDigest | None = None
@@ -187,11 +138,10 @@ class NodeCall:
     def _run(self, go: Callable[[RunnableConfig], Any]) -> Any:
         if self.step.look_up is not None:
             return self.step.look_up(self)
-        call = self.protocol(lambda: self.recorded(go))
+        call = self.if_recorded(lambda: self.protocol(lambda: self._recorded(go)))
         if call is None:
             with self._unrecorded() as config:
                 return go(config)
-        self.adopt_identity(call)
         try:
             result = run_call(call)
         except ToolFailed:
@@ -203,11 +153,10 @@ class NodeCall:
         return output
 
     async def _arun(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
-        call = await off_loop(lambda: self.protocol(lambda: self._arecorded(go)))
+        call = await off_loop(lambda: self.if_recorded(lambda: self.protocol(lambda: self._arecorded(go))))
         if call is None:
             with self._unrecorded() as config:
                 return await go(config)
-        self.adopt_identity(call)
         try:
             result = await run_call_async(call)
         except ToolFailed:
@@ -218,17 +167,18 @@ class NodeCall:
         await self.adispatch()
         return output
 
-    def protocol(self, function: Callable[[], Any]) -> CallProtocol | None:
-        """Return the call in the form that the core performs, None if the call is not recorded."""
+    def protocol(self, function: Callable[[], Any], classes: CallKinds | None = None) -> CallProtocol:
+        """Return the call in the form that the core performs; `classes` holds the classes for a step and for an effect.
 
-        def made() -> CallProtocol:
-            engine, scope = self.engine_and_scope()
-            protocol = engine._protocol(self.call(engine, function), self.invocation.mode, scope)
-            if engine.observer is not None:
-                protocol.spans_here = partial(spans_in, self.config)
-            return protocol
-
-        return self.if_recorded(made)
+        The call takes over the identity that the core finds for it.
+        """
+        engine, scope = self.engine_and_scope()
+        protocol = engine._protocol(self.call(engine, function), self.invocation.mode, scope, classes)
+        if engine.observer is not None:
+            protocol.spans_here = partial(spans_in, self.config)
+        if self._unidentified is None:
+            self.adopt_identity(protocol)
+        return protocol
 
     def if_recorded(self, make: Callable[[], T]) -> T | None:
         """Return what `make` makes of the call, None if the call is not to be recorded or cannot be recorded."""
@@ -249,9 +199,10 @@ class NodeCall:
         if error is not None:
             why_not = ReplayReason.INPUT_NOT_IDENTIFIED.of(without_identity(error))
             return operation.call(engine, code, {}, function, why_not=why_not)
-        identified, self._naming = self._renamed(self._all_counted(code), code)
-        turn = self._place.turn and self._place.turn(self._counting(code))
-        call = operation.call(engine, code, identified, function, turn, self._again, output_at=OUTPUT_AT)
+        identified, self._naming = self._input.identified(code)
+        turn = self._place.turn and self._place.turn(self._input.counting(code))
+        again = partial(self._input.identified_now, code)
+        call = operation.call(engine, code, identified, function, turn, again, output_at=OUTPUT_AT)
         call = call._replace(stated=lambda output: ([output], []))
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
@@ -260,60 +211,10 @@ class NodeCall:
             return call._replace(forced_by=ReplayReason.RELEASED_BY_ANSWER)
         return call._replace(forced_by=ReplayReason.LIVE) if self._place.is_live else call
 
-    def _again(self) -> Any:
-        """Return the input as it is identified now."""
-        code = self._code
-        assert code is not None  # noqa: S101 - the call was made with it
-        return self._renamed(self._all_counted(code), code)[0]
-
-    def _all_counted(self, code: Fingerprint) -> dict[str, object]:
-        counted = {"input": self._counting(code)(self.value), **self._others}
-        if (inside := self.step.inside(code)) is not None:
-            counted["tools"] = inside
-        return counted
-
-    def _counting(self, code: Fingerprint) -> Callable[[Any], Any]:
-        """Return the function that returns the part of an input that counts for this code."""
-        if self._counts is None or self._counts[0] is not code:
-            self._counts = code, self.step.counting(code, self._around.code())
-        return self._counts[1]
-
-    def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, InputNaming]:
-        return rename(inputs, self._around.values(code), reading_of(code))
-
-    def _all_inputs(self) -> dict[str, object]:
-        return {"input": self.value, **self._others}
-
-    def _digest(self) -> InputDigest | None:
-        """Return the digest of the input that the call may change, as it is now."""
-        if self.step.operation.definition.semantics.inputs is not None:
-            return self._digest_of_all()  # its function can still reach the inputs that were said not to count
-        return self._digest_of(self._all_counted)
-
-    def _digest_of_all(self) -> InputDigest | None:
-        return self._digest_of(lambda _: self._all_inputs())
-
     def all_given(self) -> bytes | None:
         """Return the digest of all that the call is given, None if it has no identity."""
-        digest = self._digest_of_all()
+        digest = self._input.digest_of_all()
         return digest and digest.digest
-
-    def _digest_of(self, inputs: Callable[[Fingerprint], dict[str, object]]) -> InputDigest | None:
-        try:
-            code = self.step.operation.fingerprint()
-            return digest_input(self.step.operation.name, self._renamed(inputs(code), code)[0])
-        except InputError:
-            return None
-
-    def _changed_in_place(self) -> str | None:
-        """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
-        before, now = self._before, self._digest()
-        if (before and before.digest) != (now and now.digest):
-            return "" if before is None or now is None else _where(before, now)
-        return "what is around it" if self._around_now() != self._around_before else None
-
-    def _around_now(self) -> bytes | None:
-        return None if self._code is None else self._around.digest_now(self._code)
 
     def engine_and_scope(self) -> tuple[MusubitoEngine, Scope]:
         """Return the engine that records the call, and the scope of the call."""
@@ -353,8 +254,6 @@ class NodeCall:
 
     def adopt_identity(self, call: CallProtocol) -> None:
         """Take over the identity that the core found for the call."""
-        if self._unidentified is not None:
-            return
         if self.step.operation.definition.semantics.inputs is None:
             self._before = call.given  # otherwise `begin` takes the digest: the part that does not count may be large
         self.origin_ref.node = call.keys.node
@@ -383,7 +282,7 @@ class NodeCall:
     def begin(self) -> RunnableConfig:
         """Begin to run; return the config to run with, which records what the call emits."""
         if self._before is None:
-            self._before = self._digest()
+            self._before = self._input.digest()
         self._around_before = self._around_now()
         config, self._events = self._watched()
         return config
@@ -396,7 +295,17 @@ class NodeCall:
         events.observe = self._around.note_reads(config, events.found)
         return config, events
 
-    def recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
+    def _around_now(self) -> bytes | None:
+        return None if self._code is None else self._around.digest_now(self._code)
+
+    def _changed_in_place(self) -> str | None:
+        """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
+        before, now = self._before, self._input.digest()
+        if (before and before.digest) != (now and now.digest):
+            return "" if before is None or now is None else where_they_differ(before, now)
+        return "what is around it" if self._around_now() != self._around_before else None
+
+    def _recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:
         """Run `go`, and return what is stored."""
         config = self.begin()
         try:
@@ -422,7 +331,7 @@ class NodeCall:
         assert events is not None  # noqa: S101 - it has begun
         messages = [*messages_in(output)]
         failed = failed_tools(messages) if messages else {}
-        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._all_inputs()).keys()}
+        failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._input.all()).keys()}
         if failed:
             not_replayable(
                 ReplayReason.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values()))
@@ -435,7 +344,7 @@ class NodeCall:
             return None
         if messages and not events.told_of_usage:
             # No model was seen to be asked, so the usage counts that the messages report.
-            events.uses(new_in(messages, self._all_inputs()))
+            events.uses(new_in(messages, self._input.all()))
         if self._unidentified is not None:
             return None
         code, naming = self._code, self._naming
@@ -456,7 +365,7 @@ class NodeCall:
             return None
 
     def _known_messages(self) -> list[BaseMessage]:
-        return [] if self._code is None else known_messages(self._all_counted(self._code), self._code)
+        return [] if self._code is None else known_messages(self._input.counted(self._code), self._code)
 
     def _arguments_as_stored(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is stored of the arguments of a tool that ran inside: what would be stored of an input."""
@@ -521,57 +430,11 @@ class NodeCall:
 
     def dispatch(self) -> None:
         """Tell callbacks of the dispatched events, and of models and tools, as they were told when the call ran."""
-        if to_tell := self._taken():
-            telling, heard = retold(get_callback_manager_for_config(self.config), to_tell), None
-            with suppress(StopIteration):
-                while True:
-                    heard = telling.send(heard)
+        tell(self.config, self._taken())
 
     async def adispatch(self) -> None:
         """Tell callbacks as `dispatch` does; some of them may have to be awaited."""
-        if to_tell := self._taken():
-            telling, heard = retold(get_async_callback_manager_for_config(self.config), to_tell), None
-            with suppress(StopIteration):
-                while True:
-                    heard = await telling.send(heard)
-
-
-class Question(NodeCall):
-    """A call of a model that a step asks by itself.
-
-    LangChain tells the callbacks of the call, and the config around it is the one of the step, which is watched. What
-    a model reads of that config and of the store is noted for the call, as for any step that is open.
-    """
-
-    def _watched(self) -> tuple[RunnableConfig, EventRecorder]:
-        events = AnswerRecorder(self.config)
-        return {**self.config, "callbacks": with_handler(self.config.get("callbacks"), events)}, events
-
-    def _around_now(self) -> None:
-        return None  # a model is not given what it could change
-
-
-@contextmanager
-def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Iterator[None]:
-    """Run in a context in which the surrounding config is watched, as `config` is.
-
-    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config. `given` is the
-    config that `config` was made of. LangGraph mostly gives a node the surrounding config itself, and `config` is that
-    one, watched. If `config` is not watched, the context stays as it is.
-    """
-    if given is not None and config.get("configurable") is given.get("configurable"):
-        yield
-        return
-    around = var_child_runnable_config.get()
-    watching: Any = None
-    if around is not None:
-        watching = ObservedConfig(config if around is given else watched_likewise(around, config))
-    token, inner = var_child_runnable_config.set(watching), INSIDE.set(None)
-    try:
-        yield
-    finally:
-        INSIDE.reset(inner)
-        var_child_runnable_config.reset(token)
+        await atell(self.config, self._taken())
 
 
 def without_identity(error: InputError) -> str:
@@ -582,12 +445,3 @@ def without_identity(error: InputError) -> str:
 def _apart(output: Any, records: list[list[Any]]) -> OutputParts:
     told = [record for record in records if record[0] in kinds.OF_CALLS]
     return OutputParts(output, told, [record for record in records if record[0] not in kinds.OF_CALLS])
-
-
-def _where(before: InputDigest, now: InputDigest) -> str:
-    """Return the first paths at which two inputs differ."""
-    try:
-        paths = differences(plain(before.packed, before.texts), plain(now.packed, now.texts), most=3)
-    except ArtifactUnreadable:  # the input is nested too deeply to be shown
-        return ""
-    return ", ".join(difference.path for difference in paths)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
+from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.lineage_channel import (
     INSIDE,
@@ -29,7 +30,7 @@ from musubito_langgraph.lineage_channel import (
     run_id_in,
     task_context,
 )
-from musubito_langgraph.node_call import CallSite, NodeCall
+from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn

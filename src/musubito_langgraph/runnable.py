@@ -33,10 +33,12 @@ from musubito.adapter import SCOPE, Call, Mode, in_scope, off_loop, ran_unrecord
 from musubito.api.stream import Recording
 from musubito.values.class_names import canonical_module
 from musubito_langgraph import _compat
+from musubito_langgraph.call_site import ANYWHERE, CallSite
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import encodable, restored
 from musubito_langgraph.message_walk import chunk_of
-from musubito_langgraph.node_call import ANYWHERE, CallSite, NodeCall, within
+from musubito_langgraph.node_call import NodeCall
+from musubito_langgraph.recorder.watching import within
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_engine, invocation_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from langgraph.runtime import Runtime
 
 from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
 from musubito.errors import EncodingError
-from musubito_langgraph import musubito_graph, node_call
+from musubito_langgraph import call_input, musubito_graph
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 did: list[Any] = []
@@ -236,7 +236,7 @@ def test_a_message_that_is_changed_back_while_the_node_runs(engine: MusubitoEngi
 def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
     engine: MusubitoEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message, runs, over, rename = HumanMessage("to bob"), threading.Event(), threading.Event(), node_call.rename
+    message, runs, over, rename = HumanMessage("to bob"), threading.Event(), threading.Event(), call_input.rename
 
     def note(state: MessagesState) -> dict[str, Any]:
         runs.set()
@@ -258,7 +258,7 @@ def test_a_message_that_is_changed_for_as_long_as_it_is_identified(
 
     builder = StateGraph(MessagesState).add_node("note", note).add_edge(START, "note")
     graph = musubito_graph(builder.compile(), engine=engine)
-    monkeypatch.setattr(node_call, "rename", between_changes)
+    monkeypatch.setattr(call_input, "rename", between_changes)
     thread = threading.Thread(target=back)
     thread.start()
     graph.invoke({"messages": [message]})

@@ -80,14 +80,12 @@ class StepLookup:
     def _question(self, call: NodeCall, visit: TaskVisit) -> DryRun | EffectDryRun:
         if call.invocation.mode is Mode.OFF:
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.NOT_RECORDED))
-        engine, scope = call.engine_and_scope()
         try:
-            question = engine._protocol(call.call(engine, _nothing), call.invocation.mode, scope, DRY_RUNS)
+            question = call.protocol(_nothing, DRY_RUNS)
         except InputError as error:
             part = without_identity(error)
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.INPUT_NOT_IDENTIFIED, part))
         assert isinstance(question, DryRun | EffectDryRun)  # noqa: S101 - its kinds are these
-        call.adopt_identity(question)
         return question
 
     def _estimates(self, call: NodeCall) -> Estimates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial, reduce
 from operator import add
 from types import MappingProxyType
@@ -12,7 +13,11 @@ from uuid import UUID, uuid4
 from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import (
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    var_child_runnable_config,
+)
 from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
@@ -208,6 +213,24 @@ def retold(manager: Any, reports: Sequence[Told]) -> Generator[Any, Any]:
             yield running[number].on_llm_error(what)
         else:
             yield running[number].on_tool_error(what)
+
+
+def tell(config: RunnableConfig, reports: Sequence[Told]) -> None:
+    """Tell the callbacks of a config what happened when the step ran (see `retold`)."""
+    if reports:
+        telling, heard = retold(get_callback_manager_for_config(config), reports), None
+        with suppress(StopIteration):
+            while True:
+                heard = telling.send(heard)
+
+
+async def atell(config: RunnableConfig, reports: Sequence[Told]) -> None:
+    """Tell callbacks as `tell` does; some of them may have to be awaited."""
+    if reports:
+        telling, heard = retold(get_async_callback_manager_for_config(config), reports), None
+        with suppress(StopIteration):
+            while True:
+                heard = await telling.send(heard)
 
 
 def _push(config: RunnableConfig, message: BaseMessage, own: Mapping[str, Any]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 
 from musubito.adapter import (
     ANSWER,
@@ -18,6 +20,8 @@ from musubito.adapter import (
     note_read,
 )
 from musubito_langgraph import _compat
+from musubito_langgraph.config_reads import ObservedConfig
+from musubito_langgraph.lineage_channel import INSIDE
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
 from musubito_langgraph.recorder.store import noting
@@ -53,7 +57,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     return changed, events
 
 
-def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> RunnableConfig:
+def _watched_likewise(around: RunnableConfig, config: RunnableConfig) -> RunnableConfig:
     """Return the config `around` a call, watched as `config` is watched, which was made for the call.
 
     The parent run in `around` stays: in a tracer's tree, the runs that follow keep their place.
@@ -67,6 +71,29 @@ def watched_likewise(around: RunnableConfig, config: RunnableConfig) -> Runnable
         if isinstance(handler, EventRecorder):
             handler.observe(changed)
     return changed
+
+
+@contextmanager
+def within(config: RunnableConfig, given: RunnableConfig | None = None) -> Iterator[None]:
+    """Run in a context in which the surrounding config is watched, as `config` is.
+
+    `get_config` and `interrupt` find that config. Outside of any run there is no surrounding config. `given` is the
+    config that `config` was made of. LangGraph mostly gives a node the surrounding config itself, and `config` is that
+    one, watched. If `config` is not watched, the context stays as it is.
+    """
+    if given is not None and config.get("configurable") is given.get("configurable"):
+        yield
+        return
+    around = var_child_runnable_config.get()
+    watching: Any = None
+    if around is not None:
+        watching = ObservedConfig(config if around is given else _watched_likewise(around, config))
+    token, inner = var_child_runnable_config.set(watching), INSIDE.set(None)
+    try:
+        yield
+    finally:
+        INSIDE.reset(inner)
+        var_child_runnable_config.reset(token)
 
 
 def _watched_runtime(runtime: Any, events: EventRecorder) -> Any:
