@@ -33,11 +33,11 @@ from musubito_langgraph.config_reads import (
     observed_runtime,
     takes_config,
 )
-from musubito_langgraph.lineage_channel import run_id_in
 from musubito_langgraph.object_identity import Identity
 from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_behind
 from musubito_langgraph.recorder.store import observed as found_in_store
 from musubito_langgraph.settings import VOLATILE
+from musubito_langgraph.task_lineage import run_id_in
 
 _SKIPPED: Final = set(VOLATILE)
 """Keys of `configurable` that are left out. LangGraph's own keys are added when they are first met."""

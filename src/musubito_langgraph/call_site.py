@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from musubito import MusubitoEngine
 from musubito.adapter import Run, Scope, SiblingOrder
-from musubito_langgraph.lineage_channel import UpstreamRef, external
+from musubito_langgraph.graph_invocation import UpstreamRef, external
 
 
 class CallSite(NamedTuple):

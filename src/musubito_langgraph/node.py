@@ -11,15 +11,9 @@ from musubito.adapter import Run, Scope
 from musubito_langgraph import _compat
 from musubito_langgraph.ambient_inputs import is_released_here
 from musubito_langgraph.call_site import CallSite
-from musubito_langgraph.lineage_channel import (
-    TaskContext,
-    UpstreamRef,
-    external,
-    is_resumed_after_stop,
-    parents_of,
-    turn_of,
-)
+from musubito_langgraph.graph_invocation import UpstreamRef, external
 from musubito_langgraph.settings import Settings
+from musubito_langgraph.task_lineage import TaskContext, is_resumed_after_stop, parents_of, turn_of
 
 
 @dataclass(frozen=True, slots=True)

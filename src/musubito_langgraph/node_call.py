@@ -46,9 +46,9 @@ from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.call_input import CallInput, where_they_differ
 from musubito_langgraph.call_site import ANYWHERE, CallSite, LineageOrigin
 from musubito_langgraph.config_reads import unobserved
+from musubito_langgraph.graph_invocation import UpstreamRef, external
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import OutputParts, pack, unpack
-from musubito_langgraph.lineage_channel import UpstreamRef, external
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_walk import messages_in

@@ -31,13 +31,14 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from musubito.adapter import ReplayReason, check_inputs
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel, LineageWrite
+from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel
 from musubito_langgraph.node import Node
 from musubito_langgraph.nodes import Answering, NodeRunnable, RecordedCallable, Router, Subgraph
 from musubito_langgraph.planning.checkpoint_overlay import OnlyRead
 from musubito_langgraph.planning.lookup import FollowedRouter, OpaqueNode, PlannedGraph, StepLookup
 from musubito_langgraph.planning.record import GraphOutline, PlanRecord, Site, Successors
 from musubito_langgraph.settings import KEY, SAMPLE, Settings, configuration_in
+from musubito_langgraph.task_lineage import LineageWrite
 from musubito_langgraph.tasks import recorded_calls, recorded_entrypoint
 from musubito_langgraph.tools import recorded_tools
 

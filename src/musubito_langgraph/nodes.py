@@ -19,21 +19,14 @@ from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, regist
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.call_site import CallSite
+from musubito_langgraph.graph_invocation import RELEASED
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.lineage_channel import (
-    INSIDE,
-    RELEASED,
-    SubgraphContext,
-    TaskContext,
-    inside,
-    origins_of,
-    run_id_in,
-    task_context,
-)
+from musubito_langgraph.lineage_channel import INSIDE, SubgraphContext, inside
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
+from musubito_langgraph.task_lineage import TaskContext, origins_of, run_id_in, task_context
 from musubito_langgraph.tool_failures import identity_of_error
 from musubito_langgraph.tools import calls_live_tool, seen_by_tools
 

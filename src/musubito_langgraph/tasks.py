@@ -19,11 +19,11 @@ from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep, counted_keys
-from musubito_langgraph.lineage_channel import task_context
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_policies import of_runnable
 from musubito_langgraph.recorder.watching import watched, within
 from musubito_langgraph.settings import invocation_of
+from musubito_langgraph.task_lineage import task_context
 
 if TYPE_CHECKING:
     from musubito.code.policies import Reach

@@ -18,9 +18,9 @@ from musubito.adapter import Fingerprint, ReplayReason, not_replayable
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep, counted_keys
-from musubito_langgraph.lineage_channel import task_context
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.stand_in import StandIn
+from musubito_langgraph.task_lineage import task_context
 from musubito_langgraph.tool_failures import NotCalled, was_called
 
 if TYPE_CHECKING:

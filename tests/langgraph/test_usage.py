@@ -23,7 +23,7 @@ from musubito import MusubitoEngine, musubito_step, record_usage, run
 from musubito.adapter import SCOPE
 from musubito.lineage import Lineage, RunSummary, Tokens
 from musubito_langgraph import musubito_graph, musubito_runnable
-from musubito_langgraph.lineage_channel import GraphInvocation
+from musubito_langgraph.graph_invocation import GraphInvocation
 from musubito_langgraph.token_usage import new_in, used_in
 
 pytestmark = pytest.mark.usefixtures("engine")
