@@ -36,9 +36,9 @@ from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.object_policies import in_any_order
+from musubito_langgraph.recorded_runnable import RecordedRunnable
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
-from musubito_langgraph.runnable import RecordedRunnable
 from musubito_langgraph.settings import Settings, invocation_of
 
 MODEL: Final = "model"

@@ -23,7 +23,7 @@ from musubito_langgraph.graph_invocation import RELEASED
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.lineage_channel import INSIDE, SubgraphContext, inside
 from musubito_langgraph.node_call import NodeCall
-from musubito_langgraph.runnable import RecordedRunnable, of_recorded
+from musubito_langgraph.recorded_runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
 from musubito_langgraph.stand_in import BEHIND, StandIn
 from musubito_langgraph.task_lineage import TaskContext, origins_of, run_id_in, task_context

@@ -44,6 +44,7 @@ _STORED: Final = {
     ("musubito_langgraph.messages", "Packed"): ("musubito_langgraph.message_ids.placeholders", "RenamedOutput"),
     ("musubito_langgraph.messages", "Reported"): ("musubito_langgraph.message_ids.placeholders", "Reported"),
     ("musubito_langgraph.messages", "Sent"): ("musubito_langgraph.message_ids.placeholders", "SendPlaceholder"),
+    ("musubito_langgraph.runnable", "Streamed"): ("musubito_langgraph.recorded_runnable", "Streamed"),
 }
 """Classes whose instances are in databases and that are no exports: the name that is stored, and the place now."""
 
