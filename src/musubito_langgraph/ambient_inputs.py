@@ -22,18 +22,9 @@ from musubito.adapter import SCOPE, SEEN, Fingerprint, ReplayReason, not_replaya
 from musubito.code.argument_classes import told_apart
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import (
-    ABOUT,
-    OBSERVED,
-    binds,
-    counted,
-    everything,
-    observe,
-    observe_state,
-    observed_runtime,
-    takes_config,
-)
+from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, takes_config
 from musubito_langgraph.object_identity import Identity
+from musubito_langgraph.observed_config import OBSERVED, observe, observe_state, observed_runtime
 from musubito_langgraph.recorder.store import STORE, asks_a_model, shown, store_behind
 from musubito_langgraph.recorder.store import observed as found_in_store
 from musubito_langgraph.settings import VOLATILE

@@ -31,11 +31,11 @@ from musubito.code.ownership import Owner
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient, is_released_here
 from musubito_langgraph.call_site import CallSite
-from musubito_langgraph.config_reads import unwatched
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.object_policies import in_any_order
+from musubito_langgraph.observed_config import unwatched
 from musubito_langgraph.recorded_runnable import RecordedRunnable
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder

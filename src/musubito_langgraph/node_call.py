@@ -45,7 +45,6 @@ from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.call_input import CallInput, where_they_differ
 from musubito_langgraph.call_site import ANYWHERE, CallSite, LineageOrigin
-from musubito_langgraph.config_reads import unobserved
 from musubito_langgraph.graph_invocation import UpstreamRef, external
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import OutputParts, pack, unpack
@@ -53,6 +52,7 @@ from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_ids.placeholders import NotRepeatable
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
+from musubito_langgraph.observed_config import unobserved
 from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.asked import known_messages
 from musubito_langgraph.recorder.config import handlers, parent_in

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, overload
 
-from langchain_core.runnables import (
-    Runnable,
-)
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import coerce_to_runnable
 
 from musubito import MusubitoEngine, StepConfiguration

@@ -20,8 +20,8 @@ from musubito.adapter import (
     note_read,
 )
 from musubito_langgraph import _compat
-from musubito_langgraph.config_reads import ObservedConfig
 from musubito_langgraph.lineage_channel import INSIDE
+from musubito_langgraph.observed_config import ObservedConfig
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import CopiedAsItself, EventRecorder
 from musubito_langgraph.recorder.store import noting
