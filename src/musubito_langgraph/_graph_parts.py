@@ -34,10 +34,8 @@ from musubito_langgraph._compat import (
     ParentCommand,
     Pregel,
     RunnableCallable,
-    channels_in,
-    checkpoint_ns_in,
-    read_in,
 )
+from musubito_langgraph._task_config import channels_in, checkpoint_ns_in, read_in
 
 AGENTS: Final = ("langchain.agents.", "langgraph.prebuilt.")
 """Beginnings of the names of the modules with LangChain's own agents and their parts."""

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableConfig
 from musubito.adapter import SCOPE, SEEN, Fingerprint, ReplayReason, not_replayable, note_read, warn
 from musubito.code.argument_classes import told_apart
 from musubito.values.canonical import canonical
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.config_reads import ABOUT, binds, counted, everything, takes_config
 from musubito_langgraph.object_identity import Identity
 from musubito_langgraph.observed_config import OBSERVED, observe, observe_state, observed_runtime
@@ -70,7 +70,7 @@ class NodeAmbient:
         self._may_ask_models = may_ask_models
         self._config = config
         self._ignored = ignored
-        self._runtime = _compat.runtime_in(config)
+        self._runtime = _task_config.runtime_in(config)
         self._base: dict[str, object] | None = None
         self._remembering: list[str] = []
         self._opaque: dict[str, str] = {}
@@ -223,7 +223,7 @@ class NodeAmbient:
             values.append(value)
             note_read(SEEN, name, _digest(value), frame)
 
-        runtime, conf = _compat.runtime_in(config), config.get("configurable")
+        runtime, conf = _task_config.runtime_in(config), config.get("configurable")
         if conf is not None and runtime is not None:
             conf[_compat.CONFIG_KEY_RUNTIME] = observed_runtime(runtime, note)
         if conf is not None:
@@ -244,7 +244,7 @@ class NodeAmbient:
                 values = (getattr(getattr(self._runtime, about, None), key, None) for about in ABOUT)
                 value = next((value for value in values if value is not None), None)
             case "state":
-                value = _compat.read_in(self._config, [key]).get(key)
+                value = _task_config.read_in(self._config, [key]).get(key)
             case "runtime":
                 value = getattr(self._runtime, key, None)
             case "tags":

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from musubito import MusubitoEngine, MusubitoResult
 from musubito.adapter import Mode, Run, SampleRef, Scope, stops_call
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.settings import invocation_of
 
 
@@ -98,7 +98,7 @@ class GraphInvocation:
                     only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
                     run = self._runs[engine] = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
                     if config is not None and len(self._runs) == 1:
-                        _compat.when_left(config, self._left_by)
+                        _task_config.when_left(config, self._left_by)
                     # If nothing else ends the run, it ends when nobody holds this object any more.
                     self._left.append(weakref.finalize(self, engine._end_run, run))
                 if run not in self._marks:

@@ -8,7 +8,7 @@ from functools import partial
 
 from musubito import MusubitoEngine, StepConfiguration
 from musubito.adapter import Run, Scope
-from musubito_langgraph import _compat
+from musubito_langgraph import _task_config
 from musubito_langgraph.ambient_inputs import is_released_here
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_invocation import UpstreamRef, external
@@ -97,7 +97,7 @@ class Node:
     def on_failure(self, task: TaskContext | None, list_failed: Callable[[], tuple[UpstreamRef, ...]]) -> None:
         """Note the function that returns the steps that failed, for the case that this task fails."""
         if task is not None:
-            task.loop.tried[_compat.place_of_task(task.config)] = (task.id, list_failed)
+            task.loop.tried[_task_config.place_of_task(task.config)] = (task.id, list_failed)
 
     def note_origins(self, task: TaskContext | None, origins: tuple[UpstreamRef, ...]) -> None:
         """Note the parents of what follows this task, or of the next part of its node."""

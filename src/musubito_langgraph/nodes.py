@@ -16,7 +16,7 @@ from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
 from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _compat, _graph_parts, _task_config
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_invocation import RELEASED
@@ -114,7 +114,7 @@ class RecordedCallable(StandIn):
         others: dict[str, object] = {}
         if kwargs:
             others["keywords"] = dict(kwargs)
-        error = _compat.error_in(config)
+        error = _task_config.error_in(config)
         if error is not None:
             others["error"] = [error.node, identity_of_error(error.error)]
         if self.musubito_step.is_tool_node:
@@ -143,7 +143,7 @@ def _held(state: Any, config: RunnableConfig) -> Any:
     LangGraph makes the state object for this task alone, so a node may assign to its fields. The values of the fields
     belong to all tasks. The input that a `Send` brings is no copy, and is returned as it is.
     """
-    if _compat.position_of_send(config) is not None:
+    if _task_config.position_of_send(config) is not None:
         return state
     if type(state) is dict:
         return dict(state)

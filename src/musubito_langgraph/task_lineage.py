@@ -11,7 +11,7 @@ from ormsgpack import packb
 from musubito import EncodingError
 from musubito.adapter import SiblingOrder
 from musubito.values.canonical import canonical
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.graph_invocation import GivenSample, UpstreamRef, external
 from musubito_langgraph.id_renaming import rename
 from musubito_langgraph.lineage_channel import INSIDE, LINEAGE, LineageChannel
@@ -31,7 +31,7 @@ class TaskContext:
 
 def task_context(config: RunnableConfig) -> TaskContext | None:
     """Return the task that runs with this config, None outside of a wrapped graph."""
-    channel, task = _compat.channels_in(config).get(LINEAGE), _compat.task_in(config)
+    channel, task = _task_config.channels_in(config).get(LINEAGE), _task_config.task_in(config)
     return TaskContext(config, channel, task) if isinstance(channel, LineageChannel) and task is not None else None
 
 
@@ -43,7 +43,7 @@ def run_id_in(config: RunnableConfig) -> str | None:
     task = task_context(config)
     if task is None:
         return None
-    if task.channel.outer_run is not None or not _compat.keeps_checkpoints(config):
+    if task.channel.outer_run is not None or not _task_config.keeps_checkpoints(config):
         return task.channel.outer_run
     return task.channel.run_id or (config.get("configurable") or {}).get("thread_id")
 
@@ -53,11 +53,11 @@ def parents_of(task: TaskContext, node: str, triggers: Mapping[str, Sequence[str
 
     An error handler has the parents of the task that failed, and the step that failed as well.
     """
-    error = _compat.error_in(task.config)
+    error = _task_config.error_in(task.config)
     if error is None:
         return _led_to(task, node, triggers[node])
     # Only the process in which a step failed knows that step.
-    tried = task.loop.tried.get(_compat.place_of_task(task.config))
+    tried = task.loop.tried.get(_task_config.place_of_task(task.config))
     failed = () if tried is None else tried[1]()
     led = _led_to(task, error.node, triggers.get(error.node, ()))
     return tuple(dict.fromkeys((*led, *(failed or (external("an error of", error.node),)))))
@@ -67,14 +67,14 @@ def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[Upst
     # If a trigger was written later than the lineage, its writer left no lineage. Such a writer is an unwrapped graph
     # on the same thread, or a `Command` that is the input.
     config, channel = task.config, task.channel
-    position = _compat.position_of_send(config)
+    position = _task_config.position_of_send(config)
     if position is not None:
-        nodes = _compat.sends_in_channels(_compat.channels_in(config))
-        by_others = _compat.later_than(config, LINEAGE, (_compat.TASKS,))
+        nodes = _task_config.sends_in_channels(_task_config.channels_in(config))
+        by_others = _task_config.later_than(config, LINEAGE, (_compat.TASKS,))
         origins = None if by_others else channel.of_send(position, nodes)
         return origins if origins is not None else (external("a Send to", node),)
-    fired = task.loop.fired[task.id] = _compat.available_in(config, triggers)
-    by_others = _compat.later_than(config, LINEAGE, fired)
+    fired = task.loop.fired[task.id] = _task_config.available_in(config, triggers)
+    by_others = _task_config.later_than(config, LINEAGE, fired)
     if not by_others:
         origins = channel.of_triggers(fired)
         return origins if origins or channel.knows(fired) else (external("the trigger of", node),)
@@ -88,9 +88,9 @@ def _led_to(task: TaskContext, node: str, triggers: Sequence[str]) -> tuple[Upst
 def is_resumed_after_stop(task: TaskContext) -> bool:
     """Tell whether the graph stopped before this task and was resumed without having asked a question."""
     config = task.config
-    if not _compat.is_resuming(config) or _compat.has_questions(config):
+    if not _task_config.is_resuming(config) or _task_config.has_questions(config):
         return False
-    return task.channel.may_have_stopped or _compat.may_stop(config)
+    return task.channel.may_have_stopped or _task_config.may_stop(config)
 
 
 def turn_of(task: TaskContext | None, counted: Callable[[Any], Any]) -> SiblingOrder | None:
@@ -99,13 +99,13 @@ def turn_of(task: TaskContext | None, counted: Callable[[Any], Any]) -> SiblingO
     `counted` returns the part of an input that counts; `Send`s are equal if these parts are equal. `Send`s whose tasks
     ran in another process are left out, since their samples were given there.
     """
-    if task is None or _compat.position_of_send(task.config) is None:
+    if task is None or _task_config.position_of_send(task.config) is None:
         return None
     begun = {task for task, _ in list(task.loop.tried.values())}
-    if _compat.error_in(task.config) is not None:
+    if _task_config.error_in(task.config) is not None:
         # An error handler is given another error than the others, whatever it reads of its state.
         counted = _whole
-    return SiblingOrder(_compat.equal_sends_before(task.config, begun, counted), task.loop.turns)
+    return SiblingOrder(_task_config.equal_sends_before(task.config, begun, counted), task.loop.turns)
 
 
 def _whole(state: Any) -> Any:
@@ -121,9 +121,9 @@ def origins_of(task: TaskContext | None, config: RunnableConfig, node: str) -> t
         return origins
     # The task is an update from outside, or its node ran unrecorded.
     try:
-        content = canonical(rename(_compat.state_in(_compat.writes_in(config)))[0]).hex()
+        content = canonical(rename(_task_config.state_in(_task_config.writes_in(config)))[0]).hex()
     except EncodingError:
-        content = str(_compat.task_in(config))
+        content = str(_task_config.task_in(config))
     releases = task is not None and task.id in task.loop.releasing
     return (external(node, content)._replace(releases=releases),)
 
@@ -160,23 +160,23 @@ class LineageWrite(_compat.ChannelWrite):
         return input
 
     def _say(self, config: RunnableConfig) -> None:
-        task, writes = task_context(config), _compat.writes_in(config)
+        task, writes = task_context(config), _task_config.writes_in(config)
         fields = (
             origins_of(task, config, self.node),
             self._fired(task, config),
             [] if task is None else self._by_others(task),
             list(dict.fromkeys(channel for channel, _ in writes if channel in self.known)),
-            _compat.sends_in(writes),
-            (_compat.task_in(config) or True) if self.is_all or self.node == "__start__" else False,
+            _task_config.sends_in(writes),
+            (_task_config.task_in(config) or True) if self.is_all or self.node == "__start__" else False,
             self._given(task),
-            None if _compat.is_update(config) else _compat.may_stop(config),
+            None if _task_config.is_update(config) else _task_config.may_stop(config),
         )
         # Bytes, because they can be hashed: a drawing of a graph asks its writers for their writes, and hashes these.
-        _compat.send(config, [(LINEAGE, packb(fields, tuple))])
+        _task_config.send(config, [(LINEAGE, packb(fields, tuple))])
 
     def _given(self, task: TaskContext | None) -> list[GivenSample]:
         """Return the samples from which a resumed invocation goes on, none if nothing can be resumed."""
-        if task is None or self.is_all or not _compat.keeps_checkpoints(task.config):
+        if task is None or self.is_all or not _task_config.keeps_checkpoints(task.config):
             return []
         return task.loop.given()
 
@@ -184,25 +184,25 @@ class LineageWrite(_compat.ChannelWrite):
         """Return the joins that were written later than the lineage, by something that left no lineage."""
         if not task.channel.lasting:
             return []
-        channels = _compat.channels_in(task.config)
+        channels = _task_config.channels_in(task.config)
         lasting = [name for name in task.channel.lasting if name in channels]
-        later = _compat.later_than(task.config, LINEAGE, lasting)
-        return [name for name in later if _compat.holds_anything(channels[name])]
+        later = _task_config.later_than(task.config, LINEAGE, lasting)
+        return [name for name in later if _task_config.holds_anything(channels[name])]
 
     def _fired(self, task: TaskContext | None, config: RunnableConfig) -> list[str]:
         """Return the triggers that this task has used up."""
         fired = None if task is None else task.loop.fired.pop(task.id, None)
         if fired is not None:
             return fired
-        if _compat.is_update(config):
+        if _task_config.is_update(config):
             return []
         if self.node == "__start__":
             # New input finds joins that are half done, and nodes that were ready to run. LangGraph keeps the former and
             # forgets the latter.
-            channels = _compat.channels_in(config)
-            return [name for name in self.known if name in channels and not _compat.holds_anything(channels[name])]
-        if _compat.position_of_send(config) is not None:
+            channels = _task_config.channels_in(config)
+            return [name for name in self.known if name in channels and not _task_config.holds_anything(channels[name])]
+        if _task_config.position_of_send(config) is not None:
             return []
         # An error handler writes for the task that failed, which writes nothing any more.
-        error = _compat.error_in(config)
-        return _compat.available_in(config, self.triggers.get(self.node if error is None else error.node, ()))
+        error = _task_config.error_in(config)
+        return _task_config.available_in(config, self.triggers.get(self.node if error is None else error.node, ()))

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.config import get_config
 
 from musubito.adapter import ANY, SCOPE, Mode, Operation, Scope, in_scope, off_loop, register_policy
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _compat, _graph_parts, _task_config
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -110,7 +110,7 @@ def _task(function: Callable[..., Any], node: Node, place: str, filled: Collecti
 
     def injections(config: RunnableConfig, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what LangGraph hands to the function besides its arguments, as a step is to see it."""
-        runtime = _compat.runtime_in(config)
+        runtime = _task_config.runtime_in(config)
         watching = {"config": config, "runtime": runtime}
         if runtime is not None:
             watching |= {"store": runtime.store, "writer": runtime.stream_writer}

@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from musubito import StepConfiguration
 from musubito.adapter import Fingerprint, ReplayReason, not_replayable
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _graph_parts, _task_config
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep, counted_keys
 from musubito_langgraph.node_call import NodeCall
@@ -93,7 +93,7 @@ class _Tools:
         step = self._step(request.tool)
         if _graph_parts.tool_sees_state(self._tools, call["name"]):
             others["state"] = getattr(request.runtime, "state", request.state)
-            around, runtime = _compat.runtime_in(config), request.runtime
+            around, runtime = _task_config.runtime_in(config), request.runtime
             if around is not None and runtime.context is not around.context:
                 # A wrapper of tool calls has replaced the context.
                 others["context"] = runtime.context
@@ -158,7 +158,7 @@ def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:
 
     `config` was made of the config `around` the call.
     """
-    runtime, before = _compat.runtime_in(config), _compat.runtime_in(around)
+    runtime, before = _task_config.runtime_in(config), _task_config.runtime_in(around)
     runtime_of_tool = request.runtime
     if runtime is None or before is None or runtime_of_tool is None:
         return request

@@ -11,7 +11,7 @@ from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _graph_parts, _task_config
 
 
 class OverlaySaver(InMemorySaver):
@@ -38,7 +38,7 @@ class OverlaySaver(InMemorySaver):
             if checkpoint is not None:
                 place = str(config["configurable"].get("checkpoint_ns", ""))
                 writes = [(channel, value) for _, channel, value in checkpoint.pending_writes or ()]
-                self._pending[place] = [channel for channel, _ in writes] + _compat.sends_in(writes)
+                self._pending[place] = [channel for channel, _ in writes] + _task_config.sends_in(writes)
         return checkpoint
 
     def put(self, config: RunnableConfig, checkpoint: Any, metadata: Any, new_versions: Any) -> RunnableConfig:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from musubito import MusubitoEngine
 from musubito.adapter import ReadOnlyEngine, current_engine
 from musubito.lineage.plan import Estimates, PlanLine
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _graph_parts, _task_config
 from musubito_langgraph.planning.checkpoint_overlay import OverlaySaver
 from musubito_langgraph.settings import Settings
 
@@ -119,13 +119,13 @@ class PlanRecord:
 
     def visit(self, config: RunnableConfig, site: Site) -> TaskVisit:
         """Return the task that runs with this config."""
-        place, step = _compat.checkpoint_ns_in(config), _compat.step_in(config)
-        task = place, str(_compat.task_in(config))
+        place, step = _task_config.checkpoint_ns_in(config), _task_config.step_in(config)
+        task = place, str(_task_config.task_in(config))
         around = place.rpartition("|")[0]
         with self._lock:
             if task not in self._tasks:
                 before = self._orders.get(_unnumbered(around), ())
-                order = (*before, (step, *map(_sortable, _compat.place_of_task(config))))
+                order = (*before, (step, *map(_sortable, _task_config.place_of_task(config))))
                 self._tasks[task] = TaskVisit(site, step, order)
                 self._orders[place] = order
                 self.visits[around].append(self._tasks[task])

@@ -9,7 +9,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig, ensure_config
 
-from musubito_langgraph import _compat
+from musubito_langgraph import _task_config
 from musubito_langgraph.object_policies import is_credential, is_data
 from musubito_langgraph.recorder import event_kinds as kinds
 
@@ -28,7 +28,7 @@ def metadata_besides(
     metadata: Mapping[str, Any], config: RunnableConfig, around: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the metadata of a run that differ from the metadata `around` it."""
-    here = _compat.checkpoint_ns_in(config)
+    here = _task_config.checkpoint_ns_in(config)
     for key, value in metadata.items():
         # Older versions of LangChain put the whole configuration into the metadata, and keys of services with it.
         if (key in around and around[key] == value) or is_credential(key):

@@ -34,7 +34,7 @@ from musubito.adapter import (
 )
 from musubito.code.policies import remembers
 from musubito.values.canonical import canonical
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.id_renaming import encodable
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.recorder import event_kinds as kinds
@@ -103,15 +103,17 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
     def custom(self, value: Any) -> None:
         """Record a custom event as it is now, and the graph inside the node that emitted it."""
-        here = f"{_compat.checkpoint_ns_in(self.config)}|"
-        there = _compat.checkpoint_ns_in(var_child_runnable_config.get() or {})
+        here = f"{_task_config.checkpoint_ns_in(self.config)}|"
+        there = _task_config.checkpoint_ns_in(var_child_runnable_config.get() or {})
         inside = there.removeprefix(here) if there.startswith(here) else ""
         self._emitted(kinds.CUSTOM, as_it_is(value), inside)
 
     def streamed(self, graph: Sequence[str], mode: str, value: Any) -> None:
         """Record what a graph inside the node streams, unless it is large or no data."""
         if mode in kinds.OF_GRAPHS:
-            self._keep(kinds.STREAMED, value, "|".join(graph).removeprefix(_compat.checkpoint_ns_in(self.config)), mode)
+            self._keep(
+                kinds.STREAMED, value, "|".join(graph).removeprefix(_task_config.checkpoint_ns_in(self.config)), mode
+            )
 
     def _keep(self, kind: str, value: Any, *more: Any) -> None:
         with suppress(Exception):  # an object that is not data may raise any error here
@@ -161,7 +163,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         self._inside[run_id] = self._around(parent_run_id)
         self._observe_inside()
         metadata = kwargs.get("metadata") or {}
-        if _compat.shows_graphs(self.config) and metadata and kwargs.get("name") == metadata.get("langgraph_node"):
+        if _task_config.shows_graphs(self.config) and metadata and kwargs.get("name") == metadata.get("langgraph_node"):
             self._nodes[run_id] = metadata, {message.id for message in messages_in(inputs)}
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:

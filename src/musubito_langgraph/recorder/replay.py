@@ -21,7 +21,7 @@ from langchain_core.runnables.config import (
 from langchain_core.tools import ToolException
 from langgraph.graph.message import push_message
 
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.message_walk import chunk_of
 from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.asked import told
@@ -88,7 +88,7 @@ def emit(
                 if listening:
                     _push(config, message, own_metadata)
             case kinds.WRITTEN:
-                _compat.send(config, [(rest[0], rest[1])])
+                _task_config.send(config, [(rest[0], rest[1])])
             case kinds.MODEL | kinds.TOOL:
                 own_metadata, own, what, inside, *asked = rest
                 new += [reference for references in asked for reference in references if type(reference) is bytes]
@@ -261,7 +261,7 @@ def _unpaid(message: BaseMessage) -> Any:
 
 
 def _write(config: RunnableConfig, value: Any, inside: str) -> None:
-    runtime = _compat.runtime_in(config)
+    runtime = _task_config.runtime_in(config)
     if runtime is None:
         return
     conf = config.get("configurable") or {}
@@ -269,7 +269,7 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
         runtime.stream_writer(value)
     elif _compat.CONFIG_KEY_STREAM in conf:  # the caller is shown what graphs inside the task emit
         # LangGraph's writer takes the namespace from the config of the context.
-        conf = {**conf, _compat.CONFIG_KEY_CHECKPOINT_NS: f"{_compat.checkpoint_ns_in(config)}|{inside}"}
+        conf = {**conf, _compat.CONFIG_KEY_CHECKPOINT_NS: f"{_task_config.checkpoint_ns_in(config)}|{inside}"}
         token = var_child_runnable_config.set({**config, "configurable": conf})
         try:
             runtime.stream_writer(value)
@@ -280,10 +280,10 @@ def _write(config: RunnableConfig, value: Any, inside: str) -> None:
 def _stream(config: RunnableConfig, value: Any, inside: str, mode: str) -> None:
     stream = (config.get("configurable") or {}).get(_compat.CONFIG_KEY_STREAM)
     if stream is not None and mode in stream.modes:
-        stream((tuple(f"{_compat.checkpoint_ns_in(config)}{inside}".split("|")), mode, value))
+        stream((tuple(f"{_task_config.checkpoint_ns_in(config)}{inside}".split("|")), mode, value))
 
 
 def _said_here(config: RunnableConfig, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return recorded metadata as a run with this config has them."""
-    here = _compat.checkpoint_ns_in(config)
+    here = _task_config.checkpoint_ns_in(config)
     return {key: f"{here}{value}" if key in kinds.NESTED else value for key, value in own.items()}

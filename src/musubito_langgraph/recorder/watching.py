@@ -19,7 +19,7 @@ from musubito.adapter import (
     not_replayable,
     note_read,
 )
-from musubito_langgraph import _compat
+from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.lineage_channel import INSIDE
 from musubito_langgraph.observed_config import ObservedConfig
 from musubito_langgraph.recorder.config import handlers, with_handler
@@ -38,7 +38,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     """
     events = EventRecorder(config)
     conf = dict(config.get("configurable") or {})
-    runtime = _compat.runtime_in(config)
+    runtime = _task_config.runtime_in(config)
     if runtime is not None:
         conf[_compat.CONFIG_KEY_RUNTIME] = _watched_runtime(runtime, events)
     if _compat.CONFIG_KEY_STREAM in conf:
@@ -189,7 +189,7 @@ class _WatchedSend(CopiedAsItself):
         if any(channel == _compat.RESUME for channel, _ in writes):
             not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
             _note_answer(self._around)
-        elif writes and not all(_compat.is_of_state(self._events.config, channel) for channel, _ in writes):
+        elif writes and not all(_task_config.is_of_state(self._events.config, channel) for channel, _ in writes):
             keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
             not_replayable(ReplayReason.STATE_WRITTEN.of(at_line_of_user(keys)))
         elif writes and not is_seen:
@@ -221,9 +221,9 @@ def _watched_counter(
     """
 
     def counting() -> int:
-        if _compat.is_resuming(config):
+        if _task_config.is_resuming(config):
             not_replayable(ReplayReason.GRAPH_INSIDE.of(at_line_of_user("given an answer to an interrupt")))
-            if _compat.has_answer(config):
+            if _task_config.has_answer(config):
                 _note_answer(around)
         return count()
 
