@@ -117,7 +117,7 @@ def test_a_call_that_has_the_focus_is_chosen_in_the_graph(site: Site) -> None:
     page.locator("details.folded summary").click()
     press(page, "j", "j")
     key = page.evaluate(f"{FOCUSED}.closest('li').dataset.key")
-    assert "chosen" in page.locator(f".graph a[data-key='{key}']").get_attribute("class").split()
+    expect(page.locator(f".graph a[data-key='{key}']")).to_contain_class("chosen")
 
 
 def test_a_reader_keeps_the_place_while_the_page_moves(site: Site, under_way: subprocess.Popen[str]) -> None:

@@ -169,6 +169,7 @@ async function fetched(address) {
 document.addEventListener("toggle", async (event) => {
   const outer = event.target;
   if (outer.open) draw(outer);
+  if (outer.open && chosen) choose(chosen);
   if (!outer.open || !outer.dataset.load) return;
   const address = outer.dataset.load;
   delete outer.dataset.load;
