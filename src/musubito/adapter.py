@@ -8,6 +8,7 @@ a store. An adapter makes steps of such functions and tells the core about them:
 - `note_read` records a read. The core checks it again before a replay.
 - `not_replayable` reports something that no replay can repeat. The core then replays no step that was open.
 
+`CallKinds` is the type of the classes of a call, of a step and of an effect.
 Five names are constants:
 
 - `SCOPE`: the context variable that holds the present `Scope`.
