@@ -15,7 +15,7 @@ __all__ = ["NeverReplayed", "ReplayReason", "never_replayed", "reason_of", "with
 
 LONGEST: Final = 300
 """Characters of a part that are kept at most."""
-_TTL: Final = "Say a higher ttl_seconds=... if it may be older."
+_TTL: Final = "Raise ttl_seconds if older results are acceptable."
 
 
 class ReplayReason(StrEnum):
@@ -41,7 +41,7 @@ class ReplayReason(StrEnum):
     EXACT_HIT = ("exact hit", "the same call is stored", "", "same")
     EARLY_CUTOFF_HIT = ("early cutoff hit", "what it consumed came out equal", "", "same content")
     CROSS_PARENT_HIT = ("cross parent hit", "its code and its input are the same", "", "same input")
-    EFFECT_HAPPENED = ("effect happened", "it was settled that its last attempt took place", "", "settled")
+    EFFECT_HAPPENED = ("effect happened", "its last attempt was confirmed as done", "", "settled")
 
     # Of calls that ran: no result is stored for them.
     NODE_NOT_FOUND = ("node not found", "no result of an earlier call is stored", "", "new")
@@ -88,7 +88,7 @@ class ReplayReason(StrEnum):
     OUTCOME_UNKNOWN = ("outcome unknown", "it is not known whether its last attempt took place: {}", "", "in doubt")
     EFFECT_NEVER_HAPPENED = (
         "effect never happened",
-        "it was settled that its last attempt never happened",
+        "its last attempt was confirmed as not done",
         "",
         "settled",
     )
@@ -177,7 +177,7 @@ class ReplayReason(StrEnum):
     )
     CHANGED_MEANWHILE = (
         "changed meanwhile",
-        "something else changed what it uses, while it waited or ran: {}",
+        "what it uses was changed while it waited or ran: {}",
         (
             "Hand each call objects of its own. If no result depends on it, as on a display of progress, let its "
             "class, or one that you derive from it, return a constant from __musubito_identity__()."

@@ -156,7 +156,7 @@ def test_the_call_of_one_that_happened_did_not_run(musubito: Musubito, path: Pat
     (line,) = json.loads(musubito("show", "last", "--json").stdout)["calls"]
     assert (line["outcome"], line["reason"]) == ("replayed", "effect happened")
     assert call(path, "ada") == "1"
-    assert "did not run: it was settled that its last attempt took place" in musubito("why", "mail").stdout
+    assert "did not run: its last attempt was confirmed as done" in musubito("why", "mail").stdout
     assert re.search(r"^settled +\d.*, as happened: it did not run$", musubito("show", "mail").stdout, re.MULTILINE)
 
 
@@ -165,7 +165,7 @@ def test_the_call_of_one_that_never_happened_says_so(musubito: Musubito, path: P
     call(path, "ada")
     (line,) = json.loads(musubito("show", "last", "--json").stdout)["calls"]
     assert (line["outcome"], line["reason"]) == ("ran", "effect never happened")
-    assert "ran: it was settled that its last attempt never happened" in musubito("why", "mail").stdout
+    assert "ran: its last attempt was confirmed as not done" in musubito("why", "mail").stdout
     assert re.search(r"^ran +\d", musubito("show", "mail").stdout, re.MULTILINE)
 
 

@@ -159,7 +159,6 @@ def _first_field(value: Any) -> str:
     hidden = not_shown(value)
     if hidden is not None:
         return hidden
-    if isinstance(value, Mapping):
-        fields = [part for key, part in value.items() if key != TYPE]
-        return _first_field(fields[0]) if fields else "{}"
+    if isinstance(value, Mapping) and value and TYPE not in value:  # the first field of bytes is their size
+        return _first_field(next(iter(value.values())))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

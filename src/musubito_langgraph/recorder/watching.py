@@ -222,7 +222,9 @@ def _watched_counter(
 
     def counting() -> int:
         if _task_config.is_resuming(config):
-            not_replayable(ReplayReason.GRAPH_INSIDE.of(at_line_of_user("given an answer to an interrupt")))
+            not_replayable(
+                ReplayReason.GRAPH_INSIDE.of(at_line_of_user("it may have been given an answer to an interrupt"))
+            )
             if _task_config.has_answer(config):
                 _note_answer(around)
         return count()
