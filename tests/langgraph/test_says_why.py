@@ -454,7 +454,7 @@ def test_a_result_that_is_too_old(name: str, engine: MusubitoEngine, log: Any):
     graph.invoke({"question": "?"})
     (line,) = graph.explain({"question": "?"}).lines
     assert line.reason == "ttl expired"
-    assert "ttl_seconds=" in line.remedy
+    assert "ttl_seconds" in line.remedy
     log()
     graph.invoke({"question": "?"})
     assert log() == [f"{name}/node ran though a result was stored: its stored result was too old"]
