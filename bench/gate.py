@@ -1,7 +1,8 @@
 """Compare a few ratios with the committed ones: `python -m bench.gate`; `--write` measures what to commit.
 
-Each row is measured several times, and the median counts. A ratio depends on the interpreter and on the system, so it
-is compared only with ratios of the same ones.
+Each row is measured several times, and the median counts. A ratio that is worse is measured once more, and the better
+of both counts: what another program did meanwhile is not there the second time. A ratio depends on the interpreter and
+on the system, so it is compared only with ratios of the same ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import platform
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -53,11 +55,11 @@ CONSOLE: Final = Console(highlight=False)
 RATIOS: Final = Path(__file__).resolve().with_name("ratios.json")
 
 
-def measure() -> dict[str, float]:
-    """Return the median of each ratio, except for what cannot be measured here."""
+def measure(rows: Iterable[str] = COMPARED) -> dict[str, float]:
+    """Return the median of each ratio of some rows, except for what cannot be measured here."""
     ratios: dict[str, list[float]] = {}
     for number in range(max(RUNS.values())):
-        for row in (row for row in COMPARED if number < RUNS[row]):
+        for row in (row for row in rows if number < RUNS[row]):
             samples = measured(MEASURED[row])
             for subject, other in COMPARED[row]:
                 if subject in samples:
@@ -76,6 +78,11 @@ def measured_on() -> dict[str, str]:
     return {"python": "{}.{}".format(*sys.version_info), "system": platform.system()}
 
 
+def worse_than(before: dict[str, float], now: dict[str, float]) -> list[str]:
+    """Return the names of the ratios that are too much worse than the committed ones."""
+    return [name for name, ratio in now.items() if ratio > WORSE * before[name]]
+
+
 def main(arguments: list[str]) -> None:
     """Measure, and write or compare; end with status 1 if a ratio is worse."""
     if arguments == ["--write"]:
@@ -90,6 +97,9 @@ def main(arguments: list[str]) -> None:
     if compared != before.keys():
         sys.exit(f"bench/ratios.json has other rows: {sorted(compared ^ before.keys())}; make bench-ratios writes it")
     now = measure()
+    if worse := worse_than(before, now):
+        again = measure([row for row in COMPARED if any(name.startswith(f"{row}:") for name in worse)])
+        now |= {name: min(now[name], ratio) for name, ratio in again.items()}
     for row in COMPARED:
         if left_out := MEASURED[row].left_out():
             CONSOLE.print(left_out)
@@ -97,8 +107,7 @@ def main(arguments: list[str]) -> None:
     for name, ratio in now.items():
         table.add_row(name, f"{before[name]:.2f}", f"{ratio:.2f}", f"{ratio / before[name] - 1:+.0%}")
     CONSOLE.print(table)
-    worse = [name for name, ratio in now.items() if ratio > WORSE * before[name]]
-    if worse:
+    if worse := worse_than(before, now):
         sys.exit(f"more than a quarter slower than committed: {', '.join(worse)}")
 
 
