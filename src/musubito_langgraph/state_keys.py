@@ -29,7 +29,6 @@ from pydantic import BaseModel
 from musubito.adapter import Fingerprint
 from musubito.code.ownership import Owner, Owners
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.occurrences import Occurrences
 from musubito.code.syntax.parameter_reads import ParameterReads
 from musubito.code.syntax.words import words_of
 from musubito.values.class_instances import MISSING, static
@@ -130,4 +129,4 @@ def _uses_of(function: Any, place: int, code: Fingerprint, origins: Owners) -> P
         return None
     if words & UNNAMED or words & _compat.READS_STATE or not QUERIES.isdisjoint(own.co_names):
         return None
-    return ParameterReads(own.co_varnames[place], Occurrences(text.source, function))
+    return ParameterReads(own.co_varnames[place], text.source)

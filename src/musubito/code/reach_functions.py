@@ -19,7 +19,7 @@ from musubito.code.syntax.annotation_text import annotation_nodes
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.function_text import text_of
 from musubito.code.syntax.name_usage import ANNOTATION_READERS, DOC_READERS, SOURCE_READERS, NameRead, Root
-from musubito.code.syntax.occurrences import resolve
+from musubito.code.syntax.resolution import resolve
 from musubito.code.syntax.statements import names_used
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment

@@ -12,8 +12,8 @@ from musubito.code.live import ATOMS
 from musubito.code.made import LINES, Lines, lines_of_global, lines_of_variable
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
-from musubito.code.syntax.mapping_keys import variables_in_lines
 from musubito.code.syntax.name_usage import FAILURES_SHOWN
+from musubito.code.syntax.statements import variables_in_lines
 from musubito.code.world import environment
 from musubito.locks import cached_property
 from musubito.values.class_names import find_module, is_script, script_name

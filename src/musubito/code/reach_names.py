@@ -18,7 +18,7 @@ from musubito.code.reached import ReachedFunction
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.bytecode_names import rebound_in
 from musubito.code.syntax.name_usage import NameRead
-from musubito.code.syntax.occurrences import absolute
+from musubito.code.syntax.resolution import absolute
 from musubito.code.syntax.source import codes_of_module
 from musubito.code.values import is_mock_class
 from musubito.code.world import environment

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from musubito.code.ownership import module_name
 from musubito.code.syntax.function_text import text_of
-from musubito.code.syntax.occurrences import Resolved, resolve
+from musubito.code.syntax.resolution import Resolved, resolve
 from musubito.deferred import loaded_class
 
 if TYPE_CHECKING:

@@ -63,6 +63,13 @@ class Place(NamedTuple):
         return self._replace(read=read._replace(attributes=(*read.attributes, name))) if self.exact else self
 
 
+class Lookup(NamedTuple):
+    """A function or a method that is called with a key, and the key: a constant, what a name leads to, or unknown."""
+
+    read: NameRead
+    key: object
+
+
 class NameUsage:
     """All that one function names."""
 
@@ -72,6 +79,8 @@ class NameUsage:
         """Reads whose value is handed on, each with the function that is called with it, if that has a name."""
         self.made: set[tuple[NameRead, NameRead | None]] = set()
         """Reads that are called, and whose results are handed on, in the same way."""
+        self.lookups: set[Lookup] = set()
+        """The uses of outside values, each with the key by which something is looked up."""
         self.imports: set[str] = set()
         """Modules that the function itself imports, with leading dots if they are relative."""
         self.mentions: set[str] = set()

@@ -14,7 +14,7 @@ from typing import Final
 from musubito.code.displays import may_show
 from musubito.code.syntax.annotation_text import annotation_nodes
 from musubito.code.syntax.expressions import attribute_chain, body_of, gives_globals, module_imported_by
-from musubito.code.syntax.name_usage import DYNAMIC, FIELD_READERS, LOOKS, NameRead, NameUsage, Place, Root
+from musubito.code.syntax.name_usage import DYNAMIC, FIELD_READERS, LOOKS, Lookup, NameRead, NameUsage, Place, Root
 from musubito.code.syntax.scopes import Scope, mangled, names_bound_by, private_class
 from musubito.code.syntax.shown import shown_names
 from musubito.code.syntax.single_function import FunctionNode
@@ -277,6 +277,8 @@ class NameVisitor:
 
     def _hand_on(self, node: ast.AST, place: Place) -> None:
         itself, around = node, self._parents.get(id(node))
+        if place.exact and not (isinstance(around, ast.Assign | ast.NamedExpr) and self._is_alias(around)):
+            self.usage.lookups.add(self._lookup(node, around, place))
         is_called = False
         if isinstance(around, ast.Call) and around.func is node:
             is_called = True
@@ -307,6 +309,23 @@ class NameVisitor:
         self.usage.handed.add((place.read, callee))
         if not isinstance(around, ast.Return):  # whoever is given a result is not this function
             self.usage.act(place)
+
+    def _lookup(self, node: ast.AST, around: ast.AST | None, place: Place) -> Lookup:
+        """Return the method and the key by which the code looks into a value, as far as they can be told."""
+        key: ast.expr | None = None
+        match around:
+            case ast.Subscript(value=value, slice=index, ctx=ctx) if value is node:
+                is_changed = isinstance(self._parents.get(id(around)), ast.AugAssign)
+                method = "__getitem__" if isinstance(ctx, ast.Load) else "setdefault" if is_changed else "__setitem__"
+                place, key = place.attribute(method), index
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()]) if left is not node:
+                place, key = place.attribute("__contains__"), left
+            case ast.Call(func=func, args=[first, *_]) if func is node:
+                key = first
+        if isinstance(key, ast.Constant):
+            return Lookup(place.read, key.value)
+        known = None if key is None else self._place(key)
+        return Lookup(place.read, known.read if known is not None and known.exact else None)
 
     def _is_alias(self, node: ast.Assign | ast.NamedExpr) -> bool:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Final
 
-from musubito.code.syntax.occurrences import Occurrences
+from musubito.code.syntax.source import Source
 
 NESTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 """Scopes that may outlive the call of the function that they lie in."""
@@ -16,17 +17,23 @@ NO_NAMES: Final = {ast.Attribute: "attr", ast.keyword: "arg", ast.Constant: "val
 class ParameterReads:
     """The uses of one parameter in the text of its function."""
 
-    def __init__(self, name: str, occurrences: Occurrences) -> None:
+    def __init__(self, name: str, source: Source) -> None:
         self._name = name
-        self._occurrences = occurrences
+        self._source = source
         self.items: set[str] = set()
         self.fields: set[str] = set()
-        self.understood = self._is_bound_once() and all(map(self._is_key, occurrences.loads(name)))
+        self.understood = self._is_bound_once() and all(map(self._is_key, self._loads()))
+
+    def _loads(self) -> Iterator[ast.Name]:
+        """Yield every place where the parameter is read."""
+        for node in ast.walk(self._source.node):
+            if isinstance(node, ast.Name) and node.id == self._name and isinstance(node.ctx, ast.Load):
+                yield node
 
     def _is_bound_once(self) -> bool:
         """Tell whether the name stands for the parameter wherever it occurs, and in no scope that may outlive it."""
         count = 0
-        for node in list(ast.walk(self._occurrences.node))[1:]:  # the function's own name is bound outside
+        for node in list(ast.walk(self._source.node))[1:]:  # the function's own name is bound outside
             if isinstance(node, NESTED) and any(
                 isinstance(inner, ast.Name) and inner.id == self._name for inner in ast.walk(node)
             ):
@@ -39,13 +46,13 @@ class ParameterReads:
 
     def _is_key(self, state: ast.Name) -> bool:
         """Tell whether the state is read by a literal key here, and collect the key."""
-        around = self._occurrences.parent(state)
+        around = self._source.file.parents.get(id(state))
         match around:
             case ast.Subscript(value=value, slice=ast.Constant(str(key)), ctx=ast.Load()) if value is state:
                 self.items.add(key)
                 return True
             case ast.Attribute(attr="get", ctx=ast.Load()):
-                match self._occurrences.parent(around):
+                match self._source.file.parents.get(id(around)):
                     case ast.Call(func=func, args=[ast.Constant(str(key))] | [ast.Constant(str(key)), _], keywords=[]):
                         self.items.add(key)
                         return func is around

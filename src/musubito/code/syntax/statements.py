@@ -94,6 +94,25 @@ def names_used(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
             pending += (child for child in ast.iter_child_nodes(root) if child not in credentials)
 
 
+def variables_in_lines(node: ast.AST) -> Iterator[str]:
+    """Yield the variables that a line of a module reads by a literal name."""
+    for each in ast.walk(node):
+        match each:
+            case ast.Subscript(
+                value=ast.Attribute(attr="environ") | ast.Name(id="environ"), slice=ast.Constant(value=str(name))
+            ):
+                yield name
+            case ast.Call(
+                func=ast.Attribute(attr="getenv") | ast.Name(id="getenv"), args=[ast.Constant(value=str(name)), *_]
+            ):
+                yield name
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr="environ") | ast.Name(id="environ")),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
+
+
 _indexed: Final[dict[int, tuple[Body, Statements]]] = {}
 """The statements of bodies by the chains of names that they bind or change something by."""
 

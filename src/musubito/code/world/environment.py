@@ -14,10 +14,14 @@ from typing import Any, Final
 
 from musubito.code.guard import Guard
 from musubito.code.syntax.function_text import FunctionText
-from musubito.code.syntax.mapping_keys import KeysUsed
-from musubito.code.syntax.occurrences import Occurrences, defaults_of, resolve
-from musubito.code.syntax.same_code import codes
+from musubito.code.syntax.name_usage import NameRead
+from musubito.code.syntax.resolution import resolve
 
+READERS: Final = frozenset({"get", "getenv", "getenvb", "__getitem__", "__contains__", "setdefault", "pop"})
+"""Methods that look at one variable, and functions that do."""
+WRITERS: Final = frozenset({"setdefault", "pop", "__setitem__", "__delitem__", "update"})
+"""Methods that set variables."""
+ONLY_WRITERS: Final = frozenset({"__setitem__", "__delitem__", "update"})
 UNSEEN: Final = ("env_nested_delimiter", "secrets_dir", "cli_parse_args", "json_file", "toml_file", "yaml_file")
 """Options of settings that fill fields from elsewhere than variables of the fields' names.
 
@@ -34,16 +38,19 @@ def is_environment(value: Any) -> bool:
 
 def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str | None], set[str | None]]:
     """Return the variables that a function reads and those that it sets; None among them is a computed name."""
-    reads = [read for read in text.scan.reads if _is_accessor(resolve(function, read).value)]
-    if not reads and not any(map(_is_accessor, defaults_of(function).values())):
-        return set(), set()
-    if text.source is None:
-        constants = (each for code in codes(function.__code__) for each in code.co_consts)
-        return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
-    occurrences = Occurrences(text.source, function)
-    ways = [each for each in occurrences.all if _is_accessor(each.resolved.value)]
-    keys = KeysUsed(function, occurrences, ways)
-    return keys.read, keys.written
+    read: set[str | None] = {None for each in _defaults_of(function) if _is_accessor(each)}
+    written: set[str | None] = set()
+    for lookup in text.scan.lookups:
+        value, rest = resolve(function, lookup.read)
+        if not _is_accessor(value):
+            continue
+        name = _text_of(lookup.key if not isinstance(lookup.key, NameRead) else resolve(function, lookup.key).value)
+        method = rest[0] if rest else getattr(value, "__name__", "")
+        if method in WRITERS:
+            written.add(name)
+        if method not in ONLY_WRITERS:
+            read.add(name if method in READERS else None)
+    return read, written
 
 
 def value_of(name: str) -> object:
@@ -108,6 +115,14 @@ def _key(name: str) -> Any:
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+def _defaults_of(function: FunctionType) -> tuple[Any, ...]:
+    return *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
+
+
+def _text_of(key: object) -> str | None:
+    return os.fsdecode(key) if isinstance(key, str | bytes) else None
 
 
 def _is_accessor(value: Any) -> bool:
