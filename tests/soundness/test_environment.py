@@ -112,6 +112,8 @@ def test_a_program_without_a_text_is_no_less_safe(program, monkeypatch, engine, 
     monkeypatch.setenv("MODEL", "large")
     after = engine.explain(names["answer"], "q")
     assert not after.decision.replay or any("the environment" in each for each in before.untracked)
+    if '("MODEL"' in body or '["MODEL"' in body:
+        assert "environment MODEL" in after.code
 
 
 def test_it_counts_whether_it_is_there(program, monkeypatch):

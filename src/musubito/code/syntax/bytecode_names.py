@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Final
 
-from musubito.code.syntax.name_usage import DYNAMIC, Lookup, NameRead, NameUsage, Root
+from musubito.code.syntax.name_usage import DYNAMIC, NameRead, NameUsage, Root
 from musubito.code.syntax.same_code import codes
 
 ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
@@ -43,7 +43,6 @@ def scan_bytecode(code: CodeType) -> NameUsage:
                     usage.mention(word)
     usage.acted = {*usage.mentions, *(read.name for read in usage.reads)}
     usage.handed = {(read, None) for read in usage.reads}
-    usage.lookups = {Lookup(read, None) for read in usage.reads}
     return usage
 
 

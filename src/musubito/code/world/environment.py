@@ -16,6 +16,7 @@ from musubito.code.guard import Guard
 from musubito.code.syntax.function_text import FunctionText
 from musubito.code.syntax.name_usage import NameRead
 from musubito.code.syntax.resolution import resolve
+from musubito.code.syntax.same_code import codes
 
 READERS: Final = frozenset({"get", "getenv", "getenvb", "__getitem__", "__contains__", "setdefault", "pop"})
 """Methods that look at one variable, and functions that do."""
@@ -40,6 +41,10 @@ def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str 
     """Return the variables that a function reads and those that it sets; None among them is a computed name."""
     read: set[str | None] = {None for each in _defaults_of(function) if _is_accessor(each)}
     written: set[str | None] = set()
+    if text.source is None and any(_is_accessor(resolve(function, each).value) for each in text.scan.reads):
+        # The instructions do not tell by which key the code looks: any of its texts may be one.
+        constants = (each for code in codes(function.__code__) for each in code.co_consts)
+        return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
     for lookup in text.scan.lookups:
         value, rest = resolve(function, lookup.read)
         if not _is_accessor(value):
