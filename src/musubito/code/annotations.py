@@ -85,13 +85,9 @@ def classes_in(annotation: Any, names: Mapping[str, Any], local: Mapping[str, An
 
 
 def _things_named_in(text: str, names: Mapping[str, Any], local: Mapping[str, Any]) -> list[Any]:
-    """Return the objects and the inner texts that an annotation's text names, in reverse order."""
+    """Return the objects that an annotation's text names, in reverse order."""
     result: list[Any] = []
-    for named in named_in(str.strip(text)):
-        if isinstance(named, str):
-            result.append(named)
-            continue
-        name, *attributes = named
+    for name, attributes in named_in(str(text)):
         value = local.get(name, names.get(name, getattr(builtins, name, None)))
         for attribute in attributes:
             value = vars(value).get(attribute) if isinstance(value, ModuleType | type) else None

@@ -68,31 +68,39 @@ def counted(name: str, value: Any) -> Any:
 
 def lines_that_count(walk: Walk, lines: Lines) -> Lines:
     """Return the lines that made an object of a package without the settings that do not count."""
-    look = _Look(walk, lines.names)
+    look = Look(walk, lines.names)
     made = [Made(node, each.around) for each in lines.made if (node := pruned(each.node, look)) is not None]
     return lines._replace(made=tuple(made))
 
 
-class _Look:
-    """Tells of the settings in lines what these and their names are."""
+class Look:
+    """Tells what the settings in lines are, and what the names in these lines lead to."""
 
     def __init__(self, walk: Walk, names: dict[str, Any]) -> None:
         self._walk = walk
         self._names = names
 
     def is_setting(self, name: str) -> bool:
+        """Return whether a setting of this name may count less than others."""
         return name in self._walk.ignored or any(known.search(name) for known in (ATTEMPTS, WAY, ADDRESS, HEADERS))
 
     def counts(self, name: str) -> bool:
+        """Return whether a setting of this name counts, whatever its value is."""
         return counts(self._walk, name)
 
     def is_way(self, name: str) -> bool:
+        """Return whether a setting does not count only if nothing in its value is the user's.
+
+        What the user wrote may answer in place of the service, or change what is asked.
+        """
         return WAY.search(name) is not None and name not in self._walk.ignored
 
     def counted(self, setting: str, value: Any) -> Any:
+        """Return what counts of the value of a setting."""
         return counted(setting, value)
 
     def address_in(self, setting: str, variable: str) -> str | None:
+        """Return what counts of an address that is kept in a global; None for anything else."""
         value = self._names.get(variable)
         if type(value) is not str or not ADDRESS.search(setting):
             return None
@@ -100,10 +108,12 @@ class _Look:
         return str(counted(setting, value))
 
     def is_of_package(self, name: str, attributes: tuple[str, ...]) -> bool:
+        """Return whether a name leads to a class of a package."""
         cls = self._named(name, attributes)
         return isinstance(cls, type) and self._walk.origins.of_class(cls) is Owner.OTHER
 
     def may_be_the_users(self, name: str, attributes: tuple[str, ...]) -> bool:
+        """Return whether a name may lead to what the user wrote."""
         value = self._named(name, attributes)
         if isinstance(value, type):
             return self._walk.origins.of_class(value) is Owner.USER

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from functools import lru_cache
 
-from musubito.code.syntax.expressions import attribute_chain, parameters_of
+from musubito.code.syntax.expressions import parameters_of
+from musubito.code.syntax.statements import names_used
 from musubito.parsing import parsed
 
 
@@ -24,7 +25,7 @@ def written_in(annotation: ast.AST) -> Iterator[ast.expr]:
     for node in ast.walk(annotation):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
-                inner: ast.expr = parsed(node.value, "eval").body
+                inner: ast.expr = parsed(node.value.strip(), "eval").body
             except (SyntaxError, ValueError):
                 continue  # a text that is no expression names nothing
             yield inner
@@ -32,20 +33,9 @@ def written_in(annotation: ast.AST) -> Iterator[ast.expr]:
 
 
 @lru_cache(maxsize=4096)
-def named_in(text: str) -> tuple[str | tuple[str, ...], ...]:
-    """Return what the text of an annotation names: names with the attributes that follow, and texts inside of it.
+def named_in(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names in the text of an annotation, and in texts inside of it, each with the attributes that follow.
 
     The same text stands at the fields of many classes. A text that is no expression names nothing.
     """
-    try:
-        tree = parsed(text, "eval")
-    except (SyntaxError, ValueError):
-        return ()
-    found: list[str | tuple[str, ...]] = []
-    for node in ast.walk(tree):
-        root, attributes = attribute_chain(node)
-        if isinstance(root, ast.Name):
-            found.append((root.id, *attributes))
-        elif isinstance(root, ast.Constant) and isinstance(root.value, str) and not attributes:
-            found.append(root.value)
-    return tuple(found)
+    return tuple(name for expression in written_in(ast.Constant(text)) for name in names_used(expression))

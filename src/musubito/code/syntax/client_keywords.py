@@ -5,41 +5,16 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from musubito.code.syntax.expressions import attribute_chain
 from musubito.code.syntax.statements import names_used
 from musubito.parsing import nodes_in
 
+if TYPE_CHECKING:
+    from musubito.code.client_settings import Look
+
 N = TypeVar("N", bound=ast.AST)
-
-
-class Look(Protocol):
-    """Tells what settings are, and what the names in a statement lead to (see `musubito.code.client_settings`)."""
-
-    def is_setting(self, name: str) -> bool:
-        """Return whether a setting of this name may count less than others."""
-
-    def counts(self, name: str) -> bool:
-        """Return whether a setting of this name counts, whatever its value is."""
-
-    def is_way(self, name: str) -> bool:
-        """Return whether a setting does not count only if nothing in its value is the user's.
-
-        What the user wrote may answer in place of the service, or change what is asked.
-        """
-
-    def counted(self, setting: str, value: Any) -> Any:
-        """Return what counts of the value of a setting."""
-
-    def address_in(self, setting: str, variable: str) -> str | None:
-        """Return what counts of an address that is kept in a global; None for anything else."""
-
-    def is_of_package(self, name: str, attributes: tuple[str, ...]) -> bool:
-        """Return whether a name leads to a class of a package, or to a method of one."""
-
-    def may_be_the_users(self, name: str, attributes: tuple[str, ...]) -> bool:
-        """Return whether a name may lead to what the user wrote."""
 
 
 def pruned(node: N, look: Look) -> N | None:

@@ -34,14 +34,6 @@ def attribute_chain(node: ast.AST) -> tuple[ast.AST, tuple[str, ...]]:
     return node, tuple(reversed(attributes))
 
 
-def literal_key(node: ast.expr) -> object:
-    """Return the key of an expression that reads a literal key (`x["key"]`, `x.get("key")`), else None."""
-    match node:
-        case ast.Subscript(_, ast.Constant(key)) | ast.Call(ast.Attribute(attr="get"), [ast.Constant(key), *_]):
-            return key
-    return None
-
-
 def credentials_in(node: ast.AST) -> list[ast.expr]:
     """Return the texts that a node binds to the names of secrets: `api_key="..."`, `{"Authorization": f"..."}`."""
     pairs: list[tuple[object, ast.expr]] = []
