@@ -64,10 +64,13 @@ class Place(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """A function or a method that is called with a key, and the key: a constant, what a name leads to, or unknown."""
+    """A function or a method that is called with a key, and the parts that are joined to the key.
+
+    A part is a constant, what a name leads to, or None if only a run could tell.
+    """
 
     read: NameRead
-    key: object
+    key: tuple[object, ...]
 
 
 class NameUsage:

@@ -322,10 +322,21 @@ class NameVisitor:
                 place, key = place.attribute("__contains__"), left
             case ast.Call(func=func, args=[first, *_]) if func is node:
                 key = first
-        if isinstance(key, ast.Constant):
-            return Lookup(place.read, key.value)
-        known = None if key is None else self._place(key)
-        return Lookup(place.read, known.read if known is not None and known.exact else None)
+        return Lookup(place.read, tuple(self._joined(key)))
+
+    def _joined(self, key: ast.expr | None) -> Iterator[object]:
+        """Yield the parts that make a key: those of an f-string or a sum, or the one of another expression."""
+        match key:
+            case ast.Constant(value=value):
+                yield value
+            case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+                yield from self._joined(value)
+            case ast.JoinedStr() | ast.BinOp(op=ast.Add()):
+                for part in key.values if isinstance(key, ast.JoinedStr) else (key.left, key.right):
+                    yield from self._joined(part)
+            case _:
+                known = None if key is None else self._place(key)
+                yield known.read if known is not None and known.exact else None
 
     def _is_alias(self, node: ast.Assign | ast.NamedExpr) -> bool:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target

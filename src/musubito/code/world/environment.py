@@ -8,6 +8,7 @@ name that is computed cannot be followed: `explain` lists it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from hashlib import sha256
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -49,7 +50,7 @@ def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str 
         value, rest = resolve(function, lookup.read)
         if not _is_accessor(value):
             continue
-        name = _text_of(lookup.key if not isinstance(lookup.key, NameRead) else resolve(function, lookup.key).value)
+        name = _text_of([resolve(function, part).value if isinstance(part, NameRead) else part for part in lookup.key])
         method = rest[0] if rest else getattr(value, "__name__", "")
         if method in WRITERS:
             written.add(name)
@@ -126,8 +127,9 @@ def _defaults_of(function: FunctionType) -> tuple[Any, ...]:
     return *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
 
 
-def _text_of(key: object) -> str | None:
-    return os.fsdecode(key) if isinstance(key, str | bytes) else None
+def _text_of(parts: Iterable[object]) -> str | None:
+    texts = [os.fsdecode(part) if isinstance(part, str | bytes) else None for part in parts]
+    return None if None in texts else "".join(text for text in texts if text is not None)
 
 
 def _is_accessor(value: Any) -> bool:
