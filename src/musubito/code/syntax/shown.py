@@ -32,12 +32,12 @@ def shown_names(function: FunctionNode) -> tuple[frozenset[str], bool]:
     pending += listed
     if not pending:
         return frozenset(), False
-    shown: set[int] = set()
+    shown: set[ast.AST] = set()
     while pending:
         match pending.pop():
             case ast.Name(name) as node:
-                shown.add(id(node))
-                if all(id(n) in shown for n in names if n.id == name and isinstance(n.ctx, ast.Load)):
+                shown.add(node)
+                if all(n in shown for n in names if n.id == name and isinstance(n.ctx, ast.Load)):
                     pending += [values.pop(name)] if name in values else []
             case ast.List(elts=inner) | ast.Tuple(elts=inner):
                 pending += inner
@@ -45,15 +45,15 @@ def shown_names(function: FunctionNode) -> tuple[frozenset[str], bool]:
                 pending.append(inner)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 pending += (left, right)
-    only_shown = frozenset(name.id for name in names if id(name) in shown) - {n.id for n in names if id(n) not in shown}
+    only_shown = frozenset(name.id for name in names if name in shown) - {n.id for n in names if n not in shown}
     return only_shown, bool(listed)
 
 
 def _whose_fields_are_shown(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Iterator[ast.expr]:
     """Yield what a comprehension goes through only to read fields that are shown."""
-    read = {id(each.value) for each in ast.walk(node) if isinstance(each, ast.Attribute) and is_shown_field(each.attr)}
+    read = {each.value for each in ast.walk(node) if isinstance(each, ast.Attribute) and is_shown_field(each.attr)}
     for part in node.generators:
         if isinstance(part.target, ast.Name):
             uses = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id == part.target.id]
-            if all(each is part.target or id(each) in read for each in uses):
+            if all(each is part.target or each in read for each in uses):
                 yield part.iter

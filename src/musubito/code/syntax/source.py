@@ -31,8 +31,8 @@ from musubito.code.syntax.single_function import LAMBDA, FunctionNode, begins_li
 from musubito.locks import cached_property, fork_safe
 from musubito.parsing import nodes_in, parents_in, parsed
 
-Whole: TypeAlias = tuple[ast.Module, dict[tuple[str, int], list[FunctionNode]], dict[int, ast.AST]]
-"""The tree of a text, its functions by name and first line, and the node around each node by the inner node's id."""
+Whole: TypeAlias = tuple[ast.Module, dict[tuple[str, int], list[FunctionNode]], dict[ast.AST, ast.AST]]
+"""The tree of a text, its functions by name and first line, and the node around each node."""
 Rewriter: TypeAlias = Callable[[ast.Module, str, str], None]
 """A function that changes the tree of a module in place, given its text and its file."""
 SENT = "<dynamic-code>"
@@ -82,8 +82,8 @@ class File:
         return self._whole[0]
 
     @property
-    def parents(self) -> dict[int, ast.AST]:
-        """The node around each node, by the id of the inner node."""
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """The node around each node."""
         return self._whole[2]
 
     def nodes(self, code: CodeType) -> list[FunctionNode]:
@@ -121,16 +121,16 @@ class File:
 
         The lines keep their numbers, by which one of several equal functions is found.
         """
-        kept: dict[int, Any] = {}
+        kept: dict[Any, None] = {}
         for node in nodes:
             statement = node
-            while (outer := self.parents[id(statement)]) is not self.tree:
+            while (outer := self.parents[statement]) is not self.tree:
                 statement = outer
-            kept[id(statement)] = statement
+            kept[statement] = None
         # The way in which a method is called depends on whether its module imports the object of the call.
-        names = {node.id for each in kept.values() for node in nodes_in(each) if isinstance(node, ast.Name)}
+        names = {node.id for each in kept for node in nodes_in(each) if isinstance(node, ast.Name)}
         imports = [each for each in self.tree.body if not names.isdisjoint(_imported([each]))]
-        statements = (*kept.values(), *imports)
+        statements = (*kept, *imports)
         numbers = {line for each in statements for line in range(first_line(each), each.end_lineno + 1)}
         return "".join(line if number in numbers else "\n" for number, line in enumerate(self.lines, 1))
 

@@ -53,14 +53,14 @@ def statements_behind(
     statements: Statements, variables: list[str], parameters: frozenset[str]
 ) -> tuple[list[Made], frozenset[str]]:
     """Return the statements that made these locals and the locals that they use, and the parameters among them."""
-    found: dict[int, Made] = {}
+    found: dict[ast.AST, Made] = {}
     given: set[str] = set()
     seen = set(variables)
     for variable in variables:
         if variable in parameters:
             given.add(variable)
         for made in statements.get((variable,), ()):
-            found[id(made.node)] = made
+            found[made.node] = made
             for part in (*made.around, made.node):
                 for name, _ in names_used(part):
                     if name not in seen and ((name,) in statements or name in parameters):
@@ -69,13 +69,13 @@ def statements_behind(
     return list(found.values()), frozenset(given)
 
 
-def enclosing_function(file: File, node: object) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+def enclosing_function(file: File, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     """Return the function in which a node of a file stands directly, or None."""
-    outer = file.parents.get(id(node))
+    outer = file.parents.get(node)
     while outer is not None and not isinstance(outer, (*FUNCTIONS, ast.Lambda)):
         if isinstance(outer, ast.ClassDef):
             return None
-        outer = file.parents.get(id(outer))
+        outer = file.parents.get(outer)
     return outer if isinstance(outer, FUNCTIONS) else None
 
 

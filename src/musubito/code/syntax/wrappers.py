@@ -87,7 +87,7 @@ def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
 
 def only_passes_on(function: FunctionNode, callee: str, rest: str, named: str) -> bool:
     """Tell whether a function does nothing with `*rest` and `**named` but to call `callee` with them."""
-    allowed: set[int] = set()
+    allowed: set[ast.AST] = set()
     for node in ast.walk(function):
         match node:
             case ast.Call(
@@ -95,10 +95,10 @@ def only_passes_on(function: FunctionNode, callee: str, rest: str, named: str) -
                 args=[ast.Starred(value=ast.Name(id=args) as second)],
                 keywords=[ast.keyword(arg=None, value=ast.Name(id=keywords) as third)],
             ) if (called, args, keywords) == (callee, rest, named):
-                allowed |= {id(first), id(second), id(third)}
+                allowed |= {first, second, third}
     for node in ast.walk(function):
         match node:
-            case ast.Name(id=name) if name in (rest, named) and id(node) not in allowed:
+            case ast.Name(id=name) if name in (rest, named) and node not in allowed:
                 return False
             case ast.Name(id=name, ctx=ctx) if name == callee and not isinstance(ctx, ast.Load):
                 return False
