@@ -41,7 +41,7 @@ from musubito.adapter import (
 )
 from musubito.errors import CodeError
 from musubito.values.digest import InputDigest
-from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph import _compat, _graph_parts, _task_config
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.call_input import CallInput, where_they_differ
 from musubito_langgraph.call_site import ANYWHERE, CallSite, LineageOrigin
@@ -49,7 +49,7 @@ from musubito_langgraph.graph_invocation import UpstreamRef, external
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import OutputParts, pack, unpack
 from musubito_langgraph.message_ids.naming import InputNaming
-from musubito_langgraph.message_ids.placeholders import NotRepeatable
+from musubito_langgraph.message_ids.placeholders import NodeOutput, NotRepeatable
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.object_policies import held_messages
 from musubito_langgraph.observed_config import unobserved
@@ -67,7 +67,7 @@ from musubito_langgraph.tool_failures import ToolFailed, failed_tools
 T = TypeVar("T")
 
 _WARNED: Final[set[tuple[str, str]]] = set()
-OUTPUT_AT: Final = "$[0][0]", "$.outputs[0][0]"
+OUTPUT_AT: Final = "$.returned", "$.outputs.returned"
 """Paths of the output in the stored result: see `pack`."""
 
 
@@ -203,7 +203,7 @@ class NodeCall:
         turn = self._place.turn and self._place.turn(self._input.counting(code))
         again = partial(self._input.identified_now, code)
         call = operation.call(engine, code, identified, function, turn, again, output_at=OUTPUT_AT)
-        call = call._replace(stated=lambda output: ([output], []))
+        call = call._replace(stated=lambda output: NodeOutput(output, [], []))
         # One person's approval does not hold for another person, so the call runs again. An effect that was done stays
         # done.
         anew = self._place.is_released and self.step.is_done_anew(code)
@@ -359,7 +359,8 @@ class NodeCall:
             )
         try:
             records = events.as_stored(output, self._arguments_as_stored, self._known_messages)
-            return pack(([output], records), naming, events.found, partial(_apart, output, records))
+            stored = NodeOutput(output, events.written, records)
+            return pack(stored, naming, events.found, partial(_apart, stored))
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
@@ -417,11 +418,12 @@ class NodeCall:
     def unpacked(self, value: Any) -> Any:
         """Return the stored output, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
-        contents: Any = unpack(value, self._naming)
-        (output,), events = contents
-        self._asked_before = any(kind == kinds.MODEL for kind, *_ in events)
-        self._to_tell += emit(self.config, events, output, self._known_messages)
-        return output
+        stored: Any = unpack(value, self._naming)
+        self._asked_before = any(kind == kinds.MODEL for kind, *_ in stored.events)
+        if stored.writes:
+            _task_config.send(self.config, stored.writes)
+        self._to_tell += emit(self.config, stored.events, stored.returned, self._known_messages)
+        return stored.returned
 
     def _taken(self) -> list[Told]:
         """Return the events to tell, and let go of them: they hold this call, which is not to hold them in turn."""
@@ -442,6 +444,7 @@ def without_identity(error: InputError) -> str:
     return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
 
 
-def _apart(output: Any, records: list[list[Any]]) -> OutputParts:
-    told = [record for record in records if record[0] in kinds.OF_CALLS]
-    return OutputParts(output, told, [record for record in records if record[0] not in kinds.OF_CALLS])
+def _apart(stored: NodeOutput) -> OutputParts:
+    told = [record for record in stored.events if record[0] in kinds.OF_CALLS]
+    others = [record for record in stored.events if record[0] not in kinds.OF_CALLS]
+    return OutputParts(stored.returned, told, [stored.writes, others])

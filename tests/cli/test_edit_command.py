@@ -136,6 +136,36 @@ def test_any_other_output_is_edited_as_json(musubito: Musubito, program: Program
     assert program.ran == []
 
 
+@pytest.mark.parametrize(
+    ("output", "before", "after", "edited"),
+    [
+        ((["one result"], []), "one", "another", (["another result"], [])),
+        (([1.0], [[[1.0, 2.0]]]), "2.0", "3.0", ([1.0], [[[1.0, 3.0]]])),
+    ],
+)
+def test_a_tuple_is_never_taken_for_what_an_adapter_stores(
+    musubito: Musubito, tmp_path: Path, editor: Editor, output: Any, before: str, after: str, edited: Any
+) -> None:
+    """Adapters store more than the output of a step: that is told by its type, and not by its shape."""
+    (tmp_path / ".musubito").mkdir()
+
+    @musubito_step
+    def pair() -> Any:
+        return output
+
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / ".musubito" / "musubito.db"))) as engine:
+        with use_musubito_engine(engine):
+            call = pair().node_id
+            shown = {"$type": "tuple", "items": list(output)}
+            assert json.loads(musubito("show", call, "--json").stdout)["output"] == shown
+            seen = editor(f"text = text.replace({before!r}, {after!r})")
+            assert musubito("edit", call).exit_code == 0
+            assert json.loads(seen.read_text().split("\n", 1)[1]) == shown
+            assert pair().value == edited
+            engine.override(call, output, reason="as it was")
+            assert pair().value == output
+
+
 def test_what_is_left_as_it_is_changes_nothing(musubito: Musubito, program: Program, editor: Editor) -> None:
     seen = editor("pass")
     assert musubito("edit", "report").stdout == "Nothing was changed.\n"

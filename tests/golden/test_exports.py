@@ -17,7 +17,14 @@ from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.class_instances import find_class
 from musubito.values.class_names import qualified_name
 from musubito.values.own_names import now_called, recorded_as
-from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, RenamedOutput, Reported, SendPlaceholder
+from musubito_langgraph.message_ids.placeholders import (
+    Derived,
+    IdPlaceholder,
+    NodeOutput,
+    RenamedOutput,
+    Reported,
+    SendPlaceholder,
+)
 
 SCRIPT = Path(__file__).with_name("check_exports.py")
 SOURCE = Path(musubito.__file__).parents[1]
@@ -68,7 +75,7 @@ STORED = [line.split("\t") for line in Path(__file__).with_name("adapter_payload
 @pytest.mark.parametrize(("text", "payload"), STORED)
 def test_what_the_adapter_stores_is_stored_as_it_was_and_read_again(text: str, payload: str) -> None:
     names = {"Derived": Derived, "Name": IdPlaceholder, "Packed": RenamedOutput, "Reported": Reported}
-    value = eval(text, {**names, "Sent": SendPlaceholder})
+    value = eval(text, {**names, "NodeOutput": NodeOutput, "Sent": SendPlaceholder})
     assert encode_value(value).hex() == payload
     assert decode_value(bytes.fromhex(payload), {}) == value
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from musubito.dependencies.stored_reads import Reads, changed
 from musubito.engine.host import EngineHost
@@ -25,11 +25,7 @@ from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, Committed, RecordReplay
 from musubito.store.queries import AnswerOf, CommitOf, CurrentMoment, KeyCheckOf, StoredAnswer, StoredCommit
 from musubito.store.rows import ANSWER, Edit, ExecutionFlags, Used
-from musubito.values.artifact_codec import encode_value
-from musubito.values.editable import is_of_node, with_output
-
-INPUT: Final = "input"
-"""The argument that every call of a graph's node has."""
+from musubito.values.editable import with_output
 
 
 class ResultToEdit(NamedTuple):
@@ -135,11 +131,8 @@ def override(engine: EngineHost, node: bytes, value: object, made: ByHand) -> Mu
             node.hex()[:10],
             differs,
         )
-    of_node = INPUT in result.commit.place.arguments and is_of_node(result.payload)
     try:
-        payload = encode_value(value)
-        if of_node and not is_of_node(payload):
-            payload = with_output(result.payload, value)
+        payload = with_output(result.payload, value)
     except EncodingError as error:
         raise NotEdited(f"{result.commit.place.operation}: the value cannot be stored: {error}") from error
     artifact = replace_payload(engine, result, payload, made)

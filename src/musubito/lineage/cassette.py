@@ -20,7 +20,6 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from musubito.errors import ArtifactUnreadable, EncodingError
-from musubito.lineage.reader import without_events
 from musubito.lineage.reports import LineageError
 from musubito.store.rows import CallKeys, CodeRecord, ExecutionFlags, ExternalRead, ParentRef, SampleRef, Used
 from musubito.values.artifact_codec import encode_value
@@ -272,7 +271,7 @@ def _output_written(payload: bytes, blobs: Blobs | None) -> dict[str, Any]:
     value = with_secrets(memoryview(payload)[1:])
     if _held_by_json(value, payload):
         return {"output": value}
-    shown = {"output": _readable(without_events(plain(memoryview(payload)[1:])))}
+    shown = {"output": _readable(plain(memoryview(payload)[1:]))}
     if blobs is None or len(payload) <= LARGE:
         return {**shown, "packed": b64encode(payload).decode()}
     name = sha256(payload).hexdigest()

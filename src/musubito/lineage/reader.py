@@ -23,7 +23,6 @@ from musubito.reasons import never_replayed
 from musubito.store.protocol import Row
 from musubito.store.rows import Stored
 from musubito.values.display import plain
-from musubito.values.editable import EVENTS
 from musubito.values.redaction import scrubbed
 
 
@@ -180,25 +179,11 @@ class Lineage(RunReader):
         contents = self.contents(node.namespace)
         try:
             payload = contents.open(stored.codec, stored.payload, bytes.fromhex(artifact))
-            return without_events(plain(memoryview(payload)[1:]))
+            return plain(memoryview(payload)[1:])
         except ArtifactMissing as error:
             return {"$type": "...", "value": f"{error}; 'musubito --blobs URL' looks elsewhere"}
         except ArtifactUnreadable as error:
             return {"$type": "...", "value": str(error)}
-
-
-def without_events(value: Any) -> Any:
-    """Return an output without the events that were emitted on the way.
-
-    The adapter of a framework stores a tuple: the pieces of the output, and the events. A single piece is returned
-    alone. Any other value is returned as it is.
-    """
-    match value:
-        case {"$type": "tuple", "items": [[*pieces], [*events]]} if pieces and all(
-            isinstance(event, list) and event and event[0] in EVENTS for event in events
-        ):
-            return pieces[0] if len(pieces) == 1 else pieces
-    return value
 
 
 def _total_tokens(usage: Sequence[Row]) -> dict[str, Tokens]:

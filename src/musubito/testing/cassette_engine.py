@@ -25,7 +25,6 @@ from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
 from musubito.lineage.cassette import CassetteError, secret_at, secret_found
-from musubito.lineage.reader import without_events
 from musubito.model import MusubitoResult, StepType
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Committed
@@ -303,6 +302,6 @@ _FROM_CASSETTE: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] =
 def _as_plain(value: Any) -> Any:
     """Return an output as readers see it."""
     try:
-        return without_events(plain(memoryview(encode_value(value))[1:]))
+        return plain(memoryview(encode_value(value))[1:])
     except EncodingError as error:
         return str(error)

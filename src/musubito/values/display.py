@@ -36,9 +36,10 @@ _SAYS_NEXT: Final = deferred_pattern(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
     ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
+    ("musubito_langgraph.messages", "NodeOutput"): lambda state: state["returned"],
     ("musubito_langgraph.messages", "Packed"): lambda state: state["outputs"],
 }
-"""Records for things without an encoding, by the recorded names of their classes, each with how it is shown."""
+"""What an adapter stores in place of something else: the recorded names of classes, each with how it is shown."""
 _ROOM: Final = 3000
 """Number of levels that may be open: exts hold msgpack of their own, which ormsgpack reads on the C stack."""
 _TRUSTED_EXTS: Final = 2

@@ -5,8 +5,8 @@ pattern for what is read: a number without a fraction stays a float if it was on
 keeps its class and its fields. No class is looked up. A part that JSON cannot hold (a date, bytes, an id) may be
 moved or left out, and not be changed.
 
-The adapter of a framework stores the output of a node beside the events that were emitted on the way. An edited output
-loses these events, since they tell of the earlier output. What the node wrote to the state on the way stays.
+The adapter of a framework stores a `NodeOutput`: the output of a node, and what the node did besides. An edited output
+loses the events that were emitted, since they tell of the earlier output. What the node wrote to the state stays.
 """
 
 from __future__ import annotations
@@ -37,12 +37,6 @@ _RECORDS: Final = (Code.DATACLASS, Code.PYDANTIC, Code.NAMEDTUPLE)
 """Ext codes of instances whose fields may be edited."""
 _ADAPTER: Final = "musubito_langgraph.messages"
 """The recorded module of what the adapter of LangGraph stores in place of something else."""
-EVENTS: Final = frozenset(
-    ("custom", "dispatched", "model", "chunk", "text", "end", "tool", "done", "failed", "pushed", "written")
-)
-"""Kinds of the events that an adapter stores beside an output."""
-WRITTEN: Final = "written"
-"""The kind of event that is a part of the output: a write to the state."""
 
 
 class NotReadBack(Exception):
@@ -135,18 +129,10 @@ def edited(payload: bytes | bytearray, text: str) -> bytes:
 
 
 def with_output(payload: bytes | bytearray, value: object) -> bytes:
-    """Return the payload of another value in the place of a node's output; raise `EncodingError` if it has none.
-
-    `payload` is what the adapter of a framework has stored.
-    """
+    """Return the payload of another value in the place of an output; raise `EncodingError` if it has none."""
+    encoded = encode_value(value)
     output = _Output.of(payload)
-    (tree,) = unpackb(ArtifactPacker().pack([value]), ext_hook=_Reader().ext)
-    return output.replaced(tree) if output.is_of_node else encode_value(value)
-
-
-def is_of_node(payload: bytes | bytearray) -> bool:
-    """Return whether a payload has the form in which the adapter of a framework stores the output of a node."""
-    return _Output.of(payload).is_of_node
+    return output.replaced(_tree(encoded)) if output.is_of_node else encoded
 
 
 def _tree(payload: bytes | bytearray) -> Any:
@@ -167,38 +153,23 @@ class _Output:
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
-        self.value = tree
-        self._pieces = self._events = None
-        self._renamed = _state_of(tree, "Packed")
-        outputs = tree if self._renamed is None else self._renamed.get("outputs")
-        match outputs:
-            case Typed(Code.TUPLE, [[*pieces], [*events]]) if pieces and all(
-                type(event) is list and event and type(event[0]) is str and event[0] in EVENTS for event in events
-            ):
-                self._pieces, self._events = pieces, events
-                self.value = pieces[0] if len(pieces) == 1 else pieces
-            case _ if self._renamed is not None:
-                self.value = outputs
+        renamed = _state_of(tree, "Packed")
+        self._stored = tree if renamed is None else renamed["outputs"]
+        of_node = _state_of(self._stored, "NodeOutput")
+        self.is_of_node = of_node is not None
+        self.value = self._stored if of_node is None else of_node["returned"]
 
     @classmethod
     def of(cls, payload: bytes | bytearray) -> _Output:
         return cls(_tree(payload))
 
-    @property
-    def is_of_node(self) -> bool:
-        return self._pieces is not None
-
     def replaced(self, value: Any) -> bytes:
         """Return the payload with another output."""
-        if self._pieces is not None and self._events is not None:
-            if _packed(value) == _packed(self.value):
-                return _packed(self.tree)
-            kept = [event for event in self._events if event[0] == WRITTEN]
-            value = Typed(Code.TUPLE, [[value] if len(self._pieces) == 1 else value, kept])
-        if self._renamed is not None:
-            *names, state = self.tree.parts
-            value = Typed(self.tree.code, [*names, {**state, "outputs": value}])
-        return _packed(value)
+        if _packed(value) == _packed(self.value):
+            return _packed(self.tree)
+        if self.is_of_node:
+            value = _with(self._stored, returned=value, events=[])
+        return _packed(value if self._stored is self.tree else _with(self.tree, outputs=value))
 
 
 def _state_of(tree: Any, name: str) -> dict[str, Any] | None:
@@ -207,6 +178,11 @@ def _state_of(tree: Any, name: str) -> dict[str, Any] | None:
         case Typed(Code.DATACLASS, [module, qualname, _, dict() as state]) if (module, qualname) == (_ADAPTER, name):
             return state
     return None
+
+
+def _with(record: Typed, **changes: Any) -> Typed:
+    *names, state = record.parts
+    return Typed(record.code, [*names, {**state, **changes}])
 
 
 # -- showing -----------------------------------------------------------------------------------------------------------
@@ -337,9 +313,7 @@ def _typed(value: Any, tree: Typed, path: str) -> Any:
         return tree
     derived = _state_of(tree, "Derived")
     if derived is not None:
-        *names, state = tree.parts
-        content = _read(value, derived["value"], path, is_fixed=True)
-        return Typed(tree.code, [*names, {**state, "value": content}])
+        return _with(tree, value=_read(value, derived["value"], path, is_fixed=True))
     if type(shown) is not dict or TYPE not in shown:
         raise NotReadBack(path, f"{_as_json(shown)} cannot be changed as text")
     name = shown[TYPE]

@@ -41,6 +41,7 @@ _MODULES: Final = {
 _STORED: Final = {
     ("musubito_langgraph.messages", "Derived"): ("musubito_langgraph.message_ids.placeholders", "Derived"),
     ("musubito_langgraph.messages", "Name"): ("musubito_langgraph.message_ids.placeholders", "IdPlaceholder"),
+    ("musubito_langgraph.messages", "NodeOutput"): ("musubito_langgraph.message_ids.placeholders", "NodeOutput"),
     ("musubito_langgraph.messages", "Packed"): ("musubito_langgraph.message_ids.placeholders", "RenamedOutput"),
     ("musubito_langgraph.messages", "Reported"): ("musubito_langgraph.message_ids.placeholders", "Reported"),
     ("musubito_langgraph.messages", "Sent"): ("musubito_langgraph.message_ids.placeholders", "SendPlaceholder"),

@@ -1,4 +1,4 @@
-"""Define what is stored in place of ids, of sends and of what LangChain derives from plain classes."""
+"""Define what is stored of a call, and in place of ids, of sends and of what LangChain derives from plain classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ class NotRepeatable(Exception):
 
 
 # -- what is stored ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class NodeOutput:
+    """The output of a call, and what the call did besides returning the output."""
+
+    returned: Any
+    writes: list[tuple[str, Any]]
+    """The channels of the state that were written, with the values."""
+    events: list[list[Any]]
+    """The records of what was emitted (see `musubito_langgraph.recorder.event_kinds`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdPlaceholder:
     """A placeholder for an id.

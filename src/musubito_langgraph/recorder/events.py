@@ -76,6 +76,8 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         Metadata that every message has there are not recorded.
         """
         self.recorded: list[list[Any]] = []
+        self.written: list[tuple[str, Any]] = []
+        """The writes to the state besides the return value."""
         self.found: list[Any] = []
         """The values that were read from the store."""
         self.asked_a_model = False
@@ -143,7 +145,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
 
     def writes(self, channel: str, value: Any) -> None:
         """Record a write to the state besides the return value, as it is now."""
-        self.recorded.append([kinds.WRITTEN, channel, as_it_is(value)])
+        self.written.append((channel, as_it_is(value)))
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record an event for callbacks as it is now."""

@@ -87,8 +87,6 @@ def emit(
                 message, own_metadata = rest
                 if listening:
                     _push(config, message, own_metadata)
-            case kinds.WRITTEN:
-                _task_config.send(config, [(rest[0], rest[1])])
             case kinds.MODEL | kinds.TOOL:
                 own_metadata, own, what, inside, *asked = rest
                 new += [reference for references in asked for reference in references if type(reference) is bytes]

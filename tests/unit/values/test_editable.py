@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from musubito.values.artifact_codec import decode_value, encode_value
-from musubito.values.editable import NotReadBack, editable_text, edited, is_of_node, with_output
+from musubito.values.editable import NotReadBack, editable_text, edited, with_output
+from musubito_langgraph.message_ids.placeholders import NodeOutput
 
 
 @dataclass
@@ -150,15 +151,12 @@ def test_what_json_cannot_hold_is_not_shown(value: object) -> None:
 
 
 def test_of_a_node_only_the_output_is_shown_and_what_it_streamed_is_dropped() -> None:
-    events = [["custom", 1, ""], ["written", "key", "state"], ["text", 0, "old"]]
-    payload = encode_value(([{"answer": "old"}], events))
-    assert is_of_node(payload)
+    writes = [("key", "state")]
+    payload = encode_value(NodeOutput({"answer": "old"}, writes, [["custom", 1, ""], ["text", 0, "old"]]))
     assert editable_text(payload).text == '{\n  "answer": "old"\n}\n'
     assert edited(payload, '{"answer": "old"}') == payload
-    wanted = encode_value(([{"answer": "new"}], [["written", "key", "state"]]))
+    wanted = encode_value(NodeOutput({"answer": "new"}, writes, []))
     assert edited(payload, '{"answer": "new"}') == with_output(payload, {"answer": "new"}) == wanted
-    assert not is_of_node(encode_value(([1], [["unknown"]])))
-    assert not is_of_node(encode_value([1]))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +173,11 @@ def test_the_update_of_a_node_keeps_its_keys_and_their_types(
     output: object, text: str, path: str, problem: str
 ) -> None:
     with pytest.raises(NotReadBack, match=problem) as told:
-        edited(encode_value(([output], [])), text)
+        edited(encode_value(NodeOutput(output, [], [])), text)
     assert told.value.path == path
 
 
 def test_the_update_of_a_node_may_lose_keys_and_take_what_was_nothing() -> None:
-    payload = encode_value(([{"a": None, "b": [1]}], []))
+    payload = encode_value(NodeOutput({"a": None, "b": [1]}, [], []))
     assert edited(payload, '{"a": "x", "b": []}') == with_output(payload, {"a": "x", "b": []})
     assert edited(payload, '{"b": [1, "x"]}') == with_output(payload, {"b": [1, "x"]})
