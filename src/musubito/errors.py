@@ -160,25 +160,25 @@ class InputError(MusubitoError):
         self.problem = problem
 
 
-class CodeError(InputError):
+class CodeError(MusubitoError):
     """The code of a step that cannot be identified: an object in the code raises when it is inspected."""
 
     def __init__(self, operation: str, error: Exception) -> None:
-        super().__init__(operation, "its code", "$", repr(error))
-        self.args = (f"{operation}: what its code holds cannot be identified: {error!r}",)
+        super().__init__(f"{operation}: what its code holds cannot be identified: {error!r}")
+        self.operation = operation
+        self.problem = repr(error)
 
 
-class ChangedInput(InputError):
+class ChangedInput(MusubitoError):
     """The arguments of an effect, or its surroundings, were changed while the effect waited. It was not done."""
 
     def __init__(self, operation: str) -> None:
-        problem = "what it was given, or what is around it, was changed while it waited"
-        super().__init__(operation, "", "$", problem)
-        remedy = (
-            "call it again with arguments that nothing changes meanwhile. If nothing changed them, they hold instances "
-            "of two classes with one name, which cannot be told apart: use one class"
+        super().__init__(
+            f"{operation}: what it was given, or what is around it, was changed while it waited. It was not done; call "
+            "it again with arguments that nothing changes meanwhile. If nothing changed them, they hold instances of "
+            "two classes with one name, which cannot be told apart: use one class."
         )
-        self.args = (f"{operation}: {problem}. It was not done; {remedy}.",)
+        self.operation = operation
 
 
 class StoreError(MusubitoError):

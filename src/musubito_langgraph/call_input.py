@@ -7,7 +7,7 @@ from typing import Any
 
 from musubito import InputError
 from musubito.adapter import Fingerprint, digest_input
-from musubito.errors import ArtifactUnreadable
+from musubito.errors import ArtifactUnreadable, CodeError
 from musubito.values.digest import InputDigest
 from musubito.values.display import plain
 from musubito.values.value_diff import differences
@@ -68,7 +68,7 @@ class CallInput:
         try:
             code = self._step.operation.fingerprint()
             return digest_input(self._step.operation.name, self._renamed(inputs(code), code)[0])
-        except InputError:
+        except (InputError, CodeError):
             return None
 
     def _renamed(self, inputs: dict[str, object], code: Fingerprint) -> tuple[Any, InputNaming]:

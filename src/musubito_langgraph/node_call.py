@@ -103,7 +103,7 @@ class NodeCall:
         self.invocation: Invocation = invocation_of(config)
         self._naming: InputNaming | None = None
         self._code: Fingerprint | None = None
-        self._unidentified: InputError | None = None
+        self._unidentified: InputError | CodeError | None = None
         """Why the input has no identity. Such a call is recorded, and is never replayed."""
         self._before: InputDigest | None = None
         """Digest of the call's input before the call ran."""
@@ -187,7 +187,7 @@ class NodeCall:
         while True:
             try:
                 return make()
-            except InputError as error:
+            except (InputError, CodeError) as error:
                 if not self._record_without_identity(error):
                     return None
 
@@ -227,7 +227,7 @@ class NodeCall:
         self._scope = Scope(engine, run, scope.frame, results, self._around, self.invocation.said or scope.mode)
         return engine, self._scope
 
-    def _record_without_identity(self, error: InputError) -> bool:
+    def _record_without_identity(self, error: InputError | CodeError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
         Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
@@ -237,7 +237,7 @@ class NodeCall:
         if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
-        key = self.step.operation.name, error.path
+        key = self.step.operation.name, "" if isinstance(error, CodeError) else error.path
         if self.step.is_live:
             ran_live(self.step.operation.name)
             return False
@@ -439,12 +439,12 @@ class NodeCall:
         await atell(self.config, self._taken())
 
 
-def without_identity(error: InputError) -> str:
-    """Return the part of an input that has no identity, as a part of a `ReplayReason`."""
-    return f"{error.argument}{error.path[1:]}, {error.problem.partition(' (')[0]}"
+def without_identity(error: InputError | CodeError) -> str:
+    """Return the part of a call that has no identity, as a part of a `ReplayReason`."""
+    part = "its code" if isinstance(error, CodeError) else f"{error.argument}{error.path[1:]}"
+    return f"{part}, {error.problem.partition(' (')[0]}"
 
 
 def _apart(stored: NodeOutput) -> OutputParts:
-    told = [record for record in stored.events if record[0] in kinds.OF_CALLS]
-    others = [record for record in stored.events if record[0] not in kinds.OF_CALLS]
+    told, others = ([each for each in stored.events if (each[0] in kinds.OF_CALLS) is told] for told in (True, False))
     return OutputParts(stored.returned, told, [stored.writes, others])

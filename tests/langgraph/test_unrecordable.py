@@ -21,8 +21,9 @@ from langgraph.runtime import get_runtime
 from langgraph.types import Send
 from pydantic import BaseModel, ConfigDict
 
-from musubito import musubito_step
-from musubito_langgraph import musubito_graph, musubito_runnable
+from musubito import InputError, MusubitoEngine, ReplayReason, musubito_step
+from musubito.errors import CodeError
+from musubito_langgraph import musubito_graph, musubito_plan, musubito_runnable
 from tests.langgraph.specimen import Ran, calls, took
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -344,11 +345,28 @@ def test_a_runnable_whose_code_has_no_identity(ran: Ran, pieces: Callable[..., l
         ran("answer")
         return text, greeting().value, unclassed is None
 
+    with pytest.raises(CodeError, match=r"answer: what its code holds .*: RuntimeError\(") as caught:
+        musubito_step(answer)("hi")
+    assert not isinstance(caught.value, InputError)
     runnable = musubito_runnable(RunnableLambda(answer))
     for user, runs in [("ann", {"answer": 1, "step": 1}), ("ben", {"answer": 1, "step": 1}), ("ann", {"answer": 1})]:
         with saying():
             assert pieces(runnable, "hi", {"configurable": {"user": user}}) == [("hi", user, False)]
         assert took(ran) == runs
+
+
+def test_a_plan_of_a_node_whose_code_has_no_identity(engine: MusubitoEngine, name: str) -> None:
+    unclassed = Unclassed()
+
+    def answer(state: Typed) -> Any:
+        return {"text": f"{unclassed is None}"}
+
+    built = StateGraph(Typed).add_node("answer", answer).add_edge(START, "answer").add_node("after", answer)
+    graph = musubito_graph(built.add_edge("answer", "after").compile(name=name))
+    line, after = musubito_plan(graph, {"text": "hi"}).lines
+    assert after.outcome == "unknown"
+    assert (line.outcome, line.reason) == ("would run", ReplayReason.INPUT_NOT_IDENTIFIED)
+    assert line.parts[0].startswith("its code, RuntimeError")
 
 
 # -- what is around a node ---------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
-from musubito import InputError, MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
-from musubito.errors import EncodingError
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType
+from musubito.errors import ChangedInput, EncodingError
 from musubito_langgraph import call_input, musubito_graph
 
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
@@ -123,7 +123,7 @@ def test_the_argument_of_an_effect(engine: MusubitoEngine, later: Any) -> None:
     error = while_it_waits(
         engine, lambda: engine.execute("pay", {"order": order}, pay, EFFECT).value, lambda: order.update(number=later)
     )
-    assert isinstance(error, InputError | EncodingError)
+    assert isinstance(error, ChangedInput | EncodingError)
     assert did == []
     for number in (1, 2, 1, 2):
         assert engine.execute("pay", {"order": {"number": number}}, pay, EFFECT).value == f"paid {number}"
@@ -140,7 +140,7 @@ def test_the_argument_of_an_effect_in_a_task(engine: MusubitoEngine) -> None:
         await asyncio.sleep(0)
         order["number"] = 2
         assert (await go(order)).value == "paid 2"
-        with pytest.raises(InputError, match="was changed while it waited. It was not done"):
+        with pytest.raises(ChangedInput, match="was changed while it waited. It was not done"):
             await task
         assert did == [2]
         assert [(await go({"number": number})).value for number in (1, 2)] == ["paid 1", "paid 2"]
@@ -200,7 +200,7 @@ def test_a_message_that_is_given_to_a_node_that_is_an_effect(engine: MusubitoEng
     error = while_it_waits(
         engine, lambda: graph.invoke({"messages": [message]}), lambda: setattr(message, "content", "to bob")
     )
-    assert isinstance(error, InputError)
+    assert isinstance(error, ChangedInput)
     assert did == []
     for to in ("to alice", "to bob") * 2:
         graph.invoke({"messages": [HumanMessage(to)]})

@@ -7,6 +7,7 @@ up.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -14,7 +15,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langgraph.errors import GraphInterrupt
 
 from musubito import InputError, MusubitoEngine
-from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Mode, ReplayReason, code_changes, explained
+from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Fingerprint, Mode, ReplayReason, code_changes, explained
+from musubito.errors import CodeError
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
@@ -82,7 +84,7 @@ class StepLookup:
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.NOT_RECORDED))
         try:
             question = call.protocol(_nothing, DRY_RUNS)
-        except InputError as error:
+        except (InputError, CodeError) as error:
             part = without_identity(error)
             self._stop(call, visit, self._line(call, None, RUN, ReplayReason.INPUT_NOT_IDENTIFIED, part))
         assert isinstance(question, DryRun | EffectDryRun)  # noqa: S101 - its kinds are these
@@ -105,7 +107,8 @@ class StepLookup:
 
         Of tools, only those are in the result that one of the `inputs` calls.
         """
-        calls = sorted(self.step.operation.fingerprint().steps)
+        code = self._code()
+        calls = [] if code is None else sorted(code.steps)
         if self._tools is None:
             calls += estimates.called_by(self.name)
         else:
@@ -115,13 +118,20 @@ class StepLookup:
 
     def code_changes(self, engine: MusubitoEngine) -> tuple[str, ...]:
         """Return the parts of the step's code that differ from its newest call, whatever its input."""
-        operation = self.step.operation
-        return code_changes(engine, operation.call(engine, operation.fingerprint(), {}, _nothing))
+        code = self._code()
+        return () if code is None else code_changes(engine, self.step.operation.call(engine, code, {}, _nothing))
 
     def may_go_anywhere(self) -> bool:
         """Tell whether the code of the step makes a `Command` that leads to another node."""
-        sources = (part.source or "" for part in self.step.operation.fingerprint().parts)
+        code = self._code()
+        sources = () if code is None else (part.source or "" for part in code.parts)
         return any("Command" in source and "goto" in source for source in sources)
+
+    def _code(self) -> Fingerprint | None:
+        """Return the fingerprint of the step's code, None if the code has no identity."""
+        with suppress(CodeError):
+            return self.step.operation.fingerprint()
+        return None
 
 
 def _nothing() -> NoReturn:
