@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_step, run, use_musubito_engine
 from musubito.engine.process_identity import this_host, this_process
 from tests.cli.conftest import Musubito, World
 from tests.server import drop_database, new_database
@@ -260,3 +260,22 @@ def test_large_outputs_are_named(musubito: Musubito, tmp_path: Path) -> None:
         engine.execute("large", {}, lambda: os.urandom(1_500_000))
     told = musubito("--db", "large.db", "doctor").stdout
     assert "✓ blobs       1 large output, 1.5 MB\n" in told
+
+
+def test_what_was_configured_is_no_finding(musubito: Musubito, tmp_path: Path) -> None:
+    now = [1_000.0]
+    store = SQLiteStorage(tmp_path / "aged.db")
+    with MusubitoEngine(store, now_provider=lambda: now[0]) as engine, use_musubito_engine(engine):
+
+        @musubito_step(StepConfiguration("deterministic", ttl_seconds=60), name="rate")
+        def rate(currency: str) -> str:
+            Path(tmp_path / "log.txt").write_text(currency)
+            return currency
+
+        for _ in range(3):
+            with run():
+                rate("EUR")
+            now[0] += 100
+    result = musubito("--db", "aged.db", "doctor")
+    assert result.exit_code == 0
+    assert "rate" not in result.stdout

@@ -154,23 +154,16 @@ def _blobs(lineage: Lineage) -> Iterator[Check]:
 
 
 def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
-    by_step: dict[bool, dict[str, list[Unrepeatable]]] = {True: {}, False: {}}
+    by_step: dict[str, list[Unrepeatable]] = {}
     for found in unrepeatable_of_operations(lineage):
-        step = found.operation if found.is_unsettled else f"{found.operation} ({found.step_type})"
-        by_step[found.is_unsettled].setdefault(step, []).append(found.thing)
-    if unsettled := by_step[True]:
+        if found.is_unsettled:
+            by_step.setdefault(found.operation, []).append(found.thing)
+    if by_step:
         says = (
-            f"{times(len(unsettled), 'step')} did something that a replay does not do again. {CHOICES} A step stays in "
+            f"{times(len(by_step), 'step')} did something that a replay does not do again. {CHOICES} A step stays in "
             "this list until it has run with its StepConfiguration."
         )
-        which = tuple(f"{step} {named(things)}" for step, things in unsettled.items())
-        yield Check("outside", False, says, which)
-    if others := by_step[False]:
-        says = (
-            f"{times(len(others), 'step')} asked for something that differs each time. A replay returns the answer of "
-            "that moment. If it must not be too old, say ttl_seconds=... in the step's StepConfiguration."
-        )
-        yield Check("repeatable", True, says, tuple(f"{step}: {named(things)}" for step, things in others.items()))
+        yield Check("outside", False, says, tuple(f"{step} {named(things)}" for step, things in by_step.items()))
 
 
 def _none_of(name: str, findings: list[str], how: str, remedy: str) -> Check:

@@ -19,8 +19,13 @@ COMPARED: Final = 20
 """Operations whose differing inputs are looked up, the most expensive first."""
 LEFT_OUT: Final = ExecutionFlags.ERASED | ExecutionFlags.LIVE
 """Flags of executions that are not reported."""
-WANTED: Final = (ReplayReason.LIVE, ReplayReason.LIVE_INSIDE)
-"""Reasons that somebody wants."""
+WANTED: Final = (
+    ReplayReason.LIVE,
+    ReplayReason.LIVE_INSIDE,
+    ReplayReason.TTL_EXPIRED,
+    ReplayReason.DEPENDENCY_EXPIRED,
+)
+"""Reasons that somebody has configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Unreplayed:
 def unreplayed(lineage: Lineage) -> list[Unreplayed]:
     """Return the executions that are never replayed, the most expensive first.
 
-    Live steps are left out, and steps in which one ran: they run each time because somebody wants that.
+    Live steps, steps in which one ran, and results with a time to live are left out: somebody has configured that.
     """
     refused = _refused(lineage)
     names = {(entry.namespace, entry.operation) for entry in refused}

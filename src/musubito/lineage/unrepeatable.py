@@ -21,7 +21,6 @@ class UnrepeatableOfStep(NamedTuple):
 
     namespace: str
     operation: str
-    step_type: str
     thing: Unrepeatable
     is_unsettled: bool
     """Whether a replay skips the thing although nobody has said how the step is replayed."""
@@ -40,8 +39,8 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
 def unrepeatable_of_operations(lineage: Lineage) -> list[UnrepeatableOfStep]:
     """Return the unrepeatable things that stored executions asked for, each once for each operation."""
     return [
-        UnrepeatableOfStep(namespace, operation, step_type, _opened(lineage, namespace, kind, key), bool(unsettled))
-        for namespace, operation, step_type, kind, key, unsettled in lineage.rows(
+        UnrepeatableOfStep(namespace, operation, _opened(lineage, namespace, kind, key), bool(unsettled))
+        for namespace, operation, kind, key, unsettled in lineage.rows(
             "asked_by_operations", outside=ExecutionFlags.OUTSIDE.value, configured=ExecutionFlags.CONFIGURED.value
         )
     ]

@@ -28,7 +28,7 @@ def command(ctx: click.Context, json_: bool) -> None:
 
     Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
     if something is not as it should be. A step that did something outside, which no replay does again, is a finding
-    until its StepConfiguration says how it is replayed.
+    until its StepConfiguration says how it is replayed. What somebody has configured is no finding.
     """
     context: CommandContext = ctx.obj
     context.make_schema()
@@ -48,7 +48,7 @@ def command(ctx: click.Context, json_: bool) -> None:
         context.json({"checks": checks, "counts": counts, "never_replayed": never})
     else:
         for check in checks:
-            mark = ("✗ ", "red") if not check.fine else ("! ", "yellow") if check.which else ("✓ ", "green")
+            mark = ("✓ ", "green") if check.fine else ("✗ ", "red")
             context.print_text(clean(check.says), prefix=Text.assemble(mark, (f"{check.name:<12}", "bold")))
             for finding in check.which[:SHOWN]:
                 context.print_text(clean(finding), prefix="    ")

@@ -126,7 +126,7 @@ ORDER BY r.kind, r.key;
 -- last column is 1 if the thing was done outside by an execution that may be replayed, and its operation's newest
 -- execution is of a step of which nobody had said how it is replayed.
 WITH newest AS (SELECT operation, max(execution) AS id FROM _nodes WHERE execution IS NOT NULL GROUP BY operation)
-SELECT s.name, o.name, n.step_type, r.kind, r.key, max(CASE
+SELECT s.name, o.name, r.kind, r.key, max(CASE
   WHEN e.holds & :outside <> 0 AND w.holds & :configured = 0 AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL
     AND r.kind NOT IN ('clock', 'random', 'ids') THEN 1 ELSE 0 END)
 FROM _reads r
@@ -140,5 +140,5 @@ WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'written')
   AND n.step_type NOT IN ('live', 'external_effect')
   AND (r.kind <> 'network' OR NOT EXISTS (
     SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
-GROUP BY 1, 2, 3, 4, 5
-ORDER BY s.name, o.name, n.step_type, r.kind, r.key;
+GROUP BY 1, 2, 3, 4
+ORDER BY s.name, o.name, r.kind, r.key;
