@@ -73,6 +73,16 @@ def end(state: State) -> Any:
 builder = StateGraph(State).add_node(begin).add_node(work).add_node(end)
 builder.add_edge(START, "begin").add_conditional_edges("begin", parts, ["work"]).add_edge("work", "end")
 bare = builder.compile(name="report")
+
+
+def build_graph(name: str = "report"):
+    return builder.compile(name=name)
+
+
+def build_by_asking(topic: str):
+    return builder.compile(name=ask(topic).value)
+
+
 wrapped = musubito_graph(bare)
 """
 
@@ -111,6 +121,15 @@ def test_of_a_graph_wrapped_or_not(musubito: Musubito, flow: Path, tmp_path: Pat
     made = json.loads(result.stdout)
     assert expected.items() <= {line["operation"]: line["outcome"] for line in made["lines"]}.items()
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("given", [(), ("--call", '["report"]'), ("--call", '{"name": "report"}')])
+def test_of_a_function_that_returns_a_graph(musubito: Musubito, flow: Path, given: tuple[str, ...]) -> None:
+    asked = ("--input", '{"topic": "knots"}', "--json")
+    made = musubito("plan", "work_flow:build_graph", *given, *asked)
+    assert made.stdout == musubito("plan", "work_flow:wrapped", *asked).stdout
+    other = json.loads(musubito("plan", "work_flow:build_graph", "--call", '["other"]', *asked).stdout)
+    assert other["lines"][0]["operation"] == "other/begin"
 
 
 def test_of_a_builder_that_its_module_does_not_compile(musubito: Musubito, world: World, tmp_path: Path) -> None:
@@ -299,7 +318,13 @@ def test_a_graph_is_planned_with_its_config_and_its_context(musubito: Musubito, 
         (("nowhere:graph",), "nowhere cannot be imported: ModuleNotFoundError"),
         (("work_flow:nothing",), "work_flow has no nothing"),
         (("work_flow:RAN", "--input", "{}"), "work_flow:RAN: a plan is made for a graph or a step, not for a list"),
-        (("work_flow:work",), "work_flow:work: a plan is made for a graph or a step, not for a function"),
+        (("work_flow:work",), "positional argument: 'state'; say with --call what it is called with"),
+        (("work_flow:build_graph",), "is no step; say what a graph is invoked with by --input"),
+        (("work_flow:build_graph", "--call", "3"), "--call is a list of arguments, or an object"),
+        (("work_flow:build_graph", "--call", "{"), "--call is not JSON"),
+        (("work_flow:build_by_asking", "--call", '["a"]'), "work_flow:build_by_asking: NotReplayed: work_flow.ask"),
+        (("work_flow:wrapped", "--call", "[]"), "it takes no --call"),
+        (("work_flow:parts", "--call", "[{}]"), "a plan is made for a graph or a step, not for a list"),
         (("work_flow:wrapped",), "is no step; say what a graph is invoked with by --input"),
         (("work_flow:wrapped", "--args", "[]"), "--args is for functions with @musubito_step"),
         (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),

@@ -36,7 +36,7 @@ MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
 WITHIN = "·"
 """The mark of a call that may be made inside another; it is not counted with the calls at the top."""
-REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or a graph."
+REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step, a graph, or a function that returns one."
 
 
 @click.command(
@@ -49,6 +49,7 @@ REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step or
 @click.option("--config", metavar="JSON", help="The config of a graph, such as '{\"configurable\": {...}}'.")
 @click.option("--context", "context_", metavar="JSON", help="The context of a graph.")
 @click.option("--args", "arguments", metavar="JSON", help="What a step is called with: a list, or an object by name.")
+@click.option("--call", "call_", metavar="JSON", help="The same for a function that returns a graph. Default: nothing.")
 @json_option
 @click.pass_obj
 def command(
@@ -58,6 +59,7 @@ def command(
     config: str | None,
     context_: str | None,
     arguments: str | None,
+    call_: str | None,
     json_: bool,
 ) -> None:
     """Show what calling TARGET would replay and what it would run.
@@ -73,6 +75,8 @@ def command(
     with _called_without_arguments(target), use_musubito_engine(context.engine):
         module, name = _module(context, target)
         thing = _named_in(module, name, target)
+        if call_ is not None or _makes_graph(thing):
+            thing = _made(context, target, thing, _json("--call", call_ or "[]"))
         if hasattr(thing, "__musubito_call__"):
             result = _of_step(context, target, thing, invocation, _json("--args", arguments or "[]"))
         else:
@@ -103,15 +107,41 @@ def _module(context: CommandContext, target: str) -> tuple[ModuleType, str]:
         module, _, name = target.rpartition(".")
         meant = f"; did you mean {module}:{name}?" if module else "."
         raise click.UsageError(f"{target!r} names nothing{meant} {REMEDY}")
+    with _no_step_runs(context):
+        return _imported(location), name
+
+
+@contextmanager
+def _no_step_runs(context: CommandContext) -> Iterator[None]:
+    """Let the user's code run, such as a script without a guard: its steps may be replayed, but must not run.
+
+    The plan alone goes to the standard output: a program may read it as JSON.
+    """
     off = mode_of_off()
-    # A script without a guard calls its steps as it is imported. They may be replayed, but must not run.
     make_off(Mode.REPLAY_ONLY)
     try:
-        # The plan alone goes to the standard output: a program may read it as JSON.
         with engine_in_mode(ReadOnlyEngine(context.engine), Mode.REPLAY_ONLY), redirect_stdout(sys.stderr):
-            return _imported(location), name
+            yield
     finally:
         make_off(off)
+
+
+def _makes_graph(thing: Any) -> bool:
+    return callable(thing) and not any(hasattr(thing, name) for name in ("__musubito_call__", "invoke", "compile"))
+
+
+def _made(context: CommandContext, target: str, function: Any, arguments: Any) -> Any:
+    """Return what a function that returns a graph returns for these arguments."""
+    if not _makes_graph(function):
+        raise click.UsageError(f"{target} is no function that returns a graph: it takes no --call")
+    if not isinstance(arguments, list | dict):
+        raise click.UsageError("--call is a list of arguments, or an object of arguments by name")
+    try:
+        with _no_step_runs(context):
+            return function(**arguments) if isinstance(arguments, dict) else function(*arguments)
+    except Exception as error:
+        remedy = "; say with --call what it is called with" if isinstance(error, TypeError) else ""
+        raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}{remedy}") from error
 
 
 def _named_in(module: ModuleType, name: str, target: str) -> Any:
