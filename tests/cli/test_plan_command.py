@@ -502,3 +502,110 @@ def test_the_module_sees_no_arguments_of_the_command(musubito: Musubito, flow: P
     said = musubito("plan", "with_arguments:report", "--args", '["knots"]').stdout
     assert said.splitlines()[0] == "with_arguments:report: 1 would be replayed."
     assert sys.argv == arguments
+
+
+PROGRAM = """
+import os
+from pathlib import Path
+
+from musubito import musubito_step, run
+
+
+class Shelf:
+    @staticmethod
+    @musubito_step
+    def fetch(topic):
+        return f"facts about {topic}"
+
+
+@musubito_step
+def summarize(facts):
+    return Path("summarize.md").read_text() + facts
+
+
+@musubito_step
+def translate(text):
+    return os.environ.get("TONGUE", "de") + text
+
+
+@musubito_step
+def file_away(text):
+    return len(text.value)
+
+
+with run("nightly"):
+    for topic in ("knots", "ropes", "knots"):
+        facts = Shelf.fetch(topic)
+        file_away(translate(summarize(facts.value).value))
+"""
+STEPS = ("Shelf.fetch", "summarize", "translate", "file_away")
+SAME = dict.fromkeys(STEPS, ("would replay",) * 3)
+CHANGED = ("would run", "would run", "would replay")
+UNSURE = ("unknown",) * 3
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    (tmp_path / "summarize.md").write_text("Sum up: ")
+    (tmp_path / "nightly.py").write_text(PROGRAM)
+    return tmp_path / "nightly.py"
+
+
+def run_program(program: Path) -> None:
+    subprocess.run([sys.executable, program.name], cwd=program.parent, check=True, timeout=60)
+
+
+def outcomes(musubito: Musubito) -> dict[str, tuple[str, ...]]:
+    lines = json.loads(musubito("plan", "nightly.py", "--json").stdout)["lines"]
+    return {name: tuple(line["outcome"] for line in lines if line["operation"] == f"nightly.{name}") for name in STEPS}
+
+
+def test_a_program_is_planned_by_its_last_run(musubito: Musubito, program: Path) -> None:
+    run_program(program)
+    assert outcomes(musubito) == SAME
+    prompt = program.parent / "summarize.md"
+    prompt.write_text("Sum up in a line: ")
+    assert outcomes(musubito) == {**SAME, "summarize": CHANGED, "translate": UNSURE, "file_away": UNSURE}
+    told = musubito("plan", "nightly.py", columns=120).stdout
+    assert "read changed: summarize.md" in told
+    assert "depends on what nightly.summarize gives" in told
+    assert len(json.loads(musubito("runs", "--json").stdout)["runs"]) == 1
+    run_program(program)
+    assert outcomes(musubito) == SAME
+    prompt.write_text("Sum up: ")
+    before = outcomes(musubito)
+    assert before["summarize"] == ("would replay",) * 3  # with what the first run stored
+
+
+def test_a_program_is_planned_with_the_environment_of_now(
+    musubito: Musubito, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_program(program)
+    monkeypatch.setenv("TONGUE", "fr")
+    assert outcomes(musubito) == {**SAME, "translate": CHANGED, "file_away": UNSURE}
+    assert "code changed: environment TONGUE" in musubito("plan", "nightly.py", columns=120).stdout
+
+
+def test_a_program_is_planned_with_the_code_of_now(musubito: Musubito, program: Path) -> None:
+    run_program(program)
+    program.write_text(PROGRAM.replace("facts about", "all about"))
+    assert outcomes(musubito) == {**SAME, "Shelf.fetch": CHANGED, "summarize": UNSURE} | dict.fromkeys(
+        ("translate", "file_away"), UNSURE
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nightly.py",), "none of the newest 100 runs called a step of nightly.py"),
+        (("nightly.py", "--input", "{}"), "nightly.py is planned as a program"),
+        (("nowhere.py",), "there is no file nowhere.py"),
+    ],
+)
+def test_what_is_no_program_that_ran(musubito: Musubito, program: Path, arguments: tuple[str, ...], said: str) -> None:
+    other = program.with_name("other.py")
+    other.write_text("from musubito import run\nwith run():\n    pass\n")
+    run_program(other)
+    result = musubito("plan", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr

@@ -226,6 +226,7 @@ def _wrap(definition: StepDefinition) -> Callable[..., Any]:
 
     step.__musubito_step__ = definition
     step.__musubito_call__ = caller.call
+    step.__musubito_recorded_call__ = caller.recorded_call
     typed: Callable[..., Any] = step
     return typed
 
@@ -369,6 +370,16 @@ class _Caller:
         call: Call = tuple.__new__(Call, fields)
         return call
 
+    def recorded_call(self, engine: MusubitoEngine, owner: type | None) -> Call:
+        """Return a call that was recorded, with the present code; its arguments are not known.
+
+        `owner` is the class of which the step is a method.
+        """
+        tracker = self._tracker if owner is None or self._receiver is None else self._tracker_of_class(owner)
+        definition, fingerprint, current = self._version.now(tracker)
+        head, code = engine.steps.identify(definition, fingerprint)
+        return Call(definition, fingerprint, current, tracker, head, code, {}, self._function, None)
+
     def _tracker_of(self, arguments: dict[str, Any], args: tuple[Any, ...]) -> CodeTracker:
         """Return the tracker of a method's code, which is that of its receiver's class."""
         name = self._receiver or ""
@@ -379,6 +390,9 @@ class _Caller:
             owner = receiver
         else:
             owner = type(receiver)
+        return self._tracker_of_class(owner)
+
+    def _tracker_of_class(self, owner: type) -> CodeTracker:
         tracker = self._trackers.get(owner)
         if tracker is None:
             tracker = self._trackers[owner] = self._track(owner=owner)

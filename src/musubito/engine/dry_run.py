@@ -14,6 +14,7 @@ from musubito.model import EffectHappened, MusubitoResult, ReplayDecision, Repla
 from musubito.policy import no, yes
 from musubito.store.queries import EffectQuery, SimilarNode
 from musubito.store.rows import Candidate, EffectRow, ExternalRead
+from musubito.values.call_keys import Parent
 
 
 def neighbour_of(call: CallProtocol) -> SimilarNode:
@@ -35,6 +36,12 @@ class DryRun(CallProtocol):
     """The reason why the decision is not certain: it depends on facts that only the call itself can know."""
     problem_with: str = ""
     """The part that `problem` names."""
+
+    def stand_for(self, input_digest: bytes, parents: Sequence[Parent]) -> None:
+        """Ask about a recorded call, of whose input only the digest is known."""
+        self._input = input_digest
+        self._identity = self._identity._replace(input_digest=input_digest, parents=parents)
+        self.count_as(self.call.fingerprint)
 
     def ask(self) -> MusubitoResult[Any] | None:
         """Return the result that would be replayed; None if the call would run.

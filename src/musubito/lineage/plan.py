@@ -140,7 +140,7 @@ def plan(engine: MusubitoEngine, step: Callable[..., Any], /, *args: Any, **kwar
     estimates = Estimates(engine)
     name = call.definition.name
     explanation = explain(engine, call, _copy_of_current_run(engine))
-    outcome = _outcome(explanation, StepType(call.definition.semantics.step_type))
+    outcome = outcome_of(explanation, StepType(call.definition.semantics.step_type))
     lines = [line_of(explanation, outcome, estimates)]
     if outcome != REPLAY:
         lines += inside(name, (*sorted(call.fingerprint.steps), *estimates.called_by(name)), estimates)
@@ -158,7 +158,8 @@ def _copy_of_current_run(engine: MusubitoEngine) -> Run:
     return run
 
 
-def _outcome(explanation: Explanation, step_type: StepType) -> str:
+def outcome_of(explanation: Explanation, step_type: StepType) -> str:
+    """Return what would happen to a call that was explained."""
     if explanation.decision.replay:
         return REPLAY
     uncertain = [ReplayReason.NODE_RUNNING]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import click
@@ -29,6 +31,7 @@ from musubito.lineage import Cost, Plan, PlanLine, plan
 from musubito.lineage.cost_format import unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
+from musubito.lineage.plan_again import Step, plan_again
 from musubito.lineage.prices import dollars
 from musubito.reasons import ReplayReason
 
@@ -36,6 +39,8 @@ MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
 WITHIN = "·"
 """The mark of a call that may be made inside another; it is not counted with the calls at the top."""
+MOST_RUNS = 100
+"""Newest runs among which the last run of a program is looked for."""
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step, a graph, or a function that returns one."
 
 
@@ -66,13 +71,23 @@ def command(
 
     Beside each call stand the time and the tokens that it took earlier.
 
-    TARGET is path/to/file.py:name or module:name; the module is imported, with all that it does then, except that no
-    step runs. Nothing else of it runs, and nothing is recorded. A graph is planned for a new thread, unless its config
-    names one. ● would be replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of
-    the one above.
+    TARGET is path/to/file.py:name or module:name. A function that returns a graph is called, and its graph is planned.
+    A graph is planned for a new thread, unless its config names one.
+
+    TARGET may also be a program, such as pipeline.py: each call of its last run is planned with the code, the files and
+    the environment of now. A call is unknown if its input holds what a call that would run gives.
+
+    The module is imported, with all that it does then, except that no step runs. Nothing is recorded.
+
+    ● would be replayed, ○ would run, ? depends on results that are not known yet, · may be called inside of the one
+    above.
     """
     invocation = {"--input": input_, "--config": config, "--context": context_}
     with _called_without_arguments(target), use_musubito_engine(context.engine):
+        if target.endswith(".py"):
+            result = _of_program(context, target, [input_, config, context_, arguments, call_])
+            _say(context, target, result, json_=json_)
+            return
         module, name = _module(context, target)
         thing = _named_in(module, name, target)
         if call_ is not None or _makes_graph(thing):
@@ -81,6 +96,10 @@ def command(
             result = _of_step(context, target, thing, invocation, _json("--args", arguments or "[]"))
         else:
             result = _of_graph(target, thing, module.__name__, invocation, arguments)
+    _say(context, target, result, json_=json_)
+
+
+def _say(context: CommandContext, target: str, result: Plan, *, json_: bool) -> None:
     if json_:
         context.json({**as_json(result), "perhaps": result.perhaps, "dollars": dollars(result.estimate)})
     else:
@@ -172,6 +191,51 @@ def _imported(location: str) -> ModuleType:
     if file is not None and Path(module.__file__ or "").resolve() != file:
         raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
     return module
+
+
+def _of_program(context: CommandContext, file: str, options: list[str | None]) -> Plan:
+    """Return the plan of a program: of the calls of its last run."""
+    if any(option is not None for option in options):
+        raise click.UsageError(f"{file} is planned as a program; --input and --args are for a graph or a step in it")
+    steps = _steps_of_program(context, file)
+    for summary in context.lineage.runs(MOST_RUNS):
+        report = context.lineage.run(summary.run_id)
+        if any(call.operation in steps for call in report.calls):
+            return plan_again(context.lineage, report, steps)
+    raise CommandError(f"none of the newest {MOST_RUNS} runs called a step of {file}. Run it first. {REMEDY}")
+
+
+def _steps_of_program(context: CommandContext, location: str) -> dict[str, Step]:
+    """Return the steps of a script and of all that it imports, by their names."""
+    file = Path(location).resolve()
+    if not file.is_file():
+        raise CommandError(f"there is no file {location}. {REMEDY}")
+    root, name = _home(file)
+    sys.path.insert(0, str(root))
+    spec: Any = spec_from_file_location(name, file)
+    sys.modules[name] = module = module_from_spec(spec)
+    # A program without a guard calls its steps here. It ends at the first that would run.
+    with _no_step_runs(context), suppress(NotReplayed):
+        try:
+            spec.loader.exec_module(module)
+        except (MusubitoError, KeyboardInterrupt):
+            raise
+        except (Exception, SystemExit) as error:
+            raise CommandError(
+                f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
+            ) from error
+    return dict(_steps_in(list(sys.modules.values())))
+
+
+def _steps_in(modules: list[ModuleType]) -> Iterator[tuple[str, Step]]:
+    for module in modules:
+        for thing in list(getattr(module, "__dict__", {}).values()):
+            owned = [(member, thing) for member in vars(thing).values()] if type(thing) is type else []
+            for step, owner in ((thing, None), *owned):
+                function = step.__func__ if isinstance(step, classmethod | staticmethod) else step
+                if isinstance(function, FunctionType) and "__musubito_recorded_call__" in vars(function):
+                    made = vars(function)["__musubito_recorded_call__"]
+                    yield vars(function)["__musubito_step__"].name, partial(made, owner=owner)
 
 
 def _home(file: Path) -> tuple[Path, str]:
