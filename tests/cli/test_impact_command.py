@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from tests.cli import conftest
 from tests.cli.conftest import Musubito, World
 
@@ -35,7 +38,10 @@ def test_an_unknown_operation(musubito: Musubito, world: World) -> None:
     result = musubito("--db", str(world.path), "impact", "sumarise")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "no step and no part of code is called 'sumarise'; did you mean summarise" in result.stderr
+    assert (
+        "no step, no part of code and no file that a step read is called 'sumarise'; did you mean summarise"
+        in result.stderr
+    )
     assert musubito("--db", str(world.path), "impact").exit_code == 2
 
 
@@ -59,3 +65,27 @@ def test_a_part_may_be_named_by_its_last_name_to_be_found(musubito: Musubito, wo
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith(f"did you mean {conftest.__name__}.PROMPT?\n")
     assert "did you mean" not in musubito("--db", str(world.path), "impact", "PROM_T").stderr
+
+
+@pytest.mark.parametrize("path", ["prompts/short.md", "./prompts/short.md", "{absolute}"])
+def test_a_file_is_what_may_change(musubito: Musubito, tmp_path: Path, path: str) -> None:
+    (tmp_path / "prompts").mkdir()
+    for name in ("short", "long"):
+        (tmp_path / "prompts" / f"{name}.md").write_text(name)
+    with MusubitoEngine(SQLiteStorage(tmp_path / "files.db")) as engine, use_musubito_engine(engine):
+
+        @musubito_step(name="prompted")
+        def prompted(name: str) -> str:
+            return Path(f"prompts/{name}.md").read_text()
+
+        @musubito_step(name="below")
+        def below(text: object) -> str:
+            return "done"
+
+        below(prompted("short"))
+        below(prompted("long"))
+    result = musubito("--db", "files.db", "impact", path.format(absolute=tmp_path / "prompts" / "short.md"), "--json")
+    assert [(row["operation"], row["nodes"]) for row in json.loads(result.stdout)["rows"]] == [
+        ("prompted", 1),
+        ("below", 1),
+    ]

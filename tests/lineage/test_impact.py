@@ -165,7 +165,9 @@ def test_an_unknown_operation(engine):
         impact(Lineage(engine), "report")
     Workflow()("knots")
     for wrong, right in (("reprot", "report"), ("research", "report/research"), ("report/wirte", "report/write")):
-        with pytest.raises(LineageError, match=f"no step and no part of code is called '{wrong}'; .*{right}"):
+        with pytest.raises(
+            LineageError, match=f"no step, no part of code and no file that a step read is called '{wrong}'; .*{right}"
+        ):
             impact(Lineage(engine), wrong)
     with pytest.raises(LineageError, match="there is check, report"):
         impact(Lineage(engine), "xyz")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.dependencies.paths import CODE, FILE, OF_CONTENT, OF_LOOKS
@@ -74,6 +76,14 @@ def files_read(lineage: Lineage, nodes: Iterable[NodeReport]) -> tuple[FileRead,
         if read.kind in KINDS
     }
     return tuple(sorted(files, key=lambda file: (file.path, file.kind, file.absent)))
+
+
+def executions_that_read(lineage: Lineage, executions: Sequence[tuple[str, int]], path: str) -> set[int]:
+    """Return the executions that read a file or a folder at a path; each is given with its namespace."""
+    absolute = os.path.normpath(Path.cwd() / path)
+    paths = {absolute, os.path.relpath(absolute)}
+    reads = _reads(lineage, executions)
+    return {number for number, read in reads.items() if any(each.kind in KINDS and each.key in paths for each in read)}
 
 
 TextName: TypeAlias = tuple[str, None, bytes]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
+from musubito.lineage.files import executions_that_read
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, LineageError, Tokens
@@ -77,12 +78,14 @@ class _Node(NamedTuple):
 
 @reports_damage
 def impact(lineage: Lineage, operation: str) -> Impact:
-    """Return the nodes that would go stale if an operation or a part of code changed, in all namespaces.
+    """Return the nodes that would go stale if an operation, a part of code or a file changed, in all namespaces.
 
-    A part of code is named as `why` names it: `pipeline.PROMPT`. These nodes would go stale:
+    A part of code is named as `why` names it: `pipeline.PROMPT`. A file is named by its path. These nodes would go
+    stale:
 
     - nodes of the operation
     - nodes whose code contains the part, under this or another name, or the tool
+    - nodes whose execution read the file
     - all nodes below these along data edges, and the callers of any of them
 
     An external effect that was done stays done, whatever its code. Raises `LineageError` if nothing has this name.
@@ -105,11 +108,13 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         if part == operation or part.startswith(f"{operation}.") or binary(digest) in digests
     }
     codes_with_tool = {code for code, part, _ in parts if graph is not None and changed and _names_tool(part, tool)}
-    if not changed and not codes_with_part:
-        raise LineageError(_unknown(lineage, operation, {name for _, name in names.values()}))
     in_graph = {number for number, (_, name) in names.items() if name.partition("/")[0] == graph}
     changed_codes = {number for (number,) in lineage.about("operations_with_codes", codes_with_part | codes_with_tool)}
     looked_at, stored = _looked_at(lineage, changed | changed_codes)
+    executions = [(names[node.operation][0], node.execution) for node in looked_at if node.execution is not None]
+    readers = set() if changed or codes_with_part else executions_that_read(lineage, executions, operation)
+    if not changed and not codes_with_part and not readers:
+        raise LineageError(_unknown(lineage, operation, {name for _, name in names.values()}))
     edges, uses = lineage.ask(
         of_many("data_edges", [node.number for node in looked_at]),
         of_many("uses_below", {node.execution: None for node in looked_at if node.execution is not None}),
@@ -130,6 +135,7 @@ def impact(lineage: Lineage, operation: str) -> Impact:
         for node in nodes.values()
         if node.operation in changed
         or node.code in codes_with_part
+        or node.execution in readers
         or (node.operation in in_graph and node.code in codes_with_tool)
     }
     affected = _reached(nodes, below, first)
@@ -240,7 +246,7 @@ def _unknown(lineage: Lineage, operation: str, names: set[str]) -> str:
     rows = lineage.rows("codes_with_part", part="", inside="", tool=f"%.{operation}")
     parts = {part for _, part, _ in rows if part.endswith(f".{operation}")}
     similar = similar_names(operation, names | parts)
-    unknown = f"no step and no part of code is called {operation!r}"
+    unknown = f"no step, no part of code and no file that a step read is called {operation!r}"
     if similar:
         return f"{unknown}; did you mean {_first_names(similar)}?"
     return f"{unknown}; " + (

@@ -14,19 +14,20 @@ from musubito.lineage.impact import Impact, impact
 
 @click.command(
     "impact",
-    short_help="What would go stale if a step changed, and its cost.",
+    short_help="What would go stale if a step or a file changed, and its cost.",
     epilog="Example: musubito impact report/research",
 )
-@click.argument("operation", metavar="STEP|PART")
+@click.argument("operation", metavar="STEP|PART|FILE")
 @json_option
 @click.pass_obj
 def command(context: CommandContext, operation: str, json_: bool) -> None:
-    """Show what would go stale if a step or a part of code changed, with the recorded cost of running it again.
+    """Show what would go stale if a step, a part of code or a file changed, with the recorded cost of running it again.
 
-    PART is a helper, a prompt or a tool as 'musubito why' names it. Listed are the results of the step, of steps whose
-    code contains it, the results downstream, and those that called any of them, each as it stands after the last edits.
-    If one of the list called another, the time of the outer one includes that of the inner one. In a large store, the
-    results are those recorded last, and those that the newest runs of the step asked for.
+    PART is a helper, a prompt or a tool as 'musubito why' names it. FILE is a path that steps read. Listed are the
+    results of the step, of steps whose code contains the part, of those that read the file, the results downstream, and
+    those that called any of them, each as it stands after the last edits. If one of the list called another, the time
+    of the outer one includes that of the inner one. In a large store, the results are those recorded last, and those
+    that the newest runs of the step asked for.
     """
     report = impact(context.lineage, operation)
     if json_:
