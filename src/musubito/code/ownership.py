@@ -108,7 +108,7 @@ class Owners:
             return Owner.STDLIB
         if file is None or file.startswith("<"):
             return Owner.STDLIB if top in sys.stdlib_module_names else Owner.USER
-        return _owner_of_path(file)
+        return owner_of_path(file)
 
 
 @lru_cache(MAX_KEPT)
@@ -177,7 +177,8 @@ def _file_of_module(module: ModuleType) -> str | None:
 
 
 @cache
-def _owner_of_path(file: str) -> Owner:
+def owner_of_path(file: str) -> Owner:
+    """Return whose code lies at a path."""
     path = os.path.realpath(file)
     if _is_site(file) or _is_site(path):
         return Owner.OTHER

@@ -17,6 +17,7 @@ from musubito.engine.explain import explained
 from musubito.engine.explanation import Explanation
 from musubito.engine.lookup import with_live_steps
 from musubito.engine.requests import CallSteps, Offload, Raised
+from musubito.engine.shown_misses import show_misses_last
 from musubito.errors import NotReplayed, StoreError
 from musubito.model import MusubitoResult, ReplayDecision, ReplayReason, StepType
 from musubito.policy import decide, no
@@ -57,7 +58,11 @@ class _ReplayOnly(RecordedCall):
     _may_write: ClassVar = False
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
-        raise NotReplayed(self.call.definition.name, f"the store failed: {fault}") from fault
+        raise self._miss(f"the store failed: {fault}") from fault
+
+    def _miss(self, why: str, explanation: Explanation | None = None) -> NotReplayed:
+        show_misses_last()
+        return NotReplayed(self.call.definition.name, why, explanation)
 
 
 class ReplayOnlyStepCall(_ReplayOnly):
@@ -67,7 +72,7 @@ class ReplayOnlyStepCall(_ReplayOnly):
         hit = yield from self.lookup()
         if hit is None:
             explanation: Explanation = yield Offload(partial(explained, self, no(self._reason)))
-            raise NotReplayed(self.call.definition.name, _difference(explanation), explanation)
+            raise self._miss(_difference(explanation), explanation)
         return hit
 
 
@@ -78,11 +83,11 @@ class ReplayOnlyEffectCall(_ReplayOnly, EffectCall):
         # What was recorded of an effect of each run is that of another run.
         hit = (yield from self.lookup()) if self.call.definition.semantics.once_per == "run" else None
         if hit is None:
-            raise NotReplayed(self.call.definition.name, "the effect has not taken place")
+            raise self._miss("the effect has not taken place")
         return hit
 
     def _ask(self, row: EffectRow, why: str) -> CallSteps[None]:
-        raise NotReplayed(self.call.definition.name, why)
+        raise self._miss(why)
         yield  # makes a generator of it, as the method that it replaces is
 
 

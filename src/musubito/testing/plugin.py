@@ -21,6 +21,7 @@ from musubito.code.syntax.source import rewrite_modules
 from musubito.dependencies.paths import AT
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.modes import OFF, make_off
+from musubito.engine.shown_misses import shortened
 from musubito.errors import NotReplayed
 from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets, secret_at
 from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
@@ -251,12 +252,11 @@ class RecordedTests:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """Record a test that has passed. Of an error, show no code of Musubito."""
+        """Record a test that has passed. Of a call that was not replayed, show the user's code alone."""
         try:
             yield
         except NotReplayed as miss:
-            _end_at_users_code(miss)
-            raise
+            raise shortened(miss)  # noqa: B904 - it is the same error
         test = item.stash.get(_RECORDED, None)
         if test is not None:
             test.finish()
@@ -381,17 +381,6 @@ def _moved(
         else:
             reads.append(read)
     return tuple(reads)
-
-
-def _end_at_users_code(error: BaseException) -> None:
-    """Cut the traceback of an error after the last line that is not Musubito's."""
-    last = trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in ("musubito", "musubito_langgraph"):
-            last = trace
-        trace = trace.tb_next
-    if last is not None:
-        last.tb_next = None
 
 
 def _miss_text(miss: NotReplayed) -> Iterator[str]:
