@@ -141,7 +141,7 @@ def replays(ran: Sequence[CallLine], number: int) -> list[CallLine]:
             outcome="replayed",
             reason="EXACT_HIT",
             duration_ms=0.1,
-            saved_ms=line.duration_ms,
+            compute_ms=line.duration_ms,
             saved_tokens=line.tokens,
             tokens=0,
         )

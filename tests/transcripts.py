@@ -28,7 +28,7 @@ GRAPH_SERVER = "http://127.0.0.1:2024"
 """The LangGraph server that the pages name. `tests/real` plays what needs it."""
 IDENTITY = re.compile(r"\b[0-9a-f]{10,64}(?:-\d+)?\b")
 VARIES = re.compile(
-    rf"{IDENTITY.pattern}|\d{{4}}-\d\d-\d\d|\d\d:\d\d:\d\d|\b[\d.,]+ ?(?:ms|s|min|h|[kMG]?B)\b|[─━=-]{{3,}}"
+    rf"{IDENTITY.pattern}|\d{{4}}-\d\d-\d\d|\d\d:\d\d:\d\d|\b[\d.,]+\s?(?:ms|s|min|h|[kMG]?B)\b|[─━=-]{{3,}}"
 )
 """What differs from run to run: ids, dates, times, durations, sizes, and rules as wide as their table."""
 

@@ -21,9 +21,9 @@ def test_what_goes_stale(musubito: Musubito, world: World, columns: int) -> None
     titles, *rows, total, note = table.splitlines()
     assert result.exit_code == 0
     assert " ".join(headline.split()).startswith(
-        "If summarise changes, 5 results may have to run again: at most 2,657 tok and "
+        "If summarise changes, 5 results may have to run again: at most 2,657 tokens, compute "
     )
-    assert titles.split() == ["step", "results", "time", "cost"]
+    assert titles.split() == ["step", "results", "cost", "compute"]
     assert [row.split()[:2] for row in rows] == [["summarise", "3"], ["digest", "2"]]
     assert total.split()[:2] == ["total", "5"]
     assert note == "No price is known of large, small."

@@ -45,9 +45,9 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
     headline, table = told.split("\n\n")
     titles, *rows, total, about, more, note = table.splitlines()
     headline = " ".join(headline.split())
-    assert headline.startswith("Saved $3.50+ (1,101,234 tokens) and ")
-    assert "; spent $3.50+ (1,101,234 tokens) and " in headline
-    assert titles.split() == ["model", "hits", "cost", "spent", "cost", "saved"]
+    assert headline.startswith("Saved $3.50+, 1.1M tokens, compute ")
+    assert "; spent $3.50+, 1.1M tokens, compute " in headline
+    assert titles.split() == ["model", "hits", "spent", "saved"]
     assert [row.split() for row in rows] == [
         ["gpt-4o", "1/2", "$3.50", "$3.50"],
         ["mine", "1/2", "1,234", "tok", "1,234", "tok"],
@@ -58,8 +58,8 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
     )
     assert note == "No price is known of mine."
     document = json.loads(musubito("--db", priced, "savings", "--by", "model", "--json").stdout)
-    assert [row["spent"]["milliseconds"] for row in document["rows"]] == [None, None]
-    assert document["total"]["spent"]["milliseconds"] > 0
+    assert [row["compute_ms"] for row in document["rows"]] == [None, None]
+    assert document["total"]["compute_ms"] > 0
 
 
 def test_without_prices(musubito: Musubito, priced: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_without_prices(musubito: Musubito, priced: str, monkeypatch: pytest.Mon
     told = musubito("--db", priced, "savings").stdout
     rate_of.cache_clear()
     assert "$" not in told
-    assert told.startswith("Saved 1.1M tok and ")
+    assert told.startswith("Saved 1.1M tokens, compute ")
     assert told.endswith("Tokens only: pip install 'musubito[prices]' shows money.\n")
 
 
@@ -116,7 +116,13 @@ def test_nothing_yet(musubito: Musubito, tmp_path: Path) -> None:
 def test_without_tokens(musubito: Musubito, tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "plain.db")) as engine, use_musubito_engine(engine):
         engine.execute("plain", {}, lambda: 1)
-    assert "cost" not in musubito("--db", "plain.db", "savings").stdout
+    assert musubito("--db", "plain.db", "savings").stdout.split("\n")[2].split() == [
+        "day",
+        "hits",
+        "compute",
+        "compute",
+        "saved",
+    ]
     assert musubito("--db", "plain.db", "savings", "--by", "model").stdout.endswith(
         "No model has reported its tokens; 'musubito savings --by day' shows the time.\n"
     )

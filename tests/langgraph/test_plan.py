@@ -528,10 +528,10 @@ def test_the_estimate_is_of_what_would_run(engine: MusubitoEngine) -> None:
     assert plan.estimate == first.estimate
     # The one model that ran twice was asked with one message and with three, and said two tokens each time.
     assert [tuple(each) for each in first.estimate.tokens.values()] == [(2, 2)]
-    assert first.estimate.milliseconds > 0
+    assert first.estimate.compute_ms > 0
     # What is inside of tools is in their own estimate.
-    parts = [line.estimate.milliseconds for line in plan.lines if line.outcome == "unknown" and not line.within]
-    assert plan.perhaps.milliseconds == pytest.approx(sum(parts))
+    parts = [line.estimate.compute_ms for line in plan.lines if line.outcome == "unknown" and not line.within]
+    assert plan.perhaps.compute_ms == pytest.approx(sum(parts))
 
 
 # -- what surrounds an invocation --------------------------------------------------------------------------------------
@@ -812,7 +812,7 @@ def test_an_entrypoint_is_unknown_with_what_its_tasks_took(engine: MusubitoEngin
     graph.invoke(3)
     plan = musubito_plan(graph, 3)
     assert [(line.operation, line.outcome) for line in plan.lines] == [("work", "unknown"), ("work/square", "unknown")]
-    assert plan.perhaps.milliseconds > 0
+    assert plan.perhaps.compute_ms > 0
     assert "its body runs each time" in plan.unknown[0]
     assert (calls["work"], calls["square"]) == (1, 1)
 

@@ -829,7 +829,10 @@ def test_a_run_shows_what_was_replayed_and_why_not(ran: Ran, ask: Ask):
         with run("nightly") as record:
             ask(graph(mark), {"text": given})
         assert record.name == "nightly"
-        assert all(call.saved_ms > 0 if call.outcome == "replayed" else call.saved_ms == 0 for call in record.calls)
+        assert all(
+            call.saved_compute_ms > 0 if call.outcome == "replayed" else call.saved_compute_ms == 0
+            for call in record.calls
+        )
         return [(call.operation, call.outcome, call.reason) for call in record.calls]
 
     def each(*said: tuple[str, ReplayReason]) -> list[tuple[str, str, ReplayReason]]:

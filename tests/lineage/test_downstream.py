@@ -98,7 +98,7 @@ class World:
             put("INSERT INTO _uses VALUES (?, ?, ?, x'')", [(*use, self.ran_at[use[1]]) for use in self.uses])
             put("INSERT INTO _edges VALUES (?, ?, ?, x'')", self.edges)
             put(
-                "INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, saved_ms, "
+                "INSERT INTO _calls (run_id, call, parent, node, execution, outcome, reason, at, duration_ms, compute_ms, "
                 "saved_tokens) VALUES (?, ?, ?, ?, ?, 'ran', '', 0, 0, 0, 0)",
                 [(run, k, outer, node_id(n), e) for k, (run, outer, n, e) in enumerate(self.calls)],
             )

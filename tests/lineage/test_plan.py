@@ -146,7 +146,7 @@ def test_estimates_are_medians_of_the_newest(engine: MusubitoEngine, tmp_path: P
         durations = sorted(
             row[0] for row in connection.execute("SELECT duration_ms FROM _executions ORDER BY id DESC LIMIT 20")
         )
-    assert cost.milliseconds == pytest.approx((durations[9] + durations[10]) / 2)
+    assert cost.compute_ms == pytest.approx((durations[9] + durations[10]) / 2)
 
 
 def test_failures_are_no_estimate(engine: MusubitoEngine) -> None:

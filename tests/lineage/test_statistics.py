@@ -93,7 +93,7 @@ def test_operations(engine):
     assert rows["ask"].spent_dollars > 0
     assert (rows["report"].spent_dollars, rows["breaks"].mean_ms, rows["breaks"].last_ms) == (None, None, None)
     durations = [
-        call.duration_ms
+        call.wall_ms
         for each in Lineage(engine).runs()
         for call in Lineage(engine).run(each.run_id).calls
         if (call.operation, call.outcome) == ("report", "ran")

@@ -79,7 +79,7 @@ class World:
             rows += [
                 (
                     by, row.key, row.name, row.calls, row.replayed, row.ran, row.spent.tokens, row.saved.tokens,
-                    round(row.spent.milliseconds, 6), round(row.saved.milliseconds, 6),
+                    round(row.compute_ms, 6), round(row.saved_compute_ms, 6),
                 )
                 for row in sorted((*found.rows, found.total), key=lambda row: row.key)
             ]  # fmt: skip

@@ -411,7 +411,7 @@ def test_a_replay_of_it_saves_what_the_run_had_cost(w: World) -> None:
     with run() as again:
         s(1)
     assert again.calls[0].saved_tokens == 15
-    assert again.calls[0].saved_ms == pytest.approx(first.calls[0].duration_ms)
+    assert again.calls[0].saved_compute_ms == pytest.approx(first.calls[0].compute_ms)
     assert w.rows("SELECT sum(input_tokens), sum(total_input_tokens) FROM usage") == [(10, 20)]
 
 

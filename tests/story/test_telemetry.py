@@ -98,13 +98,13 @@ def test_a_replay_marks_the_current_span_and_links_to_that_of_the_execution(open
     assert {name: type(value) for name, value in told.items()} == {
         **dict.fromkeys(("operation", "namespace", "run.id", "node.id", "outcome", "reason", "step_type"), str),
         **dict.fromkeys(("saved.input_tokens", "saved.output_tokens"), int),
-        **dict.fromkeys(("saved.cost", "saved.duration"), float),
+        **dict.fromkeys(("saved.cost", "saved.compute"), float),
     }
     assert (told["operation"], told["namespace"], told["node.id"]) == ("ask", "default", ran.node_id)
     assert (told["outcome"], told["reason"], told["step_type"]) == ("replayed", "exact hit", "deterministic")
     assert (told["saved.input_tokens"], told["saved.output_tokens"]) == (1000, 100)
     assert told["saved.cost"] == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
-    assert 0 < told["saved.duration"] < 10
+    assert 0 < told["saved.compute"] < 10
     assert linked(second) == [(first.context.trace_id, first.context.span_id)]
     # A call that ran tells so, too, and has saved nothing.
     assert marks(first).keys() == {name for name in told if not name.startswith("saved.")}
@@ -327,7 +327,7 @@ def test_calls_and_what_they_saved_are_counted(opened, seen):
         ("report",): pytest.approx(2 * 0.0035),
         ("ask",): pytest.approx(0.0035),
     }
-    assert all(0 < seconds < 10 for seconds in grown("musubito.saved.duration").values())
+    assert all(0 < seconds < 10 for seconds in grown("musubito.saved.compute").values())
     counts = {key: value[0] for key, value in after["musubito.call.duration"].items()}
     earlier = {key: value[0] for key, value in before.get("musubito.call.duration", {}).items()}
     assert difference(earlier, counts) == {

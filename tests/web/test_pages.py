@@ -299,8 +299,11 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     ran("a.txt")
     ran("b.txt")
     text = site.says("/operations/ask")
-    assert re.search(r"4 results may have to run again: at most 1,712 tok and [\d.]+ m?s", text), text
-    assert re.search(r"Step Results Time Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
+    assert re.search(
+        r"4 results may have to run again: at most 1,712 tokens, compute [\d.]+ m?s, wall about [\d.]+ m?s \(estimate\)",
+        text,
+    ), text
+    assert re.search(r"Step Results Compute Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
     assert text.index("its input changed") < text.index("no result of an earlier call is stored")
     assert "report" in site.says("/operations")
 

@@ -31,9 +31,10 @@ class CallRecord:
     """One call of a run.
 
     `outcome` is "replayed", "ran", "failed", "suspended" (a framework's control flow passed through) or "cancelled".
-    `at` is the end of the call, in seconds since the epoch. `duration_ms` is the time that the call took now, and
-    `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself.
-    `saved_tokens` were used by the replayed execution, with all calls inside it.
+    `at` is the end of the call, in seconds since the epoch. `wall_ms` is the time that the call took now, for an async
+    body with all that it awaited. `compute_ms` is the part of it that no call inside took; 0 for a replay.
+    `saved_compute_ms` is the compute of the replayed execution with all calls inside it. `tokens` were used by the call
+    itself. `saved_tokens` were used by the replayed execution, with all calls inside it.
 
     >>> from musubito import musubito_step, run
     >>> @musubito_step
@@ -50,8 +51,9 @@ class CallRecord:
     reason: ReplayReason
     node_id: str
     at: float
-    duration_ms: float
-    saved_ms: float
+    wall_ms: float
+    compute_ms: float
+    saved_compute_ms: float
     saved_tokens: int
     tokens: int
 
@@ -108,6 +110,7 @@ class RunRecord:
 
 
 def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
+    was_replayed = line.outcome == "replayed"
     return CallRecord(
         line.operation,
         line.outcome,
@@ -115,7 +118,8 @@ def _record(line: CallLine, missing: ReplayReason | None) -> CallRecord:
         line.node.hex(),
         line.at,
         line.duration_ms,
-        line.saved_ms,
+        0.0 if was_replayed else line.compute_ms,
+        line.compute_ms if was_replayed else 0.0,
         line.saved_tokens,
         line.tokens,
     )

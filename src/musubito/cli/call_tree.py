@@ -55,7 +55,7 @@ def lines(calls: Sequence[CallReport], edited: Collection[int | None] = ()) -> l
 
 
 def calls_table(tree_lines: Sequence[Line], width: int) -> Fitted:
-    """Return a table of lines: the time that each took or saved, and the reason.
+    """Return a table of lines: the wall of each or the compute that it saved, and the reason.
 
     If there is no room, only the name of the operation is shortened.
     """
@@ -68,12 +68,12 @@ def _cells(line: Line) -> tuple[Name | Text | str, ...]:
     before = Text(line.lead, style="dim", end="").append(mark, style=f"not dim {colour}").append(" ")
     many = f" × {count(len(line.calls))}" if len(line.calls) > 1 else ""
     replayed = first.outcome == "replayed"
-    took = sum(call.saved_ms if replayed else call.duration_ms for call in line.calls)
+    took = sum(call.saved_compute_ms if replayed else call.wall_ms for call in line.calls) / len(line.calls)
     used = sum(call.saved_tokens if replayed else call.tokens for call in line.calls)
     why = first.reason.word + (", edited" if line.edited else "")
     return (
         Name(clean(first.operation), before=before, after=many, style="not dim"),
-        duration(took),
+        duration(took) + (" each" if many else ""),
         Text("saved" if replayed else "", style="green"),
         f"{token_count(used)} tok" if used else "",
         why if first.outcome in ("replayed", "ran") else f"{first.outcome}, {why}" if why != "new" else first.outcome,

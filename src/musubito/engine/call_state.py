@@ -271,14 +271,14 @@ class CallState:
         outcome: str,
         reason: ReplayReason,
         execution: int | None,
-        duration_ms: float,
+        compute_ms: float,
         tokens: int,
         used: str | None = None,
+        duration_ms: float | None = None,
     ) -> None:
-        """Add a line for this call to the history."""
+        """Add a line for this call to the history. Without a duration, the call took all the time since it began."""
         engine, run, outer = self.engine, self._run, self.scope.frame
         call = next(run.calls) if self._frame is None else self._frame.call
-        spent = (time.perf_counter() - self._began_at) * 1000
         replayed = outcome == "replayed"
         line = tuple.__new__(
             CallLine,
@@ -292,8 +292,8 @@ class CallState:
                 outcome,
                 reason._name_,
                 engine.now(),
-                spent if replayed else duration_ms,
-                duration_ms if replayed else 0.0,
+                (time.perf_counter() - self._began_at) * 1000 if duration_ms is None else duration_ms,
+                compute_ms,
                 tokens if replayed else 0,
                 0 if replayed else tokens,
                 used,

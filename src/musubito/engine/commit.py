@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
 from musubito.engine.connections import flags_of, reads_of
-from musubito.engine.frame import Dependencies, Frame
+from musubito.engine.frame import Costs, Dependencies, Frame, Work
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
 from musubito.engine.notices import say_in_doubt, say_unrecorded, say_why
@@ -205,6 +206,7 @@ class CallCommit(CallClaim):
             digest = self.engine._digest_of_read
             frame.add_reads([each._replace(digest=digest(each.digest)) for each in places], None)
         inside, usage = frame.end(), frame.used()
+        costs = frame.costs(duration_ms)
         if inside.reads:
             inside = inside._replace(reads=counting(self.call, self.engine, inside.reads))
         not_replayable = self.why_not or problem or inside.not_replayable or changed
@@ -247,7 +249,8 @@ class CallCommit(CallClaim):
                 usage=usage,
                 lease=begun.lease,
                 effect=_effect(begun, "done"),
-                saved_ms=inside.saved_ms,
+                saved_ms=costs.saved_ms,
+                compute_ms=costs.total_ms,
                 codec=PLAIN if sealed is None else sealed.codec,
                 size=None if payload is None else len(payload),
             )
@@ -270,8 +273,8 @@ class CallCommit(CallClaim):
                 not_replayable=self._why_outer_not_replayable(not_replayable, committed),
                 samples=inside.samples or self._pool is not None,
                 usage=inside.usage,
-                saved_ms=inside.saved_ms,
                 live=live,
+                work=self._work(costs, duration_ms, started_at),
             )
         )
         reason = self._reason_it_ran(not_replayable)
@@ -282,7 +285,13 @@ class CallCommit(CallClaim):
         # An effect that is known to have taken place returns what it gave then, and its function did not run.
         outcome = "replayed" if reason is ReplayReason.EFFECT_HAPPENED else "ran"
         self._add_to_history(
-            outcome, reason, committed.execution if committed else None, duration_ms, _own_tokens(frame), used
+            outcome,
+            reason,
+            committed.execution if committed else None,
+            costs.own_ms,
+            _own_tokens(frame),
+            used,
+            None if outcome == "replayed" else duration_ms,
         )
         can_serve_others = not_replayable is None and (live_inside is None or self.call.definition.is_configured)
         self._land(
@@ -391,7 +400,8 @@ class CallCommit(CallClaim):
             yield from self._remember_attempt(inside, error)
         since, until = self._validity(started_at, inside.valid_from, inside.valid_until)
         handed_up = inside._replace(valid_from=since, valid_until=until, live=self._live_for_outer(inside))
-        self._propagate(handed_up)
+        costs = frame.costs(duration_ms)
+        self._propagate(handed_up._replace(work=self._work(costs, duration_ms, started_at)))
         cancelled = stops_call(error)
         passing = cancelled or isinstance(error, control_flow())
         recorded: Committed | None = None
@@ -403,13 +413,24 @@ class CallCommit(CallClaim):
         outcome = "cancelled" if cancelled else "suspended" if passing else "failed"
         used = None if recorded else _own_tokens_as_json(frame)
         self._add_to_history(
-            outcome, self._reason, recorded.execution if recorded else None, duration_ms, _own_tokens(frame), used
+            outcome,
+            self._reason,
+            recorded.execution if recorded else None,
+            costs.own_ms,
+            _own_tokens(frame),
+            used,
+            duration_ms,
         )
         if cancelled:
             self._land(FlightOutcome.LOOK_AGAIN)
         else:
             failed = SharedFailure.of(error, handed_up, self._run, self.call.fingerprint, self._live())
             self._land(FlightOutcome.RUN_YOURSELF if passing else failed)
+
+    def _work(self, costs: Costs, duration_ms: float, started_at: float) -> Work:
+        """Return the work of this call, which has run, for the enclosing bodies."""
+        compute_ms = duration_ms if costs.total_ms is None else costs.total_ms
+        return Work(self._began_at, time.perf_counter(), compute_ms, started_at, costs.saved_ms)
 
     def _effect_outcome(self, error: BaseException) -> str:
         """Return the outcome of an effect whose function raised this error."""
@@ -421,6 +442,7 @@ class CallCommit(CallClaim):
         self, begun: StartedExecution, error: str, effect: str, started_at: float, duration_ms: float
     ) -> CommitFailure:
         frame = self.frame()
+        costs = frame.costs(duration_ms)
         if begun.effect is not None and effect == "unknown":
             # The class alone: the text may show what the user stores.
             self._say_in_doubt(error.partition(":")[0])
@@ -434,7 +456,8 @@ class CallCommit(CallClaim):
             usage=frame.used(),
             lease=begun.lease,
             effect=_effect(begun, effect),
-            saved_ms=frame.saved_ms,
+            saved_ms=costs.saved_ms,
+            compute_ms=costs.total_ms,
             began=begun.moment,
         )
 

@@ -7,8 +7,9 @@ samples that it has given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from math import inf
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -27,6 +28,31 @@ Usage: TypeAlias = Mapping[str, Sequence[int]]
 NO_USAGE: Final[Usage] = MappingProxyType({})
 
 
+class Work(NamedTuple):
+    """The work of a call that has ended: when it was here (by `time.perf_counter`), and what it took or saved.
+
+    `compute_ms` is its compute with all calls inside, as if each had run. `saved_ms` is the time of the clock that was
+    saved, by estimate: a replayed execution began at `started_at` and took so long.
+    """
+
+    began: float
+    ended: float
+    compute_ms: float
+    started_at: float
+    saved_ms: float
+
+
+class Costs(NamedTuple):
+    """The compute of a body without and with the calls inside it, and the time of the clock that replays inside saved.
+
+    `total_ms` is None if there was no call inside.
+    """
+
+    own_ms: float
+    total_ms: float | None
+    saved_ms: float
+
+
 class Dependencies(NamedTuple):
     """The dependencies and costs that a call hands up to the enclosing execution."""
 
@@ -39,10 +65,10 @@ class Dependencies(NamedTuple):
     """Whether the call is a sample or holds samples."""
     usage: Usage = NO_USAGE
     """The tokens that the call took, as if every call inside it had run."""
-    saved_ms: float = 0.0
-    """Milliseconds that the call would have taken longer if it, or all calls inside it, had run."""
     live: str | None = None
     """The name of a step that runs each time, and that ran: the call itself, or a call inside it."""
+    work: Work | None = None
+    """The work of the call; None if no call hands up these dependencies."""
 
 
 class BodyKeeper(Protocol):
@@ -126,8 +152,8 @@ class Frame:
         """The tokens of the body's own models."""
         self.inside: dict[str, list[int]] = {}
         """The tokens of the calls inside the body."""
-        self.saved_ms = 0.0
-        """The milliseconds that replays inside the body saved."""
+        self.work: list[Work] = []
+        """The work of the calls inside the body."""
         self.spans: Any = None
         """What the observer of the engine keeps for the body."""
         self.asked: dict[Unrepeatable, None] = {}
@@ -148,7 +174,8 @@ class Frame:
             self.not_replayable = self.not_replayable or dependencies.not_replayable
             self.live = self.live or dependencies.live
             self.samples = self.samples or dependencies.samples
-            self.saved_ms += dependencies.saved_ms
+            if dependencies.work is not None:
+                self.work.append(dependencies.work)
             for model, (tokens_in, tokens_out) in dependencies.usage.items():
                 add_usage(self.inside, model, tokens_in, tokens_out)
 
@@ -186,9 +213,17 @@ class Frame:
                 self.not_replayable or still_open,
                 self.samples,
                 {used.model: used[3:] for used in self.used()} if self.tokens or self.inside else NO_USAGE,
-                self.saved_ms,
                 self.live,
             )
+
+    def costs(self, duration_ms: float) -> Costs:
+        """Return the costs of the body, which took so long: calls that were inside it side by side count once."""
+        work = self.work
+        if not work:
+            return Costs(duration_ms, None, 0.0)
+        own_ms = max(0.0, duration_ms - 1000 * covered((call.began, call.ended) for call in work))
+        saved = ((call.started_at, call.started_at + call.saved_ms / 1000) for call in work if call.saved_ms)
+        return Costs(own_ms, own_ms + sum(call.compute_ms for call in work), 1000 * covered(saved))
 
     def used(self) -> list[Used]:
         """Return the tokens that the body has used so far, by model."""
@@ -250,6 +285,15 @@ def add_usage(usage: dict[str, list[int]], model: str, tokens_in: int, tokens_ou
     sums = usage.setdefault(model, [0, 0])
     sums[0] += tokens_in
     sums[1] += tokens_out
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return how long spans of time last together; a time that lies in several of them counts once."""
+    total, until = 0.0, -inf
+    for began, ended in sorted(spans):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
 
 
 def latest(a: float | None, b: float | None) -> float | None:

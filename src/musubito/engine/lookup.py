@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -11,7 +12,7 @@ from musubito.dependencies.check import counting, first_difference
 from musubito.dependencies.registry import AMBIENT, is_checked, is_path
 from musubito.engine.call_state import OUTSIDE, READS, SAMPLES, CallState
 from musubito.engine.connections import is_settled, warn_of_replay
-from musubito.engine.frame import NO_USAGE, Dependencies, Usage
+from musubito.engine.frame import NO_USAGE, Dependencies, Usage, Work
 from musubito.engine.observer import Observer, Origin
 from musubito.engine.requests import CallSteps, FetchLatest, Offload, Returned, RunQuery, Write
 from musubito.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, StoreError
@@ -265,7 +266,7 @@ class CallLookup(CallState):
         except StoreError as fault:
             self.engine.fault_log.say("the span of a replay has no link", fault, self.ids())
             return None
-        age = self.engine.now() - candidate.started_at - candidate.duration_ms / 1000
+        age = self.engine.now() - candidate.started_at - candidate.wall_ms / 1000
         return observer.keep_origin(candidate.execution, candidate.started_at, age, trace, usage)
 
     def _replayed(
@@ -282,9 +283,15 @@ class CallLookup(CallState):
                     not_replayable=None,
                     samples=candidate.pool is not None or bool(candidate.holds & SAMPLES),
                     usage=usage,
-                    saved_ms=candidate.duration_ms,
+                    work=Work(
+                        self._began_at,
+                        time.perf_counter(),
+                        candidate.compute_ms,
+                        candidate.started_at,
+                        candidate.wall_ms,
+                    ),
                 )
             )
-        self._add_to_history("replayed", reason, candidate.execution, candidate.duration_ms, candidate.tokens or 0)
+        self._add_to_history("replayed", reason, candidate.execution, candidate.compute_ms, candidate.tokens or 0)
         artifact, name = candidate.artifact or b"", self.call.definition.name
         return MusubitoResult(value, artifact.hex(), candidate.producer.hex(), self.keys.node.hex(), name)

@@ -213,6 +213,7 @@ def _commit(engine: EngineHost, node: bytes, answer: StoredAnswer, like: Commit)
         duration_ms=0.0,
         # A replay of it saves what a run of the function would have cost.
         saved_ms=like.duration_ms + like.saved_ms,
+        compute_ms=like.duration_ms if like.compute_ms is None else like.compute_ms,
         usage=[Used(used.model, 0, 0, used.total_input_tokens, used.total_output_tokens) for used in like.usage],
     )
     committed: Committed | None = None

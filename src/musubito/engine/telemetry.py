@@ -86,10 +86,10 @@ class _Instruments:
         counter = meter.create_counter
         histogram = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=BOUNDS)
         self.calls = counter("musubito.calls", "{call}", "Calls of steps.")
-        self.durations = histogram("musubito.call.duration", description="Time that a call took.")
+        self.durations = histogram("musubito.call.duration", description="Wall of a call.")
         self.saved_tokens = counter("musubito.saved.tokens", "{token}", "Tokens that replays saved.")
         self.saved_cost = counter("musubito.saved.cost", "{USD}", "Dollars that replays saved.")
-        self.saved_duration = counter("musubito.saved.duration", "s", "Time that replays saved.")
+        self.saved_compute = counter("musubito.saved.compute", "s", "Compute that replays saved.")
         self.store_faults = counter("musubito.store.faults", "{fault}", "Faults of the store.")
         self.unknown = counter("musubito.effects.unknown", "{effect}", "Effects whose outcome nobody knows.")
         self.waits = histogram("musubito.lease.wait", description="Time of waits for results of other processes.")
@@ -253,7 +253,7 @@ class Telemetry:
             instruments.calls.add(1, {**by_outcome, "reason": reason})
             instruments.durations.record(line.duration_ms / 1000, by_outcome)
             if line.outcome == "replayed":
-                instruments.saved_duration.add(line.saved_ms / 1000, operation)
+                instruments.saved_compute.add(line.compute_ms / 1000, operation)
                 instruments.saved_tokens.add(line.saved_tokens, operation)
                 if cost is not None:
                     instruments.saved_cost.add(cost, operation)
@@ -317,7 +317,7 @@ def _attributes(line: CallLine, reason: str, namespace: str, step_type: StepType
 
 def _saved(line: CallLine, origin: Origin | None) -> dict[str, Any]:
     """Return the attributes for what a replay saved."""
-    saved: dict[str, Any] = {"musubito.saved.duration": line.saved_ms / 1000}
+    saved: dict[str, Any] = {"musubito.saved.compute": line.compute_ms / 1000}
     if origin is not None:
         saved["musubito.saved.input_tokens"] = origin.input_tokens
         saved["musubito.saved.output_tokens"] = origin.output_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musubito.lineage.formatting import clean, duration, tokens
+from musubito.lineage.formatting import clean, duration, tokens, tokens_by_model
 from musubito.lineage.prices import dollars, unpriced
 from musubito.lineage.reports import Cost
 
@@ -25,9 +25,17 @@ def worth(cost: Cost) -> str:
     return f"{tokens(cost)} tok" if cost.total_tokens else ""
 
 
-def worth_and_time(cost: Cost) -> str:
-    """Return a cost as $1.23 and its time, or as the time alone if it has no tokens."""
-    return " and ".join(part for part in (worth(cost), duration(cost.milliseconds)) if part)
+def cost_text(cost: Cost, *, estimate: bool = False, by_model: bool = False) -> str:
+    """Return money and tokens, then the compute, then the wall, each if it is known. The wall may be an estimate."""
+    amount, total = dollars(cost), cost.total_tokens
+    parts = [worth(cost)] if total and amount is not None else []
+    if total:
+        parts.append(f"{tokens(cost)} tokens{f' ({clean(tokens_by_model(cost))})' if by_model else ''}")
+    parts.append(f"compute {duration(cost.compute_ms)}")
+    if cost.wall_ms is not None:
+        wall = duration(cost.wall_ms)
+        parts.append(f"wall about {wall} (estimate)" if estimate else f"wall {wall}")
+    return ", ".join(parts)
 
 
 def unpriced_note(cost: Cost) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
-from musubito.lineage.reports import Cost, EditReport
+from musubito.lineage.reports import Cost, EditReport, RunSummary
 from musubito.lineage.store_reader import short_id
 
 short: Final = short_id
@@ -104,6 +104,11 @@ def without_input_text(number: int) -> str:
         f"forget --where cannot see {times(number, 'execution')} without a stored input: its step has "
         "record_inputs=False, or its process was killed, or has yet to write the input."
     )
+
+
+def hits(run: RunSummary) -> str:
+    """Return how many calls of a run were replayed, of all, and how many failed."""
+    return f"{run.replayed:,} of {run.calls:,}" + (f", {run.failed:,} failed" if run.failed else "")
 
 
 def tokens(cost: Cost) -> str:

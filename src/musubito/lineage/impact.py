@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
+from musubito.engine.frame import covered
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import executions_that_read
 from musubito.lineage.prices import dollars
@@ -33,8 +34,9 @@ NEWEST_CALLS: Final = 8_000
 class ImpactRow:
     """The nodes of one operation that would go stale, and what running them took.
 
-    Tokens are those that these nodes used themselves. Milliseconds are those of nodes that no other affected node
-    called, each with all that it called. So neither counts anything twice.
+    Tokens are those that these nodes used themselves. Compute is that of nodes that no other affected node called, each
+    with all that it called. So neither counts anything twice. Only the total has a wall: the time that these nodes
+    covered when they ran, side by side or one after the other.
     """
 
     namespace: str
@@ -70,7 +72,9 @@ class _Node(NamedTuple):
     sample: int
     execution: int | None
     invalid: int | None
-    duration_ms: float | None
+    compute_ms: float | None
+    started_at: float | None
+    wall_ms: float | None
     code: int | None
     used: float
     """When the node was last called, 0 if that is not among the newest calls."""
@@ -142,6 +146,7 @@ def impact(lineage: Lineage, operation: str) -> Impact:
     usage = lineage.about("own_usage", {node.execution for node in affected if node.execution is not None})
     costs = _costs(affected, uses, usage)
     total = sum((cost for _, cost in costs.values()), Cost())
+    total = replace(total, wall_ms=1000 * covered(_spans(affected, uses)))
     return Impact(
         operation,
         tuple(ImpactRow(*names[number], count, cost, dollars(cost)) for number, (count, cost) in costs.items()),
@@ -171,7 +176,7 @@ def _costs(
         counts[node.operation] = counts.get(node.operation, 0) + 1
         if node.execution not in operation_of:
             operation_of[node.execution] = node.operation
-            times[node.operation] += 0.0 if node.execution in called else node.duration_ms or 0.0
+            times[node.operation] += 0.0 if node.execution in called else node.compute_ms or 0.0
     tokens: defaultdict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
     for execution, model, tokens_in, tokens_out in usage:
         operation = operation_of.get(execution)
@@ -182,6 +187,14 @@ def _costs(
         operation: (count, Cost(times[operation], {model: Tokens(*used) for model, used in tokens[operation].items()}))
         for operation, count in counts.items()
     }
+
+
+def _spans(affected: Sequence[_Node], uses: Collection[tuple[Any, ...]]) -> Iterator[tuple[float, float]]:
+    """Yield when the executions of these nodes ran, without those that another of them called."""
+    called = _called(uses, {node.execution for node in affected})
+    for node in affected:
+        if node.started_at is not None and node.wall_ms is not None and node.execution not in called:
+            yield node.started_at, node.started_at + node.wall_ms / 1000
 
 
 def _current(rows: Sequence[_Node], parents: Mapping[int, Sequence[int]]) -> dict[int, _Node]:

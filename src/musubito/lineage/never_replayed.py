@@ -60,7 +60,7 @@ def unreplayed(lineage: Lineage) -> list[Unreplayed]:
     names = {(entry.namespace, entry.operation) for entry in refused}
     unwanted = (entry for entry in refused if entry.reason not in WANTED)
     entries = [*unwanted, *_with_changing_input(lineage, names)]
-    return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.milliseconds, entry.operation))
+    return sorted(entries, key=lambda entry: (-entry.cost.total_tokens, -entry.cost.compute_ms, entry.operation))
 
 
 def _refused(lineage: Lineage) -> list[Unreplayed]:
@@ -99,7 +99,7 @@ def _with_changing_input(lineage: Lineage, reported: set[tuple[str, str]]) -> li
         (Cost(milliseconds, tokens[number]), (namespace, operation), binary(node).hex(), count)
         for number, namespace, operation, node, count, milliseconds in rows
     ]
-    candidates.sort(key=lambda candidate: (candidate[0].total_tokens, candidate[0].milliseconds), reverse=True)
+    candidates.sort(key=lambda candidate: (candidate[0].total_tokens, candidate[0].compute_ms), reverse=True)
     entries = []
     del candidates[COMPARED:]
     numbers = lineage.numbers(node for _, _, node, _ in candidates)

@@ -110,7 +110,7 @@ def _facts(result: MusubitoResult[Any]) -> list[str]:
     if node.execution is not None:
         cost = node.execution.cost
         price = worth(cost)
-        facts.append(f"ran {when(node.execution.started_at)}, took {duration(cost.milliseconds)}")
+        facts.append(f"ran {when(node.execution.started_at)}, took {duration(node.execution.duration_ms)}")
         facts += [f"cost {price}"] if price else []
     if result.producer_node_id != result.node_id:
         facts.append(f"first made by call {short(result.producer_node_id)}")
@@ -155,12 +155,12 @@ def _siblings(calls: Sequence[CallReport], below: defaultdict[int | None, list[s
 def _call(group: Sequence[CallReport]) -> str:
     first = group[0]
     replayed = first.outcome == "replayed"
-    took = sum(call.saved_ms if replayed else call.duration_ms for call in group)
+    took = sum(call.saved_compute_ms if replayed else call.wall_ms for call in group) / len(group)
     used = sum(call.saved_tokens if replayed else call.tokens for call in group)
     parts = [
         f"{mark(first.outcome)} {first.operation}" + (f" × {len(group)}" if len(group) > 1 else ""),
         f"{first.outcome}: {first.reason.word}",
-        duration(took) + (" saved" if replayed else ""),
+        duration(took) + (" each" if len(group) > 1 else "") + (" saved" if replayed else ""),
         f"{count(used)} tokens" if used else "",
         short(first.node_id),
     ]

@@ -19,7 +19,7 @@ import musubito
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
-from musubito.lineage.reports import Cost, NodeReport, RunReport, Tokens
+from musubito.lineage.reports import WITH_FAILURES, Cost, NodeReport, RunReport, Tokens
 from musubito.lineage.store_reader import by_first
 
 SCHEMA: Final = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
@@ -27,7 +27,7 @@ PARENT: Final = "https://openlineage.io/spec/facets/1-0-1/ParentRunFacet.json#/$
 REPLAY: Final = "https://pypi.org/project/musubito/#musubito_replay-1"
 USAGE: Final = "https://pypi.org/project/musubito/#musubito_usage-1"
 """The addresses in place of schemas: this module describes the facets."""
-ENDS: Final = {"ran": "COMPLETE", "replayed": "COMPLETE", "finished": "COMPLETE", "failed": "FAIL"}
+ENDS: Final = {**dict.fromkeys(("ran", "replayed", "finished", WITH_FAILURES), "COMPLETE"), "failed": "FAIL"}
 """The end event of each outcome.
 
 All other outcomes (cancelled, suspended, stopped) are an ABORT.
@@ -54,7 +54,7 @@ class _JobRun(NamedTuple):
     reason: str
     began: float
     ended: float
-    saved_ms: float
+    saved_compute_ms: float
     spent: Cost
     saved: Cost
 
@@ -79,9 +79,9 @@ def events_of_run(lineage: Lineage, report: RunReport) -> list[dict[str, Any]]:
                     call.execution,
                     call.outcome,
                     call.reason,
-                    call.at - call.duration_ms / 1000,
+                    call.at - call.wall_ms / 1000,
                     call.at,
-                    call.saved_ms,
+                    call.saved_compute_ms,
                     *cost,
                 )
                 for call, cost in zip(report.calls, costs, strict=True)
@@ -109,7 +109,7 @@ def _run_around(lineage: Lineage, report: RunReport) -> list[_JobRun]:
             "",
             run.started_at,
             ended,
-            run.saved.milliseconds,
+            run.saved_compute_ms,
             run.spent,
             run.saved,
         )
@@ -202,7 +202,7 @@ def _common(job_run: _JobRun, parent: _JobRun | None) -> dict[str, Any]:
             "_schemaURL": REPLAY,
             "outcome": job_run.outcome,
             "reason": job_run.reason,
-            "savedMilliseconds": job_run.saved_ms,
+            "savedComputeMilliseconds": job_run.saved_compute_ms,
             "nodeId": job_run.node_id,
             "execution": job_run.execution,
         }

@@ -88,8 +88,8 @@ class Lineage(RunReader):
         found = {node: attempts[0] for node, attempts in zip(failed, rows, strict=True) if attempts}
         used = by_first(self.about("usage_of_executions", (attempt[0] for attempt in found.values())))
         return {
-            node: Attempt(number, started_at, duration_ms, Cost(duration_ms + saved_ms, _total_tokens(used[number])))
-            for node, (number, started_at, duration_ms, saved_ms) in found.items()
+            node: Attempt(number, started_at, wall_ms, Cost(compute_ms, _total_tokens(used[number]), wall_ms))
+            for node, (number, started_at, wall_ms, compute_ms) in found.items()
         }
 
     @reports_damage
@@ -193,7 +193,7 @@ def _total_tokens(usage: Sequence[Row]) -> dict[str, Tokens]:
 
 def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
     (_, node, namespace, operation, code, input_hash, step_type, sample, arguments, number, invalid, stale) = row[:12]
-    started_at, duration_ms, artifact, producer, error, not_replayable, saved_ms = row[12:]
+    started_at, duration_ms, artifact, producer, error, not_replayable, compute_ms = row[12:]
     execution = None
     if number is not None:
         execution = Execution(
@@ -203,7 +203,7 @@ def _node(row: Row, usage: Sequence[Row]) -> NodeReport:
             None if artifact is None else artifact.hex(),
             producer.hex(),
             not_replayable,
-            Cost(duration_ms + saved_ms, _total_tokens(usage)),
+            Cost(compute_ms, _total_tokens(usage), duration_ms),
             None if not_replayable is None else never_replayed(not_replayable),
         )
     if operation is None:

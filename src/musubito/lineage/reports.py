@@ -45,14 +45,15 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The time and the tokens that work took, or would take.
+    """The tokens and the time that work took, or would take.
 
-    `milliseconds` is time of work; for parallel work, the sum. `tokens` are by model, with "" for a model without a
-    name.
+    `compute_ms` is the sum of what the calls took, each without the calls inside it. `wall_ms` is the time from the
+    first start to the last end, None if it is not known. `tokens` are by model, with "" for a model without a name.
     """
 
-    milliseconds: float = 0.0
+    compute_ms: float = 0.0
     tokens: Mapping[str, Tokens] = field(default_factory=dict)
+    wall_ms: float | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -60,13 +61,15 @@ class Cost:
         return sum(used.total for used in self.tokens.values())
 
     def __add__(self, other: Cost) -> Cost:
+        """Return the sum of both. Their walls may overlap, so that the sum has none."""
         tokens = dict(self.tokens)
         for model, more in other.tokens.items():
             tokens[model] = tokens.get(model, Tokens()).plus(more)
-        return Cost(self.milliseconds + other.milliseconds, tokens)
+        return Cost(self.compute_ms + other.compute_ms, tokens)
 
 
-STATUSES: Final = ("running", "finished", "failed", "suspended", "cancelled", "stopped")
+WITH_FAILURES: Final = "finished with failures"
+STATUSES: Final = ("running", "finished", WITH_FAILURES, "failed", "suspended", "cancelled", "stopped")
 """The statuses of runs; see `RunSummary`."""
 
 
@@ -77,9 +80,10 @@ class RunSummary:
     `started_at` and `finished_at` are in seconds since the epoch; the latter is None while the run goes on. `calls`
     counts all calls, and `replayed`, `ran` and `failed` count those with that outcome.
 
-    `status` is "running", "finished", "failed", "suspended", "cancelled", or "stopped". A run is stopped if its process
-    ended without recording the run's end. `spent` is the cost of the calls that ran. `saved` is the earlier cost of the
-    results that were replayed.
+    `status` is one of `STATUSES`. A run is "finished with failures" if a call in it failed, and "stopped" if its
+    process ended without recording the run's end. `compute_ms` and `tokens` are those of the calls that ran, each
+    without the calls inside it. `wall_ms` is the time from the run's start to its end, None while it goes on. What was
+    saved is what the replayed results had taken; `saved_wall_ms` estimates the time that their executions covered.
     """
 
     run_id: str
@@ -92,8 +96,22 @@ class RunSummary:
     replayed: int
     ran: int
     failed: int
-    spent: Cost
-    saved: Cost
+    compute_ms: float
+    wall_ms: float | None
+    tokens: Mapping[str, Tokens]
+    saved_compute_ms: float
+    saved_wall_ms: float
+    saved_tokens: Mapping[str, Tokens]
+
+    @property
+    def spent(self) -> Cost:
+        """Return the cost of the calls that ran."""
+        return Cost(self.compute_ms, self.tokens, self.wall_ms)
+
+    @property
+    def saved(self) -> Cost:
+        """Return the earlier cost of the results that were replayed."""
+        return Cost(self.saved_compute_ms, self.saved_tokens, self.saved_wall_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +119,10 @@ class CallReport:
     """One call of a run.
 
     `outcome` is "replayed", "ran", "failed", "suspended" or "cancelled", and `reason` a value of `ReplayReason`.
-    `execution` is the number of the execution that answered, None without one. `duration_ms` is the time that the call
-    took, and `saved_ms` the time that the replayed execution took when it ran. `tokens` were used by the call itself,
-    `saved_tokens` by the replayed execution with all calls inside it.
+    `execution` is the number of the execution that answered, None without one. `wall_ms` is the time from the start of
+    the call to its end, for an async body with all that it awaited. `compute_ms` is the part of it that no call inside
+    took; 0 for a replay. `saved_compute_ms` is the compute of the replayed execution with all calls inside it.
+    `tokens` were used by the call itself, `saved_tokens` by the replayed execution with all calls inside it.
 
     `number` counts from 1 through the whole run, in the order in which calls began. `parent` is the number of the call
     that made this one, None at the top. `at` is the time when the call ended.
@@ -118,8 +137,9 @@ class CallReport:
     outcome: str
     reason: ReplayReason
     at: float
-    duration_ms: float
-    saved_ms: float
+    wall_ms: float
+    compute_ms: float
+    saved_compute_ms: float
     tokens: int
     saved_tokens: int
 

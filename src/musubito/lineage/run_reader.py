@@ -9,9 +9,19 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
+from musubito.engine.frame import covered
 from musubito.engine.process_identity import is_dead
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.reports import CallReport, Cost, LineageError, NothingRan, RunReport, RunSummary, Tokens
+from musubito.lineage.reports import (
+    WITH_FAILURES,
+    CallReport,
+    Cost,
+    LineageError,
+    NothingRan,
+    RunReport,
+    RunSummary,
+    Tokens,
+)
 from musubito.lineage.store_reader import DIGITS, SHORTEST, StoreReader
 from musubito.model import ReplayReason
 from musubito.payloads.encrypted_tags import opened_tags
@@ -96,6 +106,11 @@ class RunReader(StoreReader):
         most = sys.maxsize if limit is None else limit
         return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts, after, most, replayed=replayed))
 
+    def walls(self, runs: Sequence[str]) -> list[tuple[float | None, float]]:
+        """Return the walls of runs and those that replays saved in them; see `RunSummary`."""
+        summaries = self._summaries(self._rows_of_runs([bytes.fromhex(run) for run in runs]))
+        return [(run.wall_ms, run.saved_wall_ms) for run in summaries]
+
     def _run_id(self, text: str) -> bytes:
         if text == "last":
             newest = self._newest_runs(1)
@@ -134,27 +149,34 @@ class RunReader(StoreReader):
     def _summaries(self, runs: Sequence[_RunRows]) -> list[RunSummary]:
         parts = [part for run in runs for part, *_ in run.parts]
         rows = iter(
-            self.ask(*((query, {"run": part}) for part in parts for query in ("totals_of_run", "usage_of_run")))
+            self.ask(
+                *(
+                    (query, {"run": part})
+                    for part in parts
+                    for query in ("totals_of_run", "usage_of_run", "saved_wall_of_run")
+                )
+            )
         )
-        return [self._summary(run, [(next(rows)[0], next(rows)) for _ in run.parts]) for run in runs]
+        return [self._summary(run, [(next(rows)[0], next(rows), next(rows)) for _ in run.parts]) for run in runs]
 
-    def _summary(self, rows: _RunRows, costs: list[tuple[Row, list[Row]]]) -> RunSummary:
-        """Return the summary of a run, from the totals and the tokens of each of its parts."""
-        run, recorded, parts, spans = rows
+    def _summary(self, rows: _RunRows, costs: list[tuple[Row, list[Row], list[Row]]]) -> RunSummary:
+        """Return the summary of a run, from the totals, the tokens and the saved time of each of its parts."""
+        run, recorded, parts, ends = rows
         calls = replayed = ran = failed = 0
         spent, saved = Cost(), Cost()
-        for (*_, inside), (row, usage) in zip(parts, costs, strict=True):
+        spans: list[tuple[float, float]] = []
+        for (*_, inside), (row, usage, made) in zip(parts, costs, strict=True):
             calls, replayed, ran, failed = calls + row[0], replayed + row[1], ran + row[2], failed + row[3]
-            # The time of a run that began inside a call is part of that call's time, and would count twice.
-            spent += Cost(0.0 if inside else row[4])
-            saved += Cost(row[5])
+            spent, saved = spent + Cost(row[4]), saved + Cost(row[5])
+            # What a run saved that began inside a call is part of what that call tells.
+            spans += [(began, began + took / 1000) for began, took in made if not inside]
             for was_replayed, model, tokens_in, tokens_out, used_by_call in usage:
                 tokens = tokens_of_call(used_by_call) if used_by_call else {model: Tokens(tokens_in, tokens_out)}
                 cost = Cost(tokens=tokens)
                 # Without tokens, only calls inside these calls used the model.
                 if cost.total_tokens:
                     spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
-        first, last, ended, operation = spans[0]
+        first, last, ended, operation = ends[0]
         if recorded:
             _, name, tags, started_at, finished_at, status, _, *process = recorded[0]
         else:
@@ -166,6 +188,8 @@ class RunReader(StoreReader):
         host, pid, started = process
         if status == "running" and is_dead(LeaseOwner(b"", host, pid, started, 0.0)):
             status = "stopped"
+        if status == "finished" and failed:
+            status = WITH_FAILURES
         tags = tags and opened_tags(tags, self.contents)
         readable_tags = _tags(tags) if tags else None
         return RunSummary(
@@ -179,8 +203,12 @@ class RunReader(StoreReader):
             replayed,
             ran,
             failed,
-            spent,
-            saved,
+            spent.compute_ms,
+            None if finished_at is None else 1000 * (finished_at - started_at),
+            spent.tokens,
+            saved.compute_ms,
+            1000 * covered(spans),
+            saved.tokens,
         )
 
     def _calls(self, parts: list[Row], after: int, limit: int, *, replayed: bool) -> tuple[CallReport, ...]:
@@ -211,7 +239,8 @@ class RunReader(StoreReader):
             above = numbers.get((part, parent)) if parent is not None and parent < call else None
             if above is None:
                 above = numbers.get(outer)
-            duration_ms, saved_ms, saved_tokens, tokens = costs
+            wall_ms, compute_ms, saved_tokens, tokens = costs
+            was_replayed = outcome == "replayed"
             calls.append(
                 CallReport(
                     numbers[part, call],
@@ -223,8 +252,9 @@ class RunReader(StoreReader):
                     outcome,
                     ReplayReason[reason],
                     at,
-                    duration_ms,
-                    saved_ms,
+                    wall_ms,
+                    0.0 if was_replayed else compute_ms,
+                    compute_ms if was_replayed else 0.0,
                     tokens,
                     saved_tokens,
                 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -25,9 +25,10 @@ class SavingsRow:
     """The calls of one day, model, operation or run.
 
     `spent` is the cost of the calls that ran or failed, which `ran` counts. The tokens of `spent` leave out those of
-    calls inside, which count for themselves. `saved` is the earlier cost of the replayed results, with all calls
-    inside. For results that do not change, the sum of both is the cost without Musubito. `name` is the name of a run.
-    Dollars are None if no price is known, see `musubito.lineage.prices`.
+    calls inside, which count for themselves; so does the compute. What is saved is the earlier cost of the replayed
+    results, with all calls inside. For results that do not change, the sum of both is the cost without Musubito. Only a
+    run has a name and a wall (see `RunSummary`), since the walls of several runs may overlap. Dollars are None if no
+    price is known, see `musubito.lineage.prices`.
     """
 
     key: str
@@ -35,18 +36,32 @@ class SavingsRow:
     calls: int
     replayed: int
     ran: int
-    spent: Cost
-    saved: Cost
+    compute_ms: float
+    wall_ms: float | None
+    tokens: Mapping[str, Tokens]
     spent_dollars: float | None
+    saved_compute_ms: float
+    saved_wall_ms: float | None
+    saved_tokens: Mapping[str, Tokens]
     saved_dollars: float | None
+
+    @property
+    def spent(self) -> Cost:
+        """Return the cost of the calls that ran."""
+        return Cost(self.compute_ms, self.tokens, self.wall_ms)
+
+    @property
+    def saved(self) -> Cost:
+        """Return the earlier cost of the results that were replayed."""
+        return Cost(self.saved_compute_ms, self.saved_tokens, self.saved_wall_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Savings:
     """The rows of savings and their total.
 
-    Days and runs come newest first, models and operations by their savings. The time of an operation includes all that
-    it called, so that its rows do not add up to the total. A model has no time.
+    Days and runs come newest first, models and operations by their savings. What an operation saved includes all that
+    its replayed results had called. A model has no time.
     """
 
     by: By
@@ -59,7 +74,7 @@ class Savings:
 class _Costs:
     """A cost that grows: a `Cost` for each of thousands of rows would be copied at each of them."""
 
-    milliseconds: float = 0.0
+    compute_ms: float = 0.0
     tokens: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, model: str, tokens_in: int, tokens_out: int) -> None:
@@ -67,7 +82,7 @@ class _Costs:
         self.tokens[model] = before_in + tokens_in, before_out + tokens_out
 
     def cost(self) -> Cost:
-        return Cost(self.milliseconds, {model: Tokens(*tokens) for model, tokens in self.tokens.items()})
+        return Cost(self.compute_ms, {model: Tokens(*tokens) for model, tokens in self.tokens.items()})
 
 
 @dataclass(slots=True)
@@ -82,8 +97,8 @@ class _Sums:
     def add(self, replayed: int, ran: int, spent_ms: float, saved_ms: float) -> None:
         self.replayed += replayed
         self.ran += ran
-        self.spent.milliseconds += spent_ms
-        self.saved.milliseconds += saved_ms
+        self.spent.compute_ms += spent_ms
+        self.saved.compute_ms += saved_ms
 
     def row(self, key: str) -> SavingsRow:
         spent, saved = self.spent.cost(), self.saved.cost()
@@ -93,9 +108,13 @@ class _Sums:
             self.replayed + self.ran,
             self.replayed,
             self.ran,
-            spent,
-            saved,
+            spent.compute_ms,
+            None,
+            spent.tokens,
             dollars(spent),
+            saved.compute_ms,
+            None,
+            saved.tokens,
             dollars(saved),
         )
 
@@ -114,11 +133,11 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     calls, usage = lineage.ask(("savings", params), ("saved_tokens", params))
     total, sums_by_key = _Sums(), defaultdict[str, _Sums](_Sums)
     days: dict[int, str] = {}
-    for *keys, count, replayed, all_ms, top_ms, saved_ms, newest, name in calls:
-        total.add(replayed, count - replayed, top_ms, saved_ms)
+    for *keys, count, replayed, compute_ms, saved_ms, newest, name in calls:
+        total.add(replayed, count - replayed, compute_ms, saved_ms)
         if by != "model":
             sums = sums_by_key[_key(by, keys, days)]
-            sums.add(replayed, count - replayed, all_ms if by == "operation" else top_ms, saved_ms)
+            sums.add(replayed, count - replayed, compute_ms, saved_ms)
             sums.newest, sums.name = max(sums.newest, newest), name and scrubbed(name)
     for *keys, was_replayed, model, tokens_in, tokens_out, count in _by_model(usage):
         sums = sums_by_key[model if by == "model" else _key(by, keys, days)]
@@ -127,6 +146,9 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
         for each in (total, sums):
             (each.saved if was_replayed else each.spent).add(model, tokens_in, tokens_out)
     rows = [sums.row(key) for key, sums in sums_by_key.items()]
+    if by == "run":
+        walls = lineage.walls([row.key for row in rows])
+        rows = [replace(row, wall_ms=wall, saved_wall_ms=saved) for row, (wall, saved) in zip(rows, walls, strict=True)]
     if by in ("day", "run"):
         rows.sort(key=lambda row: (sums_by_key[row.key].newest, row.key), reverse=True)
     else:
@@ -145,7 +167,7 @@ def _by_model(usage: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _by_worth(row: SavingsRow) -> tuple[float, int, float, str]:
-    return -(row.saved_dollars or 0.0), -row.saved.total_tokens, -row.saved.milliseconds, row.key
+    return -(row.saved_dollars or 0.0), -row.saved.total_tokens, -row.saved_compute_ms, row.key
 
 
 def _key(by: str, keys: Sequence[Any], days: dict[int, str]) -> str:

@@ -110,7 +110,9 @@ class Commit(NamedTuple):
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
-    """Milliseconds that replays inside the execution saved."""
+    """Milliseconds that the execution would have taken longer, by estimate, if the calls inside it had run."""
+    compute_ms: float | None = None
+    """The compute of the execution and of all calls inside it, as if each had run; None if it is `duration_ms`."""
     codec: str = "msgpack"
     """The codec of the payload. If it ends with `BLOB`, the payload lies in a blob store and `payload` is empty."""
     size: int | None = None
@@ -138,6 +140,7 @@ class CommitFailure(NamedTuple):
     lease: tuple[bytes, bytes] | None
     effect: EffectOutcome | None = None
     saved_ms: float = 0.0
+    compute_ms: float | None = None
     began: Moment | None = None
     """The moment at which the execution began. None: the store cannot tell whether it was forgotten while it ran."""
 

@@ -72,8 +72,10 @@ class Candidate(NamedTuple):
     artifact: bytes | None
     payload: bytes | None
     started_at: float
-    duration_ms: float
-    """Milliseconds that the execution would have taken if every call inside had run."""
+    wall_ms: float
+    """Milliseconds that the execution would have taken, by estimate, if every call inside had run."""
+    compute_ms: float
+    """The compute of the execution and of all calls inside it, as if each had run."""
     valid_from: float | None
     valid_until: float | None
     not_replayable: str | None
@@ -280,7 +282,8 @@ class CallLine(NamedTuple):
     reason: str
     at: float
     duration_ms: float
-    saved_ms: float
+    compute_ms: float
+    """The compute of a call that ran, without the calls inside it; else that which the replay saved, with them."""
     saved_tokens: int
     tokens: int
     used: str | None = None

@@ -168,7 +168,7 @@ class RecordedTest:
             # A call that is missing may be in the history as one that failed, or not at all.
             "ran": max(0, total.ran - len(self.engine.misses)),
             "missing": len(self.engine.misses),
-            "milliseconds": total.saved.milliseconds,
+            "milliseconds": total.saved_compute_ms,
             "tokens": {model: [used.input, used.output] for model, used in total.saved.tokens.items()},
             "verified": self.engine.verified,
             "unrecorded": self.engine.unrecorded,
@@ -345,8 +345,8 @@ class RecordedTests:
         if self.cost.total_tokens:
             price = worth(self.cost)
             saved.append(f"{self.cost.total_tokens:,} tokens" + (f" ({price})" if price.startswith(("$", "<")) else ""))
-        if self.cost.milliseconds >= 1:
-            saved.append(duration(self.cost.milliseconds))
+        if self.cost.compute_ms >= 1:
+            saved.append(duration(self.cost.compute_ms))
         return ", ".join(parts) + (f", {' and '.join(saved)} saved" if saved else "")
 
     def _unused(self) -> Iterator[Path]:

@@ -178,7 +178,8 @@ class Tables:
             artifact=e.artifact,
             payload=payload,
             started_at=change.started_at,
-            duration_ms=change.duration_ms + change.saved_ms,
+            wall_ms=change.duration_ms + change.saved_ms,
+            compute_ms=change.duration_ms if change.compute_ms is None else change.compute_ms,
             valid_from=success.valid_from if success else None,
             valid_until=success.valid_until if success else None,
             not_replayable=FORGOTTEN

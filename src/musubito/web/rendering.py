@@ -10,7 +10,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from musubito.lineage.cost_format import money, unpriced_note, worth, worth_and_time
+from musubito.lineage.cost_format import cost_text, money, unpriced_note, worth
 from musubito.lineage.formatting import (
     clean,
     count,
@@ -45,6 +45,7 @@ def environment() -> Environment:
     )
     templates.filters |= {
         "clean": clean,
+        "cost": cost_text,
         "count": count,
         "duration": duration,
         "mark": mark,
@@ -62,7 +63,6 @@ def environment() -> Environment:
         "when": when,
         "unpriced_note": unpriced_note,
         "worth": worth,
-        "worth_and_time": worth_and_time,
     }
     templates.globals["links"] = LINKS
     return templates

@@ -43,7 +43,7 @@ class Row(NamedTuple):
     """Calls of one step: one call, or all with one outer call.
 
     `calls` counts them, and `call` is the first of them. `bars` are paths, each with its outcome. `began` and `ended`
-    are in milliseconds since the first call of the run began.
+    are in milliseconds since the first call of the run began. `milliseconds` is what one took or saved, on average.
     """
 
     call: CallReport
@@ -160,7 +160,7 @@ class Timeline:
             self._bars(group),
             1000 * (min(map(_began, group)) - self._start),
             1000 * (max(call.at for call in group) - self._start),
-            sum(_took(call) for call in group),
+            sum(map(_took, group)) / len(group),
             sum(call.saved_tokens if call.outcome == "replayed" else call.tokens for call in group),
             inside,
             len(inside) or (len(self._inner[first.number]) if len(group) == 1 else 0),
@@ -196,11 +196,11 @@ def _by_step(calls: Sequence[CallReport]) -> list[list[CallReport]]:
 
 
 def _began(call: CallReport) -> float:
-    return call.at - call.duration_ms / 1000
+    return call.at - call.wall_ms / 1000
 
 
 def _took(call: CallReport) -> float:
-    return call.saved_ms if call.outcome == "replayed" else call.duration_ms
+    return call.saved_compute_ms if call.outcome == "replayed" else call.wall_ms
 
 
 def _bar(outcome: str, first: float, last: float) -> str:

@@ -34,7 +34,7 @@ PROMISED = {
     " status executed_at duration_ms output_artifact_id producer_node_id error",
     "edges": "parent_node_id child_node_id kind artifact_id",
     "runs": "run_id name tags started_at finished_at status",
-    "calls": "run_id call_id node_id execution_id outcome reason at duration_ms saved_ms",
+    "calls": "run_id call_id node_id execution_id outcome reason at duration_ms compute_ms saved_compute_ms",
     "reads": "execution_id kind key digest",
     "code": "code_id part digest source",
     "effects": "effect_key execution_id attempt intent_at outcome outcome_at artifact_id",

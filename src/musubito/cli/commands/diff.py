@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from musubito.cli.context import CommandContext, as_json, json_option
+from musubito.cli.run_table import runs_table
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage import RunSummary
-from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import WIDE, clean, duration, edited_by, lately, one_line, short, times, when
+from musubito.lineage.formatting import clean, edited_by, short, times
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs, compare_with_previous
 from musubito.model import ReplayReason
 
@@ -44,7 +43,7 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
     if json_:
         context.json({"differ": comparison.differ, **as_json(comparison)})
     else:
-        _print_runs(context.console, comparison.before, comparison.after)
+        context.console.print(runs_table([comparison.before, comparison.after], context.console.width))
         click.echo()
         if comparison.differ:
             _print_calls(context.console, comparison)
@@ -56,26 +55,6 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
         context.print_text(_summary(comparison))
     if comparison.differ:
         ctx.exit(1)
-
-
-def _print_runs(console: Console, *runs: RunSummary) -> None:
-    columns = ["run", "name", "started", "hits", "time spent", "time saved"]
-    rows = [
-        [
-            short(run.run_id),
-            one_line(run.name or ""),
-            when(run.started_at) if console.width >= WIDE else lately(run.started_at),
-            f"{run.replayed:,}/{run.calls:,}",
-            duration(run.spent.milliseconds),
-            duration(run.saved.milliseconds) if run.replayed else "",
-        ]
-        for run in runs
-    ]
-    if any((run.spent + run.saved).total_tokens for run in runs):
-        columns += ["cost", "cost saved"]
-        for row, run in zip(rows, runs, strict=True):
-            row += [worth(run.spent), worth(run.saved)]
-    console.print(table_of(columns, rows, console.width, name=1, texts=(0, 2)))
 
 
 def _print_calls(console: Console, comparison: RunDiff) -> None:

@@ -10,8 +10,8 @@ from rich.text import Text
 from musubito.cli.context import CommandContext, json_option
 from musubito.errors import StoreError
 from musubito.lineage import LineageError
-from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import clean, counted, duration, times
+from musubito.lineage.cost_format import cost_text
+from musubito.lineage.formatting import clean, counted, times
 from musubito.lineage.health import Check, checks_of
 from musubito.lineage.never_replayed import Unreplayed, unreplayed
 from musubito.lineage.store_stats import sizes
@@ -66,7 +66,7 @@ def _print_never_replayed(context: CommandContext, never: list[Unreplayed]) -> N
     if never:
         context.print_text(Text("\nnever replayed", style="bold"))
     for entry in never[:SHOWN]:
-        cost = ", ".join(filter(None, (duration(entry.cost.milliseconds), worth(entry.cost))))
+        cost = cost_text(entry.cost)
         context.print_text(f"{clean(entry.operation)}: {times(entry.executions, 'execution')}, {cost}", prefix="  ")
         others = [part for part in entry.parts if part not in entry.says]
         parts = f": {', '.join(others[:SHOWN])}" if others else ""

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage.cost_format import unpriced_note, worth, worth_and_time
+from musubito.lineage.cost_format import cost_text, unpriced_note, worth
 from musubito.lineage.formatting import clean, count, duration, times
 from musubito.lineage.impact import Impact, impact
 
@@ -25,9 +25,10 @@ def command(context: CommandContext, operation: str, json_: bool) -> None:
 
     PART is a helper, a prompt or a tool as 'musubito why' names it. FILE is a path that steps read. Listed are the
     results of the step, of steps whose code contains the part, of those that read the file, the results downstream, and
-    those that called any of them, each as it stands after the last edits. If one of the list called another, the time
-    of the outer one includes that of the inner one. In a large store, the results are those recorded last, and those
-    that the newest runs of the step asked for.
+    those that called any of them, each as it stands after the last edits. If one of the list called another, the
+    compute of the outer one includes that of the inner one. The wall is an estimate: the time that the results covered
+    when they were made. In a large store, the results are those recorded last, and those that the newest runs of the
+    step asked for.
     """
     report = impact(context.lineage, operation)
     if json_:
@@ -40,7 +41,9 @@ def command(context: CommandContext, operation: str, json_: bool) -> None:
         return
     cost = report.total.cost
     results = times(report.total.nodes, "result")
-    context.console.print(f"If {name} changes, {results} may have to run again: at most {worth_and_time(cost)}.")
+    context.console.print(
+        f"If {name} changes, {results} may have to run again: at most {cost_text(cost, estimate=True)}."
+    )
     click.echo()
     _print(context.console, report)
     for note in (unpriced_note(cost), newest):
@@ -60,6 +63,6 @@ def _print(console: Console, report: Impact) -> None:
     rows: list[tuple[str | Name, ...]] = []
     for row in (*report.rows, report.total):
         name = f"{row.namespace}: {row.operation}" if several and row.namespace else row.operation
-        time = duration(row.cost.milliseconds) if row.cost.milliseconds else ""
-        rows.append((Name(clean(name)), count(row.nodes), time, worth(row.cost)))
-    console.print(table_of(("step", "results", "time", "cost"), rows, console.width, total=True))
+        compute = duration(row.cost.compute_ms) if row.cost.compute_ms else ""
+        rows.append((Name(clean(name)), count(row.nodes), worth(row.cost), compute))
+    console.print(table_of(("step", "results", "cost", "compute"), rows, console.width, total=True))

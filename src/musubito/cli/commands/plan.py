@@ -28,7 +28,7 @@ from musubito.engine.modes import Mode, make_off, mode_of_off
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.errors import NotReplayed
 from musubito.lineage import Cost, Plan, PlanLine, plan
-from musubito.lineage.cost_format import unpriced_note, worth
+from musubito.lineage.cost_format import cost_text, unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
 from musubito.lineage.plan_again import Step, plan_again
@@ -337,7 +337,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
         WITHIN if line.within else MARKS[line.outcome],
         # The name and the reason may both be long, and have to share the line.
         name.within(min(name.cell_len, max(20, width // 2 - 8))),
-        "" if cost is None else duration(cost.milliseconds),
+        "" if cost is None else duration(cost.compute_ms),
         "" if cost is None else worth(cost),
         clean(_why(line)),
     )
@@ -370,5 +370,4 @@ def _estimated(cost: Cost, lines: list[PlanLine], most: str) -> str:
 
 
 def _sum(cost: Cost) -> str:
-    parts = worth(cost), duration(cost.milliseconds) if cost.milliseconds else ""
-    return " and ".join(part for part in parts if part) or "no cost"
+    return cost_text(cost) if cost.total_tokens or cost.compute_ms else "no cost"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from musubito.cli.context import CommandContext, json_option, no_runs_text
 from musubito.cli.quantities import to_seconds
-from musubito.cli.table_layout import Fitted, table_of
+from musubito.cli.run_table import runs_table
 from musubito.lineage import RunSummary
-from musubito.lineage.formatting import WIDE, count, duration, lately, one_line, short, tokens, when
 from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
+
+WORDS: Final = ", ".join(STATUSES)
+"""The statuses, as a list for readers."""
 
 
 def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -27,7 +30,9 @@ def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str])
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--name", help="Only those of this name.")
 @click.option("--operation", help="Only those in which this step was called.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only those with this status.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those with it: {', '.join(STATUSES)}."
+)
 @click.option("--failed", is_flag=True, help="Only those in which a call failed, whatever became of the run.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=to_tags, help="Only those with this tag.")
 @click.option("--since", callback=to_seconds, metavar="AGE", help="Only those that began since then: 30d, 12h or 2w.")
@@ -48,8 +53,9 @@ def command(
 ) -> None:
     """List the newest runs, newest first.
 
-    "hits" are the calls that were replayed, of all. "spent" and "tokens" are the cost of the calls that ran, "saved" is
-    the earlier cost of the replayed ones.
+    "hits" are the calls that were replayed, of all. "wall" is the time from a run's start to its end, "compute" the sum
+    of what its calls took. "saved" is the earlier cost of the replayed calls: money or tokens, then compute. In a wide
+    terminal follows the wall that they saved, by estimate.
     """
     lineage = context.lineage
 
@@ -80,24 +86,4 @@ def command(
             text = "No run is like that; 'musubito runs' lists all."
         context.print_text(text)
     else:
-        context.console.print(_table(runs, context.console.width))
-
-
-def _table(runs: list[RunSummary], width: int) -> Fitted:
-    wide = width >= WIDE
-    titles = (
-        ("ran", "hits", "failed", "spent", "tokens", "time saved", "tokens saved")
-        if wide
-        else ("hits", "spent", "tokens", "time saved")
-    )
-    rows: list[tuple[str, ...]] = []
-    for run in runs:
-        started = when(run.started_at) if wide else lately(run.started_at)
-        head = short(run.run_id), one_line(run.name or ""), started, run.status
-        spent, saved = duration(run.spent.milliseconds), duration(run.saved.milliseconds) if run.replayed else ""
-        if wide:
-            calls = count(run.ran), count(run.replayed), count(run.failed) if run.failed else ""
-            rows.append((*head, *calls, spent, tokens(run.spent), saved, tokens(run.saved)))
-        else:
-            rows.append((*head, f"{run.replayed}/{run.calls}", spent, tokens(run.spent), saved))
-    return table_of(("run", "name", "started", "status", *titles), rows, width, name=1, texts=(0, 2, 3))
+        context.console.print(runs_table(runs, context.console.width))

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage.cost_format import unpriced_note, worth
-from musubito.lineage.formatting import clean, duration, one_line, short, times
+from musubito.lineage.cost_format import cost_text, unpriced_note, worth
+from musubito.lineage.formatting import WIDE, clean, duration, one_line, short, times
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
 BY_MODEL: Final = "A call is in the row of each model that it asked; only the total has the calls that asked none."
@@ -46,22 +46,24 @@ def command(context: CommandContext, by: By, since: float | None, limit: int, js
     "hits" are the calls that were replayed, of all. Money is shown where the prices of the models are known (extra
     "prices"), tokens otherwise. A + says that tokens without a known price are left out.
 
-    By operation, time includes all that an operation called. "spent" is counted for the operation that asked the model
-    itself. "saved" is counted for the operation that was replayed, with all that it had called.
+    Compute is the sum of what calls took, each without the calls inside it. Calls side by side add up, so that it may
+    exceed the wall: the time from the start of a run to its end. The wall saved is an estimate.
+
+    By operation, "saved" is counted for the operation that was replayed, with all that it had called.
     """
     report = savings(context.lineage, since=since, by=by)
     if json_:
         document = as_json(report)
         for row in document["rows"] if by == "model" else ():
             # The time of a call cannot be divided among its models.
-            row["spent"]["milliseconds"] = row["saved"]["milliseconds"] = None
+            row["compute_ms"] = row["saved_compute_ms"] = None
         context.json(document)
         return
     if not report.total.calls:
         click.echo(no_runs_text(context) if since is None else "Nothing has run since then; give an earlier --since.")
         return
     total = report.total
-    context.console.print(f"Saved {_cost_text(total, saved=True)}; spent {_cost_text(total, saved=False)}.")
+    context.console.print(f"Saved {cost_text(total.saved)}; spent {cost_text(total.spent)}.")
     if not report.rows:
         click.echo("No model has reported its tokens; 'musubito savings --by day' shows the time.")
         return
@@ -78,28 +80,25 @@ def command(context: CommandContext, by: By, since: float | None, limit: int, js
             context.console.print(note)
 
 
-def _cost_text(row: SavingsRow, *, saved: bool) -> str:
-    cost = row.saved if saved else row.spent
-    text = worth(cost)
-    if text.startswith(("$", "<")):
-        text += f" ({cost.total_tokens:,} tokens)"
-    time = duration(cost.milliseconds)
-    return f"{text} and {time}" if text else time
-
-
 def _print(console: Console, report: Savings, limit: int) -> None:
-    timed = report.by != "model"
+    timed, walled = report.by != "model", report.by == "run" and console.width >= WIDE
     priced = bool((report.total.spent + report.total.saved).total_tokens)
-    columns = (report.by, "hits", *(("time spent", "time saved") if timed else ()))
-    columns += ("cost spent", "cost saved") if priced else ()
+    columns = [report.by, "hits", *(("spent", "saved") if priced else ())]
+    columns += ["compute", "compute saved"] if timed else []
+    columns += ["wall", "wall saved"] if walled else []
     rows: list[tuple[str | Name, ...]] = []
     for row in (*report.rows[:limit], report.total):
         key = "total" if row is report.total else _key(report.by, row)
-        took = (duration(row.spent.milliseconds), duration(row.saved.milliseconds)) if timed else ()
+        took = [duration(row.compute_ms), duration(row.saved_compute_ms)] if timed else []
+        took += [_wall(row.wall_ms), _wall(row.saved_wall_ms, estimate=True)] if walled else []
         costs = (worth(row.spent), worth(row.saved)) if priced else ()
         # A `Name` is cut at its beginning, where a run has its id.
-        rows.append((key if report.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *took, *costs))
+        rows.append((key if report.by == "run" else Name(key), f"{row.replayed:,}/{row.calls:,}", *costs, *took))
     console.print(table_of(columns, rows, console.width, total=True))
+
+
+def _wall(milliseconds: float | None, *, estimate: bool = False) -> str:
+    return "" if milliseconds is None else f"{'~' if estimate else ''}{duration(milliseconds)}"
 
 
 def _key(by: By, row: SavingsRow) -> str:

@@ -16,8 +16,9 @@ from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option
 from musubito.cli.follow import follow
 from musubito.cli.targets import run_or_node_or_effect
-from musubito.lineage import Attempt, CallReport, Cost, Lineage, NodeReport, RunReport
+from musubito.lineage import Attempt, CallReport, Lineage, NodeReport, RunReport
 from musubito.lineage.calls_of_run import without_routers
+from musubito.lineage.cost_format import cost_text
 from musubito.lineage.files import FileRead, files_read
 from musubito.lineage.formatting import (
     NO_CALLS,
@@ -29,8 +30,6 @@ from musubito.lineage.formatting import (
     one_line,
     short,
     times,
-    tokens,
-    tokens_by_model,
     when,
 )
 from musubito.lineage.reports import WITHHELD, without_text, without_texts
@@ -124,8 +123,6 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
     run = report.summary
     title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
-    if run.finished_at is not None:
-        about.append(f"took {duration(1000 * (run.finished_at - run.started_at))}")
     if run.tags and contents:
         about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
     ended = report.outcomes
@@ -136,9 +133,9 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
             run.status, NO_CALLS
         )
     head = [title, Text(clean(" · ".join(about))), Text(f"{calls}")]
-    for label, cost in (("spent", run.spent), ("saved", run.saved)):
-        if cost.milliseconds >= 0.05 or cost.tokens:
-            head.append(Text(f"{label} {_cost(cost)}"))
+    head.append(Text(f"spent {cost_text(run.spent, by_model=True)}"))
+    if run.replayed:
+        head.append(Text(f"saved {cost_text(run.saved, by_model=True, estimate=True)}"))
     return Group(*head, Text(""))
 
 
@@ -168,11 +165,6 @@ def _print_errors(context: CommandContext, report: RunReport, *, contents: bool)
                 f"... and {times(len(errors) - ERRORS, 'more error')}; 'musubito show CALL' shows it."
             )
             return
-
-
-def _cost(cost: Cost) -> str:
-    models = f", {tokens(cost)} tokens ({tokens_by_model(cost)})" if cost.total_tokens else ""
-    return clean(f"{duration(cost.milliseconds)}{models}")
 
 
 # -- an effect ---------------------------------------------------------------------------------------------------------
@@ -232,7 +224,7 @@ def _ran(lineage: Lineage, node: NodeReport) -> str:
     if execution is None:
         return ""
     if execution.edit is None or execution.edit.undone:
-        return f"{when(execution.started_at)}, took {_cost(execution.cost)}"
+        return f"{when(execution.started_at)}, {cost_text(execution.cost, by_model=True)}"
     rows = lineage.rows("run_before_edits", execution=execution.number)
     return f"{when(rows[0][0])}, took {duration(rows[0][1])}" if rows else ""
 
@@ -260,7 +252,7 @@ def _facts(node: NodeReport, attempt: Attempt | None, *, ran: str, settled: bool
         if execution.never is not None:
             facts.append(("what to do", execution.never.remedy))
     if attempt is not None:
-        facts.append(("ran", f"{when(attempt.started_at)}, failed after {_cost(attempt.cost)}"))
+        facts.append(("ran", f"{when(attempt.started_at)}, failed: {cost_text(attempt.cost, by_model=True)}"))
     if node.error is not None:
         facts.append(("error", ERASED if node.is_erased else one_line(node.error)))
     facts.append(("code", short(node.code)))

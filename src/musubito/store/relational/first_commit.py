@@ -67,6 +67,7 @@ def first_of(changes: Sequence[Change], numbers: IdCache) -> Mapping[str, Any] |
         "holds": int(commit.holds),
         "tokens": tokens_of(commit.usage),
         "saved_ms": commit.saved_ms,
+        "compute_ms": commit.compute_ms,
         "models": [used.model for used in commit.usage],
         "input_tokens": [used.input_tokens for used in commit.usage],
         "output_tokens": [used.output_tokens for used in commit.usage],

@@ -58,7 +58,7 @@ _BYTES: Final = (bytes, type(None))
 _TIME: Final = (float, type(None))
 _NUMBER: Final = (int, type(None))
 _FOUND_TYPES: Final[tuple[type | tuple[type, ...], ...]] = (
-    *(int, bytes, _BYTES, object, float, float, _TIME, _TIME),
+    *(int, bytes, _BYTES, object, float, float, float, _TIME, _TIME),
     *((str, type(None)), int, int, int, _BYTES, int, (int, type(None)), int, str),
 )
 
@@ -260,7 +260,7 @@ def _commit(db: SqlSession, execution: int, name: str, namespace: int | None) ->
         return None
     node, reuse, cross, operation, fingerprint, input_hash, step_type, sample, arguments, *facts = rows[0]
     started_at, duration_ms, artifact, payload, valid_from, valid_until, not_replayable, *more = facts
-    pool, holds, saved_ms, codec, size, invalid = more
+    pool, holds, saved_ms, compute_ms, codec, size, invalid = more
     of = {"execution": execution}
     digests = {argument: bytes.fromhex(digest) for argument, digest in json.loads(arguments or "{}").items()}
     code = CodeRecord(fingerprint, [], (), ())
@@ -284,6 +284,7 @@ def _commit(db: SqlSession, execution: int, name: str, namespace: int | None) ->
         usage=_usage(db.rows("usage", of)),
         lease=None,
         saved_ms=saved_ms,
+        compute_ms=compute_ms,
         codec=codec,
         size=size,
         edit=edits[0] if edits else None,

@@ -237,6 +237,7 @@ def _add_execution(db: SqlSession, change: Commit | CommitFailure, row: dict[str
         "duration_ms": change.duration_ms,
         "tokens": tokens_of(change.usage),
         "saved_ms": change.saved_ms,
+        "compute_ms": change.compute_ms,
     }
     db.rows("add_execution", row)
     called = _add_uses(db, row["execution"], change.uses)

@@ -98,14 +98,15 @@ class AnswerRules(Rules):
             "pool": digest("pool"),
             "usage": [Used("a", 1, 2, 3, 4), Used("b", 0, 0, 5, 0)],
         }
-        ran(store, at, "x", **more, duration_ms=2.5, holds=SAMPLES | ExecutionFlags.READS)
+        ran(store, at, "x", **more, duration_ms=2.5, saved_ms=5.0, compute_ms=9.0, holds=SAMPLES | ExecutionFlags.READS)
         assert found(store, at) == Candidate(
             1,
             at.keys.node,
             digest("x"),
             b"x",
             100.0,
-            2.5,
+            7.5,
+            9.0,
             90.0,
             200.0,
             "why not",

@@ -51,6 +51,7 @@ class EditRules(Rules):
             "holds": ExecutionFlags.CALLS | ExecutionFlags.READS,
             "usage": [Used("m", 1, 2, 3, 4)],
             "saved_ms": 5.0,
+            "compute_ms": 9.0,
         }
         for output in ("x", "x" * 100_000):
             execution = ran(store, child, output, **facts)

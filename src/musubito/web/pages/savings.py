@@ -53,7 +53,7 @@ def _curve(by_day: Savings) -> dict[str, object]:
     elif any(cost.total_tokens for pair in costs for cost in pair):
         unit, pairs = "tokens", [(spent.total_tokens, saved.total_tokens) for spent, saved in costs]
     else:
-        unit, pairs = "s", [(spent.milliseconds / 1000, saved.milliseconds / 1000) for spent, saved in costs]
+        unit, pairs = "s", [(spent.compute_ms / 1000, saved.compute_ms / 1000) for spent, saved in costs]
     return {
         "unit": unit,
         "days": [row.key for row in rows],

@@ -12,7 +12,7 @@ from musubito.store.rows import Candidate
 from musubito.testing.changes import commit, digest, place, ran, use
 
 F = place("f")
-ROW = (1, b"p", b"a", b"x", 1.0, 2.0, None, None, None, 0, 1, 0, None, 0, None, 1, "msgpack")
+ROW = (1, b"p", b"a", b"x", 1.0, 2.0, 2.0, None, None, None, 0, 1, 0, None, 0, None, 1, "msgpack")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def store(tmp_path):
 
 def test_a_row_is_taken_as_it_was_written():
     assert found_of(ROW) == Candidate(*ROW)
-    held = (*ROW[:6], 1.5, 2.5, "why", 1, 0, 15, b"pool", 3, 9, 0, "msgpack+zlib")
+    held = (*ROW[:7], 1.5, 2.5, "why", 1, 0, 15, b"pool", 3, 9, 0, "msgpack+zlib")
     assert found_of(held) == Candidate(*held)
 
 

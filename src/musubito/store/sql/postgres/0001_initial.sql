@@ -87,6 +87,7 @@ CREATE TABLE _executions (
   tokens bigint,
   input_artifact bytea,
   saved_ms double precision NOT NULL DEFAULT 0,
+  compute_ms double precision,
   codec text NOT NULL DEFAULT 'msgpack'
 );
 -- Payloads come compressed where that pays.
@@ -216,7 +217,7 @@ CREATE TABLE _calls (
   reason text NOT NULL,
   at double precision NOT NULL,
   duration_ms double precision NOT NULL,
-  saved_ms double precision NOT NULL,
+  compute_ms double precision NOT NULL,
   saved_tokens bigint NOT NULL,
   tokens bigint NOT NULL DEFAULT 0,
   operation bigint REFERENCES _operations,
@@ -236,9 +237,8 @@ CREATE TABLE _sums (
   operation bigint NOT NULL,
   calls bigint NOT NULL,
   replayed bigint NOT NULL,
-  ran_ms double precision NOT NULL,
-  top_ms double precision NOT NULL,
-  saved_ms double precision NOT NULL,
+  compute_ms double precision NOT NULL,
+  saved_compute_ms double precision NOT NULL,
   newest double precision NOT NULL,
   first bigint,
   last bigint,
@@ -453,7 +453,9 @@ CREATE VIEW runs AS
 
 CREATE VIEW calls AS
   SELECT encode(c.run_id, 'hex') AS run_id, c.call AS call_id, c.parent AS parent_call_id, encode(c.node, 'hex') AS node_id,
-    c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms, c.saved_tokens, c.tokens,
+    c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms,
+    CASE c.outcome WHEN 'replayed' THEN 0.0 ELSE c.compute_ms END AS compute_ms,
+    CASE c.outcome WHEN 'replayed' THEN c.compute_ms ELSE 0.0 END AS saved_compute_ms, c.saved_tokens, c.tokens,
     o.name AS operation
   FROM _calls c LEFT JOIN _operations o ON o.id = c.operation;
 

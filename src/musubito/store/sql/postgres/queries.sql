@@ -114,9 +114,9 @@ WITH now AS (
   DELETE FROM _leases WHERE key = :key AND owner = :owner AND EXISTS (SELECT 1 FROM first)
 )
 INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
-  valid_from, valid_until, not_replayable, holds, tokens, saved_ms, codec)
+  valid_from, valid_until, not_replayable, holds, tokens, saved_ms, compute_ms, codec)
 SELECT execution, node, :reuse, :other_cross, :pool, :sample, 1, :started_at, :duration_ms, :artifact, :small,
-  :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms, :codec
+  :valid_from, :valid_until, :not_replayable, :holds, :tokens, :saved_ms, :compute_ms, :codec
 FROM first RETURNING id;
 
 -- name: newest_or_claim
@@ -224,7 +224,8 @@ WITH RECURSIVE shared (execution, ran_at, node) AS MATERIALIZED (
 ), looked (id, used) AS (
   SELECT id, max(used) FROM known GROUP BY id
 )
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code,
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, coalesce(e.compute_ms, e.duration_ms),
+  e.started_at, e.duration_ms + e.saved_ms, n.code,
   l.used
 FROM looked l CROSS JOIN LATERAL (SELECT * FROM _nodes n WHERE n.id = l.id OFFSET 0) n
 LEFT JOIN LATERAL (SELECT * FROM _executions e WHERE e.id = n.execution OFFSET 0) e ON true

@@ -5,7 +5,7 @@
 -- texts of the code come by themselves.
 SELECT e.id, n.id, s.name, o.name, n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), c.fingerprint, c.untracked,
   c.state, n.input_hash, n.step_type, e.sample, n.arguments, e.pool, e.holds, e.artifact, e.started_at,
-  e.duration_ms + e.saved_ms, e.valid_until, e.not_replayable
+  coalesce(e.compute_ms, e.duration_ms), e.valid_until, e.not_replayable
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
 JOIN _operations o ON o.id = n.operation

@@ -2,8 +2,8 @@
 
 -- name: newest_successes
 -- The newest executions of an operation that succeeded, with the tokens that each took, by model; newest first.
-SELECT e.id, e.duration_ms, u.model, u.total_input_tokens, u.total_output_tokens FROM (
-  SELECT x.id, x.duration_ms + x.saved_ms AS duration_ms FROM _executions x JOIN _nodes n ON n.id = x.node
+SELECT e.id, e.compute_ms, u.model, u.total_input_tokens, u.total_output_tokens FROM (
+  SELECT x.id, coalesce(x.compute_ms, x.duration_ms) AS compute_ms FROM _executions x JOIN _nodes n ON n.id = x.node
   WHERE x.outcome = 1 AND n.operation = (
     SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace AND o.name = :operation
   )
@@ -58,8 +58,8 @@ WITH RECURSIVE called (run_id, calls, newest) AS (
   UNION
   SELECT id, 0 FROM _nodes WHERE id > (SELECT max(id) FROM _nodes) - :newest_nodes
 )
-SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, e.duration_ms + e.saved_ms, n.code,
-  max(l.used)
+SELECT n.id, n.operation, n.step_type, n.input_hash, n.sample, n.execution, e.invalid, coalesce(e.compute_ms, e.duration_ms),
+  e.started_at, e.duration_ms + e.saved_ms, n.code, max(l.used)
 FROM looked l CROSS JOIN _nodes n LEFT JOIN _executions e ON e.id = n.execution
 WHERE n.id = l.id AND n.operation IS NOT NULL GROUP BY n.id ORDER BY n.id;
 

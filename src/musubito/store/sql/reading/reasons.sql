@@ -79,18 +79,18 @@ GROUP BY s.name, o.name, e.not_replayable, u.model;
 -- name: without_replays
 -- Operations that were called in so many runs and never replayed: the node of the newest call that ran, how many calls
 -- there were, and what they took.
-WITH called (run_id, operation, calls, replayed, ran_ms, newest) AS (
-  SELECT run_id, operation, calls, replayed, ran_ms, newest FROM _sums WHERE operation <> 0
+WITH called (run_id, operation, calls, replayed, compute_ms, newest) AS (
+  SELECT run_id, operation, calls, replayed, compute_ms, newest FROM _sums WHERE operation <> 0
   UNION ALL
-  SELECT i.run_id, i.operation, 1, CASE i.outcome WHEN 'replayed' THEN 1 ELSE 0 END, i.duration_ms, i.at
+  SELECT i.run_id, i.operation, 1, CASE i.outcome WHEN 'replayed' THEN 1 ELSE 0 END, i.compute_ms, i.at
   FROM _unsummed n CROSS JOIN _calls i WHERE i.run_id = n.run_id AND i.operation IS NOT NULL
-), never (operation, calls, ran_ms, newest) AS (
-  SELECT operation, sum(calls), sum(ran_ms), max(newest) FROM called
+), never (operation, calls, compute_ms, newest) AS (
+  SELECT operation, sum(calls), sum(compute_ms), max(newest) FROM called
   GROUP BY operation HAVING count(DISTINCT run_id) >= :runs AND sum(replayed) = 0
 )
-SELECT o.id, s.name, o.name, x.node, x.calls, x.ran_ms
+SELECT o.id, s.name, o.name, x.node, x.calls, x.compute_ms
 FROM (
-  SELECT n.operation, n.ran_ms, CAST(n.calls AS BIGINT) AS calls, c.node,
+  SELECT n.operation, n.compute_ms, CAST(n.calls AS BIGINT) AS calls, c.node,
     row_number() OVER (PARTITION BY n.operation ORDER BY c.at DESC) AS place
   FROM never n CROSS JOIN called r CROSS JOIN _calls c
   WHERE r.operation = n.operation AND r.newest = n.newest AND c.run_id = r.run_id AND c.operation = n.operation

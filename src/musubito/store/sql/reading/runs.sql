@@ -32,7 +32,7 @@ SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, p
 
 -- name: parts_of_run
 -- A run and all that are parts of it, each with the run around it and the call of that one in which it began, and whether
--- a call that has a line is around it: that one has its time. The line of a call is written when it ends.
+-- a call that has a line is around it: that one tells what it saved. The line of a call is written when it ends.
 WITH RECURSIVE tree (id, outer_run, call, inside) AS (
   VALUES (:run, x'', CAST(NULL AS BIGINT), 0)
   UNION
@@ -49,7 +49,7 @@ SELECT call FROM _calls WHERE run_id = :run ORDER BY call;
 
 -- name: calls_of_run
 -- Calls of one run from a number on, in the order in which they began; with those that were replayed, or without.
-SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms,
+SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.compute_ms,
   c.saved_tokens, c.tokens
 FROM _calls c
 LEFT JOIN _operations o ON o.id = c.operation
@@ -91,15 +91,22 @@ LIMIT 10;
 SELECT run_id FROM _runs WHERE name = :name ORDER BY started_at DESC LIMIT :limit;
 
 -- name: totals_of_run
--- How many calls a run has, and what those took: time of what ran at the top, and saved time. A call is at the top, too,
--- whose outer one has no line: that is still running, or its process died.
+-- How many calls a run has, the compute of those that ran, and the compute that replays saved.
 SELECT count(*), coalesce(sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END), 0),
   coalesce(sum(CASE c.outcome WHEN 'ran' THEN 1 ELSE 0 END), 0),
   coalesce(sum(CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END), 0),
-  coalesce(sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0 END), 0.0),
-  coalesce(sum(c.saved_ms), 0.0)
-FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
-WHERE c.run_id = :run;
+  coalesce(sum(CASE c.outcome WHEN 'replayed' THEN 0.0 ELSE c.compute_ms END), 0.0),
+  coalesce(sum(CASE c.outcome WHEN 'replayed' THEN c.compute_ms ELSE 0.0 END), 0.0)
+FROM _calls c WHERE c.run_id = :run;
+
+-- name: saved_wall_of_run
+-- When the results that a run replayed were made, and how long each of them took; of a call that ran, what the replays
+-- inside it saved. Without calls inside of these: those of a call that has no line count for themselves.
+SELECT e.started_at, CASE c.outcome WHEN 'replayed' THEN e.duration_ms ELSE 0.0 END + e.saved_ms
+FROM _calls c JOIN _executions e ON e.id = c.execution
+WHERE c.run_id = :run
+  AND NOT EXISTS (SELECT 1 FROM _calls o WHERE o.run_id = c.run_id AND o.call = c.parent)
+  AND (c.outcome = 'replayed' OR e.saved_ms > 0);
 
 -- name: usage_of_run
 -- Tokens by model: those that the calls of a run used themselves, and those that the replayed ones had taken. Of a

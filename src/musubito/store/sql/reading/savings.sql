@@ -3,40 +3,36 @@
 
 -- name: savings
 -- Calls since a time, those replayed, and what they took: by quarter of an hour, by operation, by the run that all is a
--- part of, or all in one row. Time of what ran comes twice: that of all calls, and that of calls at the top alone (see
--- totals_of_run). A run has its name, a call outside of runs that of its operation.
-WITH RECURSIVE top (run, root, name, inside) AS (
-  SELECT run_id, run_id, name, 0 FROM _runs WHERE parent IS NULL
+-- part of, or all in one row: their compute, and that which replays saved. A run has its name, a call outside of runs that
+-- of its operation.
+WITH RECURSIVE top (run, root, name) AS (
+  SELECT run_id, run_id, name FROM _runs WHERE parent IS NULL
   UNION ALL
   -- Inside a call that is in no run, and so a run of its own; or what it was a part of is gone.
-  SELECT r.run_id, CASE WHEN l.call IS NULL THEN r.run_id ELSE r.parent END, CASE WHEN l.call IS NULL THEN r.name END,
-    CASE WHEN l.call IS NULL THEN 0 ELSE 1 END
+  SELECT r.run_id, CASE WHEN l.call IS NULL THEN r.run_id ELSE r.parent END, CASE WHEN l.call IS NULL THEN r.name END
   FROM _runs r LEFT JOIN _calls l ON l.run_id = r.parent AND l.call = r.parent_call
   WHERE r.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM _runs p WHERE p.run_id = r.parent)
   UNION ALL
-  SELECT r.run_id, t.root, t.name, CASE
-      WHEN EXISTS (SELECT 1 FROM _calls c WHERE c.run_id = r.parent AND c.call = r.parent_call) THEN 1 ELSE t.inside
-    END
-  FROM top t JOIN _runs r ON r.parent = t.run
+  SELECT r.run_id, t.root, t.name FROM top t JOIN _runs r ON r.parent = t.run
 ), bound (run, quarter) AS (
   SELECT run_id, CAST(NULL AS BIGINT) FROM _unsummed
   UNION ALL
   SELECT DISTINCT run_id, quarter FROM _sums WHERE quarter = :quarter
-), own (run, quarter, operation, on_top, calls, replayed, ran_ms, top_ms, saved_ms, newest) AS (
-  SELECT run_id, quarter, operation, 0, calls, replayed, ran_ms, top_ms, saved_ms, newest FROM _sums WHERE quarter > :quarter
+), own (run, quarter, operation, on_top, calls, replayed, compute_ms, saved_compute_ms, newest) AS (
+  SELECT run_id, quarter, operation, 0, calls, replayed, compute_ms, saved_compute_ms, newest FROM _sums
+  WHERE quarter > :quarter
   UNION ALL
   SELECT c.run_id, CAST(c.at AS INTEGER) / 900, coalesce(c.operation, 0), CASE WHEN c.parent IS NULL THEN 1 ELSE 0 END, 1,
     CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END,
-    CASE WHEN c.outcome <> 'replayed' THEN c.duration_ms ELSE 0.0 END,
-    CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0.0 END,
-    c.saved_ms, c.at
-  FROM bound b CROSS JOIN _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+    CASE c.outcome WHEN 'replayed' THEN 0.0 ELSE c.compute_ms END,
+    CASE c.outcome WHEN 'replayed' THEN c.compute_ms ELSE 0.0 END, c.at
+  FROM bound b CROSS JOIN _calls c
   WHERE c.run_id = b.run AND c.at >= :since AND (b.quarter IS NULL OR CAST(c.at AS INTEGER) / 900 = b.quarter)
 )
 SELECT CASE :by WHEN 'day' THEN s.quarter END, CASE :by WHEN 'operation' THEN o.name END,
   CASE :by WHEN 'run' THEN coalesce(t.root, s.run) END,
-  CAST(sum(s.calls) AS BIGINT), CAST(sum(s.replayed) AS BIGINT), sum(s.ran_ms),
-  sum(CASE WHEN coalesce(t.inside, 0) = 0 THEN s.top_ms ELSE 0.0 END), sum(s.saved_ms), max(s.newest),
+  CAST(sum(s.calls) AS BIGINT), CAST(sum(s.replayed) AS BIGINT), sum(s.compute_ms), sum(s.saved_compute_ms),
+  max(s.newest),
   max(CASE WHEN :by = 'run' THEN coalesce(t.name, CASE WHEN t.run IS NULL AND s.on_top = 1 THEN o.name END) END)
 FROM own s LEFT JOIN top t ON t.run = s.run LEFT JOIN _operations o ON o.id = s.operation
 GROUP BY 1, 2, 3;

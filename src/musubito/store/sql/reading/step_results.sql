@@ -25,7 +25,7 @@ WHERE e.reuse_key = w.node;
 SELECT n.id, n.node_id, s.name, o.name, c.fingerprint, n.input_hash, n.step_type, n.sample, n.arguments, n.execution,
   e.invalid, EXISTS (SELECT 1 FROM _stale t WHERE t.node = n.id), e.started_at, e.duration_ms, e.artifact, p.node_id,
   CASE WHEN n.execution IS NULL THEN (SELECT f.error FROM _executions f WHERE f.node = n.id ORDER BY f.id DESC LIMIT 1) END,
-  e.not_replayable, e.saved_ms, d.person, d.at, d.reason, d.restored IS NOT NULL
+  e.not_replayable, coalesce(e.compute_ms, e.duration_ms), d.person, d.at, d.reason, d.restored IS NOT NULL
 FROM _nodes n
 LEFT JOIN _operations o ON o.id = n.operation
 LEFT JOIN _namespaces s ON s.id = o.namespace
@@ -100,7 +100,7 @@ SELECT n.node_id FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.
 
 -- name: last_attempt
 -- The newest execution at a node, whatever became of it.
-SELECT e.id, e.started_at, e.duration_ms, e.saved_ms FROM _executions e JOIN _nodes n ON n.id = e.node
+SELECT e.id, e.started_at, e.duration_ms, coalesce(e.compute_ms, e.duration_ms) FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE n.node_id = :node ORDER BY e.id DESC LIMIT 1;
 
 -- name: inner_calls

@@ -71,7 +71,8 @@ CREATE UNIQUE INDEX _nodes_by_node_id ON _nodes (node_id) WHERE listed = 1;
 -- drawn from, NULL for a DETERMINISTIC step. holds: 1 samples, 2 reads, 4 calls, 8 an external effect,
 -- 16 that its contents were erased by hand: see `ExecutionFlags`. payload: that of a small artifact, so that it needs no
 -- page of its own; larger ones are in _artifacts, once each. codec: how the payload beside it is to be read. saved_ms:
--- what replays inside the execution saved; with that it would have taken as long as if all of it had run.
+-- by how much longer it would have taken, by estimate, if the calls inside had run. compute_ms: the compute of it and of all
+-- calls inside, as if each had run; NULL where that is duration_ms.
 CREATE TABLE _executions (
   id INTEGER PRIMARY KEY,
   node INTEGER NOT NULL REFERENCES _nodes,
@@ -93,6 +94,7 @@ CREATE TABLE _executions (
   tokens INTEGER,
   input_artifact BLOB,
   saved_ms REAL NOT NULL DEFAULT 0,
+  compute_ms REAL,
   codec TEXT NOT NULL DEFAULT 'msgpack'
 );
 CREATE INDEX _executions_by_reuse_key ON _executions (reuse_key);
@@ -234,7 +236,7 @@ CREATE TABLE _calls (
   reason TEXT NOT NULL,
   at REAL NOT NULL,
   duration_ms REAL NOT NULL,
-  saved_ms REAL NOT NULL,
+  compute_ms REAL NOT NULL,
   saved_tokens INTEGER NOT NULL,
   tokens INTEGER NOT NULL DEFAULT 0,
   operation INTEGER REFERENCES _operations,
@@ -250,17 +252,15 @@ CREATE TABLE _lone (
 ) WITHOUT ROWID;
 
 -- The calls of a run that has ended, by quarter of an hour (of UTC) and operation (0 where it is not known). A run has
--- all its sums or none: without sums, readers look at its calls. top_ms: time of what ran inside of no other call of the
--- run. first, last: the lowest and the highest execution that these calls name.
+-- all its sums or none: without sums, readers look at its calls. first, last: the lowest and the highest execution that these calls name.
 CREATE TABLE _sums (
   run_id BLOB NOT NULL,
   quarter INTEGER NOT NULL,
   operation INTEGER NOT NULL,
   calls INTEGER NOT NULL,
   replayed INTEGER NOT NULL,
-  ran_ms REAL NOT NULL,
-  top_ms REAL NOT NULL,
-  saved_ms REAL NOT NULL,
+  compute_ms REAL NOT NULL,
+  saved_compute_ms REAL NOT NULL,
   newest REAL NOT NULL,
   first INTEGER,
   last INTEGER,
@@ -446,7 +446,9 @@ CREATE VIEW runs AS
 
 CREATE VIEW calls AS
   SELECT lower(hex(c.run_id)) AS run_id, c.call AS call_id, c.parent AS parent_call_id, lower(hex(c.node)) AS node_id,
-    c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms, c.saved_ms, c.saved_tokens, c.tokens,
+    c.execution AS execution_id, c.outcome, c.reason, c.at, c.duration_ms,
+    CASE c.outcome WHEN 'replayed' THEN 0.0 ELSE c.compute_ms END AS compute_ms,
+    CASE c.outcome WHEN 'replayed' THEN c.compute_ms ELSE 0.0 END AS saved_compute_ms, c.saved_tokens, c.tokens,
     o.name AS operation
   FROM _calls c LEFT JOIN _operations o ON o.id = c.operation;
 

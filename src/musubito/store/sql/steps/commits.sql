@@ -55,9 +55,9 @@ WHERE _artifacts.payload <> excluded.payload OR _artifacts.codec <> excluded.cod
 -- name: add_execution
 -- A new execution.
 INSERT INTO _executions (id, node, reuse_key, cross_key, pool, sample, outcome, started_at, duration_ms, artifact, payload,
-  error, valid_from, valid_until, not_replayable, invalid, holds, tokens, saved_ms, codec)
+  error, valid_from, valid_until, not_replayable, invalid, holds, tokens, saved_ms, compute_ms, codec)
 VALUES (:execution, :node, :reuse, :cross, :pool, :sample, :outcome, :started_at, :duration_ms, :artifact, :payload,
-  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens, :saved_ms, :codec);
+  :error, :valid_from, :valid_until, :not_replayable, :invalid, :holds, :tokens, :saved_ms, :compute_ms, :codec);
 
 -- name: add_use
 -- A call made inside an execution.

@@ -8,7 +8,7 @@ ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = 
 
 -- name: add_call
 -- One call of a run; by position, since there is one for each replay.
-INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, reason, at, duration_ms, saved_ms, saved_tokens,
+INSERT INTO _calls (run_id, call, parent, operation, node, execution, outcome, reason, at, duration_ms, compute_ms, saved_tokens,
   tokens, used)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
@@ -25,13 +25,13 @@ SELECT r.run_id FROM wanted w CROSS JOIN _runs r WHERE r.run_id = w.run AND r.fi
 
 -- name: add_sums
 -- What the calls of a run took: see _sums.
-INSERT INTO _sums (run_id, quarter, operation, calls, replayed, ran_ms, top_ms, saved_ms, newest, first, last)
+INSERT INTO _sums (run_id, quarter, operation, calls, replayed, compute_ms, saved_compute_ms, newest, first, last)
 SELECT c.run_id, CAST(c.at AS INTEGER) / 900, coalesce(c.operation, 0), count(*),
   sum(CASE c.outcome WHEN 'replayed' THEN 1 ELSE 0 END),
-  sum(CASE WHEN c.outcome <> 'replayed' THEN c.duration_ms ELSE 0.0 END),
-  sum(CASE WHEN c.outcome <> 'replayed' AND o.call IS NULL THEN c.duration_ms ELSE 0.0 END),
-  sum(c.saved_ms), max(c.at), min(c.execution), max(c.execution)
-FROM _calls c LEFT JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
+  sum(CASE c.outcome WHEN 'replayed' THEN 0.0 ELSE c.compute_ms END),
+  sum(CASE c.outcome WHEN 'replayed' THEN c.compute_ms ELSE 0.0 END),
+  max(c.at), min(c.execution), max(c.execution)
+FROM _calls c
 WHERE c.run_id = :run GROUP BY 1, 2, 3;
 
 -- name: add_token_sums

@@ -3,7 +3,8 @@
 -- name: newest
 -- The newest execution with this reuse key, its payload, and whether the asked node points at it already. The row must
 -- say itself that it has this key: SQLite takes an index at its word, and a bit in it may have flipped.
-SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms,
+  coalesce(e.compute_ms, e.duration_ms), e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens,
   n.node_id = :node AND coalesce(n.execution, 0) = e.id AND coalesce(n.reuse_key, n.node_id) = :reuse
     AND NOT EXISTS (SELECT 1 FROM _stale s WHERE s.node = n.id)
@@ -16,7 +17,8 @@ WHERE e.id = (SELECT max(id) FROM _executions WHERE reuse_key = :reuse) AND +e.r
 
 -- name: others
 -- All executions that succeeded with this reuse key, newest first, without payloads.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms,
+  coalesce(e.compute_ms, e.duration_ms), e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, e.codec
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (SELECT id FROM _executions WHERE reuse_key = :reuse)
@@ -26,7 +28,8 @@ ORDER BY e.id DESC;
 -- name: others_across
 -- All executions that succeeded with this cross key, newest first, without payloads. Those with the same reuse key, too:
 -- one may have been committed since the newest was asked for.
-SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, NULL, e.started_at, e.duration_ms + e.saved_ms,
+  coalesce(e.compute_ms, e.duration_ms), e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, e.codec
 FROM _executions e JOIN _nodes n ON n.id = e.node
 WHERE e.id IN (
@@ -46,7 +49,8 @@ SELECT EXISTS (SELECT 1 FROM _executions WHERE cross_key = :cross)
 
 -- name: execution
 -- One execution with its payload.
-SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms, e.valid_from, e.valid_until,
+SELECT e.id, n.node_id, e.artifact, coalesce(e.payload, a.payload), e.started_at, e.duration_ms + e.saved_ms,
+  coalesce(e.compute_ms, e.duration_ms), e.valid_from, e.valid_until,
   e.not_replayable, e.invalid, e.outcome, e.holds, e.pool, e.sample, e.tokens, 0, coalesce(a.codec, e.codec)
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
@@ -57,7 +61,7 @@ WHERE e.id = :execution;
 -- The commit of a successful execution: its keys, what its node is, and what it gave.
 SELECT n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), o.name, c.fingerprint, n.input_hash, n.step_type,
   e.sample, n.arguments, e.started_at, e.duration_ms, e.artifact, coalesce(e.payload, a.payload), e.valid_from,
-  e.valid_until, e.not_replayable, e.pool, e.holds, e.saved_ms, coalesce(a.codec, e.codec), coalesce(a.size, length(e.payload)),
+  e.valid_until, e.not_replayable, e.pool, e.holds, e.saved_ms, e.compute_ms, coalesce(a.codec, e.codec), coalesce(a.size, length(e.payload)),
   e.invalid
 FROM _executions e
 JOIN _nodes n ON n.id = e.node
