@@ -201,10 +201,38 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
 
 def test_a_run_says_with_what_its_calls_failed(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "show", "first").stdout
-    assert re.search(r"\n\n✗ [0-9a-f]{10} ValueError: cannot rate bad on two lines\n$", told)
+    assert re.search(r"\n\n✗ rate [0-9a-f]{10} ValueError: cannot rate bad on two lines\n  input: bad\n$", told)
     told = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
     assert "ValueError: (left out)" in told
-    assert "cannot rate" not in told
+    assert "cannot rate" not in told and "input: bad" not in told
+
+
+def test_each_failed_call_of_a_run_is_told_with_its_input(musubito: Musubito, tmp_path: Path) -> None:
+    """Calls with equal errors, too; `show` lists some, `why` all. A call that passed an error on is not listed."""
+
+    @musubito_step(name="halve")
+    def halve(number: int) -> float:
+        return 1 / (number % 2)
+
+    @musubito_step(name="outer")
+    def outer(number: int) -> float:
+        return halve(number).value
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("some"):
+        for number in range(60):
+            with contextlib.suppress(ZeroDivisionError):
+                outer(number)
+    inputs = [str(number) for number in range(0, 60, 2)]
+    told = musubito("--db", "m.db", "show", "some").stdout
+    assert re.findall(r"✗ halve \w{10} ZeroDivisionError: .*\n  input: (\d+)\n", told) == inputs[:20]
+    assert "\n30 calls failed; 'musubito why " in told
+    told = musubito("--db", "m.db", "why", "some").stdout
+    assert re.findall(r"✗ (\w+) \w{10} ZeroDivisionError: .*\n  input: (\d+)\n", told) == [
+        ("halve", each) for each in inputs
+    ]
+    for command in ("show", "why"):
+        failures = json.loads(musubito("--db", "m.db", command, "some", "--json").stdout)["failures"]
+        assert [failure["input"] for failure in failures] == inputs
 
 
 def test_the_head_counts_all_calls(musubito: Musubito, tmp_path: Path) -> None:

@@ -210,11 +210,12 @@ def test_an_effect_in_doubt_is_found(musubito: Musubito, doubtful: dict[str, str
 
 
 def test_a_call_that_was_refused_says_so(musubito: Musubito, doubtful: dict[str, str]) -> None:
-    head, _, refused, remedy = musubito("--db", "x.db", "why", "last").stdout.splitlines()
+    head, _, refused, remedy, *call = musubito("--db", "x.db", "why", "last").stdout.splitlines()
     assert head.endswith(": 0 ran, 0 replayed, 1 failed")
     node = doubtful["node"][:10]
     assert refused == f"mail {node} did not run: it is not known whether its last attempt took place"
     assert f"'musubito effects settle {doubtful['effect'][:10]} --happened VALUE'" in remedy
+    assert call == [f"✗ mail {node} it is not known whether its last attempt took place", "  input: me"]
 
 
 ENDS_WITHIN = """

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from rich.console import Console
 from rich.text import Text
 
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
 from musubito.lineage.calls_of_run import by_outer_call
-from musubito.lineage.formatting import MARKS, clean, count, duration, short_ids, token_count
+from musubito.lineage.formatting import MARKS, clean, count, duration, one_line, short, short_ids, token_count
+from musubito.lineage.run_texts import Failure
 
 Kind: TypeAlias = tuple[Any, ...]
 """The operation, outcome and reason of a call, and the kinds of its inner calls."""
@@ -79,3 +81,12 @@ def _cells(line: Line) -> tuple[Name | Text | str, ...]:
         why if first.outcome in ("replayed", "ran") else f"{first.outcome}, {why}" if why != "new" else first.outcome,
         Text(short_ids([call.node_id for call in line.calls]), style="dim"),
     )
+
+
+def print_failures(console: Console, failures: Iterable[Failure]) -> None:
+    """Print the failed calls of a run, each with its error and its input."""
+    for failure in failures:
+        name = f" {clean(failure.operation)} {short(failure.node_id)} {one_line(failure.error)}"
+        console.print(Text().append("✗", "red").append(name), no_wrap=True, overflow="ellipsis")
+        if failure.input is not None:
+            console.print(Text(f"  input: {one_line(failure.input)}", "dim"), no_wrap=True, overflow="ellipsis")

@@ -48,13 +48,17 @@ class Lineage(RunReader):
         usage = by_first(used)
         nodes = {row[0]: self._with_edit(_node(row[:-4], usage[row[0]]), *row[-4:]) for row in records}
         reports = [nodes[number] for number in numbers]
-        return [node if node.error is None else self._with_error(node, node.error) for node in reports]
+        return [
+            node if node.error is None else replace(node, error=self.opened(node.namespace, ERROR, node.error))
+            for node in reports
+        ]
 
-    def _with_error(self, node: NodeReport, error: str) -> NodeReport:
+    def opened(self, namespace: str, label: bytes, text: str) -> str:
+        """Return a stored text, decrypted, or the reason why it cannot be."""
         try:
-            return replace(node, error=self.contents(node.namespace).opened_text(ERROR, error))
+            return self.contents(namespace).opened_text(label, text)
         except ArtifactUnreadable as problem:
-            return replace(node, error=f"(not shown: {problem})")
+            return f"(not shown: {problem})"
 
     def _with_edit(self, node: NodeReport, person: str | None, at: float, reason: str, undone: int) -> NodeReport:
         if person is None or node.execution is None:
@@ -64,13 +68,8 @@ class Lineage(RunReader):
         )
 
     def _edit(self, namespace: str, person: str, at: float, reason: str, undone: int) -> EditReport:
-        texts = []
-        for text in (person, reason):
-            try:
-                texts.append(scrubbed(self.contents(namespace).opened_text(EDIT, text)))
-            except ArtifactUnreadable as problem:
-                texts.append(f"(not shown: {problem})")
-        return EditReport(texts[0], at, texts[1], bool(undone))
+        person, reason = (scrubbed(self.opened(namespace, EDIT, text)) for text in (person, reason))
+        return EditReport(person, at, reason, bool(undone))
 
     def edits(self, executions: Iterable[int]) -> dict[int, EditReport]:
         """Return the corrections among these executions, by their numbers."""

@@ -1,4 +1,7 @@
-"""Read what a run was asked and what it answered: one text of its first input, and one of its last output."""
+"""Read what a run was asked and what it answered: one text of its first input, and one of its last output.
+
+And with which errors its calls failed.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from typing import Any, Final, NamedTuple
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.formatting import not_shown
 from musubito.lineage.reader import Lineage
-from musubito.lineage.reports import NodeReport
+from musubito.lineage.reports import NodeReport, RunReport, without_text
+from musubito.model import ReplayReason
+from musubito.payloads.codec import ERROR
 from musubito.store.protocol import Row
 from musubito.values.display import TYPE
+from musubito.values.redaction import scrubbed
 
 ROLES: Final = {
     "human": "user",
@@ -39,6 +45,16 @@ class RunTexts(NamedTuple):
 
     question: RunText | None
     answer: RunText | None
+
+
+class Failure(NamedTuple):
+    """A call that failed: its number in the run, its step result, its error, and one text of its input."""
+
+    number: int
+    operation: str
+    node_id: str
+    error: str
+    input: str | None
 
 
 class _Ends(NamedTuple):
@@ -89,6 +105,37 @@ def _ends(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, _Ends]:
         last = max(row for rows in found for row in rows)
         ends[run_id] = _Ends(binary(first[2]).hex(), binary(last[2]).hex(), bool(last[3]))
     return ends
+
+
+@reports_damage
+def failures_of_run(
+    lineage: Lineage, report: RunReport, limit: int | None = None, *, contents: bool = True
+) -> list[Failure]:
+    """Return the calls of a run that failed, without calls whose error is that of a call inside them.
+
+    Without `contents`, the errors are left without their texts, and there are no inputs.
+    """
+    failed = [call for call in report.calls if call.outcome == "failed"]
+    stored: dict[int | None, str] = dict(
+        lineage.about("errors_of_executions", (call.execution for call in failed if call.execution))
+    )
+    errors = {
+        call.number: call.reason.sentence
+        if call.reason is ReplayReason.OUTCOME_UNKNOWN
+        else stored.get(call.execution, NOT_STORED)
+        for call in failed
+    }
+    passed_on = {(call.parent, errors[call.number]) for call in failed}
+    shown = [call for call in failed if (call.number, errors[call.number]) not in passed_on][:limit]
+    inputs = input_texts(lineage, [call.node_id for call in shown]) if contents else {}
+    failures = []
+    for call in shown:
+        error = scrubbed(lineage.opened(call.namespace, ERROR, errors[call.number]))
+        asked = inputs.get(call.node_id, NOT_STORED) if contents else None
+        failures.append(
+            Failure(call.number, call.operation, call.node_id, error if contents else without_text(error), asked)
+        )
+    return failures
 
 
 def input_texts(lineage: Lineage, node_ids: Iterable[str]) -> dict[str, str]:

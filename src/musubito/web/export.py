@@ -8,9 +8,10 @@ from importlib.resources import files
 from typing import Final
 
 from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
+from musubito.lineage.run_texts import failures_of_run
 from musubito.web.graphs import drawn_result, drawn_run
 from musubito.web.links import FileLinks
-from musubito.web.pages.run import errors_of
+from musubito.web.pages.run import ERRORS
 from musubito.web.rendering import environment
 from musubito.web.result_view import ResultView, view_of
 from musubito.web.timeline import Timeline
@@ -33,7 +34,7 @@ def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
         outcomes=timeline.outcomes,
         timeline=timeline,
         shown=timeline.whole(),
-        errors=list(errors_of(lineage, report)) if contents else [],
+        errors=failures_of_run(lineage, report, ERRORS) if contents else [],
         graph=drawn_run(lineage, report, links),
         views=views,
         links=links,

@@ -12,7 +12,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from musubito.cli.call_tree import calls_table, lines
+from musubito.cli.call_tree import calls_table, lines, print_failures
 from musubito.cli.context import CommandContext, as_json, json_option, no_inputs_option
 from musubito.cli.follow import follow
 from musubito.cli.targets import run_or_node_or_effect
@@ -32,18 +32,17 @@ from musubito.lineage.formatting import (
     times,
     when,
 )
-from musubito.lineage.reports import WITHHELD, without_text, without_texts
+from musubito.lineage.reports import WITHHELD, without_texts
 from musubito.lineage.run_reader import FIRST_CALLS
+from musubito.lineage.run_texts import failures_of_run
 from musubito.lineage.unknown_effects import UnknownEffect, is_settled_as_happened
 from musubito.lineage.unrepeatable import unrepeatable_of
 from musubito.lineage.why import with_reasons
-from musubito.payloads.codec import SEALED_TEXT
-from musubito.values.redaction import scrubbed
 
 LINES: Final = 40
 """Lines that are shown of an input or an output at most."""
-ERRORS: Final = 5
-"""Errors of a run that are shown at most."""
+FAILED: Final = 20
+"""Failed calls of a run that are shown at most."""
 FILES: Final = 10
 """Files of a call that are shown at most."""
 ERASED: Final = "(erased)"
@@ -102,8 +101,12 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
     report = with_reasons(context.lineage, target)
     if no_inputs and report.summary.tags is not None:
         report = replace(report, summary=replace(report.summary, tags=None))
+    ended = report
+    if report.summary.failed and len(report.calls) < report.summary.calls:
+        ended = context.lineage.run(report.summary.run_id, limit=FIRST_CALLS, replayed=False)
+    failed = failures_of_run(context.lineage, ended, contents=not no_inputs)
     if json_:
-        context.json(report)
+        context.json({**as_json(report), "failures": failed})
     else:
         calls = report.calls if all_ else without_routers(report.calls)
         tree = lines(calls, _edited(context.lineage, calls))
@@ -114,7 +117,12 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
         later = report.summary.calls - len(report.calls)
         if later:
             context.print_text(Text(f"{times(later, 'later call')} left out; --all shows them", style="dim"))
-        _print_errors(context, report, contents=not no_inputs)
+        if len(failed) > FAILED:
+            shown = f"'musubito why {short(report.summary.run_id)}' shows all"
+            context.print_text(f"\n{count(len(failed))} calls failed; {shown}. The first {FAILED}:")
+        elif failed:
+            click.echo()
+        print_failures(context.console, failed[:FAILED])
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -143,28 +151,6 @@ def _edited(lineage: Lineage, calls: Sequence[CallReport]) -> set[int | None]:
     """Return the executions behind these calls that hold what a person wrote."""
     edits = lineage.edits(call.execution for call in calls if call.execution is not None)
     return {number for number, edit in edits.items() if not edit.undone}
-
-
-def _print_errors(context: CommandContext, report: RunReport, *, contents: bool) -> None:
-    """Print the errors of the failed calls, each for the innermost call that it passed through."""
-    if len(report.calls) < report.summary.calls and report.summary.failed:
-        report = context.lineage.run(report.summary.run_id, limit=FIRST_CALLS, replayed=False)
-    failed = [call for call in report.calls if call.outcome == "failed" and call.execution is not None]
-    executions = (call.execution for call in failed if call.execution is not None)
-    texts: dict[int | None, str] = dict(context.lineage.about("errors_of_executions", executions))
-    errors = {texts[call.execution]: call for call in failed if call.execution in texts}
-    for number, (error, call) in enumerate(errors.items()):
-        text = scrubbed(error) if contents else without_text(error)
-        if error.startswith(SEALED_TEXT):
-            text = "(encrypted)"
-        head = Text("\n" if number == 0 else "", end="").append("✗", style="red")
-        head.append(f" {short(call.node_id)} {one_line(text)}")
-        context.console.print(head, no_wrap=True, overflow="ellipsis")
-        if number == ERRORS - 1 and len(errors) > ERRORS:
-            context.console.print(
-                f"... and {times(len(errors) - ERRORS, 'more error')}; 'musubito show CALL' shows it."
-            )
-            return
 
 
 # -- an effect ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
+from musubito.cli.call_tree import print_failures
 from musubito.cli.context import (
     CommandContext,
     as_json,
@@ -22,6 +23,7 @@ from musubito.lineage import CallReport, NodeReport, RunReport
 from musubito.lineage.formatting import NO_CALLS, clean, count, edited_by, one_line, short, times, when
 from musubito.lineage.reports import without_reason
 from musubito.lineage.run_reader import FIRST_CALLS
+from musubito.lineage.run_texts import failures_of_run
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
@@ -70,8 +72,10 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
     """Explain the calls of a run that were not replayed; of equal calls, the first one."""
     ran = with_reasons(context.lineage, report).calls
     kinds: dict[tuple[Any, ...], list[CallReport]] = {}
-    for call in ran:
+    # What failed comes first, so that all of it is told.
+    for call in sorted(ran, key=lambda call: call.outcome != "failed"):
         kinds.setdefault((call.namespace, call.operation, call.outcome, call.reason), []).append(call)
+    failed = {failure.number: failure for failure in failures_of_run(context.lineage, report, contents=contents)}
     stored = {call.number: call.reason for call in report.calls}
     calls = ran if json_ else [alike[0] for alike in kinds.values()][:EXPLAINED]
     reports = _whys_of_calls(context, [(call, (stored[call.number], report.summary.started_at)) for call in calls])
@@ -83,6 +87,7 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
                     {"call": call, "why": None if why_call is None else _document(why_call, contents=contents)}
                     for call, why_call in zip(calls, reports, strict=True)
                 ],
+                "failures": [*failed.values()],
             }
         )
         return
@@ -107,7 +112,9 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
             context.print_text(f"{clean(call.operation)} {short(call.node_id)} {call.outcome}: {call.reason.sentence}")
         else:
             _print_report(context, why_call, contents=contents)
-        if len(alike) > 1:
+        if call.outcome == "failed":
+            print_failures(context.console, (failed[each.number] for each in alike if each.number in failed))
+        elif len(alike) > 1:
             others = times(len(alike) - 1, "call")
             context.print_text(
                 Text(f"and {others} of {clean(call.operation)} for the same reason: {_ids(alike[1:])}", style="dim")

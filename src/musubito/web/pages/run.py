@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from difflib import unified_diff
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import CallReport, Lineage, LineageError, RunReport, compare_runs
+from musubito.lineage import Lineage, LineageError, compare_runs
 from musubito.lineage.run_diff import compare_with_previous
 from musubito.lineage.run_reader import computing
-from musubito.lineage.run_texts import RunText, texts_of_runs
+from musubito.lineage.run_texts import RunText, failures_of_run, texts_of_runs
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window
@@ -46,7 +45,7 @@ def show(request: Request) -> Response:
         tags=summary.tags,
         outer=next((call for call in timeline.report.calls if call.number == chosen), None),
         graph=drawn_run(lineage, timeline.report, LINKS),
-        errors=list(errors_of(lineage, timeline.report)),
+        errors=failures_of_run(lineage, timeline.report, ERRORS),
         computing=computing(lineage, run_id) if summary.status == "running" else [],
         **shown,
     )
@@ -83,17 +82,6 @@ def _asked(request: Request) -> dict[str, Any]:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() and len(text) <= DIGITS else None
-
-
-def errors_of(lineage: Lineage, report: RunReport) -> Iterator[tuple[CallReport, str]]:
-    """Yield the failed calls at the bottom, each with its error."""
-    outer = {call.parent for call in report.calls if call.outcome == "failed"}
-    failed = [call for call in report.calls if call.outcome == "failed" and call.number not in outer]
-    for call in failed[:ERRORS]:
-        try:
-            yield call, lineage.node(call.node_id).error or ""
-        except LineageError:
-            yield call, ""
 
 
 def compare(request: Request) -> Response:
