@@ -60,7 +60,7 @@ def test_each_part_of_a_run_is_shown_as_it_is(site: Site) -> None:
     assert words(page.title()).startswith(words(ATTACK))
     tags = [words(text) for text in page.locator(".tag").all_text_contents()]
     assert tags == [words(f"{ATTACK}={ATTACK}"), "link=javascript:alert(1)"]
-    assert words(page.locator(".error").first.text_content()).endswith(words(f"ValueError: {ATTACK}"))
+    assert words(f"ValueError: {ATTACK}") in words(page.locator(".error").first.text_content())
     assert page.locator("ul.tree a").first.text_content() == ATTACKING_STEP
 
 
