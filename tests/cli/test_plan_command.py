@@ -577,6 +577,29 @@ def test_a_program_is_planned_by_its_last_run(musubito: Musubito, program: Path)
     assert before["summarize"] == ("would replay",) * 3  # with what the first run stored
 
 
+def test_a_number_that_one_step_hands_on_to_another_is_followed(musubito: Musubito, program: Path) -> None:
+    count = """
+from musubito import musubito_step, run
+
+@musubito_step
+def count(text):
+    return len(text)
+
+@musubito_step
+def double(number):
+    return 2 * number
+
+with run("numbers"):
+    double(count("knots").value)
+    double(12)
+"""
+    program.write_text(count)
+    run_program(program)
+    program.write_text(count.replace("len(text)", "len(text) + 1"))
+    lines = json.loads(musubito("plan", "nightly.py", "--json").stdout)["lines"]
+    assert [line["outcome"] for line in lines] == ["would run", "unknown", "would replay"]
+
+
 def test_a_program_is_planned_with_the_environment_of_now(
     musubito: Musubito, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,22 @@ def test_calls_of_a_run_that_are_alike_are_explained_once(musubito: Musubito, wo
     assert all(each["why"]["reason"] == "node not found" for each in document["calls"])
 
 
+def test_each_step_that_failed_is_told_however_many_there_are(musubito: Musubito, tmp_path: Path) -> None:
+    def fails(x: int) -> int:
+        raise ValueError(f"{x} is too much")
+
+    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine), run("batch"):
+        for number in range(25):
+            with pytest.raises(ValueError, match="too much"):
+                musubito_step(name=f"step{number}")(fails)(number)
+    told = musubito("--db", "x.db", "why", "batch").stdout
+    assert all(
+        re.search(rf"✗ step{number} \w+ ValueError: {number} is too much\n  input: {number}\n", told)
+        for number in range(25)
+    )
+    assert "more; 'musubito show" not in told
+
+
 def test_a_run_tells_what_was_so_then(musubito: Musubito, tmp_path: Path) -> None:
     step = musubito_step(name="step")(lambda x: x)
     with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):

@@ -34,8 +34,8 @@ STEP: Final = re.compile(
     r"|\[(?P<index>\d+)\]|(?P<any>\.\*|\[\*\])"
 )
 """One step of the path to a field."""
-SHORT: Final = 3
-"""Characters of the shortest text whose presence in an input says that the input was made of it."""
+MIN_TEXT: Final = 3
+"""Characters of the shortest text of an output that is looked for in an input: shorter ones are in many inputs."""
 FORMS: Final = (
     "$.name=value, $.outer.inner=value, $['a.key']=value, $.items[0]=value, $.items[*]=value or $.* for each, "
     '$..name=value at any depth. A value in quotes is a text: $.id="7". A text without $, or in quotes, is looked for '
@@ -220,11 +220,11 @@ def _shown(step: Step) -> str:
     return "."
 
 
-def hands_on(output: Any, given: Any) -> bool:
+def holds_output(given: Any, output: Any) -> bool:
     """Return whether an input holds an output, or a text of it; both as plain data."""
     if output is None or type(output) is bool:
         return False
-    texts = {text for text in _texts(output) if len(text) >= SHORT}
+    texts = {text for text in _texts(output) if len(text) >= MIN_TEXT}
     return any(part == output for part in _all(given)) or any(
         text in other for other in _texts(given) for text in texts
     )

@@ -1,7 +1,4 @@
-"""Read what a run was asked and what it answered: one text of its first input, and one of its last output.
-
-And with which errors its calls failed.
-"""
+"""Read what a run was asked (a text of its first input), what it answered (one of its last output), what failed."""
 
 from __future__ import annotations
 

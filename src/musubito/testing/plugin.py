@@ -168,7 +168,7 @@ class RecordedTest:
             # A call that is missing may be in the history as one that failed, or not at all.
             "ran": max(0, total.ran - len(self.engine.misses)),
             "missing": len(self.engine.misses),
-            "milliseconds": total.saved_compute_ms,
+            "saved_compute_ms": total.saved_compute_ms,
             "tokens": {model: [used.input, used.output] for model, used in total.saved.tokens.items()},
             "verified": self.engine.verified,
             "unrecorded": self.engine.unrecorded,
@@ -312,7 +312,7 @@ class RecordedTests:
         for name in ("replayed", "ran", "missing", "verified"):
             self.counts[name] += outcome[name]
         tokens = {model: Tokens(*used) for model, used in outcome["tokens"].items()}
-        self.cost += Cost(outcome["milliseconds"], tokens)
+        self.cost += Cost(outcome["saved_compute_ms"], tokens)
         self.deviations += outcome["deviations"]
         self.notes += outcome["notes"]
         self.unrecorded.update(outcome["unrecorded"])

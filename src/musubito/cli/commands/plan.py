@@ -31,15 +31,15 @@ from musubito.lineage import Cost, Plan, PlanLine, plan
 from musubito.lineage.cost_format import cost_text, unpriced_note, worth
 from musubito.lineage.formatting import clean, duration, one_line
 from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
-from musubito.lineage.plan_again import Step, plan_again
 from musubito.lineage.prices import dollars
+from musubito.lineage.run_plan import Step, plan_of_run
 from musubito.reasons import ReplayReason
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}
 """The mark of each outcome."""
 WITHIN = "·"
 """The mark of a call that may be made inside another; it is not counted with the calls at the top."""
-MOST_RUNS = 100
+MAX_RUNS = 100
 """Newest runs among which the last run of a program is looked for."""
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step, a graph, or a function that returns one."
 
@@ -171,9 +171,7 @@ def _named_in(module: ModuleType, name: str, target: str) -> Any:
 
 
 def _imported(location: str) -> ModuleType:
-    file = Path(location).resolve() if location.endswith(".py") else None
-    if file is not None and not file.is_file():
-        raise CommandError(f"there is no file {location}. {REMEDY}")
+    file = _file_at(location) if location.endswith(".py") else None
     root, name = (Path.cwd(), location) if file is None else _home(file)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -185,9 +183,7 @@ def _imported(location: str) -> ModuleType:
             f"({clean(error.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
         ) from error
     except (Exception, SystemExit) as error:
-        raise CommandError(
-            f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
-        ) from error
+        raise _import_error(location, error) from error
     if file is not None and Path(module.__file__ or "").resolve() != file:
         raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
     return module
@@ -198,18 +194,16 @@ def _of_program(context: CommandContext, file: str, options: list[str | None]) -
     if any(option is not None for option in options):
         raise click.UsageError(f"{file} is planned as a program; --input and --args are for a graph or a step in it")
     steps = _steps_of_program(context, file)
-    for summary in context.lineage.runs(MOST_RUNS):
+    for summary in context.lineage.runs(MAX_RUNS):
         report = context.lineage.run(summary.run_id)
         if any(call.operation in steps for call in report.calls):
-            return plan_again(context.lineage, report, steps)
-    raise CommandError(f"none of the newest {MOST_RUNS} runs called a step of {file}. Run it first. {REMEDY}")
+            return plan_of_run(context.lineage, report, steps)
+    raise CommandError(f"none of the newest {MAX_RUNS} runs called a step of {file}. Run it first. {REMEDY}")
 
 
 def _steps_of_program(context: CommandContext, location: str) -> dict[str, Step]:
     """Return the steps of a script and of all that it imports, by their names."""
-    file = Path(location).resolve()
-    if not file.is_file():
-        raise CommandError(f"there is no file {location}. {REMEDY}")
+    file = _file_at(location)
     root, name = _home(file)
     sys.path.insert(0, str(root))
     spec: Any = spec_from_file_location(name, file)
@@ -218,12 +212,10 @@ def _steps_of_program(context: CommandContext, location: str) -> dict[str, Step]
     with _no_step_runs(context), suppress(NotReplayed):
         try:
             spec.loader.exec_module(module)
-        except (MusubitoError, KeyboardInterrupt):
+        except MusubitoError:
             raise
         except (Exception, SystemExit) as error:
-            raise CommandError(
-                f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
-            ) from error
+            raise _import_error(location, error) from error
     return dict(_steps_in(list(sys.modules.values())))
 
 
@@ -236,6 +228,17 @@ def _steps_in(modules: list[ModuleType]) -> Iterator[tuple[str, Step]]:
                 if isinstance(function, FunctionType) and "__musubito_recorded_call__" in vars(function):
                     made = vars(function)["__musubito_recorded_call__"]
                     yield vars(function)["__musubito_step__"].name, partial(made, owner=owner)
+
+
+def _file_at(location: str) -> Path:
+    file = Path(location).resolve()
+    if not file.is_file():
+        raise CommandError(f"there is no file {location}. {REMEDY}")
+    return file
+
+
+def _import_error(location: str, error: BaseException) -> CommandError:
+    return CommandError(f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}")
 
 
 def _home(file: Path) -> tuple[Path, str]:

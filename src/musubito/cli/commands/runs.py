@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
@@ -13,9 +12,6 @@ from musubito.cli.run_table import runs_table
 from musubito.lineage import RunSummary
 from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
-
-WORDS: Final = ", ".join(STATUSES)
-"""The statuses, as a list for readers."""
 
 
 def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

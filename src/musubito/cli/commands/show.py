@@ -41,7 +41,7 @@ from musubito.lineage.why import with_reasons
 
 LINES: Final = 40
 """Lines that are shown of an input or an output at most."""
-FAILED: Final = 20
+MAX_FAILURES: Final = 20
 """Failed calls of a run that are shown at most."""
 FILES: Final = 10
 """Files of a call that are shown at most."""
@@ -117,12 +117,12 @@ def command(context: CommandContext, what: str, live: bool, all_: bool, json_: b
         later = report.summary.calls - len(report.calls)
         if later:
             context.print_text(Text(f"{times(later, 'later call')} left out; --all shows them", style="dim"))
-        if len(failed) > FAILED:
-            shown = f"'musubito why {short(report.summary.run_id)}' shows all"
-            context.print_text(f"\n{count(len(failed))} calls failed; {shown}. The first {FAILED}:")
+        if len(failed) > MAX_FAILURES:
+            every = f"'musubito why {short(report.summary.run_id)}' shows all"
+            context.print_text(f"\nThe first {MAX_FAILURES} failed calls ({every}):")
         elif failed:
             click.echo()
-        print_failures(context.console, failed[:FAILED])
+        print_failures(context.console, failed[:MAX_FAILURES])
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------

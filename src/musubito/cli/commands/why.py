@@ -72,12 +72,13 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
     """Explain the calls of a run that were not replayed; of equal calls, the first one."""
     ran = with_reasons(context.lineage, report).calls
     kinds: dict[tuple[Any, ...], list[CallReport]] = {}
-    # What failed comes first, so that all of it is told.
+    # What failed comes first, and all of it is told.
     for call in sorted(ran, key=lambda call: call.outcome != "failed"):
         kinds.setdefault((call.namespace, call.operation, call.outcome, call.reason), []).append(call)
     failed = {failure.number: failure for failure in failures_of_run(context.lineage, report, contents=contents)}
     stored = {call.number: call.reason for call in report.calls}
-    calls = ran if json_ else [alike[0] for alike in kinds.values()][:EXPLAINED]
+    explained = max(EXPLAINED, sum(outcome == "failed" for *_, outcome, _ in kinds))
+    calls = ran if json_ else [alike[0] for alike in kinds.values()][:explained]
     reports = _whys_of_calls(context, [(call, (stored[call.number], report.summary.started_at)) for call in calls])
     if json_:
         context.json(
@@ -119,9 +120,9 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
             context.print_text(
                 Text(f"and {others} of {clean(call.operation)} for the same reason: {_ids(alike[1:])}", style="dim")
             )
-    if len(kinds) > EXPLAINED:
+    if len(kinds) > explained:
         context.print_text(
-            f"\nand {count(len(kinds) - EXPLAINED)} more; 'musubito show {short(report.summary.run_id)}' lists them"
+            f"\nand {count(len(kinds) - explained)} more; 'musubito show {short(report.summary.run_id)}' lists them"
         )
     if report.summary.calls == 0 and report.summary.status == "finished":
         context.print_text(f"\n{NO_CALLS}")

@@ -252,7 +252,8 @@ CREATE TABLE _lone (
 ) WITHOUT ROWID;
 
 -- The calls of a run that has ended, by quarter of an hour (of UTC) and operation (0 where it is not known). A run has
--- all its sums or none: without sums, readers look at its calls. first, last: the lowest and the highest execution that these calls name.
+-- all its sums or none: without sums, readers look at its calls. first, last: the lowest and the highest execution that
+-- these calls name.
 CREATE TABLE _sums (
   run_id BLOB NOT NULL,
   quarter INTEGER NOT NULL,

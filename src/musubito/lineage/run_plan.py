@@ -15,7 +15,7 @@ from musubito.engine.frame import Run
 from musubito.engine.scope import Scope
 from musubito.lineage.calls_of_run import by_outer_call
 from musubito.lineage.corruption import binary, reports_damage
-from musubito.lineage.input_search import hands_on
+from musubito.lineage.input_search import holds_output
 from musubito.lineage.plan import (
     OTHER,
     REPLAY,
@@ -41,17 +41,17 @@ REMOVED: Final = "its result was removed"
 
 
 @reports_damage
-def plan_again(lineage: Lineage, report: RunReport, steps: Mapping[str, Step]) -> Plan:
+def plan_of_run(lineage: Lineage, report: RunReport, steps: Mapping[str, Step]) -> Plan:
     """Return what the calls of a run would replay and run, if the program made them again.
 
     `steps` are the program's, by their names. What follows from a call that would run is unknown: a call that consumed
     its result, or whose input holds its output. Nothing runs, and nothing is written.
     """
     calls = by_outer_call(report.calls)[None]
-    return planned(list(_Again(lineage, calls, steps).lines()), ())
+    return planned(list(_RunPlan(lineage, calls, steps).lines()), ())
 
 
-class _Again:
+class _RunPlan:
     """The calls of a run, as they would be made again."""
 
     def __init__(self, lineage: Lineage, calls: list[CallReport], steps: Mapping[str, Step]) -> None:
@@ -133,6 +133,6 @@ class _Again:
         outputs = zip(changed.values(), self._lineage.outputs(list(changed.values())), strict=True)
         return tuple(
             dict.fromkeys(
-                above.operation for above, output in outputs if above.node_id in parents or hands_on(output, given)
+                above.operation for above, output in outputs if above.node_id in parents or holds_output(given, output)
             )
         )
