@@ -73,7 +73,7 @@ PACKERS: Final = frozenset({"orjson", "ormsgpack", "msgspec", "ujson", "rapidjso
 """Packages that read a dict in native code."""
 OF_EACH_STEP: Final = ("langgraph_", "checkpoint", "__")
 """Beginnings of the names of metadata that differ for each step."""
-MOST_KEPT: Final = 256
+MAX_KEPT: Final = 256
 """Number of answers that are kept, by the words of code and the keys of a config."""
 
 
@@ -83,7 +83,7 @@ def counted(words: frozenset[str], config: RunnableConfig) -> frozenset[str]:
     return _counted(words, tuple(config), configurable, metadata)
 
 
-@lru_cache(MOST_KEPT)
+@lru_cache(MAX_KEPT)
 def _counted(
     words: frozenset[str], keys: Sequence[str], configurable: Sequence[str], metadata: Sequence[str]
 ) -> frozenset[str]:

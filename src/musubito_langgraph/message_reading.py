@@ -40,7 +40,7 @@ DIGESTS: Final = frozenset(
     | {"hashlib", "zlib", "xxhash", "mmh3", "binascii"}
 )
 """Words of code that may make an id of something else, so that the id looks random and is not."""
-MOST_KEPT: Final = 256
+MAX_KEPT: Final = 256
 """Number of results that are kept."""
 _SAME: Final[dict[tuple[tuple[str, frozenset[str]], ...], Reports]] = {}
 """One of all equal `Reports`, by the keys that count."""
@@ -95,7 +95,7 @@ def reading_of(code: Fingerprint) -> Reading:
     key = code.digest, len(sys.modules)  # each further module that is loaded may read more
     known = _READINGS.get(key)
     if known is None:
-        if len(_READINGS) >= MOST_KEPT:
+        if len(_READINGS) >= MAX_KEPT:
             _READINGS.clear()
         keys = _read_by(code)
         # What is kept of a message is kept by these reports, for all code that reads the same.

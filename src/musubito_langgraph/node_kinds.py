@@ -1,6 +1,6 @@
 """Define the kinds of things in a graph, and for each kind how it becomes steps; wrap and plan whole graphs of them.
 
-To add a kind of node, add a class here and an instance of it to `KINDS`. A kind has three methods:
+To add a kind of node, add a class here and an instance of it to `NODE_KINDS`. A kind has three methods:
 
 - `step_names` yields the names by which `musubito_graph(steps=...)` can configure its steps.
 - `wrap` returns what stands in its place in a wrapped graph. LangGraph cannot distinguish the two: a function keeps its
@@ -217,7 +217,7 @@ class NoRunnable(NodeKind):
 
 
 RUNNABLE: Final = NodeKind()
-KINDS: Final = (
+NODE_KINDS: Final = (
     NoRunnable(),
     EntrypointBody(),
     Function(),
@@ -279,7 +279,7 @@ def _router_name(branch: _compat.BranchSpec) -> str:
 
 def kind_of(bound: Any, graph: Any = None) -> NodeKind:
     """Return the kind of a node's Runnable; `graph` is the node's graph, None for a part of a node."""
-    return next(kind for kind in KINDS if kind.matches(bound, graph))
+    return next(kind for kind in NODE_KINDS if kind.matches(bound, graph))
 
 
 def step_names(graph: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:

@@ -49,7 +49,7 @@ from musubito_langgraph.settings import KEY, VOLATILE
 if TYPE_CHECKING:
     from musubito.code.policies import Reach
 
-MOST_NAMES: Final = 4096
+MAX_NAMES: Final = 4096
 """Number of names of fields for which it is kept whether they are credentials."""
 CREDENTIALS: Final = (
     "api_key",
@@ -127,7 +127,7 @@ def of_runnable(value: Any, walk: Reach) -> set[str]:
     return left_out
 
 
-@lru_cache(MOST_NAMES)
+@lru_cache(MAX_NAMES)
 def _of_class(origins: Owners, cls: type) -> tuple[list[type], set[str], set[str]]:
     """Return the classes of packages in the MRO of `cls`, the fields that they exclude, and those that never count."""
     others = [base for base in reversed(cls.__mro__) if origins.of_class(base) is not Owner.USER]
@@ -154,7 +154,7 @@ def is_data(value: object) -> bool:
     return True
 
 
-@lru_cache(MOST_NAMES)
+@lru_cache(MAX_NAMES)
 def is_credential(name: str) -> bool:
     """Tell whether a field of this name holds a secret that must not be shown."""
     name = re.sub(r"\W", "_", name.lower())

@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from musubito.adapter import ReplayReason, not_replayable
 from musubito.code.syntax.frame_reads import filters
 from musubito_langgraph._compat import Pregel, nothing, with_fields, with_read
-from musubito_langgraph.config_reads import ABOUT, EVERYTHING, MOST_KEPT, differs
+from musubito_langgraph.config_reads import ABOUT, EVERYTHING, MAX_KEPT, differs
 
 OBSERVED: Final[tuple[Literal["configurable"], Literal["metadata"]]] = "configurable", "metadata"
 """The parts of a config that are observed dicts."""
@@ -329,7 +329,7 @@ def _hands_on(frame: FrameType | None) -> bool:
     return frame is not None and _is_of_those_that_hand_on(str(frame.f_globals.get("__name__")))
 
 
-@lru_cache(MOST_KEPT)
+@lru_cache(MAX_KEPT)
 def _is_of_those_that_hand_on(module: str) -> bool:
     return HAND_ON.fullmatch(module) is not None
 

@@ -46,7 +46,7 @@ QUERIES: Final = frozenset({"query", "eval"})
 """Methods of pandas that look variables of their caller up by texts."""
 PLACEHOLDER: Final = getattr(functools, "Placeholder", MISSING)
 """Stands for an argument that a partial object leaves open; exists since Python 3.14."""
-MOST_KEPT: Final = 1024
+MAX_KEPT: Final = 1024
 """Number of results that are kept."""
 _KEPT: Final[dict[bytes, Keys | None]] = {}
 """The keys that code reads, by the digest of the code, which determines them."""
@@ -94,7 +94,7 @@ def keys_read(step: Any, code: Fingerprint, around: Iterable[Fingerprint], home:
     try:
         return _KEPT[code.digest]
     except KeyError:
-        if len(_KEPT) >= MOST_KEPT:
+        if len(_KEPT) >= MAX_KEPT:
             _KEPT.clear()
         reads = [_uses_of(function, 0, code, Owners(home)) for function in _graph_parts.functions_of(step)]
         keys = _KEPT[code.digest] = _together(reads)

@@ -26,7 +26,7 @@ from musubito_langgraph.tool_failures import NotCalled, was_called
 if TYPE_CHECKING:
     from musubito_langgraph.node import Node
 
-MOST_TOOLS: Final = 256
+MAX_TOOLS: Final = 256
 """Number of tools that are kept as steps; middleware may make tools anew for each request."""
 
 
@@ -117,7 +117,7 @@ class _Tools:
                 is_done_anew=path not in node.settings.steps,
                 is_configured=is_configured,
             )
-            if len(self._steps) >= MOST_TOOLS:
+            if len(self._steps) >= MAX_TOOLS:
                 self._steps.clear()
             cached = self._steps[id(tool)] = tool, step
         return cached[1]

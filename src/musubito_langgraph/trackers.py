@@ -19,7 +19,7 @@ from musubito.code.tracker import CodeTracker
 from musubito.values.class_names import find_module
 from musubito_langgraph import _compat
 
-MOST_KEPT: Final = 1024
+MAX_KEPT: Final = 1024
 """Number of steps whose trackers are kept."""
 ATOMS: Final = frozenset({str, bytes, int, bool, NoneType})
 """Types of values that are alike if they are equal."""
@@ -57,7 +57,7 @@ class _Shared(CodeTracker):
         self._other.learn_own_values(before, after)
 
 
-@lru_cache(MOST_KEPT)
+@lru_cache(MAX_KEPT)
 def _kept(*_key: object) -> list[CodeTracker]:
     """Return the list that holds the tracker which is kept for a function and a step."""
     return []

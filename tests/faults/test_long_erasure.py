@@ -25,8 +25,8 @@ from musubito.store.rows import CallLine, ExternalRead, InputLine, Ledger, NodeS
 from musubito.testing.changes import commit, digest, parent, place, use
 
 MANY = 6_000
-LONGEST_TURN = 0.1
-LONGEST_WAIT = 1.0
+MAX_TURN = 0.1
+MAX_WAIT = 1.0
 """Ten times as long, since the machine may be busy with other things."""
 WHOLE = Forget("default", "f")
 
@@ -123,9 +123,9 @@ def test_others_wait_for_a_moment_only(large: Path, tmp_path: Path, change: Forg
     with closing(Watched(path)) as store:
         waits = waits_of_another(path, lambda: store.write([change]))
     assert len(store.taken) > 2
-    assert max(store.taken) < LONGEST_TURN
+    assert max(store.taken) < MAX_TURN
     assert len(waits) > 5
-    assert max(waits) < LONGEST_WAIT
+    assert max(waits) < MAX_WAIT
 
 
 # -- killed on the way -------------------------------------------------------------------------------------------------

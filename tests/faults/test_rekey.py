@@ -231,7 +231,7 @@ import signal
 from musubito.lineage import Lineage
 from musubito.lineage import rekey as module
 
-module.MOST_ROWS = 3
+module.MAX_ROWS = 3
 key = b"o" * 32 + b"n" * 32 + b"o" * 32
 engine = MusubitoEngine.from_url(os.environ["URL"], key=key, blobs=FolderBlobs(os.environ["BLOBS"]))
 for number, _ in enumerate(module.rekey(Lineage(engine), module.RekeyCounts())):

@@ -30,7 +30,7 @@ from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
 from musubito.values.msgpack_writer import Code
-from musubito.values.std_types import KINDS, LATE, kind_of
+from musubito.values.std_types import LATE, TYPE_CODECS, kind_of
 from musubito.values.third_party_types import EXTRA_JOINERS, split_extra
 
 VECTORS = Path(__file__).with_name("identity_vectors.tsv")
@@ -206,7 +206,7 @@ def main() -> int:
             file.writelines("\t".join((expression, *encodings(expression))) + "\n" for expression in missing)
         missing = []
     kinds = {kind.code for expression in frozen if (kind := kind_of(type(eval(expression)))) is not None}
-    codes = {kind.__name__: codec.code for kind, codec in KINDS.items()} | {
+    codes = {kind.__name__: codec.code for kind, codec in TYPE_CODECS.items()} | {
         name: late[1].code for name, late in LATE.items()
     }
     if np:

@@ -214,7 +214,7 @@ def test_what_was_not_used_since_is_dropped(kept: Any) -> None:
 
 def test_of_a_window_that_moves_few_encodings_are_kept() -> None:
     """The names of the ids in a stretch differ each time that further messages come before it."""
-    for number in range(known_messages.MOST_NAMES + 4):
+    for number in range(known_messages.MAX_NAMES + 4):
         before = [HumanMessage("before", id=str(uuid4())) for _ in range(2 * number)]
         counted([*before, HumanMessage("moving", id=UUID.format(3)), HumanMessage("b", id=UUID.format(4))])
     encodings = [each for each in gc.get_objects() if type(each) is Encoded and each.value.content == "moving"]

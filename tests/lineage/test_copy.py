@@ -203,7 +203,7 @@ from musubito.lineage import Lineage
 from musubito.lineage.copy import CopyCounts, copy_store
 from musubito.store.relational import table_copy
 
-table_copy.MOST_ROWS = 20
+table_copy.MAX_ROWS = 20
 source = Lineage(MusubitoEngine.from_url(os.environ["SOURCE"]))
 target = Lineage(MusubitoEngine.from_url(os.environ["TARGET"], blobs=FolderBlobs(os.environ["BLOBS"])))
 for number, part in enumerate(copy_store(source, target, CopyCounts())):
@@ -308,7 +308,7 @@ def test_others_go_on_meanwhile(
     kind: str, place: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy is as of one moment: all that was there when it began, and nothing that names what is not there."""
-    monkeypatch.setattr(table_copy, "MOST_ROWS", 10)
+    monkeypatch.setattr(table_copy, "MAX_ROWS", 10)
     source, target = place(kind), place("sqlite")
     with opened(source, tmp_path) as engine, opened(target, tmp_path) as other:
         work(engine, tmp_path)

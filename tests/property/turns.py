@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.property.world import Violation
 
-MOST_TURNS: Final = 20_000
+MAX_TURNS: Final = 20_000
 
 
 class Abandoned(BaseException):
@@ -44,7 +44,7 @@ class Turns:
             worker.thread.start()
         self._left = left = list(events)
         try:
-            for _ in range(MOST_TURNS):
+            for _ in range(MAX_TURNS):
                 alive = [worker for worker in workers if not worker.done]
                 if not alive:
                     break

@@ -21,7 +21,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.dependencies.registry import KINDS
+from musubito.dependencies.registry import DEPENDENCY_KINDS
 from musubito.lineage import Lineage
 from musubito.lineage.why import why
 from tests.fresh import fresh
@@ -71,7 +71,7 @@ def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
     ran.keys.clear()
     with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as made, use_musubito_engine(made):
         yield made
-    KINDS.pop("row", None)
+    DEPENDENCY_KINDS.pop("row", None)
 
 
 @pytest.mark.parametrize("value", [1, "a", b"a", None, {"a": [1, 2.5, None]}], ids=repr)
@@ -134,7 +134,7 @@ def test_a_kind_that_this_process_does_not_know_runs_the_step(engine: MusubitoEn
         return 1
 
     late("a")
-    del KINDS["row"]
+    del DEPENDENCY_KINDS["row"]
     explained = engine.explain(late, "a")
     assert (explained.decision.reason, explained.reads) == (ReplayReason.KIND_NOT_REGISTERED, ("row a",))
     assert "register_dependency" in explained.remedy
@@ -184,7 +184,7 @@ def test_a_step_on_a_loop_is_compared_in_a_thread(engine: MusubitoEngine) -> Non
     try:
         asyncio.run(twice())
     finally:
-        del KINDS["elsewhere"]
+        del DEPENDENCY_KINDS["elsewhere"]
     assert threads == {False}
 
 

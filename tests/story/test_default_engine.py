@@ -405,14 +405,14 @@ def test_of_many_directories_few_stay_open(tmp_path: Path, monkeypatch: pytest.M
     folder(0)
     with run("still open"):
         first = engine_in_use.current_engine()
-        for number in range(1, default_engine.MOST_OPENED + 5):
+        for number in range(1, default_engine.MAX_OPENED + 5):
             folder(number)
             with use_musubito_engine(default_engine.default_engine()):
                 seen("x")
         assert ran_on("in the first"), "a run keeps its engine, and that is open"
         assert (first.faults, first._is_idle) == (0, False)
-    assert len(default_engine._opened) <= default_engine.MOST_OPENED + 1
-    for number in range(default_engine.MOST_OPENED + 5):
+    assert len(default_engine._opened) <= default_engine.MAX_OPENED + 1
+    for number in range(default_engine.MAX_OPENED + 5):
         folder(number)
         assert not ran_on("x" if number else "in the first"), "what was closed is opened again, and all was written"
 

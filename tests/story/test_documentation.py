@@ -34,8 +34,8 @@ IN_TUTORIALS = {
         *("answers.py", "test_answers.py", "tests_without_model.txt"),
     )
 }
-MOST_LINES, MOST_WORDS = 130, 25
-MOST_LINES_OF_WHAT_COUNTS, MOST_LINES_OF_LIMITS = 120, 40
+MAX_LINES, MAX_WORDS = 130, 25
+MAX_LINES_OF_WHAT_COUNTS, MAX_LINES_OF_LIMITS = 120, 40
 EXPORTS = {
     name: import_module(name)
     for name in (
@@ -141,12 +141,12 @@ def test_what_counts_is_said_in_the_same_words_everywhere() -> None:
     page = text_of("docs/explanation/what-counts.md")
     for each in (text_of("README.md").replace("**", ""), page):
         assert all(f"\n{number}. {sentence}\n" in each for number, sentence in enumerate(WHAT_COUNTS, 1))
-    assert len(page.splitlines()) <= MOST_LINES_OF_WHAT_COUNTS
-    assert len(page.partition("## Limits")[2].splitlines()) <= MOST_LINES_OF_LIMITS
+    assert len(page.splitlines()) <= MAX_LINES_OF_WHAT_COUNTS
+    assert len(page.partition("## Limits")[2].splitlines()) <= MAX_LINES_OF_LIMITS
 
 
 def test_the_readme_is_short() -> None:
-    assert len(text_of("README.md").splitlines()) <= MOST_LINES
+    assert len(text_of("README.md").splitlines()) <= MAX_LINES
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.stem)
@@ -157,7 +157,7 @@ def test_sentences_are_short(page: Path) -> None:
     if page.name == "json.md":
         prose = prose.partition("## What they are made of")[0]
     sentences = re.split(r"(?<=[.:!?])\s+|\n\n|\n(?=[-#:])|\n(?=\d\.)", prose)
-    assert [each for each in sentences if len(re.findall(r"`[^`]*`|[\w']+", each)) > MOST_WORDS] == []
+    assert [each for each in sentences if len(re.findall(r"`[^`]*`|[\w']+", each)) > MAX_WORDS] == []
 
 
 def test_links_lead_somewhere() -> None:

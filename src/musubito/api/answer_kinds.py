@@ -21,7 +21,7 @@ from musubito.model import StepDefinition
 
 DEEPEST: Final = 10
 """The number of functions and expressions that are followed, one inside the other."""
-MOST_NAMES: Final = 2
+MAX_NAMES: Final = 2
 """Number of functions through which an answer is followed by their names."""
 CONTEXT_MANAGERS: Final = frozenset(
     decorator(abs).__code__ for decorator in (contextlib.contextmanager, contextlib.asynccontextmanager)
@@ -70,7 +70,7 @@ def _answer(function: Any, depth: int) -> Answer | None:
     if isinstance(step, StepDefinition):
         return Answer.AWAITABLE if _answer(step.function, depth - 1) is Answer.AWAITABLE else Answer.VALUE
     wrapped = inner.__dict__.get("__wrapped__")
-    if not _leads_further(inner, MOST_NAMES, set()):
+    if not _leads_further(inner, MAX_NAMES, set()):
         return None  # its source need not be read
     source = text_of(inner).source
     if source is None:

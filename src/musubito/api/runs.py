@@ -22,7 +22,7 @@ from musubito.model import ReplayReason
 from musubito.store.rows import CallLine
 
 NOT_FOUND: Final = ReplayReason.NODE_NOT_FOUND.name
-MOST_TOKENS: Final = 10**12
+MAX_TOKENS: Final = 10**12
 """Tokens that one call of `record_usage` may report. More are a mistake."""
 
 
@@ -247,8 +247,8 @@ def record_usage(
     for tokens in (input_tokens, output_tokens, cache_read_tokens, cache_write_tokens):
         if type(tokens) is not int:
             raise TypeError(f"numbers of tokens are integers, not {tokens!r}")
-        if not 0 <= tokens <= MOST_TOKENS:
-            raise ValueError(f"numbers of tokens are not negative, nor above {MOST_TOKENS:,}: {tokens!r}")
+        if not 0 <= tokens <= MAX_TOKENS:
+            raise ValueError(f"numbers of tokens are not negative, nor above {MAX_TOKENS:,}: {tokens!r}")
     if cache_read_tokens + cache_write_tokens > input_tokens:
         raise ValueError(
             f"cached tokens are a part of input_tokens, and {cache_read_tokens} + {cache_write_tokens} are more than "

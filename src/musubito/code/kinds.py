@@ -230,7 +230,7 @@ def _of_path(_encoder: Encoder, value: PurePath, _name: str) -> bytes:
 
 WITHOUT_CLASS: Final = (Enum, type, ModuleType, local)
 """Types whose encoding names the class already, or needs no class."""
-KINDS: Final[list[tuple[Any, Describer]]] = [
+DESCRIBERS: Final[list[tuple[Any, Describer]]] = [
     ((type, ModuleType), reference),
     (local, _of_local),  # whether it remembers is an adapter's affair, how it counts is not
     (FunctionType, _of_function),
@@ -266,7 +266,7 @@ def kind_of(encoder: Encoder, cls: Any) -> Kind:
         return Kind(is_marked, may_be_data=False, describe=objects.of_object)
     is_users = encoder.is_users(cls)
     may_be_data = not issubclass(cls, NO_DATA) and (not is_users or is_record(cls) or not encoder.is_open(cls))
-    for kinds, describe in KINDS:
+    for kinds, describe in DESCRIBERS:
         if issubclass(cls, kinds):
             with_class = is_users and not issubclass(cls, WITHOUT_CLASS)
             return Kind(is_marked, may_be_data, _with_class(describe) if with_class else describe)

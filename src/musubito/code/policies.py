@@ -53,7 +53,7 @@ class ObjectPolicy(NamedTuple):
     """The part of an object that counts if it is reached only to be shown. None: the object counts as usual."""
 
 
-_KINDS: Final[dict[type | tuple[str, str], ObjectPolicy]] = {}
+_REGISTERED: Final[dict[type | tuple[str, str], ObjectPolicy]] = {}
 """The policies by class, or by its module and name."""
 _POLICIES: Final[WeakKeyDictionary[type, ObjectPolicy | None]] = WeakKeyDictionary()
 """The policies of the classes that were asked for."""
@@ -72,7 +72,7 @@ def register_policy(
     what `shows` returns. If several registered classes fit an object, the nearest one decides. A class that must not be
     imported here can be told by the names of its module and of itself.
     """
-    _KINDS[cls] = ObjectPolicy(leaves_out, says, remembers, shows)
+    _REGISTERED[cls] = ObjectPolicy(leaves_out, says, remembers, shows)
     _POLICIES.clear()
 
 
@@ -90,7 +90,7 @@ def policy_of_class(cls: type) -> ObjectPolicy | None:
         return _POLICIES[cls]
     except KeyError:
         keys = (key for base in cls.__mro__ for key in (base, qualified_name(base)))
-        policy = _POLICIES[cls] = next((_KINDS[key] for key in keys if key in _KINDS), None)
+        policy = _POLICIES[cls] = next((_REGISTERED[key] for key in keys if key in _REGISTERED), None)
         return policy
 
 

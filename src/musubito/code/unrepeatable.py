@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WRITTEN: Final = "written"
 """The kind of a file that a step wrote."""
-KINDS: Final[Mapping[str, str]] = {
+NOTICES: Final[Mapping[str, str]] = {
     "clock": "reads the clock: {}",
     "random": "draws random numbers: {}",
     "ids": "makes ids: {}",
@@ -29,7 +29,7 @@ KINDS: Final[Mapping[str, str]] = {
     WRITTEN: "wrote the file {}",
 }
 """The kinds of requests that cannot be repeated, each with the sentence that names one."""
-OUTSIDE: Final = KINDS.keys() - {"clock", "random", "ids"}
+OUTSIDE: Final = NOTICES.keys() - {"clock", "random", "ids"}
 """The kinds that a replay is warned of. Clock, chance and ids do not count."""
 CHOICES: Final = (
     'Say step_type="live" in its StepConfiguration if it writes. Say ttl_seconds=... if it reads what changes. '
@@ -38,7 +38,7 @@ CHOICES: Final = (
 """The ways to say how a step that did something outside is replayed."""
 MOST: Final = 50
 """Different things that are kept of one execution at most."""
-MOST_NAMED: Final = 3
+MAX_NAMED: Final = 3
 """Things that one sentence names at most."""
 
 
@@ -49,13 +49,13 @@ class Unrepeatable(NamedTuple):
     what: str
 
     def __str__(self) -> str:
-        return KINDS[self.kind].format(self.what)
+        return NOTICES[self.kind].format(self.what)
 
 
 def named(things: Sequence[Unrepeatable]) -> str:
     """Return the sentences of a few of these things, and how many more there are."""
-    more = [f"and {len(things) - MOST_NAMED} more"] if len(things) > MOST_NAMED else []
-    return "; ".join([*map(str, things[:MOST_NAMED]), *more])
+    more = [f"and {len(things) - MAX_NAMED} more"] if len(things) > MAX_NAMED else []
+    return "; ".join([*map(str, things[:MAX_NAMED]), *more])
 
 
 ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {

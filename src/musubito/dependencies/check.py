@@ -12,7 +12,7 @@ from musubito.code.fingerprint import Fingerprint
 from musubito.dependencies.executed import code_that_ran
 from musubito.dependencies.files_read import read_by, read_from_caches, told_from_caches, written_by
 from musubito.dependencies.paths import FILES, TooMuch, byte_limit, is_ignored
-from musubito.dependencies.registry import KINDS, Difference, declared_digest
+from musubito.dependencies.registry import DEPENDENCY_KINDS, Difference, declared_digest
 from musubito.dependencies.stored_reads import Reads, changed
 from musubito.engine.call_identity import Call
 from musubito.engine.frame import Frame
@@ -77,7 +77,7 @@ def _first_changed(engine: EngineHost, kept: Reads) -> CallSteps[ExternalRead | 
 
 def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any]) -> Difference | None:
     for read in reads:
-        if read.kind not in KINDS:
+        if read.kind not in DEPENDENCY_KINDS:
             return Difference(read, ReplayReason.KIND_NOT_REGISTERED)
         try:
             digest = declared_digest(read.kind, read.key)

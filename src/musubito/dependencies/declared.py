@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from musubito.dependencies.registry import KINDS, declared_digest
+from musubito.dependencies.registry import DEPENDENCY_KINDS, declared_digest
 from musubito.engine.frame import Dependencies
 from musubito.engine.open_engines import ENGINES
 from musubito.engine.scope import SCOPE
@@ -40,7 +40,7 @@ def depends_on(kind: str, key: str) -> None:
     """
     if not isinstance(key, str):
         raise TypeError(f"the key of a dependency is a text, not {key!r}: take str(key)")
-    if type(kind) is not str or kind not in KINDS or not KINDS[kind].is_declared:
+    if type(kind) is not str or kind not in DEPENDENCY_KINDS or not DEPENDENCY_KINDS[kind].is_declared:
         raise MusubitoError(
             f"the kind of dependency {kind!r} is not registered: call register_dependency({kind!r}, digest_of) where "
             "the program starts"

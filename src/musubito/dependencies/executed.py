@@ -27,7 +27,7 @@ from musubito.code.syntax.definitions import MODULE, Definitions, definitions_of
 from musubito.code.syntax.single_function import LAMBDA
 from musubito.code.syntax.source import is_as_loaded, source_of
 from musubito.dependencies.paths import CODE, Signature, plain, signature, working_directory
-from musubito.dependencies.registry import KINDS, Kind
+from musubito.dependencies.registry import DEPENDENCY_KINDS, Kind
 from musubito.locks import fork_safe
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import canonical_module
@@ -288,4 +288,4 @@ def _digest_in_memory(key: str) -> bytes | None:
     return sha256(normalised_bytecode(thing.__code__) if source is None else normalised(source.node)).digest()
 
 
-KINDS[CODE] = Kind(_digest_now)
+DEPENDENCY_KINDS[CODE] = Kind(_digest_now)

@@ -34,7 +34,7 @@ from musubito.store.rows import ExternalRead
 
 LOGS: Final = ("*.log", "*.log.*")
 """Names of files that are logs, whoever writes them."""
-LONGEST_TEXT: Final = 65_536
+MAX_TEXT: Final = 65_536
 """Bytes of the longest file whose text is kept."""
 SECRET: Final = """
     .env .env.* *.env .netrc _netrc .pgpass .npmrc .pypirc *.pem *.key *.p12 *.pfx *.jks *.kdbx id_* credentials*
@@ -170,7 +170,7 @@ def _compare(
 
 
 def _may_be_kept(path: str, now: Signature) -> bool:
-    is_small = len(now) > 1 and now[0] <= LONGEST_TEXT and stat.S_ISREG(now[5])
+    is_small = len(now) > 1 and now[0] <= MAX_TEXT and stat.S_ISREG(now[5])
     name = os.path.basename(path).lower()
     return is_small and not any(fnmatchcase(name, pattern) for pattern in SECRET)
 
@@ -178,7 +178,7 @@ def _may_be_kept(path: str, now: Signature) -> bool:
 def _text_to_keep(path: str, digest: bytes | None) -> str | None:
     try:
         with open(path, "rb") as file:
-            content = file.read(LONGEST_TEXT + 1)
+            content = file.read(MAX_TEXT + 1)
     except OSError:
         return None  # the step could not read it either
     if sha256(content).digest() != digest or b"\0" in content:

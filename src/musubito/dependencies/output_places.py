@@ -9,11 +9,11 @@ from typing import Final
 
 from musubito.deferred import deferred_pattern
 from musubito.dependencies.paths import PLACE, RUNNING, getcwd, working_directory
-from musubito.dependencies.registry import KINDS, Kind
+from musubito.dependencies.registry import DEPENDENCY_KINDS, Kind
 from musubito.store.rows import ExternalRead
 from musubito.values.class_names import SCRIPT, script_name
 
-SHORTEST_PLACE: Final = 2
+MIN_PLACE: Final = 2
 """Characters of the shortest working directory that is looked for in outputs. The root's path stands in any path."""
 _SEPARATOR: Final = os.fsencode(os.sep)
 _SCRIPT: Final = SCRIPT.encode()
@@ -37,11 +37,11 @@ def where_valid(payload: bytes) -> Iterator[ExternalRead]:
             here = getcwd()
         except OSError:
             here = ""  # the working directory is gone, so no output can name it
-        if SHORTEST_PLACE <= len(here) <= len(payload) and os.fsencode(here) in payload:
+        if MIN_PLACE <= len(here) <= len(payload) and os.fsencode(here) in payload:
             yield ExternalRead(PLACE, "the working directory", place_digest(here))
     if _SCRIPT in payload and _NAMES_SCRIPT.search(payload) and script_name() != SCRIPT:
         yield ExternalRead(RUNNING, "the script", _script_digest())
 
 
-KINDS[PLACE] = Kind(lambda _: place_digest(working_directory()))
-KINDS[RUNNING] = Kind(lambda _: _script_digest())
+DEPENDENCY_KINDS[PLACE] = Kind(lambda _: place_digest(working_directory()))
+DEPENDENCY_KINDS[RUNNING] = Kind(lambda _: _script_digest())

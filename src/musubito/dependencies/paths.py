@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import Final, TypeAlias
 
 from musubito.deferred import running_loop
-from musubito.dependencies.registry import KINDS, Kind
+from musubito.dependencies.registry import DEPENDENCY_KINDS, Kind
 from musubito.store.rows import ExternalRead
 
 Signature: TypeAlias = tuple[int, ...]
@@ -237,7 +237,7 @@ def _digest_now(kind: str, key: str) -> bytes | None:
 
 
 for _kind, _at in AT.items():
-    KINDS[_kind] = KINDS[_at] = Kind(partial(_digest_now, _kind), is_path=True)
+    DEPENDENCY_KINDS[_kind] = DEPENDENCY_KINDS[_at] = Kind(partial(_digest_now, _kind), is_path=True)
 
 
 def is_ignored(read: ExternalRead, patterns: Sequence[str]) -> bool:

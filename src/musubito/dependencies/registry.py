@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.code.unrepeatable import KINDS as NOTES
+from musubito.code.unrepeatable import NOTICES
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ANSWER, SEEN, ExternalRead
 from musubito.values.canonical import canonical
@@ -34,13 +34,13 @@ class Kind(NamedTuple):
     is_declared: bool = False
 
 
-KINDS: Final[dict[str, Kind]] = dict.fromkeys(NOTES, Kind())
+DEPENDENCY_KINDS: Final[dict[str, Kind]] = dict.fromkeys(NOTICES, Kind())
 """The kinds of rows. Those in `AMBIENT` are not among them."""
 
 
 def is_checked(kind: str) -> bool:
     """Tell whether a replay checks rows of this kind. A kind that nobody has registered counts as checked."""
-    known = KINDS.get(kind)
+    known = DEPENDENCY_KINDS.get(kind)
     return known is None or known.observe is not None
 
 
@@ -61,13 +61,13 @@ class Difference(NamedTuple):
 
 def is_path(kind: str) -> bool:
     """Tell whether the keys of this kind are paths."""
-    known = KINDS.get(kind)
+    known = DEPENDENCY_KINDS.get(kind)
     return known is not None and known.is_path
 
 
 def is_declared(kind: str) -> bool:
     """Tell whether a user declares rows of this kind by `depends_on`, though in this process it may be unknown."""
-    known = KINDS.get(kind)
+    known = DEPENDENCY_KINDS.get(kind)
     return kind not in AMBIENT and (known is None or known.is_declared)
 
 
@@ -110,11 +110,11 @@ def register_dependency(kind: str, digest_of: Callable[[str], object]) -> None:
             f"digest_of of the kind {kind!r} must be a function of a key that returns plain data, and not async: "
             f"{digest_of!r}. Fetch what it needs by a client that is not async."
         )
-    known = KINDS.get(kind)
+    known = DEPENDENCY_KINDS.get(kind)
     is_same = known is not None and known.is_declared and _written_at(known.observe) == _written_at(digest_of)
     if not kind.strip() or kind in AMBIENT or (known is not None and not is_same):
         raise ValueError(f"the kind of dependency {kind!r} is empty or taken: choose another name")
-    KINDS[kind] = Kind(digest_of, is_declared=True)
+    DEPENDENCY_KINDS[kind] = Kind(digest_of, is_declared=True)
 
 
 def _written_at(function: Any) -> tuple[object, object]:
@@ -123,6 +123,6 @@ def _written_at(function: Any) -> tuple[object, object]:
 
 def declared_digest(kind: str, key: str) -> bytes | None:
     """Return the digest of what is there now under a key of a user's kind. Raises whatever `digest_of` raises."""
-    digest_of = KINDS[kind].observe
+    digest_of = DEPENDENCY_KINDS[kind].observe
     value = None if digest_of is None else digest_of(key)
     return None if value is None else sha256(canonical(value)).digest()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from musubito.dependencies.paths import AT, FILES, KNOWN, LINK, digest_of, signature, working_directory
-from musubito.dependencies.registry import AMBIENT, KINDS, is_declared, is_path
+from musubito.dependencies.registry import AMBIENT, DEPENDENCY_KINDS, is_declared, is_path
 from musubito.locks import cached_property
 from musubito.store.rows import ExternalRead
 
@@ -92,7 +92,7 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
     """
     here = working_directory()
     for each in reads.no_files:
-        observe = KINDS[each.kind].observe
+        observe = DEPENDENCY_KINDS[each.kind].observe
         now = None if observe is None else observe(each.key)
         if now is None or stored(now) != each.digest:
             return each

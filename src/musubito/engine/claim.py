@@ -21,7 +21,7 @@ from musubito.store.rows import Candidate
 
 FIRST_PAUSE: Final = 0.002
 """Seconds of the first pause while another process computes the result."""
-LONGEST_PAUSE: Final = 0.1
+MAX_PAUSE: Final = 0.1
 """Seconds of the longest such pause."""
 
 
@@ -79,7 +79,7 @@ class CallClaim(CallLookup):
                             return UNRECORDED
                     waits_since = waits_since or time.perf_counter()
                     yield Sleep(pause)
-                    pause = min(pause * 1.5, LONGEST_PAUSE)
+                    pause = min(pause * 1.5, MAX_PAUSE)
                 hit = yield from self.lookup()
                 if hit is not None:
                     return hit

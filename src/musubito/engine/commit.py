@@ -40,7 +40,7 @@ from musubito.values.artifact_codec import encode_output
 from musubito.values.class_instances import not_found_again
 from musubito.values.redaction import scrubbed
 
-LONGEST_ERROR: Final = 2000
+MAX_ERROR: Final = 2000
 """Characters of an error's text that are stored at most."""
 
 
@@ -78,9 +78,9 @@ def error_text(error: BaseException) -> str:
 
 
 def error_as_stored(text: str) -> str:
-    """Return the text of an error without secrets, no longer than `LONGEST_ERROR`."""
+    """Return the text of an error without secrets, no longer than `MAX_ERROR`."""
     # Cut twice: half a secret at the end of the text would no longer be recognised as one.
-    text = scrubbed(text[: 2 * LONGEST_ERROR])[:LONGEST_ERROR]
+    text = scrubbed(text[: 2 * MAX_ERROR])[:MAX_ERROR]
     # No store holds lone surrogates.
     return text.encode("utf-8", "backslashreplace").decode()
 

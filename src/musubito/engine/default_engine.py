@@ -26,7 +26,7 @@ from musubito.store.queries import Query
 from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.storage import SQLiteStorage
 
-MOST_OPENED: Final = 16
+MAX_OPENED: Final = 16
 """Default engines that stay open at most, besides engines in which something runs."""
 AGAIN: Final = 5.0
 """Seconds until the next attempt to open a store, unless ten times the length of the last attempt is more."""
@@ -129,7 +129,7 @@ def _is_there(engine: MusubitoEngine) -> bool:
 
 def _engines_over_limit() -> list[MusubitoEngine]:
     """Take the idle engines that are over the limit out of the open ones, the oldest first, and return them."""
-    most = len(_opened) - MOST_OPENED
+    most = len(_opened) - MAX_OPENED
     over = [place for place, engine in _opened.items() if engine._is_idle][: max(0, most)]
     return [_opened.pop(place) for place in over]
 

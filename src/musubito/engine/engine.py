@@ -60,9 +60,9 @@ from musubito.values.class_names import script_name
 RUNS: Final = (CallProtocol, EffectCall)
 """The classes that make a call which may run: of a step, and of an effect."""
 
-LONGEST_NAMESPACE: Final = 500
+MAX_NAMESPACE: Final = 500
 """Characters of the longest namespace name. A name is a key of an index, which has little room in some databases."""
-MOST_READS: Final = 4096
+MAX_READS: Final = 4096
 """Executions whose reads are kept in memory at most."""
 
 T = TypeVar("T")
@@ -133,8 +133,8 @@ class MusubitoEngine:
                 f"{type(blobs).__name__}"
             )
         check_name("namespace", namespace)
-        if len(namespace) > LONGEST_NAMESPACE:
-            raise ValueError(f"namespace has {len(namespace)} characters, and {LONGEST_NAMESPACE} at most are kept")
+        if len(namespace) > MAX_NAMESPACE:
+            raise ValueError(f"namespace has {len(namespace)} characters, and {MAX_NAMESPACE} at most are kept")
         self.storage = storage
         self.namespace = namespace
         self.strict = strict or is_on("MUSUBITO_STRICT", default=False)
@@ -198,14 +198,14 @@ class MusubitoEngine:
 
     def _keep_reads(self, execution: int, started_at: float, reads: Sequence[ExternalRead]) -> Sequence[ExternalRead]:
         """Keep the reads of an execution for the next replay. Executions never change."""
-        if len(self.reads_of) >= MOST_READS:
+        if len(self.reads_of) >= MAX_READS:
             self.reads_of.clear()
         kept = self.reads_of[execution, started_at] = Reads(reads)
         return kept
 
     def _keep_text(self, operation: str, read: ExternalRead) -> Any:
         """Note that the text of this file is stored, and return the digest under which it is stored."""
-        if len(self.texts_kept) >= MOST_READS:
+        if len(self.texts_kept) >= MAX_READS:
             self.texts_kept.clear()
         assert read.digest is not None  # noqa: S101 - an absent file has no text
         self.texts_kept.add((operation, read.digest))

@@ -9,7 +9,7 @@ from typing import Final
 
 from musubito.errors import warn
 
-MOST_WARNED: Final = 10_000
+MAX_WARNED: Final = 10_000
 """Pairs of a step and a class that are remembered at most."""
 _warned: set[tuple[str, str]] = set()
 
@@ -18,7 +18,7 @@ def warn_of_class(operation: str, name: str) -> None:
     """Warn, once for each step and class, that a stored result cannot be decoded again."""
     if (operation, name) in _warned:
         return
-    if len(_warned) >= MOST_WARNED:
+    if len(_warned) >= MAX_WARNED:
         _warned.clear()
     _warned.add((operation, name))
     warn(

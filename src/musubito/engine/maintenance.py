@@ -27,7 +27,7 @@ TICK: Final = 0.5
 LEASE_SECONDS: Final = 30.0
 """Seconds until a lease that is not renewed runs out."""
 Item = TypeVar("Item")
-MOST_UNWRITTEN: Final = 500
+MAX_UNWRITTEN: Final = 500
 """Pieces of the history that wait at most for a locked database or a full disk. Later pieces are lost."""
 PATIENCE: Final = 20
 """Failures after which it is tested whether a single piece is to blame."""
@@ -164,8 +164,8 @@ class MaintenanceThread:
             self._lost += len(pieces[0].calls)
             del pieces[:2]
             self._failures = 0
-        self._lost += sum(len(piece.calls) for piece in pieces[MOST_UNWRITTEN:])
-        self._unwritten = pieces[:MOST_UNWRITTEN]
+        self._lost += sum(len(piece.calls) for piece in pieces[MAX_UNWRITTEN:])
+        self._unwritten = pieces[:MAX_UNWRITTEN]
         if engine.observer is not None:
             engine.observer.flush(engine.fault_log.count)
 

@@ -53,13 +53,13 @@ DIGEST: Final = 16
 """Bytes of a part's digest."""
 DEEPEST: Final = 3000
 """Levels that may be open at once. Parts hold msgpack of their own, which ormsgpack reads on the C stack."""
-MOST_AT_ONCE: Final = 1_000_000
+MAX_AT_ONCE: Final = 1_000_000
 """Bytes of inputs that are written in one transaction."""
 
 
-MOST_KEPT: Final = 4 * 1024 * 1024
+MAX_KEPT: Final = 4 * 1024 * 1024
 """Bytes of the records that are kept."""
-_RECORDS: Final[KnownRecords] = RecentCache(MOST_KEPT)
+_RECORDS: Final[KnownRecords] = RecentCache(MAX_KEPT)
 
 PATH: Final = "file"
 CONTENT: Final = "text"
@@ -262,7 +262,7 @@ def in_pieces(ledger: Ledger) -> Iterator[Ledger]:
         for chain in line.chains:
             chains.append(chain)
             size += sum(len(part.body) for part in chain)
-            if size >= MOST_AT_ONCE:
+            if size >= MAX_AT_ONCE:
                 yield Ledger(ledger.namespace, (), (), [*lines, line._replace(body=b"", chains=chains)])
                 lines, chains, size = [], [], 0
         lines.append(line._replace(chains=chains))

@@ -35,7 +35,7 @@ try:
 except ImportError as missing:
     raise MusubitoError("telemetry needs the API of OpenTelemetry: pip install 'musubito[otel]'") from missing
 
-MOST_ORIGINS: Final = 4096
+MAX_ORIGINS: Final = 4096
 """Executions of which the facts for marks are kept in memory at most."""
 SETTLED: Final = 60.0
 """Seconds after its end from which the span of an execution is certainly stored, if it has one."""
@@ -194,7 +194,7 @@ class Telemetry:
         if execution is None or not context.trace_flags.sampled:
             return None  # a link would lead to a span that was never reported
         own = TraceLine(execution, context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big"))
-        if len(self._own) >= MOST_ORIGINS:
+        if len(self._own) >= MAX_ORIGINS:
             self._own.clear()
         self._own[execution] = own
         return own
@@ -222,7 +222,7 @@ class Telemetry:
             price_of((used.model, used.total_input_tokens, used.total_output_tokens) for used in usage),
         )
         if trace is not None or age > SETTLED:
-            if len(self._origins) >= MOST_ORIGINS:
+            if len(self._origins) >= MAX_ORIGINS:
                 self._origins.clear()
             self._origins[execution, started_at] = origin
         return origin

@@ -24,7 +24,7 @@ from musubito.store.rows import ExternalRead
 from musubito.values.redaction import scrubbed
 from musubito.values.value_diff import text_diff
 
-KINDS: Final = (*OF_CONTENT, *OF_LOOKS)
+FILE_KINDS: Final = (*OF_CONTENT, *OF_LOOKS)
 """The kinds of reads that are returned.
 
 A read by an absolute path below the working directory is recorded twice, and returned once, with its relative path.
@@ -73,7 +73,7 @@ def files_read(lineage: Lineage, nodes: Iterable[NodeReport]) -> tuple[FileRead,
     files = {
         FileRead(read.kind, read.key, read.digest is None)
         for read in chain.from_iterable(reads.values())
-        if read.kind in KINDS
+        if read.kind in FILE_KINDS
     }
     return tuple(sorted(files, key=lambda file: (file.path, file.kind, file.absent)))
 
@@ -83,7 +83,7 @@ def executions_that_read(lineage: Lineage, executions: Sequence[tuple[str, int]]
     absolute = os.path.normpath(Path.cwd() / path)
     paths = {absolute, os.path.relpath(absolute)}
     reads = _reads(lineage, executions)
-    return {number for number, read in reads.items() if any(each.kind in KINDS and each.key in paths for each in read)}
+    return {number for number, of in reads.items() if any(read.kind in FILE_KINDS and read.key in paths for read in of)}
 
 
 TextName: TypeAlias = tuple[str, None, bytes]
@@ -150,7 +150,7 @@ def _compared(namespace: str, before: Digests, after: Digests) -> ChangedReads:
     names: set[str] = set()
     for kind, path in sorted(before.keys() | after.keys(), key=lambda kind_and_path: kind_and_path[::-1]):
         was, now = before.get((kind, path), frozenset()), after.get((kind, path), frozenset())
-        if kind in KINDS and was != now:
+        if kind in FILE_KINDS and was != now:
             files.append(ChangedRead(namespace, kind, path, was, now))
         elif kind == CODE and was != now:
             names.add(f"{CODE} {path}")

@@ -6,7 +6,7 @@ import time
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.keep import Keep, Rest
-from musubito.lineage.prune import LONGEST_PAUSE, old_runs, prunable, prune, prune_to_size, release_space
+from musubito.lineage.prune import MAX_PAUSE, old_runs, prunable, prune, prune_to_size, release_space
 from musubito.lineage.reader import Lineage
 from musubito.store.protocol import NamedQuery, Row
 
@@ -21,7 +21,7 @@ class _Unhurried(Lineage):
     def ask(self, *questions: NamedQuery) -> list[list[Row]]:
         began = time.perf_counter()
         answer = super().ask(*questions)
-        self._rest(min(time.perf_counter() - began, LONGEST_PAUSE))
+        self._rest(min(time.perf_counter() - began, MAX_PAUSE))
         return answer
 
 

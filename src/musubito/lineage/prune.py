@@ -32,13 +32,13 @@ BATCH: Final = 100
 """Things that are removed in one transaction."""
 SLICE: Final = 1000
 """Rows that are read at a time."""
-LONGEST_PAUSE: Final = 0.1
+MAX_PAUSE: Final = 0.1
 """Seconds of the longest pause after a transaction."""
 HISTORY_DELAY: Final = 2.0
 """Seconds until a replay is surely in the history, which is written twice a second."""
 RELEASED_AT_ONCE: Final = 1_000_000
 """Bytes that are released to the disk in one transaction."""
-LEAST_RELEASED: Final = 10_000
+MIN_RELEASED: Final = 10_000
 """Bytes of the same on a full disk at least."""
 AGES: Final = 50
 """Parts into which executions are divided by age, to make the store smaller from the oldest part on."""
@@ -81,7 +81,7 @@ def unwatched(_: PruneCounts) -> None:
 class Writer:
     """A writer of one transaction after the other.
 
-    After each transaction, the writer leaves as much time to others as the transaction took, up to `LONGEST_PAUSE`.
+    After each transaction, the writer leaves as much time to others as the transaction took, up to `MAX_PAUSE`.
     On a full disk, it writes less at a time: what is deleted goes through a log, which needs room itself.
     """
 
@@ -105,7 +105,7 @@ class Writer:
         if isinstance(answer, Pruned):
             self.removed = self.removed.plus(answer)
             self._watch(self.removed)
-        self._rest(min(time.perf_counter() - began, LONGEST_PAUSE))
+        self._rest(min(time.perf_counter() - began, MAX_PAUSE))
         return answer
 
     def _make_room(self) -> None:
@@ -330,12 +330,12 @@ def release_space(lineage: Lineage, rest: Callable[[float], None] = time.sleep) 
             step = compactable.give_back(most)
         except StoreFull:  # the pages that move go through the log, which needs room itself
             compactable.empty_log()
-            if most == LEAST_RELEASED:
+            if most == MIN_RELEASED:
                 raise
-            most = max(LEAST_RELEASED, most // 2)
+            most = max(MIN_RELEASED, most // 2)
         else:
             released += step
-            rest(min(time.perf_counter() - began, LONGEST_PAUSE))
+            rest(min(time.perf_counter() - began, MAX_PAUSE))
     compactable.empty_log()
     return released
 

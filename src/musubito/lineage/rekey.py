@@ -22,9 +22,9 @@ from musubito.store.protocol import Row
 from musubito.store.relational.table_copy import Copyable
 from musubito.store.rows import BLOB
 
-MOST_ROWS: Final = 100
+MAX_ROWS: Final = 100
 """Rows that are changed in one transaction at most."""
-MOST_BYTES: Final = 4_000_000
+MAX_BYTES: Final = 4_000_000
 """Bytes of contents after which a transaction ends."""
 
 
@@ -74,7 +74,7 @@ def rekey(lineage: Lineage, counts: RekeyCounts) -> Iterator[str]:
         raise LineageError("only stores on SQLite and PostgreSQL can be given another key")
     for number, name in namespaces_of_key(lineage)[0]:
         contents = lineage.contents(name)
-        for part in _KINDS:
+        for part in _REKEYED:
             yield from _reseal(storage, contents, part, number, counts)
     # What was sealed with the earlier key is not left in the log.
     storage.empty_log()
@@ -85,7 +85,7 @@ def _reseal(
 ) -> Iterator[str]:
     with storage.copy_session(snapshot=True) as reading, storage.copy_session(snapshot=False) as writing:
         batch: list[Row] = []
-        room = MOST_BYTES
+        room = MAX_BYTES
         for row in reading.stream(part.select.format(namespace=namespace)):
             counts.looked_at[part.kind] += 1
             yield part.kind
@@ -105,9 +105,9 @@ def _reseal(
                 continue
             batch.append((new, *row[1 : 1 + part.names], row[0]))
             room -= len(new)
-            if len(batch) == MOST_ROWS or room < 0:
+            if len(batch) == MAX_ROWS or room < 0:
                 writing.insert(part.update, batch)
-                batch, room = [], MOST_BYTES
+                batch, room = [], MAX_BYTES
         if batch:
             writing.insert(part.update, batch)
 
@@ -123,7 +123,7 @@ def _artifact(contents: Contents, row: Row) -> Any:
     return contents.resealed(codec, digest, payload)
 
 
-_KINDS: Final = (
+_REKEYED: Final = (
     _Contents(
         "artifacts",
         "SELECT payload, namespace, digest, codec FROM _artifacts WHERE namespace = {namespace}",

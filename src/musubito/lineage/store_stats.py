@@ -13,7 +13,7 @@ from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
 
-KINDS: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
+COUNTED: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
 COUNTS: Final = (("how_many", dict[str, Any]()), ("how_many_executions", dict[str, Any]()))
 """The queries of all counts but those of operations."""
@@ -125,7 +125,7 @@ def sizes(lineage: Lineage) -> dict[str, int]:
     """Return the number of things of each kind, counted as in `StoreStatistics`."""
     counts, ((executions, _, small, size),) = lineage.ask(*COUNTS)
     sizes_by_kind = _sizes_by_kind(counts, StoredSize(small, int(size))) | {"executions": StoredSize(executions, 0)}
-    return {kind: sizes_by_kind[kind].count for kind in KINDS}
+    return {kind: sizes_by_kind[kind].count for kind in COUNTED}
 
 
 def _sizes_by_kind(rows: Sequence[tuple[Any, ...]], small: StoredSize) -> dict[str, StoredSize]:

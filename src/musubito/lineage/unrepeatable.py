@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from musubito.code.unrepeatable import KINDS, Unrepeatable
+from musubito.code.unrepeatable import NOTICES, Unrepeatable
 from musubito.errors import ArtifactUnreadable, WrongKey
 from musubito.lineage.corruption import reports_damage
 from musubito.lineage.reader import Lineage
@@ -32,7 +32,7 @@ def unrepeatable_of(lineage: Lineage, node: NodeReport) -> list[Unrepeatable]:
     if node.execution is None:
         return []
     reads = sorted((kind, key) for _, kind, key, _ in lineage.about("reads_of_executions", [node.execution.number]))
-    return [_opened(lineage, node.namespace, kind, key) for kind, key in reads if kind in KINDS]
+    return [_opened(lineage, node.namespace, kind, key) for kind, key in reads if kind in NOTICES]
 
 
 @reports_damage

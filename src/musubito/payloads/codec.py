@@ -33,7 +33,7 @@ PLAIN: Final = "msgpack"
 """The codec of a payload that is stored as it is."""
 AES_GCM: Final = "aesgcm"
 """The last layer of a codec whose payload is encrypted."""
-MOST_INTACT: Final = 4096
+MAX_INTACT: Final = 4096
 """Payloads that are known to be intact, at most."""
 LARGE: Final = 1_000_000
 """Bytes above which a body is stored as a blob."""
@@ -128,7 +128,7 @@ class Contents:
         if self.digest(payload) != digest:
             raise ArtifactCorrupt("the bytes of its artifact are not those that were stored")
         if payload is body and len(body) < WORTH_IT:
-            if len(self._intact) >= MOST_INTACT:
+            if len(self._intact) >= MAX_INTACT:
                 self._intact.clear()
             self._intact[digest] = body
         return payload

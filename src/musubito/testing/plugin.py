@@ -39,9 +39,9 @@ from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
 from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_result
 from musubito.values.class_names import name_modules
 
-MOST_FIELDS: Final = 10
+MAX_FIELDS: Final = 10
 """Differing fields that are shown of a call."""
-MOST_NAMED: Final = 10
+MAX_NAMED: Final = 10
 """Lines under one title that are shown at the end of a session."""
 
 
@@ -329,10 +329,10 @@ class RecordedTests:
         ):
             if lines:
                 write(f"musubito: {title}:")
-                for line in "\n".join(lines[:MOST_NAMED]).splitlines():
+                for line in "\n".join(lines[:MAX_NAMED]).splitlines():
                     write(f"  {line}")
-                if len(lines) > MOST_NAMED:
-                    write(f"  and {len(lines) - MOST_NAMED} more")
+                if len(lines) > MAX_NAMED:
+                    write(f"  and {len(lines) - MAX_NAMED} more")
         write(f"musubito: {self._summary()}")
 
     def _summary(self) -> str:
@@ -389,7 +389,7 @@ def _miss_text(miss: NotReplayed) -> Iterator[str]:
     explanation = miss.explanation
     if explanation is None:
         return
-    yield from (f"  {field}" for field in explanation.fields[:MOST_FIELDS])
+    yield from (f"  {field}" for field in explanation.fields[:MAX_FIELDS])
     for diff in explanation.diffs:
         yield from (f"  {line}" for line in diff.splitlines())
     if explanation.remedy:
@@ -397,5 +397,5 @@ def _miss_text(miss: NotReplayed) -> Iterator[str]:
 
 
 def _deviation_text(deviation: Deviation) -> str:
-    fields = "\n".join(f"  {field}" for field in deviation.fields[:MOST_FIELDS])
+    fields = "\n".join(f"  {field}" for field in deviation.fields[:MAX_FIELDS])
     return f"{deviation.operation} ({deviation.step_type}) answers otherwise than recorded:\n{fields}"

@@ -39,7 +39,7 @@ _IMMUTABLE = frozenset((str, int, float, bool, type(None), bytes, complex, date,
 """Types whose values cannot change."""
 _WORTH_KNOWING = 4096
 """Bytes of a payload from which on a verified value is remembered."""
-_MOST_KNOWN = 32
+_MAX_KNOWN = 32
 """Number of verified values that are remembered."""
 _known: dict[int, tuple[object, str]] = {}
 """Large immutable values whose artifact ids were verified; each is kept, so that its id stays its own."""
@@ -47,7 +47,7 @@ _keyed: tuple[weakref.ref[Callable[[bytes], bytes]], ...] = ()
 """Functions that make artifact ids of digests, in namespaces with a key."""
 _naming = threading.Lock()
 """Held while `_keyed` is replaced."""
-_MOST_WARNED = 10_000
+_MAX_WARNED = 10_000
 """Number of warnings that are remembered, so as not to repeat them."""
 _warned: set[str] = set()
 """The ids of artifacts of which a warning was given."""
@@ -153,7 +153,7 @@ class IdentityPacker(Packer):
         same = _is_digest(artifact_id, sha256(payload).digest())
         if same and len(payload) >= _WORTH_KNOWING and _immutable(value):
             _known[id(value)] = value, artifact_id
-            if len(_known) > _MOST_KNOWN:
+            if len(_known) > _MAX_KNOWN:
                 _known.pop(next(iter(_known)), None)
         return same
 
@@ -192,7 +192,7 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
     for artifact_id in artifact_ids:
         if artifact_id in _warned:
             continue
-        if len(_warned) >= _MOST_WARNED:
+        if len(_warned) >= _MAX_WARNED:
             _warned.clear()
         _warned.add(artifact_id)
         warn(

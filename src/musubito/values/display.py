@@ -26,8 +26,8 @@ TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
 """Letters below which a key is a name, and holds no secret."""
-SHORTEST_KEPT: Final = 128
-LONGEST_KEPT: Final = 32 * 1024
+MIN_KEPT: Final = 128
+MAX_KEPT: Final = 32 * 1024
 """Bytes of the shortest and of the longest record that is kept."""
 ITS_OBJECTS: Final = 1024
 """Bytes that the objects of a short record take."""
@@ -199,7 +199,7 @@ class _RecordReader(_Reader):
         self._known = known
 
     def ext(self, code: int, data: bytes) -> Any:
-        if code not in _RECORDS or not SHORTEST_KEPT <= len(data) <= LONGEST_KEPT or self._depth >= _TRUSTED_EXTS:
+        if code not in _RECORDS or not MIN_KEPT <= len(data) <= MAX_KEPT or self._depth >= _TRUSTED_EXTS:
             return super().ext(code, data)  # what can be shown of a deeper record depends on where it is
         known = self._known.get((code, data))
         if known is None:

@@ -17,11 +17,11 @@ from musubito.deferred import deferred_pattern
 from musubito.parsing import Literal, literals_in
 from musubito.values.class_names import SECRET_CLASSES
 
-MOST_NAMES: Final = 4096
+MAX_NAMES: Final = 4096
 """Names that are kept, each with whether it is a secret's."""
-MOST_TEXTS: Final = 4096
+MAX_TEXTS: Final = 4096
 """Texts that are kept, each without the secrets in it."""
-LONGEST_KEPT: Final = 8192
+MAX_KEPT: Final = 8192
 """Characters of the longest text that is kept."""
 HIDDEN: Final = "**********"
 """Stands in place of a secret."""
@@ -126,7 +126,7 @@ _IN_NAMES: Final = f"{_LETTERS}{_LETTERS.upper()}0123456789_-"
 """The characters of names."""
 
 
-@lru_cache(MOST_NAMES)
+@lru_cache(MAX_NAMES)
 def is_secret(name: str) -> bool:
     """Return whether a name is that of a secret, as far as a name can tell: `api_key`, `dbPassword`, `access-token`."""
     words = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower()
@@ -140,7 +140,7 @@ def scrubbed(text: str) -> str:
     """
     if len(text) < 8:
         return text
-    return _scrubbed_again(text) if len(text) <= LONGEST_KEPT else _scrubbed(text)
+    return _scrubbed_again(text) if len(text) <= MAX_KEPT else _scrubbed(text)
 
 
 def _scrubbed(text: str) -> str:
@@ -159,7 +159,7 @@ def _scrubbed(text: str) -> str:
     return _without_named(text, low)
 
 
-_scrubbed_again: Final = lru_cache(MOST_TEXTS)(_scrubbed)
+_scrubbed_again: Final = lru_cache(MAX_TEXTS)(_scrubbed)
 """The same, for texts that may come again: each step of a conversation is given all of its messages."""
 
 
@@ -207,7 +207,7 @@ def without_secrets_in(code: str) -> str:
 
     A text that is no code is cleaned as any other text.
     """
-    return _cleaned_again(code) if len(code) <= LONGEST_KEPT else _cleaned(code)
+    return _cleaned_again(code) if len(code) <= MAX_KEPT else _cleaned(code)
 
 
 def _cleaned(code: str) -> str:
@@ -220,7 +220,7 @@ def _cleaned(code: str) -> str:
     return _without_keys(_without_bound(_rewritten(code, secrets)))
 
 
-_cleaned_again: Final = lru_cache(MOST_TEXTS)(_cleaned)
+_cleaned_again: Final = lru_cache(MAX_TEXTS)(_cleaned)
 """The same, for code that comes again: each new database is given the code of all its steps."""
 
 

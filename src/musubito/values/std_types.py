@@ -165,7 +165,7 @@ def _join_path(parts: list[Any]) -> object:
     return _PATHS[name](text)
 
 
-KINDS: dict[type, TypeCodec] = {
+TYPE_CODECS: dict[type, TypeCodec] = {
     str: TypeCodec(
         Code.TEXT, lambda v: v.encode("utf-8", "surrogatepass"), bytes, lambda p: p.decode("utf-8", "surrogatepass")
     ),
@@ -200,7 +200,7 @@ LATE: dict[str, tuple[str, TypeCodec]] = {
 
 def kind_of(cls: type) -> TypeCodec | None:
     """Return the kind of a type, or None if it has none here. Nothing is imported for that."""
-    kind = KINDS.get(cls)
+    kind = TYPE_CODECS.get(cls)
     if kind is None:
         module, late = LATE.get(_NAME(cls), ("", None))
         if late is not None and cls is loaded_class(module, _NAME(cls)):
@@ -212,7 +212,7 @@ Joiner = tuple[type, Callable[[Any], object]]
 """The type of the parts of a value, and the function that rebuilds it."""
 
 JOINERS: dict[int, Joiner] = {
-    **{kind.code: (kind.holds, kind.join) for kind in (*KINDS.values(), *(late for _, late in LATE.values()))},
+    **{kind.code: (kind.holds, kind.join) for kind in (*TYPE_CODECS.values(), *(late for _, late in LATE.values()))},
     Code.SET: (list, set),
     Code.FROZENSET: (list, frozenset),
     Code.DICT: (list, _pairs),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from musubito.values.msgpack_writer import Code
 
-KINDS: Final = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+DTYPE_NAMES: Final = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 """Names of numpy's kinds of numbers, by the letter in the code of a dtype."""
 FORMATS: Final = {
     "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
@@ -26,7 +26,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def _dtype(parts: Any) -> str:
     if type(parts) is not str:
         return "structured" if len(parts) > 2 else f"{_dtype(parts[0])} {parts[1]}"
-    name = KINDS.get(parts[1])
+    name = DTYPE_NAMES.get(parts[1])
     return parts[1:] if name is None else name if name == "bool" else f"{name}{int(parts[2:]) * 8}"
 
 

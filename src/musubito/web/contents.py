@@ -20,7 +20,7 @@ from musubito.values.display import TYPE
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Types of images that are shown. SVG is none of them, since it may hold scripts."""
 _DATA_URL: Final = re.compile(r"data:(image/[a-z+.-]+);base64,([A-Za-z0-9+/=\s]+)")
-LONGEST_TEXT: Final = 200_000
+MAX_TEXT: Final = 200_000
 """Characters of a text that a page shows."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, {TYPE: "tuple", "items": []})
 """Values that say nothing, and are left out beside large ones."""
@@ -148,8 +148,8 @@ def pretty(value: Any) -> str:
 
 
 def text(value: str) -> Text:
-    """Return a text as its lines, cut after `LONGEST_TEXT` characters."""
-    return Text(tuple(value[:LONGEST_TEXT].splitlines() or [""]), max(0, len(value) - LONGEST_TEXT))
+    """Return a text as its lines, cut after `MAX_TEXT` characters."""
+    return Text(tuple(value[:MAX_TEXT].splitlines() or [""]), max(0, len(value) - MAX_TEXT))
 
 
 def _is_text_block(value: Any) -> bool:

@@ -16,7 +16,7 @@ from musubito.web.rendering import environment
 from musubito.web.result_view import ResultView, view_of
 from musubito.web.timeline import Timeline
 
-MOST_RESULTS: Final = 500
+MAX_RESULTS: Final = 500
 """Step results whose inputs and outputs a file holds at most: those that ran come first."""
 STATIC: Final = files("musubito.web") / "static"
 
@@ -24,7 +24,7 @@ STATIC: Final = files("musubito.web") / "static"
 def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
     """Return a run with its calls, its graph, and its results; without `contents`, no inputs, outputs and tags."""
     first = sorted(report.calls, key=lambda call: call.outcome == "replayed")
-    nodes = list(dict.fromkeys(call.node_id for call in first))[:MOST_RESULTS]
+    nodes = list(dict.fromkeys(call.node_id for call in first))[:MAX_RESULTS]
     views = [view for node_id in nodes if (view := _view(lineage, node_id, contents=contents)) is not None]
     links = FileLinks(view.node.node_id for view in views)
     timeline = Timeline(lineage, report, all_=True, unfolded=len(report.calls))

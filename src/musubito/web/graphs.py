@@ -11,7 +11,7 @@ from musubito.lineage.folded_graph import folded_edges
 from musubito.lineage.formatting import MARKS, clean, count, mark, short
 from musubito.web.links import Links
 
-MOST_BOXES: Final = 150
+MAX_BOXES: Final = 150
 """Boxes of a graph at most: nobody reads more."""
 WORST: Final = ("failed", "suspended", "cancelled", "ran", "replayed")
 """Outcomes, the one that says most of a box with several first."""
@@ -21,12 +21,12 @@ Drawing = dict[str, Any]
 
 def drawn_run(lineage: Lineage, report: RunReport, links: Links) -> Drawing | None:
     """Return the graph of a run, folded by operation if it is large; None if even that is too large to be read."""
-    if len({call.node_id for call in report.calls}) <= MOST_BOXES:
+    if len({call.node_id for call in report.calls}) <= MAX_BOXES:
         return _drawn(graph_of_run(lineage, report), links)
     outcomes: dict[str, Counter[str]] = {}
     for call in report.calls:
         outcomes.setdefault(call.operation, Counter())[call.outcome] += 1
-    if len(outcomes) > MOST_BOXES:
+    if len(outcomes) > MAX_BOXES:
         return None
     boxes = [
         {
@@ -49,7 +49,7 @@ def drawn_run(lineage: Lineage, report: RunReport, links: Links) -> Drawing | No
 def drawn_result(lineage: Lineage, node: NodeReport, links: Links) -> Drawing | None:
     """Return the graph of a result with all that it came from and all that came from it; None if it is too large."""
     graph = graph_of_node(lineage, node)
-    return _drawn(graph, links) if len(graph.nodes) <= MOST_BOXES else None
+    return _drawn(graph, links) if len(graph.nodes) <= MAX_BOXES else None
 
 
 def _drawn(graph: Graph, links: Links) -> Drawing:

@@ -21,7 +21,7 @@ EVERY: Final = 0.5
 """Seconds between two looks at the files."""
 LONGEST: Final = 60.0
 """Seconds after which the child process is ended."""
-MOST_FILES: Final = 2000
+MAX_FILES: Final = 2000
 """Files that are looked at, or a few more: those of the last folder."""
 SKIPPED: Final = ("node_modules", "site-packages", "__pycache__", "venv")
 """Folders that hold no code of the user's own."""
@@ -77,7 +77,7 @@ class WatchedPlan:
             for path in (Path(folder, name) for name in names if name.endswith(".py")):
                 with suppress(OSError):  # it was just removed
                     found.append((str(path), path.stat().st_mtime_ns))
-            if len(found) >= MOST_FILES:
+            if len(found) >= MAX_FILES:
                 break
         return sorted(found)
 

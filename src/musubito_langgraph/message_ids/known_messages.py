@@ -35,7 +35,7 @@ LARGEST: Final = 1024 * 1024
 """Packed bytes of the largest message that is kept."""
 MOST: Final = 16 * 1024 * 1024
 """Packed bytes of messages after which the ones that were not used since are dropped."""
-MOST_NAMES: Final = 4
+MAX_NAMES: Final = 4
 """Encodings of one message that are kept, for different names of its ids."""
 STRETCH: Final = 32
 """Messages of a stretch."""
@@ -88,7 +88,7 @@ class Known:
         names = tuple(map(ids.get, self.forms))
         encodings = self._encodings.get(names)
         if encodings is None:
-            if len(self._encodings) >= (1 if self.messages else MOST_NAMES):
+            if len(self._encodings) >= (1 if self.messages else MAX_NAMES):
                 self._encodings = {}
             parts = self.messages
             encodings = [*chain.from_iterable(part.encoded(ids, renamed) for part in parts)]

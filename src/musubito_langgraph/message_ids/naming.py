@@ -41,9 +41,9 @@ from musubito_langgraph.message_ids.walk import (
 )
 from musubito_langgraph.message_reading import REPORTS, Reading
 
-MOST_PLACEHOLDERS: Final = 4096
+MAX_PLACEHOLDERS: Final = 4096
 """Number of placeholders that are made once: those of two inputs are compared, and are mostly the very same."""
-_placeholder = lru_cache(MOST_PLACEHOLDERS)(IdPlaceholder)
+_placeholder = lru_cache(MAX_PLACEHOLDERS)(IdPlaceholder)
 _MESSAGES = frozenset(CLASSES)
 _READS_ALL: Final = Reading()
 

@@ -26,7 +26,7 @@ from musubito.testing.changes import commit, digest, found, is_invalid, others, 
 from tests.server import drop_database, new_store
 
 F, G, H = place("f"), place("g"), place("h")
-MOST_STEPS = 200
+MAX_STEPS = 200
 CALLS = [place("f", argument=str(number)) for number in range(6)]
 Opener = Callable[[], Store]
 
@@ -72,7 +72,7 @@ def test_others_write_between_the_steps_and_nothing_of_it_escapes(
             yield answer
             if number == 3:
                 # On a busy machine a writer needs more pauses than there are: these steps do nothing.
-                for _ in range(MOST_STEPS):
+                for _ in range(MAX_STEPS):
                     if not writer.is_alive():
                         break
                     time.sleep(0.01)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musubito.engine.commit import LONGEST_ERROR, error_text
+from musubito.engine.commit import MAX_ERROR, error_text
 from musubito.values.display import without_secrets
 from musubito.values.redaction import HIDDEN, scrubbed, without_secrets_in
 
@@ -140,7 +140,7 @@ def test_a_secret_in_data(value: object):
 
 @pytest.mark.parametrize("room", range(0, 40, 3))
 def test_a_long_error_does_not_end_in_half_a_secret(room: int):
-    text = "x" * (LONGEST_ERROR - len("ValueError: ") - room) + " sk-HUSHhushHUSHhush0123 and more"
+    text = "x" * (MAX_ERROR - len("ValueError: ") - room) + " sk-HUSHhushHUSHhush0123 and more"
     assert "HUSH" not in error_text(ValueError(text))
 
 

@@ -29,7 +29,7 @@ from musubito.lineage.calls_of_run import without_routers
 from musubito.lineage.formatting import short, times
 from musubito.lineage.why import with_reasons
 
-MOST_LINES: Final = 40
+MAX_LINES: Final = 40
 """Lines of the calls that are shown at most."""
 INTERRUPTED: Final = 130
 """The exit status of a program that Ctrl-C ended, as shells tell it."""
@@ -151,9 +151,9 @@ def _print_summary(engine: MusubitoEngine, run_id: str, *, json_: bool) -> None:
         return
     calls = without_routers(report.calls)
     tree = lines(calls)
-    console.print(Text(""), Group(head(report, contents=True), calls_table(tree[:MOST_LINES], console.width)))
+    console.print(Text(""), Group(head(report, contents=True), calls_table(tree[:MAX_LINES], console.width)))
     if not report.calls:
         console.print("No step was called in this run. 'musubito runs' lists all runs.", soft_wrap=True)
-    elif len(tree) > MOST_LINES or len(calls) < len(report.calls):
-        hidden = times(len(report.calls) - sum(len(line.calls) for line in tree[:MOST_LINES]), "more call")
+    elif len(tree) > MAX_LINES or len(calls) < len(report.calls):
+        hidden = times(len(report.calls) - sum(len(line.calls) for line in tree[:MAX_LINES]), "more call")
         console.print(f"{hidden}: musubito show --all {short(report.summary.run_id)}", soft_wrap=True)

@@ -29,7 +29,7 @@ from musubito.code.syntax.single_function import FunctionNode
 from musubito.locks import cached_property
 from musubito.parsing import nodes_in
 
-MOST_KEPT = 4096
+MAX_KEPT = 4096
 """Number of functions whose bytecode is kept in its normal form."""
 SKIPPED = frozenset(
     {
@@ -127,7 +127,7 @@ def handed_on(function: ast.AST) -> frozenset[str]:
     )
 
 
-@lru_cache(MOST_KEPT)
+@lru_cache(MAX_KEPT)
 def normalised_bytecode(code: CodeType) -> bytes:
     """Return what `code` does on this version of Python; neither its file nor its line counts."""
     out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))
@@ -285,7 +285,7 @@ def _shape(kind: type[ast.AST]) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
     return b"(" + tokens(kind.__name__), tuple((name, tokens(name)) for name in names)
 
 
-@lru_cache(MOST_KEPT)
+@lru_cache(MAX_KEPT)
 def _name(name: str) -> bytes:
     """Return a name as it is written: half of all nodes are names."""
     return b"(" + tokens("Name", "id", name) + b")"

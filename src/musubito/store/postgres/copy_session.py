@@ -12,7 +12,7 @@ from musubito.store.postgres.schema import SCHEMA, WRITES, options
 from musubito.store.postgres.sessions import Session, configure
 from musubito.store.protocol import Row
 from musubito.store.relational.named_queries import in_postgres
-from musubito.store.relational.table_copy import MOST_ROWS, CopySession
+from musubito.store.relational.table_copy import MAX_ROWS, CopySession
 
 _NUMBERED: Final = frozenset({"_namespaces", "_operations", "_codes", "_invalidations", "_parts"})
 """Tables whose rows the server numbers by a sequence."""
@@ -52,7 +52,7 @@ class PostgreSQLCopySession:
         if not self._is_in_transaction:
             self._connection.execute("BEGIN READ ONLY")
         with self._connection.cursor("copy", binary=True) as cursor:
-            cursor.itersize = MOST_ROWS
+            cursor.itersize = MAX_ROWS
             yield from cursor.execute(in_postgres(statement))
         if not self._is_in_transaction:
             self._connection.execute("COMMIT")

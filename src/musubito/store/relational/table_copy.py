@@ -49,9 +49,9 @@ TABLES: Final = {
 
 Left out is what processes do just now, the version of the schema, and what its triggers make of the calls.
 """
-MOST_ROWS: Final = 500
+MAX_ROWS: Final = 500
 """Rows of one batch at most."""
-MOST_BYTES: Final = 4_000_000
+MAX_BYTES: Final = 4_000_000
 """Bytes after which a batch ends."""
 
 
@@ -186,13 +186,13 @@ def _check_equal(source: CopySession, table: str, rows: Iterable[Row], others: I
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     batch: list[Row] = []
-    room = MOST_BYTES
+    room = MAX_BYTES
     for row in rows:
         batch.append(row)
         room -= sum(len(value) for value in row if isinstance(value, str | bytes))
-        if room < 0 or len(batch) == MOST_ROWS:
+        if room < 0 or len(batch) == MAX_ROWS:
             yield batch
-            batch, room = [], MOST_BYTES
+            batch, room = [], MAX_BYTES
     if batch:
         yield batch
 

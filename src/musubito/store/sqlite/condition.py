@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from musubito.store.sqlite.connection import Connection
 from musubito.store.sqlite.opening import STEPS
 
-MOST_FAULTS: Final = 10
+MAX_FAULTS: Final = 10
 """Faults that are named at most."""
 
 
@@ -48,7 +48,7 @@ def faults_in(reader: Connection) -> tuple[str, ...]:
     """Return the faults that SQLite finds in the whole file (`PRAGMA quick_check`)."""
     with reader.lock:
         try:
-            rows = reader.execute(f"PRAGMA quick_check({MOST_FAULTS})").fetchall()
+            rows = reader.execute(f"PRAGMA quick_check({MAX_FAULTS})").fetchall()
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
                 raise

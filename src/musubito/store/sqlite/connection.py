@@ -22,7 +22,7 @@ from musubito.store.rows import CallKeys, Candidate
 from musubito.store.sqlite.disk_space import PAGES
 from musubito.store.sqlite.wal_index import HEADER
 
-MOST_NODES: Final = 4096
+MAX_NODES: Final = 4096
 """Nodes whose numbers a connection keeps at most."""
 KEPT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the rows that a connection keeps at most."""
@@ -30,7 +30,7 @@ ROW_BYTES: Final = 1200
 """Bytes that a kept row takes in memory besides its payload."""
 BULK: Final = 1000
 """Rows that one statement adds at most."""
-LARGEST_KEPT: Final = 65_536
+MAX_KEPT: Final = 65_536
 """Bytes of the largest payload that is kept with its row."""
 # Readers go through most pages once, and a page in new memory costs more than one in the place of another.
 READER: Final = ("PRAGMA query_only = ON", "PRAGMA cache_size = -8192")
@@ -236,7 +236,7 @@ class Connection:
             self.absent = keys.reuse
             return
         payload = candidate.payload
-        if payload is not None and (type(payload) is not bytes or len(payload) > LARGEST_KEPT):
+        if payload is not None and (type(payload) is not bytes or len(payload) > MAX_KEPT):
             return
         self._room -= _bytes_of(candidate)
         while self._room < 0:
@@ -276,7 +276,7 @@ class Connection:
 
     def note_node(self, node: bytes, number: int) -> None:
         """See `SqlSession.note_node`."""
-        if len(self.nodes) >= MOST_NODES:
+        if len(self.nodes) >= MAX_NODES:
             self.nodes.clear()
         self.nodes[node] = number
         if self.before is not None and number > self.before.node:
