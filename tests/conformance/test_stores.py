@@ -21,8 +21,8 @@ from musubito.testing.conformance.claims import ClaimRules
 from musubito.testing.conformance.edits import EditRules
 from musubito.testing.conformance.removal import RemovalRules
 from musubito.testing.conformance.writing import WritingRules
-from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
+from tests.reference.store import MemoryStore
 from tests.server import drop_database, empty_store, new_store
 
 

@@ -33,9 +33,9 @@ from musubito.lineage import Lineage
 from musubito.lineage.prune import Writer
 from musubito.payloads import compression
 from musubito.store.changes import Claim, InvalidateMarked, MarkForPruning, Prune
-from musubito.testing.reference_store import MemoryStore
 from tests.faults.children import program, run_program, time_limit
 from tests.logged import fault_said
+from tests.reference.store import MemoryStore
 
 RAN: Counter[object] = Counter()
 

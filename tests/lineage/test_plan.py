@@ -23,8 +23,8 @@ from musubito import (
 )
 from musubito.lineage import Cost, Plan, Tokens, plan
 from musubito.lineage.plan import Estimates
-from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
+from tests.reference.store import MemoryStore
 
 
 class Clock:

@@ -24,8 +24,8 @@ from musubito import (
 )
 from musubito.lineage import Cost, Lineage, LineageError, Tokens, savings
 from musubito.lineage.provenance import provenance
-from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
+from tests.reference.store import MemoryStore
 
 
 @pytest.fixture

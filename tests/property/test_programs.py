@@ -18,7 +18,6 @@ import pytest
 
 from musubito import SQLiteStorage
 from musubito.store.protocol import Store
-from musubito.testing.reference_store import MemoryStore
 from tests.property.reference_model import Asked, Collected, Model, Result
 from tests.property.stage import DistantStore, Stage, WatchedStore
 from tests.property.world import (
@@ -40,6 +39,7 @@ from tests.property.world import (
     shrink,
     told,
 )
+from tests.reference.store import MemoryStore
 
 
 class ModelPlayer:

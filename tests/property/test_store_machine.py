@@ -57,7 +57,7 @@ from musubito.store.rows import (
 )
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.changes import claim, commit, digest, fail, holder, intent, parent, place, use
-from musubito.testing.reference_store import MemoryStore
+from tests.reference.store import MemoryStore
 
 A, B, CHILD = place("a"), place("b"), place("child", [parent(place("a"), "x")])
 STATE = ParentRef(A.keys.node, digest("x"), EdgeKind.STATE)

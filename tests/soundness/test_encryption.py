@@ -40,12 +40,12 @@ from musubito.lineage import Lineage
 from musubito.lineage.erase import changes_for, forget
 from musubito.lineage.prune import prune
 from musubito.lineage.verify import verify
-from musubito.testing.reference_store import MemoryStore
 from musubito.values.artifact_codec import encode_value
 from musubito.values.call_keys import effect_key, head
 from musubito.values.digest import argument_digests, content_digest, digest_input
 from tests.fresh import fresh
 from tests.logged import fault_said
+from tests.reference.store import MemoryStore
 
 pytest.importorskip("cryptography")
 KEY, OTHER = b"k" * 32, b"o" * 32

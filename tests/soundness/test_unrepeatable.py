@@ -42,8 +42,8 @@ from musubito import (
 )
 from musubito.code.audit_hook import listen
 from musubito.store.queries import ReadsOf
-from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
+from tests.reference.store import MemoryStore
 
 STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
 

@@ -19,8 +19,8 @@ from musubito import EffectOutcomeUnknown, MusubitoEngine, SQLiteStorage, StoreE
 from musubito.engine import engine as engine_module
 from musubito.engine import maintenance
 from musubito.store.sqlite import byte_range_locks
-from musubito.testing.reference_store import MemoryStore
 from tests.faults.harness.workload import Operation, expected, log, operations, perform
+from tests.reference.store import MemoryStore
 
 __all__ = ["main", "open_store"]
 

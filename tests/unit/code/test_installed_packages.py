@@ -13,7 +13,7 @@ import pytest
 
 from musubito import MusubitoEngine, StepConfiguration, run, use_musubito_engine
 from musubito.code.installed_packages import parts_of_packages
-from musubito.testing.reference_store import MemoryStore
+from tests.reference.store import MemoryStore
 
 _numbers = itertools.count()
 METADATA = (

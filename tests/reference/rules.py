@@ -45,7 +45,7 @@ from musubito.store.rows import (
     NodeSpec,
     Stored,
 )
-from musubito.testing.reference_tables import AnsweredAgain, Effect, Erasure, Execution, Node, Tables
+from tests.reference.tables import AnsweredAgain, Effect, Erasure, Execution, Node, Tables
 
 __all__ = ["Rules"]
 

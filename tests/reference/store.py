@@ -33,7 +33,7 @@ from musubito.store.queries import (
     UsageOf,
 )
 from musubito.store.rows import CallKeys, CallLine, Candidate, RunLine
-from musubito.testing.reference_rules import Rules
+from tests.reference.rules import Rules
 
 __all__ = ["MemoryStore"]
 
