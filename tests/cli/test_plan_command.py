@@ -319,13 +319,13 @@ def test_a_graph_is_planned_with_its_config_and_its_context(musubito: Musubito, 
         (("work_flow:nothing",), "work_flow has no nothing"),
         (("work_flow:RAN", "--input", "{}"), "work_flow:RAN: a plan is made for a graph or a step, not for a list"),
         (("work_flow:work",), "positional argument: 'state'; say with --call what it is called with"),
-        (("work_flow:build_graph",), "is no step; say what a graph is invoked with by --input"),
+        (("work_flow:build_graph",), "is a graph; say with --input what a graph is invoked with"),
         (("work_flow:build_graph", "--call", "3"), "--call is a list of arguments, or an object"),
         (("work_flow:build_graph", "--call", "{"), "--call is not JSON"),
         (("work_flow:build_by_asking", "--call", '["a"]'), "work_flow:build_by_asking: NotReplayed: work_flow.ask"),
         (("work_flow:wrapped", "--call", "[]"), "it takes no --call"),
         (("work_flow:parts", "--call", "[{}]"), "a plan is made for a graph or a step, not for a list"),
-        (("work_flow:wrapped",), "is no step; say what a graph is invoked with by --input"),
+        (("work_flow:wrapped",), "is a graph; say with --input what a graph is invoked with"),
         (("work_flow:wrapped", "--args", "[]"), "--args is for functions with @musubito_step"),
         (("work_flow:wrapped", "--input", "{"), "--input is not JSON"),
         (("work_flow:wrapped", "--input", "3"), "work_flow:wrapped: InvalidUpdateError"),
@@ -451,11 +451,16 @@ def test_a_script_without_a_guard_runs_and_records_nothing(musubito: Musubito, t
     assert replayed.stdout.startswith(f"{module}.py:write: 1 would be replayed.")
     assert replayed.stderr == ""
     del sys.modules[module]
+    # The module ends at the call that would run. What is defined above that call is planned.
     script.write_text(text.replace("return topic", "return topic * 2"))
-    refused = musubito("plan", f"{module}.py:write", "--args", '["knots"]')
+    planned = musubito("plan", f"{module}.py:write", "--args", '["knots"]')
+    assert planned.stdout.startswith(f"{module}.py:write: 1 would run.")
+    assert planned.stderr == ""
+    del sys.modules[module]
+    refused = musubito("plan", f"{module}.py:below", "--args", '["knots"]')
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith(
-        f"musubito: {module}.py calls {module}.write as it is imported, and a plan runs no step (its code changed: "
+        f"musubito: {module}.py calls {module}.write before it defines below, and a plan runs no step (its code changed: "
     )
     assert refused.stderr.endswith("""Call steps and graphs below 'if __name__ == "__main__":'\n""")
     assert stored(tmp_path) == before
@@ -470,9 +475,9 @@ def test_a_graph_that_is_invoked_by_the_import_runs_nothing(musubito: Musubito, 
     subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
     script.write_text(script.read_text().replace('Note(state["topic"])', 'Note(state["topic"] + "!")'))
     before = stored(tmp_path)
-    refused = musubito(*given)
-    assert "invoked_flow.py calls noted/write as it is imported" in refused.stderr
-    assert refused.exit_code == 2
+    planned = musubito(*given)
+    assert planned.stdout.startswith("invoked_flow.py:graph: ")
+    assert "would run" in planned.stdout.partition("\n")[0]
     assert stored(tmp_path) == before
 
 
@@ -555,8 +560,13 @@ def run_program(program: Path) -> None:
     subprocess.run([sys.executable, program.name], cwd=program.parent, check=True, timeout=60)
 
 
+def plan_of_program(musubito: Musubito, *options: str, columns: int = 120) -> str:
+    sys.modules.pop("nightly", None)
+    return musubito("plan", "nightly.py", *options, columns=columns).stdout
+
+
 def outcomes(musubito: Musubito) -> dict[str, tuple[str, ...]]:
-    lines = json.loads(musubito("plan", "nightly.py", "--json").stdout)["lines"]
+    lines = json.loads(plan_of_program(musubito, "--json"))["lines"]
     return {name: tuple(line["outcome"] for line in lines if line["operation"] == f"nightly.{name}") for name in STEPS}
 
 
@@ -566,7 +576,7 @@ def test_a_program_is_planned_by_its_last_run(musubito: Musubito, program: Path)
     prompt = program.parent / "summarize.md"
     prompt.write_text("Sum up in a line: ")
     assert outcomes(musubito) == {**SAME, "summarize": CHANGED, "translate": UNSURE, "file_away": UNSURE}
-    told = musubito("plan", "nightly.py", columns=120).stdout
+    told = plan_of_program(musubito)
     assert "read changed: summarize.md" in told
     assert "depends on what nightly.summarize gives" in told
     assert len(json.loads(musubito("runs", "--json").stdout)["runs"]) == 1
@@ -596,7 +606,7 @@ with run("numbers"):
     program.write_text(count)
     run_program(program)
     program.write_text(count.replace("len(text)", "len(text) + 1"))
-    lines = json.loads(musubito("plan", "nightly.py", "--json").stdout)["lines"]
+    lines = json.loads(plan_of_program(musubito, "--json"))["lines"]
     assert [line["outcome"] for line in lines] == ["would run", "unknown", "would replay"]
 
 
@@ -606,7 +616,7 @@ def test_a_program_is_planned_with_the_environment_of_now(
     run_program(program)
     monkeypatch.setenv("TONGUE", "fr")
     assert outcomes(musubito) == {**SAME, "translate": CHANGED, "file_away": UNSURE}
-    assert "code changed: environment TONGUE" in musubito("plan", "nightly.py", columns=120).stdout
+    assert "code changed: environment TONGUE" in plan_of_program(musubito)
 
 
 def test_a_program_is_planned_with_the_code_of_now(musubito: Musubito, program: Path) -> None:
@@ -622,12 +632,17 @@ def test_a_program_is_planned_with_the_code_of_now(musubito: Musubito, program: 
     [
         (("nightly.py",), "none of the newest 100 runs called a step of nightly.py"),
         (("nightly.py", "--input", "{}"), "nightly.py is planned as a program"),
+        (("with_graph.py",), "with_graph.py has a graph. Plan that: musubito plan with_graph.py:graph --input JSON"),
         (("nowhere.py",), "there is no file nowhere.py"),
     ],
 )
 def test_what_is_no_program_that_ran(musubito: Musubito, program: Path, arguments: tuple[str, ...], said: str) -> None:
+    sys.modules.pop("nightly", None)
     other = program.with_name("other.py")
     other.write_text("from musubito import run\nwith run():\n    pass\n")
+    program.with_name("with_graph.py").write_text(
+        "import json\nclass Graph:\n    def invoke(self):\n        pass\ngraph = Graph()\n"
+    )
     run_program(other)
     result = musubito("plan", *arguments)
     assert result.exit_code == 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -88,8 +88,7 @@ def command(
             result = _of_program(context, target, [input_, config, context_, arguments, call_])
             _say(context, target, result, json_=json_)
             return
-        module, name = _module(context, target)
-        thing = _named_in(module, name, target)
+        module, thing = _named(context, target)
         if call_ is not None or _makes_graph(thing):
             thing = _made(context, target, thing, _json("--call", call_ or "[]"))
         if hasattr(thing, "__musubito_call__"):
@@ -119,15 +118,23 @@ def _called_without_arguments(target: str) -> Iterator[None]:
         sys.argv = arguments
 
 
-def _module(context: CommandContext, target: str) -> tuple[ModuleType, str]:
-    """Return the module of a target, and the name of the rest inside it."""
+def _named(context: CommandContext, target: str) -> tuple[ModuleType, Any]:
+    """Return the module of a target, and the step, graph or function in it that the target names."""
     location, _, name = target.rpartition(":")
     if not location or not name:
         module, _, name = target.rpartition(".")
         meant = f"; did you mean {module}:{name}?" if module else "."
         raise click.UsageError(f"{target!r} names nothing{meant} {REMEDY}")
-    with _no_step_runs(context):
-        return _imported(location), name
+    found, stopped = _imported(context, location)
+    try:
+        return found, attrgetter(name)(found)
+    except AttributeError:
+        if stopped is None:
+            raise CommandError(f"{location} has no {name}. {REMEDY}") from None
+    raise CommandError(
+        f"{location} calls {clean(stopped.operation)} before it defines {name}, and a plan runs no step "
+        f"({clean(stopped.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
+    ) from stopped
 
 
 @contextmanager
@@ -163,60 +170,51 @@ def _made(context: CommandContext, target: str, function: Any, arguments: Any) -
         raise CommandError(f"{target}: {type(error).__qualname__}: {one_line(str(error))}{remedy}") from error
 
 
-def _named_in(module: ModuleType, name: str, target: str) -> Any:
-    try:
-        return attrgetter(name)(module)
-    except AttributeError:
-        raise CommandError(f"{target.rpartition(':')[0]} has no {name}. {REMEDY}") from None
+def _imported(context: CommandContext, location: str) -> tuple[ModuleType, NotReplayed | None]:
+    """Import a module or a file, up to the first call of a step that would run, and return that call, too.
 
-
-def _imported(location: str) -> ModuleType:
+    A program without a guard calls its steps and graphs there. What it defines below such a call, the call itself does
+    not see, either.
+    """
     file = _file_at(location) if location.endswith(".py") else None
     root, name = (Path.cwd(), location) if file is None else _home(file)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    try:
-        module = import_module(name)
-    except NotReplayed as error:
-        raise CommandError(
-            f"{location} calls {clean(error.operation)} as it is imported, and a plan runs no step "
-            f"({clean(error.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise _import_error(location, error) from error
-    if file is not None and Path(module.__file__ or "").resolve() != file:
+    known = sys.modules.get(name)
+    if file is not None and known is not None and Path(known.__file__ or "").resolve() != file:
         raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
-    return module
+    stopped = None
+    with _no_step_runs(context):
+        try:
+            spec = find_spec(name) if file is None else spec_from_file_location(name, file)
+            if spec is None or spec.loader is None:
+                raise ModuleNotFoundError(f"No module named {name!r}")
+            if known is None:
+                sys.modules[name] = module_from_spec(spec)
+                spec.loader.exec_module(sys.modules[name])
+        except NotReplayed as error:
+            stopped = error
+        except (Exception, SystemExit) as error:
+            raise CommandError(
+                f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
+            ) from error
+    return sys.modules[name], stopped
 
 
 def _of_program(context: CommandContext, file: str, options: list[str | None]) -> Plan:
     """Return the plan of a program: of the calls of its last run."""
     if any(option is not None for option in options):
         raise click.UsageError(f"{file} is planned as a program; --input and --args are for a graph or a step in it")
-    steps = _steps_of_program(context, file)
+    module, _ = _imported(context, file)
+    steps = dict(_steps_in(list(sys.modules.values())))
     for summary in context.lineage.runs(MAX_RUNS):
         report = context.lineage.run(summary.run_id)
         if any(call.operation in steps for call in report.calls):
             return plan_of_run(context.lineage, report, steps)
+    graph = next((name for name, thing in vars(module).items() if _is_graph(thing)), None)
+    if graph is not None:
+        raise CommandError(f"{file} has a graph. Plan that: musubito plan {file}:{graph} --input JSON")
     raise CommandError(f"none of the newest {MAX_RUNS} runs called a step of {file}. Run it first. {REMEDY}")
-
-
-def _steps_of_program(context: CommandContext, location: str) -> dict[str, Step]:
-    """Return the steps of a script and of all that it imports, by their names."""
-    file = _file_at(location)
-    root, name = _home(file)
-    sys.path.insert(0, str(root))
-    spec: Any = spec_from_file_location(name, file)
-    sys.modules[name] = module = module_from_spec(spec)
-    # A program without a guard calls its steps here. It ends at the first that would run.
-    with _no_step_runs(context), suppress(NotReplayed):
-        try:
-            spec.loader.exec_module(module)
-        except MusubitoError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise _import_error(location, error) from error
-    return dict(_steps_in(list(sys.modules.values())))
 
 
 def _steps_in(modules: list[ModuleType]) -> Iterator[tuple[str, Step]]:
@@ -235,10 +233,6 @@ def _file_at(location: str) -> Path:
     if not file.is_file():
         raise CommandError(f"there is no file {location}. {REMEDY}")
     return file
-
-
-def _import_error(location: str, error: BaseException) -> CommandError:
-    return CommandError(f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}")
 
 
 def _home(file: Path) -> tuple[Path, str]:
@@ -278,13 +272,17 @@ def _of_step(
         raise CommandError(f"{one_line(str(error))}{remedy}") from error
 
 
+def _is_graph(thing: Any) -> bool:
+    return not isinstance(thing, type) and (hasattr(thing, "invoke") or hasattr(thing, "compile"))
+
+
 def _of_graph(target: str, graph: Any, module: str, invocation: dict[str, str | None], arguments: str | None) -> Plan:
-    if not hasattr(graph, "invoke") and not hasattr(graph, "compile"):
+    if not _is_graph(graph):
         what = f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}"
         raise CommandError(f"{target}: {what}. {REMEDY} A node is planned with its graph.")
     if arguments is not None or invocation["--input"] is None:
-        wrong = "is no step: --args is for functions with @musubito_step" if arguments is not None else "is no step"
-        raise click.UsageError(f"{target} {wrong}; say what a graph is invoked with by --input")
+        wrong = "no step: --args is for functions with @musubito_step" if arguments is not None else "a graph"
+        raise click.UsageError(f"{target} is {wrong}; say with --input what a graph is invoked with")
     if "langgraph" not in sys.modules:
         raise CommandError(f"{target} is no step, and no graph. {REMEDY}")
     value, config, context = (_json(option, text) for option, text in invocation.items())
