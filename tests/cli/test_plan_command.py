@@ -641,7 +641,7 @@ def test_what_is_no_program_that_ran(musubito: Musubito, program: Path, argument
     other = program.with_name("other.py")
     other.write_text("from musubito import run\nwith run():\n    pass\n")
     program.with_name("with_graph.py").write_text(
-        "import json\nclass Graph:\n    def invoke(self):\n        pass\ngraph = Graph()\n"
+        "import json\nclass Graph:\n    nodes = ()\n    def invoke(self):\n        pass\ngraph = Graph()\n"
     )
     run_program(other)
     result = musubito("plan", *arguments)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from musubito.code.classes import is_schema
 from musubito.code.guard import Guard
-from musubito.code.live import step_of
+from musubito.code.live import fields_of, step_of
 from musubito.code.made import BY_LINES, Lines
 from musubito.code.own_values import OwnValues
 from musubito.code.ownership import Owner, counted_name, home_of, module_name, module_of, owners_seen_from
@@ -136,8 +136,10 @@ class Walk:
         if self._of_instances is not None:
             self.reach_class(root, whole=self._of_instances is ANY_NAME)  # type: ignore[arg-type]
         else:
-            name = thing_name(root)
-            name = name if isinstance(root, FunctionType | type) else f"{name}()"
+            # What holds a function, as a node does in LangGraph, is named after the function.
+            held = root if isinstance(root, FunctionType | type) else (fields_of(root) or {}).get("func")
+            name = thing_name(held if isinstance(held, FunctionType) else root)
+            name = name if held is root else f"{name}()"
             # A class is walked for its instances that a call is given: any of its members may be used.
             self.refer(root, name, lambda: None, handed=isinstance(root, type))
         while self.pending or self._encode_due():

@@ -41,6 +41,8 @@ WITHIN = "·"
 """The mark of a call that may be made inside another; it is not counted with the calls at the top."""
 MAX_RUNS = 100
 """Newest runs among which the last run of a program is looked for."""
+LONG_NAME = 30
+"""Characters above which the name of a part is shortened."""
 REMEDY = "TARGET is path/to/file.py:name or module:name, where name is a step, a graph, or a function that returns one."
 
 
@@ -211,7 +213,7 @@ def _of_program(context: CommandContext, file: str, options: list[str | None]) -
         report = context.lineage.run(summary.run_id)
         if any(call.operation in steps for call in report.calls):
             return plan_of_run(context.lineage, report, steps)
-    graph = next((name for name, thing in vars(module).items() if _is_graph(thing)), None)
+    graph = next((name for name, thing in vars(module).items() if _is_graph(thing) and hasattr(thing, "nodes")), None)
     if graph is not None:
         raise CommandError(f"{file} has a graph. Plan that: musubito plan {file}:{graph} --input JSON")
     raise CommandError(f"none of the newest {MAX_RUNS} runs called a step of {file}. Run it first. {REMEDY}")
@@ -340,7 +342,7 @@ def _row(line: PlanLine, number: int, width: int) -> tuple[str | Text, ...]:
         name.within(min(name.cell_len, max(20, width // 2 - 8))),
         "" if cost is None else duration(cost.compute_ms),
         "" if cost is None else worth(cost),
-        clean(_why(line)),
+        clean(_why(replace(line, parts=_short(line.parts), code=_short(line.code)))),
     )
 
 
@@ -351,6 +353,16 @@ def _why(line: PlanLine) -> str:
     if line.reason is ReplayReason.LIVE:
         return "live: runs each time"
     return ": ".join(filter(None, (line.reason.word, ", ".join(line.parts))))
+
+
+def _short(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of parts of code that fit a column: of a long one, the end."""
+    return tuple(
+        ".".join(part.replace("<locals>.", "").split(".")[-2:])
+        if len(part) > LONG_NAME and "/" not in part and " " not in part
+        else part
+        for part in parts
+    )
 
 
 def _together(lines: tuple[PlanLine, ...]) -> Iterator[tuple[PlanLine, int]]:
