@@ -65,6 +65,8 @@ def test_a_part_may_be_named_by_its_last_name_to_be_found(musubito: Musubito, wo
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith(f"did you mean {conftest.__name__}.PROMPT?\n")
     assert "did you mean" not in musubito("--db", str(world.path), "impact", "PROM_T").stderr
+    of_module = musubito("--db", str(world.path), "impact", f"{conftest.__name__.rpartition('.')[2]}.py")
+    assert f"{conftest.__name__}.PROMPT" in of_module.stderr.partition("did you mean")[2]
 
 
 @pytest.mark.parametrize("path", ["prompts/short.md", "./prompts/short.md", "{absolute}"])

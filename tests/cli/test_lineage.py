@@ -136,6 +136,9 @@ def test_texts_that_may_be_prompts() -> None:
     assert prompts_in("Say in one line: {text}") == ["Say in one line: {text}"]
     assert prompts_in("n = 1\nmodel = 'gpt'\nrole = 'You are a kind poet.'") == ["You are a kind poet."]
     assert prompts_in("{'critic': 'What is wrong with it?', 'n': 3}") == ["What is wrong with it?"]
+    node = "app.build.<locals>.node(\n    message=SystemMessage(content='You answer in one line.'),\n)"
+    assert prompts_in(node) == ["You answer in one line."]
+    assert prompts_in("def f():\n    print('This is no prompt at all')\n") == []
     assert prompts_in("0.5") == prompts_in("") == prompts_in("label") == []
 
 

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.frame import covered
@@ -255,10 +256,15 @@ def _called(uses: Collection[tuple[Any, ...]], executions: Collection[int | None
 
 
 def _unknown(lineage: Lineage, operation: str, names: set[str]) -> str:
+    module = f"{PurePath(operation).stem}." if operation.endswith(".py") else None
+    rows = lineage.rows("codes_with_part", part="", inside="", tool=f"%{module or operation}%")
     # LIKE takes "_" for any character.
-    rows = lineage.rows("codes_with_part", part="", inside="", tool=f"%.{operation}")
-    parts = {part for _, part, _ in rows if part.endswith(f".{operation}")}
-    similar = similar_names(operation, names | parts)
+    parts = {
+        part
+        for _, part, _ in rows
+        if (module is not None and module in part) or part.endswith((f".{operation}", f" {operation}"))
+    }
+    similar = sorted(parts) if module else similar_names(operation, names | parts)
     unknown = f"no step, no part of code and no file that a step read is called {operation!r}"
     if similar:
         return f"{unknown}; did you mean {_first_names(similar)}?"

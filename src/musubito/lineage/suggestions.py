@@ -15,7 +15,7 @@ def similar_names(name: str, names: Collection[str]) -> list[str]:
     similar spelling are returned.
     """
     names = sorted(set(names))
-    ends = [other for other in names if other.rpartition("/")[2] == name or other.endswith(f".{name}")]
+    ends = [other for other in names if other.rpartition("/")[2] == name or other.endswith((f".{name}", f" {name}"))]
     return ends or difflib.get_close_matches(name, names, 3, 0.5)
 
 

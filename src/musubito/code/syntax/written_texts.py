@@ -19,7 +19,7 @@ LINES: Final = (ast.Expr, ast.Assign, ast.Return)
 def texts_written_in(code: str) -> list[str] | None:
     """Return the texts in a function, a class or a few plain lines; None for any other text.
 
-    Docstrings and the texts of errors are left out.
+    Docstrings, the texts of errors and what is printed are left out.
     """
     try:
         tree = parsed(code)
@@ -35,7 +35,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
             yield text
         case ast.JoinedStr(values=values):
             yield "".join(_piece(value) for value in values)
-        case ast.Raise() | ast.Assert():
+        case ast.Raise() | ast.Assert() | ast.Call(func=ast.Name(id="print")):
             return
         case _:
             for name, below in ast.iter_fields(node):
