@@ -13,6 +13,7 @@ import logging
 import logging.handlers
 import os
 import pickle
+import pkgutil
 import queue
 import random
 import shutil
@@ -920,6 +921,19 @@ LISTINGS: list[Callable[[], list[str]]] = [
     lambda: [each.name for each in Path("docs").resolve().rglob("*")],
     lambda: [name for _, folders, files in os.walk("docs") for name in folders + files],
 ]
+
+
+def test_the_modules_of_a_folder(w: World, here: Path) -> None:
+    @musubito_step(name="f")
+    def f(x: int) -> list[str]:
+        w.count("f")
+        return [module.name for module in pkgutil.iter_modules([str(here / "plugins")])]
+
+    (here / "plugins").mkdir()
+    (here / "plugins" / "a.py").touch()
+    assert (f(0).value, f(0).value, w.ran["f"]) == (["a"], ["a"], 1)
+    (here / "plugins" / "b.py").touch()
+    assert (f(0).value, w.ran["f"]) == (["a", "b"], 2)
 
 
 @pytest.mark.parametrize("number", range(len(LISTINGS)))

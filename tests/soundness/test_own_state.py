@@ -127,6 +127,7 @@ OWN = {
     "handed to a function in C": "H = []",
     "a field of what is iterated": "class Tool:\n    calls = 0\n    def run(self, q): return q\nTOOLS = [Tool(), Tool()]",
     "a defaultdict that is read": "D = collections.defaultdict(list)",
+    "a defaultdict in a table that is read": "T = {'t': collections.defaultdict(int)}",
     "a client that is made late": "client = None\ndef get():\n    global client\n    if client is None: client = object()\n    return client",
     "the first instance of a protocol's class": (
         "class Asks(typing.Protocol):\n    def ask(self): ...\nclass Asker(Asks):\n    def ask(self): return 1"
@@ -182,6 +183,7 @@ BODIES = {
     "handed to a function in C": "heapq.heappush(H, q); return H[0]",
     "a field of what is iterated": "for t in TOOLS: t.calls += 1\n    return [t.run(q) for t in TOOLS]",
     "a defaultdict that is read": "D[q].append(q); return len(D[q])",
+    "a defaultdict in a table that is read": "return T['t'][q]",
     "a client that is made late": "return str(type(get()))",
     "the first instance of a protocol's class": "return Asker().ask()",
     "a memo": "return known(q)",

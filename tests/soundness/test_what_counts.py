@@ -20,6 +20,7 @@ MODEL: Final = "import pydantic\nclass M(pydantic.BaseModel):\n    a: int = 1\n"
 FRAME: Final = "import numpy as np, pandas as pd\n"
 OBJECT: Final = "class A:\n    def __init__(self): self.model, self.other = 'm', 1\n"
 METHODS: Final = "class A:\n    def run(self): return 1\n    def go(self): return VALUE\nheld = A()\n"
+MAKES: Final = "import random\n"
 CLOSES: Final = "import contextlib\nclass A:\n    def close(self): VALUE\n"
 TOOL: Final = "def show(t): return t\ndef f(q):\n    '''VALUE'''\n    return q\n"
 
@@ -73,6 +74,13 @@ COUNT: Final[dict[str, tuple[str, str, str, str]]] = {
     "a bound": ("from typing import TypeVar\nHELD = TypeVar('T', bound=VALUE)", "int", "str", ""),
     "a lock with a limit": ("import asyncio\nHELD = asyncio.Semaphore(VALUE)", *"12", ""),
     "a seed": ("import random\nHELD = random.Random(VALUE)", *"12", ""),
+    "what a function binds as a global": (
+        f"{MAKES}HELD = None\ndef init(seed):\n    global HELD\n    HELD = random.Random(seed)\ninit(VALUE)",
+        *("1", "2", ""),
+    ),
+    "what is bound by a name that is computed": (f"{MAKES}globals()['HE' + 'LD'] = random.Random(VALUE)", *"12", ""),
+    "what a condition binds": (f"{MAKES}if HELD := random.Random(VALUE): pass", *"12", ""),
+    "what a match binds": (f"{MAKES}match random.Random(VALUE):\n    case HELD: pass", *"12", ""),
     "a retry's predicate": (
         "import tenacity\ndef bad(r): return r == VALUE\nHELD = tenacity.Retrying(retry=tenacity.retry_if_result(bad))",
         *("2", "3", ""),
@@ -90,6 +98,26 @@ STEPS: Final[dict[str, tuple[str, str, str, str]]] = {
     "a function below a cache": (
         "import functools\n@functools.lru_cache\ndef ask(q): return VALUE\ndef step(q): return ask(q)",
         *("2", "3", ""),
+    ),
+    "what is set on a class below it": (
+        f"{MAKES}class A: pass\nA.held = random.Random(VALUE)\ndef step(q): return A.held.getstate()[0]",
+        *("1", "2", ""),
+    ),
+    "what is set on a function": (
+        f"{MAKES}def f(): return f.held.getstate()[0]\nf.held = random.Random(VALUE)\ndef step(q): return f()",
+        *("1", "2", ""),
+    ),
+    "what a default is": (
+        f"{MAKES}def f(held=random.Random(VALUE)): return held.getstate()[0]\ndef step(q): return f()",
+        *("1", "2", ""),
+    ),
+    "a class in a generic model": (
+        f"{MODEL}    b: int = VALUE\nHELD = pydantic.RootModel[list[M]]\ndef step(q): return HELD([{{}}]).root[0].b",
+        *("1", "2", ""),
+    ),
+    "a model that is made by a call": (
+        "import pydantic\nHELD = pydantic.create_model('HELD', a=(int, VALUE))\ndef step(q): return HELD().a",
+        *("1", "2", ""),
     ),
     # -- classes -------------------------------------------------------------------------------------------------------
     "a docstring of a model": (
@@ -283,6 +311,14 @@ def test_a_module_that_is_imported_by_its_literal_name_counts(tmp_path: Path) ->
     assert in_three_processes(tmp_path, programs) == (set(programs), set(), set(), {})
     (tmp_path / "helper.py").write_text("def f(): return 2\n")
     assert in_three_processes(tmp_path, programs).first == set(programs)
+
+
+def test_an_object_that_a_star_import_brings_counts_by_the_lines_that_made_it(tmp_path: Path) -> None:
+    program = {"star": Program("from made_there import *\ndef step(q): return held.random()", "", "")}
+    (tmp_path / "made_there.py").write_text("import random\nheld = random.Random(1)\n")
+    assert in_three_processes(tmp_path, program) == ({"star"}, set(), set(), {})
+    (tmp_path / "made_there.py").write_text("import random\nheld = random.Random(2)\n")
+    assert in_three_processes(tmp_path, program).first == {"star"}
 
 
 def test_a_package_that_makes_its_names_on_demand_counts_by_what_is_used(

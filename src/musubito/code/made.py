@@ -15,10 +15,17 @@ from typing import Any, Final, NamedTuple
 
 from musubito.code.syntax.ast_digest import normalised_lines
 from musubito.code.syntax.class_statement import ClassText
-from musubito.code.syntax.expressions import body_of, parameters_of
+from musubito.code.syntax.expressions import body_of, default_of, parameters_of
 from musubito.code.syntax.function_text import script_of, text_of
 from musubito.code.syntax.source import SENT, File, cells, file_of, register_source_text, sent_texts, source_of
-from musubito.code.syntax.statements import Made, enclosing_function, names_used, statements_behind, statements_by_name
+from musubito.code.syntax.statements import (
+    Made,
+    enclosing_function,
+    names_used,
+    plain_statements,
+    statements_behind,
+    statements_by_name,
+)
 from musubito.values.class_names import find_module, functions_in
 
 BY_LINES: Final = "the lines that made it"
@@ -91,18 +98,32 @@ class Lines(NamedTuple):
                 yield from (read for read in names_used(part) if read[0] not in self.parameters)
 
 
-def lines_of_global(names: dict[str, Any], name: str) -> Lines | None:
-    """Return the lines that made a global of a module, whose globals these are; None if they are not known."""
+def lines_of_global(names: dict[str, Any], *chain: str) -> Lines | None:
+    """Return the lines that made a global of a module, or an attribute of one; None if they are not known.
+
+    `names` are the globals of the module. A function that binds the global comes with the calls of it.
+    """
     file = names.get("__file__")
     if isinstance(file, str) and names.get("__spec__") is None and not file.endswith(".py"):
         return None
     found = file_of(file) if isinstance(file, str) else None
-    texts = [found] if found is not None else _last_first(cells(), name)
+    texts = [found] if found is not None else _last_first(cells(), chain[0])
     for text in [*sent_texts(), *texts] if were_sent(names) else texts:
-        made = statements_by_name(text.tree.body).get((name,))
+        statements = statements_by_name(text.tree.body)
+        made = statements.get(chain)
         if made:
-            return Lines(text, tuple(made), names)
+            makers = dict.fromkeys(each.maker for each in made)
+            calls = [call for maker in makers for call in statements.get((f"{maker}()",), ())]
+            return Lines(text, (*made, *calls), names)
     return None
+
+
+def lines_of_module(names: dict[str, Any]) -> Lines | None:
+    """Return all statements of a module that are no imports and define no function and no class."""
+    file = names.get("__file__")
+    text = file_of(file) if isinstance(file, str) and names.get("__spec__") is not None else None
+    made = () if text is None else plain_statements(text.tree.body)
+    return Lines(text, made, names) if text is not None and made else None
 
 
 def were_sent(names: dict[str, Any]) -> bool:
@@ -192,6 +213,15 @@ def lines_of_field(cls: type, field: str) -> Lines | None:
 def lines_of_method(text: ClassText, name: str, globals_: dict[str, Any]) -> Lines:
     """Return the lines in the statement of a class that made a member out of a function."""
     return Lines(text.file, tuple(statements_by_name(text.node.body)[name,]), globals_)
+
+
+def lines_of_default(function: FunctionType, parameter: str) -> Lines | None:
+    """Return the expression that made the default of a parameter."""
+    source = text_of(function).source
+    default = None if source is None else default_of(source.node.args, parameter)
+    if source is None or default is None:
+        return None
+    return Lines(source.file, (Made(default, ()),), function.__globals__)
 
 
 def lines_around(file: File, statement: Any, names: Collection[str], globals_: dict[str, Any]) -> Lines | None:

@@ -19,7 +19,7 @@ from musubito.code.classes import (
     shows_docstring,
 )
 from musubito.code.live import ABSENT, ATOMS, step_of
-from musubito.code.made import lines_around, lines_of_method, were_sent
+from musubito.code.made import lines_around, lines_of_global, lines_of_method, were_sent
 from musubito.code.ownership import Owner, counted_name, module_name, module_of
 from musubito.code.parts import CodePart
 from musubito.code.reached import Member, ReachedClass
@@ -115,6 +115,8 @@ class ClassDescriber:
             for name, annotation in sorted(annotations_of(cls).items()):
                 shown = annotation if isinstance(annotation, str) else self.walk.values.of_type(annotation)
                 reached.references.append(tokens(name, shown))
+            if lines := self.walk.lines.of_object(cls) or lines_of_global(names, cls.__name__):
+                self.walk.lines.refer(reached.name, lines)  # `create_model(...)`, `Page[Item]`
         if environment.is_settings(cls):
             variables, unseen = environment.settings_variables(cls)
             self.walk.lines.refer_environment(reached.name, variables, ())
@@ -178,6 +180,8 @@ class ClassDescriber:
             elif member.is_value or self._is_bound_anew(reached.cls, name):
                 reference = self.walk.refer(member.value, f"{reached.name}.{name}", lambda: None, handed=reached.whole)
                 reached.references.append(tokens(name) + reference)
+            elif set_below := lines_of_global(self._names_around(reached.cls), reached.cls.__name__, name):
+                self.walk.lines.refer(f"{reached.name}.{name}", set_below)
 
     def _is_bound_anew(self, cls: type, name: str) -> bool:
         """Tell whether the reached code binds a member that the statement of the class binds: it counts by itself.

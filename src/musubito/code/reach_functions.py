@@ -168,7 +168,7 @@ class FunctionDescriber:
         positional = zip(code.co_varnames[: code.co_argcount][-len(defaults) :], defaults, strict=False)
         for parameter, value in [*positional, *sorted((function.__kwdefaults__ or {}).items())]:
             name = f"{reached.name}(default {parameter})"
-            made = functools.partial(self.walk.lines.of_object, value)
+            made = functools.partial(self.walk.lines.of_default, function, parameter, value)
             reached.references.append(tokens(parameter) + self.walk.refer(value, name, made))
 
     def _refer_fields(self, reached: ReachedFunction) -> None:
@@ -184,7 +184,7 @@ class FunctionDescriber:
             if field.startswith("__musubito") or (field in copied and field != "__wrapped__"):
                 continue
             self.walk.guard.item(fields, field, value)
-            made = functools.partial(self.walk.lines.of_object, value)
+            made = functools.partial(self.walk.lines.of_attribute, reached.function, field, value)
             reached.references.append(tokens(field) + self.walk.refer(value, f"{reached.name}.{field}", made))
 
     def parts(self) -> Iterator[CodePart]:

@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from musubito.code.live import ATOMS
-from musubito.code.made import LINES, Lines, lines_of_global, lines_of_variable
+from musubito.code.made import LINES, Lines, lines_of_default, lines_of_global, lines_of_module, lines_of_variable
 from musubito.code.parts import PartKind
 from musubito.code.syntax.ast_digest import tokens
 from musubito.code.syntax.name_usage import FAILURES_SHOWN
@@ -32,10 +32,13 @@ class LinesReached:
         self._all: list[Lines] = []
 
     def of_global(self, names: dict[str, Any], name: str, value: Any) -> Lines | None:
-        """Return the lines that made a global; if they only import it, those of the module that made it."""
+        """Return the lines that made a global; if it is only imported, those of the module that made it.
+
+        If no statement names it, as with `globals()[name] = ...`, it may be any of the module.
+        """
         lines = lines_of_global(names, name)
-        if lines is not None and lines.only_import():
-            return self.of_object(value) or lines
+        if lines is None or lines.only_import():
+            return self.of_object(value) or lines or lines_of_module(names)
         return lines
 
     def of_cell(self, function: FunctionType, variable: str, value: Any) -> Lines | None:
@@ -44,6 +47,14 @@ class LinesReached:
         if lines is None or (variable in lines.parameters and not lines.made):
             return self.of_object(value)
         return lines
+
+    def of_default(self, function: FunctionType, parameter: str, value: Any) -> Lines | None:
+        """Return the lines that made the default of a parameter."""
+        return self.of_object(value) or lines_of_default(function, parameter)
+
+    def of_attribute(self, function: FunctionType, name: str, value: Any) -> Lines | None:
+        """Return the lines that made an attribute of a function."""
+        return self.of_object(value) or lines_of_global(function.__globals__, function.__name__, name)
 
     def of_object(self, value: Any) -> Lines | None:
         """Return the lines of a global of the user's that is this very object."""

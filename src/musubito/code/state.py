@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from types import FunctionType
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 NUMBER: Final = re.compile(r"#\d+$")
 DEFAULT: Final = re.compile(r"\(default \w+\)$")
+MAX_DEPTH: Final = 3
+MAX_LOOKED_AT: Final = 100
+"""Levels of containers, and number of items of each, in which a `defaultdict` is looked for."""
 CELL: Final = re.compile(r"\[(\w+)\]$")
 MADE: Final = " = "
 """Stands in the name of a state place between a variable that was None and the digest of what a run has made of it."""
@@ -104,11 +108,21 @@ def may_change(walk: Walk, binding: Binding) -> bool:
     if DEFAULT.search(binding.name) or binding.value is walk.function:
         return True
     last = last_name(binding.name)
-    if last in walk.acted or hasattr(type(binding.value), "__missing__"):
-        return True  # a look may add what is missing
+    if last in walk.acted or _may_grow(binding.value):
+        return True
     if last in walk.entered and not _is_of_constants(binding.value):
         return True
     return not binding.fields.isdisjoint(walk.stores | walk.acted)
+
+
+def _may_grow(value: object, depth: int = 0) -> bool:
+    """Return whether a look may add what is missing: in a `defaultdict`, or in one that a container holds."""
+    if hasattr(type(value), "__missing__"):
+        return True
+    if depth > MAX_DEPTH or not isinstance(value, dict | list | tuple):
+        return False
+    held = value.values() if isinstance(value, dict) else value
+    return any(_may_grow(each, depth + 1) for each in islice(held, MAX_LOOKED_AT))
 
 
 def _is_held(walk: Walk, binding: Binding) -> bool:

@@ -184,6 +184,8 @@ class Walk:
             if self.origins.of_class(value) is Owner.USER:
                 return tokens("class", self.reach_class(value, whole=handed, named=True))
             self.note_package(module_name(value), value.__name__)
+            if "[" in value.__name__ and (lines := self.lines.of_object(value)) is not None:
+                self.refer_lines(f"{module_name(value)}.{value.__name__}", lines)  # `RootModel[list[Item]]`
             return tokens("named", *counted_name(value))
         if issubclass(cls, ModuleType):
             if self.origins.of_module(value) is Owner.USER and id(value) not in self._entered_modules:

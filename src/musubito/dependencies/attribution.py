@@ -55,7 +55,7 @@ BODIES: Final = frozenset({"musubito.engine.drivers", "musubito.engine.engine", 
 """Modules that call the user's functions, and open nothing themselves."""
 ON_THEIR_OWN: Final = frozenset(
     """
-    musubito musubito_langgraph importlib zipimport runpy site sysconfig inspect pydoc logging traceback pkgutil
+    musubito musubito_langgraph importlib zipimport runpy site sysconfig inspect pydoc logging traceback
     py_compile encodings gettext locale mimetypes netrc platform ssl zoneinfo ctypes multiprocessing faulthandler
     pkg_resources coverage debugpy importlib_metadata pydevd _pytest distro psutil tzlocal certifi dns loguru
     """.split()  # noqa: SIM905

@@ -25,6 +25,14 @@ def parameters_of(arguments: ast.arguments) -> list[ast.arg]:
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *rest]
 
 
+def default_of(arguments: ast.arguments, parameter: str) -> ast.expr | None:
+    """Return the expression of a parameter's default, if it has one."""
+    named = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+    defaults = dict(zip(named[::-1], arguments.defaults[::-1], strict=False))
+    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return defaults.get(parameter) or next((value for each, value in keywords if each.arg == parameter), None)
+
+
 def attribute_chain(node: ast.AST) -> tuple[ast.AST, tuple[str, ...]]:
     """Return the expression at the root of a chain of attributes, and the names of the attributes."""
     attributes: list[str] = []

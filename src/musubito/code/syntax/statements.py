@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.code.secret_fields import is_secret_field
 from musubito.code.syntax.ast_digest import FUNCTIONS
-from musubito.code.syntax.expressions import attribute_chain, credentials_in
+from musubito.code.syntax.expressions import attribute_chain, credentials_in, parameters_of
 from musubito.code.syntax.source import File
 
 MAX_INDEXED: Final = 4096
@@ -24,6 +24,8 @@ class Made(NamedTuple):
 
     node: ast.stmt | ast.withitem | ast.expr
     around: tuple[ast.expr, ...]
+    maker: str = ""
+    """The function in which the statement stands, whose parameters it uses."""
 
     def written(self) -> ast.stmt | ast.expr:
         """Return the statement, or the expression that stands for it."""
@@ -67,6 +69,12 @@ def statements_behind(
                         seen.add(name)
                         variables.append(name)
     return list(found.values()), frozenset(given)
+
+
+def plain_statements(body: Body) -> tuple[Made, ...]:
+    """Return the statements of a body that are no imports and define no function and no class."""
+    defined = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom)
+    return tuple(Made(node, ()) for node in body if not isinstance(node, defined))
 
 
 def enclosing_function(file: File, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
@@ -139,6 +147,7 @@ def _made_in(body: Body, around: tuple[ast.expr, ...]) -> Iterator[tuple[Made, t
         made = Made(node, around)
         match node:
             case ast.If(test=test) | ast.While(test=test):
+                yield from ((Made(test, around), chain) for chain in _assigned_in(test))
                 yield from _made_in((*node.body, *node.orelse), (*around, test))
             case ast.For(iter=source) | ast.AsyncFor(iter=source):
                 yield from ((Made(source, around), chain) for chain in _targets(node.target))
@@ -152,6 +161,11 @@ def _made_in(body: Body, around: tuple[ast.expr, ...]) -> Iterator[tuple[Made, t
                 handled = [statement for handler in node.handlers for statement in handler.body]
                 yield from _made_in((*node.body, *handled, *node.orelse, *node.finalbody), around)
             case ast.Match(subject=subject, cases=cases):
+                patterns = [inner for case in cases for inner in ast.walk(case.pattern)]
+                captured: list[str | None] = [
+                    getattr(inner, "name", getattr(inner, "rest", None)) for inner in patterns
+                ]
+                yield from ((Made(subject, around), (name,)) for name in filter(None, captured))
                 yield from _made_in([inner for case in cases for inner in case.body], (*around, subject))
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 for alias in names:  # the other names in the statement have nothing to do with this one
@@ -161,9 +175,24 @@ def _made_in(body: Body, around: tuple[ast.expr, ...]) -> Iterator[tuple[Made, t
             case _:
                 for chain in dict.fromkeys(_chains(node)):
                     yield made, chain
+                if isinstance(node, FUNCTIONS):
+                    yield from _made_outside(node, around)
+
+
+def _made_outside(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, around: tuple[ast.expr, ...]
+) -> Iterator[tuple[Made, tuple[str, ...]]]:
+    """Yield the statements by which a function binds globals, with those that made what they use."""
+    for name in _globals_of(function):
+        parameters = frozenset(each.arg for each in parameters_of(function.args))
+        found, given = statements_behind(statements_by_name(function.body), [name], parameters)
+        for made in found:
+            yield Made(made.node, (*around, *made.around), function.name if given else ""), (name,)
 
 
 def _chains(node: ast.stmt | ast.expr) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr) and node.value is not None:
+        yield from _assigned_in(node.value)
     match node:
         case ast.Assign(targets=targets):
             for target in targets:
@@ -184,8 +213,27 @@ def _chains(node: ast.stmt | ast.expr) -> Iterator[tuple[str, ...]]:
             call = value.value if isinstance(value, ast.Await) else value
             if isinstance(call, ast.Call):
                 yield from _changed_by(call)
+                if isinstance(call.func, ast.Name):
+                    yield (f"{call.func.id}()",)
         case _:
             return
+
+
+def _assigned_in(node: ast.expr) -> Iterator[tuple[str, ...]]:
+    """Yield the names that an expression binds by `:=`."""
+    return ((inner.target.id,) for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+
+
+def _globals_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Yield the names that a function declares as global."""
+    pending: list[ast.AST] = [*function.body]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Global):
+            yield from node.names
+        elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case) and hasattr(node, "body"):
+            for field in ("body", "orelse", "handlers", "finalbody"):
+                pending += getattr(node, field, ())
 
 
 def _changed_by(call: ast.Call) -> Iterator[tuple[str, ...]]:
