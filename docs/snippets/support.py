@@ -29,4 +29,5 @@ class Model(BaseChatModel):  # stands in for a real one, such as ChatOpenAI(mode
 
 
 agent = musubito_graph(create_agent(Model(), [open_ticket], system_prompt="You help.", name="support"))
-print(agent.invoke({"messages": [("user", "My printer burns.")]})["messages"][-1].text)
+if __name__ == "__main__":
+    print(agent.invoke({"messages": [("user", "My printer burns.")]})["messages"][-1].text)
