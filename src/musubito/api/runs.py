@@ -140,7 +140,7 @@ def run(
     - "refresh": run every step and record it anew. An effect that was done is not repeated.
     - "replay_only": replay, or raise `NotReplayed`, which says what differs from the nearest earlier call. Nothing
       runs.
-    - "off": run every function as if it were no step, effects too. Nothing is looked up or stored. A step still
+    - "off": run every function without Musubito, effects too. Nothing is looked up or stored. A step still
       returns a `MusubitoResult`, and no calls are listed.
 
     A mode can be set by a graph's config (`{"configurable": {"musubito": {"mode": ...}}}`), by `run(mode=...)` and by

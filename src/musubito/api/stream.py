@@ -184,7 +184,7 @@ class MusubitoStream(Generic[T]):
 
 
 class UnrecordedStream(MusubitoStream[T]):
-    """The chunks of a generator in the mode `off`: it runs as if it were no step."""
+    """The chunks of a generator in the mode `off`: it runs without Musubito."""
 
     def __init__(self, function: Callable[[], Any], name: str, *, is_async: bool) -> None:
         self._function = function

@@ -21,7 +21,7 @@ class Mode(Enum):
     REPLAY_ONLY = "replay_only"
     """Replay, or raise `NotReplayed`. Nothing runs."""
     OFF = "off"
-    """Run every function as if it were no step: nothing is looked up or stored, not even effects."""
+    """Run every function without Musubito: nothing is looked up or stored, not even effects."""
 
 
 _NAMED: Final = {**{mode.value: mode for mode in Mode}, "live": Mode.REPLAY}

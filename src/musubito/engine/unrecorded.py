@@ -1,4 +1,4 @@
-"""Run a step in the mode `off`: its function runs as if it were no step. The id of its `MusubitoResult` shows that.
+"""Run a step in the mode `off`: its function runs without Musubito. The id of its `MusubitoResult` shows that.
 
 A recorded step around it must not be replayed: a result that ran unrecorded can neither expire there nor be
 invalidated.
