@@ -168,7 +168,7 @@ def test_an_effect_whose_process_was_killed_is_told_at_once(musubito: Musubito, 
         child.kill()
         child.wait()
         line, which = told_of_effects(musubito, url)
-        assert line.startswith("✗ effects     1 with unknown outcome. Find out whether")
+        assert line.startswith("✗ effects     1 with unknown outcome. Check whether")
         assert "on_unknown" in line
         assert re.fullmatch(r"    send effect [0-9a-f]{10} \(.* ago\)", which)
 

@@ -120,7 +120,7 @@ def test_one_that_never_happened_runs(musubito: Musubito, path: Path) -> None:
     assert call(path, "ada") == '{"accepted": "ada"}'
     assert call(path, "ada") == '{"accepted": "ada"}'
     assert len(SENT) == 2
-    assert musubito("effects").stdout == "No effect is in doubt.\n"
+    assert musubito("effects").stdout == "No effect has an unknown outcome.\n"
 
 
 def test_one_that_happened_gives_the_value_and_does_not_run(musubito: Musubito, path: Path) -> None:
@@ -135,7 +135,7 @@ def test_one_that_happened_gives_the_value_and_does_not_run(musubito: Musubito, 
 def test_one_that_is_settled_is_in_doubt_no_more(musubito: Musubito, path: Path) -> None:
     assert musubito("doctor").exit_code == 1
     for how, settled, then in (
-        (("--happened", "1"), "settled as happened", "returns what was said"),
+        (("--happened", "1"), "settled as happened", "returns the given value"),
         (("--never-happened",), "settled as never happened", "runs"),
     ):
         musubito("effects", "settle", "mail", *how)
@@ -176,9 +176,9 @@ def test_what_was_used_is_not_undone(musubito: Musubito, path: Path) -> None:
     for name in ("mail", effect["effect_key"][:12]):
         undone = musubito("effects", "settle", name, "--undo")
         assert undone.exit_code == 2
-        assert "its next call has already gone by what was said" in undone.stderr
+        assert "its next call has already used the answer" in undone.stderr
     unknown = musubito("effects", "settle", "nobody", "--undo")
-    assert "no effect in doubt is called 'nobody'" in unknown.stderr
+    assert "no effect whose outcome is unknown is called 'nobody'" in unknown.stderr
 
 
 def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: Musubito, path: Path) -> None:
@@ -193,11 +193,9 @@ def test_a_later_word_needs_an_undo_and_another_effect_stays_in_doubt(musubito: 
     musubito("effects", "settle", ada["effect_key"][:12], "--never-happened")
     again = musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
     assert again.exit_code == 2
-    assert re.search(
-        r"somebody has said already that it never happened.*'musubito effects settle \w+ --undo'", again.stderr
-    )
+    assert re.search(r"it is already marked as never happened.*'musubito effects settle \w+ --undo'", again.stderr)
     undone = musubito("effects", "settle", ada["effect_key"][:12], "--undo")
-    assert undone.stdout.endswith("is in doubt again.\n")
+    assert undone.stdout.endswith("its outcome is unknown again.\n")
     assert musubito("effects", "settle", ada["effect_key"][:12], "--undo").exit_code == 2
     assert call(path, "ada") == "EffectOutcomeUnknown"
     musubito("effects", "settle", ada["effect_key"][:12], "--happened", "1")
@@ -236,7 +234,7 @@ def test_wrong_usage(musubito: Musubito, path: Path) -> None:
         (("mail",), "give one of"),
         (("mail", "--happened", "1", "--never-happened"), "give one of"),
         (("mail", "--happened", "accepted"), "takes JSON"),
-        (("nobody", "--never-happened"), "no effect in doubt"),
+        (("nobody", "--never-happened"), "no effect whose outcome is unknown"),
     ):
         told = musubito("effects", "settle", *wrong)
         assert (told.exit_code, says in told.stderr) == (2, True), told.stderr

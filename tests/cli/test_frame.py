@@ -64,7 +64,7 @@ def test_a_bad_setting_is_one_line(musubito: Musubito, world: World, place: str,
         ["runs", "--limit", "0"],
         ["runs", "--nothing-like-it"],
         ["nothing-like-it"],
-        ["show"],
+        ["lineage"],
     ],
 )
 def test_errors_are_one_line(musubito: Musubito, world: World, arguments: list[str]) -> None:
@@ -254,7 +254,7 @@ def test_a_terminal_without_letters_of_its_own_sees_marks(world: World) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("runs",), ("show", "first"), ("stats",), ("savings", "--by", "operation"), ("diff", "first", "edited")],
+    [("runs",), ("show", "first"), ("stats",), ("savings", "--by", "step"), ("diff", "first", "edited")],
 )
 def test_in_a_narrow_terminal_only_names_are_cut(musubito: Musubito, world: World, arguments: tuple[str, ...]) -> None:
     wide = musubito("--db", str(world.path), *arguments, columns=100).stdout

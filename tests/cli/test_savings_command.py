@@ -54,7 +54,7 @@ def test_money_where_prices_are_known_and_tokens_otherwise(musubito: Musubito, p
     ]
     assert total.split() == ["total", "2/4", "$3.50+", "$3.50+"]
     assert f"{about.rstrip()} {more}" == (
-        "A call is in the row of each model that it asked; only the total has the calls that asked none."
+        "Calls that used several models appear in several rows; calls without a model appear only in the total."
     )
     assert note == "No price is known of mine."
     document = json.loads(musubito("--db", priced, "savings", "--by", "model", "--json").stdout)

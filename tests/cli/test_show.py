@@ -381,3 +381,8 @@ def test_of_a_long_run_the_first_calls_are_read(
     found = json.loads(musubito(*place, "show", "second", "--json").stdout)
     assert (found["summary"]["calls"], len(found["calls"])) == (10, 3)
     assert len(json.loads(musubito(*place, "show", "second", "--all", "--json").stdout)["calls"]) == 10
+
+
+def test_without_an_argument_it_shows_the_last_run(musubito: Musubito, world: World) -> None:
+    shown = musubito("--db", str(world.path), "show")
+    assert (shown.exit_code, shown.stdout) == (0, musubito("--db", str(world.path), "show", "last").stdout)

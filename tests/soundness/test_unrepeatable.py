@@ -168,10 +168,8 @@ def test_a_connection_is_named(engine, told, port, client):
 
     assert [call(1), call(1), call(2)] == ["ok", "ok", "ok"]
     (said,) = told
-    assert said.startswith(
-        f"fetch opened a connection to localhost:{port}. A replay returns the stored answer, and does none of this. Say "
-    )
-    choices = ('"live"', "ttl_seconds=", '"external_effect"', '"stochastic"', '"deterministic"')
+    assert said.startswith(f"fetch opened a connection to localhost:{port}. A replay will not repeat this. Set ")
+    choices = ("`live`", "`ttl_seconds`", "`external_effect`", "`deterministic`/`stochastic`")
     assert all(choice in said for choice in choices) and "hunter2" not in said
     assert kept(engine) == kept(engine, 2) == [("network", f"localhost:{port}")]
 
@@ -657,7 +655,7 @@ def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
     assert json.loads(said("show", silent, "--json"))["unrepeatable"] == []
     checks = doctor(tmp_path / "musubito.db", fine=False)
     assert checks["outside"]["which"] == [f"fetch opened a connection to localhost:{port}"]
-    assert "1 step" in checks["outside"]["says"] and '"live"' in checks["outside"]["says"]
+    assert "1 step" in checks["outside"]["says"] and "`live`" in checks["outside"]["says"]
     assert [check for check in checks.values() if check["which"]] == [checks["outside"]]  # "draw" was configured
 
 

@@ -363,7 +363,7 @@ def test_an_effect_in_doubt_comes_with_its_arguments_and_with_what_to_say_of_it(
     assert '{to: "<ada>"}' in text
     assert f"musubito effects settle {key} --never-happened" in text
     assert f"musubito effects settle {key} --happened VALUE" in text
-    assert text.count("Find out whether it took place") == 1
+    assert text.count("Check whether it happened") == 1
     assert "--undo" not in text
     settle(site.lineage, effect, happened=False)
     text = site.says("/store")

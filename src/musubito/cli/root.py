@@ -54,7 +54,7 @@ Each is a module of this package with a `command`. The module of `import` is `im
 PLACES: Final = {
     "db": "The SQLite file. Default: .musubito/musubito.db.",
     "url": "The store, such as sqlite:///path (MUSUBITO_URL).",
-    "blobs": "Where large outputs lie if not beside the database, such as s3://bucket/prefix (MUSUBITO_BLOBS).",
+    "blobs": "Location of large outputs, if not next to the database, such as s3://bucket/prefix (MUSUBITO_BLOBS).",
 }
 """The options that name the store, with their help. They stand before the command or after it."""
 
@@ -82,9 +82,9 @@ class Commands(click.Group):
         module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         command: click.Command = import_module(f"musubito.cli.commands.{module}").command
         inner = command.commands.values() if isinstance(command, click.Group) else ()
-        for each in (command, *inner):
-            if not any(param.name == "db" for param in each.params):
-                each.params += [
+        for known in (command, *inner):
+            if not any(param.name == "db" for param in known.params):
+                known.params += [
                     click.Option(
                         [f"--{name}"],
                         metavar=metavar,
@@ -150,7 +150,8 @@ def _print_error(error: click.ClickException) -> None:
     text = formatting.one_line(error.format_message())
     if isinstance(error, click.UsageError):
         path = "musubito" if error.ctx is None else error.ctx.command_path
-        text = f"{text.rstrip('.')}. See '{path} --help'."
+        ended = text if text.endswith("?") else f"{text.rstrip('.')}."
+        text = f"{ended} See '{path} --help'."
     click.echo(f"musubito: {text}", err=True)
 
 
@@ -163,8 +164,8 @@ def _print_error(error: click.ClickException) -> None:
 @click.option("--db", metavar="PATH", multiple=True, help=PLACES["db"])
 @click.option("--url", envvar="MUSUBITO_URL", metavar="URL", multiple=True, type=WHOLE, help=PLACES["url"])
 @click.option("--blobs", envvar="MUSUBITO_BLOBS", metavar="URL", multiple=True, type=WHOLE, help=PLACES["blobs"])
-@click.option("--json", "json_", is_flag=True, help="As after a command that has it.")
-@click.option("--no-inputs", "no_inputs", is_flag=True, help="As after a command that has it.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON (for commands that support it).")
+@click.option("--no-inputs", "no_inputs", is_flag=True, help="Hide inputs and outputs (for commands that support it).")
 @click.version_option(musubito.__version__, prog_name="musubito")
 @click.pass_context
 def root(ctx: click.Context, /, **options: Any) -> None:

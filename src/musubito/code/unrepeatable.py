@@ -32,8 +32,8 @@ NOTICES: Final[Mapping[str, str]] = {
 OUTSIDE: Final = NOTICES.keys() - {"clock", "random", "ids"}
 """The kinds that a replay is warned of. Clock, chance and ids do not count."""
 CHOICES: Final = (
-    'Say step_type="live" in its StepConfiguration if it writes. Say ttl_seconds=... if it reads what changes. '
-    'Say "external_effect" if it must happen once. Say "stochastic" or "deterministic" if a replay is right.'
+    "Set `step_type` in the step's StepConfiguration: `live` (always run), `external_effect` (run once), or "
+    "`deterministic`/`stochastic` (replay is fine); or set `ttl_seconds`."
 )
 """The ways to say how a step that did something outside is replayed."""
 MOST: Final = 50

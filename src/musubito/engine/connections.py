@@ -230,7 +230,7 @@ def warn_of_replay(definition: StepDefinition, reads: Collection[ExternalRead]) 
     """Warn that a replay does not repeat what these reads name."""
     things = [Unrepeatable(read.kind, read.key) for read in reads if read.kind in OUTSIDE]
     warn_at(
-        f"{definition.name} {named(things)}. A replay returns the stored answer, and does none of this. {CHOICES}",
+        f"{definition.name} {named(things)}. A replay will not repeat this. {CHOICES}",
         _function_in(definition.function),
         definition.function.__module__,
     )

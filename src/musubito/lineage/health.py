@@ -118,7 +118,7 @@ def _left_behind(lineage: Lineage) -> Iterator[Check]:
     yield _none_of(
         "leases",
         leases,
-        "of processes that died while they computed a result",
+        "left over from crashed processes",
         "The next call takes them over; 'musubito prune' clears those of this host.",
     )
     runs = [
@@ -160,8 +160,8 @@ def _unrepeatable(lineage: Lineage) -> Iterator[Check]:
             by_step.setdefault(found.operation, []).append(found.thing)
     if by_step:
         says = (
-            f"{times(len(by_step), 'step')} did something that a replay does not do again. {CHOICES} A step stays in "
-            "this list until it has run with its StepConfiguration."
+            f"{times(len(by_step), 'step')} did something that a replay does not do again. {CHOICES} It disappears "
+            "after the step's next run with a StepConfiguration."
         )
         yield Check("outside", False, says, tuple(f"{step} {named(things)}" for step, things in by_step.items()))
 

@@ -22,8 +22,8 @@ from musubito.values.value_diff import shown
 HAPPENED: Final = "happened"
 NEVER_HAPPENED: Final = "never happened"
 _REMEDY: Final = (
-    "Find out whether it took place. Then 'musubito effects settle {} --happened VALUE' or '--never-happened' says so, "
-    "and its next call goes by that. on_unknown in its StepConfiguration does the same in code."
+    "Check whether it happened, then run 'musubito effects settle {} --happened VALUE' or '--never-happened', and the "
+    "next call uses your answer. To automate this, set on_unknown in its StepConfiguration."
 )
 REMEDY: Final = _REMEDY.format("ID")
 
@@ -52,7 +52,7 @@ class UnknownEffect(NamedTuple):
         """Return what is known of the effect, as a clause."""
         if self.settled is None:
             return "in doubt: it is not known whether it took place"
-        then = "returns what was said" if self.settled == HAPPENED else "runs"
+        then = "returns the given value" if self.settled == HAPPENED else "runs"
         return f"settled as {self.settled}: its next call {then}"
 
     @property
@@ -60,7 +60,7 @@ class UnknownEffect(NamedTuple):
         """Return what to do about the effect."""
         if self.settled is None:
             return _REMEDY.format(short(self.effect_key))
-        return f"Nothing. 'musubito effects settle {short(self.effect_key)} --undo' takes back what was said."
+        return f"Nothing. 'musubito effects settle {short(self.effect_key)} --undo' takes the answer back."
 
     def shown_arguments(self, longest: int) -> str:
         """Return the arguments as one line of so many characters."""

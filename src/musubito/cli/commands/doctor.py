@@ -28,7 +28,7 @@ def command(ctx: click.Context, json_: bool) -> None:
 
     Whether all artifacts and inputs are what was stored is for 'musubito verify', which reads them all. Exit status 1
     if something is not as it should be. A step that did something outside, which no replay does again, is a finding
-    until its StepConfiguration says how it is replayed. What somebody has configured is no finding.
+    until its StepConfiguration says how it is replayed. Steps that have a StepConfiguration are not reported.
     """
     context: CommandContext = ctx.obj
     context.make_schema()

@@ -1,4 +1,4 @@
-"""`musubito effects`: list external effects in doubt, and say what became of one."""
+"""`musubito effects`: list external effects whose outcome is unknown, and settle one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ NOT_JSON: Final = "--happened takes JSON: a text stands in quotes, as in --happe
 @click.group(
     "effects",
     invoke_without_command=True,
-    short_help="External effects in doubt, and what became of them.",
+    short_help="External effects whose outcome is unknown, and how to settle them.",
     epilog="Example: musubito effects settle 3f9a1c20 --never-happened",
 )
 @json_option
 @no_inputs_option
 @click.pass_context
 def command(ctx: click.Context, json_: bool, no_inputs: bool) -> None:
-    """List the external effects of which nobody knows whether they took place, oldest first.
+    """List the external effects whose outcome is unknown, oldest first.
 
-    'musubito effects settle' says what you have found out.
+    Once you have found out, 'musubito effects settle' records it, and the next call uses your answer.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -42,7 +42,7 @@ def command(ctx: click.Context, json_: bool, no_inputs: bool) -> None:
         context.json({"effects": [effect._replace(arguments=None) for effect in effects] if no_inputs else effects})
         return
     if not effects:
-        click.echo("No effect is in doubt.")
+        click.echo("No effect has an unknown outcome.")
         return
     rows = [
         [
@@ -60,36 +60,36 @@ def command(ctx: click.Context, json_: bool, no_inputs: bool) -> None:
             del row[3]
     last = len(columns) - 1
     context.console.print(table_of(columns, rows, context.console.width, name=last, texts=range(last)))
-    if any(each.settled is None for each in effects):
+    if any(effect.settled is None for effect in effects):
         context.print_text(f"\n{REMEDY}")
 
 
-@command.command("settle", short_help="Say what became of an effect in doubt.")
+@command.command("settle", short_help="Record whether an effect happened.")
 @click.argument("what", metavar="EFFECT|STEP")
-@click.option("--happened", metavar="VALUE", help="It took place, and this is what it gave, as JSON.")
+@click.option("--happened", metavar="VALUE", help="It took place, and VALUE is what it returned, as JSON.")
 @click.option("--never-happened", is_flag=True, help="It did not take place.")
-@click.option("--undo", is_flag=True, help="Take back what was said of it: it is in doubt again.")
+@click.option("--undo", is_flag=True, help="Take the answer back: the outcome is unknown again.")
 @json_option
 @click.pass_obj
 def settle_command(
     context: CommandContext, what: str, happened: str | None, never_happened: bool, undo: bool, json_: bool
 ) -> None:
-    """Say what became of an effect in doubt, so that no code has to be edited for it.
+    """Record whether an effect with an unknown outcome happened. No code has to be edited for it.
 
     Its next call returns VALUE, or runs if the effect never happened. EFFECT is an id as 'musubito effects' lists it,
-    or the idempotency key that an error names. STEP stands for its only effect in doubt. What was said once is not
-    replaced: --undo takes it back.
+    or the idempotency key that an error names. STEP stands for its only effect whose outcome is
+    unknown. An answer cannot be overwritten; use --undo first.
     """
     if (happened is not None) + never_happened + undo != 1:
         raise click.UsageError("give one of --happened VALUE, --never-happened and --undo")
     effect = _effect(context, what)
     name = f"{clean(effect.operation)} {_named(effect)}"
     if undo and effect.settled is None:
-        raise CommandError(f"nobody has said what became of {name}: there is nothing to undo")
+        raise CommandError(f"{name} has no answer yet: there is nothing to undo")
     if not undo and effect.settled is not None:
         raise CommandError(
-            f"{name}: somebody has said already that it {effect.settled}, and its next call goes by that. "
-            f"'musubito effects settle {short(effect.effect_key)} --undo' takes that back"
+            f"{name}: it is already marked as {effect.settled}. To change that, run "
+            f"'musubito effects settle {short(effect.effect_key)} --undo' first"
         )
     try:
         value = None if happened is None else json.loads(happened)
@@ -104,7 +104,11 @@ def settle_command(
     if json_:
         context.json({"effect": _effect(context, effect.effect_key)})
     else:
-        then = "is in doubt again" if undo else f"its next call {'runs' if never_happened else 'returns that value'}"
+        then = (
+            "its outcome is unknown again"
+            if undo
+            else f"its next call {'runs' if never_happened else 'returns that value'}"
+        )
         context.print_text(f"{name}: {then}.")
 
 
@@ -115,12 +119,12 @@ def _effect(context: CommandContext, what: str) -> UnknownEffect:
     if not effects:
         if is_effect(context, what):
             raise CommandError(
-                f"{what}: its outcome is known by now: it took place or failed, "
-                "or its next call has already gone by what was said. 'musubito show' tells its result"
+                f"{what}: its outcome is known: it took place or failed, "
+                "or its next call has already used the answer. 'musubito show' shows its result"
             )
-        raise CommandError(f"no effect in doubt is called {what!r}. 'musubito effects' lists them")
+        raise CommandError(f"no effect whose outcome is unknown is called {what!r}. 'musubito effects' lists them")
     names = "; ".join(map(_named, effects[:3]))
-    raise CommandError(f"{what!r} names several effects in doubt: {names}. Give the id of one")
+    raise CommandError(f"{what!r} names several effects whose outcome is unknown: {names}. Give the id of one")
 
 
 def _named(effect: UnknownEffect) -> str:

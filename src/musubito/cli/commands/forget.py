@@ -39,13 +39,13 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
 @click.command(
     "forget", short_help="Erase contents for good, from the file too.", epilog="Example: musubito forget 3f2a9c --below"
 )
-@click.argument("what", metavar="CALL|RUN|STEP", required=False)
+@click.argument("what", metavar="[CALL|RUN|STEP]", required=False)
 @click.option(
     "--namespace",
     multiple=True,
     callback=_once,
     metavar="NAME",
-    help="All that was recorded in this namespace, in place of WHAT.",
+    help="All that was recorded in this namespace, instead of a CALL, RUN or STEP.",
 )
 @click.option(
     "--where",
@@ -53,9 +53,9 @@ def _once(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     callback=_once,
     metavar="'$.FIELD=VALUE'|TEXT",
     help="All whose stored input holds this value in a field ($.user_id=42, $['a.key'].id=\"7\", $.items[*].id=7, "
-    "$..id=7 at any depth), or this text anywhere, in place of WHAT.",
+    "$..id=7 at any depth), or this text anywhere, instead of a CALL, RUN or STEP.",
 )
-@click.option("--below", is_flag=True, help="Also all that came of it, which may hold the same contents.")
+@click.option("--below", is_flag=True, help="Also all results downstream, which may hold the same contents.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -73,8 +73,8 @@ def command(
     """Erase inputs, outputs, error texts and code for good, from the file too.
 
     Ids, times and costs stay, but of a namespace only the names. A step whose result is erased runs again; a forgotten
-    external effect does not take place again. Of a step that runs meanwhile, nothing is stored. If another step uses a
-    forgotten result meanwhile, its own result is stored: --below erases it when that step has ended.
+    external effect does not take place again. Results of matching steps that are running now are not stored. If
+    another step is using a forgotten result now, its own result is stored: --below erases it when that step has ended.
     """
     if what is None and namespace is None and where is None:
         raise click.UsageError("name a call, a run or a step, or a --namespace, or a value of the input by --where")

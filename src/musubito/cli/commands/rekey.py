@@ -1,4 +1,4 @@
-"""`musubito rekey`: seal encrypted contents with the newest part of a key that was changed."""
+"""`musubito rekey`: encrypt contents again with the new key of a key file that was changed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from musubito.lineage.formatting import clean, counted, times
 from musubito.lineage.rekey import RekeyCounts, namespaces_of_key, rekey
 from musubito.payloads.key_derivation import LENGTH
 
-AGAIN = "Programs that have the earlier key sealed it meanwhile: start them with the changed key, then say this again."
-REMEDY = "No part of the key opens it; its steps run again."
+AGAIN = "Programs with the old key encrypted it meanwhile: start them with the changed key file, then run this again."
+REMEDY = "No key in the file opens it; its steps run again."
 
 
 @click.command(
@@ -23,18 +23,18 @@ REMEDY = "No part of the key opens it; its steps run again."
 @json_option
 @click.pass_context
 def command(ctx: click.Context, json_: bool) -> None:
-    """Encrypt all contents with the newest part of the key in MUSUBITO_KEY_FILE.
+    """Encrypt all contents with the new key in MUSUBITO_KEY_FILE.
 
-    The key consists of the part that makes all ids, the new part, and the part of before. Programs that have this key
-    go on, and everything is replayed before, meanwhile and after. If it was interrupted, say it again. Exit status 1 if
-    anything is not encrypted with the new part in the end.
+    The key file holds the id key, the new key and the old key. Programs that have this file go on, and everything is
+    replayed before, meanwhile and after. If it was interrupted, run it again. Exit status 1 if anything is not
+    encrypted with the new key in the end.
     """
     context: CommandContext = ctx.obj
     key = context.key
     if key is None or len(key) < 2 * LENGTH:
         raise CommandError(
-            "MUSUBITO_KEY_FILE has to name the file of a key that was changed: the part that makes ids, the new part, "
-            "and the part of before, of 32 bytes each"
+            "MUSUBITO_KEY_FILE has to name a file with three keys of 32 bytes each: the id key, the new key and the "
+            "old key"
         )
     lineage = context.lineage
     own, others = namespaces_of_key(lineage)
@@ -62,7 +62,7 @@ def command(ctx: click.Context, json_: bool) -> None:
         )
     else:
         parts = ", ".join(counted(number, kind) for kind, number in counts.sealed.items()) or "nothing"
-        context.print_text(f"Sealed with the new part of the key: {parts}, in {times(len(names), 'namespace')}.")
+        context.print_text(f"Encrypted with the new key: {parts}, in {times(len(names), 'namespace')}.")
         if others:
             context.print_text(clean(f"Left alone, since it has another key: {', '.join(others)}."))
         if left.sealed:

@@ -23,16 +23,19 @@ def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str])
 
 
 @click.command("runs", epilog="Example: musubito runs --limit 5 --name nightly --since 7d")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--name", help="Only those of this name.")
-@click.option("--operation", help="Only those in which this step was called.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many runs to list.")
+@click.option("--name", help="Only runs of this name.")
+@click.option("--operation", help="Only runs that called this step.")
 @click.option(
-    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those with it: {', '.join(STATUSES)}."
+    "--status",
+    type=click.Choice(STATUSES),
+    metavar="STATUS",
+    help=f"Only runs with this status: {', '.join(STATUSES)}.",
 )
-@click.option("--failed", is_flag=True, help="Only those in which a call failed, whatever became of the run.")
-@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=to_tags, help="Only those with this tag.")
-@click.option("--since", callback=to_seconds, metavar="AGE", help="Only those that began since then: 30d, 12h or 2w.")
-@click.option("--before", metavar="RUN", help="Only those that began before this run: the next page.")
+@click.option("--failed", is_flag=True, help="Only runs with a failed call, whatever the status of the run is.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=to_tags, help="Only runs with this tag.")
+@click.option("--since", callback=to_seconds, metavar="AGE", help="Only runs that began since then: 30d, 12h or 2w.")
+@click.option("--before", metavar="RUN", help="Only runs that began before this run: the next page.")
 @json_option
 @click.pass_obj
 def command(

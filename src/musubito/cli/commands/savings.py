@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Final, get_args
+from typing import Final
 
 import click
 from rich.console import Console
@@ -15,7 +15,17 @@ from musubito.lineage.cost_format import cost_text, unpriced_note, worth
 from musubito.lineage.formatting import WIDE, clean, duration, one_line, short, times
 from musubito.lineage.savings import By, Savings, SavingsRow, savings
 
-BY_MODEL: Final = "A call is in the row of each model that it asked; only the total has the calls that asked none."
+BY_MODEL: Final = (
+    "Calls that used several models appear in several rows; calls without a model appear only in the total."
+)
+KINDS_OF_ROW: Final[dict[str, By]] = {
+    "day": "day",
+    "model": "model",
+    "step": "operation",
+    "run": "run",
+    "operation": "operation",
+}
+"""What may make a row, by the words for it. "operation" is what JSON calls a step; help does not show it."""
 UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 """The unit of time for each letter."""
 
@@ -35,7 +45,15 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> float | 
 
 
 @click.command("savings", epilog="Example: musubito savings --by model --since 7d")
-@click.option("--by", default="day", show_default=True, type=click.Choice(get_args(By)), help="What makes a row.")
+@click.option(
+    "--by",
+    default="day",
+    show_default=True,
+    type=click.Choice([*KINDS_OF_ROW]),
+    metavar="[day|model|step|run]",
+    callback=lambda _ctx, _option, word: KINDS_OF_ROW[word],
+    help="What makes a row.",
+)
 @click.option("--since", metavar="WHEN", callback=_since, help="Only calls since then: a date, or 30m, 12h, 7d, 4w.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many rows are shown.")
 @json_option
@@ -49,7 +67,7 @@ def command(context: CommandContext, by: By, since: float | None, limit: int, js
     Compute is the sum of what calls took, each without the calls inside it. Calls side by side add up, so that it may
     exceed the wall: the time from the start of a run to its end. The wall saved is an estimate.
 
-    By operation, "saved" is counted for the operation that was replayed, with all that it had called.
+    By step, "saved" is counted for the step that was replayed, with all that it had called.
     """
     report = savings(context.lineage, since=since, by=by)
     if json_:
@@ -83,7 +101,11 @@ def command(context: CommandContext, by: By, since: float | None, limit: int, js
 def _print(console: Console, report: Savings, limit: int) -> None:
     timed, walled = report.by != "model", report.by == "run" and console.width >= WIDE
     priced = bool((report.total.spent + report.total.saved).total_tokens)
-    columns = [report.by, "hits", *(("spent", "saved") if priced else ())]
+    columns = [
+        next(word for word, by in KINDS_OF_ROW.items() if by == report.by),
+        "hits",
+        *(("spent", "saved") if priced else ()),
+    ]
     columns += ["compute", "compute saved"] if timed else []
     columns += ["wall", "wall saved"] if walled else []
     rows: list[tuple[str | Name, ...]] = []

@@ -54,11 +54,11 @@ ERASED_BY: Final = "it was erased with 'musubito forget'"
     short_help="One run with its calls, or one call with its input and output.",
     epilog="Example: musubito show last --live",
 )
-@click.argument("what", metavar="RUN|CALL|STEP|EFFECT")
+@click.argument("what", metavar="[RUN|CALL|STEP|EFFECT]", default="last")
 @click.option(
     "--live",
     is_flag=True,
-    help="Follow a run that is in progress, until it ends; what takes over a second is told on its way.",
+    help="Follow a run that is in progress, until it ends; what takes over a second is shown as it runs.",
 )
 @click.option(
     "--all",
@@ -72,9 +72,9 @@ ERASED_BY: Final = "it was erased with 'musubito forget'"
 def command(context: CommandContext, what: str, live: bool, all_: bool, json_: bool, no_inputs: bool) -> None:
     """Show one run with its calls, or one call with its input and output.
 
-    RUN is an id, a name (its newest run) or "last". CALL is an id as the run lists it, STEP a name that stands for its
-    newest call, EFFECT an id of an effect in doubt. In the tree: ● replayed, ○ ran, ✗ failed; beside each what it took,
-    or what its replay saved, why, and its id.
+    RUN is an id, a name (its newest run) or "last", which is shown without an argument. CALL is an id as the run lists
+    it, STEP a name that stands for its newest call, EFFECT an id of an effect whose outcome is unknown. In the tree: ●
+    replayed, ○ ran, ✗ failed; beside each what it took, or what its replay saved, why, and its id.
 
     \b
     call         a step was asked once in a run, and was replayed or ran

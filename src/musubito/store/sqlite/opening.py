@@ -17,7 +17,7 @@ APPLICATION_ID: Final = 0x4D555342  # "MUSB"
 INCREMENTAL: Final = 2
 """The mode of `auto_vacuum` in which free pages go back to the disk on request."""
 DEFAULT_PATH: Final = ".musubito/musubito.db"
-ELSEWHERE: Final = "Name another db_path, or set MUSUBITO_URL=sqlite:///path."
+ELSEWHERE: Final = "Name another file (db_path in Python, --db of the command), or set MUSUBITO_URL=sqlite:///path."
 SMALLEST: Final = 512
 """Bytes of the smallest page."""
 STEPS: Final = schema_steps("sqlite")
@@ -137,7 +137,7 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> int:
     if version > max(STEPS):
         raise SchemaError(
             f"{path} has schema {version}, this Musubito knows {max(STEPS)}: it was written by a newer one. "
-            "Upgrade musubito, or name another db_path."
+            "Upgrade musubito, or name another file (db_path in Python, --db of the command)."
         )
     if tables and version not in STEPS:
         raise SchemaError(f"{path} has schema {version}, which no Musubito has made; it was left as it is. {ELSEWHERE}")
