@@ -137,7 +137,7 @@ class EncodingError(MusubitoError):
 
 
 class InputError(MusubitoError):
-    """An argument that cannot be identified. The error is raised before anything runs.
+    """An argument that cannot be compared. The error is raised before anything runs.
 
     `argument` is the name of the parameter. `path` leads from the argument, `$`, to the offending value.
 
@@ -153,7 +153,7 @@ class InputError(MusubitoError):
     """
 
     def __init__(self, operation: str, argument: str, path: str, problem: str) -> None:
-        super().__init__(f"{operation}: argument {argument}{path[1:]} cannot be identified: {problem}")
+        super().__init__(f"{operation}: argument {argument}{path[1:]} cannot be compared: {problem}")
         self.operation = operation
         self.argument = argument
         self.path = path
@@ -164,7 +164,7 @@ class CodeError(MusubitoError):
     """The code of a step that cannot be identified: an object in the code raises when it is inspected."""
 
     def __init__(self, operation: str, error: Exception) -> None:
-        super().__init__(f"{operation}: what its code holds cannot be identified: {error!r}")
+        super().__init__(f"{operation}: an object in its code cannot be compared: {error!r}")
         self.operation = operation
         self.problem = repr(error)
 

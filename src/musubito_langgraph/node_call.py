@@ -40,6 +40,7 @@ from musubito.adapter import (
     warn,
 )
 from musubito.errors import CodeError
+from musubito.values.artifact_codec import without_remedy
 from musubito.values.digest import InputDigest
 from musubito_langgraph import _compat, _graph_parts, _task_config
 from musubito_langgraph.ambient_inputs import NodeAmbient
@@ -442,7 +443,7 @@ class NodeCall:
 def without_identity(error: InputError | CodeError) -> str:
     """Return the part of a call that has no identity, as a part of a `ReplayReason`."""
     part = "its code" if isinstance(error, CodeError) else f"{error.argument}{error.path[1:]}"
-    return f"{part}, {error.problem.partition(' (')[0]}"
+    return f"{part}, {without_remedy(error.problem)}"
 
 
 def _apart(stored: NodeOutput) -> OutputParts:

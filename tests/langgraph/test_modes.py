@@ -126,7 +126,7 @@ def test_what_cannot_be_identified_does_not_run_where_nothing_may(ran: Ran, ask:
         return {"done": [str(state["lock"])]}
 
     built = musubito_graph(StateGraph(Held).add_node(node).add_edge(START, "node").compile(name="g"))
-    with pytest.raises(NotReplayed, match="cannot be identified"):
+    with pytest.raises(NotReplayed, match="cannot be compared"):
         ask(built, {"lock": (each for each in "a generator")}, by("replay_only"))
     assert took(ran) == {}
 

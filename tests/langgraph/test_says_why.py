@@ -187,7 +187,7 @@ def with_a_context(name: str) -> None:
 STORIES = {
     "a client in the state": Story(
         ReplayReason.INPUT_NOT_IDENTIFIED,
-        "input.client, a value of type httpx.Client has no encoding",
+        "input.client, objects of type `httpx.Client` are not data",
         with_a_client,
         warned=True,
     ),
@@ -196,7 +196,7 @@ STORIES = {
     ),
     "a lock in the output": Story(
         ReplayReason.NOT_STORABLE,
-        "$.answer, a value of type _thread.lock has no encoding",
+        "$.answer, objects of type `_thread.lock` are not data",
         lambda name: graph_of(name, gives_a_lock).invoke({"question": "?"}),
         warned=True,
     ),

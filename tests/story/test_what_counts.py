@@ -436,5 +436,5 @@ def test_an_argument_that_counts_must_be_identified(engine: MusubitoEngine) -> N
     def ask(q: str, client: object) -> str:
         return q
 
-    with pytest.raises(InputError, match="argument client cannot be identified"):
+    with pytest.raises(InputError, match="argument client cannot be compared"):
         ask("q", object())

@@ -59,9 +59,10 @@ def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple
     except EncodingError as error:
         at = next((prefix for prefix in call.output_at if error.path.startswith(prefix)), "$")
         path = f"${error.path.removeprefix(at)}"
-        problem = f"{ReplayReason.NOT_STORABLE.sentence}: {path}: {error.problem}"
-        warn(f"{call.definition.name}: {problem}; the value is returned, and not replayed.")
-        return None, ReplayReason.NOT_STORABLE.of(f"{path}, {error.problem.partition(' (')[0]}")
+        what, _, remedy = error.problem.partition(". ")
+        problem = f"{ReplayReason.NOT_STORABLE.sentence}: {path}: {what}; the value is returned, and not replayed."
+        warn(f"{call.definition.name}: {problem}{remedy and f' {remedy}.'}")
+        return None, ReplayReason.NOT_STORABLE.of(f"{path}, {what}")
     if met:
         for name in not_found_again(met, classes_at_hand(call.fingerprint, argument_classes)):
             warn_of_class(call.definition.name, name)

@@ -12,7 +12,9 @@ runs no code of the user's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from io import IOBase
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from ormsgpack import unpackb
@@ -28,6 +30,7 @@ FORMAT = b"\xa1"
 """The first byte of every artifact; it names this encoding."""
 RECORDS = frozenset((Code.ENUM, Code.FLAG, Code.NAMEDTUPLE, Code.DATACLASS, Code.DERIVED, Code.PYDANTIC, Code.RESULT))
 """Ext codes of instances of classes."""
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial)
 _MEMBERS = (Code.ENUM, Code.FLAG)
 """Ext codes of members of enums."""
 
@@ -72,32 +75,47 @@ def decode_value(payload: bytes | bytearray, classes: Mapping[tuple[str, str], t
         raise ArtifactUnreadable(f"the payload does not decode: {why}") from why
 
 
-def take_apart(value: object) -> tuple[int, object]:
-    """Return the ext code and parts of a value that msgpack has no type for, or raise `UnsupportedError`."""
+def take_apart(value: object, *, is_input: bool = False) -> tuple[int, object]:
+    """Return the ext code and parts of a value that msgpack has no type for, or raise `UnsupportedError`.
+
+    The error names the remedy for an output, or for an argument if `is_input` is true.
+    """
     kind = kind_of(type(value))
     if kind is not None:
         return kind.code, kind.split(value)
     taken = split_record(value) or split_extra(value)
     if taken is None:
-        raise UnsupportedError(_describe(value))
+        raise UnsupportedError(_describe(value, is_input=is_input))
     return taken
 
 
-def _describe(value: object) -> str:
+def without_remedy(problem: str) -> str:
+    """Return what is wrong with a value, without the sentence that says what to do."""
+    return problem.partition(". ")[0]
+
+
+def _describe(value: object, *, is_input: bool) -> str:
+    """Return what is wrong with a value, and in a second sentence what to do."""
     cls = type(value)
     name = f"{canonical_module(cls.__module__)}.{cls.__qualname__}".removeprefix("builtins.")
+    use = "Pass" if is_input else "Return"
     if isinstance(value, Iterator):
-        return f"a {name} can be read only once and has no encoding (pass a list)"
+        return f"a {name} can be read only once. {use} a list"
     if isinstance(value, IOBase):
-        return f"an open file ({name}) has no encoding (pass its path or its content)"
+        return f"an open file ({name}) is not data. {use} its path or its content"
     if isinstance(value, type):
-        return f"the class {value.__qualname__} itself is no value that can be encoded"
+        return f"the class {value.__qualname__} itself is not data. {use} its name"
     if callable(value):
-        return f"a {name} is code (let the step reach it as a global or in its closure, where code counts)"
-    return (
-        f"a value of type {name} has no encoding (data, classes derived from it, dataclasses and pydantic models "
-        "have one; as an argument, also objects with a `__musubito_identity__()`)"
-    )
+        if not is_input:
+            return f"a {name} is not data. Return only data"
+        if isinstance(value, _FUNCTIONS):
+            return f"a {name} cannot be an argument. Use it as a module-level variable or closure; its code then counts"
+        return (
+            f"a {name} cannot be an argument. Use it as a module-level variable or closure; it is then compared by the "
+            "lines that create it"
+        )
+    own = ", or define `__musubito_identity__()`" if is_input else ""
+    return f"objects of type `{name}` are not data. {use} data, a dataclass or a pydantic model{own}"
 
 
 class ArtifactPacker(Packer):

@@ -118,7 +118,7 @@ class IdentityPacker(Packer):
             return Code.IDENTITY, [*qualified_name(cls), identity]
         is_text = isinstance(value, str) and not getattr(value, "__dict__", None)
         try:
-            code, parts = take_apart(value)
+            code, parts = take_apart(value, is_input=True)
         except UnsupportedError as error:
             if not is_text:
                 return self._split_other(value, error)
