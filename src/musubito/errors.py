@@ -272,8 +272,8 @@ class WrongKey(MusubitoError):
 class NotReplayed(MusubitoError):
     """A call in the mode `replay_only` that would have to run.
 
-    `why` names what differs from the nearest earlier call. `explanation` is the whole `Explanation`, or None for an
-    effect and if the store failed.
+    `why` says that nothing is recorded yet, or what differs from the nearest earlier call. `explanation` is the whole
+    `Explanation`, or None for an effect and if the store failed.
 
     >>> from musubito import NotReplayed, musubito_step, run
     >>> @musubito_step
@@ -284,11 +284,11 @@ class NotReplayed(MusubitoError):
     ...         double(10)
     ...     except NotReplayed as error:
     ...         print(error.why)
-    no earlier call of it is stored
+    not recorded yet
     """
 
-    def __init__(self, operation: str, why: str, explanation: Any = None) -> None:
-        super().__init__(f"{operation}: replay-only: no stored result ({why})")
+    def __init__(self, operation: str, why: str, explanation: Any = None, *, mode: str = "replay_only") -> None:
+        super().__init__(f"{operation}: {why} (mode {mode})")
         self.operation = operation
         self.why = why
         self.explanation = explanation

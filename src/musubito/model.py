@@ -247,7 +247,7 @@ class MusubitoResult(Generic[T_co]):
 
     def __str__(self) -> str:
         """Raise TypeError: a result is not its value."""
-        raise TypeError(f"a MusubitoResult is no text; {self._use_value()}, or repr() of the result")
+        raise TypeError(f"MusubitoResult is not a string; {self._use_value()}, or repr() of the result")
 
     def __format__(self, spec: str) -> str:
         """Raise TypeError: a result is not its value."""
@@ -260,7 +260,7 @@ class MusubitoResult(Generic[T_co]):
 
     def _use_value(self) -> str:
         step = f" {self.step!r}" if self.step else ""
-        return f"the output of the step{step} is its `.value`: use .value"
+        return f"use `.value`, the output of the step{step}"
 
     if not TYPE_CHECKING:  # a type checker would take these for what a result can do
 
@@ -279,6 +279,11 @@ class MusubitoResult(Generic[T_co]):
 
         def __contains__(self, item: object) -> bool:
             raise TypeError(f"a MusubitoResult contains nothing; {self._use_value()}")
+
+        def __add__(self, other: object) -> NoReturn:
+            raise TypeError(f"a MusubitoResult cannot be added to anything; {self._use_value()}")
+
+        __radd__ = __add__
 
         def __getitem__(self, key: object) -> NoReturn:
             raise TypeError(f"a MusubitoResult has no items; {self._use_value()}")

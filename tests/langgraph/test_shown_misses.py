@@ -38,7 +38,7 @@ def test_in_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: 
         [sys.executable, *command, "flow.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     trace, _, summary = result.stderr.partition("\n\n")
-    assert trace.splitlines()[-1].startswith("musubito.NotReplayed: report/write: replay-only: no stored result")
+    assert trace.splitlines()[-1].startswith("musubito.NotReplayed: report/write: not recorded yet (mode replay_only)")
     assert [line.split('"')[1] for line in trace.splitlines() if line.startswith("  File ")] == [
         str(tmp_path / "flow.py")
     ]
@@ -59,6 +59,6 @@ def test_in_a_recorded_test(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "report/write was not replayed: no earlier call of it is stored" in result.stdout
+    assert "report/write was not replayed: not recorded yet" in result.stdout
     assert "site-packages" not in result.stdout
     assert "During task" not in result.stdout

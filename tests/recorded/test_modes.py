@@ -52,8 +52,8 @@ def test_an_edit_of_the_prompt_fails_and_shows_the_difference(project: Path, pla
             + cassette(project)["results"][0]["id"],
             "  -Answer briefly: *",
             "  +Answer at length: *",
-            "Record anew:",
-            "  pytest tests/test_it.py::test_it --musubito=record",
+            "Record it again:",
+            "  pytest tests/test_it.py::test_it --musubito=refresh",
             "musubito: 0 replayed, 0 ran, 1 missing",
         ]
     )
@@ -82,7 +82,7 @@ def test_a_miss_that_the_code_under_test_catches_fails_the_test(project: Path, p
     edit(test, 'assert "why?" in ask("why?").value', "try:\n        ask('other')\n    except Exception:\n        pass")
     result = play("--musubito=replay")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*answers.ask was not replayed: no earlier call of it is stored"])
+    result.stdout.fnmatch_lines(["*answers.ask was not replayed: not recorded yet"])
     result.stdout.fnmatch_lines(["*The test has no cassette __musubito__/test_it/test_it.json."])
     assert runs(project) == 0
 
@@ -278,7 +278,7 @@ def test_an_answer_of_a_deterministic_step_that_differs_fails(project: Path, pla
     play("--musubito=record").assert_outcomes(passed=1)
     result = play("--musubito=verify")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["answers.ask (deterministic) answers otherwise than recorded:", '  $: "* → "*'])
+    result.stdout.fnmatch_lines(["answers.ask (deterministic): answer differs from the recording:", '  $: "* → "*'])
 
 
 def test_an_answer_of_a_stochastic_step_is_compared_or_reported(project: Path, play: Run) -> None:
@@ -289,13 +289,16 @@ def test_an_answer_of_a_stochastic_step_is_compared_or_reported(project: Path, p
     result = play("--musubito=verify")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["musubito: Other answers than recorded:", "  tests/test_it.py::test_it: answers.ask (stochastic) answers*"]
+        [
+            "musubito: Answers that differ from the recording:",
+            "  tests/test_it.py::test_it: answers.ask (stochastic): answer differs*",
+        ]
     )
     test = project / "tests" / "test_it.py"
     edit(test, "musubito\n", "musubito(compare=lambda recorded, new: recorded[-9:] == new[-9:])\n")
     result = play("--musubito=verify")
     result.assert_outcomes(passed=1)
-    result.stdout.no_fnmatch_line("*Other answers*")
+    result.stdout.no_fnmatch_line("*Answers that differ*")
     edit(test, "recorded[-9:] == new[-9:]", "recorded == new")
     play("--musubito=verify").assert_outcomes(failed=1)
     assert cassette(project) == before
@@ -341,8 +344,32 @@ def with_mail(project: Path) -> Path:
 def test_no_effect_takes_place_unless_it_is_allowed(with_mail: Path, play: Run, mode: str) -> None:
     result = play(f"--musubito={mode}")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*answers.mail was not replayed: the effect has not taken place*allow_effects=True*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*answers.mail was not replayed: the effect has not taken place*allow_effects=True*",
+            "To let its effects happen, mark the test with @pytest.mark.musubito(allow_effects=True). Then record it:",
+        ]
+    )
+    if mode in ("record", "refresh"):
+        result.stdout.no_fnmatch_line("*replay_only*")
     assert runs(with_mail) == 0
+
+
+def test_a_step_that_raises_is_told_as_one_that_is_never_recorded(project: Path, play: Run) -> None:
+    edit(
+        project / "tests" / "test_it.py",
+        'assert "why?" in ask("why?").value',
+        "with pytest.raises(KeyError):\n        fails()",
+    )
+    edit(project / "tests" / "test_it.py", "import pytest", "import pytest\nfrom answers import fails")
+    with (project / "answers.py").open("a") as file:
+        file.write("\n\n@musubito_step\ndef fails():\n    raise KeyError\n")
+    recorded = play("--musubito=record")
+    recorded.assert_outcomes(passed=1)
+    recorded.stdout.fnmatch_lines(["*Calls that run each time*", "*answers.fails: *"])
+    replayed = play("--musubito=replay")
+    replayed.assert_outcomes(failed=1)
+    replayed.stdout.fnmatch_lines(["Record it:", "If it is still missing then, the step raises or *"])
 
 
 def test_an_effect_that_is_allowed_takes_place_once_and_is_replayed(with_mail: Path, play: Run) -> None:

@@ -225,7 +225,7 @@ def test_replay_only_replays_or_raises(
         with pytest.raises(NotReplayed) as raised:
             ask("ac")
     assert took() == []
-    assert str(raised.value).startswith(f"{way}: replay-only: no stored result (its input changed: `$.q`; nearest")
+    assert str(raised.value).startswith(f"{way}: its input changed: `$.q`; nearest")
 
 
 def test_what_differs_is_said_down_to_the_field(engine: MusubitoEngine) -> None:
@@ -240,8 +240,7 @@ def test_what_differs_is_said_down_to_the_field(engine: MusubitoEngine) -> None:
     with run(mode="replay_only"), pytest.raises(NotReplayed) as raised:
         ask([{"role": "system", "content": "be brief"}, {"role": "user", "content": "sk-abcdefghijklmnopqrst"}])
     assert str(raised.value) == (
-        "ask: replay-only: no stored result (its input changed: `$.messages[1].content`; "
-        f"nearest earlier call: {node[:12]})"
+        f"ask: its input changed: `$.messages[1].content`; nearest earlier call: {node[:12]} (mode replay_only)"
     )
     assert raised.value.operation == "ask"
     explanation = raised.value.explanation
@@ -260,7 +259,7 @@ def ask(q): return helper(q)
 """
     load(text.replace("{mark}", ".")).ask("x")
     edited = load(text.replace("{mark}", "!"))
-    with run(mode="replay_only"), pytest.raises(NotReplayed, match=r"\(its code changed: `\S*helper`; nearest"):
+    with run(mode="replay_only"), pytest.raises(NotReplayed, match=r": its code changed: `\S*helper`; nearest"):
         edited.ask("x")
 
 
@@ -270,7 +269,7 @@ def test_a_first_call_and_a_stale_one_are_told_apart(engine: MusubitoEngine) -> 
         RAN.append("short")
         return q
 
-    with run(mode="replay_only"), pytest.raises(NotReplayed, match="no earlier call of it is stored"):
+    with run(mode="replay_only"), pytest.raises(NotReplayed, match="not recorded yet"):
         short("x")
     short("x")
     with run(mode="replay_only"), pytest.raises(NotReplayed, match="its stored result was too old"):

@@ -43,17 +43,19 @@ USES: dict[str, Any] = {
     "index": lambda result: result[0],
     "key": lambda result: result["key"],
     "in": lambda result: "t" in result,
+    "plus": lambda result: result + "y",
+    "plus at its right": lambda result: "y" + result,
 }
 
 
 @pytest.mark.parametrize("use", USES)
 def test_a_result_is_not_taken_for_its_value(use: str) -> None:
-    with pytest.raises(TypeError, match=r"the output of the step 'make' is its `\.value`: use \.value"):
+    with pytest.raises(TypeError, match=r"use `\.value`, the output of the step 'make'"):
         USES[use](RESULT)
 
 
 def test_an_attribute_of_the_value_is_looked_for_in_the_value() -> None:
-    told = r"a MusubitoResult has no attribute 'upper'; the output of the step 'make' is its `\.value`: use \.value"
+    told = r"a MusubitoResult has no attribute 'upper'; use `\.value`, the output of the step 'make'"
     with pytest.raises(AttributeError, match=told):
         _ = RESULT.upper  # type: ignore[attr-defined]
     assert not hasattr(RESULT, "upper")

@@ -47,13 +47,15 @@ CallKinds: TypeAlias = "tuple[type[CallProtocol], type[EffectCall]]"
 PAUSE: Final = 0.02
 """Seconds of a pause while another owner has the effect."""
 REMEDY: Final = (
-    "Find out. Then say so with 'musubito effects settle', or in code: set on_unknown=\"rerun\" if it did not, "
-    "or if the other side ignores a key that it knows; else on_unknown=<a callable that is given the key and tells>."
+    "Check whether it happened, then run `musubito effects settle {} --happened VALUE` or `--never-happened`. "
+    "To automate this, set `on_unknown`."
 )
 REMEDY_WHEN_DONE: Final = (
-    "Running it again would do it twice. Set on_unknown=<a callable that is given the key and gives back "
-    "EffectHappened(value)>, or invalidate the step if it shall be done again."
+    "Running it again would do it twice. Set `on_unknown` to a function that takes the key and returns "
+    "EffectHappened(value), or invalidate the step to do it again."
 )
+SHORT: Final = 10
+"""Digits of the id of an effect, as `musubito effects` lists it."""
 
 
 class EffectCall(CallProtocol):
@@ -294,7 +296,8 @@ class EffectCall(CallProtocol):
         key = idempotency_key(self._effect_key, row.settled_attempts - (row.outcome == "done"))
         if not callable(reconcile):
             self._say_in_doubt(why)
-            raise EffectOutcomeUnknown(name, key, why, REMEDY_WHEN_DONE if row.outcome == "done" else REMEDY)
+            remedy = REMEDY_WHEN_DONE if row.outcome == "done" else REMEDY.format(self._effect_key.hex()[:SHORT])
+            raise EffectOutcomeUnknown(name, key, why, remedy)
         found_out = yield CheckDependency(lambda: reconcile(key))
         if isinstance(found_out, Raised):
             raise found_out.error
@@ -305,7 +308,7 @@ class EffectCall(CallProtocol):
                 self._reason = ReplayReason.EFFECT_NEVER_HAPPENED
                 return None
             case other:
-                problem = "on_unknown must give back EffectHappened or EffectNeverHappened"
+                problem = "on_unknown must return EffectHappened or EffectNeverHappened"
                 raise TypeError(f"{name}: {problem}, not {other!r}")
 
 

@@ -25,6 +25,8 @@ from musubito.store.rows import Candidate, EffectRow
 
 MOST: Final = 3
 """Differing places that are named at most."""
+NOT_RECORDED: Final = "not recorded yet"
+"""Why a call of which no earlier one is stored cannot be replayed."""
 _MISSING: Final = (
     ReplayReason.NODE_NOT_FOUND,
     ReplayReason.CODE_CHANGED,
@@ -103,7 +105,7 @@ def _difference(explanation: Explanation) -> str:
     if reason not in _MISSING:
         return reason.sentence if explanation.never is None else explanation.never.says
     if nearest is None:
-        return "no earlier call of it is stored"
+        return NOT_RECORDED
     paths = [field.partition(": ")[0] for field in explanation.fields]
     paths += [name for name in explanation.arguments if paths and name.startswith("$")]
     differing = [

@@ -228,7 +228,11 @@ class _ReplayedEffectCall(ReplayOnlyEffectCall):
         try:
             return (yield from super().begin())
         except NotReplayed as miss:
-            refusal = NotReplayed(miss.operation, f"{miss.why}, and {NO_EFFECTS}")
+            engine = self.engine
+            assert isinstance(engine, CassetteEngine)
+            why = miss.why if engine.allow_effects else f"{miss.why}, and {NO_EFFECTS}"
+            mode = "replay_only" if engine.way is Way.REPLAY else engine.way.value
+            refusal = NotReplayed(miss.operation, why, mode=mode)
             _noted(self, refusal)
             raise refusal from None
 

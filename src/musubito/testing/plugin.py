@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +21,7 @@ from musubito.code.syntax.source import rewrite_modules
 from musubito.dependencies.paths import AT
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.modes import OFF, make_off
+from musubito.engine.replay_only import NOT_RECORDED
 from musubito.engine.shown_misses import shortened
 from musubito.errors import NotReplayed
 from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets, secret_at
@@ -35,7 +36,7 @@ from musubito.lineage.savings import savings
 from musubito.reasons import ReplayReason, reason_of
 from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
-from musubito.testing.cassette_engine import CassetteEngine, Deviation, Way
+from musubito.testing.cassette_engine import NO_EFFECTS, CassetteEngine, Deviation, Way
 from musubito.testing.scrub import Scrub, scrubbed_input, scrubbed_result
 from musubito.values.class_names import name_modules
 
@@ -84,7 +85,7 @@ class RecordedTest:
         if self.engine.misses:
             pytest.fail(self.report(), pytrace=False)
         varying = ("stochastic", "live")
-        wrong = [each for each in self.engine.deviations if each.step_type not in varying or self.engine.compare]
+        wrong = [found for found in self.engine.deviations if found.step_type not in varying or self.engine.compare]
         if wrong:
             pytest.fail("\n".join(map(_deviation_text, wrong)), pytrace=False)
         self.record()
@@ -137,7 +138,7 @@ class RecordedTest:
         if self.way is Way.RECORD:
             return self.before.with_more(results)
         # The time that a result took is no news: an equal result makes an equal file.
-        kept = [replace(each, duration_ms=before.get(each.identity, each).duration_ms) for each in results]
+        kept = [replace(one, duration_ms=before.get(one.identity, one).duration_ms) for one in results]
         is_same = before.keys() == {result.identity for result in results}
         return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
 
@@ -157,8 +158,27 @@ class RecordedTest:
         lines = [line for miss in misses.values() for line in _miss_text(miss)]
         if not self.has_cassette:
             lines.append(f"The test has no cassette {FOLDER}/{self.path.parent.name}/{self.path.name}.")
-        lines += ["Record anew:", f"  pytest {shlex.quote(self.item.nodeid)} --musubito=record"]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._remedy(misses.values())])
+
+    def _remedy(self, misses: Collection[NotReplayed]) -> list[str]:
+        """Return the command that records what is missing, with what has to be done before."""
+        is_refused = any(NO_EFFECTS in miss.why for miss in misses)
+        # `record` would leave the results of the code or input of before in the cassette.
+        has_changed = any(miss.explanation is not None and miss.explanation.nearest_node_id for miss in misses)
+        way = Way.REFRESH if has_changed or self.way is Way.REFRESH else Way.RECORD
+        first = (
+            "To let its effects happen, mark the test with @pytest.mark.musubito(allow_effects=True). Then record it:"
+        )
+        lines = [
+            first if is_refused else "Record it again:" if has_changed else "Record it:",
+            f"  pytest {shlex.quote(self.item.nodeid)} --musubito={way.value}",
+        ]
+        if any(miss.why == NOT_RECORDED for miss in misses):
+            lines.append(
+                "If it is still missing then, the step raises or its output cannot be stored, so that it is never "
+                "recorded: --musubito=record lists such calls at its end."
+            )
+        return lines
 
     def outcome(self) -> dict[str, Any]:
         """Return what the session is told, as values that a worker of xdist can send."""
@@ -172,7 +192,7 @@ class RecordedTest:
             "tokens": {model: [used.input, used.output] for model, used in total.saved.tokens.items()},
             "verified": self.engine.verified,
             "unrecorded": self.engine.unrecorded,
-            "deviations": [f"{self.item.nodeid}: {_deviation_text(each)}" for each in self.engine.deviations],
+            "deviations": [f"{self.item.nodeid}: {_deviation_text(found)}" for found in self.engine.deviations],
             "notes": [f"{self.item.nodeid}: {note}" for note in self.notes],
         }
 
@@ -322,7 +342,7 @@ class RecordedTests:
         write = terminalreporter.write_line
         unrecorded = [f"{name}, {times(number, 'call')}" for name, number in self.unrecorded.items()]
         for title, lines in (
-            ("Other answers than recorded", self.deviations),
+            ("Answers that differ from the recording", self.deviations),
             ("Steps without a recorded answer", unrecorded),
             ("Calls that run each time, so that their tests cannot be replayed", self.notes),
             ("Files of cassettes that no test uses", [*map(str, self._unused())]),
@@ -398,4 +418,4 @@ def _miss_text(miss: NotReplayed) -> Iterator[str]:
 
 def _deviation_text(deviation: Deviation) -> str:
     fields = "\n".join(f"  {field}" for field in deviation.fields[:MAX_FIELDS])
-    return f"{deviation.operation} ({deviation.step_type}) answers otherwise than recorded:\n{fields}"
+    return f"{deviation.operation} ({deviation.step_type}): answer differs from the recording:\n{fields}"
