@@ -41,6 +41,7 @@ from musubito.dependencies.named_files import digests_since, note_command
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
 from musubito.engine.commit import error_as_stored, stops_call
+from musubito.engine.connections import function_in
 from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import CallKinds
@@ -103,6 +104,7 @@ __all__ = [
     "digests_since",
     "error_as_stored",
     "explained",
+    "function_in",
     "in_scope",
     "loop_is_watched",
     "mode_named",

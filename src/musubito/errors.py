@@ -54,17 +54,22 @@ class MusubitoWarning(UserWarning):
     """
 
 
-def warn(message: str) -> None:
+def warn(message: str, function: Callable[..., Any] | None = None) -> None:
     """Issue one `MusubitoWarning`, at the line of the user's code that led here.
 
-    If warnings are errors, the message is logged instead. An exception would lose work that is done and paid for.
+    Where threads of a package stand between, it is the line where `function` is defined, if the user defined it. If
+    warnings are errors, the message is logged instead. An exception would lose work that is done and paid for.
     """
-    depth = 1
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
-        depth, frame = depth + 1, frame.f_back
+    frame, code = _frame_of_user(), _code_of_user(function)
+    if frame is None and code is not None:
+        place = (code.co_filename, code.co_firstlineno, "musubito")
+        registry = None
+    else:
+        frame = frame or _frame_of_another()
+        place = (frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "musubito"))
+        registry = frame.f_globals.setdefault("__warningregistry__", {})
     try:
-        warnings.warn(message, MusubitoWarning, stacklevel=depth)
+        warnings.warn_explicit(message, MusubitoWarning, *place, registry)
     except MusubitoWarning:
         LOGGER.warning(message)
 
@@ -75,11 +80,8 @@ def warn_at(message: str, function: Callable[..., Any] | None, module: str) -> N
     Without such a function it stands at the line of the user's code that led here, or at the beginning of `module`. If
     warnings are errors, see `warn`.
     """
-    code: CodeType | None = getattr(function, "__code__", None)
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and not _is_users(frame.f_code):
-        frame = frame.f_back
-    if code is not None and _is_users(code):
+    frame, code = _frame_of_user(), _code_of_user(function)
+    if code is not None:
         file, line = code.co_filename, code.co_firstlineno
     elif frame is not None:
         file, line = frame.f_code.co_filename, frame.f_lineno
@@ -89,6 +91,28 @@ def warn_at(message: str, function: Callable[..., Any] | None, module: str) -> N
         warnings.warn_explicit(message, MusubitoWarning, file, line, module)
     except MusubitoWarning:
         LOGGER.warning(message)
+
+
+def _frame_of_user() -> FrameType | None:
+    """Return the innermost frame of the user's code, or None."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame.f_code):
+        frame = frame.f_back
+    return frame
+
+
+def _frame_of_another() -> FrameType:
+    """Return the innermost frame that is not of Musubito, else the outermost one."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_OWN) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def _code_of_user(function: Callable[..., Any] | None) -> CodeType | None:
+    """Return the code of a function, if the user defined it."""
+    code: CodeType | None = getattr(function, "__code__", None)
+    return code if code is not None and _is_users(code) else None
 
 
 def _is_users(code: CodeType) -> bool:

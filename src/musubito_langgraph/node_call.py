@@ -30,6 +30,7 @@ from musubito.adapter import (
     ReplayReason,
     Scope,
     arguments_as_stored,
+    function_in,
     in_scope,
     not_replayable,
     off_loop,
@@ -246,7 +247,8 @@ class NodeCall:
             return False
         if key not in _WARNED and not self._place.is_live:
             _WARNED.add(key)
-            warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.")
+            function = function_in(self.step.operation.definition.function)
+            warn(f"{error}. It runs each time{', unrecorded' if is_lost else ''}.", function)
         if is_lost:
             not_replayable(ReplayReason.CALL_NOT_RECORDED.of(f"{self.step.operation.name}, which cannot be identified"))
             return False

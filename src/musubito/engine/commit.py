@@ -20,7 +20,7 @@ from musubito.dependencies.output_places import where_valid
 from musubito.engine.call_identity import Call
 from musubito.engine.call_state import CALLS, EFFECT, LIVE, READS, SAMPLES, UNRECORDED, StartedExecution
 from musubito.engine.claim import CallClaim
-from musubito.engine.connections import flags_of, reads_of
+from musubito.engine.connections import flags_of, function_in, reads_of
 from musubito.engine.frame import Costs, Dependencies, Frame, Work
 from musubito.engine.lookup import AT_ONCE
 from musubito.engine.lost_classes import warn_of_class
@@ -61,7 +61,7 @@ def _encode(call: Call, argument_classes: Collection[type], value: Any) -> tuple
         path = f"${error.path.removeprefix(at)}"
         what, _, remedy = error.problem.partition(". ")
         problem = f"{ReplayReason.NOT_STORABLE.sentence}: {path}: {what}; the value is returned, and not replayed."
-        warn(f"{call.definition.name}: {problem}{remedy and f' {remedy}.'}")
+        warn(f"{call.definition.name}: {problem}{remedy and f' {remedy}.'}", function_in(call.definition.function))
         return None, ReplayReason.NOT_STORABLE.of(f"{path}, {what}")
     if met:
         for name in not_found_again(met, classes_at_hand(call.fingerprint, argument_classes)):

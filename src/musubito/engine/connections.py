@@ -231,12 +231,12 @@ def warn_of_replay(definition: StepDefinition, reads: Collection[ExternalRead]) 
     things = [Unrepeatable(read.kind, read.key) for read in reads if read.kind in OUTSIDE]
     warn_at(
         f"{definition.name} {named(things)}. A replay will not repeat this. {CHOICES}",
-        _function_in(definition.function),
+        function_in(definition.function),
         definition.function.__module__,
     )
 
 
-def _function_in(thing: Any) -> FunctionType | None:
+def function_in(thing: Any) -> FunctionType | None:
     """Return the function that a step was made of, by way of what stands around it; None if there is none."""
     for _ in range(10):
         inner = None

@@ -14,12 +14,11 @@ from datetime import date, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from warnings import warn
 
 from ormsgpack import Ext, unpackb
 
 from musubito.deferred import loaded_class
-from musubito.errors import EncodingError, MusubitoWarning
+from musubito.errors import EncodingError, warn
 from musubito.model import UNSTORABLE, MusubitoResult
 from musubito.values.artifact_codec import FORMAT, RECORDS, ArtifactPacker, take_apart
 from musubito.values.class_instances import MISSING, static
@@ -197,9 +196,7 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
         _warned.add(artifact_id)
         warn(
             f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by "
-            "value and no longer as that result",
-            MusubitoWarning,
-            stacklevel=3,
+            "value and no longer as that result"
         )
 
 
