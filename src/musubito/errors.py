@@ -54,11 +54,12 @@ class MusubitoWarning(UserWarning):
     """
 
 
-def warn(message: str, function: Callable[..., Any] | None = None) -> None:
+def warn(message: str, function: Callable[..., Any] | None = None, *, may_raise: bool = False) -> None:
     """Issue one `MusubitoWarning`, at the line of the user's code that led here.
 
     Where threads of a package stand between, it is the line where `function` is defined, if the user defined it. If
-    warnings are errors, the message is logged instead. An exception would lose work that is done and paid for.
+    warnings are errors, the message is logged instead: an exception would lose work that is done and paid for. With
+    `may_raise` it is raised, since nothing has run yet.
     """
     frame, code = _frame_of_user(), _code_of_user(function)
     if frame is None and code is not None:
@@ -71,6 +72,8 @@ def warn(message: str, function: Callable[..., Any] | None = None) -> None:
     try:
         warnings.warn_explicit(message, MusubitoWarning, *place, registry)
     except MusubitoWarning:
+        if may_raise:
+            raise
         LOGGER.warning(message)
 
 

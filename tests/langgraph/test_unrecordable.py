@@ -345,7 +345,7 @@ def test_a_runnable_whose_code_has_no_identity(ran: Ran, pieces: Callable[..., l
         ran("answer")
         return text, greeting().value, unclassed is None
 
-    with pytest.raises(CodeError, match=r"answer: what its code holds .*: RuntimeError\(") as caught:
+    with pytest.raises(CodeError, match=r"answer: an object in its code .*: RuntimeError\(") as caught:
         musubito_step(answer)("hi")
     assert not isinstance(caught.value, InputError)
     runnable = musubito_runnable(RunnableLambda(answer))

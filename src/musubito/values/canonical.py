@@ -196,7 +196,8 @@ def warn_of_changes(artifact_ids: Iterable[str]) -> None:
         _warned.add(artifact_id)
         warn(
             f"the value of result {artifact_id[:12]} was changed after its step returned it, so it counts by "
-            "value and no longer as that result"
+            "value and no longer as that result",
+            may_raise=True,
         )
 
 
