@@ -45,6 +45,7 @@ class ReplayReason(StrEnum):
 
     # Of calls that ran: no result is stored for them.
     NODE_NOT_FOUND = ("node not found", "no result of an earlier call is stored", "", "new")
+    NOTHING_LIKE_IT = ("nothing like it", "nothing like it was asked before", "", "new")
     CODE_CHANGED = ("code changed", "its code changed: {}")
     INPUT_CHANGED = ("input changed", "its input changed: {}")
     UPSTREAM_CHANGED = ("upstream changed", "what it consumed changed: {}")

@@ -406,7 +406,7 @@ def test_what_ran_as_a_script_is_planned(musubito: Musubito, tmp_path: Path) -> 
         target = f"script_of_mine.py:{more}"
         assert musubito("plan", target, *given).stdout.splitlines()[0] == f"{target}: 1 would be replayed."
         other = musubito("plan", target, *(each.replace("knots", "ropes") for each in given)).stdout
-        assert "input changed" in other
+        assert other.splitlines()[3].split()[-1] == "new"
         assert "Not known" not in other
     # An edit is one, all the same; and what it does as a script it does not do.
     script.write_text(SCRIPT.replace('Note(state["topic"])', 'Note(state["topic"] + "!")'))

@@ -47,7 +47,7 @@ def test_the_calls_as_a_tree(musubito: Musubito, world: World) -> None:
         "├ ● load saved same",
         "├ ● summarise saved tok same",
         "├ ● rate saved same",
-        "├ ○ load input changed",
+        "├ ○ load new",
         "├ ○ summarise tok input changed",
         "└ ○ rate input changed",
     ]

@@ -109,7 +109,7 @@ def test_what_never_ran_has_no_estimate(engine: MusubitoEngine) -> None:
 def test_what_is_inside_is_not_counted_twice(engine: MusubitoEngine) -> None:
     report("knots")
     made = plan(engine, report, "ropes")
-    assert made.lines[0].reason == "input changed"
+    assert made.lines[0].reason == "nothing like it"
     outer, inner = (line.estimate for line in made.lines)
     assert outer is not None
     assert inner is not None

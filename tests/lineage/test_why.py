@@ -13,7 +13,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.operation_history import history_of
+from musubito.lineage.why import why, with_reasons
 from tests.fresh import fresh
 
 PIPELINE = """
@@ -95,14 +96,52 @@ def test_the_nearest_differs_at_the_fewest_places_of_one_argument(engine: Musubi
     def g(state: dict[str, Any]) -> int:
         return 0
 
-    first = g({"city": "Oslo", "n": 2}).node_id
-    g({"city": "Oslo!", "n": 3})
-    explained = engine.explain(g, {"city": "Paris", "n": 2})
+    first = g({"city": "Oslo", "ask": "weather", "n": 2}).node_id
+    g({"city": "Oslo!", "ask": "weather", "n": 3})
+    explained = engine.explain(g, {"city": "Paris", "ask": "weather", "n": 2})
     assert (explained.nearest_node_id, explained.fields) == (first, ('$.state.city: "Oslo" → "Paris"',))
-    told = why(Lineage(engine), g({"city": "Paris", "n": 2}).node_id)
+    told = why(Lineage(engine), g({"city": "Paris", "ask": "weather", "n": 2}).node_id)
     assert told.nearest is not None
     assert told.nearest.node_id == first
     assert [str(field) for field in told.fields] == ['$.state.city: "Oslo" → "Paris"']
+
+
+@musubito_step(name="asks")
+def asks(question: str, model: str = "small") -> str:
+    return question
+
+
+def test_a_first_question_is_new(engine: MusubitoEngine):
+    with run():
+        asks("When does the library in Oslo open on Sundays?")
+    question = "Who is the author of Peer Gynt?"
+    explained = engine.explain(asks, question)
+    assert (explained.decision.reason, explained.nearest_node_id, explained.fields) == ("nothing like it", None, ())
+    with run() as record:
+        node = asks(question).node_id
+    lineage = Lineage(engine)
+    told = why(lineage, node)
+    assert (told.reason, told.reason.sentence, told.reason.word, told.nearest) == (
+        "nothing like it",
+        "nothing like it was asked before",
+        "new",
+        None,
+    )
+    assert [call.reason for call in record.calls] == [told.reason]
+    assert [call.reason for call in with_reasons(lineage, lineage.run(record.run_id)).calls] == [told.reason]
+    assert history_of(lineage, "asks", 0.0).ran[0].reason == told.reason
+
+
+def test_of_equally_similar_calls_that_of_the_same_thread_is_compared(engine: MusubitoEngine):
+    nodes = []
+    for thread, question in enumerate(("open on Sundays?", "close on Mondays?", "close?")):
+        with run("support", tags={"thread": thread}):
+            nodes.append(asks(f"When does the library in Oslo {question}").node_id)
+    for thread in (0, 1):
+        with run("support", tags={"thread": thread}):
+            node = asks("When does the library in Oslo close on Sundays?" + "!" * thread).node_id
+        told = why(Lineage(engine), node)
+        assert (told.reason, told.nearest and told.nearest.node_id) == ("input changed", nodes[thread])
 
 
 def test_the_nearest_stays_so_when_it_runs_again(engine: MusubitoEngine):

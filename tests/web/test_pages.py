@@ -218,13 +218,15 @@ class TestOneRun:
 
 class TestResult:
     def test_it_says_why_it_ran_and_from_what(self, site: Site, ran) -> None:
-        ran("a.txt")
-        second = site.lineage.run(ran("b.txt"))
+        ran("meeting notes 1.txt")
+        second = site.lineage.run(ran("meeting notes 2.txt"))
         node = next(call.node_id for call in second.calls if call.operation == "load")
         text = site.says(f"/results/{node}")
         assert "It ran because its input changed" in text
-        assert '- "a.txt"' in text
-        assert '+ "b.txt"' in text
+        assert '- "meeting notes 1.txt"' in text
+        assert '+ "meeting notes 2.txt"' in text
+        node = next(call.node_id for call in site.lineage.run(ran("agenda")).calls if call.operation == "load")
+        assert "It ran because nothing like it was asked before" in site.says(f"/results/{node}")
 
     def test_messages_are_a_chat_and_texts_have_lines(self, site: Site, ran) -> None:
         calls = {call.operation: call.node_id for call in site.lineage.run(ran()).calls}
@@ -311,7 +313,7 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
 def test_an_operation_gives_the_reason_of_every_call_that_it_lists(site: Site) -> None:
     for number in range(12):
         with run(f"topic {number}"):
-            rate("x" * number)
+            rate("text " + "x" * number)
     text = site.says("/operations/rate")
     assert text.count("its input changed") == 11
     assert text.count("no result of an earlier call is stored") == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from musubito.code.unrepeatable import Unrepeatable, unrepeatable_in
@@ -19,6 +20,7 @@ from musubito.engine.explanation import Explanation
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
+from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
     Earlier,
@@ -27,6 +29,7 @@ from musubito.engine.nearest import (
     newest_of_codes,
     of_closest_code,
     reasons,
+    unread,
 )
 from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
@@ -86,9 +89,9 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
             decision = no(ReplayReason.NODE_RUNNING)
         alike = Earlier(row for row in rows if row.node != this.node).alike(this)
     stored = _stored(question, this, alike)
-    closest = of_closest_code(_parts(call.code.parts), alike, stored.codes)
-    inputs = [value for other, value in zip(alike, stored.inputs, strict=False) if other in closest]
-    near = nearest(this, stored.given, closest, inputs)
+    is_new = decision.reason is ReplayReason.NODE_NOT_FOUND
+    codes = {this.code: _parts(call.code.parts), **stored.codes}
+    near = nearest(this, stored.inputs, alike, codes, FLOOR if is_new else 0.0, {})
     if near is not None:
         is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
         nearest_id, varies = near.call.node.hex(), near.varies and not is_effect
@@ -96,8 +99,10 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
         changed = _changed_code(call, stored.codes[near.call.code])
         code, diffs = tuple(entry.part for entry in changed), tuple(entry.diff for entry in changed if entry.diff)
         fields = tuple(map(str, near.fields))
-        if decision.reason is ReplayReason.NODE_NOT_FOUND:
+        if is_new:
             decision = no(near.reason)
+    elif alike:
+        decision = no(ReplayReason.NOTHING_LIKE_IT)
     return Explanation(
         call.definition.name,
         question.keys.node.hex(),
@@ -120,14 +125,12 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
 class _Stored(NamedTuple):
     """The stored facts of a call's operation and of the calls that it is compared with.
 
-    - `given`: the input of the call itself as a reader would see it.
-    - `inputs`: those of the others, None for each that is not stored.
+    - `inputs`: the input of the call itself and those of the others as a reader sees them, by their hashes.
     - `codes`: the parts of their code, each with its digest and its text.
     - `asked`: the kinds and keys of what the operation's executions asked for that is another each time.
     """
 
-    given: Any
-    inputs: Iterable[Any]
+    inputs: Mapping[bytes, Any]
     codes: Mapping[bytes, PartsOfCode]
     asked: Sequence[tuple[str, str]]
 
@@ -137,14 +140,15 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
     storage: Any = engine.storage
     operation, codes = call.definition.name, list(dict.fromkeys(other.code for other in alike))
     if not callable(getattr(storage, "read", None)):
-        return _Stored(None, [None] * len(alike), _parts_of_codes(storage, codes), ())
-    given: Any = None
+        return _Stored({}, _parts_of_codes(storage, codes), ())
+    inputs: dict[bytes, Any] = {}
     names: list[InputName] = []
     if alike and alike[0].input_hash != this.input_hash:
         engine.flush()
         arguments = question.given
         given = CallInputs(0, operation, this.input_hash, arguments.packed, arguments.texts).as_stored(engine.redact)
-        names = [InputName(engine.contents, operation, other.input_hash) for other in alike]
+        inputs = {} if given is None else {this.input_hash: given}
+        names = _input_names(engine, operation, {other.input_hash: None for other in alike})
     asked, *answers = storage.read(
         [
             ("asked_by_operation", {"operation": operation, "namespace": engine.namespace, "looked_at": LOOKED_AT}),
@@ -153,7 +157,13 @@ def _stored(question: CallProtocol, this: SimilarNode, alike: Sequence[SimilarNo
         ]
     )
     parts_of_codes = {code: _parts(rows) for code, rows in zip(codes, answers, strict=False)}
-    return _Stored(given, stored_inputs(storage, names, answers[len(codes) :]), parts_of_codes, asked)
+    others = zip(names, stored_inputs(storage, names, answers[len(codes) :]), strict=True)
+    inputs |= {name.input_hash: value for name, value in others if value is not None}
+    return _Stored(inputs, parts_of_codes, asked)
+
+
+def _input_names(engine: EngineHost, operation: str, hashes: Iterable[bytes]) -> list[InputName]:
+    return [InputName(engine.contents, operation, digest) for digest in hashes]
 
 
 def code_changes(engine: EngineHost, call: Call) -> tuple[str, ...]:
@@ -213,7 +223,15 @@ def why_missing(
     except StoreError as fault:
         engine.fault_log.say(FAULT, fault)
         return {}
-    return reasons(rows, nodes, before)
+    is_readable = callable(getattr(engine.storage, "read", None))
+    return reasons(rows, nodes, before, partial(_inputs, engine, operation) if is_readable else unread)
+
+
+def _inputs(engine: EngineHost, operation: str, hashes: Sequence[bytes]) -> Iterable[Any]:
+    engine.flush()
+    storage: Any = engine.storage
+    names = _input_names(engine, operation, hashes)
+    return stored_inputs(storage, names, storage.read(list(map(input_query, names))))
 
 
 def _changed_code(call: Call, old: PartsOfCode) -> tuple[ChangedCode, ...]:

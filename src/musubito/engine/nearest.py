@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from heapq import nlargest
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from musubito.deferred import deferred_pattern
 from musubito.engine.code_diff import PartsOfCode
+from musubito.engine.likeness import FLOOR, likeness, words_of
 from musubito.reasons import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.values.redaction import HIDDEN
@@ -15,8 +17,8 @@ from musubito.values.value_diff import Difference, differences, how_many, places
 
 COMPARED: Final = 500
 """Earlier calls of a step that are compared at most."""
-READ: Final = 20
-"""Earlier calls whose inputs are read at most, to find the one that differs at the fewest places."""
+READ: Final = 50
+"""Earlier calls whose inputs are read at most, to find the one that is most alike."""
 VERSIONS: Final = 10
 """Versions of the code that are compared at most, to find the one that differs in the fewest parts."""
 ENOUGH: Final = 2
@@ -35,6 +37,15 @@ ORDER: Final = (
     (),
 )
 """Facts that an earlier call may share with a call, from the calls that are most alike to those that share nothing."""
+
+
+Inputs: TypeAlias = Callable[[Sequence[bytes]], Iterable[Any]]
+"""A function that reads the inputs with these hashes, as a reader sees them: None for each that is not stored."""
+
+
+def unread(hashes: Sequence[bytes]) -> Iterable[Any]:
+    """Return that no input with these hashes is stored."""
+    return [None] * len(hashes)
 
 
 class Nearest(NamedTuple):
@@ -64,7 +75,9 @@ def difference(this: SimilarNode, other: SimilarNode) -> ReplayReason:
     return ReplayReason.VERSION_CHANGED if this.sample == other.sample else ReplayReason.ANOTHER_SAMPLE
 
 
-def reasons(calls: Sequence[SimilarNode], nodes: Collection[bytes], before: float) -> dict[bytes, ReplayReason]:
+def reasons(
+    calls: Sequence[SimilarNode], nodes: Collection[bytes], before: float, read: Inputs
+) -> dict[bytes, ReplayReason]:
     """Return why the calls at some nodes ran, each compared with the nearest call that ran before a time.
 
     `calls` are calls of one step, from the newest to the oldest.
@@ -79,6 +92,17 @@ def reasons(calls: Sequence[SimilarNode], nodes: Collection[bytes], before: floa
             is_sample = reason is ReplayReason.NODE_NOT_FOUND and call.sample > 0 and _shared(call, ORDER[0]) in met
             results[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
         met.add(_shared(call, ORDER[0]))
+    found = [
+        (call, earlier.alike(call))
+        for call in calls
+        if results.get(call.node) in (ReplayReason.CODE_CHANGED, ReplayReason.INPUT_CHANGED)
+    ]
+    compared = [(call, alike) for call, alike in found if alike[0].input_hash != call.input_hash]
+    hashes = list({other.input_hash: None for call, alike in compared for other in (call, *alike)})
+    words = {digest: words_of(value) for digest, value in zip(hashes, read(hashes), strict=True) if value is not None}
+    for call, alike in compared:
+        like = _like(call, alike, words, FLOOR)
+        results[call.node] = difference(call, like[0][1]) if like else ReplayReason.NOTHING_LIKE_IT
     return results
 
 
@@ -116,14 +140,18 @@ class Earlier:
     def alike(self, this: SimilarNode) -> list[SimilarNode]:
         """Return the calls that are most like a call, newest first, to be compared by their codes and their inputs.
 
-        They share the most of code, input and parents, then of arguments. If they share the input, the newest of each
-        code is enough.
+        They share the most of code, input and parents. If they share the input, the newest of each code is enough.
+        Otherwise the ones that share the most come first, and of those, whose arguments are the same.
         """
         near = self._candidates(this)
         if not near or near[0].input_hash == this.input_hash:
             return newest_of_codes(near)
-        same = [_count_same(this, call) for call in near]
-        return [call for call, number in zip(near, same, strict=True) if number == max(same)][:READ]
+        others = (call for call in self._alike[()] if call.node != this.node)
+        return nlargest(
+            READ,
+            others,
+            key=lambda call: (call.code == this.code, call.parents == this.parents, _count_same(this, call)),
+        )
 
     def _candidates(self, this: SimilarNode) -> list[SimilarNode]:
         # The clock of a short run may begin after its call did, so the call itself may be among these.
@@ -155,24 +183,55 @@ def of_closest_code(
     return [call for call in alike if differ[call.code] == fewest]
 
 
-def nearest(this: SimilarNode, given: Any, alike: Sequence[SimilarNode], inputs: Iterable[Any]) -> Nearest | None:
-    """Return the first of the calls in `alike` whose input differs at the fewest places; None if there is none.
+def nearest(
+    this: SimilarNode,
+    inputs: Mapping[bytes, Any],
+    alike: Sequence[SimilarNode],
+    codes: Mapping[bytes, PartsOfCode],
+    floor: float,
+    kin: Mapping[bytes, int],
+) -> Nearest | None:
+    """Return the call in `alike` that is most like a call; None if the likeness of none reaches `floor`.
 
-    `given` is the input of `this` as a reader sees it, and `inputs` are those of the others. An input that is not
-    stored is None.
+    A call of the same code comes first, or of the code that differs in the fewest parts. Of these, it is the one with
+    the most tags of its run in common (`kin`, by node), then with the most words, then the one whose input differs at
+    the fewest places. `inputs` are those that are stored, as a reader sees them, by their hashes.
     """
-    if not alike:
+    like = _like(this, alike, {digest: words_of(value) for digest, value in inputs.items()}, floor)
+    if not like:
         return None
-    reason = difference(this, alike[0])
-    differ = given is not None and alike[0].input_hash != this.input_hash
-    pairs = [pair for pair in zip(alike, inputs, strict=True) if pair[1] is not None] if differ else []
-    if not pairs:
-        return Nearest(alike[0], reason, (), varies=False)
-    call, value = min(pairs, key=lambda pair: how_many(pair[1], given))
+    if like[0][1].code != this.code:
+        closest = of_closest_code(codes[this.code], [call for _, call in like], codes)
+        like = [(share, call) for share, call in like if call in closest]
+    ranks = [(kin.get(call.node, 0), share) for share, call in like]
+    calls = [call for rank, (_, call) in zip(ranks, like, strict=True) if rank == max(ranks)]
+    reason, given = difference(this, calls[0]), inputs.get(this.input_hash)
+    pairs = [(call, inputs[call.input_hash]) for call in calls if call.input_hash in inputs]
+    if given is None or not pairs or calls[0].input_hash == this.input_hash:
+        return Nearest(calls[0], reason, (), varies=False)
+    places = [how_many(value, given) for _, value in pairs]
+    pairs = [pair for pair, number in zip(pairs, places, strict=True) if number == min(places)]
+    call, value = pairs[0]
     fields = tuple(differences(value, given))
     varies = reason is ReplayReason.INPUT_CHANGED and _varies(given, fields, [value for _, value in pairs])
     hidden = () if fields else tuple(places_of(given, HIDDEN))
     return Nearest(call, reason, fields, varies, hidden)
+
+
+def _like(
+    this: SimilarNode, alike: Sequence[SimilarNode], words: Mapping[bytes, frozenset[str]], floor: float
+) -> list[tuple[float, SimilarNode]]:
+    """Return the calls whose likeness reaches `floor`, each after it; those of another code only if no other does.
+
+    A call whose words are not known counts as just alike.
+    """
+    own, like = words.get(this.input_hash), []
+    for call in alike:
+        other = words.get(call.input_hash)
+        share = floor if own is None or other is None else likeness(own, other)
+        if share >= floor:
+            like.append((share, call))
+    return [pair for pair in like if pair[1].code == this.code] or like
 
 
 def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:

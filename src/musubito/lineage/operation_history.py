@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.nearest import COMPARED, reasons
@@ -81,10 +82,11 @@ def _with_reasons(lineage: Lineage, operation: str, rows: Sequence[tuple[Any, ..
     # Calls of all runs are compared with the same earlier calls, so these are read once.
     stored = lineage.ask(*(neighbours_of(namespace, operation, COMPARED + NEWEST) for namespace in missing))
     compared: dict[tuple[bytes, bytes], ReplayReason] = {}
-    for runs, neighbours in zip(missing.values(), stored, strict=True):
+    for (namespace, runs), neighbours in zip(missing.items(), stored, strict=True):
         calls = list(map(neighbour, neighbours))
         for (run, began), nodes in runs.items():
-            compared |= {(run, node): reason for node, reason in reasons(calls, nodes, began).items()}
+            found = reasons(calls, nodes, began, partial(lineage.inputs_of, namespace, operation))
+            compared |= {(run, node): reason for node, reason in found.items()}
     return tuple(
         RanCall(
             binary(run).hex(),

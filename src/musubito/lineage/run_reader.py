@@ -159,6 +159,17 @@ class RunReader(StoreReader):
         )
         return [self._summary(run, [(next(rows)[0], next(rows), next(rows)) for _ in run.parts]) for run in runs]
 
+    def tags(self, stored: str | None) -> dict[str, Any] | None:
+        """Return the tags of a run from their stored text; None without tags, or if they cannot be read here."""
+        tags = stored and opened_tags(stored, self.contents)
+        if not tags:
+            return None
+        try:
+            value = json.loads(tags)
+        except ValueError:
+            value = "(unreadable)"
+        return value if isinstance(value, dict) else {"tags": value}
+
     def _summary(self, rows: _RunRows, costs: list[tuple[Row, list[Row], list[Row]]]) -> RunSummary:
         """Return the summary of a run, from the totals, the tokens and the saved time of each of its parts."""
         run, recorded, parts, ends = rows
@@ -190,12 +201,10 @@ class RunReader(StoreReader):
             status = "stopped"
         if status == "finished" and failed:
             status = WITH_FAILURES
-        tags = tags and opened_tags(tags, self.contents)
-        readable_tags = _tags(tags) if tags else None
         return RunSummary(
             run.hex(),
             name and scrubbed(name),
-            readable_tags,
+            self.tags(tags),
             started_at,
             finished_at,
             status,
@@ -267,14 +276,6 @@ def computing(reader: StoreReader, run_id: str) -> list[tuple[str, float]]:
     now = reader.engine.now()
     rows = reader.rows("open_leases", owner=bytes.fromhex(run_id)[:12])
     return [(operation, 1000 * (now - started_at)) for operation, started_at, until in rows if until >= now]
-
-
-def _tags(tags: str) -> dict[str, Any]:
-    try:
-        value = json.loads(tags)
-    except ValueError:
-        value = "(unreadable)"
-    return value if isinstance(value, dict) else {"tags": value}
 
 
 def tokens_of_call(used: str) -> dict[str, Tokens]:

@@ -6,18 +6,20 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
 from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code
+from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
     Earlier,
     Nearest,
     changed_arguments,
     nearest,
-    of_closest_code,
     reasons,
+    unread,
 )
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
@@ -36,7 +38,7 @@ from musubito.values.value_diff import Difference
 
 LOOKED_AT: Final = 50_000
 """Nodes before the explained node that are searched for earlier calls."""
-AT_ONCE: Final = 100
+AT_ONCE: Final = 200
 """Calls that are explained together."""
 FACTS: Final = (
     "earlier_nodes",
@@ -70,6 +72,7 @@ class Why:
 
     - `reason`: the reason in the history for the call that ran last here. If no result was stored for that call, the
       difference from the nearest call that ran before its run.
+    - `nearest`: the earlier call that is most like it; None if nothing like it was asked before.
     - `arguments`: the names of the arguments that differ.
     - `fields`: the places in the arguments that differ, if both inputs are stored.
     - `hidden`: the places in the arguments whose values are hidden, if no other place differs.
@@ -150,12 +153,6 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         lineage,
         {call.code for fact in facts if _is_of_another_code(fact) for call in (fact.call, *fact.alike)},
     )
-    facts = [
-        fact._replace(alike=of_closest_code(codes[fact.call.code], fact.alike, codes))
-        if _is_of_another_code(fact)
-        else fact
-        for fact in facts
-    ]
     changed = changed_reads(
         lineage,
         {
@@ -165,18 +162,29 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         },
     )
     texts = [name for reads in changed.values() for file in reads.files for name in file.texts]
-    of_calls = [
-        (fact.node.namespace, fact.node.operation, call.input_hash)
+    of_calls: dict[tuple[str, str | None, bytes], None] = {
+        (fact.node.namespace, fact.node.operation, call.input_hash): None
         for fact in facts
         for call in ((fact.call, *fact.alike) if fact.alike else ())
-    ]
+    }
     inputs = lineage.inputs([*texts, *of_calls])
-    stored = dict(zip(texts, islice(inputs, len(texts)), strict=True))
+    stored_texts = dict(zip(texts, islice(inputs, len(texts)), strict=True))
+    stored = dict(zip(of_calls, inputs, strict=True))
+    tags = _tags(lineage, facts)
     near: list[tuple[Nearest, bool] | None] = []
-    for fact in facts:
-        given, *others = islice(inputs, 1 + len(fact.alike)) if fact.alike else (None,)
-        found = nearest(fact.call, given, fact.alike, others)
-        near.append(found and (found, None not in (given, others[fact.alike.index(found.call)])))
+    for position, fact in enumerate(facts):
+        given = {
+            call.input_hash: value
+            for call in (fact.call, *fact.alike)
+            if (value := stored.get((fact.node.namespace, fact.node.operation, call.input_hash))) is not None
+        }
+        own = tags[fact.call.node]
+        kin = {call.node: len(own & tags[call.node]) for call in fact.alike}
+        is_new = fact.last.reason is ReplayReason.NODE_NOT_FOUND
+        found = nearest(fact.call, given, fact.alike, codes, FLOOR if is_new else 0.0, kin)
+        near.append(found and (found, {fact.call.input_hash, found.call.input_hash} <= given.keys()))
+        if is_new and fact.alike and fact.reason in DIFFERING:
+            facts[position] = fact._replace(reason=found.reason if found else ReplayReason.NOTHING_LIKE_IT)
     compared = [(fact, found[0].call) for fact, found in zip(facts, near, strict=True) if found is not None]
     numbers = sorted(
         {fact.numbers[node] for fact, other in compared for node in (other.node, *(fact.call.parents ^ other.parents))}
@@ -198,7 +206,7 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
             (),
             (),
             fact.not_replayable,
-            tuple(file.reported(stored) for file in files),
+            tuple(file.reported(stored_texts) for file in files),
             fact.never,
             names,
             edited=tuple(nodes[number] for number in fact.edited),
@@ -208,6 +216,15 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
+
+
+def _tags(lineage: Lineage, facts: Sequence[_Facts]) -> Mapping[bytes, set[str]]:
+    """Return the tags of the runs of the calls and of those that they are compared with, such as a thread or a user."""
+    numbers = {fact.numbers[call.node] for fact in facts if len(fact.alike) > 1 for call in (fact.call, *fact.alike)}
+    tags: defaultdict[bytes, set[str]] = defaultdict(set)
+    for node, stored in lineage.ask(of_many("tags_of_nodes", numbers))[0]:
+        tags[binary(node)].update(f"{key}={value}" for key, value in (lineage.tags(stored) or {}).items())
+    return tags
 
 
 def _is_of_another_code(fact: _Facts) -> bool:
@@ -253,9 +270,9 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
             missing[call.namespace, call.operation].add(bytes.fromhex(call.node_id))
     rows = lineage.ask(*(neighbours_of(*operation, COMPARED + len(nodes)) for operation, nodes in missing.items()))
     reasons_by_node: dict[str, ReplayReason] = {}
-    for nodes, neighbours in zip(missing.values(), rows, strict=True):
-        calls = list(map(neighbour, neighbours))
-        for node, reason in reasons(calls, nodes, report.summary.started_at).items():
+    for (operation, nodes), neighbours in zip(missing.items(), rows, strict=True):
+        calls, read = list(map(neighbour, neighbours)), partial(lineage.inputs_of, *operation)
+        for node, reason in reasons(calls, nodes, report.summary.started_at, read).items():
             reasons_by_node[node.hex()] = reason
     explained = tuple(
         replace(call, reason=reasons_by_node.get(call.node_id, call.reason))
@@ -345,7 +362,7 @@ def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *r
         calls.append(similar_node((binary(identity), *rest), parents[child]))
     call, *earlier = calls
     if reason is ReplayReason.NODE_NOT_FOUND:
-        reason = reasons(calls, {call.node}, began)[call.node]
+        reason = reasons(calls, {call.node}, began, unread)[call.node]
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     alike = Earlier(before or earlier).alike(call) if reason in DIFFERING else []

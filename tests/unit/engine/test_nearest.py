@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from musubito import ReplayReason
-from musubito.engine.nearest import Earlier, difference, nearest, reasons
+from musubito.engine.nearest import Earlier, difference, nearest, reasons, unread
 from musubito.store.queries import SimilarNode
 
 
@@ -21,6 +21,7 @@ def call(
 
 
 THIS = call(node="this")
+CODES: dict[bytes, Any] = {b"code": {}, b"other": {}}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_the_nearest_shares_the_most() -> None:
     ]
     while ordered:
         alike = Earlier(reversed(ordered)).alike(THIS)
-        near = nearest(THIS, None, alike, [None] * len(alike))
+        near = nearest(THIS, {}, alike, CODES, 0.0, {})
         assert near is not None and near.call is ordered.pop(0)
-    assert nearest(THIS, None, Earlier([]).alike(THIS), []) is None
+    assert nearest(THIS, {}, [], CODES, 0.0, {}) is None
     assert Earlier([]).reason(THIS) is ReplayReason.NODE_NOT_FOUND
 
 
@@ -76,9 +77,8 @@ def test_the_nearest_shares_the_most() -> None:
 )
 def test_a_place_that_differs_each_time(given: Any, inputs: list[Any], *, varies: bool) -> None:
     earlier = [call(given=str(number)) for number in range(len(inputs))]
-    stored = dict(zip((each.node for each in earlier), inputs, strict=True))
-    alike = Earlier(earlier).alike(THIS)
-    near = nearest(THIS, given, alike, [stored[other.node] for other in alike])
+    stored = dict(zip((each.input_hash for each in earlier), inputs, strict=True))
+    near = nearest(THIS, {THIS.input_hash: given, **stored}, Earlier(earlier).alike(THIS), CODES, 0.0, {})
     assert near is not None and near.varies is varies
 
 
@@ -86,10 +86,10 @@ def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
     before = call(given="old", at=1.0)
     run = [call(given=f"new {number}", at=3.0, node=f"n{number}") for number in range(2)]
     rows = [*reversed(run), before]
-    assert set(reasons(rows, {b"n0", b"n1"}, before=2.0).values()) == {ReplayReason.INPUT_CHANGED}
-    assert set(reasons(rows[:-1], {b"n0", b"n1"}, before=2.0).values()) == {ReplayReason.NODE_NOT_FOUND}
+    assert set(reasons(rows, {b"n0", b"n1"}, before=2.0, read=unread).values()) == {ReplayReason.INPUT_CHANGED}
+    assert set(reasons(rows[:-1], {b"n0", b"n1"}, before=2.0, read=unread).values()) == {ReplayReason.NODE_NOT_FOUND}
     samples = [call(sample=number, at=3.0, node=f"s{number}") for number in range(2)]
-    assert reasons(samples[::-1], {b"s0", b"s1"}, before=2.0) == {
+    assert reasons(samples[::-1], {b"s0", b"s1"}, before=2.0, read=unread) == {
         b"s0": ReplayReason.NODE_NOT_FOUND,
         b"s1": ReplayReason.ANOTHER_SAMPLE,
     }
@@ -98,4 +98,4 @@ def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
 def test_a_call_is_not_compared_with_itself() -> None:
     """A bare call's run is taken to begin when it ended, less what it took: a little after its execution began."""
     alone = call(at=1.0, node="alone")
-    assert reasons([alone], {b"alone"}, before=2.0) == {b"alone": ReplayReason.NODE_NOT_FOUND}
+    assert reasons([alone], {b"alone"}, before=2.0, read=unread) == {b"alone": ReplayReason.NODE_NOT_FOUND}

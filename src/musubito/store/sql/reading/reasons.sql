@@ -40,6 +40,11 @@ FROM (
 WHERE c.outcome <> 'replayed' OR c.reason = 'EFFECT_HAPPENED'
 ORDER BY c.at DESC LIMIT 1;
 
+-- name: tags_of_nodes
+-- The tags of the runs in which nodes were asked for.
+SELECT DISTINCT c.node, r.tags FROM _runs r JOIN _calls c ON c.run_id = r.run_id
+WHERE r.tags IS NOT NULL AND c.node IN (SELECT node_id FROM _nodes WHERE id IN (SELECT value FROM json_each(:ids)));
+
 -- name: execution_before
 -- The execution before that which answers at a node, of a call that depended on the same, and has an answer.
 SELECT max(e.id) FROM _nodes n
