@@ -289,6 +289,61 @@ def joins(x):
     assert engine.explain(ask("a2", "b3"), "x").code == ("why_pipeline.B",)
 
 
+def test_a_setting_is_told_by_its_field_without_secrets(engine: MusubitoEngine, pipeline: Any):
+    node = ""
+    for model, word in (("small", "tulip"), ("large", "dahlia")):
+        text = f"""
+from musubito import musubito_step
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+class Settings(BaseSettings):
+    model: str = "other"
+    limit: int = 3
+    api_key: str = "none"
+    extra: SecretStr = SecretStr("none")
+SETTINGS = Settings(model="{model}", api_key="{word}", extra="{word}")
+@musubito_step(name="asks")
+def asks(x):
+    return SETTINGS.model
+"""
+        node = pipeline(text=text).asks(1).node_id
+    told = {part.part: part.diff.splitlines()[-2:] for part in why(Lineage(engine), node).code}
+    assert told == {"why_pipeline.SETTINGS.api_key": [], "why_pipeline.SETTINGS.model": ["-small", "+large"]}
+
+
+def test_a_path_is_told_relative_to_the_working_directory(
+    engine: MusubitoEngine, pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    node = ""
+    for below in ("", ' / "prompts"'):
+        text = f"""
+from pathlib import Path
+from musubito import musubito_step
+HERE = Path(__file__).parent{below}
+@musubito_step(name="looks")
+def looks(x):
+    return str(HERE)
+"""
+        node = pipeline(text=text).looks(1).node_id
+    (part,) = why(Lineage(engine), node).code
+    assert part.diff.splitlines()[-2:] == ["-PosixPath('code')", "+PosixPath('code/prompts')"]
+
+
+def test_a_tool_that_is_added_in_front_is_told_by_its_name(engine: MusubitoEngine):
+    @musubito_step(name="agent")
+    def agent(tools: list[dict[str, Any]], question: str) -> str:
+        return question
+
+    def tools(*names: str) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": {"name": name, "description": f"tell {name}"}} for name in names]
+
+    agent(tools("search", "weather"), "When does the library open?")
+    node = agent(tools("opening_hours", "search", "weather"), "When does the library open?").node_id
+    (field,) = why(Lineage(engine), node).fields
+    assert (field.path, field.before) == ("$.tools.opening_hours", "(absent)")
+
+
 def test_a_record_is_told_by_its_fields_without_secrets(engine: MusubitoEngine, pipeline: Any):
     node = ""
     for model, word in (("small", "tulip"), ("large", "dahlia")):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from musubito.code.made import LINES
+from musubito.dependencies.paths import working_directory
 from musubito.values.value_diff import text_diff
 
 PartsOfCode: TypeAlias = Mapping[str, tuple[bytes, str | None]]
@@ -33,12 +35,22 @@ def changed_code(old: PartsOfCode, new: PartsOfCode) -> tuple[ChangedCode, ...]:
         if digest == new_digest:
             continue
         change = "added" if digest is None else "gone" if new_digest is None else "changed"
-        diff = text_diff(part, text or "", new_text or "") if text != new_text else ""
-        changed.append(ChangedCode(part, change, diff))
+        changed.append(ChangedCode(part, change, _diff(part, text or "", new_text or "")))
     # A part without a text of its own tells nothing new beside a part of it, or beside the lines that made it.
     names = {entry.part for entry in changed}
     told = {name for part in names for name in (*_around(part), part.removesuffix(LINES)) if name != part}
     return tuple(entry for entry in changed if entry.diff or entry.change != "changed" or entry.part not in told)
+
+
+def _diff(part: str, text: str, new_text: str) -> str:
+    """Return a diff of two texts, with paths relative to the working directory if they differ in that way, too."""
+    here, new_here = map(_from_here, (text, new_text))
+    return "" if text == new_text else text_diff(part, *((here, new_here) if here != new_here else (text, new_text)))
+
+
+def _from_here(text: str) -> str:
+    here = re.escape(working_directory())
+    return re.sub(rf"(?<![\w./-]){here}(?:/|(?![\w./-]))", lambda found: "" if found[0][-1:] == "/" else ".", text)
 
 
 def _around(part: str) -> Iterator[str]:

@@ -22,6 +22,8 @@ from musubito.values.redaction import HIDDEN, is_secret, scrubbed
 from musubito.values.std_types import JOINERS
 from musubito.values.third_party_display import FORMS
 
+RANDOM_ID: Final = "(random id)"
+"""Stands for the id of a message that is another each time."""
 TYPE: Final = "$type"
 """The key under which a dict names the type of the value that it shows."""
 SHORT: Final = 12
@@ -34,7 +36,7 @@ ITS_OBJECTS: Final = 1024
 _SAYS_NEXT: Final = deferred_pattern(r"(?:--?[A-Za-z][\w-]{0,60}|[A-Z][A-Z0-9_]{0,60})\Z")
 """Matches an option or a variable of the environment: the next text is its value."""
 _STANDS_FOR: Final[Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]]] = {
-    ("musubito_langgraph.messages", "Name"): lambda _: "(random id)",
+    ("musubito_langgraph.messages", "Name"): lambda _: RANDOM_ID,
     ("musubito_langgraph.messages", "Derived"): lambda state: state["value"],
     ("musubito_langgraph.messages", "NodeOutput"): lambda state: state["returned"],
     ("musubito_langgraph.messages", "Packed"): lambda state: state["outputs"],

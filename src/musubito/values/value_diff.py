@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from musubito.deferred import difflib
-from musubito.values.display import TYPE
+from musubito.values.display import RANDOM_ID, TYPE
 
 ABSENT: Final = "(absent)"
 """Stands for a value that only the other side has."""
@@ -58,7 +58,10 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
             yield Difference(path, *_texts_that_differ(before, after))
     else:
         if isinstance(before, list):
-            before, after = dict(enumerate(before)), dict(enumerate(after))
+            before, after = _by_name(before, after)
+            old, new = ([name for name in one if name in other] for one, other in ((before, after), (after, before)))
+            if old != new:
+                yield Difference(path, shown(old), shown(new))
         if before.get(TYPE) != after.get(TYPE):
             yield Difference(path, shown(before), shown(after))
             return
@@ -70,6 +73,23 @@ def _differences(before: Any, after: Any, path: str) -> Iterator[Difference]:
                 yield Difference(at, ABSENT, shown(after[key]))
             else:
                 yield from _differences(before[key], after[key], at)
+
+
+def _by_name(before: list[Any], after: list[Any]) -> tuple[dict[str | int, Any], dict[str | int, Any]]:
+    """Return the elements of two lists by their names, or by their positions if an element has no name of its own."""
+    old, new = ({_name(element): element for element in elements} for elements in (before, after))
+    if None in old or None in new or (len(old), len(new)) != (len(before), len(after)):
+        return dict(enumerate(before)), dict(enumerate(after))
+    return old, new
+
+
+def _name(element: Any) -> Any:
+    """Return what an element of a list is called; None if it has no name."""
+    if not isinstance(element, dict):
+        return None
+    named = element.get("function", element)  # a tool as models are told of it
+    names = (named.get(key) for key in ("name", "id", "key")) if isinstance(named, dict) else ()
+    return next((name for name in names if type(name) is str and name and name != RANDOM_ID), None)
 
 
 def _signs_differ(before: Any, after: Any) -> bool:

@@ -27,7 +27,7 @@ from musubito.lineage.run_texts import failures_of_run
 from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
 from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
-from musubito.values.value_diff import MOST
+from musubito.values.value_diff import ABSENT, MOST
 
 EQUAL_TEXTS: Final = (
     "Where they differ cannot be shown: what is stored of both is equal. Random ids, secrets and the code of "
@@ -223,10 +223,11 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
                 differ = f"Where they differ cannot be shown. Hidden as secrets are: {clean(', '.join(report.hidden))}"
             context.print_text(f"  {ERASED if erased else differ}")
     for field in report.fields:
-        print_line(f"  {clean(field.path)}")
-        if contents:
-            print_line(Text.assemble("    ", ("- " + clean(field.before), "red")))
-            print_line(Text.assemble("    ", ("+ " + clean(field.after), "green")))
+        note = " (added)" if field.before == ABSENT else " (gone)" if field.after == ABSENT else ""
+        print_line(f"  {clean(field.path)}{note}")
+        for mark, text, colour in (("-", field.before, "red"), ("+", field.after, "green")):
+            if contents and text != ABSENT:
+                print_line(Text.assemble("    ", (f"{mark} {clean(text)}", colour)))
     if len(report.fields) == MOST:
         print_line("  ... these are the first; more may differ")
     if report.code:
