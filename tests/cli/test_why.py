@@ -84,6 +84,43 @@ def test_what_it_consumed(musubito: Musubito, tmp_path: Path) -> None:
     assert f"  source {nodes[0][:10]} → source {nodes[2][:10]}\n" in told
 
 
+RENAMED = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
+from musubito_langgraph import musubito_graph
+
+class State(TypedDict):
+    text: str
+
+@musubito_step
+def write(text):
+    return text + "!"
+
+def node(state):
+    return {"text": state["text"] + "!"}
+
+graph = StateGraph(State)
+graph.add_node("write", node)
+graph.add_edge(START, "write")
+with MusubitoEngine(SQLiteStorage("x.db")) as engine, use_musubito_engine(engine):
+    write("a")
+    musubito_graph(graph.compile(name="graph")).invoke({"text": "a"})
+"""
+
+
+def test_a_renamed_step_names_the_step_of_the_same_code(musubito: Musubito, tmp_path: Path) -> None:
+    script = tmp_path / "renamed.py"
+    for name, mark in (("write", "!"), ("draft", "!"), ("edit", "?")):
+        script.write_text(RENAMED.replace("write", name).replace('"!"', f'"{mark}"'))
+        subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
+    for step in ("renamed.{}", "graph/{}"):
+        told = musubito("--db", "x.db", "why", step.format("draft")).stdout
+        assert f"step `{step.format('write')}` had the same code\n" in told
+        for name in ("write", "edit"):
+            assert "had the same code" not in musubito("--db", "x.db", "why", step.format(name)).stdout
+
+
 def test_what_did_not_run(musubito: Musubito, tmp_path: Path) -> None:
     source = musubito_step(name="source")(lambda x: 0)
     sink = musubito_step(name="sink")(lambda: 0)

@@ -42,6 +42,19 @@ def changed_code(old: PartsOfCode, new: PartsOfCode) -> tuple[ChangedCode, ...]:
     return tuple(entry for entry in changed if entry.diff or entry.change != "changed" or entry.part not in told)
 
 
+def is_renamed(old: PartsOfCode, new: PartsOfCode, old_step: str, new_step: str) -> bool:
+    """Tell whether the codes of two steps differ in nothing but the names of the steps."""
+    return _without_name(old, new, old_step) == _without_name(new, old, new_step)
+
+
+def _without_name(these: PartsOfCode, others: PartsOfCode, step: str) -> list[str]:
+    """Return the texts of the parts that only the first of two codes has, without the name of its step."""
+    same = {digest for digest, _ in others.values()}
+    name = re.escape(re.split(r"[/.]", step)[-1])
+    only = [(digest, text) for digest, text in these.values() if digest not in same]
+    return sorted(digest.hex() if text is None else re.sub(rf"\b{name}\b", "", text) for digest, text in only)
+
+
 def _diff(part: str, text: str, new_text: str) -> str:
     """Return a diff of two texts, with paths relative to the working directory if they differ in that way, too."""
     here, new_here = map(_from_here, (text, new_text))

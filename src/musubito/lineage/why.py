@@ -10,10 +10,11 @@ from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
-from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code
+from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code, is_renamed
 from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
+    VERSIONS,
     Earlier,
     Nearest,
     changed_arguments,
@@ -87,6 +88,7 @@ class Why:
     - `edited`: results that it consumed or called, and that a person has corrected.
     - `run_id`, `run_name`: the run in which it ran last; None if the history does not hold it, or was not asked.
     - `replayed_since`: it was replayed after that.
+    - `same_code`: the name of the step that had the same code before, if the name of this step is new.
     - `inputs_stored`: both inputs are stored, so that `fields` holds all visible differences.
     """
 
@@ -108,6 +110,7 @@ class Why:
     run_name: str | None = None
     replayed_since: bool = False
     hidden: tuple[str, ...] = ()
+    same_code: str | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -170,7 +173,7 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
     inputs = lineage.inputs([*texts, *of_calls])
     stored_texts = dict(zip(texts, islice(inputs, len(texts)), strict=True))
     stored = dict(zip(of_calls, inputs, strict=True))
-    tags = _tags(lineage, facts)
+    tags, renamed = _tags_and_renamed(lineage, facts)
     near: list[tuple[Nearest, bool] | None] = []
     for position, fact in enumerate(facts):
         given = {
@@ -213,18 +216,40 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
             run_id=fact.last.run_id,
             run_name=fact.last.run_name,
             replayed_since=fact.last.replayed_since,
+            same_code=renamed.get((fact.node.namespace, fact.node.operation)),
         )
         reports.append(report if found_call is None else _compared(report, fact, *found_call, nodes, codes))
     return reports
 
 
-def _tags(lineage: Lineage, facts: Sequence[_Facts]) -> Mapping[bytes, set[str]]:
-    """Return the tags of the runs of the calls and of those that they are compared with, such as a thread or a user."""
+def _tags_and_renamed(
+    lineage: Lineage, facts: Sequence[_Facts]
+) -> tuple[Mapping[bytes, set[str]], dict[tuple[str, str | None], str]]:
+    """Return the tags of the runs of calls, and the steps that had the same code before, by the steps that are new."""
     numbers = {fact.numbers[call.node] for fact in facts if len(fact.alike) > 1 for call in (fact.call, *fact.alike)}
+    new = {
+        (fact.node.namespace, fact.node.operation): fact
+        for fact in reversed(facts)
+        if fact.reason is ReplayReason.NODE_NOT_FOUND
+    }
+    of = {"looked_at": LOOKED_AT, "limit": VERSIONS}
+    rows, *similar = lineage.ask(
+        of_many("tags_of_nodes", numbers),
+        *(("steps_of_similar_code", {**of, "id": fact.numbers[fact.call.node]}) for fact in new.values()),
+    )
     tags: defaultdict[bytes, set[str]] = defaultdict(set)
-    for node, stored in lineage.ask(of_many("tags_of_nodes", numbers))[0]:
+    for node, stored in rows:
         tags[binary(node)].update(f"{key}={value}" for key, value in (lineage.tags(stored) or {}).items())
-    return tags
+    found = [
+        (step, fact.call.code, name, code)
+        for (step, fact), others in zip(new.items(), similar, strict=True)
+        for name, code in reversed(others)
+    ]
+    codes = _codes(lineage, {code for _, own, _, other in found for code in (own, other)})
+    renamed: dict[tuple[str, str | None], str] = {
+        step: name for step, own, name, other in found if is_renamed(codes[other], codes[own], name, step[1] or "")
+    }
+    return tags, renamed
 
 
 def _is_of_another_code(fact: _Facts) -> bool:

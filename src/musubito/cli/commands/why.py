@@ -197,6 +197,8 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         context.print_text("its contents were erased with 'musubito forget'")
     elif report.never is not None and report.never.reason is not report.reason:
         context.print_text(f"a result stored for this call is never replayed: {clean(report.never.says)}")
+    if report.same_code is not None:
+        context.print_text(f"step `{clean(report.same_code)}` had the same code")
     if report.remedy:
         context.print_text(f"what to do: {clean(report.remedy)}")
     if report.files:

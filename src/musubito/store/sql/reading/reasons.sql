@@ -45,6 +45,20 @@ ORDER BY c.at DESC LIMIT 1;
 SELECT DISTINCT c.node, r.tags FROM _runs r JOIN _calls c ON c.run_id = r.run_id
 WHERE r.tags IS NOT NULL AND c.node IN (SELECT node_id FROM _nodes WHERE id IN (SELECT value FROM json_each(:ids)));
 
+-- name: steps_of_similar_code
+-- Other steps whose results were there before a node and whose code shares a part with that of the node, newest first.
+SELECT o.name, c.fingerprint
+FROM _nodes n
+JOIN _operations own ON own.id = n.operation
+JOIN _nodes e ON e.id < n.id AND e.id >= n.id - :looked_at AND e.operation <> n.operation
+JOIN _operations o ON o.id = e.operation AND o.namespace = own.namespace
+JOIN _codes c ON c.id = e.code
+WHERE n.id = :id AND e.code IN (
+  SELECT q.code FROM _nodes m JOIN _code_parts p ON p.code = m.code JOIN _code_parts q ON q.digest = p.digest
+  WHERE m.id = :id
+)
+GROUP BY o.name, c.fingerprint ORDER BY max(e.id) DESC LIMIT :limit;
+
 -- name: execution_before
 -- The execution before that which answers at a node, of a call that depended on the same, and has an answer.
 SELECT max(e.id) FROM _nodes n
