@@ -48,9 +48,12 @@ def test_one_run_is_compared_with_the_one_of_its_name_before_it(musubito: Musubi
             with run(name):
                 ask(question)
     made = json.loads(musubito("--db", str(world.path), "diff", "last", "--json").stdout)
+    assert json.loads(musubito("--db", str(world.path), "diff", "--json").stdout) == made
     assert [made[side]["name"] for side in ("before", "after")] == ["one", "one"]
     assert made["before"]["started_at"] < made["after"]["started_at"]
-    assert [call["change"] for call in made["calls"]] == ["changed"]
+    assert [(call["change"], call["reason"]) for call in made["calls"]] == [("changed", "nothing like it")]
+    shown = json.loads(musubito("--db", str(world.path), "show", "last", "--json").stdout)
+    assert [call["after"] for call in made["calls"]] == shown["calls"]
     alone = musubito("--db", str(world.path), "diff", "other")
     assert (alone.exit_code, alone.stdout) == (2, "")
     assert re.search(r"there is no run called 'other' before [0-9a-f-]+; give two runs", alone.stderr)
@@ -60,8 +63,9 @@ def test_one_run_is_compared_with_the_one_of_its_name_before_it(musubito: Musubi
 def test_differences(musubito: Musubito, path: str, columns: int) -> None:
     result = musubito("--db", path, "diff", "b", "last", columns=columns)
     assert result.exit_code == 1
-    runs, calls, summary = result.stdout.split("\n\n")
-    assert [line.split()[1] for line in runs.splitlines()] == ["name", "b", "c"]
+    *runs, calls, summary = result.stdout.split("\n\n")
+    shown = [musubito("--db", path, "show", name, columns=columns).stdout for name in ("b", "c")]
+    assert runs == [told.partition("\n\n")[0] for told in shown]
     assert [line.split() for line in calls.splitlines()[1:]] == [
         ["~", "report/ask", "replayed", "ran", "same", "input", "changed:", "how"],
         ["+", calls.splitlines()[2].split()[1], "ran"],
@@ -85,14 +89,14 @@ def test_saved_money_and_saved_time_are_two_columns(musubito: Musubito, tmp_path
             with run(name):
                 ask(1)
     for columns in (80, 140):
-        told = musubito("--db", "m.db", "diff", "a", "b", columns=columns).stdout.splitlines()
+        told = musubito("--db", "m.db", "runs", columns=columns).stdout.splitlines()
         assert max(map(len, told)) <= columns
         assert " ".join(told[0].split()) == (
             "run name started status hits wall saved"
             if columns == 80
             else "run name started status hits wall compute tokens saved compute saved wall saved"
         )
-        assert "$" in told[2]
+        assert "$" in told[1]
 
 
 def test_calls_that_differ_alike_are_one_line(musubito: Musubito, tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_calls_that_differ_alike_are_one_line(musubito: Musubito, tmp_path: Path
             with run(name):
                 for x in range(30):
                     ask(first + x)
-    calls = musubito("--db", "m.db", "diff", "a", "b").stdout.split("\n\n")[1]
+    calls = musubito("--db", "m.db", "diff", "a", "b").stdout.split("\n\n")[2]
     assert [line.split() for line in calls.splitlines()[1:]] == [
         ["~", "ask", "×", "30", "ran", "ran", "differs", "input", "changed:", "x"]
     ]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from musubito.code.unrepeatable import Unrepeatable, unrepeatable_in
 from musubito.engine import process_identity
@@ -24,12 +23,11 @@ from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
     Earlier,
+    Reasons,
     changed_arguments,
     nearest,
     newest_of_codes,
     of_closest_code,
-    reasons,
-    unread,
 )
 from musubito.engine.recorded_inputs import CallInputs, InputName, input_query, stored_inputs
 from musubito.engine.scope import SCOPE, Scope
@@ -223,15 +221,12 @@ def why_missing(
     except StoreError as fault:
         engine.fault_log.say(FAULT, fault)
         return {}
-    is_readable = callable(getattr(engine.storage, "read", None))
-    return reasons(rows, nodes, before, partial(_inputs, engine, operation) if is_readable else unread)
-
-
-def _inputs(engine: EngineHost, operation: str, hashes: Sequence[bytes]) -> Iterable[Any]:
+    reasons, storage = Reasons(rows, nodes, before), cast("Any", engine.storage)
+    names = _input_names(engine, operation, reasons.hashes())
+    if not names or not callable(getattr(storage, "read", None)):
+        return reasons.by_digests
     engine.flush()
-    storage: Any = engine.storage
-    names = _input_names(engine, operation, hashes)
-    return stored_inputs(storage, names, storage.read(list(map(input_query, names))))
+    return reasons.by_inputs(stored_inputs(storage, names, storage.read(list(map(input_query, names)))))
 
 
 def _changed_code(call: Call, old: PartsOfCode) -> tuple[ChangedCode, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import nlargest
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from musubito.deferred import deferred_pattern
 from musubito.engine.code_diff import PartsOfCode
@@ -39,15 +39,6 @@ ORDER: Final = (
 """Facts that an earlier call may share with a call, from the calls that are most alike to those that share nothing."""
 
 
-Inputs: TypeAlias = Callable[[Sequence[bytes]], Iterable[Any]]
-"""A function that reads the inputs with these hashes, as a reader sees them: None for each that is not stored."""
-
-
-def unread(hashes: Sequence[bytes]) -> Iterable[Any]:
-    """Return that no input with these hashes is stored."""
-    return [None] * len(hashes)
-
-
 class Nearest(NamedTuple):
     """The earlier call that is most like a call, and how the two differ.
 
@@ -73,37 +64,6 @@ def difference(this: SimilarNode, other: SimilarNode) -> ReplayReason:
     if this.parents != other.parents and this.sample <= other.sample:
         return ReplayReason.UPSTREAM_CHANGED
     return ReplayReason.VERSION_CHANGED if this.sample == other.sample else ReplayReason.ANOTHER_SAMPLE
-
-
-def reasons(
-    calls: Sequence[SimilarNode], nodes: Collection[bytes], before: float, read: Inputs
-) -> dict[bytes, ReplayReason]:
-    """Return why the calls at some nodes ran, each compared with the nearest call that ran before a time.
-
-    `calls` are calls of one step, from the newest to the oldest.
-    """
-    earlier = Earlier(call for call in calls if call.started_at is not None and call.started_at < before)
-    results: dict[bytes, ReplayReason] = {}
-    met: set[tuple[Any, ...]] = set()
-    for call in reversed(calls):
-        if call.node in nodes:
-            reason = earlier.reason(call)
-            # A run that is the first of all may ask for several samples: equal calls in it are no news.
-            is_sample = reason is ReplayReason.NODE_NOT_FOUND and call.sample > 0 and _shared(call, ORDER[0]) in met
-            results[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
-        met.add(_shared(call, ORDER[0]))
-    found = [
-        (call, earlier.alike(call))
-        for call in calls
-        if results.get(call.node) in (ReplayReason.CODE_CHANGED, ReplayReason.INPUT_CHANGED)
-    ]
-    compared = [(call, alike) for call, alike in found if alike[0].input_hash != call.input_hash]
-    hashes = list({other.input_hash: None for call, alike in compared for other in (call, *alike)})
-    words = {digest: words_of(value) for digest, value in zip(hashes, read(hashes), strict=True) if value is not None}
-    for call, alike in compared:
-        like = _like(call, alike, words, FLOOR)
-        results[call.node] = difference(call, like[0][1]) if like else ReplayReason.NOTHING_LIKE_IT
-    return results
 
 
 def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
@@ -162,6 +122,44 @@ class Earlier:
         # Of calls that share everything, one of the same sample differs in its version alone.
         every = (*ORDER[0], "sample")
         return [call for call in near if _shared(call, every) == _shared(this, every)] or near
+
+
+class Reasons:
+    """The reasons of the calls at some nodes, each compared with the nearest call that ran before a time.
+
+    `calls` are calls of one step, from the newest to the oldest. `by_digests` are the reasons without a look at the
+    inputs.
+    """
+
+    def __init__(self, calls: Sequence[SimilarNode], nodes: Collection[bytes], before: float) -> None:
+        earlier = Earlier(call for call in calls if call.started_at is not None and call.started_at < before)
+        self.by_digests: dict[bytes, ReplayReason] = {}
+        self._compared: list[tuple[SimilarNode, list[SimilarNode]]] = []
+        met: set[tuple[Any, ...]] = set()
+        for call in reversed(calls):
+            if call.node in nodes:
+                reason = earlier.reason(call)
+                # A run that is the first of all may ask for several samples: equal calls in it are no news.
+                is_sample = reason is ReplayReason.NODE_NOT_FOUND and call.sample > 0 and _shared(call, ORDER[0]) in met
+                self.by_digests[call.node] = ReplayReason.ANOTHER_SAMPLE if is_sample else reason
+                if reason in (ReplayReason.CODE_CHANGED, ReplayReason.INPUT_CHANGED):
+                    self._compared.append((call, earlier.alike(call)))
+            met.add(_shared(call, ORDER[0]))
+        self._compared = [(call, alike) for call, alike in self._compared if alike[0].input_hash != call.input_hash]
+
+    def hashes(self) -> list[bytes]:
+        """Return the hashes of the inputs that are compared."""
+        return list({other.input_hash: None for call, alike in self._compared for other in (call, *alike)})
+
+    def by_inputs(self, inputs: Iterable[Any]) -> dict[bytes, ReplayReason]:
+        """Return the reasons, from the inputs with these hashes as a reader sees them, None for each not stored."""
+        stored = zip(self.hashes(), inputs, strict=True)
+        words = {digest: words_of(value) for digest, value in stored if value is not None}
+        reasons = dict(self.by_digests)
+        for call, alike in self._compared:
+            like = _like(call, alike, words, FLOOR)
+            reasons[call.node] = difference(call, like[0][1]) if like else ReplayReason.NOTHING_LIKE_IT
+        return reasons
 
 
 def newest_of_codes(calls: Sequence[SimilarNode]) -> list[SimilarNode]:

@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final, NamedTuple
 
-from musubito.engine.nearest import COMPARED, reasons
+from musubito.engine.nearest import COMPARED, Reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.savings import QUARTER
@@ -85,8 +84,9 @@ def _with_reasons(lineage: Lineage, operation: str, rows: Sequence[tuple[Any, ..
     for (namespace, runs), neighbours in zip(missing.items(), stored, strict=True):
         calls = list(map(neighbour, neighbours))
         for (run, began), nodes in runs.items():
-            found = reasons(calls, nodes, began, partial(lineage.inputs_of, namespace, operation))
-            compared |= {(run, node): reason for node, reason in found.items()}
+            found = Reasons(calls, nodes, began)
+            inputs = lineage.inputs((namespace, operation, digest) for digest in found.hashes())
+            compared |= {(run, node): reason for node, reason in found.by_inputs(inputs).items()}
     return tuple(
         RanCall(
             binary(run).hex(),

@@ -155,10 +155,6 @@ class Lineage(RunReader):
         wanted = [InputName(self.contents(namespace), operation, digest) for namespace, operation, digest in names]
         yield from stored_inputs(self._store, wanted, self.ask(*map(input_query, wanted)))
 
-    def inputs_of(self, namespace: str, operation: str, hashes: Iterable[bytes]) -> Iterator[Any]:
-        """Yield the arguments of calls of one operation, each as `input` does, by their input hashes."""
-        return self.inputs((namespace, operation, digest) for digest in hashes)
-
     @reports_damage
     def output(self, node: NodeReport) -> Any:
         """Return the output of a node as plain data, or None if nothing is stored.

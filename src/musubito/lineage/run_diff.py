@@ -12,6 +12,7 @@ from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import CallReport, EditReport, LineageError, RunSummary
 from musubito.lineage.store_reader import by_first, of_many, short_id
+from musubito.lineage.why import with_reasons
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import similar_node
@@ -26,10 +27,11 @@ class CallDiff:
 
     `change` is "same" (equal nodes and outputs), "changed", "added", "gone" or "inside". A call is inside if the other
     run replayed the call that made it. The other run knows nothing of such a call, so the call counts as no difference.
-    `reason` says how the identities of a changed call differ. If they are equal, it says why the second call ran and
-    returned another output. It is None if the call ended otherwise, or if one of the identities is not stored. `parts`
-    are the names of the arguments that differ. `same_output` is None if one of the outputs is not stored. If a person
-    corrected the result between the two runs, `edit` says who, when and why.
+    `reason` says how the identities of a changed call differ, or that nothing like it was asked before. If they are
+    equal, it says why the second call ran and returned another output. It is None if the call ended otherwise, or if
+    one of the identities is not stored. `parts` are the names of the arguments that differ. `same_output` is None if
+    one of the outputs is not stored. If a person corrected the result between the two runs, `edit` says who, when and
+    why.
     """
 
     operation: str
@@ -62,7 +64,7 @@ def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
 
     Calls of one operation that are not the same are paired in the order in which they were made.
     """
-    first, second = lineage.run(before), lineage.run(after)
+    first, second = (with_reasons(lineage, lineage.run(run)) for run in (before, after))
     old, new = _Side(first.calls), _Side(second.calls)
     # From the plainest partner to the last resort: the pairs of one round decide which calls are inside in the next.
     for kind in (_at_same_place, _of_same_node_and_end, _of_same_node, _of_same_operation):
@@ -183,6 +185,8 @@ def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
         first, second = facts.identities.get(before.node_id), facts.identities.get(after.node_id)
         if first is None or second is None:
             return CallDiff(after.operation, "changed", before, after, None, same_output)
+        if after.reason is ReplayReason.NOTHING_LIKE_IT:
+            return CallDiff(after.operation, "changed", before, after, after.reason, same_output)
         parts = changed_arguments(first, second)
         return CallDiff(after.operation, "changed", before, after, difference(second, first), same_output, parts)
     ended = [call.outcome for call in (before, after) if call.outcome not in ANSWERED]

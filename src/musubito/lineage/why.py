@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -17,10 +16,9 @@ from musubito.engine.nearest import (
     VERSIONS,
     Earlier,
     Nearest,
+    Reasons,
     changed_arguments,
     nearest,
-    reasons,
-    unread,
 )
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.files import ChangedFile, ChangedReads, changed_reads
@@ -294,11 +292,18 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
         if call.reason is ReplayReason.NODE_NOT_FOUND and call.namespace:
             missing[call.namespace, call.operation].add(bytes.fromhex(call.node_id))
     rows = lineage.ask(*(neighbours_of(*operation, COMPARED + len(nodes)) for operation, nodes in missing.items()))
-    reasons_by_node: dict[str, ReplayReason] = {}
-    for (operation, nodes), neighbours in zip(missing.items(), rows, strict=True):
-        calls, read = list(map(neighbour, neighbours)), partial(lineage.inputs_of, *operation)
-        for node, reason in reasons(calls, nodes, report.summary.started_at, read).items():
-            reasons_by_node[node.hex()] = reason
+    found = [
+        Reasons(list(map(neighbour, neighbours)), nodes, report.summary.started_at)
+        for nodes, neighbours in zip(missing.values(), rows, strict=True)
+    ]
+    inputs = lineage.inputs(
+        (*operation, digest) for operation, each in zip(missing, found, strict=True) for digest in each.hashes()
+    )
+    reasons_by_node = {
+        node.hex(): reason
+        for each in found
+        for node, reason in each.by_inputs(islice(inputs, len(each.hashes()))).items()
+    }
     explained = tuple(
         replace(call, reason=reasons_by_node.get(call.node_id, call.reason))
         if call.reason is ReplayReason.NODE_NOT_FOUND
@@ -387,7 +392,7 @@ def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *r
         calls.append(similar_node((binary(identity), *rest), parents[child]))
     call, *earlier = calls
     if reason is ReplayReason.NODE_NOT_FOUND:
-        reason = reasons(calls, {call.node}, began, unread)[call.node]
+        reason = Reasons(calls, {call.node}, began).by_digests[call.node]
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     alike = Earlier(before or earlier).alike(call) if reason in DIFFERING else []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from musubito import ReplayReason
-from musubito.engine.nearest import Earlier, difference, nearest, reasons, unread
+from musubito.engine.nearest import Earlier, Reasons, difference, nearest
 from musubito.store.queries import SimilarNode
 
 
@@ -86,10 +86,10 @@ def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
     before = call(given="old", at=1.0)
     run = [call(given=f"new {number}", at=3.0, node=f"n{number}") for number in range(2)]
     rows = [*reversed(run), before]
-    assert set(reasons(rows, {b"n0", b"n1"}, before=2.0, read=unread).values()) == {ReplayReason.INPUT_CHANGED}
-    assert set(reasons(rows[:-1], {b"n0", b"n1"}, before=2.0, read=unread).values()) == {ReplayReason.NODE_NOT_FOUND}
+    assert set(Reasons(rows, {b"n0", b"n1"}, before=2.0).by_digests.values()) == {ReplayReason.INPUT_CHANGED}
+    assert set(Reasons(rows[:-1], {b"n0", b"n1"}, before=2.0).by_digests.values()) == {ReplayReason.NODE_NOT_FOUND}
     samples = [call(sample=number, at=3.0, node=f"s{number}") for number in range(2)]
-    assert reasons(samples[::-1], {b"s0", b"s1"}, before=2.0, read=unread) == {
+    assert Reasons(samples[::-1], {b"s0", b"s1"}, before=2.0).by_digests == {
         b"s0": ReplayReason.NODE_NOT_FOUND,
         b"s1": ReplayReason.ANOTHER_SAMPLE,
     }
@@ -98,4 +98,4 @@ def test_calls_of_a_run_are_compared_with_what_was_before() -> None:
 def test_a_call_is_not_compared_with_itself() -> None:
     """A bare call's run is taken to begin when it ended, less what it took: a little after its execution began."""
     alone = call(at=1.0, node="alone")
-    assert reasons([alone], {b"alone"}, before=2.0, read=unread) == {b"alone": ReplayReason.NODE_NOT_FOUND}
+    assert Reasons([alone], {b"alone"}, before=2.0).by_digests == {b"alone": ReplayReason.NODE_NOT_FOUND}

@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from musubito.cli.commands.show import head
 from musubito.cli.context import CommandContext, as_json, json_option
-from musubito.cli.run_table import runs_table
 from musubito.cli.table_layout import Name, table_of
+from musubito.lineage import RunReport
 from musubito.lineage.formatting import clean, edited_by, short, times
 from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs, compare_with_previous
 from musubito.model import ReplayReason
@@ -23,14 +24,15 @@ MARKS: Final = {"changed": ("~", "yellow"), "added": ("+", "green"), "gone": ("-
 
 
 @click.command("diff", short_help="What differs between two runs.", epilog="Example: musubito diff nightly last")
-@click.argument("before", metavar="RUN")
+@click.argument("before", metavar="[RUN]", default="last")
 @click.argument("after", metavar="[RUN]", required=False)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> None:
     """Show what differs between two runs: calls that changed (~), came (+) or went (-).
 
-    A RUN is an id, a name (its newest run), or "last". One RUN alone is compared with the one of its name before it.
+    A RUN is an id, a name (its newest run), or "last". One RUN alone is compared with the one of its name before it,
+    and without a RUN the newest one is.
     Calls with one id and equal outputs are the same, whether they ran or were replayed. The calls that a replayed call
     does not make again count as no difference. Exit status 1 if the runs differ.
     """
@@ -43,8 +45,11 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
     if json_:
         context.json({"differ": comparison.differ, **as_json(comparison)})
     else:
-        context.console.print(runs_table([comparison.before, comparison.after], context.console.width))
-        click.echo()
+        for run, calls in (
+            (comparison.before, [call.before for call in comparison.calls if call.before is not None]),
+            (comparison.after, [call.after for call in comparison.calls if call.after is not None]),
+        ):
+            context.console.print(head(RunReport(run, tuple(calls)), contents=True))
         if comparison.differ:
             _print_calls(context.console, comparison)
             click.echo()
