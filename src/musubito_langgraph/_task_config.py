@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from musubito_langgraph._compat import (
     CONF,
@@ -256,3 +257,12 @@ def when_left(config: Config, tell: Callable[[BaseException | None], None]) -> N
         tell(GraphRecursionError() if error is None and loop.status == "out_of_steps" else error)
 
     stack.push(left)
+
+
+def tags_in(config: Config) -> dict[str, str]:
+    """Return the thread and the user that a task runs for, as far as its config or its context names them."""
+    conf, context = _conf(config), getattr(runtime_in(config), "context", None)
+    fields = context if isinstance(context, Mapping) else getattr(context, "__dict__", {})
+    users = (conf.get("langgraph_auth_user_id"), conf.get("user_id"), fields.get("user_id"), fields.get("user"))
+    named = {"thread": conf.get("thread_id"), "user": next((user for user in users if user is not None), None)}
+    return {key: str(value) for key, value in named.items() if isinstance(value, str | int | UUID)}

@@ -96,7 +96,9 @@ class GraphInvocation:
                 run = run or self._runs.get(engine)
                 if run is None:
                     only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
-                    run = self._runs[engine] = engine._open_run(name, scope.frame, operation, only_asks=only_asks)
+                    tags = None if config is None else _task_config.tags_in(config)
+                    run = engine._open_run(name, scope.frame, operation, tags=tags, only_asks=only_asks)
+                    self._runs[engine] = run
                     if config is not None and len(self._runs) == 1:
                         _task_config.when_left(config, self._left_by)
                     # If nothing else ends the run, it ends when nobody holds this object any more.

@@ -39,7 +39,7 @@ def test_tab_goes_through_a_page_in_the_order_in_which_it_is_read(site: Site) ->
     head = [press(page, "Tab") for _ in range(6)]
     assert head == ["Musubito", "Runs", "Operations", "Savings", "Store", "Plan"]
     fields = [press(page, "Tab").split()[0] for _ in range(7)]
-    assert fields == ["Asked", "Name", "Step", "Tag", "Status", "Began", "Filter"]
+    assert fields == ["Search", "Name", "Step", "Tag", "Status", "Began", "Filter"]
     assert press(page, "Tab") == "Calls by day, as a table"
     assert press(page, "Tab", "Tab") == page.locator("#runs a").first.inner_text()
 
@@ -74,10 +74,10 @@ def test_j_and_k_go_through_the_rows_and_enter_opens_one(site: Site) -> None:
 
 def test_a_slash_goes_to_the_first_field_and_can_be_typed_there(site: Site) -> None:
     page = site.open("runs")
-    assert press(page, "/") == "Asked or answered"
+    assert press(page, "/") == "Search"
     press(page, "/", "j", "k")
-    assert page.get_by_label("Asked or answered").input_value() == "/jk"
-    page.get_by_label("Asked or answered").fill("")
+    assert page.get_by_label("Search").input_value() == "/jk"
+    page.get_by_label("Search").fill("")
     page.get_by_label("Name").fill("failing")
     page.keyboard.press("Enter")
     page.wait_for_url("**name=failing**")

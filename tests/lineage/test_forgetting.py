@@ -24,7 +24,11 @@ from musubito.lineage import Lineage, LineageError
 from musubito.lineage.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
 from musubito.lineage.input_search import InputQuery, search_inputs
 from musubito.lineage.verify import verify
+from musubito.store.changes import Forget
+from musubito.store.postgres.storage import PostgreSQLStorage
+from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
+from tests.server import drop_database, new_store
 
 ran: list[str] = []
 
@@ -391,3 +395,48 @@ def test_damaged_inputs_are_counted(w):
     held = search_inputs(w.lineage, InputQuery.of("matter"))
     assert (len(held.nodes), held.unreadable) == (1, 1)
     forget(w.lineage, changes_for(w.lineage, "load"))
+
+
+# -- tags of runs ------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=["sqlite", "postgres", "reference"])
+def engine(request, tmp_path):
+    """An engine whose lines of the history are written only when they are asked for."""
+    url = new_store() if request.param == "postgres" else ""
+    stores = {"sqlite": lambda: SQLiteStorage(fresh(tmp_path / "m.db")), "reference": MemoryStore}
+    engine = MusubitoEngine(stores.get(request.param, lambda: PostgreSQLStorage(url))())
+    with use_musubito_engine(engine):
+        yield engine
+    engine.close()
+    if url:
+        drop_database(url)
+
+
+def tags(engine, record):
+    engine.flush()
+    if isinstance(engine.storage, MemoryStore):
+        return next(line.tags for line in engine.storage.runs if line.run_id.hex() == record.run_id)
+    return Lineage(engine).run(record.run_id).summary.tags
+
+
+def test_the_runs_that_asked_for_what_is_forgotten_lose_their_tags(engine):
+    with run("asked", tags={"user": "ann"}) as asked:
+        node = bytes.fromhex(load("hers").node_id)
+        load("of both")
+    with run("replays", tags={"user": "ann"}) as replays:
+        load("hers")
+    with run("another", tags={"user": "bob"}) as another:
+        load("of both")
+    assert None not in [tags(engine, each) for each in (asked, replays, another)]
+    with run("goes on", tags={"user": "ann"}) as goes_on:
+        load("hers")
+        engine.flush()
+        engine.storage.write([Forget("", nodes=[node])])
+        assert [tags(engine, each) for each in (asked, replays, goes_on)] == [None] * 3
+    assert tags(engine, goes_on) is None
+    assert "bob" in str(tags(engine, another))
+
+
+def test_a_run_loses_its_tags_at_its_end_if_its_calls_were_told_after_they_were_forgotten(engine):
+    with run("goes on", tags={"user": "ann"}) as goes_on:
+        engine.storage.write([Forget("", nodes=[bytes.fromhex(load("hers").node_id)])])
+    assert tags(engine, goes_on) is None

@@ -276,8 +276,7 @@ class Rules(Tables):
                 if x.keys.reuse == e.keys.reuse and x.number < e.number and not x.invalid and x.differs(e):
                     self.set_invalid(x.number)
         self.mark_stale_below_invalid()
-        if change.run in self.runs:
-            self.runs[change.run] = self.runs[change.run]._replace(tags=None)
+        self.forget_tags({change.run} if change.run else ())
         self.forget_code()
         self.keep_state(lambda namespace, operation: (namespace, operation) != (change.namespace, change.operation))
         for key, effect in self.effects.items():
@@ -294,6 +293,12 @@ class Rules(Tables):
             if edit is not None and edit.before in found:
                 found.add(e.number)
         return sorted(found)
+
+    def forget_tags(self, runs: Iterable[bytes] = ()) -> None:
+        """Erase the tags of these runs, and of those that asked for what is forgotten."""
+        gone = {e.number for e in self.executions.values() if e.forgotten}
+        for run in {*runs, *(line.run_id for line in self.calls.values() if line.execution in gone)} & self.runs.keys():
+            self.runs[run] = self.runs[run]._replace(tags=None)
 
     def forget_code(self) -> None:
         had: dict[bool, set[bytes]] = {True: set(), False: set()}
@@ -539,6 +544,7 @@ class Rules(Tables):
             case Ledger():
                 self.runs.update({line.run_id: line for line in change.runs})
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
+                self.forget_tags()
                 there = {e.number for e in self.executions.values() if not e.forgotten}
                 self.traces.update({line.execution: line for line in change.traces if line.execution in there})
             case OpenNamespace():

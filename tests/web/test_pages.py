@@ -450,3 +450,11 @@ def test_calls_that_are_nested_very_deeply_are_shown(site: Site) -> None:
         deeper(60)
     page = site.get(f"/runs/{recorded.run_id}")
     assert page.count('class="call"') == 61
+
+
+def test_a_thread_and_a_user_lead_to_their_runs_and_are_found_by_a_search(site, ran):
+    ran(name="first", thread="order 17", user="Ann")
+    ran(name="second", thread="order 18", user="Bob")
+    (address,) = re.findall(r'<a href="([^"]+)">thread=order 17</a>', site.get("/"))
+    for found in (site.says(address), site.says("/", text="ann"), site.says("/", text="order 17")):
+        assert "first" in found and "second" not in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 import weakref
@@ -479,13 +480,21 @@ class MusubitoEngine:
             body = body.around[0] if len(body.around) == 1 else None
         return None
 
-    def _open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+    def _open_run(
+        self,
+        name: str,
+        body: Frame | None,
+        operation: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        only_asks: bool = False,
+    ) -> Run:
         """Begin a run of a framework, perhaps in a step's body. The run is in the history until `_end_run`.
 
         The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
         enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.
         """
-        run = self._new_run(name, within=self._part_of(body))
+        run = self._new_run(name, json.dumps(tags) if tags else None, self._part_of(body))
         if body is None:
             self.open.stray(run, operation, of_bodies=True)
         run.status, run.side_by_side, run.only_asks = "open", True, only_asks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from musubito.engine.call import CallProtocol
@@ -62,7 +62,15 @@ class ReadOnlyEngine(MusubitoEngine):
         assert isinstance(engine, type(self))  # noqa: S101 - they are made here
         return engine
 
-    def _open_run(self, name: str, body: Frame | None, operation: str, *, only_asks: bool = False) -> Run:
+    def _open_run(
+        self,
+        name: str,
+        body: Frame | None,
+        operation: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        only_asks: bool = False,
+    ) -> Run:
         """Return a run that the history does not hold."""
         return self._new_run(name)
 

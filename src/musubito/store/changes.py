@@ -222,7 +222,8 @@ class Forget(NamedTuple):
       execution outside this selection holds as well are kept.
     - Of an operation, the names of what it changes itself are erased (see `LearnState`).
     - Executions that were edited from them are erased likewise. Of an edit, who made it and when stays.
-    - Nodes, edges, executions and the history stay as a skeleton of ids and numbers.
+    - Nodes, edges, executions and the history stay as a skeleton of ids and numbers. A run that asked for one of these
+      executions loses its tags, at its end if its call is not in the history yet.
     - The executions become INVALID as by `Invalidate`. Older ones of the same key become INVALID, too: otherwise they
       would come back in the place of the erased ones.
     - An effect that was done stays done. Its result is lost, and the next call for it is told so.

@@ -24,6 +24,10 @@ class Links:
         """Return the address of an operation."""
         return f"/operations/{quote(name, safe='')}"
 
+    def tagged(self, key: str, value: object) -> str:
+        """Return the address of the runs that have a tag."""
+        return f"/?tag={quote(f'{key}={value}')}"
+
     def image(self, node_id: str, side: str, picture: Picture) -> str:
         """Return the address of an image in the input or the output of a result."""
         return f"/results/{node_id}/{side}/{picture.number}"
@@ -45,6 +49,10 @@ class FileLinks(Links):
 
     def operation(self, name: str) -> str:
         """See `Links.operation`."""
+        return ""
+
+    def tagged(self, key: str, value: object) -> str:
+        """See `Links.tagged`."""
         return ""
 
     def image(self, node_id: str, side: str, picture: Picture) -> str:

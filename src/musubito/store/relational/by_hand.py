@@ -179,6 +179,7 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
             db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **_named(batch)})
             db.rows("forget_edits", {"forgotten": FORGOTTEN, **_named(batch)})
             db.rows("forget_traces", _named(batch))
+            db.rows("forget_tags_of_callers", {**_named(batch), "first": batch[0], "last": batch[-1]})
             _invalidate_callers_since(db, batch, since)
             named.update(batch)
             yield STEP

@@ -50,9 +50,10 @@ def _ended(db: SqlSession, runs: Collection[bytes]) -> list[bytes]:
 
 
 def _add_sums(db: SqlSession, run: bytes) -> None:
-    """Sum up the calls of a run that has no sums."""
+    """Sum up the calls of a run that has ended and has no sums. Nobody may be erased and readable in its tags."""
     for query in ("add_sums", "add_token_sums"):
         db.rows(query, {"run": run})
+    db.rows("forget_tags_late", {"run": run, "erased": ExecutionFlags.ERASED})
 
 
 def _drop_sums(db: SqlSession, run: bytes) -> None:

@@ -47,9 +47,8 @@ class RunFilter(NamedTuple):
 
     def fits(self, run: RunSummary) -> bool:
         """Tell whether a run has the status and the tag."""
-        tags = {key: str(value) for key, value in (run.tags or {}).items()}
-        key, _, value = self.tag.partition("=")
-        has_tag = not self.tag or (key in tags and value in ("", tags[key]))
+        tags = (run.tags or {}).items()
+        has_tag = not self.tag or any(self.tag in (key, f"{key}=", f"{key}={value}") for key, value in tags)
         return has_tag and self.status in ("", run.status)
 
 
@@ -70,7 +69,7 @@ def show(request: Request) -> Response:
     )
     older = asked.query(before=repr(found[rows - 1].started_at)) if len(found) > rows else None
     texts = texts_of_runs(lineage, [run.run_id for run in found[:rows]])
-    matching = [run for run in found[:rows] if _says(texts[run.run_id], asked.text)]
+    matching = [run for run in found[:rows] if _says(run, texts[run.run_id], asked.text)]
     if len(matching) > ROWS:
         older = asked.query(before=repr(matching[ROWS - 1].started_at))
     # The chart is of all runs, so it stands over the whole list alone.
@@ -99,9 +98,10 @@ def show(request: Request) -> Response:
     )
 
 
-def _says(texts: RunTexts, text: str) -> bool:
-    """Tell whether the question or the answer of a run holds a text, in capitals or not."""
-    return not text or any(said and text.casefold() in said.text.casefold() for said in texts)
+def _says(run: RunSummary, texts: RunTexts, text: str) -> bool:
+    """Tell whether a tag, the question or the answer of a run holds a text, in capitals or not."""
+    says = [*(said.text for said in texts if said), *map(str, (run.tags or {}).values())]
+    return not text or any(text.casefold() in one.casefold() for one in says)
 
 
 def _moment(text: str) -> float:

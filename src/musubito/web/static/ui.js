@@ -191,7 +191,7 @@ document.addEventListener("click", async (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const rows = [...document.querySelectorAll("ul.tree .call a, tbody th a")].filter((row) => row.checkVisibility());
+  const rows = [...document.querySelectorAll("ul.tree .call a, tbody th > a")].filter((row) => row.checkVisibility());
   const at = rows.indexOf(document.activeElement);
   const inner = rows[at]?.closest("ul.tree li")?.querySelector(":scope > details");
   if (event.key === "j" && rows.length) rows[Math.min(at + 1, rows.length - 1)].focus();

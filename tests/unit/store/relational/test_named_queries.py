@@ -21,6 +21,7 @@ SCANS = {
     "correct_effect": {"_effects"},
     "forget_settled": {"_effects"},
     "forget_code_unless_in_use": {"n"},
+    "forget_tags_of_callers": {"_runs"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
     # Whether there is any row at all.

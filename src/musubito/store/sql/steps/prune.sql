@@ -132,6 +132,23 @@ SELECT DISTINCT operation FROM _state_places;
 -- A run without what its user said of it.
 UPDATE _runs SET tags = NULL WHERE run_id = :run;
 
+-- name: forget_tags_of_callers
+-- The same, for all runs that asked for one of these executions. Those from :first to :last are among them.
+UPDATE _runs SET tags = NULL
+WHERE tags IS NOT NULL AND (
+  EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = _runs.run_id AND s.first <= :last AND s.last >= :first)
+  OR NOT EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = _runs.run_id)
+) AND EXISTS (
+  SELECT 1 FROM _calls c WHERE c.run_id = _runs.run_id AND c.execution IN (SELECT value FROM json_each(:executions))
+);
+
+-- name: forget_tags_late
+-- The same, for a run that has ended, if one of its executions was forgotten meanwhile.
+UPDATE _runs SET tags = NULL
+WHERE run_id = :run AND tags IS NOT NULL AND EXISTS (
+  SELECT 1 FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run_id = :run AND e.holds & :erased <> 0
+);
+
 -- name: retire
 -- An execution that nothing seems to need is about to be removed, unless it is an effect.
 INSERT INTO _retired (execution, prune)
