@@ -193,7 +193,7 @@ class TestOneRun:
         text = site.says(f"/compare?run={after}&run={before}")
         assert "its input changed" in text
         assert "equal" in text
-        assert "The answers are equal" in text
+        assert "Answered Both: 1 messages: 10" in text
         assert "its input changed" in site.says("/compare", run=after)
         assert "previous run of this name" in site.says(f"/runs/{after}")
         assert "previous run of this name" not in site.says(f"/runs/{before}")
@@ -214,6 +214,27 @@ class TestOneRun:
             runs_by_text[text] = recorded.run_id
         text = site.says("/compare?run={}&run={}".format(*reversed(runs_by_text.values())))
         assert text.index("Answered") < text.index("-two") < text.index("+three") < text.index("What differs")
+
+    def test_equal_changes_are_one_row_of_a_comparison_and_outputs_come_first(self, site: Site, engine) -> None:
+        @musubito_step(name="price")
+        def price(lamp: int) -> dict[str, float]:
+            return {"lamp": lamp, "price": factors[-1] * lamp}
+
+        chosen, factors = [], []
+        for factor in (1.5, 2.5):
+            factors.append(factor)
+            with run("prices") as recorded:
+                for lamp in range(30):
+                    price(lamp)
+                rate("all of them")
+            chosen.append(recorded.run_id)
+            engine.invalidate(price)
+        text = site.says(f"/compare?run={chosen[1]}&run={chosen[0]}")
+        order = ["Both: 11", "Outputs that differ price", '- "price": 1.5', '+ "price": 2.5', "What differs"]
+        found = [text.index(part) for part in order]
+        assert found == sorted(found)
+        assert text.count("price ×") == 2 and "price × 29 changed ran ran" in text
+        assert "rate" not in text[found[-1] :]
 
 
 class TestResult:
@@ -439,6 +460,7 @@ def test_a_corrected_result_says_by_whom_and_how_to_correct_it_is_told(site: Sit
     (first,) = [each.run_id for each in site.lineage.runs() if each.name == "before"]
     compared = site.says(f"/compare?run={again.run_id}&run={first}")
     assert re.search(r"word changed ran replayed edited by Ada at [-\d: ]+: <it was wrong> differs", compared)
+    assert compared.count("@@ -1 +1 @@ -a +b") == 2  # of the answers, and of the outputs of the step
 
 
 def test_calls_that_are_nested_very_deeply_are_shown(site: Site) -> None:

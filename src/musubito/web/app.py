@@ -19,7 +19,7 @@ from musubito.errors import MusubitoError
 from musubito.lineage import Lineage, LineageError
 from musubito.web.guard import Guard
 from musubito.web.live import events, watched
-from musubito.web.pages import operations, plan, result, run, runs, savings, store
+from musubito.web.pages import compare, operations, plan, result, run, runs, savings, store
 from musubito.web.rendering import page
 from musubito.web.watched_plan import WatchedPlan
 
@@ -27,7 +27,7 @@ ROUTES: Final = (
     Route("/", watched(runs.show)),
     Route("/runs/{run}", watched(run.show)),
     Route("/runs/{run}/calls", run.calls),
-    Route("/compare", watched(run.compare)),
+    Route("/compare", watched(compare.show)),
     Route("/results/{result}", watched(result.show)),
     Route("/results/{result}/{side}/{number:int}", result.image),
     Route("/operations", watched(operations.show_all)),

@@ -1,18 +1,16 @@
-"""Show one run: its calls as a timeline, its graph, and how it differs from another run."""
+"""Show one run: its calls as a timeline, and its graph."""
 
 from __future__ import annotations
 
 from collections import Counter
-from difflib import unified_diff
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, LineageError, compare_runs
-from musubito.lineage.run_diff import compare_with_previous
+from musubito.lineage import Lineage
 from musubito.lineage.run_reader import computing
-from musubito.lineage.run_texts import RunText, failures_of_run, texts_of_runs
+from musubito.lineage.run_texts import failures_of_run, texts_of_runs
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window
@@ -23,8 +21,6 @@ ERRORS: Final = 5
 """Errors of a run that are shown at most."""
 DIGITS: Final = 12
 """Digits of the number of a call at most."""
-DIFFERING: Final = 100
-"""Calls that differ in a comparison, shown at most."""
 
 
 def show(request: Request) -> Response:
@@ -82,39 +78,3 @@ def _asked(request: Request) -> dict[str, Any]:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() and len(text) <= DIGITS else None
-
-
-def compare(request: Request) -> Response:
-    """Show how two runs differ, or one from the run of its name before it."""
-    lineage: Lineage = request.app.state.lineage
-    chosen = request.query_params.getlist("run")
-    if len(chosen) == 1:
-        comparison = compare_with_previous(lineage, chosen[0])
-    elif len(chosen) == 2:
-        # The list has the newest run first.
-        comparison = compare_runs(lineage, chosen[1], chosen[0])
-    else:
-        raise LineageError(f"two runs can be compared, and {len(chosen)} were chosen; go back and choose two")
-    runs = [comparison.before.run_id, comparison.after.run_id]
-    texts = texts_of_runs(lineage, runs)
-    changes = Counter(call.change for call in comparison.calls)
-    differing = [call for call in comparison.calls if call.change not in ("same", "inside")]
-    return page(
-        "compare.html",
-        title="Two runs",
-        request=request,
-        before=comparison.before,
-        after=comparison.after,
-        texts=[texts[run] for run in runs],
-        longest=TEXT,
-        diff=_diff(*(texts[run].answer for run in runs)),
-        changes=changes,
-        calls=differing[:DIFFERING],
-        left_out=max(0, len(differing) - DIFFERING),
-    )
-
-
-def _diff(before: RunText | None, after: RunText | None) -> str:
-    """Return how two answers differ, line by line; nothing if they are equal."""
-    old, new = (said.text.splitlines() if said else [] for said in (before, after))
-    return "\n".join(unified_diff(old, new, "before", "after", lineterm=""))
