@@ -26,6 +26,7 @@ from musubito import (
 )
 from musubito.cli.root import root
 from musubito.lineage import Lineage
+from musubito.lineage.operation_history import history_of
 from musubito.model import StepConfiguration, StepType
 from tests.server import drop_database, new_store
 
@@ -167,6 +168,15 @@ def test_what_is_said_of_each_node_is_the_same(stores: tuple[str, str]):
                 answer = said(there, command, node, *more)
                 assert answer == said(here, command, node, *more)
                 assert answer[0] == 0
+
+
+@pytest.mark.parametrize("step", ["draw", "rate"])
+def test_what_is_said_of_a_step_over_time_is_the_same(stores: tuple[str, str], step: str):
+    with Lineage.from_url(stores[0]) as one, Lineage.from_url(stores[1]) as other:
+        history = history_of(one, step, 0.0)
+        assert history == history_of(other, step, 0.0)
+    assert [version.changed for version in history.versions] == [None]
+    assert history.versions[0].executions > history.versions[0].failed == (step == "rate")
 
 
 def test_doctor_looks_at_the_server(stores: tuple[str, str]):

@@ -83,6 +83,9 @@ class World:
                 )
                 for row in sorted((*found.rows, found.total), key=lambda row: row.key)
             ]  # fmt: skip
+        both = [savings(self.lineage, by="operation", since=since, operation=name) for name in (None, "inner")]
+        every, own = ([(row.key, row.calls, row.replayed, row.spent.tokens) for row in found.rows] for found in both)
+        assert own == [row for row in every if row[0] == "inner"]
         rows += [(row.operation, row.calls, row.replays) for row in step_statistics(self.lineage)]
         return rows
 

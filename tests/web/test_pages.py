@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, run
+from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, record_usage, run
 from musubito.lineage.formatting import short
 from musubito.lineage.unknown_effects import settle, unknown_effects
 from musubito.web.pages import runs
@@ -329,6 +329,30 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     assert re.search(r"Step Results Compute Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
     assert text.index("its input changed") < text.index("no result of an earlier call is stored")
     assert "report" in site.says("/operations")
+
+
+def test_an_operation_tells_of_its_versions_and_its_days(site: Site) -> None:
+    def with_prompt(prompt: str):
+        @musubito_step(name="edit")
+        def edit(text: str) -> str:
+            if text == "nothing":
+                raise ValueError
+            record_usage(input_tokens=1000, output_tokens=100, model="gpt-4o")
+            return f"{prompt} {text}"
+
+        return edit
+
+    for edit in (with_prompt("You are a careful editor."), with_prompt("You are a bold editor.")):
+        for text in ("one", "two", "one"):
+            edit(text)
+    with pytest.raises(ValueError):
+        edit("nothing")
+    text = site.says("/operations/edit")
+    newest, oldest = re.findall(r" ([23](?: ✗ 1)?) [\d.]+ ms \$0.0070 · [\d.]+ ms (.*?)(?= 20\d\d-| The last)", text)
+    assert newest[0] == "3 ✗ 1"
+    assert "-You are a careful editor. +You are a bold editor." in newest[1]
+    assert oldest == ("2", "the first that is stored")
+    assert re.search(r"✗ failed 1 ○ ran 4 ● replayed 2 29 % [\d.]+ ms \$0.0140 ·", text), text
 
 
 def test_an_operation_gives_the_reason_of_every_call_that_it_lists(site: Site) -> None:

@@ -120,8 +120,8 @@ class _Sums:
 
 
 @reports_damage
-def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> Savings:
-    """Return the cost that calls spent and saved since a time.
+def savings(lineage: Lineage, *, since: float | None = None, by: By = "day", operation: str | None = None) -> Savings:
+    """Return the cost that calls spent and saved since a time, all of them or those of one operation.
 
     `since` is in seconds since the epoch. Days are days of local time. Runs inside a run are counted with it. Raises
     `LineageError` for an unknown `by`.
@@ -129,7 +129,7 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day") -> 
     if by not in get_args(By):
         raise LineageError(f"savings are summed up by {', '.join(get_args(By))}, not by {by!r}")
     began = 0.0 if since is None else since
-    params = {"by": by, "since": began, "quarter": int(began // QUARTER) if began > 0 else -1}
+    params = {"by": by, "since": began, "quarter": int(began // QUARTER) if began > 0 else -1, "operation": operation}
     calls, usage = lineage.ask(("savings", params), ("saved_tokens", params))
     total, sums_by_key = _Sums(), defaultdict[str, _Sums](_Sums)
     days: dict[int, str] = {}

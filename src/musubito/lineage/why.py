@@ -150,7 +150,7 @@ def whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list
 
 def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[Why]:
     facts = _facts(lineage, calls)
-    codes = _codes(
+    codes = codes_of(
         lineage,
         {call.code for fact in facts if _is_of_another_code(fact) for call in (fact.call, *fact.alike)},
     )
@@ -414,7 +414,8 @@ def _changed_parents(
     return (*pairs, *((parent, None) for parent in gone))
 
 
-def _codes(lineage: Lineage, fingerprints: Collection[bytes]) -> dict[bytes, PartsOfCode]:
+def codes_of(lineage: Lineage, fingerprints: Collection[bytes]) -> dict[bytes, PartsOfCode]:
+    """Return the parts of code, without secrets, by their fingerprints."""
     rows = lineage.ask(*(("code_of", {"fingerprint": fingerprint}) for fingerprint in fingerprints))
     return {
         fingerprint: {part: (digest, source and without_secrets_in(source)) for part, digest, source in parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from shlex import quote
@@ -72,6 +73,11 @@ def page(template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """Return a page of a template, or a part of one. Of the values, `request` is that of the page."""
     place = values["request"].app.state.place if "request" in values else ""
     return HTMLResponse(environment().get_template(template).render(place=place, **values), status)
+
+
+def curve(unit: str, days: Sequence[str], series: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return curves over days as a page draws them, as JSON."""
+    return {"unit": unit, "days": days, "series": list(series.items())}
 
 
 def moment(time: float) -> str:

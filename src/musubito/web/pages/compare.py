@@ -22,8 +22,6 @@ CHANGES: Final = 100
 """Different changes that are shown at most."""
 OUTPUTS: Final = 10
 """Outputs that differ and are shown at most, besides the answer."""
-LINES: Final = 60
-"""Lines of a diff at most."""
 LONGEST: Final = 20_000
 """Characters of an output that are compared at most."""
 
@@ -106,5 +104,4 @@ def _outputs(lineage: Lineage, calls: Sequence[CallReport]) -> list[Any]:
 
 def _diff(name: str, before: str, after: str) -> str:
     """Return how two texts differ, line by line; nothing if they are equal."""
-    lines = text_diff(name, before[:LONGEST], after[:LONGEST]).splitlines()
-    return "\n".join(lines[:LINES] + ["…"] * (len(lines) > LINES))
+    return text_diff(name, before[:LONGEST], after[:LONGEST])

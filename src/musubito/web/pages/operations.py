@@ -7,12 +7,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, LineageError, impact
+from musubito.lineage import Lineage, LineageError, impact, savings
 from musubito.lineage.formatting import DAY
-from musubito.lineage.operation_history import history_of
+from musubito.lineage.operation_history import RESULTS, history_of
 from musubito.lineage.store_stats import step_statistics
 from musubito.lineage.suggestions import suggestion
-from musubito.web.rendering import page
+from musubito.web.rendering import curve, page
 
 ROWS: Final = 500
 """Operations on the page at most."""
@@ -35,8 +35,11 @@ def show(request: Request) -> Response:
     history = history_of(lineage, name, since)
     if not history.is_known:
         raise LineageError(f"no step is called {name!r}; {suggestion(lineage, name, 'see the list of operations')}")
-    days = history.days
-    outcomes = sorted({key for day in days for key in day.calls})
+    # A call that was told between the two reads has no cost yet.
+    costs = {row.key: row for row in savings(lineage, since=since, operation=name).rows}
+    days = [(day, costs[day.day]) for day in history.days if day.day in costs]
+    outcomes = sorted({key for day, _ in days for key in day.calls})
+    of_days = [day.day for day, _ in days]
     return page(
         "operation.html",
         title=name,
@@ -46,10 +49,9 @@ def show(request: Request) -> Response:
         since_days=DAYS,
         ran=history.ran,
         newest=history.newest,
+        versions=history.versions,
+        results=RESULTS,
         impact=impact(lineage, name),
-        curve={
-            "unit": "calls",
-            "days": [day.day for day in days],
-            "series": [[outcome, [day.calls.get(outcome, 0) for day in days]] for outcome in outcomes],
-        },
+        curve=curve("calls", of_days, {key: [day.calls.get(key, 0) for day, _ in days] for key in outcomes}),
+        times=curve("ms", of_days, {"mean time": [cost.compute_ms / (cost.ran or 1) for _, cost in days]}),
     )

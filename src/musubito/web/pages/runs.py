@@ -14,7 +14,7 @@ from musubito.lineage.formatting import DAY
 from musubito.lineage.reports import STATUSES
 from musubito.lineage.run_reader import EVER
 from musubito.lineage.run_texts import RunTexts, texts_of_runs
-from musubito.web.rendering import page
+from musubito.web.rendering import curve, page
 
 ROWS: Final = 50
 """Runs on a page."""
@@ -88,11 +88,11 @@ def show(request: Request) -> Response:
         older=older,
         newest=None if before == EVER else asked.query(),
         days=days,
-        curve={
-            "unit": "calls",
-            "days": [day.key for day in days],
-            "series": [["ran", [day.ran for day in days]], ["replayed", [day.replayed for day in days]]],
-        },
+        curve=curve(
+            "calls",
+            [day.key for day in days],
+            {"ran": [day.ran for day in days], "replayed": [day.replayed for day in days]},
+        ),
         statuses=STATUSES,
         ages=AGES,
     )

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from musubito.lineage import Lineage, Savings, savings
 from musubito.lineage.cost_format import unpriced_note
 from musubito.lineage.formatting import DAY
-from musubito.web.rendering import page
+from musubito.web.rendering import curve, page
 
 AGES: Final = {"7d": 7, "30d": 30, "90d": 90, "": None}
 """The times that may be chosen, in days; the last is all of it."""
@@ -54,8 +54,5 @@ def _curve(by_day: Savings) -> dict[str, object]:
         unit, pairs = "tokens", [(spent.total_tokens, saved.total_tokens) for spent, saved in costs]
     else:
         unit, pairs = "s", [(spent.compute_ms / 1000, saved.compute_ms / 1000) for spent, saved in costs]
-    return {
-        "unit": unit,
-        "days": [row.key for row in rows],
-        "series": [["spent", [one for one, _ in pairs]], ["saved", [other for _, other in pairs]]],
-    }
+    spent, saved = [one for one, _ in pairs], [other for _, other in pairs]
+    return curve(unit, [row.key for row in rows], {"spent": spent, "saved": saved})

@@ -4,7 +4,7 @@
 -- name: savings
 -- Calls since a time, those replayed, and what they took: by quarter of an hour, by operation, by the run that all is a
 -- part of, or all in one row: their compute, and that which replays saved. A run has its name, a call outside of runs that
--- of its operation.
+-- of its operation. With :operation, only calls of operations of this name.
 WITH RECURSIVE top (run, root, name) AS (
   SELECT run_id, run_id, name FROM _runs WHERE parent IS NULL
   UNION ALL
@@ -35,6 +35,7 @@ SELECT CASE :by WHEN 'day' THEN s.quarter END, CASE :by WHEN 'operation' THEN o.
   max(s.newest),
   max(CASE WHEN :by = 'run' THEN coalesce(t.name, CASE WHEN t.run IS NULL AND s.on_top = 1 THEN o.name END) END)
 FROM own s LEFT JOIN top t ON t.run = s.run LEFT JOIN _operations o ON o.id = s.operation
+WHERE CAST(:operation AS TEXT) IS NULL OR o.name = :operation
 GROUP BY 1, 2, 3;
 
 -- name: saved_tokens
@@ -69,5 +70,5 @@ SELECT CASE :by WHEN 'day' THEN s.quarter END, CASE :by WHEN 'operation' THEN o.
   s.replayed, s.model, CAST(sum(s.tokens_in) AS BIGINT), CAST(sum(s.tokens_out) AS BIGINT), CAST(sum(s.calls) AS BIGINT),
   nullif(s.used, '')
 FROM own s LEFT JOIN top t ON t.run = s.run LEFT JOIN _operations o ON o.id = s.operation
-WHERE s.tokens_in + s.tokens_out > 0 OR s.used <> ''
+WHERE (s.tokens_in + s.tokens_out > 0 OR s.used <> '') AND (CAST(:operation AS TEXT) IS NULL OR o.name = :operation)
 GROUP BY 1, 2, 3, 4, 5, s.used;

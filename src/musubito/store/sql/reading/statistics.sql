@@ -54,6 +54,28 @@ WHERE u.input_tokens + u.output_tokens > 0 GROUP BY n.operation, u.model;
 -- Whether there is an operation of this name.
 SELECT 1 FROM _operations WHERE name = :operation LIMIT 1;
 
+-- name: _newest_nodes_of
+-- The newest nodes of an operation, so many at most.
+SELECT n.id, n.code FROM _operations o JOIN _nodes n ON n.operation = o.id WHERE o.name = :operation ORDER BY n.id DESC LIMIT :looked_at
+
+-- name: versions_of_operation
+-- The versions of the code of an operation that ran last, among its newest nodes: from when to when, how often, how often
+-- that failed, and how long it took on average when it did not.
+SELECT c.id, c.fingerprint, min(e.started_at), max(e.started_at), count(*), sum(CASE e.outcome WHEN 1 THEN 0 ELSE 1 END),
+  avg(CASE e.outcome WHEN 1 THEN e.duration_ms END)
+FROM (
+{_newest_nodes_of}
+) n CROSS JOIN _executions e JOIN _codes c ON c.id = n.code
+WHERE e.node = n.id GROUP BY c.id, c.fingerprint ORDER BY max(e.id) DESC LIMIT :limit;
+
+-- name: usage_of_versions
+-- The tokens that the executions of each of these versions used themselves, by model.
+SELECT n.code, u.model, CAST(sum(u.input_tokens) AS BIGINT), CAST(sum(u.output_tokens) AS BIGINT)
+FROM (
+{_newest_nodes_of}
+) n CROSS JOIN _executions e JOIN _usage u ON u.execution = e.id
+WHERE e.node = n.id AND u.input_tokens + u.output_tokens > 0 GROUP BY n.code, u.model;
+
 -- name: calls_by_quarter
 -- How many calls of an operation ended how, in each quarter of an hour since a time. Only runs that called it are read.
 SELECT CAST(c.at AS INTEGER) / 900, c.outcome, count(*)
