@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import random
 import re
 import sqlite3
 import time
@@ -18,10 +19,32 @@ from musubito.web.pages import runs
 from tests.web.conftest import NASTY, Site, ask, rate
 
 
-def test_an_empty_store_says_that_nothing_has_run(site: Site) -> None:
-    assert "Nothing has run yet" in site.says("/")
-    assert "No step has run yet" in site.says("/operations")
-    assert "Nothing has run in this time" in site.says("/savings")
+@pytest.mark.parametrize("path", ["/", "/operations", "/savings", "/store"])
+def test_a_page_of_an_empty_store_says_what_to_do_first(site: Site, path: str) -> None:
+    assert "yet. Decorate a function with @musubito_step or wrap a graph" in site.says(path)
+
+
+def test_savings_of_a_time_without_runs_lead_to_all_of_them(site: Site, ran, engine) -> None:
+    ran()
+    engine.flush()
+    engine.now = lambda: time.time() + 40 * 86_400
+    assert "Nothing has run in this time. Choose a longer one" in site.says("/savings")
+    assert "Saved" in site.says("/savings", since="")
+
+
+def test_the_growth_of_a_store_is_what_it_stores_and_not_the_calls_again(site: Site, engine) -> None:
+    @musubito_step(name="text")
+    def text(length: int) -> str:
+        return "".join(map(chr, random.Random(length).choices(range(33, 127), k=length)))
+
+    for days, length in ((3, 20_000), (2, 5_000), (1, 7_000), (0, 5_000)):
+        engine.now = lambda days=days: time.time() - days * 86_400
+        text(length)
+        text(length)
+    (curve,) = re.findall(r'id="curve-data" data-live>(.*?)</script>', site.get("/store"))
+    ((name, sizes),) = json.loads(curve)["series"]
+    assert name == "stored"
+    assert sizes == pytest.approx([16.5, 20.7, 26.5], rel=0.1)  # the last day replays
 
 
 class TestRuns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.code_diff import ChangedCode, changed_code
@@ -13,7 +12,7 @@ from musubito.engine.nearest import COMPARED, Reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
-from musubito.lineage.savings import QUARTER
+from musubito.lineage.savings import day_of
 from musubito.lineage.store_reader import by_first
 from musubito.lineage.why import codes_of
 from musubito.reasons import ReplayReason
@@ -92,8 +91,7 @@ def history_of(lineage: Lineage, operation: str, since: float) -> OperationHisto
     )
     days: dict[str, Counter[str]] = {}
     for quarter, outcome, number in rows:
-        day = datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
-        days.setdefault(day, Counter())[outcome] += number
+        days.setdefault(day_of(quarter), Counter())[outcome] += number
     return OperationHistory(
         bool(known),
         tuple(DayOfOperation(day, calls) for day, calls in sorted(days.items())),

@@ -166,6 +166,11 @@ def _by_model(usage: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
                 yield (*keys, 0, model_of_call, tokens.input * count, tokens.output * count, count)
 
 
+def day_of(quarter: int) -> str:
+    """Return the day of local time in which a quarter of an hour lies, counted since the epoch."""
+    return datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
+
+
 def _by_worth(row: SavingsRow) -> tuple[float, int, float, str]:
     return -(row.saved_dollars or 0.0), -row.saved.total_tokens, -row.saved_compute_ms, row.key
 
@@ -176,7 +181,7 @@ def _key(by: str, keys: Sequence[Any], days: dict[int, str]) -> str:
     if by == "day":
         day = days.get(quarter)
         if day is None:
-            day = days[quarter] = datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone().date().isoformat()
+            day = days[quarter] = day_of(quarter)
         return day
     if by == "run":
         return binary(run).hex()

@@ -12,6 +12,7 @@ from musubito.lineage.corruption import reports_damage
 from musubito.lineage.prices import dollars
 from musubito.lineage.reader import Lineage
 from musubito.lineage.reports import Cost, Tokens
+from musubito.lineage.savings import day_of
 
 COUNTED: Final = ("nodes", "executions", "artifacts", "runs", "calls", "inputs", "parts")
 """The kinds of things that `sizes` counts."""
@@ -97,6 +98,16 @@ def statistics(lineage: Lineage) -> StoreStatistics:
 def contents(lineage: Lineage) -> StoreContents:
     """Count all that a store contains. The time grows with the store."""
     return StoreContents(**_counted(lineage, *lineage.ask(*COUNTS)))
+
+
+@reports_damage
+def growth(lineage: Lineage) -> dict[str, int]:
+    """Return for each day how many bytes of the stored outputs had been made at its end."""
+    total, days = 0, dict[str, int]()
+    for quarter, size in lineage.rows("growth"):
+        total += size
+        days[day_of(quarter)] = total
+    return days
 
 
 def _counted(

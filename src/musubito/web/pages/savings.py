@@ -37,6 +37,7 @@ def show(request: Request) -> Response:
         since=since,
         ages=AGES,
         total=total,
+        has_run=bool(total.calls or lineage.runs(1)),
         curve=_curve(by_day),
         days=by_day.rows,
         tables=[(name, table.rows[:ROWS], max(0, len(table.rows) - ROWS)) for name, table in tables if table.rows],

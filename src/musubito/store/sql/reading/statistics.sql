@@ -17,6 +17,14 @@ UNION ALL SELECT 'calls', (SELECT CAST(coalesce(sum(s.calls), 0) AS BIGINT) FROM
 SELECT count(*), coalesce(sum(CASE outcome WHEN 1 THEN 0 ELSE 1 END), 0), count(payload), coalesce(sum(length(payload)), 0)
 FROM _executions;
 
+-- name: growth
+-- How many bytes of the outputs that are stored were made in each quarter of an hour.
+SELECT a.quarter, CAST(sum(a.bytes) AS BIGINT) FROM (
+  SELECT CAST(started_at AS INTEGER) / 900 AS quarter, length(payload) AS bytes FROM _executions WHERE payload IS NOT NULL
+  UNION ALL
+  SELECT CAST(created_at AS INTEGER) / 900, length(payload) FROM _artifacts
+) a GROUP BY a.quarter ORDER BY a.quarter;
+
 -- name: operations
 -- All operations of which something ran, each with its namespace.
 SELECT s.name, o.name, o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace
