@@ -96,14 +96,18 @@ class TestRuns:
         ran("<a>.txt")
         assert "<a>.txt → 1 messages: 10" in site.says("/")
 
-    def test_a_text_is_searched_in_older_runs_on_the_next_pages(self, site: Site, monkeypatch) -> None:
-        monkeypatch.setattr(runs, "SEARCHED", 5)
+    @pytest.mark.parametrize(("limit", "asked"), [("SEARCHED", "text=text+1"), ("LOOKED_AT", "status=failed")])
+    def test_a_text_and_a_status_are_searched_in_older_runs_on_the_next_pages(
+        self, site: Site, monkeypatch, limit: str, asked: str
+    ) -> None:
+        monkeypatch.setattr(runs, limit, 5)
         for number in range(12):
-            with run(f"run-{number}"):
-                rate(f"text {number}")
-        found, address = [], "/?text=text+1"
+            with contextlib.suppress(ValueError), run(f"run-{number}"):
+                rate(f"text {number}{' is bad' * (number in (1, 10, 11))}")
+        found, address = [], f"/?{asked}"
         while address:
             page = site.get(address)
+            assert page.count('href="/runs/') <= 5
             found += re.findall(r'<a href="/runs/\w+">(run-\d+)</a>', page)
             more = re.search(r'rel="next" href="([^"]+)"', page)
             address = html.unescape(more[1]) if more else ""
@@ -352,6 +356,22 @@ def test_an_operation_tells_what_an_edit_costs(site: Site, ran) -> None:
     assert re.search(r"Step Results Compute Tokens Cost ask 2( [\d.]+ m?s)? 1,712 report 2", text), text
     assert text.index("its input changed") < text.index("no result of an earlier call is stored")
     assert "report" in site.says("/operations")
+
+
+def test_no_page_of_a_large_store_has_more_elements_than_a_browser_draws_at_once(site: Site, engine) -> None:
+    steps = [musubito_step(name=f"step {number}")(lambda number: number) for number in range(200)]
+    chosen = []
+    for turn in range(52):
+        with run("large", tags={"thread": "1", "user": "2"}) as recorded:
+            for number in range(600 if turn >= 50 else 1):
+                steps[number % 200](number + turn)
+                rate(str(number))
+        chosen.append(recorded.run_id)
+    first, last = chosen[-2:]
+    paths = ["/", "/operations", "/operations/rate", "/savings", "/store", f"/compare?run={last}&run={first}"]
+    paths += [f"/runs/{last}", f"/runs/{last}?like=2", f"/results/{site.lineage.run(last).calls[1].node_id}"]
+    sizes = {path: len(re.findall(r"<[a-z]", site.get(path))) for path in paths}
+    assert [path for path, size in sizes.items() if not 100 < size < 2_000] == [], sizes
 
 
 def test_an_operation_tells_of_its_versions_and_its_days(site: Site) -> None:

@@ -120,7 +120,9 @@ class _Side:
     def is_inside(self, call: CallReport) -> bool:
         """Return whether a call around this one was replayed in the other run."""
         partners = (self.partners.get(outer.number) for outer in self.around(call))
-        return any(partner is not None and partner.outcome == "replayed" for partner in partners)
+        return bool(call.parent and self.partners) and any(
+            partner is not None and partner.outcome == "replayed" for partner in partners
+        )
 
     def free(self) -> list[CallReport]:
         """Return the calls that need a partner."""
@@ -143,16 +145,16 @@ def _of_same_operation(_: _Side, call: CallReport) -> Hashable:
     return call.namespace, call.operation
 
 
-def _of_same_node(side: _Side, call: CallReport) -> Hashable:
-    return _of_same_operation(side, call), call.node_id
+def _of_same_node(_: _Side, call: CallReport) -> Hashable:
+    return call.node_id
 
 
-def _of_same_node_and_end(side: _Side, call: CallReport) -> Hashable:
-    return _of_same_node(side, call), "answered" if call.outcome in ANSWERED else call.outcome
+def _of_same_node_and_end(_: _Side, call: CallReport) -> Hashable:
+    return call.node_id, "answered" if call.outcome in ANSWERED else call.outcome
 
 
 def _at_same_place(side: _Side, call: CallReport) -> Hashable:
-    return _of_same_node_and_end(side, call), tuple(outer.node_id for outer in side.around(call))
+    return _of_same_node_and_end(side, call), tuple(outer.node_id for outer in side.around(call)) if call.parent else ()
 
 
 class _Facts(NamedTuple):
@@ -167,7 +169,8 @@ class _Facts(NamedTuple):
 
 
 def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> _Facts:
-    executions = [call.execution for pair in pairs for call in pair if call.execution is not None]
+    differing = [pair for pair in pairs if pair[0].execution != pair[1].execution]
+    executions = [call.execution for pair in differing for call in pair if call.execution is not None]
     artifacts: dict[int | None, bytes] = dict(lineage.about("artifacts_of_executions", executions))
     numbers = lineage.numbers(call.node_id for pair in pairs if pair[0].node_id != pair[1].node_id for call in pair)
     found, consumed = lineage.ask(*(of_many(query, numbers.values()) for query in ("identities", "parents")))

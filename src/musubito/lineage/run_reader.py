@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.frame import covered
@@ -60,6 +59,7 @@ class RunReader(StoreReader):
         operation: str | None = None,
         since: float = 0.0,
         before: float = EVER,
+        tagged: Callable[[Mapping[str, Any]], bool] | None = None,
         matching: Callable[[RunSummary], bool] = lambda _: True,
     ) -> list[RunSummary]:
         """Return the newest runs, newest first.
@@ -70,6 +70,7 @@ class RunReader(StoreReader):
         - `name`: the run has this name.
         - `operation`: a call of this operation was made in the run, outside of runs inside it.
         - `since`, `before`: the run began in this time, in seconds since the epoch.
+        - `tagged`: the function returns true for the tags of the run. This is asked before anything else is read.
         - `matching`: the function returns true for the run.
         """
         result: list[RunSummary] = []
@@ -77,7 +78,11 @@ class RunReader(StoreReader):
         size = limit
         while True:
             page = self._newest_runs(size, before, name, operation)
-            new = [run for at, run in page if at >= since and run not in seen]
+            new = [
+                run
+                for at, run, tags in page
+                if at >= since and run not in seen and (tagged is None or tagged(self.tags(tags) or {}))
+            ]
             result += filter(matching, self._summaries(self._rows_of_runs(new)))
             if len(result) >= limit or len(page) < size or page[-1][0] < since:
                 return result[:limit]
@@ -89,10 +94,11 @@ class RunReader(StoreReader):
 
     def _newest_runs(
         self, limit: int, before: float = EVER, name: str | None = None, operation: str | None = None
-    ) -> list[tuple[float, bytes]]:
-        """Return when the newest runs began, and their ids; see `runs`."""
+    ) -> list[Row]:
+        """Return when the newest runs began, their ids, and their tags as stored; see `runs`."""
         of = {"limit": limit, "before": before, "named": name, "operation": operation}
-        return sorted(chain(*self.ask(("runs", of), ("lone_calls", of))), reverse=True)[:limit]
+        recorded, lone = self.ask(("runs", of), ("lone_calls", of))
+        return sorted([*recorded, *((*row, None) for row in lone)], reverse=True)[:limit]
 
     @reports_damage
     def run(self, run: str, *, after: int = 0, limit: int | None = None, replayed: bool = True) -> RunReport:
@@ -222,40 +228,43 @@ class RunReader(StoreReader):
 
     def _calls(self, parts: list[Row], after: int, limit: int, *, replayed: bool) -> tuple[CallReport, ...]:
         """Return calls of a run and of the runs inside it, numbered from 1 through all of them."""
-        numbers: dict[tuple[bytes, int | None], int] = {}
+        numbers: dict[bytes, dict[int | None, int]] = {}
         questions: list[NamedQuery] = []
-        outer_calls: list[tuple[bytes, tuple[bytes, int | None]]] = []
+        outer_calls: list[tuple[bytes, bytes, int | None]] = []
         calls_by_part = self.ask(*(("call_numbers", {"run": part}) for part, *_ in parts))
+        before = 0
         for (part, outer_run, outer_call, _), rows in zip(parts, calls_by_part, strict=True):
-            before = len(numbers)
-            numbers |= {(binary(part), call): number for number, (call,) in enumerate(rows, before + 1)}
+            numbers[binary(part)] = {call: number for number, (call,) in enumerate(rows, before + 1)}
             # Without filter, calls before these fill the page.
             is_full = replayed and before >= after + limit
             start = max(0, after - before)
             if start < len(rows) and not is_full:
                 of = {"run": part, "first": rows[start][0], "limit": limit, "replayed": int(replayed)}
                 questions.append(("calls_of_run", of))
-                outer_calls.append((binary(part), (binary(outer_run), outer_call)))
+                outer_calls.append((binary(part), binary(outer_run), outer_call))
+            before += len(rows)
+        # The same few names for many calls are read once.
+        *calls_by_part, operations = self.ask(*questions, ("all_operations", {}))
+        names = {operation: (name, namespace) for operation, namespace, name in operations}
         placed_rows = [
-            (part, outer, row)
-            for (part, outer), rows in zip(outer_calls, self.ask(*questions), strict=True)
+            (numbers[part], numbers.get(outer_run, {}).get(outer_call), row)
+            for (part, outer_run, outer_call), rows in zip(outer_calls, calls_by_part, strict=True)
             for row in rows
         ][:limit]
         calls: list[CallReport] = []
-        for part, outer, row in placed_rows:
-            _, call, parent, operation, namespace, node, execution, outcome, reason, at, *costs = row
+        for own, outer, row in placed_rows:
+            call, parent, operation, node, execution, outcome, reason, at, *costs = row
             # An outer call has a lower number. A damaged row might put a call inside itself: readers would never end.
-            above = numbers.get((part, parent)) if parent is not None and parent < call else None
+            above = own.get(parent) if parent is not None and parent < call else None
             if above is None:
-                above = numbers.get(outer)
+                above = outer
             wall_ms, compute_ms, saved_tokens, tokens = costs
             was_replayed = outcome == "replayed"
             calls.append(
                 CallReport(
-                    numbers[part, call],
+                    own[call],
                     above,
-                    operation or "",
-                    namespace or "",
+                    *names.get(operation, ("", "")),
                     node.hex(),
                     execution,
                     outcome,

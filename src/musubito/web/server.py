@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from musubito.web.watched_plan import WatchedPlan
 
 HTTP: Final = 80
 """The port that browsers leave out."""
+MADE_BY_A_PAGE: Final = 100_000
+"""Objects that are made before the garbage collector looks for cycles among them."""
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - only where the user says so
 """The hosts that stand for all addresses of this machine."""
 
@@ -71,6 +74,8 @@ def serve(
         server = _Server(
             uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off"), stopping
         )
+        # A page of a long run makes many thousand objects. They go with it, so that looking for cycles is in vain.
+        gc.set_threshold(MADE_BY_A_PAGE, 50, 100)
         if opens:
             webbrowser.open(told[-1])
         server.run([bound])

@@ -14,7 +14,7 @@ from musubito.lineage.store_stats import step_statistics
 from musubito.lineage.suggestions import suggestion
 from musubito.web.rendering import curve, page
 
-ROWS: Final = 500
+ROWS: Final = 120
 """Operations on the page at most."""
 DAYS: Final = 30
 """Days of the history of an operation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -22,6 +22,8 @@ DAYS: Final = 30
 """Days that the chart shows."""
 SEARCHED: Final = 150
 """Runs whose questions and answers are searched for a text on one page."""
+LOOKED_AT: Final = 500
+"""Runs among which a status is looked for on one page."""
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
 """The ages that may be chosen, in seconds."""
 
@@ -45,11 +47,14 @@ class RunFilter(NamedTuple):
         """Return the filter as the query of a URL, with `more` in it."""
         return urlencode({name: value for name, value in {**self._asdict(), **more}.items() if value not in ("", None)})
 
-    def fits(self, run: RunSummary) -> bool:
-        """Tell whether a run has the status and the tag."""
-        tags = (run.tags or {}).items()
-        has_tag = not self.tag or any(self.tag in (key, f"{key}=", f"{key}={value}") for key, value in tags)
-        return has_tag and self.status in ("", run.status)
+    def fits_tags(self, tags: Mapping[str, Any]) -> bool:
+        """Tell whether a run with these tags has the tag."""
+        return any(self.tag in (key, f"{key}=", f"{key}={value}") for key, value in tags.items())
+
+    def fits_texts(self, run: RunSummary, texts: RunTexts) -> bool:
+        """Tell whether a tag, the question or the answer of a run holds the text, in capitals or not."""
+        says = [*(said.text for said in texts if said), *map(str, (run.tags or {}).values())]
+        return not self.text or any(self.text.casefold() in said.casefold() for said in says)
 
 
 def show(request: Request) -> Response:
@@ -58,18 +63,21 @@ def show(request: Request) -> Response:
     asked = RunFilter.of(request.query_params)
     before = _moment(request.query_params.get("before", ""))
     age = AGES.get(asked.since)
-    rows = SEARCHED if asked.text else ROWS
+    rows = SEARCHED if asked.text else LOOKED_AT if asked.status else ROWS
     found = lineage.runs(
         rows + 1,
         name=asked.name or None,
         operation=asked.operation or None,
         since=0.0 if age is None else lineage.engine.now() - age,
         before=before,
-        matching=asked.fits,
+        tagged=asked.fits_tags if asked.tag else None,
     )
     older = asked.query(before=repr(found[rows - 1].started_at)) if len(found) > rows else None
-    texts = texts_of_runs(lineage, [run.run_id for run in found[:rows]])
-    matching = [run for run in found[:rows] if _says(run, texts[run.run_id], asked.text)]
+    fitting = [run for run in found[:rows] if asked.status in ("", run.status)]
+    # The texts of more runs are read only if they are searched.
+    fitting = fitting if asked.text else fitting[: ROWS + 1]
+    texts = texts_of_runs(lineage, [run.run_id for run in fitting])
+    matching = [run for run in fitting if asked.fits_texts(run, texts[run.run_id])]
     if len(matching) > ROWS:
         older = asked.query(before=repr(matching[ROWS - 1].started_at))
     # The chart is of all runs, so it stands over the whole list alone.
@@ -82,7 +90,7 @@ def show(request: Request) -> Response:
         request=request,
         runs=matching[:ROWS],
         texts=texts,
-        searched=min(rows, len(found)) if asked.text else 0,
+        searched=min(rows, len(found)) if asked.text or asked.status else 0,
         asked=asked,
         is_asked=any(asked),
         older=older,
@@ -96,12 +104,6 @@ def show(request: Request) -> Response:
         statuses=STATUSES,
         ages=AGES,
     )
-
-
-def _says(run: RunSummary, texts: RunTexts, text: str) -> bool:
-    """Tell whether a tag, the question or the answer of a run holds a text, in capitals or not."""
-    says = [*(said.text for said in texts if said), *map(str, (run.tags or {}).values())]
-    return not text or any(text.casefold() in one.casefold() for one in says)
 
 
 def _moment(text: str) -> float:

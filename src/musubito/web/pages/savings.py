@@ -14,6 +14,8 @@ from musubito.web.rendering import curve, page
 
 AGES: Final = {"7d": 7, "30d": 30, "90d": 90, "": None}
 """The times that may be chosen, in days; the last is all of it."""
+DAYS: Final = 90
+"""Days in the table at most; the curve has all."""
 ROWS: Final = 30
 """Rows of a table at most."""
 
@@ -39,7 +41,8 @@ def show(request: Request) -> Response:
         total=total,
         has_run=bool(total.calls or lineage.runs(1)),
         curve=_curve(by_day),
-        days=by_day.rows,
+        days=by_day.rows[:DAYS],
+        more_days=max(0, len(by_day.rows) - DAYS),
         tables=[(name, table.rows[:ROWS], max(0, len(table.rows) - ROWS)) for name, table in tables if table.rows],
         note=unpriced_note(total.spent + total.saved),
     )

@@ -144,20 +144,25 @@ ORDER BY r.kind, r.key;
 -- The same of all executions. Whoever reports tokens of its own has asked a model, so its connection is no news. The
 -- last column is 1 if the thing was done outside by an execution that may be replayed, and its operation's newest
 -- execution is of a step of which nobody had said how it is replayed.
-WITH newest AS (SELECT operation, max(execution) AS id FROM _nodes WHERE execution IS NOT NULL GROUP BY operation)
-SELECT s.name, o.name, r.kind, r.key, max(CASE
-  WHEN e.holds & :outside <> 0 AND w.holds & :configured = 0 AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL
-    AND r.kind NOT IN ('clock', 'random', 'ids') THEN 1 ELSE 0 END)
-FROM _reads r
-JOIN _executions e ON e.id = r.execution
-JOIN _nodes n ON n.id = e.node
-JOIN _operations o ON o.id = n.operation
+WITH found (operation, kind, key, outside) AS (
+  SELECT n.operation, r.kind, r.key, max(CASE
+    WHEN e.holds & :outside <> 0 AND e.outcome = 1 AND e.invalid = 0 AND e.not_replayable IS NULL
+      AND r.kind NOT IN ('clock', 'random', 'ids') THEN 1 ELSE 0 END)
+  FROM _reads r CROSS JOIN _executions e CROSS JOIN _nodes n
+  WHERE e.id = r.execution AND n.id = e.node
+    AND r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'written')
+    AND n.step_type NOT IN ('live', 'external_effect')
+    AND (r.kind <> 'network' OR NOT EXISTS (
+      SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
+  GROUP BY n.operation, r.kind, r.key
+), newest AS (
+  SELECT operation, max(execution) AS id FROM _nodes
+  WHERE execution IS NOT NULL AND operation IN (SELECT operation FROM found) GROUP BY operation
+)
+SELECT s.name, o.name, f.kind, f.key, CASE WHEN w.holds & :configured = 0 THEN f.outside ELSE 0 END
+FROM found f
+JOIN _operations o ON o.id = f.operation
 JOIN _namespaces s ON s.id = o.namespace
 JOIN newest ON newest.operation = o.id
 JOIN _executions w ON w.id = newest.id
-WHERE r.kind IN ('clock', 'random', 'ids', 'network', 'process', 'written')
-  AND n.step_type NOT IN ('live', 'external_effect')
-  AND (r.kind <> 'network' OR NOT EXISTS (
-    SELECT 1 FROM _usage u WHERE u.execution = r.execution AND u.input_tokens + u.output_tokens > 0))
-GROUP BY 1, 2, 3, 4
-ORDER BY s.name, o.name, r.kind, r.key;
+ORDER BY s.name, o.name, f.kind, f.key;

@@ -1,8 +1,8 @@
 -- Runs and their calls.
 
 -- name: runs
--- The newest runs that are no part of another one, or of one that is gone, newest first.
-SELECT r.started_at, r.run_id FROM _runs r
+-- The newest runs that are no part of another one, or of one that is gone, newest first, with their tags.
+SELECT r.started_at, r.run_id, r.tags FROM _runs r
 WHERE r.started_at < :before AND (CAST(:named AS TEXT) IS NULL OR r.name = :named) AND (
   CAST(:operation AS TEXT) IS NULL OR EXISTS (
     SELECT 1 FROM _calls c JOIN _operations o ON o.id = c.operation WHERE c.run_id = r.run_id AND o.name = :operation
@@ -49,11 +49,9 @@ SELECT call FROM _calls WHERE run_id = :run ORDER BY call;
 
 -- name: calls_of_run
 -- Calls of one run from a number on, in the order in which they began; with those that were replayed, or without.
-SELECT c.run_id, c.call, c.parent, o.name, s.name, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.compute_ms,
+SELECT c.call, c.parent, c.operation, c.node, c.execution, c.outcome, c.reason, c.at, c.duration_ms, c.compute_ms,
   c.saved_tokens, c.tokens
 FROM _calls c
-LEFT JOIN _operations o ON o.id = c.operation
-LEFT JOIN _namespaces s ON s.id = o.namespace
 WHERE c.run_id = :run AND c.call >= :first AND (:replayed = 1 OR c.outcome <> 'replayed') ORDER BY c.call LIMIT :limit;
 
 -- name: ends_of_run
