@@ -233,13 +233,18 @@ def _attacks(results: dict[str, str], runs: dict[str, str], folder: Path) -> Non
     runs["attack"] = attack.run_id
 
 
-def _move_to_an_earlier_day(folder: Path, run_id: str) -> None:
+def move_to_an_earlier_day(folder: Path, run_id: str) -> None:
     """Set the times of a run back, since a curve needs two days."""
     with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
         for table, column in (("calls", "at"), ("runs", "started_at"), ("runs", "finished_at")):
             connection.execute(
                 f"UPDATE _{table} SET {column} = {column} - 259200 WHERE run_id = ?", (bytes.fromhex(run_id),)
             )
+        connection.execute(
+            "UPDATE _executions SET started_at = started_at - 259200"
+            " WHERE id IN (SELECT execution FROM _calls WHERE run_id = ? AND outcome = 'ran')",
+            (bytes.fromhex(run_id),),
+        )
 
 
 def record_plan(folder: Path) -> None:
@@ -275,7 +280,7 @@ def record(folder: Path) -> Recorded:
                 results["sealed"] = rate("a secret of somebody").node_id
     runs["sealed"] = sealed.run_id
     record_plan(folder)
-    _move_to_an_earlier_day(folder, runs["first"])
+    move_to_an_earlier_day(folder, runs["first"])
     return Recorded(folder, runs, results)
 
 

@@ -9,13 +9,16 @@ import random
 import re
 import sqlite3
 import time
+from typing import TypedDict
 
 import pytest
+from langgraph.graph import END, START, StateGraph
 
 from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, record_usage, run
 from musubito.lineage.formatting import short
 from musubito.lineage.unknown_effects import settle, unknown_effects
 from musubito.web.pages import runs
+from musubito_langgraph import musubito_graph
 from tests.web.conftest import NASTY, Site, ask, rate
 
 
@@ -209,6 +212,29 @@ class TestOneRun:
         assert part.count('class="call"') == 1
         assert 'viewBox="600 0 100 8"' in part
         assert site.get(f"/runs/{recorded.run_id}?from=700&to=600").count('class="call"') == 4
+
+    def test_the_graph_of_a_graph_has_a_box_for_each_node_coloured_by_what_happened(self, site: Site, engine) -> None:
+        class State(TypedDict):
+            asked: int
+            most: int
+
+        builder = StateGraph(State).add_node("model", lambda state: {"asked": state["asked"] + 1})
+        builder.add_node("tools", lambda state: {"asked": state["asked"]}).add_edge(START, "model")
+        builder.add_conditional_edges(
+            "model", lambda state: "tools" if state["asked"] < state["most"] else END, ["tools", END]
+        )
+        graph = musubito_graph(builder.add_edge("tools", "model").compile(name="agent"), engine=engine)
+        for most in (2, 3):
+            graph.invoke({"asked": 0, "most": most})
+        graph = drawn(site.get(f"/runs/{site.lineage.runs(1)[0].run_id}"))
+        assert {box["label"]: (box["says"], box["outcome"]) for box in graph["boxes"]} == {
+            "agent/model": ("2 replayed, 1 ran", "ran"),
+            "agent/tools": ("1 replayed, 1 ran", "ran"),
+        }
+        assert sorted(graph["arrows"]) == [
+            ["agent/model", "agent/tools", "data"],
+            ["agent/tools", "agent/model", "data"],
+        ]
 
     def test_the_error_of_a_failed_run_is_shown(self, site: Site) -> None:
         with pytest.raises(ValueError, match="bad"), run("broken") as recorded:

@@ -20,8 +20,13 @@ Drawing = dict[str, Any]
 
 
 def drawn_run(lineage: Lineage, report: RunReport, links: Links) -> Drawing | None:
-    """Return the graph of a run, folded by operation if it is large; None if even that is too large to be read."""
-    if len({call.node_id for call in report.calls}) <= MAX_BOXES:
+    """Return the graph of a run; None if it is too large to be read.
+
+    A run of a LangGraph graph is drawn as LangGraph draws it, as far as it went: a box for each node. A large run has a
+    box for each step, too.
+    """
+    is_of_graph = any("/" in call.operation for call in report.calls)
+    if not is_of_graph and len({call.node_id for call in report.calls}) <= MAX_BOXES:
         return _drawn(graph_of_run(lineage, report), links)
     outcomes: dict[str, Counter[str]] = {}
     for call in report.calls:
