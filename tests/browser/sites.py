@@ -10,6 +10,7 @@ from tests.browser.recorded import ATTACK, ATTACKING_FILE, ATTACKING_STEP, Recor
 PAGES: Final[dict[str, tuple[str, ...]]] = {
     "runs": ("/", "under way", "running", "failing", "report", "who=me", "agent"),
     "failed runs": ("/?status=failed", "failing", "mail"),
+    "runs with a tag": ("/?tag=who%3Dme", "report", "who=me"),
     "searched runs": ("/?text=shipping", "report", "Searched:"),
     "no runs": ("/?name=nobody", "No run is like that."),
     "run": ("/runs/{runs[report]}", "Asked", "Answered", "finished", "ran", "replayed", "code changed", "tok", "try=2"),
@@ -21,7 +22,13 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
     "run that waits": ("/runs/{runs[waiting]}", "suspended"),
     "encrypted run": ("/runs/{runs[sealed]}", "rate"),
     "attacking run": ("/runs/{runs[attack]}", ATTACKING_STEP),
-    "comparison": ("/compare?run={runs[report]}&run={runs[first]}", "Before", "After", "its input changed"),
+    "comparison": (
+        "/compare?run={runs[report]}&run={runs[first]}",
+        "Outputs that differ",
+        "+Lamps",
+        "load × 3",
+        "its input changed",
+    ),
     "result": (
         "/results/{results[report]}",
         "what it reads changed",
@@ -36,7 +43,8 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
     "attacking result": ("/results/{results[attack]}", ATTACKING_STEP, f"file {ATTACKING_FILE}"),
     "attacking chat": ("/results/{results[attacking chat]}", ATTACKING_STEP, "user"),
     "operations": ("/operations", "agent/model", "rate sealed", "rate trial"),
-    "operation": ("/operations/agent%2Fmodel", "If it is edited", "Why it ran", "input changed"),
+    "operation": ("/operations/agent%2Fmodel", "If it is edited", "Why it ran", "input changed", "Versions", "Spent"),
+    "operation of two versions": ("/operations/summarise", "+You are a bold editor.", "the first that is stored"),
     "attacking operation": (f"/operations/{quote(ATTACKING_STEP, safe='')}", ATTACKING_STEP),
     "savings": ("/savings", "Saved", "gpt-4o", "agent/model"),
     "store": (
@@ -46,6 +54,7 @@ PAGES: Final[dict[str, tuple[str, ...]]] = {
         "Idempotency key",
         "--never-happened",
         "Step results",
+        "Outputs that are stored now",
     ),
     "plan": ("/plan", "app.py:graph", "2 would be replayed", "article/research"),
 }

@@ -27,6 +27,7 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.operation_history import history_of
+from musubito.lineage.store_stats import growth
 from musubito.model import StepConfiguration, StepType
 from tests.server import drop_database, new_store
 
@@ -177,6 +178,13 @@ def test_what_is_said_of_a_step_over_time_is_the_same(stores: tuple[str, str], s
         assert history == history_of(other, step, 0.0)
     assert [version.changed for version in history.versions] == [None]
     assert history.versions[0].executions > history.versions[0].failed == (step == "rate")
+
+
+def test_the_growth_of_a_store_is_the_same(stores: tuple[str, str]):
+    with Lineage.from_url(stores[0]) as one, Lineage.from_url(stores[1]) as other:
+        grown = growth(one)
+        assert grown == growth(other)
+    assert list(grown.values())[-1] > 1_000
 
 
 def test_doctor_looks_at_the_server(stores: tuple[str, str]):
