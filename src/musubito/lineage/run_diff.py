@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -130,13 +130,13 @@ class _Side:
 
 
 def _pair_up(old: _Side, new: _Side, kind: Callable[[_Side, CallReport], Hashable]) -> None:
-    waiting: defaultdict[Hashable, deque[CallReport]] = defaultdict(deque)
-    for call in old.free():
+    waiting: defaultdict[Hashable, list[CallReport]] = defaultdict(list)
+    for call in reversed(old.free()):
         waiting[kind(old, call)].append(call)
     for call in new.free():
-        same = waiting[kind(new, call)]
+        same = waiting.get(kind(new, call))
         if same:
-            partner = same.popleft()
+            partner = same.pop()  # the earliest
             old.partners[partner.number] = call
             new.partners[call.number] = partner
 
