@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from musubito.testing.reference_store import MemoryStore
 
 from musubito import (
     MusubitoEngine,
@@ -26,7 +27,6 @@ from musubito.lineage.input_search import InputQuery, search_inputs
 from musubito.lineage.verify import verify
 from musubito.store.changes import Forget
 from musubito.store.postgres.storage import PostgreSQLStorage
-from musubito.testing.reference_store import MemoryStore
 from tests.fresh import fresh
 from tests.server import drop_database, new_store
 

@@ -243,7 +243,7 @@ def _tags_and_renamed(
         for (step, fact), others in zip(new.items(), similar, strict=True)
         for name, code in reversed(others)
     ]
-    codes = _codes(lineage, {code for _, own, _, other in found for code in (own, other)})
+    codes = codes_of(lineage, {code for _, own, _, other in found for code in (own, other)})
     renamed: dict[tuple[str, str | None], str] = {
         step: name for step, own, name, other in found if is_renamed(codes[other], codes[own], name, step[1] or "")
     }
