@@ -9,7 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from musubito.testing.reference_store import MemoryStore
 
 from musubito import (
     MusubitoEngine,
@@ -28,6 +27,7 @@ from musubito.lineage.verify import verify
 from musubito.store.changes import Forget
 from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.fresh import fresh
+from tests.reference.store import MemoryStore
 from tests.server import drop_database, new_store
 
 ran: list[str] = []
