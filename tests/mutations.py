@@ -74,7 +74,8 @@ C: Final = "musubito/payloads/codec.py"
 R: Final = "musubito/values/redaction.py"
 UP: Final = "sorted({p.artifact for p in self.parents})"
 AT_ENV: Final = '    if name.startswith("environment "):\n'
-STATED: Final = 'not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))'
+STATED: Final = """not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
+            _note_answer(self._around)"""
 FOLLOWED: Final = "label + self.walk.names.follow_cell(reached, cells, read, is_handed, shown)"
 # fmt: off
 MUTATIONS: Final = [Mutation(*row) for row in (

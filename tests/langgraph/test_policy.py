@@ -844,7 +844,7 @@ def test_a_run_shows_what_was_replayed_and_why_not(ran: Ran, ask: Ask):
     assert told(".", "x") == each(hit, hit, hit)
     assert told("!", "x") == each(hit, code, value)
     assert told("!", "x") == each(hit, hit, hit)
-    assert told("!", "y")[0] == ("g/kept", *value)
+    assert told("!", "y")[0] == ("g/kept", "ran", ReplayReason.NOTHING_LIKE_IT)
 
 
 def test_a_failure_is_shown_as_one(ran: Ran, ask: Ask):

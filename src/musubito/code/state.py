@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
 from types import FunctionType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from musubito.code.live import ATOMS, CONTAINERS
 from musubito.code.made import LINES
@@ -119,9 +119,9 @@ def _may_grow(value: object, depth: int = 0) -> bool:
     """Return whether a look may add what is missing: in a `defaultdict`, or in one that a container holds."""
     if hasattr(type(value), "__missing__"):
         return True
-    if depth > MAX_DEPTH or not isinstance(value, dict | list | tuple):
+    if depth > MAX_DEPTH or not issubclass(type(value), dict | list | tuple):
         return False
-    held = value.values() if isinstance(value, dict) else value
+    held: Any = dict.values(value) if issubclass(type(value), dict) else value  # type: ignore[arg-type]
     return any(_may_grow(each, depth + 1) for each in islice(held, MAX_LOOKED_AT))
 
 

@@ -19,12 +19,12 @@ from musubito.engine.explanation import Explanation
 from musubito.engine.failure_log import FAULT
 from musubito.engine.frame import Run
 from musubito.engine.host import EngineHost
-from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
     Earlier,
     Reasons,
     changed_arguments,
+    floor_of,
     nearest,
     newest_of_codes,
     of_closest_code,
@@ -89,7 +89,7 @@ def explained(question: CallProtocol, decision: ReplayDecision) -> Explanation:
     stored = _stored(question, this, alike)
     is_new = decision.reason is ReplayReason.NODE_NOT_FOUND
     codes = {this.code: _parts(call.code.parts), **stored.codes}
-    near = nearest(this, stored.inputs, alike, codes, FLOOR if is_new else 0.0, {})
+    near = nearest(this, stored.inputs, alike, codes, floor_of(this) if is_new else 0.0, {})
     if near is not None:
         is_effect = call.definition.semantics.step_type is StepType.EXTERNAL_EFFECT
         nearest_id, varies = near.call.node.hex(), near.varies and not is_effect

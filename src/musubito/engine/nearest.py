@@ -157,9 +157,17 @@ class Reasons:
         words = {digest: words_of(value) for digest, value in stored if value is not None}
         reasons = dict(self.by_digests)
         for call, alike in self._compared:
-            like = _like(call, alike, words, FLOOR)
+            like = _like(call, alike, words, floor_of(call))
             reasons[call.node] = difference(call, like[0][1]) if like else ReplayReason.NOTHING_LIKE_IT
         return reasons
+
+
+def floor_of(call: SimilarNode) -> float:
+    """Return how like an earlier call has to be, so that a call is no first question.
+
+    What follows from the results of other steps is no question: it is compared in any case.
+    """
+    return 0.0 if call.parents else FLOOR
 
 
 def newest_of_codes(calls: Sequence[SimilarNode]) -> list[SimilarNode]:

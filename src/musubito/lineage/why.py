@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code, is_renamed
-from musubito.engine.likeness import FLOOR
 from musubito.engine.nearest import (
     COMPARED,
     VERSIONS,
@@ -18,6 +17,7 @@ from musubito.engine.nearest import (
     Nearest,
     Reasons,
     changed_arguments,
+    floor_of,
     nearest,
 )
 from musubito.lineage.corruption import binary, reports_damage
@@ -182,7 +182,7 @@ def _whys(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> lis
         own = tags[fact.call.node]
         kin = {call.node: len(own & tags[call.node]) for call in fact.alike}
         is_new = fact.last.reason is ReplayReason.NODE_NOT_FOUND
-        found = nearest(fact.call, given, fact.alike, codes, FLOOR if is_new else 0.0, kin)
+        found = nearest(fact.call, given, fact.alike, codes, floor_of(fact.call) if is_new else 0.0, kin)
         near.append(found and (found, {fact.call.input_hash, found.call.input_hash} <= given.keys()))
         if is_new and fact.alike and fact.reason in DIFFERING:
             facts[position] = fact._replace(reason=found.reason if found else ReplayReason.NOTHING_LIKE_IT)

@@ -52,7 +52,7 @@ def command(context: CommandContext, what: str, all_: bool, json_: bool, no_inpu
     """Show why a call ran, and what changed since the nearest earlier call of its step.
 
     The nearest call is one whose run has the same tags, such as a thread or a user, then the one whose input has most
-    words in common. A call that shares few words with any earlier one is new.
+    words in common. A call that follows from no other, and shares few words with any earlier one, is new.
 
     A RUN (an id, a name or "last") stands for all calls that ran in it, a STEP for its newest call. CALL is an id as
     'musubito show RUN' lists it, EFFECT an id of an effect in doubt.
