@@ -47,7 +47,7 @@ def children_of(node: ast.AST) -> list[ast.AST]:
     for name in _FIELDS[kind] if kind in _FIELDS else _fields_with_nodes(kind):
         value = getattr(node, name, None)
         if type(value) is list:
-            children += [each for each in value if isinstance(each, ast.AST)]
+            children += [item for item in value if isinstance(item, ast.AST)]
         elif isinstance(value, ast.AST):
             children.append(value)
     return children
@@ -139,9 +139,9 @@ def _bound_in(node: ast.AST) -> Iterator[tuple[str, str, ast.expr]]:
         case ast.Compare(left=left, comparators=others):
             pairs = [(left, other) for other in others]
         case ast.arguments():
-            positional = [each.arg for each in (*node.posonlyargs, *node.args)]
+            positional = [inner.arg for inner in (*node.posonlyargs, *node.args)]
             pairs = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
-            pairs += zip([each.arg for each in node.kwonlyargs], node.kw_defaults, strict=True)
+            pairs += zip([kwonlyarg.arg for kwonlyarg in node.kwonlyargs], node.kw_defaults, strict=True)
         case ast.Call(func=func, args=args):
             called = str(getattr(func, "id", getattr(func, "attr", "")))
             yield from (("", called, text) for value in args for text in _texts(value))

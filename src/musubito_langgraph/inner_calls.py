@@ -223,13 +223,13 @@ def _watched(original: Any, asked: Any, args: Any, kwargs: Any, config: Runnable
     given, watched = _given(original, args, kwargs), config["callbacks"]
     callbacks: Any = given.get("callbacks")
     if _are_of_each(callbacks):
-        watched = [with_handler(each, handlers(config)[-1]) for each in callbacks]
+        watched = [with_handler(callback, handlers(config)[-1]) for callback in callbacks]
     return partial(original, asked, **{**given, "callbacks": watched})
 
 
 def _are_of_each(callbacks: Any) -> bool:
     """Tell whether each request has callbacks of its own, as in a batch."""
-    return isinstance(callbacks, list) and not all(isinstance(each, BaseCallbackHandler) for each in callbacks)
+    return isinstance(callbacks, list) and not all(isinstance(callback, BaseCallbackHandler) for callback in callbacks)
 
 
 def _without_run(result: Any) -> Any:

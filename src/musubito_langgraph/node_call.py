@@ -449,5 +449,7 @@ def without_identity(error: InputError | CodeError) -> str:
 
 
 def _apart(stored: NodeOutput) -> OutputParts:
-    told, others = ([each for each in stored.events if (each[0] in kinds.OF_CALLS) is told] for told in (True, False))
+    told, others = (
+        [event for event in stored.events if (event[0] in kinds.OF_CALLS) is told] for told in (True, False)
+    )
     return OutputParts(stored.returned, told, [stored.writes, others])

@@ -239,7 +239,7 @@ def _of_callable(value: Any, walk: Reach) -> set[str]:
     The async version that LangGraph makes of a sync function only hands it to a thread.
     """
     left_out = of_runnable(value, walk)
-    is_made = all(each is not value.afunc for each in _graph_parts.functions_of(value))
+    is_made = all(function is not value.afunc for function in _graph_parts.functions_of(value))
     return left_out | {"afunc"} if is_made else left_out
 
 

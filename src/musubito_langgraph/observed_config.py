@@ -322,7 +322,7 @@ def _asks_for_remote_graphs(frame: FrameType | None) -> bool:
     """Tell whether a frame reads the thread for remote graphs, and calls none."""
     if frame is None or not str(frame.f_globals.get("__name__")).startswith(FOR_REMOTE_GRAPHS):
         return False
-    return all(isinstance(each, Pregel) for each in frame.f_locals.values() if isinstance(each, Runnable))
+    return all(isinstance(local, Pregel) for local in frame.f_locals.values() if isinstance(local, Runnable))
 
 
 def _hands_on(frame: FrameType | None) -> bool:

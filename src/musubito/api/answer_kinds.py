@@ -77,7 +77,7 @@ def _answer(function: Any, depth: int) -> Answer | None:
         return None if wrapped is None else _answer(wrapped, depth - 1)
     names = _Names(inner)
     returned = [
-        next(filter(None, (_answer_of(each, names, wrapped, depth - 1) for each in alternatives)), None)
+        next(filter(None, (_answer_of(alternative, names, wrapped, depth - 1) for alternative in alternatives)), None)
         for alternatives in returned_calls(source.node)
     ]
     answers = [answer for answer in returned if answer is not None]

@@ -69,7 +69,9 @@ def counted(name: str, value: Any) -> Any:
 def lines_that_count(walk: Walk, lines: Lines) -> Lines:
     """Return the lines that made an object of a package without the settings that do not count."""
     look = Look(walk, lines.names)
-    made = [Made(node, each.around) for each in lines.made if (node := pruned(each.node, look)) is not None]
+    made = [
+        Made(node, statement.around) for statement in lines.made if (node := pruned(statement.node, look)) is not None
+    ]
     return lines._replace(made=tuple(made))
 
 

@@ -259,7 +259,7 @@ class Guard:
                 if fields is not None:
                     self.mapping(fields, tuple(fields), tuple(fields.values()))
             held = (each for _, each in fields_in(value))
-        return [each for each in held if type(each) not in ATOMS]
+        return [item for item in held if type(item) not in ATOMS]
 
     def build(self) -> Callable[[], bool]:
         """Return the check: a function that returns whether all conditions still hold."""

@@ -78,7 +78,7 @@ def _of_function(encoder: Encoder, value: FunctionType, name: str) -> bytes:
             own += tokens(variable) + encoder.of(held, f"{name}:{variable}")
     for field, held in sorted(value.__dict__.items()):
         if isinstance(held, types.MappingProxyType) and any(
-            objects.is_the_users(encoder.walk, each) for each in list(held.values())[:MAX_LOOKED_AT]
+            objects.is_the_users(encoder.walk, item) for item in list(held.values())[:MAX_LOOKED_AT]
         ):
             guard.mapping(held, tuple(held), tuple(held.values()))  # functions that were registered
             own += tokens(field) + encoder.of(dict(held), f"{name}.{field}")

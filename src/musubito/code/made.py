@@ -112,7 +112,7 @@ def lines_of_global(names: dict[str, Any], *chain: str) -> Lines | None:
         statements = statements_by_name(text.tree.body)
         made = statements.get(chain)
         if made:
-            makers = dict.fromkeys(each.maker for each in made)
+            makers = dict.fromkeys(statement.maker for statement in made)
             calls = [call for maker in makers for call in statements.get((f"{maker}()",), ())]
             return Lines(text, (*made, *calls), names)
     return None
@@ -142,11 +142,11 @@ def complete(names: dict[str, Any], name: str) -> None:
     if name in _classes:
         names[name] = _classes[name]
     elif (lines := lines_of_global(names, name)) is not None:
-        made = [each for each in lines.made if not each.around]
+        made = [statement for statement in lines.made if not statement.around]
         if len(made) == 1 and made[0].is_plain_function():
             _define(names, name, made[0], lines.file)
         else:
-            _import(names, name, [each for each in made if each.is_import()])
+            _import(names, name, [statement for statement in made if statement.is_import()])
 
 
 def _define(names: dict[str, Any], name: str, made: Made, file: File) -> None:
@@ -187,7 +187,7 @@ def lines_of_variable(function: FunctionType, variable: str) -> Lines | None:
     source = text_of(function).source
     outer = None if source is None else enclosing_function(source.file, source.node)
     while source is not None and outer is not None:
-        parameters = frozenset(each.arg for each in parameters_of(outer.args))
+        parameters = frozenset(parameter.arg for parameter in parameters_of(outer.args))
         statements = statements_by_name(outer.body)
         found, given = statements_behind(statements, [variable], parameters)
         if found or given:
@@ -229,7 +229,7 @@ def lines_around(file: File, statement: Any, names: Collection[str], globals_: d
     outer = enclosing_function(file, statement)
     if outer is None:
         return None
-    parameters = frozenset(each.arg for each in parameters_of(outer.args))
+    parameters = frozenset(parameter.arg for parameter in parameters_of(outer.args))
     found, given = statements_behind(statements_by_name(outer.body), sorted(names), parameters)
     found = [made for made in found if made.node is not statement]
     return Lines(file, tuple(found), globals_, given) if found else None

@@ -29,7 +29,9 @@ def is_record(cls: type) -> bool:
     if issubclass(cls, (*PLAIN, loaded_class("argparse", "Namespace"))):
         return True
     members = (vars(base) for base in cls.__mro__)
-    return any("__pydantic_fields__" in each or any(fields in each for fields in RECORD_FIELDS) for each in members)
+    return any(
+        "__pydantic_fields__" in member or any(fields in member for fields in RECORD_FIELDS) for member in members
+    )
 
 
 def fields_in(value: Any) -> Iterator[tuple[str, Any]]:

@@ -214,5 +214,5 @@ def _stdlib_roots() -> tuple[str, ...]:
 
 def _is_in_c(cls: type) -> bool:
     """Return whether a class has methods in C of its own."""
-    methods = (each for each in vars(cls).values() if isinstance(each, WrapperDescriptorType | MethodDescriptorType))
-    return any(each.__objclass__ is cls for each in methods)
+    methods = (var for var in vars(cls).values() if isinstance(var, WrapperDescriptorType | MethodDescriptorType))
+    return any(method.__objclass__ is cls for method in methods)

@@ -89,7 +89,10 @@ class ClassDescriber:
         names = self._names_around(cls)
         if were_sent(names):
             fields = annotations_of(cls).values()
-            for other in (*cls.__mro__, *itertools.chain.from_iterable(classes_in(each, names, {}) for each in fields)):
+            for other in (
+                *cls.__mro__,
+                *itertools.chain.from_iterable(classes_in(field, names, {}) for field in fields),
+            ):
                 if other.__module__ == cls.__module__:
                     names.setdefault(other.__name__, other)
         for base in (*cls.__bases__, *([type(cls)] if type(cls) is not type else [])):

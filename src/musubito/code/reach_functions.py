@@ -60,7 +60,7 @@ class FunctionDescriber:
         """
         if function.__closure__ or not were_sent(function.__globals__):
             return None
-        return next((each for each in self.reached.values() if each.function.__code__ == function.__code__), None)
+        return next((other for other in self.reached.values() if other.function.__code__ == function.__code__), None)
 
     def show_signatures(self) -> None:
         """Let the docstrings and the annotations of all functions count."""

@@ -121,7 +121,7 @@ class LinesReached:
         for binding in self.walk.bindings.values():
             name = binding.name.removeprefix(prefix)
             if prefix + name == binding.name and name.isidentifier():
-                below = tuple(sorted(each.removeprefix(prefix) for each in self.walk.graph.edges.get(binding.name, ())))
+                below = tuple(sorted(part.removeprefix(prefix) for part in self.walk.graph.edges.get(binding.name, ())))
                 values[name] = binding.digest, None if binding.name + LINES in self.walk.graph.fixed else below
         return values
 

@@ -209,5 +209,5 @@ class NameFollower:
             return None if lines is None else tokens("lines", name)
         if name not in self.walk.graph.fixed:
             self.walk.graph.fix(name, digest, kind=PartKind.VALUE)
-            self.refer_names([(each, ()) for each in below], names)
+            self.refer_names([(inner, ()) for inner in below], names)
         return tokens("value", name)

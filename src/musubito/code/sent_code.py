@@ -32,7 +32,7 @@ def sent(*trackers: CodeTracker) -> Sent:
             codes.append(tracker_of_class(cls).current())
     found: list[tuple[File, Any]] = []
     for code in codes:
-        sources = [text_of(each).source for each in code.functions if not _is_of_a_module(each)]
+        sources = [text_of(function).source for function in code.functions if not _is_of_a_module(function)]
         found += [(source.file, source.node) for source in sources if source is not None]
         for cls in [each.cls for each in code.walk.classes.values()]:
             text = class_text(cls)

@@ -66,7 +66,7 @@ def places(before: Walk, after: Walk, names: Collection[str]) -> tuple[str, ...]
         was, is_now = _bound(before, name), _bound(after, name)
         if name not in known and is_now is not None and (was is None or was.value is None):
             made[name] = f"{name}{MADE}{_digest_of_made(after, name, parts)}"
-    inside = {each: name for name in (*made, *known) for each in after.graph.below({name}) if each != name}
+    inside = {part: name for name in (*made, *known) for part in after.graph.below({name}) if part != name}
     return tuple(dict.fromkeys(made.get(name, name) for name in (inside.get(name, name) for name in names)))
 
 
@@ -122,7 +122,7 @@ def _may_grow(value: object, depth: int = 0) -> bool:
     if depth > MAX_DEPTH or not issubclass(type(value), dict | list | tuple):
         return False
     held: Any = dict.values(value) if issubclass(type(value), dict) else value  # type: ignore[arg-type]
-    return any(_may_grow(each, depth + 1) for each in islice(held, MAX_LOOKED_AT))
+    return any(_may_grow(item, depth + 1) for item in islice(held, MAX_LOOKED_AT))
 
 
 def _is_held(walk: Walk, binding: Binding) -> bool:
@@ -132,13 +132,15 @@ def _is_held(walk: Walk, binding: Binding) -> bool:
     """
     if not _is_of_package(walk, binding):
         return False
-    pending = [each.name for each in walk.bindings.values() if _is_of_package(walk, each) and may_change(walk, each)]
+    pending = [
+        other.name for other in walk.bindings.values() if _is_of_package(walk, other) and may_change(walk, other)
+    ]
     seen: set[str] = set()
     while pending:
         if (name := pending.pop()) not in seen:
             seen.add(name)
             leads = walk.graph.edges.get(name, ())
-            pending += (each for each in leads if each.endswith(LINES) or _bound(walk, each) is not None)
+            pending += (lead for lead in leads if lead.endswith(LINES) or _bound(walk, lead) is not None)
     return binding.name in seen
 
 
@@ -178,7 +180,7 @@ def _is_of_constants(value: object) -> bool:
     """Return whether a value is a container of which no item can change: only who has the container can change it."""
     if not isinstance(value, dict | list | tuple | set | frozenset | deque):
         return False
-    return all(type(each) in ATOMS for each in (value.values() if isinstance(value, dict) else value))
+    return all(type(item) in ATOMS for item in (value.values() if isinstance(value, dict) else value))
 
 
 def _bound(walk: Walk, name: str) -> Binding | None:

@@ -93,7 +93,9 @@ def unrepeatable_in(fingerprint: Fingerprint) -> tuple[Unrepeatable, ...]:
             if inner not in mine and inner not in walk.of_steps:
                 mine[inner] = None
                 ahead.append(inner)
-    return tuple(sorted({each for name in mine if name in functions for each in _requests(functions[name], name)}))
+    return tuple(
+        sorted({request for name in mine if name in functions for request in _requests(functions[name], name)})
+    )
 
 
 def _requests(function: FunctionType, name: str) -> Iterator[Unrepeatable]:

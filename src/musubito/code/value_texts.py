@@ -92,9 +92,9 @@ class _Writer:
             return self._in_lines(f"{cls.__qualname__}(", named, ")", depth)
         if issubclass(cls, list | tuple | deque):
             opening, closing = "()" if issubclass(cls, tuple) else "[]"
-            return self._in_lines(opening, [("", "", each) for each in value], closing, depth)
+            return self._in_lines(opening, [("", "", item) for item in value], closing, depth)
         if issubclass(cls, set | frozenset):
-            return "{" + ", ".join(sorted(self.write("", each, depth + 1) for each in value)) + "}"
+            return "{" + ", ".join(sorted(self.write("", item, depth + 1) for item in value)) + "}"
         if cls.__module__ in PLAIN_MODULES:
             counted = portable(value)
             return repr(value) if counted is value else str(counted[1])

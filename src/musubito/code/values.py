@@ -151,9 +151,9 @@ class Encoder:
             self.walk.reach_class(type(value), whole=True)
         elif issubclass(type(value), dict | list | tuple | set) and id(value) not in self._active:
             self._active.append(id(value))
-            for each in list(value.values() if isinstance(value, dict) else value)[:100]:
-                if type(each) not in ATOMS and not isinstance(each, ModuleType):
-                    self.hand_on(each)
+            for item in list(value.values() if isinstance(value, dict) else value)[:100]:
+                if type(item) not in ATOMS and not isinstance(item, ModuleType):
+                    self.hand_on(item)
             self._active.pop()
 
     # -- what describers ask -------------------------------------------------------------------------------------------

@@ -244,8 +244,8 @@ def _know_cache_of(code: CodeType, names: dict[str, Any]) -> None:
     """Register the cached function that this code belongs to, if it can be found under the code's name."""
     first, *rest = code.co_qualname.split(".")
     thing = names.get(first)
-    for each in rest:
-        thing = vars(thing).get(each) if isinstance(thing, type) else None
+    for target in rest:
+        thing = vars(thing).get(target) if isinstance(thing, type) else None
     for _ in range(DEEPEST):
         if isinstance(thing, staticmethod | classmethod):
             thing = thing.__func__

@@ -161,7 +161,7 @@ class BodyFiles:
     def is_below_temporary(self, path: str) -> bool:
         """Tell whether a path lies in a folder that the body made and that is gone now."""
         return any(
-            path.startswith(f"{each}{os.path.sep}") and signature(each) is None for each in self.made | self.gone
+            path.startswith(f"{folder}{os.path.sep}") and signature(folder) is None for folder in self.made | self.gone
         )
 
     def is_made(self, path: str) -> bool:

@@ -123,9 +123,9 @@ def _for_body(
             for files in watched:
                 how(files, *args)
         except Exception as error:  # whatever goes wrong, the user's own call goes on
-            for each in here:
-                if each is not None:
-                    each.lost = f"which files it read could not be told: {type(error).__qualname__}"
+            for part in here:
+                if part is not None:
+                    part.lost = f"which files it read could not be told: {type(error).__qualname__}"
 
     return handler
 

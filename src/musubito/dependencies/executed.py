@@ -155,8 +155,8 @@ def code_that_ran(
     `home` is the module of the step. What the code names in the user's files counts as well.
     """
     found: list[ExternalRead] = []
-    known = frozenset().union(*(each.codes for each in described_by))
-    described = {part.name for each in described_by for part in each.parts}
+    known = frozenset().union(*(fingerprint.codes for fingerprint in described_by))
+    described = {part.name for fingerprint in described_by for part in fingerprint.parts}
     modules: dict[str, ModuleType | None] = {}
     whose = whose_code(home).owners
     ahead: dict[tuple[str, str], None] = {}
@@ -178,14 +178,14 @@ def code_that_ran(
                 ahead[file, name] = None
         else:
             ahead[file, name] = None
-        for each in cls.__mro__ if cls is not None else ():
-            its_module = sys.modules.get(each.__module__)
+        for base in cls.__mro__ if cls is not None else ():
+            its_module = sys.modules.get(base.__module__)
             path = getattr(its_module, "__file__", None)
-            if f"{canonical_module(each.__module__)}.{each.__qualname__}" in described:
+            if f"{canonical_module(base.__module__)}.{base.__qualname__}" in described:
                 continue
             if path and isinstance(its_module, ModuleType) and _is_users(whose, its_module):
                 file = os.path.join(root, path)
-                ahead[file, each.__qualname__], modules[file] = None, its_module
+                ahead[file, base.__qualname__], modules[file] = None, its_module
     rows = list(ahead)
     for file, name in rows:
         defined = definitions_in(file)

@@ -82,7 +82,7 @@ def read_by(
         except ValueError:
             why = why or "it read a file whose name is no text that a store can keep"
             continue
-        if any(is_ignored(each, ignored) for each in names):
+        if any(is_ignored(name, ignored) for name in names):
             continue  # a read of it that a cache may keep is checked when a body is answered from the cache
         now = signature(seen.path)
         if seen.is_named and seen.digest is not None:

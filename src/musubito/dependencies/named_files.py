@@ -119,8 +119,8 @@ def _existing(path: str, here: str, deep: bool) -> Iterator[tuple[str, str]]:
             return
         below = glob.iglob(os.path.join(glob.escape(folder), "**"), recursive=True, include_hidden=True)
         found = [folder, *islice(below, MAX_FILES)]
-    for each in found:
-        if os.path.isdir(each):
-            yield os.path.join(each, "")[:-1], FOLDER
-        elif os.path.isfile(each) and (match is None or fnmatchcase(each, path.replace("**/", "*"))):
-            yield each, FILE
+    for name in found:
+        if os.path.isdir(name):
+            yield os.path.join(name, "")[:-1], FOLDER
+        elif os.path.isfile(name) and (match is None or fnmatchcase(name, path.replace("**/", "*"))):
+            yield name, FILE

@@ -65,7 +65,7 @@ class Check(NamedTuple):
 def _checks_of(reads: Sequence[ExternalRead], here: str) -> Sequence[Check]:
     checks: dict[tuple[str, str, bytes | None], Check] = {}
     absolute = [read for read in reads if read.kind in _AT]
-    for read in sorted((each for each in reads if is_path(each.kind)), key=lambda each: each.kind in _AT):
+    for read in sorted((other for other in reads if is_path(other.kind)), key=lambda each: each.kind in _AT):
         path = here if read.key == "." else os.path.join(here, read.key)
         kind = _AT.get(read.kind, read.kind)
         named = None if read.kind in _AT or os.path.isabs(read.key) else _named(read, absolute)
@@ -91,11 +91,11 @@ def changed(reads: Reads, stored: Callable[[bytes], bytes], at_most: int | None 
     `stored` returns a digest as it is stored. Raises `TooMuch` (see `digest_of`).
     """
     here = working_directory()
-    for each in reads.no_files:
-        observe = DEPENDENCY_KINDS[each.kind].observe
-        now = None if observe is None else observe(each.key)
-        if now is None or stored(now) != each.digest:
-            return each
+    for file in reads.no_files:
+        observe = DEPENDENCY_KINDS[file.kind].observe
+        now = None if observe is None else observe(file.key)
+        if now is None or stored(now) != file.digest:
+            return file
     for key, if_there, wanted, read, named in reads.checks(here):
         seen = signature(key[0])
         # A link that leads nowhere has no signature, and yet leads somewhere.

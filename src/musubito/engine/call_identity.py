@@ -114,7 +114,7 @@ def identify(call: Call, scope: Scope) -> tuple[Identity, GivenNow, str | None]:
     if why_not is None and doubts is not None:
         why_not = doubts(call.fingerprint)
     if why_not is None and any(map(remembers, call.fingerprint.met)):
-        kinds = {".".join(qualified_name(type(each))) for each in call.fingerprint.met if remembers(each)}
+        kinds = {".".join(qualified_name(type(thing))) for thing in call.fingerprint.met if remembers(thing)}
         why_not = ReplayReason.REMEMBERS.of(shown_names(sorted(kinds)))
     if why_not is None and call.fingerprint.never is not None:
         why_not = ReplayReason.REMEMBERS.of(call.fingerprint.never)

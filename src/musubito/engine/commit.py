@@ -205,7 +205,7 @@ class CallCommit(CallClaim):
             artifact_id = artifact.hex()
         if payload is not None and self.engine.track_files and (places := [*where_valid(payload)]):
             digest = self.engine._digest_of_read
-            frame.add_reads([each._replace(digest=digest(each.digest)) for each in places], None)
+            frame.add_reads([place._replace(digest=digest(place.digest)) for place in places], None)
         inside, usage = frame.end(), frame.used()
         costs = frame.costs(duration_ms)
         if inside.reads:

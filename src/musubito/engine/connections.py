@@ -33,7 +33,7 @@ from musubito.model import StepDefinition
 from musubito.store.rows import ExecutionFlags, ExternalRead
 
 _ROOT: Final = f"{Path(__file__).parent.parent}{os.sep}"
-_OURS: Final = tuple(f"{_ROOT}{each}{os.sep}" for each in ("store", "payloads"))
+_OURS: Final = tuple(f"{_ROOT}{part}{os.sep}" for part in ("store", "payloads"))
 """The folders of the code that opens connections of Musubito's own."""
 _LISTENERS: Final = frozenset({__file__, audit_hook.__file__})
 """Files of the code that every event passes through."""
@@ -145,9 +145,9 @@ def _forget(used: Sequence[_LookedUp]) -> None:
 
     A lookup outside any body serves one connection. A later connection has a later lookup.
     """
-    for each in used:
+    for connection in used:
         with suppress(ValueError):  # another thread has removed it
-            _looked_up.remove(each)
+            _looked_up.remove(connection)
 
 
 def _with_port(host: str, port: str) -> str:

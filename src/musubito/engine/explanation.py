@@ -124,7 +124,7 @@ class Explanation:
             if names:
                 lines.append(f"  {what}: {'; '.join(names)}")
         if self.untracked:
-            lines += ["  not by value:", *(f"    {each}" for each in self.untracked)]
+            lines += ["  not by value:", *(f"    {text}" for text in self.untracked)]
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
         lines.append("  what counts:")

@@ -110,7 +110,7 @@ class OpenScopes:
                 begun = not of_bodies and any(run.lines is not None for run in self._runs)
                 around = self._bodies_that_reach(operation)
                 # The body that began last, if all are of one run.
-                body = around[-1] if len({each.run for each in around}) == 1 else None
+                body = around[-1] if len({frame.run for frame in around}) == 1 else None
                 # In a process that was forked inside a run, the history does not hold the lines of that run.
                 if fresh.within is None and body is not None and body.run.owner == fresh.owner:
                     fresh.within = body.run.run_id, body.call

@@ -293,8 +293,8 @@ def _flush_all() -> None:
 
     An SDK that was set up before the first engine is shut down after this.
     """
-    for each in list(_ALL):
-        each.flush(0)
+    for instrument in list(_ALL):
+        instrument.flush(0)
 
 
 atexit.register(_flush_all)

@@ -167,7 +167,7 @@ def _result(
     calls = []
     for name, *asked in part.items_of("calls", 1, 3):
         called = results[name.text()]
-        keys = [each.digest() for each in asked] or [called.keys.node, called.keys.reuse]
+        keys = [item.digest() for item in asked] or [called.keys.node, called.keys.reuse]
         calls.append(ResultCall(called, *keys))
     own_namespace, sample, valid_for = part.get("namespace"), part.get("sample"), part.get("valid_for")
     turn = part.get("turn")
@@ -182,7 +182,7 @@ def _result(
         keys=CallKeys(node, reuse, digest_of("cross", reuse)),
         code=part["code"].name_of(codes, "the name of a code in the cassette"),
         input_hash=part["input_hash"].digest(),
-        step_type=part["step_type"].name_of({each.value: each.value for each in StepType}, "a type of steps"),
+        step_type=part["step_type"].name_of({member.value: member.value for member in StepType}, "a type of steps"),
         sample=0 if sample is None else sample.whole(),
         arguments={} if arguments is None else {name: _digest_if_any(each) for name, each in arguments.fields()},
         parents=tuple(
@@ -192,7 +192,7 @@ def _result(
         pool=None if pool is None else pool.digest(None),
         holds=0
         if holds is None
-        else sum(each.name_of(ExecutionFlags.__members__, "a flag of a result") for each in holds.items()),
+        else sum(hold.name_of(ExecutionFlags.__members__, "a flag of a result") for hold in holds.items()),
         duration_ms=round(part["milliseconds"].number()),
         valid_for=None if valid_for is None else valid_for.number(),
         calls=tuple(calls),
@@ -215,7 +215,7 @@ def _digest_if_any(part: Part) -> bytes:
 
 
 def _used(model: str, part: Part) -> Used:
-    return Used(model, *(each.whole() for each in part.items(len(Used._fields) - 1)))
+    return Used(model, *(item.whole() for item in part.items(len(Used._fields) - 1)))
 
 
 def _input(part: Part) -> Any:
@@ -269,7 +269,7 @@ def _code(fingerprint: str, written: Part) -> CodeRecord:
         source = part["source"]
         lines = None if source.value is None else "\n".join(line.text() for line in source.items())
         parts.append((name, part["digest"].digest(), lines))
-    untracked, state = (tuple(each.text() for each in written[name].items()) for name in ("untracked", "state"))
+    untracked, state = (tuple(item.text() for item in written[name].items()) for name in ("untracked", "state"))
     return CodeRecord(Part(fingerprint, f"the name of {written.path}").digest(), parts, untracked, state)
 
 

@@ -218,9 +218,9 @@ def load_cassette(engine: MusubitoEngine, cassette: Cassette) -> int:
         known = executions.keys() | left
         ready = [result for result in rest if all(call.result.identity in known for call in result.calls)]
         rest = [result for result in rest if result not in ready]
-        left |= {each.identity for each in ready if any(call.result.identity in left for call in each.calls)}
+        left |= {item.identity for item in ready if any(call.result.identity in left for call in item.calls)}
         new: list[RecordedResult] = []
-        for result in (each for each in ready if each.identity not in left):
+        for result in (item for item in ready if item.identity not in left):
             before = _stored_before(engine, result, began)
             equal = _equal(engine, result, before)
             if equal is not None:
@@ -244,15 +244,19 @@ def _stored_before(engine: MusubitoEngine, result: RecordedResult, began: Moment
     candidates: Sequence[Candidate] = engine.storage.find(
         OlderCandidates(result.keys, result.namespace, across=False, oldest=-math.inf)
     )
-    return [each for each in candidates if each.artifact is not None and each.execution <= began.executions]
+    return [
+        candidate
+        for candidate in candidates
+        if candidate.artifact is not None and candidate.execution <= began.executions
+    ]
 
 
 def _equal(engine: MusubitoEngine, result: RecordedResult, candidates: Sequence[Candidate]) -> _Stored | None:
     """Return an answer that is equal to that of the cassette and still valid; None if there is none."""
     artifact = engine.in_namespace(result.namespace).contents.digest(result.payload)
-    for each in candidates:
-        if each.artifact == artifact and not each.invalid:
-            return each.execution, each.started_at
+    for candidate in candidates:
+        if candidate.artifact == artifact and not candidate.invalid:
+            return candidate.execution, candidate.started_at
     return None
 
 

@@ -143,8 +143,8 @@ def savings(lineage: Lineage, *, since: float | None = None, by: By = "day", ope
         sums = sums_by_key[model if by == "model" else _key(by, keys, days)]
         if by == "model":
             sums.add(count * was_replayed, count * (1 - was_replayed), 0.0, 0.0)
-        for each in (total, sums):
-            (each.saved if was_replayed else each.spent).add(model, tokens_in, tokens_out)
+        for part in (total, sums):
+            (part.saved if was_replayed else part.spent).add(model, tokens_in, tokens_out)
     rows = [sums.row(key) for key, sums in sums_by_key.items()]
     if by == "run":
         walls = lineage.walls([row.key for row in rows])

@@ -301,8 +301,8 @@ def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
     )
     reasons_by_node = {
         node.hex(): reason
-        for each in found
-        for node, reason in each.by_inputs(islice(inputs, len(each.hashes()))).items()
+        for reasons in found
+        for node, reason in reasons.by_inputs(islice(inputs, len(reasons.hashes()))).items()
     }
     explained = tuple(
         replace(call, reason=reasons_by_node.get(call.node_id, call.reason))

@@ -194,8 +194,8 @@ def found(store: Store, at: NodeSpec) -> Candidate:
 def others(store: Store, at: NodeSpec, *, across: bool = False, oldest: float = float("-inf")) -> list[Candidate]:
     """Return what a call finds: executions under its reuse key and then, if `across`, others under its cross key."""
     ways = (False, True) if across else (False,)
-    found = (each for way in ways for each in store.find(OlderCandidates(at.keys, at.namespace, way, oldest)))
-    return list({each.execution: each for each in found}.values())
+    found = (entry for way in ways for entry in store.find(OlderCandidates(at.keys, at.namespace, way, oldest)))
+    return list({entry.execution: entry for entry in found}.values())
 
 
 def is_invalid(store: Store, at: NodeSpec, execution: int) -> bool:

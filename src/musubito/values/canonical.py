@@ -208,15 +208,15 @@ def artifacts_are_named_by(keyed: Callable[[bytes], bytes]) -> None:
     """
     global _keyed
     with _naming:
-        alive = [each for each in _keyed if each() is not None]
+        alive = [known for known in _keyed if known() is not None]
         _keyed = (weakref.ref(keyed), *alive)
 
 
 def _is_digest(artifact_id: str, digest: bytes) -> bool:
     if digest.hex() == artifact_id:
         return True
-    keyed = (each() for each in _keyed)
-    return any(each(digest).hex() == artifact_id for each in keyed if each is not None)
+    keyed = (known() for known in _keyed)
+    return any(digest_of(digest).hex() == artifact_id for digest_of in keyed if digest_of is not None)
 
 
 def _is_known(value: object, artifact_id: str) -> bool:

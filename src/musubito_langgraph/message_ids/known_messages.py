@@ -167,9 +167,9 @@ def holds_bytes(packed: bytes) -> bool:
     if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
         return False
     ahead = [unpackb(packed)]
-    for each in ahead:
-        if isinstance(each, dict):
-            ahead += each.values()
-        elif isinstance(each, list):
-            ahead += each
-    return any(isinstance(each, bytes) for each in ahead)
+    for part in ahead:
+        if isinstance(part, dict):
+            ahead += part.values()
+        elif isinstance(part, list):
+            ahead += part
+    return any(isinstance(part, bytes) for part in ahead)

@@ -59,7 +59,7 @@ def maker_of_vectors(store: type, embeddings: Any) -> bytes | None:
     """
     is_langchains = isinstance(embeddings, BaseModel) and ORIGINS.of_class(type(embeddings)) is not Owner.USER
     asked = [*vars(embeddings).values()] if isinstance(embeddings, EmbeddingsLambda) else [embeddings]
-    codes = [code_of(each) for each in asked]
+    codes = [code_of(text) for text in asked]
     if not is_langchains and any(code.untracked for code in codes):
         return None
     return sha256(canonical([store.__qualname__, *(code.digest for code in codes)])).digest()

@@ -13,7 +13,7 @@ from musubito.parsing import parsed
 
 def annotation_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.expr]:
     """Yield the annotations of a function, and what is written as text inside of them."""
-    pending = [each.annotation for each in parameters_of(function.args) if each.annotation is not None]
+    pending = [parameter.annotation for parameter in parameters_of(function.args) if parameter.annotation is not None]
     pending += [function.returns] if function.returns is not None else []
     for annotation in pending:
         yield annotation

@@ -121,9 +121,9 @@ def handed_on(function: ast.AST) -> frozenset[str]:
             case ast.Name():
                 loaded.append(node)
     return frozenset(
-        each.id if isinstance(each, ast.Name) else each.attr
-        for each in loaded
-        if isinstance(each.ctx, ast.Load) and each not in merely
+        part.id if isinstance(part, ast.Name) else part.attr
+        for part in loaded
+        if isinstance(part.ctx, ast.Load) and part not in merely
     )
 
 
@@ -131,13 +131,13 @@ def handed_on(function: ast.AST) -> frozenset[str]:
 def normalised_bytecode(code: CodeType) -> bytes:
     """Return what `code` does on this version of Python; neither its file nor its line counts."""
     out = bytearray(tokens("bytecode", sys.implementation.name, *sys.version_info[:2]))
-    for each in codes(code):
-        fixed = each.co_code, each.co_argcount, each.co_posonlyargcount, each.co_kwonlyargcount, each.co_flags
-        out += tokens(each.co_name, *fixed, each.co_exceptiontable)
-        for names in (each.co_names, each.co_varnames, each.co_freevars, each.co_cellvars):
+    for inner in codes(code):
+        fixed = inner.co_code, inner.co_argcount, inner.co_posonlyargcount, inner.co_kwonlyargcount, inner.co_flags
+        out += tokens(inner.co_name, *fixed, inner.co_exceptiontable)
+        for names in (inner.co_names, inner.co_varnames, inner.co_freevars, inner.co_cellvars):
             out += tokens(len(names), *names)
-        nested = [constant for constant in each.co_consts if isinstance(constant, CodeType)]
-        out += tokens(*(None if isinstance(constant, CodeType) else constant for constant in each.co_consts))
+        nested = [constant for constant in inner.co_consts if isinstance(constant, CodeType)]
+        out += tokens(*(None if isinstance(constant, CodeType) else constant for constant in inner.co_consts))
         out += tokens(len(nested))
     return bytes(out)
 
@@ -225,7 +225,7 @@ class _Writer:
                 telling = bool(self._docs or node.bases or node.keywords or node.decorator_list)
                 self._open("ClassDef")
                 _constant(self.out, node.name)
-                body = [_annotated(each) if telling else each for each in self._body(node, telling)]
+                body = [_annotated(statement) if telling else statement for statement in self._body(node, telling)]
                 self._stack += [END, body, node.decorator_list, node.keywords, node.bases]
             case ast.Constant():
                 _constant(self.out, without_secrets(node.value) if self._hides else node.value)
@@ -257,16 +257,16 @@ class _Writer:
                 yield each
 
     def _arguments(self, node: ast.arguments, *, annotated: bool, defaults: bool) -> None:
-        each: Any
+        child: Any
         parts: list[Any] = []
         for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
             arguments = getattr(node, kind)
-            for each in arguments if isinstance(arguments, list) else [arguments] if arguments else []:
-                parts += [kind, each.arg]
-                if annotated and each.annotation is not None:
-                    parts.append(each.annotation)
+            for child in arguments if isinstance(arguments, list) else [arguments] if arguments else []:
+                parts += [kind, child.arg]
+                if annotated and child.annotation is not None:
+                    parts.append(child.annotation)
         if defaults:
-            parts += [node.defaults, [None if each is None else [each] for each in node.kw_defaults]]
+            parts += [node.defaults, [None if default is None else [default] for default in node.kw_defaults]]
         self.out += b"["
         waiting, self._stack = self._stack, [END, *reversed(parts)]
         self._drain()
@@ -309,7 +309,7 @@ def _constant(out: bytearray, value: object) -> None:
         case tuple():
             tag, payload = b"t", tokens(*value)
         case frozenset():
-            tag, payload = b"z", b"".join(sorted(tokens(each) for each in value))
+            tag, payload = b"z", b"".join(sorted(tokens(item) for item in value))
         case slice():
             tag, payload = b"l", tokens(value.start, value.stop, value.step)
         case _:

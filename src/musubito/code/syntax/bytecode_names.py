@@ -68,6 +68,8 @@ def rebound_in(module: CodeType) -> Iterator[str]:
     """Yield the variables that functions of a module bind anew, which they declare as global or nonlocal."""
     for code in codes(module):
         if not BINDS_OUTSIDE.isdisjoint(code.co_code[::2]) and code is not module:
-            for each in dis.get_instructions(code):
-                if each.opcode in BINDS_OUTSIDE and (each.opname == "STORE_GLOBAL" or each.argval in code.co_freevars):
-                    yield each.argval
+            for instruction in dis.get_instructions(code):
+                if instruction.opcode in BINDS_OUTSIDE and (
+                    instruction.opname == "STORE_GLOBAL" or instruction.argval in code.co_freevars
+                ):
+                    yield instruction.argval

@@ -39,8 +39,10 @@ class ClassText(NamedTuple):
 
     def text(self) -> str:
         """Return the lines of the statement that are no method's."""
-        methods = [each for each in self.node.body if isinstance(each, FUNCTIONS)]
-        left_out = {line for each in methods for line in range(first_line(each), (each.end_lineno or each.lineno) + 1)}
+        methods = [statement for statement in self.node.body if isinstance(statement, FUNCTIONS)]
+        left_out = {
+            line for method in methods for line in range(first_line(method), (method.end_lineno or method.lineno) + 1)
+        }
         first, last = first_line(self.node), self.node.end_lineno or self.node.lineno
         return "".join(self.file.lines[number - 1] for number in range(first, last + 1) if number not in left_out)
 
@@ -81,7 +83,7 @@ def _find(cls: type) -> tuple[File, ast.ClassDef] | None:
     for text in [found] if found is not None else [*reversed([*cells()]), *sent_texts()]:
         nodes = _classes_at(text.tree, [part for part in place.split(".") if part != "<locals>"])
         # Another class of this name may stand in another cell: it has no such methods.
-        if nodes and methods <= {getattr(each, "name", "") for each in _defined_in(nodes[-1])}:
+        if nodes and methods <= {getattr(inner, "name", "") for inner in _defined_in(nodes[-1])}:
             return text, nodes[-1]
     return None
 
@@ -91,7 +93,7 @@ def _classes_at(node: ast.AST, path: list[str]) -> list[ast.ClassDef]:
     nodes: list[ast.AST] = [node]
     for name in path:
         nodes = [inner for outer in nodes for inner in _defined_in(outer) if inner.name == name]  # type: ignore[attr-defined]
-    return [each for each in nodes if isinstance(each, ast.ClassDef)]
+    return [found for found in nodes if isinstance(found, ast.ClassDef)]
 
 
 def _defined_in(node: ast.AST) -> Iterator[ast.AST]:

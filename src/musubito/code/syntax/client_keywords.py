@@ -25,7 +25,7 @@ def pruned(node: N, look: Look) -> N | None:
     match node:
         case ast.Assign(targets=[ast.Attribute(attr=name)]) if not look.counts(name):
             return None
-    if not any(isinstance(each, ast.keyword) and look.is_setting(each.arg or "") for each in nodes_in(node)):
+    if not any(isinstance(inner, ast.keyword) and look.is_setting(inner.arg or "") for inner in nodes_in(node)):
         return node
     node = copy.deepcopy(node)
     for call in nodes_in(node):
@@ -37,11 +37,11 @@ def pruned(node: N, look: Look) -> N | None:
 
 
 def _that_count(settings: list[ast.keyword], look: Look) -> Iterator[ast.keyword]:
-    for each in settings:
-        name, value = each.arg or "", each.value
+    for setting in settings:
+        name, value = setting.arg or "", setting.value
         if look.is_way(name):
             if any(look.may_be_the_users(*read) for read in names_used(value)):
-                yield each
+                yield setting
         elif look.counts(name):
             match value:
                 case ast.Dict(keys=keys, values=values):
@@ -51,7 +51,7 @@ def _that_count(settings: list[ast.keyword], look: Look) -> Iterator[ast.keyword
                         continue
                     value.keys, value.values = [key for key, _ in kept], [inner for _, inner in kept]
                 case ast.Constant(value=text):
-                    each.value = ast.Constant(look.counted(name, text))
+                    setting.value = ast.Constant(look.counted(name, text))
                 case ast.Name(id=variable) if (address := look.address_in(name, variable)) is not None:
-                    each.value = ast.Constant(address)
-            yield each
+                    setting.value = ast.Constant(address)
+            yield setting

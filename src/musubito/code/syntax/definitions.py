@@ -45,7 +45,7 @@ class Definitions:
             return None
         around = ast.FunctionDef("", _NOTHING, [ast.Pass(), *nodes], [], lineno=0, col_offset=0)
         names = {each for each, _ in _names_in(nodes)} if name != MODULE else ()
-        told = tokens(*(text for each in sorted(names) for pair in self._imports(each) for text in (each, *pair)))
+        told = tokens(*(text for alias in sorted(names) for pair in self._imports(alias) for text in (alias, *pair)))
         return sha256(normalised(around) + told).digest()
 
     def is_function(self, name: str) -> bool:
@@ -55,7 +55,7 @@ class Definitions:
     def name_at(self, line: int) -> str | None:
         """Return the name that the statement at this line binds, such as that of a table of lambdas."""
         for (name, *attributes), made in statements_by_name(self._body).items():
-            places = [] if attributes else [each.written() for each in made]
+            places = [] if attributes else [statement.written() for statement in made]
             if any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in places):
                 return name
         return None
@@ -75,8 +75,8 @@ class Definitions:
         """Return the statements that bind a qualified name or change something by it."""
         *classes, last = name.split(".")
         bodies = [self._body]
-        for each in classes:
-            found = [made.node for body in bodies for made in statements_by_name(body).get((each,), ())]
+        for cls in classes:
+            found = [made.node for body in bodies for made in statements_by_name(body).get((cls,), ())]
             bodies = [node.body for node in found if isinstance(node, ast.ClassDef)]
         return [made for body in bodies for made in statements_by_name(body).get((last,), ())]
 
@@ -84,8 +84,8 @@ class Definitions:
         """Return the statements of a definition, with what decides whether they run."""
         if name == MODULE:
             return [node for node in self._body if not isinstance(node, _DEFINITIONS)]
-        made = [each for each in self._made(name) if not each.is_import()]
-        nodes = [node for each in made for node in (*each.around, each.written())]
+        made = [statement for statement in self._made(name) if not statement.is_import()]
+        nodes = [node for statement in made for node in (*statement.around, statement.written())]
         return [
             _without_methods(node) if isinstance(node, ast.ClassDef) else node  # type: ignore[misc]
             for node in nodes
@@ -103,7 +103,7 @@ class Definitions:
 
 def _names_in(nodes: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
     """Yield the names in statements, each with the attribute that is taken of it, or with an empty text."""
-    for each in (each for node in nodes for each in nodes_in(node)):
+    for each in (inner for node in nodes for inner in nodes_in(node)):
         if isinstance(each, ast.Name):
             yield each.id, ""
         elif isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):
@@ -120,5 +120,8 @@ def definitions_of(text: str) -> Definitions | None:
 
 def _without_methods(node: ast.ClassDef) -> ast.ClassDef:
     """Return a class statement with the names of its methods and inner classes in place of these."""
-    body = [ast.Expr(ast.Constant(each.name)) if isinstance(each, _DEFINITIONS) else each for each in node.body]
+    body = [
+        ast.Expr(ast.Constant(statement.name)) if isinstance(statement, _DEFINITIONS) else statement
+        for statement in node.body
+    ]
     return ast.ClassDef(node.name, node.bases, node.keywords, [ast.Pass(), *body], node.decorator_list)

@@ -51,9 +51,9 @@ def shown_names(function: FunctionNode) -> tuple[frozenset[str], bool]:
 
 def _whose_fields_are_shown(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Iterator[ast.expr]:
     """Yield what a comprehension goes through only to read fields that are shown."""
-    read = {each.value for each in ast.walk(node) if isinstance(each, ast.Attribute) and is_shown_field(each.attr)}
+    read = {inner.value for inner in ast.walk(node) if isinstance(inner, ast.Attribute) and is_shown_field(inner.attr)}
     for part in node.generators:
         if isinstance(part.target, ast.Name):
-            uses = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id == part.target.id]
-            if all(each is part.target or each in read for each in uses):
+            uses = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and inner.id == part.target.id]
+            if all(use is part.target or use in read for use in uses):
                 yield part.iter

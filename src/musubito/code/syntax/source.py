@@ -148,9 +148,9 @@ def source_of(code: CodeType, script: str | None = None) -> Source | None:
     """Return the source that compiles to this code, or None. `script` is the file of the module that the code names."""
     for file in _candidates(code, script):
         named = file.functions.get(code.co_name, [])
-        for those in ([each for each in named if each.co_firstlineno == code.co_firstlineno], named):
-            found = [each for each in those if same_code(each, code)]
-            found = [each for each in found if begins_line(file.lines, each) or file.nodes(each)]
+        for those in ([node for node in named if node.co_firstlineno == code.co_firstlineno], named):
+            found = [node for node in those if same_code(node, code)]
+            found = [node for node in found if begins_line(file.lines, node) or file.nodes(node)]
             if found:
                 position = first_position(code)
                 return Source(file, min(found, key=lambda each: (first_position(each) != position, *file.place(each))))

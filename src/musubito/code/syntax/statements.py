@@ -104,8 +104,8 @@ def names_used(node: ast.AST) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def variables_in_lines(node: ast.AST) -> Iterator[str]:
     """Yield the variables that a line of a module reads by a literal name."""
-    for each in ast.walk(node):
-        match each:
+    for inner in ast.walk(node):
+        match inner:
             case ast.Subscript(
                 value=ast.Attribute(attr="environ") | ast.Name(id="environ"), slice=ast.Constant(value=str(name))
             ):
@@ -184,7 +184,7 @@ def _made_outside(
 ) -> Iterator[tuple[Made, tuple[str, ...]]]:
     """Yield the statements by which a function binds globals, with those that made what they use."""
     for name in _globals_of(function):
-        parameters = frozenset(each.arg for each in parameters_of(function.args))
+        parameters = frozenset(parameter.arg for parameter in parameters_of(function.args))
         found, given = statements_behind(statements_by_name(function.body), [name], parameters)
         for made in found:
             yield Made(made.node, (*around, *made.around), function.name if given else ""), (name,)

@@ -53,8 +53,8 @@ def _alternatives(node: ast.expr, assigned: dict[str, list[ast.expr]], depth: in
             yield ReturnedCall(_path(func), frozenset(_called_inside(node, assigned)), depth)
         case _:
             yield None
-    for each in inner if depth < DEEPEST else ():
-        yield from _alternatives(each, assigned, depth + 1)
+    for statement in inner if depth < DEEPEST else ():
+        yield from _alternatives(statement, assigned, depth + 1)
 
 
 def _called_inside(node: ast.Call, assigned: dict[str, list[ast.expr]]) -> Iterator[Path]:
@@ -105,7 +105,7 @@ def only_passes_on(function: FunctionNode, callee: str, rest: str, named: str) -
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in LOOKS_AROUND:
                 return False
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda() if node is not function and (
-                {rest, named, callee} & {each.arg for each in parameters_of(node.args)}
+                {rest, named, callee} & {parameter.arg for parameter in parameters_of(node.args)}
             ):
                 return False
     return True

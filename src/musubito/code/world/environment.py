@@ -40,12 +40,14 @@ def is_environment(value: Any) -> bool:
 
 def variables_read(function: FunctionType, text: FunctionText) -> tuple[set[str | None], set[str | None]]:
     """Return the variables that a function reads and those that it sets; None among them is a computed name."""
-    read: set[str | None] = {None for each in _defaults_of(function) if _is_accessor(each)}
+    read: set[str | None] = {None for default in _defaults_of(function) if _is_accessor(default)}
     written: set[str | None] = set()
     if text.source is None and any(_is_accessor(resolve(function, each).value) for each in text.scan.reads):
         # The instructions do not tell by which key the code looks: any of its texts may be one.
-        constants = (each for code in codes(function.__code__) for each in code.co_consts)
-        return {None, *(each for each in constants if isinstance(each, str) and each.isidentifier())}, {None}
+        constants = (const for code in codes(function.__code__) for const in code.co_consts)
+        return {None, *(constant for constant in constants if isinstance(constant, str) and constant.isidentifier())}, {
+            None
+        }
     for lookup in text.scan.lookups:
         value, rest = resolve(function, lookup.read)
         if not _is_accessor(value):

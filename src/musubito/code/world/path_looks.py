@@ -60,7 +60,7 @@ def report_looks() -> None:
     for name in ("stat", "lstat", "access", "readlink"):
         function = getattr(os, name)
         if _present.get(name) is not function:
-            if not any(isinstance(each, ReportingFunction) for each in _around(function)):
+            if not any(isinstance(inner, ReportingFunction) for inner in _around(function)):
                 reporting = ReportingFunction(name, function)
                 for answers in (getattr(os, answer) for answer in ANSWERS):
                     if function in answers:
@@ -74,7 +74,7 @@ def report_looks() -> None:
 def _around(function: Any) -> Iterator[Any]:
     """Yield a function, and those that it holds and may call, such as the one that it stands for."""
     ahead = [function]
-    for each in ahead:
-        yield each
-        if isinstance(each, FunctionType) and len(ahead) < MOST:
-            ahead += [each.__dict__.get("__wrapped__"), *map(contents, each.__closure__ or ())]
+    for inner in ahead:
+        yield inner
+        if isinstance(inner, FunctionType) and len(ahead) < MOST:
+            ahead += [inner.__dict__.get("__wrapped__"), *map(contents, inner.__closure__ or ())]
