@@ -119,7 +119,10 @@ def lines_of_global(names: dict[str, Any], *chain: str) -> Lines | None:
 
 
 def lines_of_module(names: dict[str, Any]) -> Lines | None:
-    """Return all statements of a module that are no imports and define no function and no class."""
+    """Return all statements of a module that are no imports and define no function and no class.
+
+    A script has none of these: its statements also call steps.
+    """
     file = names.get("__file__")
     text = file_of(file) if isinstance(file, str) and names.get("__spec__") is not None else None
     made = () if text is None else plain_statements(text.tree.body)
