@@ -2,7 +2,7 @@ import sqlite3
 
 from musubito import depends_on, musubito_step, register_dependency
 
-shop = sqlite3.connect("shop.db", isolation_level=None)
+shop = sqlite3.connect("shop.db", isolation_level=None, check_same_thread=False)
 shop.execute("CREATE TABLE IF NOT EXISTS prices (name TEXT PRIMARY KEY, price INT)")
 
 

@@ -204,6 +204,7 @@ def main() -> int:
     if "--append" in sys.argv:
         with VECTORS.open("a", encoding="utf-8") as file:
             file.writelines("\t".join((expression, *encodings(expression))) + "\n" for expression in missing)
+        frozen |= {expression: encodings(expression) for expression in missing}
         missing = []
     kinds = {kind.code for expression in frozen if (kind := kind_of(type(eval(expression)))) is not None}
     codes = {kind.__name__: codec.code for kind, codec in TYPE_CODECS.items()} | {

@@ -20,6 +20,7 @@ from musubito.engine.host import EngineHost
 from musubito.engine.requests import CallSteps, CheckDependency, Offload, Raised, Returned
 from musubito.engine.scope import AmbientContext
 from musubito.engine.watched_loop import loop_is_watched
+from musubito.errors import LOGGER
 from musubito.reasons import ReplayReason
 from musubito.store.rows import ExternalRead
 
@@ -82,6 +83,7 @@ def _first_declared(reads: Sequence[ExternalRead], stored: Callable[[Any], Any])
         try:
             digest = declared_digest(read.kind, read.key)
         except Exception as error:
+            LOGGER.warning("%s %s cannot be compared: %s: %s", read.kind, read.key, type(error).__qualname__, error)
             return Difference(read, ReplayReason.NOT_COMPARED, error)
         if stored(digest) != read.digest:
             return Difference(read)

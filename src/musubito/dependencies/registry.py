@@ -83,7 +83,7 @@ def register_dependency(kind: str, digest_of: Callable[[str], object]) -> None:
 
     >>> import sqlite3
     >>> from musubito import depends_on, musubito_step, register_dependency
-    >>> shop = sqlite3.connect("shop.db", isolation_level=None)
+    >>> shop = sqlite3.connect("shop.db", isolation_level=None, check_same_thread=False)
     >>> table = shop.execute("CREATE TABLE prices AS SELECT 'tea' AS name, 3 AS price")
     >>> def price_of(name: str) -> int:
     ...     return shop.execute("SELECT price FROM prices WHERE name = ?", [name]).fetchone()[0]

@@ -254,10 +254,10 @@ class MarkForPruning(NamedTuple):
 
     Executions that are INVALID or effects are not marked. The mark of another prune is replaced.
 
-    A retired execution may still be replayed and built on, but such a use is always written, since it is never
-    `Candidate.settled`. A `RecordReplay` at it revives it, and so does a `Commit` or `CommitFailure` that used it. The
-    executions that it was built on are revived with it, and so are those that came after it under its widest key. For a
-    call that runs just now, a retired execution is what it was before.
+    A marked ("retired") execution may still be replayed and built on, but such a use is always written, since it is
+    never `Candidate.settled`. A `RecordReplay` at it revives it, and so does a `Commit` or `CommitFailure` that used
+    it. The executions that it was built on are revived with it, and so are those that came after it under its widest
+    key. For a call that runs just now, a retired execution is what it was before.
 
     Readers that replayed it earlier appear in the history within half a second; the caller checks again after that. Of
     one key the youngest is to be retired first: otherwise an older one could answer in the place of a younger one.

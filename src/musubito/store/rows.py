@@ -228,6 +228,7 @@ class EffectRow(NamedTuple):
 
     attempt: int
     settled_attempts: int
+    """How many attempts are known to have been done or to have failed."""
     outcome: str | None
     holder: LeaseOwner | None
     candidate: Candidate | None

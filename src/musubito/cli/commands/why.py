@@ -208,7 +208,8 @@ def _print_report(context: CommandContext, report: Why, *, contents: bool) -> No
         if contents:
             _print_diff(print_line, file.diff)
     if report.reads:
-        context.print_text(f"what it read that changed: {clean(', '.join(report.reads))}")
+        how = "cannot be compared" if report.reason is ReplayReason.NOT_COMPARED else "changed"
+        context.print_text(f"what it read that {how}: {clean(', '.join(report.reads))}")
     if report.nearest is None:
         return
     ran = f" of {when(report.nearest.execution.started_at)}" if report.nearest.execution is not None else ""

@@ -15,6 +15,11 @@ Derive a class from them in a module of your tests::
   (`SupportsFetchOrClaim`).
 
 The tests use a store by its protocol alone. They tell an INVALID execution or a STALE node by the store's answers.
+They do not test what readers alone see: inputs, tags of runs, and the sizes of what a prune removes. The repository
+states the rules in plain Python, too: `tests/reference/rules.py`.
+
+A store that passes serves steps. `musubito.lineage`, the command and the page read a store by SQL (`Readable`). For a
+store without it they raise TypeError.
 """
 
 from __future__ import annotations

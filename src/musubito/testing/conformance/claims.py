@@ -179,6 +179,11 @@ class ClaimRules(Rules):
         store.write([intent("send", "me", 4)])
         assert self.effect(store) == EffectRow(4, 1, None, held("me"), None)
 
+    def test_attempts_that_settled_are_counted(self, store: Store) -> None:
+        store.write([intent("send", "me"), fail(EFFECT, effect=done(EFFECT, "unknown"))])
+        store.write([intent("send", "me", 2), fail(EFFECT, effect=done(EFFECT, "failed", 2))])
+        assert self.effect(store) == EffectRow(2, 1, "failed", held("me"), None)
+
     def test_what_became_of_an_earlier_attempt_says_nothing_of_the_present_one(self, store: Store) -> None:
         store.write([intent("send", "me"), intent("send", "me", 2), commit(EFFECT, "sent", effect=done(EFFECT))])
         assert self.effect(store) == EffectRow(2, 0, None, held("me"), None)

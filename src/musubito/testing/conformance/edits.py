@@ -157,7 +157,7 @@ class EditRules(Rules):
     def test_what_an_effect_gave_is_forgotten_with_its_operation(self, store: Store) -> None:
         store.write([intent("send", "me")])
         store.write([SettleEffect(digest("send"), 1, happened=True, payload=b"x", codec="msgpack")])
-        store.write([Forget("default", operation="another")])
+        store.write([Forget("default", operation="another"), Forget("elsewhere", operation="send")])
         assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")).found_out is not None
         store.write([Forget("default", operation="send")])
         assert store.find(EffectQuery(digest("send"), EFFECT.keys, "default")).found_out is None

@@ -99,10 +99,12 @@ class RemovalRules(Rules):
         ran(store, F, "x")
         ran(store, G, "y")
         calls = [
-            CallLine(b"run", number, None, "f", F.keys.node, execution, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
-            for number, execution in enumerate((1, 1, None), 1)
+            CallLine(run, number, None, "f", node, execution, "ran", "X", 1.0, 1.0, 0.0, 0, 0)
+            for run, node, executions in ((b"run", F.keys.node, (1, 1, None)), (b"other", G.keys.node, (2,)))
+            for number, execution in enumerate(executions, 1)
         ]
-        store.write([Ledger("default", [RunLine(b"run", "name", "{}", 1.0, 2.0, "finished")], calls)])
+        runs = [RunLine(run, "name", "{}", 1.0, 2.0, "finished") for run in (b"run", b"other")]
+        store.write([Ledger("default", runs, calls)])
         assert forget(store, run=b"run").executions == 1
         assert (found(store, F).payload, found(store, G).payload) == (None, b"y")
 
