@@ -401,7 +401,7 @@ def failure_beside_a_success(ran):
 
     def b(state):
         ran("b")
-        time.sleep(0.05)
+        time.sleep(0.25)
         raise Odd("three is odd")
 
     builder = stops(ran, "ac")
