@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from musubito import MusubitoEngine, SQLiteStorage
 from tests.browser.conftest import Site
-from tests.browser.recorded import PLAN, PLANNED, environment, record_plan
+from tests.browser.recorded import DATABASE, PLAN, PLANNED, environment, record_plan
 from tests.browser.served import Complaints, Served, a_second, served, signed_in
 
 ONE_MORE = "(number) => document.querySelectorAll('ul.tree li').length === number"
@@ -41,6 +42,32 @@ def test_a_new_run_comes_first_in_the_list(site: Site) -> None:
     program = "from musubito import musubito_step, run\n@musubito_step\ndef f(): pass\nwith run('of this moment'): f()"
     subprocess.run([sys.executable, "-c", program], cwd=site.recorded.folder, env=environment(), check=True)
     expect(page.locator("#runs a").first).to_have_text("of this moment")
+
+
+def test_the_first_run_of_all_brings_the_head_of_the_table(
+    browser: Browser, tmp_path: Path, complaints: Complaints
+) -> None:
+    with MusubitoEngine(SQLiteStorage(tmp_path / DATABASE)) as engine:
+        engine.flush()
+    with served(tmp_path) as server, signed_in(browser, server, complaints) as page:
+        expect(page.locator("main")).to_contain_text("Nothing has run yet.")
+        expect(page.locator("#live")).to_have_text("live")
+        record_plan(tmp_path)
+        expect(page.locator("#runs tr")).to_have_count(1)
+        expect(page.get_by_role("columnheader", name="Began")).to_be_visible()
+        expect(page.get_by_role("button", name="Compare two runs")).to_be_visible()
+    assert complaints == []
+
+
+def test_a_table_stays_where_it_was_scrolled_to(browser: Browser, recorded_plan: Path, complaints: Complaints) -> None:
+    size = {"width": 390, "height": 844}
+    with served(recorded_plan) as server, signed_in(browser, server, complaints, viewport=size) as page:
+        expect(page.locator("#live")).to_have_text("live")
+        page.locator("#list .wide").evaluate("(table) => { table.scrollLeft = 120; }")
+        record_plan(recorded_plan)
+        expect(page.locator("#runs tr")).to_have_count(2)
+        assert page.locator("#list .wide").evaluate("(table) => table.scrollLeft") == 120
+    assert complaints == []
 
 
 def test_a_page_without_a_change_asks_for_nothing(

@@ -226,12 +226,14 @@ function keyOf(element) {
   return element.closest("[data-key]")?.dataset.key ?? element.getAttribute("href") ?? element.value;
 }
 
-// Replace a part of the page, but keep what its reader chose, opened, closed and stands on.
+// Replace a part of the page, but keep what its reader chose, opened, closed, scrolled and stands on.
 function renew(old, fresh) {
   const at = old.contains(document.activeElement) ? document.activeElement : null;
   const opened = new Map([...old.querySelectorAll("details")].map((element) => [keyOf(element), element.open]));
   const checked = new Set([...old.querySelectorAll(":checked")].map(keyOf));
+  const aside = [...old.querySelectorAll(".wide")].map((element) => element.scrollLeft);
   old.replaceWith(document.adoptNode(fresh));
+  fresh.querySelectorAll(".wide").forEach((element, at) => { element.scrollLeft = aside[at] ?? 0; });
   for (const element of fresh.querySelectorAll("details")) element.open = opened.get(keyOf(element)) ?? element.open;
   for (const element of fresh.querySelectorAll("input")) element.checked = checked.has(keyOf(element));
   if (at) [...fresh.querySelectorAll(at.localName)].find((element) => keyOf(element) === keyOf(at))?.focus();
