@@ -1,4 +1,4 @@
-"""Show the operations: cost, hit rate, why they ran, and what an edit of each would cost."""
+"""Show the steps: cost, hit rate, why they ran, and what an edit of each would cost."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from musubito.lineage.suggestions import suggestion
 from musubito.web.rendering import curve, page
 
 ROWS: Final = 120
-"""Operations on the page at most."""
+"""Steps on the page at most."""
 DAYS: Final = 30
-"""Days of the history of an operation."""
+"""Days of the history of a step."""
 
 
 def show_all(request: Request) -> Response:
-    """Show all operations, those with the most executions first."""
+    """Show all steps, those with the most executions first."""
     lineage: Lineage = request.app.state.lineage
     rows = step_statistics(lineage)
-    return page("operations.html", title="Operations", request=request, rows=rows[:ROWS], more=max(0, len(rows) - ROWS))
+    return page("operations.html", title="Steps", request=request, rows=rows[:ROWS], more=max(0, len(rows) - ROWS))
 
 
 def show(request: Request) -> Response:
-    """Show one operation."""
+    """Show one step."""
     lineage: Lineage = request.app.state.lineage
     name: str = request.path_params["operation"]
     since = lineage.engine.now() - DAYS * DAY
     history = history_of(lineage, name, since)
     if not history.is_known:
-        raise LineageError(f"no step is called {name!r}; {suggestion(lineage, name, 'see the list of operations')}")
+        raise LineageError(f"no step is called {name!r}; {suggestion(lineage, name, 'see the list of steps')}")
     # A call that was told between the two reads has no cost yet.
     costs = {row.key: row for row in savings(lineage, since=since, operation=name).rows}
     days = [(day, costs[day.day]) for day in history.days if day.day in costs]
