@@ -68,20 +68,23 @@ class TestRuns:
             ({"tag": "branch"}, ["second"]),
             ({"tag": "branch=other"}, []),
             ({"status": "failed"}, ["broken"]),
+            ({"status": "any failure"}, ["broken", "with a failed item"]),
             ({"operation": "ask"}, ["second", "first"]),
             ({"text": "B.TXT"}, ["second"]),
-            ({"text": "cannot rate"}, ["broken"]),
+            ({"text": "cannot rate"}, ["broken", "with a failed item"]),
             ({"text": "nowhere"}, []),
-            ({"since": "1h"}, ["broken", "second", "first"]),
-            ({"since": "nonsense", "before": "nonsense"}, ["broken", "second", "first"]),
+            ({"since": "1h"}, ["broken", "second", "first", "with a failed item"]),
+            ({"since": "nonsense", "before": "nonsense"}, ["broken", "second", "first", "with a failed item"]),
         ],
     )
     def test_filters(self, site: Site, ran, asked: dict[str, str], found: list[str]) -> None:
+        with run("with a failed item"), contextlib.suppress(ValueError):
+            rate("bad item")
         ran(name="first")
         ran("b.txt", name="second", branch="main")
         with pytest.raises(ValueError, match="bad"), run("broken"):
             rate("bad")
-        assert re.findall(r'<th scope="row"><a href="/runs/\w+">(\w+)</a>', site.get("/", **asked)) == found
+        assert re.findall(r'<th scope="row"><a href="/runs/\w+">([\w ]+)</a>', site.get("/", **asked)) == found
 
     def test_a_chart_of_calls_by_day_comes_with_its_table(self, site: Site, engine, ran) -> None:
         ran()
@@ -240,6 +243,22 @@ class TestOneRun:
         with pytest.raises(ValueError, match="bad"), run("broken") as recorded:
             rate("bad")
         assert "ValueError: cannot rate bad" in site.says(f"/runs/{recorded.run_id}")
+
+    def test_a_run_says_that_more_failed_than_it_shows(self, site: Site) -> None:
+        says = {}
+        for failures in (5, 6):
+            with run("batch") as recorded:
+                for number in range(failures):
+                    with contextlib.suppress(ValueError):
+                        rate(f"bad {number}")
+            says[failures] = site.says(f"/runs/{recorded.run_id}")
+        assert says[6].count("cannot rate") == says[5].count("cannot rate")
+        assert "Input: bad 4 These are the first 5 failures. In the timeline, ✗ marks all." in says[6]
+        assert "These are the first" not in says[5]
+
+    def test_a_run_without_a_replay_saved_nothing(self, site: Site, ran) -> None:
+        assert "Saved nothing was replayed" in site.says(f"/runs/{ran()}")
+        assert re.search("Saved .*compute", site.says(f"/runs/{ran()}"))
 
     def test_two_runs_are_compared(self, site: Site, ran) -> None:
         before, after = ran("a.txt"), ran("b.txt")

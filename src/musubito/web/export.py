@@ -27,6 +27,7 @@ def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
     nodes = list(dict.fromkeys(call.node_id for call in first))[:MAX_RESULTS]
     views = [view for node_id in nodes if (view := _view(lineage, node_id, contents=contents)) is not None]
     links = FileLinks(view.node.node_id for view in views)
+    errors = failures_of_run(lineage, report, ERRORS + 1) if contents else []
     timeline = Timeline(lineage, report, all_=True, unfolded=len(report.calls))
     return _file(
         title=report.summary.name or "Run",
@@ -34,7 +35,8 @@ def html_of_run(lineage: Lineage, report: RunReport, *, contents: bool) -> str:
         outcomes=timeline.outcomes,
         timeline=timeline,
         shown=timeline.whole(),
-        errors=failures_of_run(lineage, report, ERRORS) if contents else [],
+        errors=errors[:ERRORS],
+        has_more_errors=len(errors) > ERRORS,
         graph=drawn_run(lineage, report, links),
         views=views,
         links=links,

@@ -31,6 +31,7 @@ def show(request: Request) -> Response:
     summary = timeline.report.summary
     run_id = summary.run_id
     chosen = shown["inside"] or shown["like"]
+    errors = failures_of_run(lineage, timeline.report, ERRORS + 1)
     return page(
         "run.html",
         title=summary.name or "Run",
@@ -41,7 +42,8 @@ def show(request: Request) -> Response:
         tags=summary.tags,
         outer=next((call for call in timeline.report.calls if call.number == chosen), None),
         graph=drawn_run(lineage, timeline.report, LINKS),
-        errors=failures_of_run(lineage, timeline.report, ERRORS),
+        errors=errors[:ERRORS],
+        has_more_errors=len(errors) > ERRORS,
         computing=computing(lineage, run_id) if summary.status == "running" else [],
         **shown,
     )

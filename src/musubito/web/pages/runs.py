@@ -24,8 +24,15 @@ SEARCHED: Final = 150
 """Runs whose questions and answers are searched for a text on one page."""
 LOOKED_AT: Final = 500
 """Runs among which a status is looked for on one page."""
-AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0}
-"""The ages that may be chosen, in seconds."""
+AGES: Final = {
+    "1h": ("hour", 3600.0),
+    "1d": ("24 hours", 86_400.0),
+    "7d": ("7 days", 604_800.0),
+    "30d": ("30 days", 2_592_000.0),
+}
+"""The ages that may be chosen, in words and in seconds."""
+ANY_FAILURE: Final = "any failure"
+"""The status that is asked for to find all runs that failed and all runs with calls that did."""
 
 
 class RunFilter(NamedTuple):
@@ -47,6 +54,11 @@ class RunFilter(NamedTuple):
         """Return the filter as the query of a URL, with `more` in it."""
         return urlencode({name: value for name, value in {**self._asdict(), **more}.items() if value not in ("", None)})
 
+    def fits_status(self, run: RunSummary) -> bool:
+        """Tell whether a run has the status."""
+        has_failed = bool(run.failed) or run.status == "failed"
+        return has_failed if self.status == ANY_FAILURE else self.status in ("", run.status)
+
     def fits_tags(self, tags: Mapping[str, Any]) -> bool:
         """Tell whether a run with these tags has the tag."""
         return any(self.tag in (key, f"{key}=", f"{key}={value}") for key, value in tags.items())
@@ -62,7 +74,7 @@ def show(request: Request) -> Response:
     lineage: Lineage = request.app.state.lineage
     asked = RunFilter.of(request.query_params)
     before = _moment(request.query_params.get("before", ""))
-    age = AGES.get(asked.since)
+    age = AGES.get(asked.since, ("", None))[1]
     rows = SEARCHED if asked.text else LOOKED_AT if asked.status else ROWS
     found = lineage.runs(
         rows + 1,
@@ -73,7 +85,7 @@ def show(request: Request) -> Response:
         tagged=asked.fits_tags if asked.tag else None,
     )
     older = asked.query(before=repr(found[rows - 1].started_at)) if len(found) > rows else None
-    fitting = [run for run in found[:rows] if asked.status in ("", run.status)]
+    fitting = [run for run in found[:rows] if asked.fits_status(run)]
     # The texts of more runs are read only if they are searched.
     fitting = fitting if asked.text else fitting[: ROWS + 1]
     texts = texts_of_runs(lineage, [run.run_id for run in fitting])
@@ -101,7 +113,7 @@ def show(request: Request) -> Response:
             [day.key for day in days],
             {"ran": [day.ran for day in days], "replayed": [day.replayed for day in days]},
         ),
-        statuses=STATUSES,
+        statuses=(ANY_FAILURE, *STATUSES),
         ages=AGES,
     )
 
