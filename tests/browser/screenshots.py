@@ -51,7 +51,7 @@ def main() -> None:
         for name, path in pages.items():
             page.goto(server.url + path)
             page.locator(".graph svg, svg.bars, h1").first.wait_for()
-            for details in page.locator("#versions summary").all():
+            for details in page.locator("#versions details:not([open]) summary").all():
                 details.click()
             page.screenshot(path=IMAGES / f"{name}.png")
     size = sum((IMAGES / f"{name}.png").stat().st_size for name in pages)

@@ -287,6 +287,19 @@ class TestOneRun:
         text = site.says("/compare?run={}&run={}".format(*reversed(runs_by_text.values())))
         assert text.index("Answered") < text.index("-two") < text.index("+three") < text.index("What differs")
 
+    def test_a_comparison_leads_from_changed_code_to_what_changed(self, site: Site) -> None:
+        def with_prompt(prompt: str):
+            return musubito_step(name="edit")(lambda text: f"{prompt} {text}")
+
+        chosen = []
+        for prompt, text in (("You are careful.", "meeting notes 1"), ("You are bold.", "meeting notes 2")):
+            with run("edits") as recorded:
+                with_prompt(prompt)(text)
+            chosen.append(recorded.run_id)
+        address = f"/compare?run={chosen[1]}&run={chosen[0]}"
+        assert '<th scope="row"><a href="/operations/edit">edit</a></th>' in site.get(address)
+        assert "its code changed differs" in site.says(address), "and no argument stands for the code"
+
     def test_equal_changes_are_one_row_of_a_comparison_and_outputs_come_first(self, site: Site, engine) -> None:
         @musubito_step(name="price")
         def price(lamp: int) -> dict[str, float]:
@@ -440,6 +453,7 @@ def test_an_operation_tells_of_its_versions_and_its_days(site: Site) -> None:
     assert newest[0] == "3 ✗ 1"
     assert "-You are a careful editor. +You are a bold editor." in newest[1]
     assert oldest == ("2", "the first that is stored")
+    assert len(re.findall(r'<details data-key="[^"]+" open>', site.get("/operations/edit"))) == 1
     assert re.search(r"✗ failed 1 ○ ran 4 ● replayed 2 29 % [\d.]+ ms \$0.0140 ·", text), text
 
 
