@@ -68,7 +68,7 @@ ALL: Final = Reports(dict.fromkeys(REPORTS, frozenset((EVERY,))))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What a step's code reads of messages; made by `reading`."""
+    """The parts of messages that a step's code reads. `reading` makes it."""
 
     texts: Haystack | None = None
     """Texts and constants of the code; None if nothing in them resembles an id."""

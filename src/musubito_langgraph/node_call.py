@@ -449,7 +449,6 @@ def without_identity(error: InputError | CodeError) -> str:
 
 
 def _apart(stored: NodeOutput) -> OutputParts:
-    told, others = (
-        [event for event in stored.events if (event[0] in kinds.OF_CALLS) is told] for told in (True, False)
-    )
+    told = [event for event in stored.events if event[0] in kinds.OF_CALLS]
+    others = [event for event in stored.events if event[0] not in kinds.OF_CALLS]
     return OutputParts(stored.returned, told, [stored.writes, others])

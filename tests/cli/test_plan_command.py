@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -465,6 +466,21 @@ def test_a_script_without_a_guard_runs_and_records_nothing(musubito: Musubito, t
     assert refused.stderr.endswith("""Call steps and graphs below 'if __name__ == "__main__":'\n""")
     assert stored(tmp_path) == before
     assert mode_of_off() is Mode.OFF
+
+
+def test_a_file_in_a_package_is_imported_as_the_package_imports_it(musubito: Musubito, tmp_path: Path) -> None:
+    package = tmp_path / "planned_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os\nos.environ['PLANNED_PACKAGE'] = 'set'\n")
+    (package / "flow.py").write_text(
+        "import os\nimport planned_package\nfrom musubito import musubito_step\nLIMIT = 2\n@musubito_step\n"
+        "def ask(n):\n    return n + planned_package.flow.LIMIT + len(os.environ['PLANNED_PACKAGE'])\n"
+    )
+    call = "import planned_package.flow as flow; flow.ask(1)"
+    subprocess.run([sys.executable, "-c", call], cwd=tmp_path, check=True)
+    planned = musubito("plan", "planned_package/flow.py:ask", "--args", "[1]")
+    assert planned.stdout.startswith("planned_package/flow.py:ask: 1 would be replayed."), planned.output
+    del os.environ["PLANNED_PACKAGE"]
 
 
 def test_a_graph_that_is_invoked_by_the_import_runs_nothing(musubito: Musubito, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -133,10 +133,14 @@ def _named(context: CommandContext, target: str) -> tuple[ModuleType, Any]:
     except AttributeError:
         if stopped is None:
             raise CommandError(f"{location} has no {name}. {REMEDY}") from None
-    raise CommandError(
-        f"{location} calls {clean(stopped.operation)} before it defines {name}, and a plan runs no step "
-        f"({clean(stopped.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
-    ) from stopped
+    raise CommandError(_calls_too_early(stopped, location, name)) from stopped
+
+
+def _calls_too_early(error: NotReplayed, location: str, name: str) -> str:
+    return (
+        f"{location} calls {clean(error.operation)} before it defines {name}, and a plan runs no step "
+        f"({clean(error.why)}). Call steps and graphs below 'if __name__ == \"__main__\":'"
+    )
 
 
 @contextmanager
@@ -182,24 +186,27 @@ def _imported(context: CommandContext, location: str) -> tuple[ModuleType, NotRe
     root, name = (Path.cwd(), location) if file is None else _home(file)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    known = sys.modules.get(name)
-    if file is not None and known is not None and Path(known.__file__ or "").resolve() != file:
-        raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
     stopped = None
     with _no_step_runs(context):
         try:
-            spec = find_spec(name) if file is None else spec_from_file_location(name, file)
+            spec = find_spec(name)  # this imports the packages around it
             if spec is None or spec.loader is None:
                 raise ModuleNotFoundError(f"No module named {name!r}")
-            if known is None:
-                sys.modules[name] = module_from_spec(spec)
-                spec.loader.exec_module(sys.modules[name])
+            if name not in sys.modules:
+                module = sys.modules[name] = module_from_spec(spec)
+                if spec.parent and spec.parent != name:
+                    setattr(sys.modules[spec.parent], name.rpartition(".")[2], module)
+                spec.loader.exec_module(module)
         except NotReplayed as error:
+            if name not in sys.modules:  # a package around it has called a step
+                raise CommandError(_calls_too_early(error, location, name)) from error
             stopped = error
         except (Exception, SystemExit) as error:
             raise CommandError(
                 f"{location} cannot be imported: {type(error).__qualname__}: {one_line(str(error))}"
             ) from error
+    if file is not None and Path(sys.modules[name].__file__ or "").resolve() != file:
+        raise CommandError(f"{location} cannot be imported, since {name!r} is another module; rename the file")
     return sys.modules[name], stopped
 
 
