@@ -43,6 +43,7 @@ CODE: Final = _tests(
     "soundness", "code_identity", "own_state", "environment", "what_counts", "executed_code", "settings"
 )
 FILES: Final = _tests("soundness", "files", "path_looks", "named_files", "file_caches", "executed_code")
+RAN: Final = ("tests/soundness/test_executed_code.py", "tests/soundness/test_unpickled.py")
 SECRETS: Final = (*_tests("soundness", "encryption", "secrets", "environment"), "tests/cli", "tests/unit")
 GRAPHS: Final = _tests("langgraph", "message_ids", "messages", "never", "replays", "store", "policy", "resumed")
 LEASES: Final = (
@@ -104,7 +105,7 @@ MUTATIONS: Final = [Mutation(*row) for row in (
     ("equal calls at once run once", "musubito/engine/single_flight.py", "if flight is None or _was_left(", "if True or _was_left("),
     ("what a step changes itself does not count", "musubito/code/state.py", AT_ENV, f"    if name:\n        return False\n{AT_ENV}", CODE),
     ("files that were read are checked", D, "if kept.has_files:", "if False:", FILES),
-    ("code that ran is checked", X, "for code, module, cls in list(ran):", "for code, module, cls in list(ran)[:0]:", FILES),
+    ("code that ran is checked", X, "for code, module, cls in list(ran):", "for code, module, cls in list(ran)[:0]:", RAN),
     ("environment variables count", "musubito/code/reach_lines.py", "if not is_secret(variable):", "if not variable:", CODE),
     ("functions that are called count", F, "references.append(label + found)", "references.append(label)", CODE),
     ("closures count", F, FOLLOWED, "label", CODE),
