@@ -13,7 +13,7 @@ from bench.replay import conversation
 from bench.rows import Row
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.prune import prune, release_space
+from musubito.lineage.removal.prune import prune, release_space
 from musubito.payloads.compression import METHODS, compressed
 from musubito.values.artifact_codec import encode_value
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from musubito.dependencies.paths import DATABASES
 from musubito.engine.open_engines import ENGINES
-from musubito.lineage import prune
+from musubito.lineage.removal import prune
 from tests.fleeting import keep_temporary_files_in_memory
 from tests.quick import is_quick
 

@@ -168,7 +168,7 @@ def current_idempotency_key() -> str | None:
 
 
 def _prune_by(engine: Any, keep: Any, rest: Any) -> None:
-    import_module(f"{__name__}.lineage.keep").prune_by(engine, keep, rest)
+    import_module(f"{__name__}.lineage.removal.keep").prune_by(engine, keep, rest)
 
 
 def _frame() -> Any:

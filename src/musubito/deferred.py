@@ -57,7 +57,7 @@ def deferred_pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     return cast("re.Pattern[AnyStr]", pattern)
 
 
-NOTEBOOK = deferred_module("musubito.lineage.notebook")
+NOTEBOOK = deferred_module("musubito.lineage.readers.notebook")
 """Shows results and runs in notebooks."""
 if not TYPE_CHECKING:
     asyncio = deferred_module("asyncio")

@@ -23,7 +23,7 @@ from musubito_langgraph.planning.plan import musubito_plan
 from musubito_langgraph.settings import SAMPLE, Settings, calling_module, checked_names, checked_types
 
 if TYPE_CHECKING:
-    from musubito.lineage.plan import Plan
+    from musubito.lineage.readers.plan import Plan
 
 G = TypeVar("G")
 

@@ -215,7 +215,7 @@ def test_a_damaged_file(musubito: Musubito, world: World) -> None:
 def test_a_large_file_is_left_to_verify(
     musubito: Musubito, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("musubito.lineage.health.LARGE", 1_000)
+    monkeypatch.setattr("musubito.lineage.readers.health.LARGE", 1_000)
     monkeypatch.setattr(SQLiteStorage, "faults", lambda _: pytest.fail("it was read through"))
     assert "take long; 'musubito verify' reads it all" in " ".join(
         musubito("--db", str(world.path), "doctor").stdout.split()

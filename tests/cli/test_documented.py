@@ -52,8 +52,8 @@ def test_every_command_is_told():
 
 
 def test_every_key_of_an_operation_and_of_what_led_to_an_answer_is_told():
-    from musubito.lineage.provenance import Prompt, RootInput
-    from musubito.lineage.store_stats import StepStatistics
+    from musubito.lineage.readers.provenance import Prompt, RootInput
+    from musubito.lineage.readers.store_stats import StepStatistics
 
     assert {each.name for each in fields(StepStatistics)} <= words(ROWS["stats"])
     assert {each.name for each in (*fields(Prompt), *fields(RootInput))} <= words(ROWS["lineage"])

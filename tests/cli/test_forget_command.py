@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.cli.root import root
-from musubito.lineage.formatting import short
+from musubito.lineage.readers.formatting import short
 from tests.cli.conftest import Musubito, World
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_merge, musubito_step, record_usage, use_musubito_engine
 from musubito.lineage import Lineage, Tokens
-from musubito.lineage.prompts import prompts_in, without_secrets_in
-from musubito.lineage.provenance import provenance
+from musubito.lineage.readers.prompts import prompts_in, without_secrets_in
+from musubito.lineage.readers.provenance import provenance
 from tests.cli.conftest import PROMPT, Musubito, World
 
 

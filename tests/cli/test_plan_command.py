@@ -18,7 +18,7 @@ from musubito import MusubitoEngine, ReplayReason, SQLiteStorage, use_musubito_e
 from musubito.cli.commands.plan import _row
 from musubito.engine.modes import Mode, mode_of_off
 from musubito.lineage import Cost, PlanLine, Tokens
-from musubito.lineage.plan import RUN
+from musubito.lineage.readers.plan import RUN
 from tests.cli.conftest import Musubito, World
 
 FLOW = """

@@ -28,7 +28,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
+from musubito.lineage.removal.erase import changes_for, forget
 from tests.cli.conftest import Musubito, World
 
 

@@ -32,11 +32,11 @@ from musubito import (
 )
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.blobs import blobs
-from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.prune import prune
-from musubito.lineage.store_stats import statistics
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.blobs import blobs
+from musubito.lineage.readers.store_stats import statistics
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.erase import changes_for, forget
+from musubito.lineage.removal.prune import prune
 from musubito.payloads.codec import LARGE, blob_name
 from musubito.values.artifact_codec import encode_value
 from tests.faults.children import program, run_program, start

@@ -13,9 +13,9 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.prune import prune
-from musubito.lineage.unknown_effects import unknown_effects
+from musubito.lineage.readers.unknown_effects import unknown_effects
+from musubito.lineage.removal.erase import changes_for, forget
+from musubito.lineage.removal.prune import prune
 from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.faults.children import finish, heard, kill, log_of, program, run_program, start
 from tests.pairs import in_turn

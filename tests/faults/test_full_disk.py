@@ -30,7 +30,7 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.errors import StoreFull
 from musubito.lineage import Lineage
-from musubito.lineage.prune import Writer
+from musubito.lineage.removal.prune import Writer
 from musubito.payloads import compression
 from musubito.store.changes import Claim, InvalidateMarked, MarkForPruning, Prune
 from tests.faults.children import program, run_program, time_limit

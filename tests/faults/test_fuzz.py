@@ -14,10 +14,10 @@ import pytest
 
 from musubito import MusubitoEngine, MusubitoError, MusubitoWarning, SQLiteStorage, WrongKey, use_musubito_engine
 from musubito.lineage import Lineage, compare_runs, impact, provenance, savings, statistics, verify, why
-from musubito.lineage.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
-from musubito.lineage.export import document, graph_of_node, graph_of_run
-from musubito.lineage.input_search import InputQuery, search_inputs
-from musubito.lineage.prune import prune, prune_to_size
+from musubito.lineage.readers.input_search import InputQuery, search_inputs
+from musubito.lineage.removal.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
+from musubito.lineage.removal.prune import prune, prune_to_size
+from musubito.lineage.transfer.export import document, graph_of_node, graph_of_run
 from tests.faults import everything
 from tests.faults.children import time_limit
 

@@ -19,7 +19,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
+from musubito.lineage.removal.erase import changes_for, forget
 from musubito.store.changes import Change, Forget, Invalidate
 from musubito.store.rows import CallLine, ExternalRead, InputLine, Ledger, NodeSpec, RunLine
 from musubito.testing.changes import commit, digest, parent, place, use
@@ -133,7 +133,7 @@ KILLED = """
 import os, signal, sys
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
+from musubito.lineage.removal.erase import changes_for, forget
 from musubito.store.relational import by_hand
 
 by_hand.AT_ONCE, by_hand.LOOKED_AT, by_hand.TURN = 5, 10, 0.0

@@ -29,7 +29,7 @@ from musubito import (
 from musubito.adapter import note_read
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.rekey import RekeyCounts, rekey
+from musubito.lineage.removal.rekey import RekeyCounts, rekey
 from tests.faults.children import program, start
 from tests.server import drop_database, new_database
 
@@ -229,7 +229,7 @@ def test_the_earlier_key_opens_nothing_any_more(url: str, tmp_path: Path) -> Non
 KILLED = """
 import signal
 from musubito.lineage import Lineage
-from musubito.lineage import rekey as module
+from musubito.lineage.removal import rekey as module
 
 module.MAX_ROWS = 3
 key = b"o" * 32 + b"n" * 32 + b"o" * 32

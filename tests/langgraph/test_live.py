@@ -21,8 +21,8 @@ from langgraph.store.memory import InMemoryStore
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
 from musubito.lineage import Lineage
-from musubito.lineage.never_replayed import unreplayed
-from musubito.lineage.why import why
+from musubito.lineage.readers.never_replayed import unreplayed
+from musubito.lineage.readers.why import why
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 from tests.launcher import run as launched

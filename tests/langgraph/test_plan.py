@@ -31,7 +31,7 @@ from langgraph.types import CachePolicy, Command, Send, interrupt
 
 from musubito import CallRecord, MusubitoEngine, MusubitoError, ReplayReason, StepConfiguration, StepType, run
 from musubito.lineage import Cost, Plan
-from musubito.lineage.plan import REPLAY, RUN
+from musubito.lineage.readers.plan import REPLAY, RUN
 from musubito_langgraph import musubito_graph, musubito_plan
 from tests.langgraph.equivalence import Subject, graph_of
 from tests.langgraph.models import Calls, ScriptedModel

@@ -34,9 +34,9 @@ from langgraph.types import Command, interrupt
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, run
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.impact import impact
-from musubito.lineage.never_replayed import unreplayed
-from musubito.lineage.why import why
+from musubito.lineage.readers.impact import impact
+from musubito.lineage.readers.never_replayed import unreplayed
+from musubito.lineage.readers.why import why
 from musubito.reasons import ReplayReason
 from musubito_langgraph import musubito_graph, musubito_plan
 

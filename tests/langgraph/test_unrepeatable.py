@@ -21,7 +21,7 @@ from langgraph.prebuilt import ToolNode
 
 from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.unrepeatable import unrepeatable_of_operations
+from musubito.lineage.readers.unrepeatable import unrepeatable_of_operations
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import calls
 

@@ -15,7 +15,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.run_diff import compare_runs
+from musubito.lineage.readers.run_diff import compare_runs
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from musubito import (
 )
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.copy import CopyCounts, copy_store
+from musubito.lineage.transfer.copy import CopyCounts, copy_store
 from musubito.store.changes import LearnState
 from musubito.store.relational import table_copy
 from tests.faults.children import program, start
@@ -200,7 +200,7 @@ def test_what_is_encrypted_stays_so(place: Callable[[str], str], tmp_path: Path)
 KILLED = """
 import signal
 from musubito.lineage import Lineage
-from musubito.lineage.copy import CopyCounts, copy_store
+from musubito.lineage.transfer.copy import CopyCounts, copy_store
 from musubito.store.relational import table_copy
 
 table_copy.MAX_ROWS = 20

@@ -12,8 +12,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.lineage import Lineage
-from musubito.lineage.erase import with_downstream
-from musubito.lineage.erase_preview import preview_forget
+from musubito.lineage.removal.erase import with_downstream
+from musubito.lineage.removal.erase_preview import preview_forget
 from musubito.store.changes import Forget
 from musubito.store.rows import ExecutionFlags
 from tests.fresh import fresh

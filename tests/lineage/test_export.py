@@ -14,8 +14,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
-from musubito.lineage.openlineage import events_of_nodes, events_of_run
+from musubito.lineage.transfer.export import document, dot, graph_of_node, graph_of_run, mermaid
+from musubito.lineage.transfer.openlineage import events_of_nodes, events_of_run
 
 ODD = 'odd "op" [x]; %% {y} __init__ <b> \\ `z`\nend #1 é'
 

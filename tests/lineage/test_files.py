@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from musubito import MusubitoEngine, MusubitoResult, NotReplayed, SQLiteStorage, StepConfiguration, musubito_step, run
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.files import ChangedFile, FileRead, files_read
-from musubito.lineage.provenance import provenance
-from musubito.lineage.prune import prune_to_size
-from musubito.lineage.why import why
+from musubito.lineage.readers.files import ChangedFile, FileRead, files_read
+from musubito.lineage.readers.provenance import provenance
+from musubito.lineage.readers.why import why
+from musubito.lineage.removal.erase import changes_for, forget
+from musubito.lineage.removal.prune import prune_to_size
 from tests.fresh import fresh
 from tests.server import drop_database, new_store
 

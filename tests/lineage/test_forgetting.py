@@ -21,9 +21,9 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
-from musubito.lineage.input_search import InputQuery, search_inputs
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.input_search import InputQuery, search_inputs
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.erase import changes_for, changes_for_nodes, forget, forget_namespace, with_downstream
 from musubito.store.changes import Forget
 from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.fresh import fresh

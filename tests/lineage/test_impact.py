@@ -20,9 +20,9 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.impact import impact
+from musubito.lineage.readers.impact import impact
 
-impact_module = sys.modules["musubito.lineage.impact"]
+impact_module = sys.modules["musubito.lineage.readers.impact"]
 """The module: the package has a function of its name."""
 
 

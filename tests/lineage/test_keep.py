@@ -19,8 +19,9 @@ import pytest
 from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
 from musubito.engine import failure_log, keep
 from musubito.engine.keep import Keep, keep_of
-from musubito.lineage import Lineage, prune
-from musubito.lineage.prune import used_bytes
+from musubito.lineage import Lineage
+from musubito.lineage.removal import prune
+from musubito.lineage.removal.prune import used_bytes
 from tests.fresh import fresh
 from tests.server import drop_database, new_store
 

@@ -21,11 +21,12 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage, blobs
-from musubito.lineage import prune as prune_module
-from musubito.lineage.erase import changes_for, forget, forget_namespace
-from musubito.lineage.prune import Prunable, PruneCounts, prunable, prune
-from musubito.lineage.verify import verify
+from musubito.lineage import Lineage
+from musubito.lineage.readers import blobs
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal import prune as prune_module
+from musubito.lineage.removal.erase import changes_for, forget, forget_namespace
+from musubito.lineage.removal.prune import Prunable, PruneCounts, prunable, prune
 from tests.pairs import in_turn
 from tests.server import drop_database, new_store
 

@@ -26,8 +26,8 @@ from musubito import (
 )
 from musubito.cli.root import root
 from musubito.lineage import Lineage
-from musubito.lineage.operation_history import history_of
-from musubito.lineage.store_stats import growth
+from musubito.lineage.readers.operation_history import history_of
+from musubito.lineage.readers.store_stats import growth
 from musubito.model import StepConfiguration, StepType
 from tests.server import drop_database, new_store
 

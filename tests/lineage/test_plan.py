@@ -22,7 +22,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Cost, Plan, Tokens, plan
-from musubito.lineage.plan import Estimates
+from musubito.lineage.readers.plan import Estimates
 from tests.fresh import fresh
 from tests.reference.store import MemoryStore
 

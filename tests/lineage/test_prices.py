@@ -10,7 +10,7 @@ from genai_prices import Usage, calc_price
 
 from musubito.engine.model_rates import rate_of
 from musubito.lineage import Cost, Tokens
-from musubito.lineage.prices import dollars, unpriced
+from musubito.lineage.readers.prices import dollars, unpriced
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.prune import number_prunable, prunable, prune
+from musubito.lineage.removal.prune import number_prunable, prunable, prune
 from musubito.store.postgres.storage import PostgreSQLStorage
 from tests.server import drop_database, new_store
 

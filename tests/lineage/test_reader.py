@@ -23,7 +23,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Cost, Lineage, LineageError, Tokens, savings
-from musubito.lineage.provenance import provenance
+from musubito.lineage.readers.provenance import provenance
 from tests.fresh import fresh
 from tests.reference.store import MemoryStore
 

@@ -25,9 +25,9 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.erase import changes_for, forget, with_downstream
-from musubito.lineage.prune import old_runs, prunable, prune
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.erase import changes_for, forget, with_downstream
+from musubito.lineage.removal.prune import old_runs, prunable, prune
 from musubito.payloads import compression
 from musubito.store.changes import InvalidateMarked, MarkForPruning
 from musubito.store.relational.named_queries import reading
@@ -650,7 +650,7 @@ def test_whatever_is_removed_the_rest_replays_and_is_whole(w, seed):
 def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
     from pathlib import PurePosixPath
 
-    from musubito.lineage.input_search import InputQuery, search_inputs
+    from musubito.lineage.readers.input_search import InputQuery, search_inputs
 
     @musubito_step(name="given")
     def given(where: PurePosixPath, data: bytes, seen: tuple[str, ...]) -> int:
@@ -666,7 +666,7 @@ def test_a_search_finds_what_was_given_and_not_our_own_words(tmp_path):
 
 
 def test_a_search_looks_into_what_is_encrypted_where_the_key_is_here(tmp_path):
-    from musubito.lineage.input_search import InputQuery, search_inputs
+    from musubito.lineage.readers.input_search import InputQuery, search_inputs
 
     @musubito_step(name="greet")
     def greet(who: str) -> int:

@@ -23,8 +23,8 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage
-from musubito.lineage.prune import PruneCounts, prune, prune_to_size, release_space, used_bytes
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.prune import PruneCounts, prune, prune_to_size, release_space, used_bytes
 
 DAY = 86_400.0
 

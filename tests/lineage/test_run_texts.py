@@ -9,7 +9,7 @@ import pytest
 
 from musubito import MusubitoEngine, StepConfiguration, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.run_texts import input_texts, text_of_input, text_of_output, texts_of_runs
+from musubito.lineage.readers.run_texts import input_texts, text_of_input, text_of_output, texts_of_runs
 from tests.fresh import fresh
 from tests.server import drop_database, new_store
 

@@ -25,7 +25,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import CallReport, Cost, Lineage, LineageError, Tokens
-from musubito.lineage.savings import savings
+from musubito.lineage.readers.savings import savings
 from musubito.store.changes import Commit
 from tests.fresh import fresh
 from tests.logged import fault_said

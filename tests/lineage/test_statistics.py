@@ -9,7 +9,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.store_stats import StoredSize, statistics
+from musubito.lineage.readers.store_stats import StoredSize, statistics
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.copy import CopyCounts, copy_store
-from musubito.lineage.erase import changes_for, forget, forget_namespace, with_downstream
-from musubito.lineage.prune import prune
-from musubito.lineage.savings import By, savings
-from musubito.lineage.store_stats import step_statistics
+from musubito.lineage.readers.savings import By, savings
+from musubito.lineage.readers.store_stats import step_statistics
+from musubito.lineage.removal.erase import changes_for, forget, forget_namespace, with_downstream
+from musubito.lineage.removal.prune import prune
+from musubito.lineage.transfer.copy import CopyCounts, copy_store
 from musubito.store.changes import Ledger
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.rows import CallLine

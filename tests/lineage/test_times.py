@@ -13,7 +13,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage, RunSummary, impact
-from musubito.lineage.savings import savings
+from musubito.lineage.readers.savings import savings
 
 PART = 0.1
 """Seconds that a part takes."""

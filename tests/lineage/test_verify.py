@@ -12,7 +12,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.verify import Finding, verify
+from musubito.lineage.readers.verify import Finding, verify
 from musubito.payloads import compression
 
 LARGE = 5_000
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path):
 
 def test_it_tells_how_far_it_has_come(tmp_path, monkeypatch):
     # By its module: the package has the function under the same name.
-    monkeypatch.setattr(importlib.import_module("musubito.lineage.verify"), "SLICE", 3)
+    monkeypatch.setattr(importlib.import_module("musubito.lineage.readers.verify"), "SLICE", 3)
     with MusubitoEngine(SQLiteStorage(tmp_path / "musubito.db")) as engine, use_musubito_engine(engine):
         for number in range(8):
             fetch(f"{number}")

@@ -13,8 +13,8 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.operation_history import history_of
-from musubito.lineage.why import why, with_reasons
+from musubito.lineage.readers.operation_history import history_of
+from musubito.lineage.readers.why import why, with_reasons
 from tests.fresh import fresh
 
 PIPELINE = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from musubito import MusubitoEngine, MusubitoResult, SQLiteStorage, record_usage, run, use_musubito_engine
 from musubito.lineage import Cost, Lineage, Tokens
-from musubito.lineage.savings import savings
+from musubito.lineage.readers.savings import savings
 
 MODELS = ("", "gpt-4o", "claude-sonnet-4-5")
 

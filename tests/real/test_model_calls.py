@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from musubito import MusubitoEngine
 from musubito.cli.root import root
 from musubito.lineage import Lineage, Tokens
-from musubito.lineage.savings import savings
+from musubito.lineage.readers.savings import savings
 from musubito_langgraph import musubito_graph
 from tests.launcher import run as launched
 from tests.real.model_server import ModelServer

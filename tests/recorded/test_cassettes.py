@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import musubito
-from musubito.lineage import cassette_files
+from musubito.lineage.transfer import cassette_files
 from tests import launcher
 from tests.recorded.conftest import Run, cassette, edit, runs
 

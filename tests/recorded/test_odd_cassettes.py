@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from musubito import MusubitoEngine, SQLiteStorage
 from musubito.cli.root import root
-from musubito.lineage.cassette import CassetteError
-from musubito.lineage.cassette_files import read_cassette, write_cassette
-from musubito.lineage.cassette_store import load_cassette
+from musubito.lineage.transfer.cassette import CassetteError
+from musubito.lineage.transfer.cassette_files import read_cassette, write_cassette
+from musubito.lineage.transfer.cassette_store import load_cassette
 from tests.fresh import fresh
 from tests.recorded.test_cassettes import GOLDEN
 

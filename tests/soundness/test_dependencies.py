@@ -23,7 +23,7 @@ from musubito import (
 )
 from musubito.dependencies.registry import DEPENDENCY_KINDS
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.readers.why import why
 from tests.fresh import fresh
 
 

@@ -28,11 +28,11 @@ from musubito.adapter import not_replayable, note_read
 from musubito.engine.override import by_hand, override, replace_payload, result_to_edit
 from musubito.errors import NotEdited
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.prune import prune
-from musubito.lineage.rekey import RekeyCounts, rekey
-from musubito.lineage.unknown_effects import settle, unknown_effects
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.unknown_effects import settle, unknown_effects
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.erase import changes_for, forget
+from musubito.lineage.removal.prune import prune
+from musubito.lineage.removal.rekey import RekeyCounts, rekey
 from musubito.store.changes import Commit
 from musubito.values.artifact_codec import encode_value
 from tests.soundness.world import ACROSS, STOCHASTIC, A, B, World, forced, parent, ttl, under

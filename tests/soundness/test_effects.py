@@ -30,7 +30,7 @@ from musubito import (
 from musubito.adapter import ANSWER, add_control_flow, not_replayable, note_read
 from musubito.engine import scope
 from musubito.lineage import Lineage
-from musubito.lineage.unknown_effects import settle, unknown_effects
+from musubito.lineage.readers.unknown_effects import settle, unknown_effects
 from musubito.model import ReplayDecision, ReplayReason
 from musubito.store.changes import BeginEffect, Commit, CommitFailure
 from tests.soundness.test_failures import Faulty

@@ -37,9 +37,9 @@ from musubito import (
 )
 from musubito.adapter import ambient, not_replayable, note_read
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
-from musubito.lineage.prune import prune
-from musubito.lineage.verify import verify
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal.erase import changes_for, forget
+from musubito.lineage.removal.prune import prune
 from musubito.values.artifact_codec import encode_value
 from musubito.values.call_keys import effect_key, head
 from musubito.values.digest import argument_digests, content_digest, digest_input

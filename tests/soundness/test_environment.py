@@ -300,7 +300,7 @@ def test_why_names_it_and_nothing_shows_its_value(program, engine, monkeypatch, 
     assert told.calls[0].reason is ReplayReason.CODE_CHANGED
     engine.flush()
     from musubito.lineage import Lineage
-    from musubito.lineage.why import why
+    from musubito.lineage.readers.why import why
 
     (part,) = why(Lineage(engine), told.calls[0].node_id).code
     assert (part.part, part.change, part.diff) == ("environment MODEL", "changed", "")

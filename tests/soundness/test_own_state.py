@@ -14,7 +14,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.readers.why import why
 from tests import launcher
 from tests.pairs import in_turn
 

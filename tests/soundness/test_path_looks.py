@@ -28,7 +28,7 @@ from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, musubito_
 from musubito.code.world import path_looks
 from musubito.dependencies import events
 from musubito.lineage import Lineage
-from musubito.lineage.files import files_read
+from musubito.lineage.readers.files import files_read
 from tests.fresh import fresh
 
 SAMPLE = StepConfiguration(step_type="stochastic")

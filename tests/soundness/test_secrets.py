@@ -13,7 +13,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from musubito import InputError, MusubitoEngine, MusubitoWarning, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.readers.why import why
 from musubito.values.canonical import InputPacker
 from musubito.values.digest import argument_digests, digest_input
 from musubito.values.msgpack_writer import HiddenDigest

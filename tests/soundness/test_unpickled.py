@@ -14,7 +14,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.readers.why import why
 from tests.fresh import fresh
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 does not tell which code runs")

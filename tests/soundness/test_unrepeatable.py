@@ -693,7 +693,7 @@ def test_doctor_is_content_once_a_configured_step_has_run(lasting, told, port, t
 
 def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
     from musubito.lineage import Lineage
-    from musubito.lineage.unrepeatable import unrepeatable_of_operations
+    from musubito.lineage.readers.unrepeatable import unrepeatable_of_operations
     from tests.server import drop_database, new_store
 
     url = new_store()

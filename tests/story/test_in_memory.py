@@ -23,7 +23,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, verify
-from musubito.lineage.prune import prune
+from musubito.lineage.removal.prune import prune
 
 # One for each step: what another one changes meanwhile would be a change of its code.
 INNER: list[int] = []

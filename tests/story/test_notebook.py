@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 import musubito
 from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
-from musubito.lineage.notebook import CALLS
+from musubito.lineage.readers.notebook import CALLS
 from musubito_langgraph import musubito_graph
 from tests.fresh import fresh
 

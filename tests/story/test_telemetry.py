@@ -36,7 +36,7 @@ from musubito import (
 )
 from musubito.engine import telemetry
 from musubito.lineage import Lineage
-from musubito.lineage.erase import changes_for, forget
+from musubito.lineage.removal.erase import changes_for, forget
 from tests.logged import fault_said
 from tests.traced import Traced, linked, marks, traced
 

@@ -58,7 +58,6 @@ RARE = [
 """What costs a start, and is needed only for some values, some programs, or those who ask."""
 READING = """
 import sys
-import musubito.lineage.savings
 from musubito.lineage import Lineage, plan, savings
 import musubito.lineage
 assert all(map(callable, (Lineage, plan, savings, musubito.lineage.savings)))
@@ -77,7 +76,10 @@ root.main(["--version"], standalone_mode=False)
         (STEPS, RARE),
         (ERRORS, ["musubito.api.step", "musubito.engine.engine", "musubito.store.sqlite.storage"]),
         (RUNTIME, ["musubito.lineage"]),
-        (READING, ["musubito.lineage.impact", "musubito.lineage.verify", "musubito.lineage.why"]),
+        (
+            READING,
+            ["musubito.lineage.readers.impact", "musubito.lineage.readers.verify", "musubito.lineage.readers.why"],
+        ),
         (VERSION, ["asyncio", "difflib", "musubito.engine.engine", "musubito.lineage", "rich"]),
     ],
     ids=["steps", "errors alone", "the runtime as a whole", "a reader", "the version"],

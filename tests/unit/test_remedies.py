@@ -9,7 +9,7 @@ import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, use_musubito_engine
 from musubito.lineage import Lineage
-from musubito.lineage.why import why
+from musubito.lineage.readers.why import why
 from musubito.reasons import ReplayReason
 from musubito.remedies import remedy_of
 

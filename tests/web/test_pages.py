@@ -15,8 +15,8 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 
 from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, record_usage, run
-from musubito.lineage.formatting import short
-from musubito.lineage.unknown_effects import settle, unknown_effects
+from musubito.lineage.readers.formatting import short
+from musubito.lineage.readers.unknown_effects import settle, unknown_effects
 from musubito.web.pages import runs
 from musubito_langgraph import musubito_graph
 from tests.web.conftest import NASTY, Site, ask, rate

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from musubito.errors import MusubitoError
 from musubito.lineage import Lineage
-from musubito.lineage.blobs import blob_location, blobs, missing, used
-from musubito.lineage.formatting import clean, times
+from musubito.lineage.readers.blobs import blob_location, blobs, missing, used
+from musubito.lineage.readers.formatting import clean, times
 from musubito.payloads.blobs import BlobStore, FolderBlobs
 from musubito.payloads.object_store import ObjectBlobs
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import CallReport
-from musubito.lineage.calls_of_run import by_outer_call
-from musubito.lineage.formatting import MARKS, clean, count, duration, one_line, short, short_ids, token_count
-from musubito.lineage.run_texts import Failure
+from musubito.lineage.readers.calls_of_run import by_outer_call
+from musubito.lineage.readers.formatting import MARKS, clean, count, duration, one_line, short, short_ids, token_count
+from musubito.lineage.readers.run_texts import Failure
 
 Kind: TypeAlias = tuple[Any, ...]
 """The operation, outcome and reason of a call, and the kinds of its inner calls."""

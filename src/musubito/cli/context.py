@@ -24,8 +24,8 @@ from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at, check_owner
 from musubito.cli.table_layout import broken
 from musubito.lineage import Lineage
-from musubito.lineage.formatting import CONTROLS
-from musubito.lineage.store_reader import engine_on_existing
+from musubito.lineage.readers.formatting import CONTROLS
+from musubito.lineage.readers.store_reader import engine_on_existing
 from musubito.payloads.blobs import BlobStore
 from musubito.payloads.key_derivation import Keys, KeySource, read_key_file
 from musubito.store.protocol import Store

@@ -15,10 +15,10 @@ from musubito.cli.call_tree import calls_table, lines
 from musubito.cli.context import CommandContext
 from musubito.cli.table_layout import Name
 from musubito.lineage import RunReport
-from musubito.lineage.calls_of_run import without_routers
-from musubito.lineage.formatting import clean, count, duration, times
-from musubito.lineage.run_reader import computing
-from musubito.lineage.why import with_reasons
+from musubito.lineage.readers.calls_of_run import without_routers
+from musubito.lineage.readers.formatting import clean, count, duration, times
+from musubito.lineage.readers.run_reader import computing
+from musubito.lineage.readers.why import with_reasons
 
 EVERY: Final = 0.25
 """Seconds between two looks at the run."""

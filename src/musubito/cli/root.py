@@ -16,9 +16,9 @@ from musubito.deferred import deferred_module, difflib
 
 if TYPE_CHECKING:
     from musubito.cli import context as shared
-    from musubito.lineage import formatting
+    from musubito.lineage.readers import formatting
 else:  # Rich and the lineage, which `--version` and completion do not need
-    shared, formatting = deferred_module("musubito.cli.context"), deferred_module("musubito.lineage.formatting")
+    shared, formatting = deferred_module("musubito.cli.context"), deferred_module("musubito.lineage.readers.formatting")
 
 COMMANDS = (
     "run",

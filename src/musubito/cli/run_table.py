@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from musubito.cli.table_layout import Fitted, table_of
 from musubito.lineage import RunSummary
-from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import WIDE, duration, hits, lately, one_line, short, tokens, when
+from musubito.lineage.readers.cost_format import worth
+from musubito.lineage.readers.formatting import WIDE, duration, hits, lately, one_line, short, tokens, when
 
 
 def runs_table(runs: Sequence[RunSummary], width: int) -> Fitted:

@@ -9,11 +9,11 @@ from itertools import chain
 from musubito.cli.context import CommandContext, no_runs_text
 from musubito.lineage import LineageError, NodeReport, RunReport
 from musubito.lineage.corruption import binary
-from musubito.lineage.formatting import short
+from musubito.lineage.readers.formatting import short
+from musubito.lineage.readers.store_reader import DIGITS, LONGEST, SHORTEST
+from musubito.lineage.readers.suggestions import suggestion
+from musubito.lineage.readers.unknown_effects import UnknownEffect, unknown_effects
 from musubito.lineage.reports import NothingRan
-from musubito.lineage.store_reader import DIGITS, LONGEST, SHORTEST
-from musubito.lineage.suggestions import suggestion
-from musubito.lineage.unknown_effects import UnknownEffect, unknown_effects
 from musubito.model import StepType
 
 

@@ -5,18 +5,21 @@ A name is imported when it is first asked for. A graph needs only plans, and few
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from musubito.engine.code_diff import ChangedCode
-    from musubito.lineage.impact import Impact, ImpactRow, impact
-    from musubito.lineage.plan import Plan, PlanLine, plan
-    from musubito.lineage.prices import dollars
-    from musubito.lineage.provenance import Prompt, Provenance, RootInput, provenance
-    from musubito.lineage.reader import Lineage
+    from musubito.lineage.readers.impact import Impact, ImpactRow, impact
+    from musubito.lineage.readers.plan import Plan, PlanLine, plan
+    from musubito.lineage.readers.prices import dollars
+    from musubito.lineage.readers.provenance import Prompt, Provenance, RootInput, provenance
+    from musubito.lineage.readers.reader import Lineage
+    from musubito.lineage.readers.run_diff import CallDiff, RunDiff, compare_runs
+    from musubito.lineage.readers.savings import Savings, SavingsRow, savings
+    from musubito.lineage.readers.store_stats import StepStatistics, StoredSize, StoreStatistics, statistics
+    from musubito.lineage.readers.verify import Finding, VerifyProgress, verify
+    from musubito.lineage.readers.why import Why, why
     from musubito.lineage.reports import (
         Attempt,
         CallReport,
@@ -30,11 +33,6 @@ if TYPE_CHECKING:
         RunSummary,
         Tokens,
     )
-    from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs
-    from musubito.lineage.savings import Savings, SavingsRow, savings
-    from musubito.lineage.store_stats import StepStatistics, StoredSize, StoreStatistics, statistics
-    from musubito.lineage.verify import Finding, VerifyProgress, verify
-    from musubito.lineage.why import Why, why
 
 __all__ = [
     "Attempt",
@@ -80,11 +78,11 @@ __all__ = [
 
 _NAMES: Final = {
     "engine.code_diff": ("ChangedCode",),
-    "lineage.impact": ("Impact", "ImpactRow", "impact"),
-    "lineage.plan": ("Plan", "PlanLine", "plan"),
-    "lineage.prices": ("dollars",),
-    "lineage.provenance": ("Prompt", "Provenance", "RootInput", "provenance"),
-    "lineage.reader": ("Lineage",),
+    "lineage.readers.impact": ("Impact", "ImpactRow", "impact"),
+    "lineage.readers.plan": ("Plan", "PlanLine", "plan"),
+    "lineage.readers.prices": ("dollars",),
+    "lineage.readers.provenance": ("Prompt", "Provenance", "RootInput", "provenance"),
+    "lineage.readers.reader": ("Lineage",),
     "lineage.reports": (
         "Attempt",
         "CallReport",
@@ -98,11 +96,11 @@ _NAMES: Final = {
         "RunSummary",
         "Tokens",
     ),
-    "lineage.run_diff": ("CallDiff", "RunDiff", "compare_runs"),
-    "lineage.savings": ("Savings", "SavingsRow", "savings"),
-    "lineage.store_stats": ("StepStatistics", "StoredSize", "StoreStatistics", "statistics"),
-    "lineage.verify": ("Finding", "VerifyProgress", "verify"),
-    "lineage.why": ("Why", "why"),
+    "lineage.readers.run_diff": ("CallDiff", "RunDiff", "compare_runs"),
+    "lineage.readers.savings": ("Savings", "SavingsRow", "savings"),
+    "lineage.readers.store_stats": ("StepStatistics", "StoredSize", "StoreStatistics", "statistics"),
+    "lineage.readers.verify": ("Finding", "VerifyProgress", "verify"),
+    "lineage.readers.why": ("Why", "why"),
 }
 """The names that each module defines."""
 _PLACES: Final = {name: f"musubito.{module}" for module, names in _NAMES.items() for name in names}
@@ -118,14 +116,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """A package in which some functions have the name of their module. Such a name is the function's."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        is_module_of_function = name in _PLACES and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if is_module_of_function else value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -24,7 +24,7 @@ from musubito.engine.replay_only import REPLAYS, RecordedCall, ReplayOnlyEffectC
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
-from musubito.lineage.cassette import CassetteError, secret_at, secret_found
+from musubito.lineage.transfer.cassette import CassetteError, secret_at, secret_found
 from musubito.model import MusubitoResult, StepType
 from musubito.reasons import ReplayReason
 from musubito.store.changes import Commit, CommitFailure, Committed

@@ -24,15 +24,22 @@ from musubito.engine.modes import OFF, make_off
 from musubito.engine.replay_only import NOT_RECORDED
 from musubito.engine.shown_misses import shortened
 from musubito.errors import NotReplayed
-from musubito.lineage.cassette import Cassette, CassetteError, RecordedResult, changed_results, check_secrets, secret_at
-from musubito.lineage.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
-from musubito.lineage.cassette_store import load_cassette, recorded_results
-from musubito.lineage.cost_format import worth
-from musubito.lineage.formatting import duration, times
-from musubito.lineage.named_paths import NamedPaths
-from musubito.lineage.reader import Lineage
+from musubito.lineage.readers.cost_format import worth
+from musubito.lineage.readers.formatting import duration, times
+from musubito.lineage.readers.reader import Lineage
+from musubito.lineage.readers.savings import savings
 from musubito.lineage.reports import Cost, Tokens
-from musubito.lineage.savings import savings
+from musubito.lineage.transfer.cassette import (
+    Cassette,
+    CassetteError,
+    RecordedResult,
+    changed_results,
+    check_secrets,
+    secret_at,
+)
+from musubito.lineage.transfer.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
+from musubito.lineage.transfer.cassette_store import load_cassette, recorded_results
+from musubito.lineage.transfer.named_paths import NamedPaths
 from musubito.reasons import ReplayReason, reason_of
 from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ormsgpack import Ext, packb, unpackb
 
 from musubito.errors import ArtifactUnreadable
-from musubito.lineage.cassette import CassetteError, RecordedResult, key_as_data
+from musubito.lineage.transfer.cassette import CassetteError, RecordedResult, key_as_data
 from musubito.values.display import plain
 
 Scrub: TypeAlias = Callable[[str], str]

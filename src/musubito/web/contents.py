@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from musubito.lineage.formatting import clean
-from musubito.lineage.run_texts import is_message, role_of
+from musubito.lineage.readers.formatting import clean
+from musubito.lineage.readers.run_texts import is_message, role_of
 from musubito.values.display import TYPE
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Final
 
 from musubito.lineage import Lineage, LineageError, NodeReport, RunReport
-from musubito.lineage.run_texts import failures_of_run
+from musubito.lineage.readers.run_texts import failures_of_run
 from musubito.web.graphs import drawn_result, drawn_run
 from musubito.web.links import FileLinks
 from musubito.web.pages.run import ERRORS

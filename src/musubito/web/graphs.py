@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any, Final
 
 from musubito.lineage import Lineage, NodeReport, RunReport
-from musubito.lineage.export import Graph, graph_of_node, graph_of_run
-from musubito.lineage.folded_graph import folded_edges
-from musubito.lineage.formatting import MARKS, clean, count, mark, short
+from musubito.lineage.readers.folded_graph import folded_edges
+from musubito.lineage.readers.formatting import MARKS, clean, count, mark, short
+from musubito.lineage.transfer.export import Graph, graph_of_node, graph_of_run
 from musubito.web.links import Links
 
 MAX_BOXES: Final = 150

@@ -11,8 +11,8 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from musubito.lineage.cost_format import cost_text, money, unpriced_note, worth
-from musubito.lineage.formatting import (
+from musubito.lineage.readers.cost_format import cost_text, money, unpriced_note, worth
+from musubito.lineage.readers.formatting import (
     clean,
     count,
     duration,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from musubito.lineage import Attempt, Lineage, NodeReport, Why
-from musubito.lineage.files import FileRead, files_read
-from musubito.lineage.formatting import not_shown
+from musubito.lineage.readers.files import FileRead, files_read
+from musubito.lineage.readers.formatting import not_shown
+from musubito.lineage.readers.unrepeatable import unrepeatable_of
+from musubito.lineage.readers.why import why
 from musubito.lineage.reports import WITHHELD, without_texts
-from musubito.lineage.unrepeatable import unrepeatable_of
-from musubito.lineage.why import why
 from musubito.web.contents import Contents
 
 SIDES: Final = ("input", "output")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from musubito.lineage import CallReport, Lineage, RunReport
-from musubito.lineage.calls_of_run import by_outer_call, without_routers
-from musubito.lineage.run_texts import input_texts
-from musubito.lineage.why import with_reasons
+from musubito.lineage.readers.calls_of_run import by_outer_call, without_routers
+from musubito.lineage.readers.run_texts import input_texts
+from musubito.lineage.readers.why import with_reasons
 
 ROWS: Final = 100
 """Rows on a page."""

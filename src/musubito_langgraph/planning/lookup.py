@@ -17,7 +17,7 @@ from langgraph.errors import GraphInterrupt
 from musubito import InputError, MusubitoEngine
 from musubito.adapter import DRY_RUNS, DryRun, EffectDryRun, Fingerprint, Mode, ReplayReason, code_changes, explained
 from musubito.errors import CodeError
-from musubito.lineage.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
+from musubito.lineage.readers.plan import REPLAY, RUN, UNKNOWN, Estimates, PlanLine, inside, line_of
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.node_call import NodeCall, without_identity

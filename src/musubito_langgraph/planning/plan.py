@@ -14,7 +14,7 @@ from langgraph.graph import StateGraph
 
 from musubito import MusubitoError, ReplayReason
 from musubito.adapter import SCOPE, ReadOnlyEngine, Scope
-from musubito.lineage.plan import REPLAY, UNKNOWN, Plan, PlanLine, never_ran, planned
+from musubito.lineage.readers.plan import REPLAY, UNKNOWN, Plan, PlanLine, never_ran, planned
 from musubito_langgraph import _compat
 from musubito_langgraph.lineage_channel import LINEAGE
 from musubito_langgraph.node_kinds import planned_graph

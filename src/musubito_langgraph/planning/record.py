@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from musubito import MusubitoEngine
 from musubito.adapter import ReadOnlyEngine, current_engine
-from musubito.lineage.plan import Estimates, PlanLine
+from musubito.lineage.readers.plan import Estimates, PlanLine
 from musubito_langgraph import _graph_parts, _task_config
 from musubito_langgraph.planning.checkpoint_overlay import OverlaySaver
 from musubito_langgraph.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from musubito import MusubitoEngine
 from musubito.engine import process_identity
 from musubito.lineage import Lineage
-from musubito.lineage.verify import Finding, verify
+from musubito.lineage.readers.verify import Finding, verify
 from musubito.store.changes import Claim, Moment, Release, Superseded
 from musubito.store.queries import LeaseOwnerOf
 from musubito.store.rows import CallKeys, LeaseOwner

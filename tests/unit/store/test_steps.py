@@ -12,7 +12,7 @@ import pytest
 
 from musubito import MusubitoEngine
 from musubito.lineage import Lineage
-from musubito.lineage.prune import Writer, remove_runs
+from musubito.lineage.removal.prune import Writer, remove_runs
 from musubito.store.changes import Committed, Forget, Invalidate
 from musubito.store.postgres.sessions import Session
 from musubito.store.postgres.storage import PostgreSQLStorage

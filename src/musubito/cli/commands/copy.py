@@ -9,8 +9,8 @@ from musubito import MusubitoEngine
 from musubito.cli.blob_option import blobs_at
 from musubito.cli.context import CommandContext, json_option
 from musubito.lineage import Lineage
-from musubito.lineage.copy import BLOBS, CopyCounts, copy_store
-from musubito.lineage.formatting import clean, times
+from musubito.lineage.readers.formatting import clean, times
+from musubito.lineage.transfer.copy import BLOBS, CopyCounts, copy_store
 from musubito.payloads.blobs import FolderBlobs
 from musubito.store.urls import open_store
 

@@ -13,8 +13,8 @@ from musubito.cli.commands.show import head
 from musubito.cli.context import CommandContext, as_json, json_option
 from musubito.cli.table_layout import Name, table_of
 from musubito.lineage import RunReport
-from musubito.lineage.formatting import clean, edited_by, short, times
-from musubito.lineage.run_diff import CallDiff, RunDiff, compare_runs, compare_with_previous
+from musubito.lineage.readers.formatting import clean, edited_by, short, times
+from musubito.lineage.readers.run_diff import CallDiff, RunDiff, compare_runs, compare_with_previous
 from musubito.model import ReplayReason
 
 REASON: Final = 32

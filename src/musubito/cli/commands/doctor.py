@@ -10,11 +10,11 @@ from rich.text import Text
 from musubito.cli.context import CommandContext, json_option
 from musubito.errors import StoreError
 from musubito.lineage import LineageError
-from musubito.lineage.cost_format import cost_text
-from musubito.lineage.formatting import clean, counted, times
-from musubito.lineage.health import Check, checks_of
-from musubito.lineage.never_replayed import Unreplayed, unreplayed
-from musubito.lineage.store_stats import sizes
+from musubito.lineage.readers.cost_format import cost_text
+from musubito.lineage.readers.formatting import clean, counted, times
+from musubito.lineage.readers.health import Check, checks_of
+from musubito.lineage.readers.never_replayed import Unreplayed, unreplayed
+from musubito.lineage.readers.store_stats import sizes
 
 SHOWN: Final = 5
 """Findings that are named at most. JSON names all."""

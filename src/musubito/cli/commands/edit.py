@@ -16,7 +16,7 @@ from musubito.cli.context import CommandContext, CommandError, json_option
 from musubito.cli.targets import run_or_node
 from musubito.engine.override import ByHand, ResultToEdit, by_hand, replace_payload, result_to_edit, undo
 from musubito.lineage import NodeReport, RunReport
-from musubito.lineage.formatting import clean, edited_by, short, times, when
+from musubito.lineage.readers.formatting import clean, edited_by, short, times, when
 from musubito.model import NodeStatus
 from musubito.values.editable import EditableText, NotReadBack, editable_text, edited
 

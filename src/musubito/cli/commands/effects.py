@@ -11,9 +11,9 @@ from musubito.cli.context import CommandContext, CommandError, json_option, no_i
 from musubito.cli.table_layout import table_of
 from musubito.cli.targets import effects_in_doubt, is_effect
 from musubito.errors import EncodingError
-from musubito.lineage.formatting import clean, short, when
+from musubito.lineage.readers.formatting import clean, short, when
+from musubito.lineage.readers.unknown_effects import REMEDY, UnknownEffect, settle, unknown_effects
 from musubito.lineage.reports import WITHHELD
-from musubito.lineage.unknown_effects import REMEDY, UnknownEffect, settle, unknown_effects
 
 LONGEST: Final = 120
 """Characters of the arguments of an effect that are shown at most."""

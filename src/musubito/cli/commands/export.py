@@ -10,12 +10,12 @@ import click
 from musubito.cli.context import CommandContext, CommandError, json_option, json_text, missing_package, no_inputs_option
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
-from musubito.lineage.cassette import document as document_of_cassette
-from musubito.lineage.cassette import text as cassette_text
-from musubito.lineage.cassette_files import write_cassette
-from musubito.lineage.cassette_store import cassette_of_run
-from musubito.lineage.export import document, dot, graph_of_node, graph_of_run, mermaid
-from musubito.lineage.openlineage import events_of_nodes, events_of_run
+from musubito.lineage.transfer.cassette import document as document_of_cassette
+from musubito.lineage.transfer.cassette import text as cassette_text
+from musubito.lineage.transfer.cassette_files import write_cassette
+from musubito.lineage.transfer.cassette_store import cassette_of_run
+from musubito.lineage.transfer.export import document, dot, graph_of_node, graph_of_run, mermaid
+from musubito.lineage.transfer.openlineage import events_of_nodes, events_of_run
 
 FORMATS: Final = ("html", "mermaid", "dot", "json", "openlineage", "cassette")
 

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, CommandError, confirm, json_option
 from musubito.lineage import LineageError
-from musubito.lineage.erase import (
+from musubito.lineage.readers.formatting import clean, short, size, times, without_input_text
+from musubito.lineage.readers.input_search import InputMatches, InputQuery, search_deeper, search_inputs
+from musubito.lineage.removal.erase import (
     ForgetCounts,
     changes_for,
     changes_for_namespace,
@@ -20,9 +22,7 @@ from musubito.lineage.erase import (
     forget_namespace,
     with_downstream,
 )
-from musubito.lineage.erase_preview import ForgetPreview, preview_forget
-from musubito.lineage.formatting import clean, short, size, times, without_input_text
-from musubito.lineage.input_search import InputMatches, InputQuery, search_deeper, search_inputs
+from musubito.lineage.removal.erase_preview import ForgetPreview, preview_forget
 from musubito.store.changes import Forget
 
 

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage.cost_format import cost_text, unpriced_note, worth
-from musubito.lineage.formatting import clean, count, duration, times
-from musubito.lineage.impact import Impact, impact
+from musubito.lineage.readers.cost_format import cost_text, unpriced_note, worth
+from musubito.lineage.readers.formatting import clean, count, duration, times
+from musubito.lineage.readers.impact import Impact, impact
 
 
 @click.command(

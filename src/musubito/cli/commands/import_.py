@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from musubito.cli.context import CommandContext, json_option
-from musubito.lineage.cassette_files import read_cassette
-from musubito.lineage.cassette_store import load_cassette
-from musubito.lineage.formatting import times
+from musubito.lineage.readers.formatting import times
+from musubito.lineage.transfer.cassette_files import read_cassette
+from musubito.lineage.transfer.cassette_store import load_cassette
 
 
 @click.command(

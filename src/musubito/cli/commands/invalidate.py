@@ -8,8 +8,8 @@ import click
 
 from musubito.cli.context import CommandContext, confirm, json_option
 from musubito.lineage import Lineage, LineageError
-from musubito.lineage.formatting import clean, short, times
-from musubito.lineage.suggestions import suggestion
+from musubito.lineage.readers.formatting import clean, short, times
+from musubito.lineage.readers.suggestions import suggestion
 from musubito.store.changes import Invalidate
 
 

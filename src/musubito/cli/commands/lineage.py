@@ -22,7 +22,7 @@ from musubito.cli.table_layout import Name, table_of
 from musubito.cli.targets import run_or_node
 from musubito.cli.tree_lines import branches, grouped
 from musubito.lineage import Attempt, NodeReport, RunReport
-from musubito.lineage.formatting import (
+from musubito.lineage.readers.formatting import (
     clean,
     count,
     duration,
@@ -33,7 +33,7 @@ from musubito.lineage.formatting import (
     times,
     token_count,
 )
-from musubito.lineage.provenance import Provenance, provenance
+from musubito.lineage.readers.provenance import Provenance, provenance
 from musubito.lineage.reports import without_reason
 from musubito.model import NodeStatus
 from musubito.values.display import TYPE

@@ -28,11 +28,11 @@ from musubito.engine.modes import Mode, make_off, mode_of_off
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.errors import NotReplayed
 from musubito.lineage import Cost, Plan, PlanLine, plan
-from musubito.lineage.cost_format import cost_text, unpriced_note, worth
-from musubito.lineage.formatting import clean, duration, one_line
-from musubito.lineage.plan import REPLAY, RUN, UNKNOWN
-from musubito.lineage.prices import dollars
-from musubito.lineage.run_plan import Step, plan_of_run
+from musubito.lineage.readers.cost_format import cost_text, unpriced_note, worth
+from musubito.lineage.readers.formatting import clean, duration, one_line
+from musubito.lineage.readers.plan import REPLAY, RUN, UNKNOWN
+from musubito.lineage.readers.prices import dollars
+from musubito.lineage.readers.run_plan import Step, plan_of_run
 from musubito.reasons import ReplayReason
 
 MARKS = {REPLAY: "●", RUN: "○", UNKNOWN: "?"}

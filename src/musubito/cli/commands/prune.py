@@ -12,9 +12,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from musubito.cli.blob_option import not_found
 from musubito.cli.context import CommandContext, confirm, json_option
 from musubito.cli.quantities import to_bytes, to_seconds
-from musubito.lineage.blobs import blobs
-from musubito.lineage.formatting import counted, size, times, when
-from musubito.lineage.prune import (
+from musubito.lineage.readers.blobs import blobs
+from musubito.lineage.readers.formatting import counted, size, times, when
+from musubito.lineage.readers.store_stats import StoredSize
+from musubito.lineage.removal.prune import (
     PruneCounts,
     Watch,
     number_prunable,
@@ -24,7 +25,6 @@ from musubito.lineage.prune import (
     release_space,
     used_bytes,
 )
-from musubito.lineage.store_stats import StoredSize
 from musubito.payloads.blobs import BlobFile
 from musubito.store.protocol import Compactable
 from musubito.store.sqlite.storage import SQLiteStorage

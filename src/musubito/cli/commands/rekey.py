@@ -7,8 +7,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from musubito.cli.context import CommandContext, CommandError, json_option
 from musubito.lineage import Lineage
-from musubito.lineage.formatting import clean, counted, times
-from musubito.lineage.rekey import RekeyCounts, namespaces_of_key, rekey
+from musubito.lineage.readers.formatting import clean, counted, times
+from musubito.lineage.removal.rekey import RekeyCounts, namespaces_of_key, rekey
 from musubito.payloads.key_derivation import LENGTH
 
 AGAIN = "Programs with the old key encrypted it meanwhile: start them with the changed key file, then run this again."

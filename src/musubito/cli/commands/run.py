@@ -25,9 +25,9 @@ from musubito.engine.engine_in_use import recording_engine
 from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode
 from musubito.lineage import Lineage
-from musubito.lineage.calls_of_run import without_routers
-from musubito.lineage.formatting import short, times
-from musubito.lineage.why import with_reasons
+from musubito.lineage.readers.calls_of_run import without_routers
+from musubito.lineage.readers.formatting import short, times
+from musubito.lineage.readers.why import with_reasons
 
 MAX_LINES: Final = 40
 """Lines of the calls that are shown at most."""

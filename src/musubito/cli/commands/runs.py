@@ -10,8 +10,8 @@ from musubito.cli.context import CommandContext, json_option, no_runs_text
 from musubito.cli.quantities import to_seconds
 from musubito.cli.run_table import runs_table
 from musubito.lineage import RunSummary
+from musubito.lineage.readers.run_reader import EVER
 from musubito.lineage.reports import STATUSES
-from musubito.lineage.run_reader import EVER
 
 
 def to_tags(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from musubito.cli.context import CommandContext, as_json, json_option, no_runs_text
 from musubito.cli.table_layout import Name, table_of
-from musubito.lineage.cost_format import cost_text, unpriced_note, worth
-from musubito.lineage.formatting import WIDE, clean, duration, one_line, short, times
-from musubito.lineage.savings import By, Savings, SavingsRow, savings
+from musubito.lineage.readers.cost_format import cost_text, unpriced_note, worth
+from musubito.lineage.readers.formatting import WIDE, clean, duration, one_line, short, times
+from musubito.lineage.readers.savings import By, Savings, SavingsRow, savings
 
 BY_MODEL: Final = (
     "Calls that used several models appear in several rows; calls without a model appear only in the total."

@@ -17,10 +17,10 @@ from musubito.cli.context import CommandContext, as_json, json_option, no_inputs
 from musubito.cli.follow import follow
 from musubito.cli.targets import run_or_node_or_effect
 from musubito.lineage import Attempt, CallReport, Lineage, NodeReport, RunReport
-from musubito.lineage.calls_of_run import without_routers
-from musubito.lineage.cost_format import cost_text
-from musubito.lineage.files import FileRead, files_read
-from musubito.lineage.formatting import (
+from musubito.lineage.readers.calls_of_run import without_routers
+from musubito.lineage.readers.cost_format import cost_text
+from musubito.lineage.readers.files import FileRead, files_read
+from musubito.lineage.readers.formatting import (
     NO_CALLS,
     clean,
     count,
@@ -32,12 +32,12 @@ from musubito.lineage.formatting import (
     times,
     when,
 )
+from musubito.lineage.readers.run_reader import FIRST_CALLS
+from musubito.lineage.readers.run_texts import failures_of_run
+from musubito.lineage.readers.unknown_effects import UnknownEffect, is_settled_as_happened
+from musubito.lineage.readers.unrepeatable import unrepeatable_of
+from musubito.lineage.readers.why import with_reasons
 from musubito.lineage.reports import WITHHELD, without_texts
-from musubito.lineage.run_reader import FIRST_CALLS
-from musubito.lineage.run_texts import failures_of_run
-from musubito.lineage.unknown_effects import UnknownEffect, is_settled_as_happened
-from musubito.lineage.unrepeatable import unrepeatable_of
-from musubito.lineage.why import with_reasons
 
 LINES: Final = 40
 """Lines that are shown of an input or an output at most."""

@@ -8,9 +8,9 @@ from rich.console import Console
 from musubito.cli.context import CommandContext, json_option
 from musubito.cli.table_layout import Fitted, Name, table_of
 from musubito.lineage import Cost
-from musubito.lineage.cost_format import unpriced_note, worth
-from musubito.lineage.formatting import clean, count, duration, size, times
-from musubito.lineage.store_stats import StepStatistics, StoreStatistics, statistics
+from musubito.lineage.readers.cost_format import unpriced_note, worth
+from musubito.lineage.readers.formatting import clean, count, duration, size, times
+from musubito.lineage.readers.store_stats import StepStatistics, StoreStatistics, statistics
 
 
 @click.command("stats", epilog="Example: musubito stats --limit 5")

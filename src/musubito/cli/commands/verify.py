@@ -12,10 +12,10 @@ from rich.text import Text
 
 from musubito.cli.context import CommandContext, json_option
 from musubito.errors import StoreError
-from musubito.lineage.formatting import clean, counted, short, times, without_input_text
-from musubito.lineage.input_search import without_input
-from musubito.lineage.rekey import namespaces_of_key
-from musubito.lineage.verify import FILE, Finding, verify
+from musubito.lineage.readers.formatting import clean, counted, short, times, without_input_text
+from musubito.lineage.readers.input_search import without_input
+from musubito.lineage.readers.verify import FILE, Finding, verify
+from musubito.lineage.removal.rekey import namespaces_of_key
 
 T = TypeVar("T")
 

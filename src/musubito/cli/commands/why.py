@@ -20,12 +20,12 @@ from musubito.cli.context import (
 )
 from musubito.cli.targets import effects_in_doubt, run_or_node_or_effect
 from musubito.lineage import CallReport, NodeReport, RunReport
-from musubito.lineage.formatting import NO_CALLS, clean, count, edited_by, one_line, short, times, when
+from musubito.lineage.readers.formatting import NO_CALLS, clean, count, edited_by, one_line, short, times, when
+from musubito.lineage.readers.run_reader import FIRST_CALLS
+from musubito.lineage.readers.run_texts import failures_of_run
+from musubito.lineage.readers.unknown_effects import REMEDY, UnknownEffect
+from musubito.lineage.readers.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.lineage.reports import without_reason
-from musubito.lineage.run_reader import FIRST_CALLS
-from musubito.lineage.run_texts import failures_of_run
-from musubito.lineage.unknown_effects import REMEDY, UnknownEffect
-from musubito.lineage.why import UNIDENTIFIED, Recorded, Why, why, whys, with_reasons
 from musubito.model import NodeStatus, ReplayReason
 from musubito.values.value_diff import ABSENT, MOST
 

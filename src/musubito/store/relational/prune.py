@@ -1,7 +1,7 @@
 """The removal of what nothing needs, in terms of named queries.
 
-`musubito.lineage.prune` finds what a prune may remove. It only reads, so that others can write meanwhile. Inside the
-transaction, only facts that can have changed since are checked again.
+`musubito.lineage.removal.prune` finds what a prune may remove. It only reads, so that others can write meanwhile.
+Inside the transaction, only facts that can have changed since are checked again.
 """
 
 from __future__ import annotations

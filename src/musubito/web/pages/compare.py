@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, compare_runs
-from musubito.lineage.run_diff import CallDiff, compare_with_previous
-from musubito.lineage.run_texts import text_of_output, texts_of_runs
+from musubito.lineage.readers.run_diff import CallDiff, compare_with_previous
+from musubito.lineage.readers.run_texts import text_of_output, texts_of_runs
 from musubito.values.value_diff import text_diff
 from musubito.web.contents import pretty
 from musubito.web.pages.run import TEXT

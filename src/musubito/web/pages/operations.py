@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, LineageError, impact, savings
-from musubito.lineage.formatting import DAY
-from musubito.lineage.operation_history import RESULTS, history_of
-from musubito.lineage.store_stats import step_statistics
-from musubito.lineage.suggestions import suggestion
+from musubito.lineage.readers.formatting import DAY
+from musubito.lineage.readers.operation_history import RESULTS, history_of
+from musubito.lineage.readers.store_stats import step_statistics
+from musubito.lineage.readers.suggestions import suggestion
 from musubito.web.rendering import curve, page
 
 ROWS: Final = 120

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, LineageError, NodeReport
-from musubito.lineage.formatting import short
-from musubito.lineage.uses import runs_with
+from musubito.lineage.readers.formatting import short
+from musubito.lineage.readers.uses import runs_with
 from musubito.web.graphs import drawn_result
 from musubito.web.rendering import LINKS, page
 from musubito.web.result_view import SIDES, side_of, view_of

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage
-from musubito.lineage.run_reader import computing
-from musubito.lineage.run_texts import failures_of_run, texts_of_runs
+from musubito.lineage.readers.run_reader import computing
+from musubito.lineage.readers.run_texts import failures_of_run, texts_of_runs
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, RunSummary, savings
-from musubito.lineage.formatting import DAY
+from musubito.lineage.readers.formatting import DAY
+from musubito.lineage.readers.run_reader import EVER
+from musubito.lineage.readers.run_texts import RunTexts, texts_of_runs
 from musubito.lineage.reports import STATUSES
-from musubito.lineage.run_reader import EVER
-from musubito.lineage.run_texts import RunTexts, texts_of_runs
 from musubito.web.rendering import curve, page
 
 ROWS: Final = 50

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage, Savings, savings
-from musubito.lineage.cost_format import unpriced_note
-from musubito.lineage.formatting import DAY
+from musubito.lineage.readers.cost_format import unpriced_note
+from musubito.lineage.readers.formatting import DAY
 from musubito.web.rendering import curve, page
 
 AGES: Final = {"7d": 7, "30d": 30, "90d": 90, "": None}

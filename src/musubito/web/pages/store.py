@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage
-from musubito.lineage.health import checks_of
-from musubito.lineage.store_stats import contents, growth
-from musubito.lineage.unknown_effects import unknown_effects
+from musubito.lineage.readers.health import checks_of
+from musubito.lineage.readers.store_stats import contents, growth
+from musubito.lineage.readers.unknown_effects import unknown_effects
 from musubito.web.rendering import curve, page
 
 DAYS: Final = 30

@@ -1,0 +1,3 @@
+"""Remove what is stored: old results, single contents, whole namespaces, contents under an old key."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Move what is stored: copies of stores, cassettes, and exports for other programs."""
+
+from __future__ import annotations
