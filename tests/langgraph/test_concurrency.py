@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from operator import add
@@ -30,7 +30,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.config import get_store, get_stream_writer
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
@@ -169,15 +169,6 @@ def test_many_threads_that_ask_the_same_run_each_node_once(ran: Ran):
 
 
 @pytest.mark.usefixtures("engine")
-async def test_graphs_made_anew_for_each_are_the_same(ran: Ran):
-    begun = Beginnings("first", MANY)
-    graphs = [everything(ran, begun, is_async=True) for _ in range(MANY)]
-    found = await gathered(*(graph.ainvoke({"text": "abc"}, by(begun, number)) for number, graph in enumerate(graphs)))
-    assert took(ran) == ONCE
-    assert is_the_same(found)
-
-
-@pytest.mark.usefixtures("engine")
 async def test_many_that_ask_an_agent_the_same(ran: Ran):
     begun = Beginnings("model", MANY)
 
@@ -202,28 +193,6 @@ async def test_many_that_ask_an_agent_the_same(ran: Ran):
     assert {each["messages"][-1].text for each in found} == {"fog is a word"}
     ids = [message.id for each in found for message in each["messages"]]
     assert len(ids) == len({*ids}) == 4 * MANY, "everybody has messages of their own"
-
-
-@pytest.mark.usefixtures("engine")
-async def test_many_streams_of_the_same_show_all_the_same(ran: Ran):
-    begun = Beginnings("tell", MANY)
-
-    async def tell(state: State) -> Any:
-        ran("tell")
-        await begun.await_()
-        for each in "abc":
-            get_stream_writer()(each)
-        return {"done": ["told"]}
-
-    graph = musubito_graph(StateGraph(State).add_node(tell).add_edge(START, "tell").compile())
-
-    async def shown() -> list[Any]:
-        stream = graph.astream({"text": "x"}, {"callbacks": [begun]}, stream_mode=["custom", "updates"])
-        return [each async for each in stream]
-
-    expected = [*(("custom", each) for each in "abc"), ("updates", {"tell": {"done": ["told"]}})]
-    assert await gathered(*(shown() for _ in range(MANY))) == [expected] * MANY
-    assert took(ran) == {"tell": 1}
 
 
 @pytest.mark.usefixtures("engine")
@@ -732,16 +701,6 @@ async def test_nor_does_wrapping_on_the_loop_or_what_an_invocation_says(watched:
     assert took(ran)["one"] == 3
 
 
-async def test_nor_do_many_at_once(watched: Watched, engine: Any, ran: Ran):
-    begun = Beginnings("first", MANY)
-    graph = everything(ran, begun, is_async=True)
-    with watched() as found:
-        answers = await gathered(*(graph.ainvoke({"text": "abc"}, by(begun, number)) for number in range(MANY)))
-    assert found == []
-    assert took(ran) == ONCE
-    assert is_the_same(answers)
-
-
 @pytest.mark.parametrize("is_functional", [False, True], ids=["graph", "entrypoint"])
 async def test_nor_does_an_asynchronous_checkpointer(
     is_functional: bool, watched: Watched, engine: Any, ran: Ran, tmp_path: Path
@@ -784,64 +743,6 @@ async def test_nor_does_an_asynchronous_checkpointer(
             assert history
     # Whatever asked runs again when it is answered, and for everybody who is asked; its task does not.
     assert took(ran) == {"before": 1} | ({} if is_functional else {"ask": 4, "after": 2})
-
-
-async def test_nor_does_a_recorded_runnable(watched: Watched, engine: Any, ran: Ran):
-    @musubito_step
-    async def inner(text: str) -> str:
-        ran("inner")
-        return text
-
-    @musubito_runnable
-    async def tell(text: str) -> str:
-        ran("tell")
-        return (await inner(text)).value
-
-    model = musubito_runnable(Scripted(script=lambda messages: says(messages[-1].text), ran=ran))
-    chain = model | (lambda message: str(message.text)) | tell
-    for runs in ({"model": 2, "tell": 2, "inner": 1}, {}):
-        with watched() as found:
-            assert await chain.ainvoke("fog") == "fog"
-            assert "".join([each async for each in chain.astream("fog")]) == "fog"
-            assert await chain.abatch(["fog", "fog"]) == ["fog", "fog"]
-        assert found == []
-        assert took(ran) == runs
-
-
-async def test_nor_does_an_asynchronous_stream_inside(watched: Watched, engine: Any, ran: Ran):
-    @musubito_step
-    async def pieces(text: str) -> AsyncIterator[str]:
-        ran("pieces")
-        for each in text:
-            yield each
-
-    async def node(state: State) -> Any:
-        ran("node")
-        return {"done": [each async for each in pieces(state["text"])]}
-
-    graph = musubito_graph(StateGraph(State).add_node(node).add_edge(START, "node").compile())
-    for runs in ({"node": 1, "pieces": 1}, {}):
-        with watched() as found:
-            assert (await graph.ainvoke({"text": "fog"}))["done"] == ["f", "o", "g"]
-        assert found == []
-        assert took(ran) == runs
-
-
-async def test_nor_does_what_fails(watched: Watched, engine: Any, ran: Ran):
-    async def fail(state: State) -> Any:
-        ran("fail")
-        raise ConnectionError("not now")
-
-    def router(state: State) -> str:
-        return END
-
-    builder = StateGraph(State).add_node(fail).add_edge(START, "fail").add_conditional_edges("fail", router, [END])
-    graph = musubito_graph(builder.compile())
-    for _ in range(2):
-        with watched() as found, pytest.raises(ConnectionError, match="not now"):
-            await graph.ainvoke({"text": "x"})
-        assert found == []
-    assert took(ran) == {"fail": 2}
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

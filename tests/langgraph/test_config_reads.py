@@ -42,7 +42,6 @@ from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime, get_runtime
 from pydantic import BaseModel
 
-from musubito import musubito_step
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran
 
@@ -416,18 +415,6 @@ def test_a_look_counts_wherever_it_stands(place: str, look: str) -> None:
     wrapped = musubito_graph(bare)
     assert answers(wrapped, "ann", "bob", "ann") == answers(bare, "ann", "bob", "ann")
     assert answers(bare, "ann") != answers(bare, "bob")
-
-
-@pytest.mark.parametrize("look", LOOKS)
-def test_a_look_of_a_step_inside_counts(look: str) -> None:
-    how = LOOKS[look]
-
-    @musubito_step
-    def step(x: int) -> Any:
-        return how(get_config())
-
-    graph = musubito_graph(graph_of(lambda state: {"a": step(1).value}))
-    assert answers(graph, "ann", "bob", "ann") == ["ANN", "BOB", "ANN"]
 
 
 @pytest.mark.parametrize("look", LOOKS)

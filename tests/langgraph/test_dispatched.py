@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
-from langchain_core.callbacks.manager import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks.manager import dispatch_custom_event
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from typing_extensions import TypedDict
@@ -70,34 +70,6 @@ def test_those_of_a_node():
     assert live == [("progress", {"pages": 2}, "node")] * 2, "the handler keeps what the node went on to change"
     assert heard_by(Hears(), graph) == [("progress", {"pages": 1}, "node"), ("progress", {"pages": 2}, "node")]
     assert heard_by(HearsLater(), graph) == heard_by(Hears(), graph)
-    assert calls.total == 1
-
-
-async def test_those_of_an_async_node():
-    calls = Calls()
-
-    async def node(state: State, config: RunnableConfig) -> State:
-        calls("node")
-        await adispatch_custom_event("progress", {"pages": 1})
-        await adispatch_custom_event("progress", "done", config=config)
-        return {"said": "done"}
-
-    graph = graph_of(node)
-
-    async def events() -> list[Any]:
-        found = [each async for each in graph.astream_events({"heard": "x"}, version="v2")]
-        kept = [each for each in found if each["event"] in ("on_custom_event", "on_chain_end") or "data" not in each]
-        return [(each["event"], each["name"], each["data"], each["metadata"].get("langgraph_node")) for each in kept]
-
-    live = await events()
-    assert [each[:3] for each in live if each[0] == "on_custom_event"] == [
-        ("on_custom_event", "progress", {"pages": 1}),
-        ("on_custom_event", "progress", "done"),
-    ]
-    assert await events() == live
-    handlers = Hears(), HearsLater()
-    await graph.ainvoke({"heard": "x"}, {"callbacks": list(handlers), "configurable": {"thread_id": "2"}})
-    assert handlers[0].heard == handlers[1].heard == [("progress", {"pages": 1}, "node"), ("progress", "done", "node")]
     assert calls.total == 1
 
 

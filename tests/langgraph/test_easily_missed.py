@@ -42,7 +42,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 from pydantic import SecretStr
 
-from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoEngine, MusubitoWarning, StepConfiguration, StepType, run
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran
 
@@ -119,31 +119,6 @@ def test_what_a_dataclass_holds_in_slots_beside_a_dict_counts():
     assert outcomes(made(2), {"q": "?"}) == ["replayed"]
 
 
-def test_langchains_own_edits_of_a_context_count():
-    middleware = pytest.importorskip("langchain.agents.middleware")
-    edits = getattr(middleware, "ClearToolUsesEdit", None)
-    if edits is None:
-        pytest.skip("this LangChain has none")
-
-    def made(keep: int) -> Any:
-        edit = edits(trigger=100, keep=keep)
-
-        def node(state: State) -> State:
-            return {"a": edit.keep}
-
-        return graph_of(node)
-
-    assert [made(keep).invoke({"q": "?"})["a"] for keep in (1, 3)] == [1, 3]
-
-
-def test_a_dataclass_with_a_class_variable_is_an_argument_like_any_other():
-    @musubito_step
-    def keep(edit: Edit) -> int:
-        return edit.keep
-
-    assert [keep(Edit(each)).value for each in (1, 2, 1)] == [1, 2, 1]
-
-
 @pytest.mark.parametrize("identity", [None, "random"])
 def test_what_gives_back_a_message_that_it_holds_is_not_replayed(identity: str | None):
     """LangGraph gives that very object an id, by which it is the same message wherever it is given back."""
@@ -162,17 +137,6 @@ def test_what_gives_back_a_message_that_it_holds_is_not_replayed(identity: str |
     more[0] = "edited"
     assert len(graph.invoke({"q": "?"})["messages"]) == 1
     assert outcomes(graph, {"q": "?"}) == ["ran", "ran"]
-
-
-def test_what_makes_its_messages_itself_is_replayed():
-    held = SystemMessage("Be brief.")
-
-    def node(state: State) -> State:
-        return {"messages": [AIMessage(f"{held.content} Yes.")]}
-
-    graph = graph_of(node)
-    graph.invoke({"q": "?"})
-    assert outcomes(graph, {"q": "?"}) == ["replayed"]
 
 
 # -- what is done to what is around ------------------------------------------------------------------------------------

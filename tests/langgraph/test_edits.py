@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -155,31 +153,6 @@ def test_an_id_of_the_input_stays_that_of_the_current_message(engine: MusubitoEn
     del shown["messages"][0]
     replace_payload(engine, result, edited(result.payload, json.dumps(shown)), by_hand("", None))
     assert [each.content for each in invoke(graph, *(HumanMessage(name) for name in ("a", "b", "c")))[0]] == ["a", "c"]
-
-
-def test_the_command_needs_no_adapter(engine: MusubitoEngine, tmp_path: Path) -> None:
-    """It knows what the adapter stores by its recorded name: nothing that a database names is imported."""
-    graph = graph_of(engine, answer=answer)
-    _, nodes = invoke(graph)
-
-    database = "--db", str(tmp_path / "musubito.db")
-
-    def command(*arguments: str) -> str:
-        program = "import sys; sys.modules.update(musubito_langgraph=None, langgraph=None, langchain_core=None)\n"
-        return subprocess.run(
-            [sys.executable, "-c", f"{program}from musubito.cli import main; main()", *database, *arguments],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    (message,) = json.loads(command("show", nodes["G/answer"], "--json"))["output"]["messages"]
-    assert (message["$type"], message["content"]) == ("AIMessage", "hello you")
-    value = tmp_path / "value.json"
-    result = result_to_edit(engine, bytes.fromhex(nodes["G/answer"]))
-    value.write_text(editable_text(result.payload).text.replace("hello you", "by hand"))
-    command("edit", nodes["G/answer"], "--value", str(value))
-    assert invoke(graph)[0][-1].content == "by hand"
 
 
 def test_a_tool_and_a_plain_state(engine: MusubitoEngine) -> None:

@@ -7,7 +7,6 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -18,7 +17,6 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph, add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
@@ -26,17 +24,13 @@ from langgraph.types import Command, Send, interrupt
 from musubito import (
     EffectHappened,
     EffectOutcomeUnknown,
-    MusubitoEngine,
-    SQLiteStorage,
     StepConfiguration,
     StepType,
     current_idempotency_key,
     musubito_step,
     run,
-    use_musubito_engine,
 )
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.faults.children import finish, log_of, program, start
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -114,26 +108,6 @@ def test_two_threads_that_are_asked_at_once_act_each_when_it_is_answered(ran: Ra
     *asking, first, second = keys.seen
     assert asking == [first, first], "what is repeated before the question is repeated with the same key"
     assert second != first, "and what another agreed to is another effect"
-
-
-def test_an_effect_that_was_interrupted_is_resumed_by_another_process(ran: Ran, ask: Ask, tmp_path: Any):
-    saver = InMemorySaver()
-    for given in ({"text": "x"}, Command(resume="yes")):
-        with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as another, use_musubito_engine(another):
-            graph = compiled(sends_when_agreed(ran, Box(seen=[])), checkpointer=saver)
-            found = ask(musubito_graph(graph, steps={"node": EFFECT}), given, thread("a"))
-    assert found["done"] == "sent: yes"
-    assert took(ran) == {"asks": 2, "sends": 1}
-
-
-def test_an_interrupted_effect_is_shown_as_suspended(ran: Ran, ask: Ask):
-    graph = musubito_graph(
-        compiled(sends_when_agreed(ran, Box(seen=[])), checkpointer=InMemorySaver()), steps={"node": EFFECT}
-    )
-    with run() as record:
-        ask(graph, {"text": "x"}, thread("a"))
-        ask(graph, Command(resume="yes"), thread("a"))
-    assert [call.outcome for call in record.calls] == ["suspended", "ran"]
 
 
 def test_a_tool_that_asks_and_acts(ran: Ran, ask: Ask):
@@ -574,25 +548,6 @@ def test_middleware_that_tells_of_what_it_caught(ran: Ran):
         assert took(ran) == runs
 
 
-def test_a_task_that_tells_of_a_failure(ran: Ran, ask: Ask):
-    line = Line()
-
-    @task
-    def look(call: Any) -> Any:
-        ran("look")
-        return [answer_of(line, call)]
-
-    @entrypoint()
-    def work(message: AIMessage) -> Any:
-        return look(message.tool_calls[0]).result()
-
-    graph = musubito_graph(work)
-    for dead, runs in [(True, {"look": 1}), (True, {"look": 1}), (False, {"look": 1}), (False, {})]:
-        line.dead = dead
-        ask(graph, one_call())
-        assert took(ran) == runs
-
-
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_runnable_that_tells_of_a_failure(streams: bool, ran: Ran):
     line = Line()
@@ -709,90 +664,6 @@ class Ticket(TypedDict, total=False):
 
 
 ONCE_A_RUN = effect(once_per="run")
-RESUMES = """
-import sqlite3
-from typing import TypedDict
-
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.func import entrypoint, task
-from langgraph.graph import START, StateGraph
-
-from musubito import StepConfiguration, musubito_step
-from musubito_langgraph import musubito_graph
-
-kind, what = sys.argv[1:]
-State = TypedDict("State", {"text": str, "number": int}, total=False)
-SAVER = SqliteSaver(sqlite3.connect(os.environ["LOG"] + ".saver", check_same_thread=False))
-ONCE_A_RUN = StepConfiguration(step_type="external_effect", once_per="run", on_unknown="rerun")
-
-
-def opens(state):
-    log(current_idempotency_key())
-    if what == "crashes":
-        time.sleep(0.5)  # until LangGraph's other thread has written the checkpoint
-        os._exit(0)
-    return {"number": 1}
-
-
-def graph_of(node, name="g", checkpointer=SAVER):
-    return StateGraph(State).add_node("node", node).add_edge(START, "node").compile(name=name, checkpointer=checkpointer)
-
-
-open_ticket = musubito_step(ONCE_A_RUN, name="ticket")(opens)
-
-
-def in_a_node(state):
-    return {"number": open_ticket(state).value["number"]}
-
-
-def in_a_pool(state):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(in_a_node, state).result()
-
-
-INNER = graph_of(opens, "inner", False)
-WRAPPED = musubito_graph(INNER, steps={"node": ONCE_A_RUN})
-
-
-@task
-def of_task(state):
-    return in_a_node(state)
-
-
-def as_task():
-    @entrypoint(checkpointer=SAVER)
-    def g(state):
-        return of_task(state).result()
-
-    return g
-
-
-GRAPHS = {
-    "node": lambda: graph_of(opens),
-    "step": lambda: graph_of(in_a_node),
-    "pool": lambda: graph_of(in_a_pool),
-    "subgraph": lambda: graph_of(INNER),
-    "invoked": lambda: graph_of(lambda state: WRAPPED.invoke(state)),
-    "task": as_task,
-}
-STEPS = {"node": "node", "subgraph": "node/node"}
-with use_musubito_engine(MusubitoEngine(SQLiteStorage(DATABASE))):
-    steps = {STEPS[kind]: ONCE_A_RUN} if kind in STEPS else {}
-    asked = None if what == "resumes" else {"text": "help"}
-    config = {"configurable": {"thread_id": "t"}}
-    say(musubito_graph(GRAPHS[kind](), steps=steps).invoke(asked, config)["number"])
-"""
-
-
-@pytest.mark.parametrize("kind", ["node", "step", "pool", "subgraph", "invoked", "task"])
-def test_another_process_that_resumes_a_run_repeats_no_effect_of_it(tmp_path: Path, kind: str) -> None:
-    path = program(tmp_path, RESUMES)
-    for what in ("crashes", "resumes", "crashes", "crashes", "resumes"):
-        assert finish(start(path, kind, what, imports="musubito_langgraph")) == ([] if what == "crashes" else ["1"])
-    keys = log_of(tmp_path)
-    assert [keys.index(key) for key in keys] == [0, 0, 2, 3, 3]
 
 
 def test_another_input_on_the_same_thread_is_another_run(ran: Ran, ask: Ask) -> None:

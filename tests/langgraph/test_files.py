@@ -13,7 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 
@@ -74,19 +74,6 @@ def test_a_path_around_a_node_that_compiled_code_opens(ran: Ran, prompt: Path, g
         assert ran.counts["node"] == count
 
 
-def test_an_async_node(ran: Ran, prompt: Path) -> None:
-    async def node(state: State) -> State:
-        ran("node")
-        return {"a": await asyncio.to_thread(Path("prompt.txt").read_text)}
-
-    graph = graph_of(node)
-    for text, count in (("1", 1), ("2", 2)):
-        prompt.write_text(text)
-        for _ in range(2):
-            assert asyncio.run(graph.ainvoke({"q": "?"}))["a"] == text
-        assert ran.counts["node"] == count
-
-
 def test_a_loop_that_is_watched_is_not_blocked(ran: Ran, prompt: Path) -> None:
     @musubito_step(name="step")
     async def step(x: int) -> str:
@@ -107,27 +94,6 @@ def test_a_loop_that_is_watched_is_not_blocked(ran: Ran, prompt: Path) -> None:
             with blockbuster.blockbuster_ctx():
                 assert asyncio.run(ask()) == text
         assert ran.counts == {"node": count, "step": count}
-
-
-def test_a_router(ran: Ran, prompt: Path, ask: Callable[..., Any]) -> None:
-    def router(state: State) -> str:
-        ran("router")
-        return Path("prompt.txt").read_text()
-
-    builder = StateGraph(State)
-    builder.add_node("start", lambda state: {})
-    builder.add_node("one", lambda state: {"a": "one"})
-    builder.add_node("two", lambda state: {"a": "two"})
-    builder.add_edge(START, "start")
-    builder.add_conditional_edges("start", router, ["one", "two"])
-    builder.add_edge("one", END)
-    builder.add_edge("two", END)
-    graph = musubito_graph(builder.compile(name="g"))
-    for text, count in (("one", 1), ("two", 2)):
-        prompt.write_text(text)
-        for _ in range(2):
-            assert ask(graph, {"q": "?"})["a"] == text
-        assert ran.counts["router"] == count
 
 
 def test_a_tool(ran: Ran, prompt: Path, ask: Callable[..., Any]) -> None:

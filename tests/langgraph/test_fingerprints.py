@@ -191,24 +191,6 @@ def test_who_watches_a_binding_does_not_count(place: Callable[[Any], Any], calls
     assert calls.total == 1
 
 
-def test_nor_who_watches_what_is_configurable(calls: Calls):
-    class Watcher(BaseCallbackHandler):
-        pass
-
-    class Telling(RunnableSerializable[Any, Any]):
-        calls: Any
-        tone: str = "a"
-
-        def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-            return self.calls("told"), self.tone
-
-    made = Telling(calls=calls).configurable_fields(tone=ConfigurableField(id="tone"))
-    for watched in ({}, {"callbacks": [Watcher()]}, {"run_name": "other"}):
-        for number, tone in enumerate("bc", 1):
-            told = alone(made.with_config({"configurable": {"tone": tone}, **watched}))
-            assert list(told) == [number, tone]
-
-
 def test_what_a_graph_is_bound_to_counts_where_a_node_calls_it(calls: Calls):
     def inner(state: State, config: RunnableConfig) -> State:
         calls("inner")
@@ -503,14 +485,6 @@ def test_it_counts_what_a_runnable_is_made_of(what: str, place: Callable[[Any], 
     want = [make(said).invoke("x") for said in "ab"]
     assert want[0] != want[1]
     assert [place(make(said)) for said in "aba"] == [*want, want[0]]
-
-
-def test_who_listens_does_not_count(calls: Calls):
-    def made(heard: list[Any]) -> Any:
-        return RunnableLambda(lambda value: calls("told")).with_listeners(on_end=heard.append)
-
-    assert [alone(made([])), alone(made([]))] == [1, 1]
-    assert calls.total == 1
 
 
 def test_what_remembers_a_conversation_is_never_replayed():

@@ -6,31 +6,27 @@ import asyncio
 import functools
 import operator
 import threading
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.config import get_store, get_stream_writer
+from langgraph.config import get_store
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime, get_runtime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, RetryPolicy, StreamWriter, interrupt
+from langgraph.types import Command, StreamWriter, interrupt
 from typing_extensions import TypedDict
 
-from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoWarning, StepConfiguration, StepType, musubito_step, run
 from musubito_langgraph import musubito_graph, musubito_runnable
-from tests.langgraph.equivalence import Plain
 from tests.langgraph.models import Calls, ScriptedModel
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-FIRST = version("langgraph").startswith("1.0.")
 DETERMINISTIC = StepConfiguration(step_type=StepType.DETERMINISTIC)
-MODES = "values", "updates", "custom", "messages", "tasks", "debug"
 
 
 def in_thread(name: str) -> dict[str, Any]:
@@ -68,77 +64,6 @@ def test_tasks_are_recorded_and_replayed():
     assert calls["double"] == 2
 
 
-async def test_so_are_asynchronous_ones():
-    calls = Calls()
-
-    @task
-    async def double(value: int) -> int:
-        calls("double")
-        await asyncio.sleep(0)
-        return 2 * value
-
-    @task
-    def add(value: int) -> int:
-        calls("add")
-        return value + 1
-
-    @entrypoint()
-    async def workflow(value: int) -> int:
-        return await add(await double(value))
-
-    wrapped = musubito_graph(workflow)
-    assert [await wrapped.ainvoke(3), await wrapped.ainvoke(3)] == [7, 7]
-    assert calls.counts == {"double": 1, "add": 1}
-
-
-async def test_equal_tasks_of_both_kinds_are_told_apart_by_their_code():
-    @task
-    def sync(value: int) -> int:
-        return value + 1
-
-    @entrypoint()
-    def one(value: int) -> int:
-        return sync(value).result()
-
-    @task(name="sync")
-    def other_sync(value: int) -> int:
-        return value + 2
-
-    @entrypoint()
-    def two(value: int) -> int:
-        return other_sync(value).result()
-
-    two.name = one.name
-    two.nodes["one"] = two.nodes.pop("two")
-    for _ in range(2):
-        assert musubito_graph(one).invoke(1) == 2
-        assert other_sync.func.__name__ == "sync"
-
-
-def test_a_task_that_was_edited_runs_and_the_others_do_not():
-    calls = Calls()
-
-    def workflow_of(number: int) -> Any:
-        @task
-        def first(value: int) -> int:
-            calls("first")
-            return value + 1
-
-        @task
-        def second(value: int) -> int:
-            calls("second")
-            return value * number
-
-        @entrypoint()
-        def workflow(value: int) -> int:
-            return second(first(value).result()).result()
-
-        return musubito_graph(workflow)
-
-    assert [workflow_of(number).invoke(1) for number in (10, 10, 20)] == [20, 20, 40]
-    assert calls.counts == {"first": 1, "second": 2}
-
-
 def test_futures_in_parallel():
     calls, meeting = Calls(), threading.Barrier(3, timeout=10)
 
@@ -157,24 +82,6 @@ def test_futures_in_parallel():
     assert calls.total == 3
     assert wrapped.invoke([1, 2, 4]) == [1, 4, 16]
     assert calls.total == 4
-
-
-async def test_and_gathered():
-    calls = Calls()
-
-    @task
-    async def slow(value: int) -> int:
-        calls("slow")
-        await asyncio.sleep(0.01)
-        return value * value
-
-    @entrypoint()
-    async def workflow(values: list[int]) -> list[int]:
-        return list(await asyncio.gather(*map(slow, values)))
-
-    wrapped = musubito_graph(workflow)
-    assert await wrapped.ainvoke([1, 2, 3]) == await wrapped.ainvoke([1, 2, 3]) == [1, 4, 9]
-    assert calls.total == 3
 
 
 def test_identical_calls_are_samples():
@@ -215,24 +122,6 @@ def test_tasks_go_by_the_name_of_their_entrypoint():
             assert [musubito_graph(each).invoke(0) for each in (one, two, graph)] == [1, 2, 3]
         assert outcomes(r) == [(f"{name}/draw", outcome) for name in ("one", "two", "graph/one/one")]
     assert calls.total == 3
-
-
-def test_each_wrapped_workflow_has_its_own_policies_and_engine(tmp_path):
-    calls = Calls()
-
-    @task
-    def draw(urn: str) -> int:
-        return calls("drawn")
-
-    @entrypoint()
-    def workflow(urn: str) -> int:
-        return draw(urn).result()
-
-    with MusubitoEngine(SQLiteStorage(tmp_path / "other.db")) as other:
-        here, there = musubito_graph(workflow), musubito_graph(workflow, engine=other)
-        forced = musubito_graph(workflow, steps={"workflow/draw": StepConfiguration(force_reexecution=True)})
-        assert [here.invoke("urn"), there.invoke("urn"), here.invoke("urn"), there.invoke("urn")] == [1, 2, 1, 2]
-        assert [forced.invoke("urn"), forced.invoke("urn")] == [3, 4]
 
 
 def test_tasks_of_all_callables_and_names():
@@ -534,22 +423,6 @@ def test_what_the_caller_fills_in_itself_is_an_argument():
 
 
 # -- failures and retries ----------------------------------------------------------------------------------------------
-def test_a_retry_runs_again_and_the_good_answer_is_kept():
-    calls = Calls()
-
-    @task(retry_policy=RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False, retry_on=ConnectionError))
-    def flaky(value: int) -> int:
-        if calls("flaky") < 3:
-            raise ConnectionError
-        return value
-
-    @entrypoint()
-    def workflow(value: int) -> int:
-        return flaky(value).result()
-
-    wrapped = musubito_graph(workflow)
-    assert [wrapped.invoke(1), wrapped.invoke(1)] == [1, 1]
-    assert calls.total == 3
 
 
 def test_an_error_is_raised_untouched_and_never_replayed():
@@ -639,17 +512,6 @@ def test_a_body_that_interrupts_resumes_and_its_tasks_are_replayed():
     assert calls.total == 1
 
 
-def test_a_run_around_both_invocations_makes_samples_of_their_tasks():
-    calls = Calls()
-    wrapped = asks_between(calls)
-    for thread in "ab":
-        with run() as both:
-            assert "__interrupt__" in wrapped.invoke(1, in_thread(thread))
-            assert wrapped.invoke(Command(resume=thread), in_thread(thread)) == [1, thread, 2]
-        assert outcomes(both) == [("workflow/prepare", "ran" if thread == "a" else "replayed")] * 2
-    assert calls.total == 2
-
-
 # -- inside and around -------------------------------------------------------------------------------------------------
 def test_tasks_call_tasks_steps_and_runnables():
     calls = Calls()
@@ -726,23 +588,6 @@ async def test_a_task_in_a_node_is_an_inner_step_of_it(engine, is_async):
     assert calls.counts == {"node": 3, "expensive": 2}
 
 
-def test_policies_by_the_name_of_the_task():
-    calls = Calls()
-
-    @task
-    def draw(value: int) -> int:
-        return calls("drawn")
-
-    @entrypoint()
-    def workflow(value: int) -> int:
-        return draw(value).result()
-
-    forced = musubito_graph(workflow, steps={"workflow/draw": StepConfiguration(force_reexecution=True)})
-    assert [forced.invoke(1), forced.invoke(1)] == [1, 2]
-    with pytest.raises(ValueError, match="elsewhere/draw"):
-        musubito_graph(workflow, steps={"elsewhere/draw": DETERMINISTIC})
-
-
 def test_an_invocation_says_how_it_is_made():
     calls = Calls()
 
@@ -765,112 +610,6 @@ def test_an_invocation_says_how_it_is_made():
 
 
 # -- cold, it cannot be told apart -------------------------------------------------------------------------------------
-def weather(calls: Calls) -> Any:
-    model = ScriptedModel(calls=calls)
-
-    @task
-    def plan(topic: str) -> list[str]:
-        get_stream_writer()({"planning": topic})
-        return [f"{topic} {number}" for number in range(3)]
-
-    @task
-    def ask(question: str) -> str:
-        return model.invoke(question).text
-
-    @task(name="joined")
-    def join(answers: list[str]) -> str:
-        return "; ".join(answers)
-
-    def workflow(topic: str, *, previous: Any = None) -> entrypoint.final[str, int]:
-        """Says what the weather is."""
-        answers = [ask(question).result() for question in plan(topic).result()]
-        return entrypoint.final(value=join(answers).result() + f" {previous}", save=(previous or 0) + 1)
-
-    return with_types(workflow, topic=str, previous=Any)
-
-
-def aweather(calls: Calls) -> Any:
-    model = ScriptedModel(calls=calls)
-
-    @task
-    async def plan(topic: str) -> list[str]:
-        return [f"{topic} {number}" for number in range(3)]
-
-    @task
-    async def ask(question: str) -> str:
-        return (await model.ainvoke(question)).text
-
-    async def workflow(topic: str) -> entrypoint.final[str, int]:
-        answers = [await ask(question) for question in await plan(topic)]
-        return entrypoint.final(value="; ".join(answers), save=1)
-
-    return with_types(workflow, topic=str)
-
-
-def with_types(workflow: Any, **types: Any) -> Any:
-    # LangGraph makes its schemas of annotations as they are, and in this file they are texts.
-    workflow.__annotations__ = {**types, "return": entrypoint.final[str, int]}
-    return entrypoint(checkpointer=InMemorySaver(), store=InMemoryStore())(workflow)
-
-
-def shown(graph: Any, mode: str, thread: str) -> Any:
-    plain = Plain(blank=True)
-    parts = [graph.stream("fog", in_thread(thread), stream_mode=mode) for _ in range(2)]
-    return [plain(part) for each in parts for part in each]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_streams_equal_those_of_the_unwrapped(mode):
-    bare_calls, calls = Calls(), Calls()
-    live = shown(weather(bare_calls), mode, "cold")
-    assert live or (mode == "messages" and FIRST), "langgraph 1.0 shows no messages of tasks"
-    wrapped = musubito_graph(weather(calls))
-    assert shown(wrapped, mode, "cold") == live
-    assert (bare_calls.total, calls.total) == (6, 3), "the second round asks what the first has asked"
-    if mode in ("values", "updates", "custom", "tasks"):
-        assert shown(musubito_graph(weather(calls)), mode, "warm") == live
-        assert calls.total == 3
-
-
-@pytest.mark.skipif(FIRST, reason="langgraph 1.0 gives the body None for what tasks give, where events are asked for")
-@pytest.mark.parametrize("is_async", [False, True])
-async def test_events_equal_those_of_the_unwrapped(is_async):
-    async def events(graph: Any) -> Any:
-        plain = Plain(blank=True)
-        found = [
-            (event["event"], event["name"], len(event["parent_ids"]), plain(event["data"]))
-            async for event in graph.astream_events("fog", in_thread("a"), version="v2")
-        ]
-        # From threads they come as they come.
-        return found if is_async else sorted(found, key=repr)
-
-    kind = aweather if is_async else weather
-    live = await events(kind(Calls()))
-    assert len(live) > 10
-    assert await events(musubito_graph(kind(Calls()))) == live
-
-
-def test_it_looks_as_the_unwrapped():
-    bare = weather(Calls())
-    wrapped = musubito_graph(bare)
-    assert wrapped.get_graph().draw_mermaid() == bare.get_graph().draw_mermaid()
-    assert wrapped.get_input_jsonschema() == bare.get_input_jsonschema()
-    assert wrapped.get_output_jsonschema() == bare.get_output_jsonschema()
-    assert "entrypoint" not in str(bare.get_output_jsonschema())
-    assert (wrapped.name, wrapped.get_name()) == (bare.name, bare.get_name())
-    assert musubito_graph(wrapped) is wrapped
-
-
-def test_states_and_history_equal():
-    plain = Plain(blank=True)
-
-    def told(graph: Any) -> Any:
-        graph.invoke("fog", in_thread("a"))
-        graph.invoke("rain", in_thread("a"))
-        history = list(graph.get_state_history(in_thread("a")))
-        return plain([[each.values, each.next, each.metadata, each.tasks] for each in history])
-
-    assert told(musubito_graph(weather(Calls()))) == told(weather(Calls()))
 
 
 async def test_nothing_blocks_the_loop():

@@ -18,13 +18,12 @@ from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
-from musubito.lineage import Lineage, Tokens
+from musubito.lineage import Lineage
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.models import ScriptedModel
 from tests.langgraph.specimen import Ran, took
 
 pytestmark = pytest.mark.usefixtures("engine")
-SAMPLE = StepConfiguration(step_type=StepType.STOCHASTIC)
 
 
 class State(TypedDict, total=False):
@@ -185,13 +184,6 @@ def test_keywords_and_stops_are_part_of_the_question():
     assert model.calls.total == 2
 
 
-def test_all_forms_of_a_question_are_one():
-    model = ScriptedModel()
-    for form in ("what?", [("user", "what?")], [HumanMessage("what?")]):
-        graph_of(lambda state: {"answer": model.invoke(state["answer"]).text}).invoke({"answer": form})
-    assert model.calls.total == 1
-
-
 def test_a_random_id_of_a_message_does_not_count():
     model = ScriptedModel()
     for parse in (str, str.upper):
@@ -231,28 +223,6 @@ def test_two_nodes_of_one_run_are_given_two_answers():
     first, again = asking(""), asking("!")
     assert (len(set(first)), model.calls.total) == (2, 2)
     assert again == [text + "!" for text in first]
-
-
-def test_a_batch_of_equal_questions_is_that_many_answers():
-    model = ScriptedModel(drifts=True)
-
-    def asking(mark: str) -> set[str]:
-        graph = graph_of(lambda state: {"answer": [each.text + mark for each in model.batch([state["question"]] * 3)]})
-        return set(graph.invoke({"question": "what?"})["answer"])
-
-    first, again = asking(""), asking("!")
-    assert (len(first), model.calls.total) == (3, 3)
-    assert again == {text + "!" for text in first}
-
-
-def test_a_failure_is_no_sample():
-    model = ScriptedModel(fails=1)
-    graph = graph_of(asks(model, str))
-    with pytest.raises(ConnectionError):
-        graph.invoke({"question": "what?"})
-    assert graph.invoke({"question": "what?"})["answer"] == "echo-1 at 0.0 says what?"
-    graph_of(asks(model, str.upper)).invoke({"question": "what?"})
-    assert model.calls.total == 2
 
 
 @pytest.mark.parametrize("way", [falls_back, retries], ids=lambda way: way.__name__)
@@ -391,31 +361,6 @@ async def test_embeddings_are_a_step():
     assert found[0] == found[1]
     steps = [("g/node/DeterministicFakeEmbedding", "replayed")] * 4
     assert [(call.operation, call.outcome) for call in r.calls] == [*steps, ("g/node", "ran")]
-
-
-# -- what is told of it ------------------------------------------------------------------------------------------------
-def test_tokens_are_counted_once(engine: MusubitoEngine):
-    model = ScriptedModel()
-    used = {"echo-1": Tokens(1, 2)}
-    told = []
-    for parse in (str, str.upper):
-        with run() as r:
-            graph_of(asks(model, parse)).invoke({"question": "what?"})
-        summary = Lineage(engine).run("last").summary
-        told.append((summary.spent.tokens, summary.saved.tokens, [call.tokens for call in r.calls]))
-    assert told == [(used, {}, [3, 0]), ({}, used, [0, 0])]
-
-
-async def test_its_words_are_streamed_again():
-    model = ScriptedModel()
-
-    async def words(parse: Callable[[str], Any]) -> list[str]:
-        graph = graph_of(asks_later(model, parse))
-        return [chunk.text async for chunk, _ in graph.astream({"question": "what?"}, stream_mode="messages")]
-
-    first = await words(str)
-    assert (len(first), await words(str.upper)) == (7, first)
-    assert model.calls.total == 1
 
 
 # -- models that look around -------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Command, interrupt
 
-from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
+from musubito import MusubitoEngine, StepConfiguration, StepType, run
 from musubito.lineage import Lineage
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
@@ -214,15 +214,6 @@ def test_after_an_edit_of_the_node_its_steps_replay(ran: Ran, ask: Ask):
     assert took(ran) == {"ask": 1}
 
 
-def test_after_an_edit_of_its_tool_what_follows_the_tool_runs(ran: Ran, ask: Ask):
-    ask(asking(ran, researcher(ran)), HI)
-    took(ran)
-    assert told(ask(asking(ran, researcher(ran, "?")), HI)) == "it is hi?"
-    assert took(ran) == {"ask": 1, "search": 1, "model": 1}, "the model is not asked again which tool to call"
-    assert told(ask(asking(ran, researcher(ran)), HI)) == "it is hi"
-    assert took(ran) == {}, "and back"
-
-
 def in_a_field(agent: Any) -> Any:
     class Node:
         def __init__(self) -> None:
@@ -286,33 +277,12 @@ def test_one_that_is_compiled_at_each_call(ran: Ran, ask: Ask):
         assert took(ran) == runs
 
 
-def test_a_step_of_it_that_is_invalidated_makes_the_node_run(ran: Ran, engine: MusubitoEngine):
-    graph = asking(ran, researcher(ran))
-    graph.invoke(HI)
-    took(ran)
-    assert engine.invalidate("g/ask/researcher/tools.search") >= 1
-    assert told(graph.invoke(HI)) == "it is hi"
-    assert took(ran) == {"ask": 1, "search": 1}
-
-
 # -- settings ----------------------------------------------------------------------------------------------------------
 def test_its_tools_run_each_time_and_its_models_replay(ran: Ran, ask: Ask):
     graph = asking(ran, researcher(ran), replay_tools=())
     for runs in (FIRST, {"ask": 1, "search": 1}):
         assert told(ask(graph, HI)) == "it is hi"
         assert took(ran) == runs
-
-
-def test_its_steps_are_configured_by_their_names(ran: Ran):
-    live = {"ask/researcher/model": StepConfiguration(step_type=StepType.LIVE)}
-    graph = asking(ran, researcher(ran), steps=live)
-    for _ in range(2):
-        with run() as record:
-            graph.invoke(HI)
-    assert ("g/ask/researcher/model", "ran") in steps(record)
-    assert ("g/ask/researcher/tools", "replayed") in steps(record)
-    with pytest.raises(ValueError, match="no step is called 'other/researcher/model'"):
-        asking(ran, researcher(ran), steps={"other/researcher/model": StepConfiguration()})
 
 
 def test_a_step_of_it_that_is_to_run_each_time_makes_the_node_run(ran: Ran):
@@ -370,49 +340,6 @@ def test_in_a_tool_of_an_agent(ran: Ran, ask: Ask):
     assert took(ran) == {"model": 4, "search": 1, "delegate": 1}
     assert told(ask(supervisor, HI)) == "it is it is hi"
     assert took(ran) == {"search": 1, "delegate": 1}, "tools run, models replay"
-
-
-def test_in_a_task(ran: Ran):
-    agent = researcher(ran)
-
-    @task
-    def delegate(words: str) -> str:
-        ran("delegate")
-        return told(agent.invoke({"messages": [HumanMessage(words, id="asked")]}))
-
-    @entrypoint()
-    def flow(words: str) -> str:
-        return delegate(words).result()
-
-    graph = musubito_graph(flow, replay_tools=True)
-    with run() as record:
-        assert graph.invoke("hi") == "it is hi"
-    assert "flow/delegate/researcher/model" in dict(steps(record))
-    assert took(ran) == {"model": 2, "search": 1, "delegate": 1}
-    assert graph.invoke("hi") == "it is hi"
-    assert took(ran) == {}
-
-
-def test_in_a_plain_step_of_a_node(ran: Ran, ask: Ask):
-    agent = researcher(ran)
-
-    @musubito_step
-    def delegate(words: str) -> str:
-        ran("delegate")
-        return told(agent.invoke({"messages": [HumanMessage(words, id="asked")]}))
-
-    def graph(around: str) -> Any:
-        def node(state: MessagesState) -> Any:
-            return {"messages": delegate(told(state)).value + around}
-
-        return musubito_graph(graph_of(node), replay_tools=True)
-
-    with run() as record:
-        assert told(ask(graph(""), HI)) == "it is hi"
-    assert any(name.endswith("delegate/researcher/model") for name, _ in steps(record))
-    assert took(ran) == {"model": 2, "search": 1, "delegate": 1}
-    assert told(ask(graph("!"), HI)) == "it is hi!"
-    assert took(ran) == {}
 
 
 def test_a_recorded_runnable_stays_one_step(ran: Ran):
@@ -657,12 +584,6 @@ def test_what_it_streams_comes_again(ran: Ran, *, is_async: bool):
     for _ in range(2):  # the middle node is replayed inside a node that runs, and then with it
         edited = shown(musubito_graph(graph("!"), replay_tools=True), is_async=is_async)
         assert edited == shown(graph("!"), is_async=is_async)
-
-
-def test_what_was_streamed_alone_comes_again_alone(ran: Ran):
-    graph = asking(ran, researcher(ran))
-    graph.invoke(HI)
-    assert [len(inside) for inside, _ in graph.stream(HI, stream_mode="updates", subgraphs=True)] == [0]
 
 
 # -- checkpoints and questions -----------------------------------------------------------------------------------------

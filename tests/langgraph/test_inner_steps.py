@@ -14,7 +14,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
 
 from musubito import (
@@ -403,69 +403,6 @@ def test_it_knows_the_node_under_which_it_runs(ran: Ran, ask: Ask):
     assert (of_node, of_inner, told) == (ids["node"], ids["inner"], ids["inner"])
 
 
-def test_a_step_is_the_same_in_other_nodes_and_graphs(ran: Ran, ask: Ask):
-    @musubito_step
-    def inner(text: str) -> str:
-        ran("inner")
-        return text.upper()
-
-    def one(state: State) -> Any:
-        ran("one")
-        return {"done": [inner(state["text"]).value]}
-
-    def two(state: State) -> Any:
-        ran("two")
-        return {"done": [inner(state["text"]).value]}
-
-    ask(compiled(one), {"text": "x"})
-    assert took(ran) == {"one": 1, "inner": 1}
-    ask(compiled(one, two), {"text": "x"})
-    ask(compiled(two, name="h"), {"text": "x"})
-    assert took(ran) == {"two": 2}
-
-
-def test_nodes_at_once_share_what_both_call(ran: Ran, ask: Ask):
-    @musubito_step
-    def inner(text: str) -> str:
-        ran("inner")
-        return text.upper()
-
-    def node(name: str) -> Any:
-        def node(state: State) -> Any:
-            ran(name)
-            return {"done": [name + inner(state["text"]).value]}
-
-        return node
-
-    builder = StateGraph(State)
-    for name in "abcd":
-        builder.add_node(name, node(name)).add_edge(START, name)
-    assert ask(musubito_graph(builder.compile()), {"text": "x"})["done"] == ["aX", "bX", "cX", "dX"]
-    assert took(ran) == {"inner": 1, "a": 1, "b": 1, "c": 1, "d": 1}
-
-
-async def test_steps_at_once_in_one_node(ran: Ran, tmp_path: Path):
-    @musubito_step
-    async def inner(text: str) -> str:
-        ran("inner")
-        await asyncio.sleep(0)
-        return text.upper()
-
-    def graph(mark: str) -> Any:
-        async def node(state: State) -> Any:
-            ran("node")
-            found = await asyncio.gather(*map(inner, state["text"]))
-            return {"done": [mark.join(each.value for each in found)]}
-
-        return compiled(node)
-
-    assert (await graph("-").ainvoke({"text": "foggy"}))["done"] == ["F-O-G-G-Y"]
-    assert took(ran) == {"inner": 4, "node": 1}, "equal calls are one"
-    assert (await graph("+").ainvoke({"text": "frog"}))["done"] == ["F+R+O+G"]
-    assert took(ran) == {"inner": 1, "node": 1}
-    assert ("inner", "call", "node") in edges(tmp_path / "m.db")
-
-
 def test_in_a_node_of_a_subgraph(ran: Ran, ask: Ask, tmp_path: Path):
     @musubito_step
     def inner(text: str) -> str:
@@ -484,33 +421,6 @@ def test_in_a_node_of_a_subgraph(ran: Ran, ask: Ask, tmp_path: Path):
         assert ask(graph(mark), {"text": "x"})["done"] == ["X" + mark]
         assert took(ran) == runs
     assert {edge for edge in edges(tmp_path / "m.db") if edge[1] == "call"} == {("inner", "call", "leaf")}
-
-
-def test_in_a_part_of_a_sequence(ran: Ran, ask: Ask, tmp_path: Path):
-    @musubito_step
-    def inner(text: str) -> str:
-        ran("inner")
-        return text.upper()
-
-    def graph(mark: str) -> Any:
-        def one(state: State) -> Any:
-            ran("one")
-            return inner(state["text"]).value
-
-        def two(text: str) -> Any:
-            ran("two")
-            return {"done": [inner(text).value + mark]}
-
-        node = RunnableLambda(one) | RunnableLambda(two)
-        return musubito_graph(StateGraph(State).add_node("both", node).add_edge(START, "both").compile())
-
-    for mark, runs in ((".", {"one": 1, "two": 1, "inner": 2}), (".", {}), ("!", {"two": 1})):
-        assert ask(graph(mark), {"text": "x"})["done"] == ["X" + mark]
-        assert took(ran) == runs
-    assert {edge for edge in edges(tmp_path / "m.db") if edge[1] == "call"} == {
-        ("inner", "call", "both:1"),
-        ("inner", "call", "both"),
-    }
 
 
 def test_in_a_runnable_in_a_node(ran: Ran, ask: Ask, tmp_path: Path):
@@ -544,22 +454,6 @@ def test_in_a_runnable_in_a_node(ran: Ran, ask: Ask, tmp_path: Path):
         ("inner", "call", "told"),
         ("told", "call", "node"),
     }
-
-
-def test_the_text_of_a_message_is_a_text(ran: Ran, ask: Ask):
-    @musubito_step
-    def inner(text: str) -> str:
-        ran("inner")
-        return text.upper()
-
-    def node(state: MessagesState) -> Any:
-        ran("node")
-        return {"messages": [("ai", inner(state["messages"][-1].text).value)]}
-
-    graph = musubito_graph(StateGraph(MessagesState).add_node(node).add_edge(START, "node").compile())
-    for _ in range(2):
-        assert ask(graph, {"messages": [("user", "fog")]})["messages"][-1].text == "FOG"
-    assert took(ran) == {"inner": 1, "node": 1}
 
 
 # -- in tools and routers ----------------------------------------------------------------------------------------------
@@ -635,21 +529,6 @@ def test_in_a_router(ran: Ran, ask: Ask, tmp_path: Path):
 
 
 # -- samples, ages, failures -------------------------------------------------------------------------------------------
-def test_equal_samples_of_a_node_are_those_of_its_replays(ran: Ran, ask: Ask):
-    @musubito_step(SAMPLE)
-    def draw(text: str) -> int:
-        return ran("draw")
-
-    def graph(mark: str) -> Any:
-        def node(state: State) -> Any:
-            ran("node")
-            return {"done": [[draw(state["text"]).value for _ in range(3)], mark]}
-
-        return compiled(node)
-
-    for mark in (".", ".", "!"):
-        assert ask(graph(mark), {"text": "x"})["done"] == [[1, 2, 3], mark]
-    assert ran.counts == {"draw": 3, "node": 2}
 
 
 def test_what_has_expired_inside_makes_its_node_run(ran: Ran, ask: Ask):
@@ -674,32 +553,6 @@ def test_what_has_expired_inside_makes_its_node_run(ran: Ran, ask: Ask):
     for _ in range(2):
         ask(compiled(node, other), {"text": "x"})
     assert took(ran) == {"inner": 2, "between": 2, "node": 2, "other": 1}
-
-
-def test_a_failure_inside_is_none_of_a_replay(ran: Ran, ask: Ask):
-    @musubito_step
-    def before(text: str) -> str:
-        ran("before")
-        return text
-
-    @musubito_step
-    def fails(text: MusubitoResult[str]) -> str:
-        if ran("fails") < 3:
-            raise ConnectionError("not now")
-        return text.value
-
-    def node(state: State) -> Any:
-        ran("node")
-        return {"done": [fails(before(state["text"])).value]}
-
-    graph = compiled(node)
-    for _ in range(2):
-        with pytest.raises(ConnectionError, match="not now"), run() as record:
-            ask(graph, {"text": "x"})
-        assert outcomes(record)[-2:] == [("fails", "failed"), ("node", "failed")]
-    for _ in range(2):
-        assert ask(graph, {"text": "x"})["done"] == ["x"]
-    assert took(ran) == {"before": 1, "fails": 3, "node": 3}
 
 
 def test_a_retry_of_a_node_repeats_nothing_but_what_is_a_sample(ran: Ran, ask: Ask):
@@ -760,45 +613,3 @@ def test_it_is_a_step_where_the_graph_is_as_if_not_wrapped(ran: Ran, ask: Ask):
     for _ in range(2):
         ask(mailing(ran, ""), {"text": "x"}, {"configurable": {"musubito": {"mode": "off"}}})
     assert took(ran) == {"node": 2, "mail": 1}
-
-
-def test_an_effect_in_a_tool(ran: Ran, ask: Ask):
-    def agent(mark: str) -> Any:
-        @musubito_step(EFFECT, name="mail")
-        def mail(word: str) -> str:
-            ran("mail")
-            return f"sent {word}"
-
-        @tool
-        def look_up(word: str) -> str:
-            """Send a word."""
-            ran("tool")
-            return mail(word).value + mark
-
-        return musubito_graph(create_agent(Scripted(script=asks_the_tool, ran=ran), [look_up]))
-
-    for mark in ("", "", "!"):
-        found = ask(agent(mark), {"messages": [("user", "fog")]})
-        assert found["messages"][-1].text == "sent fog" + mark
-    assert ran.counts["mail"] == 1
-    assert ran.counts["tool"] == 3
-
-
-def test_a_retry_of_the_node_does_not_repeat_an_effect(ran: Ran, ask: Ask):
-    @musubito_step(EFFECT, name="mail")
-    def mail(text: str) -> str:
-        ran("mail")
-        return f"sent {text}"
-
-    def node(state: State) -> Any:
-        said = mail(state["text"]).value
-        if ran("node") == 1:
-            raise ConnectionError("not now")
-        return {"done": [said]}
-
-    builder = StateGraph(State)
-    builder.add_node("node", node, retry_policy=RetryPolicy(initial_interval=0, jitter=False))
-    graph = musubito_graph(builder.add_edge(START, "node").compile())
-    for _ in range(2):
-        assert ask(graph, {"text": "x"})["done"] == ["sent x"]
-    assert took(ran) == {"mail": 1, "node": 2}

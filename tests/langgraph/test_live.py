@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import InjectedStore, ToolNode, tools_condition
-from langgraph.store.memory import InMemoryStore
+from langgraph.prebuilt import ToolNode, tools_condition
 
 from musubito import MusubitoEngine, StepConfiguration, StepType, musubito_step, run
 from musubito.lineage import Lineage
-from musubito.lineage.readers.never_replayed import unreplayed
 from musubito.lineage.readers.why import why
 from musubito_langgraph import musubito_graph
 from tests.langgraph.specimen import Ran, Scripted, calls, says, took
-from tests.launcher import run as launched
 
 pytestmark = pytest.mark.usefixtures("engine")
 LIVE = StepConfiguration(step_type=StepType.LIVE)
@@ -173,18 +169,6 @@ def test_a_tool_runs_each_time_and_the_model_is_not_asked_again(
     assert (desk.tickets, took(ran)) == (2, {})
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_so_it_does_in_a_plain_step(desk: Desk, ran: Ran, is_async: bool):
-    loop = musubito_step(loop_of(desk.model, [desk.tool], is_async=is_async))
-
-    def asked() -> Any:
-        result: Any = asyncio.run(loop(QUESTION)) if is_async else loop(QUESTION)
-        return result.value["messages"][-1].text
-
-    assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 1, {"model": 2})
-    assert (asked(), desk.tickets, took(ran)) == ("ticket opened", 2, {})
-
-
 @agents
 def test_its_answer_decides_whether_the_model_is_asked(build: Any, desk: Desk, ran: Ran, wrapped: Callable[..., Asked]):
     @tool
@@ -212,24 +196,6 @@ def test_why_and_explain_name_the_tool_and_the_remedy(desk: Desk, engine: Musubi
     report = why(Lineage(engine), node)
     assert report.never is not None
     assert (report.never.part, 'replay_tools=("name",)' in report.remedy) == ("loop/open_ticket", True)
-
-
-def test_the_doctor_says_nothing_of_it(desk: Desk, engine: MusubitoEngine):
-    @tool
-    def remember(word: str, store: Annotated[Any, InjectedStore]) -> str:
-        """Write to the store, for which a result is never replayed."""
-        store.put(("words",), word, {})
-        return word
-
-    graph = musubito_graph(in_one_function(desk.model, [desk.tool], is_async=False))
-    agent = musubito_graph(create_agent(desk.model, [desk.tool]))
-    builder = StateGraph(MessagesState).add_node("tools", ToolNode([remember])).add_edge(START, "tools")
-    remembers = musubito_graph(builder.compile(name="remembers", store=InMemoryStore()))
-    for _ in range(4):
-        graph.invoke(QUESTION)
-        agent.invoke(QUESTION)
-        remembers.invoke({"messages": [calls(("remember", {"word": "fog"}))]})
-    assert unreplayed(Lineage(engine)) == []
 
 
 @pytest.mark.parametrize("inner", [LIVE, FORCED])
@@ -412,18 +378,6 @@ for build in AGENTS:
         agent = musubito_graph(build(desk.model, [desk.tool], is_async=False), engine=engine)
         print(agent.invoke(QUESTION)["messages"][-1].text, desk.tickets, dict(ran.counts))
 """
-
-
-def test_another_process_acts_and_asks_no_model(tmp_path: Path):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    told = []
-    for _ in range(2):
-        process = launched(tmp_path / "program.py", tmp_path, Path.cwd(), imports="musubito_langgraph")
-        assert not process.returncode, process.stderr
-        told.append(process.stdout.splitlines())
-    kinds = range(1, len(AGENTS) + 1)
-    assert told[0] == [f"ticket opened {number} {{'model': {2 * number}}}" for number in kinds]
-    assert told[1] == [f"ticket opened {number + len(AGENTS)} {{}}" for number in kinds]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_store
 from langgraph.graph import START, MessagesState, StateGraph
@@ -164,20 +163,6 @@ def test_an_id_in_the_context_is_data(engine):
     assert graph.invoke(chat(TWO, ONE), context={"pinned": ONE})["said"] == "message 1"
 
 
-def test_an_id_in_the_config_is_data(engine):
-    def pinned(state: Chat, config: RunnableConfig) -> Any:
-        found = [m.content for m in state["messages"] if m.id == config["configurable"]["pinned"]]
-        found += [m.content for m in state["messages"] if m.id == config["metadata"].get("marked")]
-        return {"said": ",".join(found)}
-
-    graph = musubito_graph(graph_of(pinned))
-    for where, key in (("configurable", "pinned"), ("metadata", "marked")):
-        config: Any = {"configurable": {"pinned": ""}, "metadata": {"marked": ""}}
-        config[where][key] = ONE
-        assert graph.invoke(chat(ONE, TWO), config)["said"] == "message 0"
-        assert graph.invoke(chat(TWO, ONE), config)["said"] == "message 1"
-
-
 def test_an_id_in_the_code_is_data(engine):
     def pinned(state: Chat) -> Any:
         return {"said": ",".join(m.content for m in state["messages"] if m.id in PINNED)}
@@ -213,21 +198,6 @@ def test_an_id_that_a_step_inside_found_in_the_store_is_no_other(engine):
     graph = musubito_graph(graph_of(pinned, store=store))
     assert graph.invoke(chat(ONE, TWO))["said"] == "message 0"
     assert graph.invoke(chat(TWO, ONE))["said"] == "message 1"
-
-
-def test_other_surroundings_do_not_hinder_a_replay(engine):
-    ran = Counter()
-
-    def node(state: Chat, runtime: Runtime[dict]) -> Any:
-        ran()
-        return {"said": str(runtime.store.get(("pins",), "all").value) + runtime.context["pinned"]}
-
-    store = InMemoryStore()
-    store.put(("pins",), "all", {"ids": [ONE]})
-    graph = musubito_graph(graph_of(node, store=store, context_schema=dict))
-    for _ in range(3):
-        graph.invoke(chat(str(uuid4()), str(uuid4())), context={"pinned": TWO})
-    assert ran.calls == 1
 
 
 def test_a_node_to_which_ids_are_but_ids_is_replayed(engine):

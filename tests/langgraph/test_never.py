@@ -16,7 +16,7 @@ from operator import add
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 import pytest
-from langchain.agents import AgentState, create_agent
+from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
     before_model,
@@ -517,26 +517,6 @@ def test_other_state_of_tools(kind: str, by: str, ran: Ran, ask: Ask):
     for n, runs in [(1, {"model": 1, "look": 1}), (2, {"look": 1}), (1, {}), (2, {})]:
         said = ask(graph, {"messages": [("user", "go")], "n": n})["messages"]
         assert said[-1].text == f"n={n}"
-        assert took(ran) == runs
-
-
-@pytest.mark.skipif(
-    FIRST, reason="the tool node of LangGraph 1.0 hands tools less, and does not know the ToolRuntime of LangChain"
-)
-@pytest.mark.parametrize("kind", ["state", "key", "runtime"])
-def test_other_state_of_an_agents_tools(kind: str, ran: Ran, ask: Ask):
-    def script(messages: Sequence[Any]) -> AIMessage:
-        return says(messages[-1].text) if messages[-1].type == "tool" else one_call()
-
-    class Numbered(AgentState):
-        n: int
-
-    agent = create_agent(Scripted(script=script, ran=ran), [tools_of(kind, ran)], state_schema=Numbered)
-    graph = musubito_graph(agent, replay_tools=True)
-    # The node of the model may look at the number, too; the model is asked only what is new.
-    for n, runs in [(1, {"model": 2, "look": 1}), (2, {"model": 1, "look": 1}), (1, {}), (2, {})]:
-        said = ask(graph, {"messages": [("user", "go")], "n": n})["messages"]
-        assert said[-1].text.strip() == f"n={n}"
         assert took(ran) == runs
 
 
@@ -1060,25 +1040,6 @@ def test_another_wrapper_around_tools(ran: Ran):
         assert took(ran).get("wrapper", 0) == runs
 
 
-def test_another_body_of_a_tool(ran: Ran, ask: Ask):
-    def tool_that(says_so: str) -> Any:
-        @tool
-        def look(word: str) -> str:
-            """Looks."""
-            ran("look")
-            return says_so
-
-        return look
-
-    for word, runs in [("a", {"look": 1}), ("b", {"look": 1}), ("a", {}), ("b", {})]:
-        builder = StateGraph(MessagesState)
-        builder.add_node("tools", ToolNode([tool_that(word)]))
-        builder.add_edge(START, "tools")
-        graph = musubito_graph(builder.compile(), replay_tools=True)
-        assert ask(graph, {"messages": [one_call()]})["messages"][-1].text == word
-        assert took(ran) == runs
-
-
 # -- answers to interrupts ---------------------------------------------------------------------------------------------
 def asks_once() -> Any:
     return interrupt("May I?")
@@ -1189,24 +1150,6 @@ def test_an_answer_inside_a_tool(ran: Ran, ask: Ask):
         assert took(ran) == {"look": 1}
         assert ask(graph, Command(resume=answer), to_thread(name))["messages"][-1].text == answer
         assert took(ran) == {"look": 1}
-
-
-def test_an_agents_tool_that_asks(ran: Ran, ask: Ask):
-    @tool
-    def look(word: str) -> str:
-        """Looks."""
-        ran("look")
-        return interrupt("May I?")
-
-    def script(messages: Sequence[Any]) -> AIMessage:
-        return says(messages[-1].text) if messages[-1].type == "tool" else one_call()
-
-    graph = musubito_graph(create_agent(Scripted(script=script, ran=ran), [look], checkpointer=InMemorySaver()))
-    for name, answer, model in [("one", "yes", {"model": 1}), ("two", "no", {"model": 1}), ("three", "yes", {})]:
-        only(ask(graph, {"messages": [("user", "hi")]}, to_thread(name)))
-        assert took(ran) == {"look": 1} | ({"model": 1} if name == "one" else {})
-        assert ask(graph, Command(resume=answer), to_thread(name))["messages"][-1].text.strip() == answer
-        assert took(ran) == {"look": 1} | model
 
 
 def test_what_is_before_and_after_a_question_is_replayed(ran: Ran, ask: Ask):

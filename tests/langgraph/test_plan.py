@@ -240,13 +240,6 @@ def test_a_join_of_which_one_parent_would_run_is_unknown(follow: Follow) -> None
     assert said == {"a": REPLAYS, "b": REPLAYS, "c": RUNS, "d": UNKNOWN, "e": UNKNOWN}
 
 
-def test_a_join_that_waits_for_a_longer_branch_is_unknown(follow: Follow) -> None:
-    edges = "^ a, a b, a c, c x, b+x d"
-    follow(graph_with(edges), {"n": 1})
-    said = follow(graph_with(edges, x="edited"), {"n": 1})
-    assert said == {"a": REPLAYS, "b": REPLAYS, "c": REPLAYS, "x": RUNS, "d": UNKNOWN}
-
-
 def test_a_deferred_node_is_unknown_where_anything_would_run(follow: Follow) -> None:
     def build(mark: str = "") -> Any:
         builder = StateGraph(State)
@@ -573,16 +566,6 @@ def test_a_plan_inside_of_a_node_is_no_part_of_it(engine: MusubitoEngine) -> Non
     assert plans == [{"a": REPLAYS}]
     assert events == [((), {"o": {"trail": ["outer"]}})]
     assert [call.operation for call in r.calls] == ["g/o"]
-
-
-def test_the_input_is_left_as_it_is(engine: MusubitoEngine) -> None:
-    def node(state: MessagesState) -> Any:
-        return {"messages": [AIMessage("hi")]}
-
-    graph = musubito_graph(StateGraph(MessagesState).add_node("a", node).add_edge(START, "a").compile(name="g"))
-    said = HumanMessage("hello")
-    musubito_plan(graph, {"messages": [said]})
-    assert said.id is None
 
 
 def test_a_thread_is_gone_on_with_and_left_as_it_is(follow: Follow) -> None:

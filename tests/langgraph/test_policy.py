@@ -259,13 +259,6 @@ def test_a_wrapped_builder_is_built_on(ran: Ran, ask: Ask):
     assert len(wrapped.compile().nodes) == 3, "nor the copy of what is built on the original"
 
 
-def test_a_wrapped_builder_compiles_more_than_once(ran: Ran, ask: Ask):
-    wrapped = musubito_graph(chain(ran, "one"))
-    first, second = wrapped.compile(name="g"), wrapped.compile(name="g")
-    assert ask(first, {"text": "x"}) == ask(second, {"text": "x"})
-    assert took(ran) == {"one": 1}
-
-
 @pytest.mark.parametrize(
     "nonsense",
     [
@@ -681,33 +674,6 @@ def test_what_is_ignored_need_not_have_an_identity(ran: Ran, ask: Ask):
 
 
 # -- what one invocation says ------------------------------------------------------------------------------------------
-def test_live_is_what_is_done_if_nothing_is_said(ran: Ran, ask: Ask):
-    graph = musubito_graph(chain(ran, "one").compile())
-    for config in (None, {}, {"configurable": {}}, {"configurable": {"musubito": None}}, by(), by(mode="live")):
-        assert ask(graph, {"text": "x"}, config)["done"] == ["one 1"]
-    assert ask(graph, {"text": "x"}, by(namespace=None))["done"] == ["one 1"]
-    assert took(ran) == {"one": 1}
-
-
-def test_refresh_runs_all_of_it_and_records_it(ran: Ran, ask: Ask):
-    graph = musubito_graph(nested(ran).compile(name="outer"), replay_tools=True)
-    cold = ask(graph, {"messages": []})
-    all_of_it = {"plain": 1, "first": 1, "onwards": 1, "model": 2, "send_mail": 1, "read_mail": 1, "leaf": 1}
-    assert ran.counts == all_of_it
-    fresh = ask(graph, {"messages": []}, by(mode="refresh"))
-    assert ran.counts == {name: 2 * count for name, count in all_of_it.items()}
-    assert (cold["done"][-1], fresh["done"][-1]) == ("leaf 1", "leaf 2")
-    took(ran)
-    assert ask(graph, {"messages": []})["done"] == fresh["done"], "what is replayed from now on is the new one"
-    assert took(ran) == {}
-
-
-def test_refresh_does_not_repeat_an_effect(ran: Ran, ask: Ask):
-    graph = musubito_graph(apart(ran, "mail", "other").compile(), steps={"mail": EFFECT})
-    ask(graph, {"text": "x"})
-    took(ran)
-    ask(graph, {"text": "x"}, by(mode="refresh"))
-    assert took(ran) == {"other": 1}
 
 
 def test_off_is_as_if_it_were_not_wrapped(ran: Ran, ask: Ask, tmp_path: Path):
@@ -847,27 +813,6 @@ def test_a_run_shows_what_was_replayed_and_why_not(ran: Ran, ask: Ask):
     assert told("!", "y")[0] == ("g/kept", "ran", ReplayReason.NOTHING_LIKE_IT)
 
 
-def test_a_failure_is_shown_as_one(ran: Ran, ask: Ask):
-    def fail(state: State) -> Any:
-        raise RuntimeError("no")
-
-    graph = musubito_graph(chain(ran, "one").add_node("fail", fail).add_edge("one", "fail").compile(name="g"))
-    with pytest.raises(RuntimeError, match="no"), run() as record:
-        ask(graph, {"text": "x"})
-    assert outcomes(record) == [("g/fail", "failed"), ("g/one", "ran")]
-
-
-def test_the_invocations_of_a_run_are_in_one_record(ran: Ran, ask: Ask):
-    graph = musubito_graph(chain(ran, "one", "two").compile(name="g"))
-    ask(graph, {"text": "x"})
-    with run() as record:
-        ask(graph, {"text": "x"})
-        ask(graph, {"text": "y"})
-    assert [(call.operation, call.outcome) for call in record.calls] == [
-        ("g/one", "replayed"), ("g/two", "replayed"), ("g/one", "ran"), ("g/two", "ran"),
-    ]  # fmt: skip
-
-
 # -- what tracers see --------------------------------------------------------------------------------------------------
 class Tracer(BaseTracer):
     """Keeps what was traced: names with their metadata."""
@@ -947,15 +892,6 @@ def test_what_a_router_did_is_not_said_of_its_node(ran: Ran, ask: Ask):
     assert tracer.said()["edited"] == expected["edited"]
     # A router that is replayed is no run, and none says what it did.
     assert "router" not in tracer.said()
-
-
-def test_what_a_tool_did_is_not_said_of_its_node(ran: Ran, ask: Ask):
-    agent = mailing(ran, steps={"tools": FORCED, "tools.send_mail": DETERMINISTIC, "tools.read_mail": DETERMINISTIC})
-    traced(agent, ask, MESSAGE)
-    tracer, expected = traced(agent, ask, MESSAGE)
-    tools = {each.name: each for each in tracer.runs if each.name == "tools"}
-    assert {name: each.extra["metadata"]["musubito_replayed"] for name, each in tools.items()} == {"tools": False}
-    assert expected["send_mail"][1] is True
 
 
 def test_what_a_runnable_did_is_not_said_of_a_node_that_is_not_recorded(ran: Ran, ask: Ask):

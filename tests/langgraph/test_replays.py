@@ -37,7 +37,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
-from langgraph.types import Command, RetryPolicy, Send
+from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 import musubito
@@ -118,26 +118,6 @@ def test_a_second_invoke_runs_no_node(schema: type, ran: Ran, ask: Ask):
     assert took(ran) == {}, "the same graph, built again"
     ask(graph, {"words": ["go"], "seen": {"c", "a"}})
     assert took(ran) == {"top": 1, "left": 1, "right": 1, "bottom": 1}
-
-
-def test_threads_share_what_ran(ran: Ran, ask: Ask):
-    graph = diamond(Typed, ran, checkpointer=InMemorySaver())
-    given = {"words": ["go"], "seen": {"a"}}
-    cold = ask(graph, given, thread("one"))
-    took(ran)
-    assert ask(graph, given, thread("two")) == cold
-    assert took(ran) == {}
-    assert [each.values for each in graph.get_state_history(thread("two"))] == [
-        each.values for each in graph.get_state_history(thread("one"))
-    ]
-
-
-def test_a_second_round_in_a_thread_runs_what_its_history_changes(ran: Ran, ask: Ask):
-    graph = diamond(Typed, ran, checkpointer=InMemorySaver())
-    for name in ("one", "two"):
-        ask(graph, {"words": ["go"], "seen": {"a"}}, thread(name))
-        ask(graph, {"words": ["again"]}, thread(name))
-        assert took(ran) == (dict.fromkeys(("top", "left", "right", "bottom"), 2) if name == "one" else {})
 
 
 @pytest.mark.parametrize("name", ["function", "runnable", "sequence", "graph"])
@@ -556,20 +536,6 @@ def test_five_identical_sends_are_five_samples(ran: Ran, ask: Ask):
     assert more["total"][:5] == cold["total"]
 
 
-def test_identical_sends_to_an_async_node_are_samples(ran: Ran):
-    async def work(item: str) -> Any:
-        number = ran("work")
-        await asyncio.sleep(0.01 / number)  # those that began last end first
-        return {"done": [uuid4().hex]}
-
-    graph = fan(ran, work)
-    cold = asyncio.run(graph.ainvoke({"items": ["same"] * 5}))
-    assert took(ran) == {"work": 5, "reduce": 1}
-    assert len({*cold["total"]}) == 5
-    assert asyncio.run(graph.ainvoke({"items": ["same"] * 5})) == cold
-    assert took(ran) == {}
-
-
 @pytest.mark.parametrize("said", ["in metadata", "in steps"])
 def test_identical_sends_to_a_deterministic_node_are_one_execution(said: str, ran: Ran, ask: Ask):
     def work(item: str) -> Any:
@@ -684,84 +650,7 @@ def test_routers_replay_like_nodes(kind: str, ran: Ran, ask: Ask):
     assert took(ran)["router"] == 1
 
 
-@pytest.mark.parametrize("said", [True, False])
-def test_routers_from_the_start_and_with_a_map(said: bool, ran: Ran, ask: Ask):
-    def is_fine(state: Text) -> bool:
-        ran("router")
-        return said
-
-    def yes(state: Text) -> Any:
-        ran("yes")
-        return {"done": ["yes"]}
-
-    builder = StateGraph(Text)
-    builder.add_node(yes)
-    builder.add_conditional_edges(START, is_fine, {True: "yes", False: END})
-    graph = musubito_graph(builder.compile())
-    cold = ask(graph, {"text": "x"})
-    assert took(ran) == {"router": 1} | ({"yes": 1} if said else {})
-    assert ask(graph, {"text": "x"}) == cold
-    assert took(ran) == {}
-
-
 # -- loops, retries, failures ------------------------------------------------------------------------------------------
-def test_a_loop_over_an_unchanged_state(ran: Ran, ask: Ask):
-    def toss(state: Text) -> Any:
-        ran("toss")
-        return {}
-
-    def enough(state: Text) -> str:
-        return END if ran("enough") == 4 else "toss"
-
-    builder = StateGraph(Text)
-    builder.add_node(toss)
-    builder.add_edge(START, "toss")
-    builder.add_conditional_edges("toss", enough, ["toss", END])
-    bare = builder.compile()
-    ask(bare, {"text": "x"})
-    assert took(ran) == {"toss": 4, "enough": 4}
-    graph = musubito_graph(bare)
-    ask(graph, {"text": "x"})
-    assert took(ran) == {"toss": 4, "enough": 4}
-    with musubito.run() as run:
-        ask(graph, {"text": "x"})
-    assert took(ran) == {}
-    assert [call.operation.rpartition("/")[2] for call in run.calls] == ["toss", "toss:enough"] * 4
-    assert len({call.node_id for call in run.calls}) == 8, "each round is one of its own"
-
-
-def test_a_loop_whose_node_answers_otherwise_each_time(ran: Ran, ask: Ask):
-    def draw(state: Text) -> Any:
-        return {"done": [f"draw {ran('draw')}"]}
-
-    def check(state: Text) -> str:
-        ran("check")
-        return END if len(state["done"]) == 3 else "draw"
-
-    builder = StateGraph(Text)
-    builder.add_node("draw", draw, input_schema=TypedDict("Only", {"text": str}))
-    builder.add_edge(START, "draw")
-    builder.add_conditional_edges("draw", check, ["draw", END])
-    graph = musubito_graph(builder.compile())
-    for _ in range(2):
-        assert ask(graph, {"text": "x"})["done"] == ["draw 1", "draw 2", "draw 3"]
-    assert took(ran) == {"draw": 3, "check": 3}
-
-
-def test_a_retry_after_failures_and_its_replay(ran: Ran, ask: Ask):
-    def shaky(state: Text) -> Any:
-        if ran("shaky") < 3:
-            raise ConnectionError("not yet")
-        return {"done": ["at last"]}
-
-    builder = StateGraph(Text)
-    builder.add_node("shaky", shaky, retry_policy=RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3))
-    builder.add_edge(START, "shaky")
-    graph = musubito_graph(builder.compile())
-    cold = ask(graph, {"text": "x"})
-    assert took(ran) == {"shaky": 3}
-    assert ask(graph, {"text": "x"}) == cold
-    assert took(ran) == {}
 
 
 @pytest.mark.parametrize("policy", [None, DETERMINISTIC], ids=["sample", "deterministic"])
@@ -963,34 +852,6 @@ def test_arrays(ran: Ran, ask: Ask):
         assert array.dtype == np.int16
         assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
         array[0, 0] = 7  # nobody else's
-
-
-def test_a_command_for_the_graph_around(ran: Ran, ask: Ask):
-    class State(TypedDict, total=False):
-        done: Annotated[list[str], add]
-
-    def leave(state: State) -> Any:
-        ran("leave")
-        return Command(graph=Command.PARENT, goto="landed", update={"done": ["left"]})
-
-    def landed(state: State) -> Any:
-        ran("landed")
-        return {"done": ["landed"]}
-
-    inner = StateGraph(State)
-    inner.add_node("leave", leave)
-    inner.add_edge(START, "leave")
-    outer = StateGraph(State)
-    outer.add_node("inner", inner.compile(), destinations=("landed",))
-    outer.add_node("landed", landed)
-    outer.add_edge(START, "inner")
-    bare = outer.compile()
-    live = ask(bare, {"done": ["begun"]})
-    took(ran)
-    graph = musubito_graph(bare)
-    for expected in ({"leave": 1, "landed": 1}, {}):
-        assert ask(graph, {"done": ["begun"]}) == live
-        assert took(ran) == expected
 
 
 # -- what would not survive --------------------------------------------------------------------------------------------

@@ -78,18 +78,6 @@ def test_new_input_in_the_same_thread_begins_anew():
     assert calls["write"] == 2
 
 
-def test_a_run_around_the_invocations_makes_no_difference():
-    calls = Calls()
-    graph = editorial(calls, InMemorySaver())
-    with musubito.run():
-        graph.invoke({"topic": "knots"}, thread("a"))
-    with musubito.run():
-        graph.invoke(Command(resume="again"), thread("a"))
-    assert graph.get_state(thread("a")).values["drafts"] == ["knots 1", "knots 2"]
-    with musubito.run():
-        assert drafts(graph, "b", 0) == ["knots 1"]
-
-
 def test_it_goes_on_from_what_the_saver_keeps(tmp_path: Path):
     calls = Calls()
     with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:

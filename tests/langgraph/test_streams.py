@@ -11,26 +11,21 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.tools import ToolRuntime
-from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables import RunnableParallel
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
-from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.runtime import Runtime
 from langgraph.types import StreamWriter
 
-from musubito import MusubitoEngine, MusubitoWarning, SQLiteStorage, use_musubito_engine
+from musubito import MusubitoWarning
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.langgraph.equivalence import MODES, Plain
 from tests.langgraph.specimen import Ran, Scripted, calls, says
@@ -50,12 +45,6 @@ def shown(build: Build) -> Build:
     return build
 
 
-def shown_async(build: Build) -> Build:
-    """A graph of async nodes."""
-    ASYNC_GRAPHS[build.__name__] = build
-    return build
-
-
 def echo(ran: Ran, label: str = "model", **fields: Any) -> Scripted:
     return Scripted(script=lambda messages: says(f"{label} heard {messages[-1].text}"), ran=ran, label=label, **fields)
 
@@ -72,63 +61,6 @@ def chain(*nodes: Any, schema: type = MessagesState) -> StateGraph:
 class Progress:
     done: int
     of: int
-
-
-class Whole(Scripted):
-    """Cannot stream."""
-
-    def _stream(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    def _should_stream(self, **kwargs: Any) -> bool:
-        return False
-
-
-class Elaborate(Scripted):
-    """Streams what providers stream: content in blocks, an id of the provider's, metadata that come late."""
-
-    def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
-        self.ran(self.label)
-        for number, text in enumerate(["one", " two", " two", ""]):
-            block = {"type": "text", "text": text, "index": 0}
-            message = AIMessageChunk(content=[block], additional_kwargs={"n": number // 2}, id="msg_0123")
-            yield ChatGenerationChunk(message=message)
-        yield ChatGenerationChunk(
-            message=AIMessageChunk(content=[], response_metadata={"stop_reason": "end"}, chunk_position="last")
-        )
-
-    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        return generate_from_stream(self._stream(messages))
-
-
-@shown
-def custom_events(ran: Ran) -> Any:
-    def by_parameter(state: MessagesState, writer: StreamWriter) -> Any:
-        ran("by_parameter")
-        writer({"list": [1, 2.0, True, None], "nested": {"tuple": (1,)}})
-        writer([Progress(1, 3)])
-        writer("text")
-        writer(None)
-        return {"messages": [AIMessage("parameter", id="1")]}
-
-    def by_runtime(state: MessagesState, runtime: Runtime) -> Any:
-        ran("by_runtime")
-        runtime.stream_writer({"from": "runtime"})
-        return {"messages": []}
-
-    def inner() -> None:
-        get_stream_writer()({"from": "inner"})
-
-    def by_config(state: MessagesState) -> Any:
-        ran("by_config")
-        inner()
-        RunnableLambda(lambda _: inner()).invoke(None)
-        writer = get_stream_writer()
-        for number in range(2):
-            writer(number)
-        return {"messages": [HumanMessage("said", id="2")]}
-
-    return chain(by_parameter, by_runtime, by_config).compile()
 
 
 @shown
@@ -153,42 +85,6 @@ def tokens_between_events(ran: Ran) -> Any:
 
 
 @shown
-def models_side_by_side(ran: Ran) -> Any:
-    first, second = echo(ran, "first"), echo(ran, "second")
-
-    def several(state: MessagesState) -> Any:
-        for _ in zip(first.stream("one"), second.stream("two and more"), strict=False):
-            pass
-        return {"messages": []}
-
-    return chain(several).compile()
-
-
-@shown
-def messages_of_a_node(ran: Ran) -> Any:
-    """Models that do not stream, and messages that no model made."""
-    model = Whole(script=lambda messages: says("whole"), ran=ran)
-    aside = Whole(script=lambda messages: says("aside"), ran=ran, label="aside")
-
-    def node(state: MessagesState) -> Any:
-        aside.invoke(state["messages"])
-        answer = model.invoke(state["messages"])
-        return {"messages": [("ai", "made by hand"), answer, *state["messages"]]}
-
-    return chain(node).compile()
-
-
-@shown
-def elaborate(ran: Ran) -> Any:
-    model = Elaborate(script=lambda messages: says("unused"), ran=ran)
-
-    def node(state: MessagesState) -> Any:
-        return {"messages": [model.invoke(state["messages"])]}
-
-    return chain(node).compile()
-
-
-@shown
 def a_model_that_fails_half_way(ran: Ran) -> Any:
     class Fails(Scripted):
         def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Any:
@@ -208,15 +104,6 @@ def a_model_that_fails_half_way(ran: Ran) -> Any:
     return chain(node).compile()
 
 
-@shown
-def runnables_as_nodes(ran: Ran) -> Any:
-    prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), ("placeholder", "{messages}")])
-    answer = prompt | echo(ran) | RunnableLambda(lambda message: {"messages": [message]})
-    return chain(
-        ("answer", answer), ("again", prompt | echo(ran, "again") | (lambda message: {"messages": message}))
-    ).compile()
-
-
 def inner_graph(ran: Ran) -> Any:
     model = echo(ran, "inner")
 
@@ -230,17 +117,6 @@ def inner_graph(ran: Ran) -> Any:
         return {"messages": []}
 
     return chain(thinks, reads).compile(name="inner")
-
-
-@shown
-def a_subgraph_as_a_node(ran: Ran) -> Any:
-    outer = echo(ran, "outer")
-
-    def sums_up(state: MessagesState, writer: StreamWriter) -> Any:
-        writer("sums up")
-        return {"messages": [outer.invoke(state["messages"])]}
-
-    return chain(("inner", inner_graph(ran)), sums_up).compile()
 
 
 @shown
@@ -273,46 +149,6 @@ def agent(ran: Ran) -> Any:
         return calls(("look_up", {"place": "Kyoto"}), text="I will see.")
 
     return create_agent(Scripted(script=script, ran=ran), [look_up])
-
-
-@shown
-def tasks(ran: Ran) -> Any:
-    model = echo(ran)
-
-    @task
-    def answer(text: str) -> str:
-        get_stream_writer()("in the task")
-        return model.invoke(text).text
-
-    @entrypoint()
-    def work(given: dict[str, Any]) -> str:
-        return answer(given["messages"][0].text).result() + answer("more").result()
-
-    return work
-
-
-@shown_async
-def async_nodes(ran: Ran) -> Any:
-    model = echo(ran)
-
-    async def inner() -> None:
-        await asyncio.sleep(0)
-        get_stream_writer()("inner")
-
-    async def streams(state: MessagesState, writer: StreamWriter) -> Any:
-        writer("begins")
-        await inner()
-        whole = None
-        async for chunk in model.astream(state["messages"]):
-            whole = chunk if whole is None else whole + chunk
-            writer(chunk.text)
-        return {"messages": [whole]}
-
-    async def answers(state: MessagesState, runtime: Runtime) -> Any:
-        runtime.stream_writer({"n": len(state["messages"])})
-        return {"messages": [await model.ainvoke(state["messages"])]}
-
-    return chain(streams, answers).compile()
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------
@@ -354,18 +190,6 @@ def test_all_modes_at_once(both: tuple[str, str], subgraphs: bool):
         # The node is replayed as a whole; a graph that it invoked has no checkpoints then, which `debug` may show.
         expected = [event for event in expected if not event[0] or event[1] != "debug"]
     assert plain(replayed) == plain(expected)
-
-
-@pytest.mark.parametrize(("both", "mode"), in_turn(BOTH, MODES), ids=str)
-def test_each_mode_for_itself(both: tuple[str, str], mode: str):
-    way, name = both
-    ran = Ran()
-    expected = plain(events_of(ASYNC_GRAPHS[name](Ran()), way, stream_mode=mode))
-    graph = musubito_graph(ASYNC_GRAPHS[name](ran))
-    assert plain(events_of(graph, way, stream_mode=mode)) == expected
-    ran.counts.clear()
-    assert plain(events_of(graph, way, stream_mode=mode)) == expected
-    assert not ran.counts
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------
@@ -437,17 +261,6 @@ def test_what_was_streamed_is_given_back_by_a_replay(both: tuple[str, str]):
     asked = ask(graph, way)
     assert not ran.counts
     assert plain(asked) == plain([event for mode, event in events if mode == "values"][-1])
-
-
-@pytest.mark.parametrize("way", ["sync", "async"])
-def test_sync_and_async_share(way: str):
-    ran = Ran()
-    graph = musubito_graph(tokens_between_events(ran))
-    how = {"stream_mode": ["custom", "messages"]}
-    cold = events_of(graph, "async" if way == "sync" else "sync", **how)
-    ran.counts.clear()
-    assert plain(events_of(graph, way, **how)) == plain(cold)
-    assert not ran.counts
 
 
 # -- what surrounds the replay is what is said of its messages ---------------------------------------------------------
@@ -645,15 +458,3 @@ def test_models_in_threads_are_not_mixed_up():
             texts[metadata["label"]] = texts.get(metadata["label"], "") + message.text
         assert texts == {label: f"{label} heard say something long" for label in models}
     assert ran.counts == dict.fromkeys(models, 1)
-
-
-# -- processes ---------------------------------------------------------------------------------------------------------
-def test_another_engine_on_the_same_store_shows_the_same(tmp_path: Path):
-    how = {"stream_mode": list(MODES)}
-    shown = []
-    ran = Ran()
-    for _ in range(2):
-        with MusubitoEngine(SQLiteStorage(tmp_path / "shared.db")) as other, use_musubito_engine(other):
-            shown.append(plain(events_of(musubito_graph(agent(ran)), "sync", **how)))
-    assert shown[0] == shown[1]
-    assert ran.counts == {"model": 2}
