@@ -99,19 +99,6 @@ def test_saved_money_and_saved_time_are_two_columns(musubito: Musubito, tmp_path
         assert "$" in told[1]
 
 
-def test_calls_that_differ_alike_are_one_line(musubito: Musubito, tmp_path: Path) -> None:
-    ask = musubito_step(name="ask")(lambda x: x)
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine):
-        for name, first in (("a", 0), ("b", 100)):
-            with run(name):
-                for x in range(30):
-                    ask(first + x)
-    calls = musubito("--db", "m.db", "diff", "a", "b").stdout.split("\n\n")[2]
-    assert [line.split() for line in calls.splitlines()[1:]] == [
-        ["~", "ask", "×", "30", "ran", "ran", "differs", "input", "changed:", "x"]
-    ]
-
-
 def test_contents_are_not_shown(musubito: Musubito, path: str) -> None:
     for arguments in (("diff", "a", "c"), ("diff", "a", "c", "--json")):
         assert "briefly" not in musubito("--db", path, *arguments).stdout

@@ -50,13 +50,6 @@ def test_nothing_to_find(musubito: Musubito, world: World) -> None:
     assert "58 calls" in told.stdout
 
 
-def test_one_of_a_kind(musubito: Musubito, tmp_path: Path) -> None:
-    with MusubitoEngine(SQLiteStorage(tmp_path / "one.db")) as engine:
-        engine.execute("one", {}, lambda: 0)
-    told = musubito("--db", "one.db", "doctor", columns=200).stdout
-    assert "contents    1 step result, 1 execution, 1 artifact, 1 run, 1 call, 1 input, 0 parts" in told
-
-
 def test_json(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
     document = json.loads(musubito("--db", str(world.path), "doctor", "--json").stdout)
     for check in document["checks"]:
@@ -232,27 +225,6 @@ def test_looking_takes_no_lock_away(musubito: Musubito, world: World) -> None:
         tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "locked" in tried.stderr
         held.close()
-
-
-@pytest.mark.parametrize("columns", [60, 80, 140])
-def test_what_is_long_goes_on_below_where_it_began(musubito: Musubito, world: World, columns: int) -> None:
-    world.path.chmod(0o644)
-    told = musubito("--db", str(world.path), "doctor", columns=columns, FORCE_COLOR="1", NO_COLOR="1")
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in told.stdout.splitlines()]
-    # A path is never broken, so that it can be copied.
-    assert next(line for line in lines if str(world.path) in line) == f"✓ database    {world.path}"
-    lines = [line.replace(str(world.path), "PATH") for line in lines]
-    assert max(map(len, lines)) <= columns
-    marked = [line for line in lines if not line.startswith("   ")]
-    assert [line[2:14].rstrip() for line in marked] == [
-        "database", "schema", "integrity", "size", "permissions", "disk", "leases", "runs", "effects", "contents"
-    ]  # fmt: skip
-    assert columns > 80 or len(lines) > len(marked)
-    for line in lines:
-        assert line in marked or (line[:14].isspace() and line[14] != " ")
-    # For programs each is one line.
-    plain = musubito("--db", str(world.path), "doctor", columns=columns).stdout.splitlines()
-    assert len(plain) == len(marked)
 
 
 def test_large_outputs_are_named(musubito: Musubito, tmp_path: Path) -> None:

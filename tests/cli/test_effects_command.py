@@ -80,16 +80,6 @@ def test_they_are_listed_with_what_to_do(musubito: Musubito, path: Path) -> None
     assert effect["idempotency_key"] == SENT[0][1]
 
 
-def test_arguments_are_shown_and_fit_into_80_columns(musubito: Musubito, path: Path) -> None:
-    MAIL.broken = True
-    assert call(path, "everybody " * 20) == "TimeoutError"
-    lines = musubito("effects").stdout.splitlines()
-    assert lines[1].endswith('{to: "ada"}')
-    assert lines[2].endswith('{to: "everybody everybody everybo…"}')
-    assert max(map(len, lines[:3])) <= 80
-    assert re.search(r'^arguments\n\{\n  "to": "ada"\n\}$', musubito("show", SENT[0][1][:12]).stdout, re.MULTILINE)
-
-
 def test_arguments_can_be_left_out(musubito: Musubito, path: Path) -> None:
     for command in ("effects",), ("show", "mail"), ("why", "mail"):
         for format_ in (), ("--json",):

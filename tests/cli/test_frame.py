@@ -17,17 +17,6 @@ from tests.cli.conftest import Musubito, World
 COMMAND = (sys.executable, "-m", "musubito")
 
 
-def test_no_database_is_one_line_and_none_is_made(musubito: Musubito, tmp_path: Path) -> None:
-    before = sorted(tmp_path.rglob("*"))
-    for arguments in (["--db", "gone/x.db", "runs"], ["runs"], ["--url", "sqlite:///gone/x.db", "runs"]):
-        result = musubito(*arguments)
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert result.stderr.startswith("musubito: there is no database at ")
-        assert result.stderr.count("\n") == 1
-        assert "--db PATH" in result.stderr
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 OPENING = [
     ["runs"],
     ["show", "last"],
@@ -103,13 +92,6 @@ def test_a_database_is_named_in_one_way(musubito: Musubito, world: World) -> Non
         said = musubito(*twice)
         assert (said.exit_code, said.stdout) == (2, "")
         assert "--db is given twice" in said.stderr
-
-
-def test_a_url_of_the_environment_may_have_blanks(musubito: Musubito, tmp_path: Path) -> None:
-    (tmp_path / "a folder").mkdir()
-    path = tmp_path / "a folder/m.db"
-    MusubitoEngine(SQLiteStorage(path)).close()
-    assert musubito("runs", MUSUBITO_URL=f"sqlite:///{path}").stdout == "Nothing has run yet.\n"
 
 
 def test_a_path_with_signs_of_a_url(musubito: Musubito, tmp_path: Path) -> None:
@@ -196,12 +178,6 @@ def test_what_cannot_be_written_is_said_in_one_line(world: World) -> None:
     assert (done.returncode, done.stderr.count("\n"), "Traceback" in done.stderr) == (2, 1, False)
 
 
-def test_any_age_can_be_asked_for(musubito: Musubito, world: World) -> None:
-    for age in ("999999999999d", "9" * 400 + "w"):
-        result = musubito("--db", str(world.path), "prune", "--older-than", age, "--yes")
-        assert result.stdout == "Removed 0 executions, 0 step results, 0 runs: 0 B of contents.\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -236,20 +212,6 @@ def test_some_of_many_operations_are_told(musubito: Musubito, tmp_path: Path) ->
             engine.execute(f"step {number}", {}, lambda: 0)
     assert musubito("--db", "m.db", "impact", "nope").stderr.rstrip().endswith("step 4, …")
     assert "nothing has run here yet" in musubito("--db", "other.db", "runs").stderr
-
-
-def test_a_terminal_without_letters_of_its_own_sees_marks(world: World) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "musubito", "--db", str(world.path), "show", "second"],
-        capture_output=True,
-        check=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"},
-    )
-    lines = done.stdout.decode("ascii").splitlines()
-    lines = lines[lines.index("") + 1 :]
-    assert "o digest" in lines[0]
-    assert "| * load" in lines[1]
-    assert not any("?" in line for line in lines)
 
 
 @pytest.mark.parametrize(

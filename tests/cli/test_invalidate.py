@@ -36,20 +36,6 @@ def test_an_operation(musubito: Musubito, world: World) -> None:
     assert ran(world.path) == ["load", "load", "digest"]
 
 
-def test_what_is_below_a_caller_is_stale_too(musubito: Musubito, tmp_path: Path) -> None:
-    price = musubito_step(name="price")(lambda x: x)
-    tools = musubito_step(name="tools")(lambda x: price(x).value)
-    answer = musubito_step(name="answer")(lambda x: x)
-    path = tmp_path / "below.db"
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
-        answer(answer(tools(1)))
-    told = musubito("--db", str(path), "invalidate", "price", "--yes").stdout
-    assert told.splitlines()[1:] == ["1 execution that called them too.", "2 calls downstream are stale."]
-    with MusubitoEngine(SQLiteStorage(path)) as engine:
-        states = engine.storage._reader.execute("SELECT operation_name, status FROM nodes ORDER BY 1, 2").fetchall()
-    assert states == [("answer", "STALE"), ("answer", "STALE"), ("price", "INVALID"), ("tools", "INVALID")]
-
-
 def test_a_node(musubito: Musubito, world: World) -> None:
     told = musubito("--db", str(world.path), "invalidate", world.nodes["load"][:8], "--yes").stdout
     assert told.startswith(f"{world.nodes['load'][:8]}: 1 execution invalidated.\n")

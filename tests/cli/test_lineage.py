@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from musubito import MusubitoEngine, SQLiteStorage, musubito_merge, musubito_step, record_usage, use_musubito_engine
-from musubito.lineage import Lineage, Tokens
+from musubito import MusubitoEngine, SQLiteStorage, musubito_merge, musubito_step, use_musubito_engine
 from musubito.lineage.readers.prompts import prompts_in, without_secrets_in
-from musubito.lineage.readers.provenance import provenance
-from tests.cli.conftest import PROMPT, Musubito, World
+from tests.cli.conftest import Musubito, World
 
 
 def names(told: str) -> list[str]:
@@ -98,29 +96,6 @@ def test_what_is_beyond_a_node_is_drawn_once_and_many_alike_are_one_line(musubit
     assert told.count("root") == 2
     assert told.count("see above") == 1
     assert "9 ancestors" in told
-
-
-def test_tokens_of_what_was_called_inside_count_once(tmp_path: Path) -> None:
-    @musubito_step(name="asks")
-    def asks() -> int:
-        record_usage(input_tokens=10, output_tokens=1, model="m")
-        return 0
-
-    @musubito_step(name="outer")
-    def outer() -> int:
-        record_usage(input_tokens=5, output_tokens=0, model="n")
-        return asks().value
-
-    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
-        told = provenance(Lineage(engine), outer().node_id)
-    assert told.models == {"m": Tokens(10, 1), "n": Tokens(5, 0)}
-
-
-def test_prompts_of_the_code_it_came_of(world: World) -> None:
-    with MusubitoEngine(SQLiteStorage(world.path)) as engine:
-        told = provenance(Lineage(engine), world.nodes["digest"])
-        assert [(each.text, each.operations) for each in told.prompts] == [(PROMPT, ("digest", "summarise"))]
-        assert provenance(Lineage(engine), world.nodes["bold"]).prompts == ()
 
 
 def test_texts_that_may_be_prompts() -> None:

@@ -47,27 +47,6 @@ with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine, use_musubito_engine(e
         if sys.argv[2] == "fails":
             raise SystemExit(3)
 """
-GRAPH = """
-import sys, time
-from typing import TypedDict
-from langgraph.graph import START, StateGraph
-from musubito import MusubitoEngine, SQLiteStorage
-from musubito_langgraph import musubito_graph
-
-State = TypedDict("State", {"x": int})
-
-def first(state: State) -> State:
-    time.sleep(1.2)
-    return {"x": 1}
-
-def second(state: State) -> State:
-    time.sleep(1.2)
-    return {"x": 2}
-
-with MusubitoEngine(SQLiteStorage(sys.argv[1])) as engine:
-    builder = StateGraph(State).add_sequence([first, second]).add_edge(START, "first")
-    musubito_graph(builder.compile(name="slow"), engine=engine).invoke({"x": 0})
-"""
 
 
 def in_terminal(
@@ -168,16 +147,6 @@ def test_follows_a_run_until_it_ends(tmp_path: Path, how: str, status: str) -> N
     assert plain.count("running · ") >= 3
 
 
-def test_the_run_of_a_graph_does_not_end_between_its_nodes(tmp_path: Path) -> None:
-    pytest.importorskip("langgraph")
-    with started(tmp_path, GRAPH) as child:
-        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "last", "--live"])
-        assert (ended, child.wait(timeout=30)) == (0, 0)
-    last = written[written.rindex("run ") :]
-    assert "slow/first" in last
-    assert "slow/second" in last
-
-
 def test_on_its_way_it_says_why_and_since_when(tmp_path: Path) -> None:
     with started(tmp_path, SLOW.replace("0.8", "0"), "ends") as child:
         assert child.wait(timeout=30) == 0
@@ -201,22 +170,6 @@ def test_on_its_way_it_says_why_and_since_when(tmp_path: Path) -> None:
     assert "○ inner" in on_its_way
     assert "code changed" in on_its_way
     assert " new " not in on_its_way
-
-
-def test_a_run_that_is_killed_is_left_at_once(tmp_path: Path) -> None:
-    with started(tmp_path, SLOW.replace("0.8", "60"), "ends") as child:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            with contextlib.closing(sqlite3.connect(tmp_path / "live.db")) as connection:
-                if connection.execute("SELECT count(*) FROM _leases").fetchone()[0] == 2:
-                    break
-            time.sleep(0.05)
-        child.kill()
-        child.wait()
-        began = time.monotonic()
-        ended, written = in_terminal(["--db", str(tmp_path / "live.db"), "show", "slow", "--live"])
-    assert (ended, "stopped · " in written, "so far" in written) == (0, True, False)
-    assert time.monotonic() - began < 8
 
 
 def test_without_a_terminal_it_waits_and_tells_once(musubito: Musubito, tmp_path: Path) -> None:

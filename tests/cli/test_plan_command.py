@@ -14,11 +14,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from musubito import MusubitoEngine, ReplayReason, SQLiteStorage, use_musubito_engine
-from musubito.cli.commands.plan import _row
+from musubito import MusubitoEngine, SQLiteStorage, use_musubito_engine
 from musubito.engine.modes import Mode, mode_of_off
-from musubito.lineage import Cost, PlanLine, Tokens
-from musubito.lineage.readers.plan import RUN
 from tests.cli.conftest import Musubito, World
 
 FLOW = """
@@ -180,45 +177,6 @@ def test_what_would_run_and_what_is_unknown(musubito: Musubito, flow: Path, colu
     assert any(line.startswith("What is unknown, each once: ") for line in lines)
 
 
-def test_several_in_a_row_take_what_all_of_them_take() -> None:
-    line = PlanLine("work", None, RUN, ReplayReason.CODE_CHANGED, Cost(2.0, {"some-model": Tokens(100, 20)}), None)
-    assert [str(cell) for cell in _row(line, 3, 80)] == ["○", "work × 3", "6.0 ms", "360 tok", "code changed"]
-
-
-WIDE = """
-from musubito import musubito_step, record_usage
-
-
-@musubito_step(name="文書を要約する長い名前のステップです。とても長いので端末の幅に収まりません。結び目と縄と船と海の話を要約します。")
-def inner(n: int) -> int:
-    record_usage(input_tokens=12345, output_tokens=678, model="gpt-4o")
-    return n
-
-
-@musubito_step
-def outer(n: int) -> int:
-    return inner(n).value
-"""
-
-
-@pytest.mark.parametrize("columns", [80, 140])
-def test_a_long_name_leaves_room_for_the_rest(
-    musubito: Musubito, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int
-) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    module = f"wide_flow_{columns}"
-    (tmp_path / f"{module}.py").write_text(WIDE)
-    subprocess.run([sys.executable, "-c", f"import {module}; {module}.outer(1)"], check=True, cwd=tmp_path)
-    told = musubito("plan", f"{module}.py:outer", "--args", "[2]", columns=columns).stdout.splitlines()
-    titles, outer, inner = (line.rstrip() for line in told[2:5])
-    assert titles.split() == ["step", "takes", "cost", "why"]
-    assert outer.split()[:2] == ["○", f"{module}.outer"]
-    assert outer.endswith("input changed: $.n")
-    assert inner.startswith("·")
-    assert "船と海の話を要約します。 " in inner
-    assert max(map(cell_len, told)) <= columns
-
-
 def test_what_never_ran_is_no_nothing(musubito: Musubito, flow: Path) -> None:
     with flow.open("a") as file:
         file.write("\n\n@musubito_step\ndef outer(x):\n    return ask(x).value\n")
@@ -233,21 +191,6 @@ def test_what_never_ran_is_no_nothing(musubito: Musubito, flow: Path) -> None:
     assert "Estimate: unknown." in graph
     assert "What is unknown, each once: unknown. Branches may leave it out, loops repeat it." in graph
     assert "Not known: what other/work takes: it never ran to its end" in graph
-
-
-def test_there_is_no_most_where_something_is_unknown(musubito: Musubito, flow: Path) -> None:
-    with flow.open("a") as file:
-        file.write("\n\ndef begin_with(state: State) -> Any:\n    ask('x')\n    return {'trail': ['begin']}\n")
-        file.write("\n\nbuilder = StateGraph(State).add_node('begin', begin_with).add_node(work).add_node(end)\n")
-        file.write("builder.add_edge(START, 'begin').add_conditional_edges('begin', parts, ['work'])\n")
-        file.write("edited = musubito_graph(builder.add_edge('work', 'end').compile(name='report'))\n")
-    kept = sys.modules.pop("work_flow")
-    lines = musubito("plan", "work_flow:edited", "--input", '{"topic": "knots"}').stdout.splitlines()
-    sys.modules["work_flow"] = kept
-    assert lines[0] == "work_flow:edited: 1 would run, 3 unknown."
-    # A reason that is longer than its column goes on in the lines below.
-    assert [line[0] for line in lines[3:] if line[:1].strip()][:5] == ["○", "·", "?", "?", "?"]
-    assert any(line.startswith("Estimate: ") and "most" not in line for line in lines)
 
 
 def test_money(musubito: Musubito, flow: Path) -> None:

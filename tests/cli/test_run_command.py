@@ -114,11 +114,6 @@ def test_the_summary_tells_what_was_replayed(folder: Path) -> None:
     assert [(one["tags"], one["status"]) for one in listed["runs"]] == [({"team": "a"}, "finished")]
 
 
-def test_what_a_bare_python_ran_is_replayed(folder: Path) -> None:
-    python(folder, "below/app.py", "calls", MUSUBITO_URL=f"sqlite:///{folder}/m.db")
-    assert "3 replayed" in run(folder, "--db", "m.db", "below/app.py", "calls").stderr
-
-
 @pytest.mark.parametrize(("what", "status"), [("raise", "failed"), ("seven", "failed"), ("zero", "finished")])
 def test_the_run_ends_as_the_program_does(folder: Path, what: str, status: str) -> None:
     errors = run(folder, "--json", "below/app.py", "calls", what).stderr

@@ -9,9 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from musubito import MusubitoEngine, SQLiteStorage, musubito_step, record_usage, run, use_musubito_engine
+from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
 from tests.cli.conftest import Musubito, World
 
@@ -25,11 +23,6 @@ def test_newest_first(musubito: Musubito, world: World) -> None:
         "6 of 10",
         "0 of 45, 1 failed",
     ]
-
-
-def test_no_two_columns_have_one_name(musubito: Musubito, world: World) -> None:
-    title = musubito("--db", str(world.path), "runs", columns=140).stdout.splitlines()[0]
-    assert " ".join(title.split()).endswith("hits wall compute tokens saved compute saved wall saved")
 
 
 def test_after_a_prune_it_does_not_say_that_nothing_ran(musubito: Musubito, tmp_path: Path) -> None:
@@ -81,30 +74,6 @@ def test_short_ids_are_taken(musubito: Musubito, world: World) -> None:
     lines = musubito("--db", str(world.path), "runs").stdout.splitlines()[1:]
     shown = [musubito("--db", str(world.path), "show", line.split()[0]).stdout.split()[2] for line in lines]
     assert shown == ["edited", "second", "first"]
-
-
-@pytest.mark.parametrize("columns", [80, 180])
-def test_no_number_is_cut(musubito: Musubito, tmp_path, columns: int) -> None:
-    now = [1e9]
-
-    @musubito_step(name="long")
-    def long(x: int) -> int:
-        record_usage(input_tokens=1_234_567, output_tokens=1, model="m")
-        now[0] += 1.2
-        return x
-
-    path = tmp_path / "long.db"
-    with MusubitoEngine(SQLiteStorage(path), now_provider=lambda: now[0]) as engine, use_musubito_engine(engine):
-        with run("a name too long for narrow terminals"):
-            for x in range(1200):
-                long(x % 600)
-    told = musubito("--db", str(path), "runs", columns=columns).stdout
-    assert max(map(len, told.splitlines())) <= columns
-    line = told.splitlines()[1]
-    assert "740.7M" in line
-    assert "600 of 1,200" in line
-    assert line.count("740.7M") == (1 if columns == 80 else 2)
-    assert line.count("…") == (1 if columns == 80 else 0)
 
 
 @musubito_step

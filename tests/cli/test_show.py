@@ -64,18 +64,6 @@ def test_many_alike_are_one_line(musubito: Musubito, world: World) -> None:
     assert "tags who=me" in told
 
 
-def test_what_alike_calls_made_is_folded_too(musubito: Musubito, tmp_path: Path) -> None:
-    inner = musubito_step(name="inner")(lambda x: x)
-    outer = musubito_step(name="outer")(lambda x: inner(x).value)
-    path = tmp_path / "folded.db"
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("folded"):
-        for x in range(5):
-            outer(x)
-    lines = tree(musubito("--db", str(path), "show", "folded").stdout)
-    assert [line.split(" new")[0] for line in lines] == ["○ outer × each", "└ ○ inner × each"]
-    assert musubito("--db", str(path), "show", "folded").stdout.count("× 5") == 2
-
-
 @pytest.mark.parametrize("columns", [60, 80, 140])
 def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
     path = tmp_path / "deep.db"
@@ -88,22 +76,6 @@ def test_it_fits(musubito: Musubito, tmp_path: Path, columns: int) -> None:
         told = musubito("--db", str(path), *arguments, columns=columns, FORCE_COLOR="1", NO_COLOR="1").stdout
         assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", told).splitlines())) <= columns
     assert node[:10] in musubito("--db", str(path), "show", "last", columns=columns).stdout
-
-
-def test_the_end_of_a_name_and_how_often_it_was_called_are_never_cut(musubito: Musubito, tmp_path: Path) -> None:
-    place = "a_package.with_modules.and_a_very_long_name/of_a_graph/and_its_nodes"
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("long"):
-        for end in ("first", "second"):
-            step = musubito_step(name=f"{place}/{end}")(lambda x: x)
-            for x in range(5):
-                step(x)
-    told = musubito("--db", "m.db", "show", "long").stdout
-    assert max(map(len, told.splitlines())) <= 80
-    assert re.findall(r"○ …\S*/(\w+ × 5) ", told) == ["first × 5", "second × 5"]
-    for arguments in (("stats",), ("savings", "--by", "operation"), ("impact", f"{place}/first")):
-        told = musubito("--db", "m.db", *arguments).stdout
-        assert re.search(r"^…\S*/first ", told, re.MULTILINE), told
-        assert max(map(len, told.splitlines())) <= 80
 
 
 def test_json_of_a_run(musubito: Musubito, world: World, as_golden: Callable[[str, str], None]) -> None:
@@ -199,14 +171,6 @@ def test_a_failed_node_says_when_and_what_it_took(musubito: Musubito, tmp_path: 
     assert "no 1" not in musubito("--db", str(path), "why", node, "--no-inputs").stdout
 
 
-def test_a_run_says_with_what_its_calls_failed(musubito: Musubito, world: World) -> None:
-    told = musubito("--db", str(world.path), "show", "first").stdout
-    assert re.search(r"\n\n✗ rate [0-9a-f]{10} ValueError: cannot rate bad on two lines\n  input: bad\n$", told)
-    told = musubito("--db", str(world.path), "show", "first", "--no-inputs").stdout
-    assert "ValueError: (left out)" in told
-    assert "cannot rate" not in told and "input: bad" not in told
-
-
 def test_each_failed_call_of_a_run_is_told_with_its_input(musubito: Musubito, tmp_path: Path) -> None:
     """Calls with equal errors, too; `show` lists some, `why` all. A call that passed an error on is not listed."""
 
@@ -235,36 +199,12 @@ def test_each_failed_call_of_a_run_is_told_with_its_input(musubito: Musubito, tm
         assert [failure["input"] for failure in failures] == inputs
 
 
-def test_the_head_counts_all_calls(musubito: Musubito, tmp_path: Path) -> None:
-    @musubito_step(name="stops")
-    def stops(x: int) -> None:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "stopped.db"
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
-        with pytest.raises(KeyboardInterrupt), run("stopped"):
-            musubito_step(name="fine")(lambda: 0)()
-            stops(1)
-    told = musubito("--db", str(path), "show", "stopped").stdout.splitlines()
-    assert told[1].startswith("cancelled · ")
-    assert told[2] == "1 ran, 1 cancelled"
-
-
 def test_a_long_content_is_cut(musubito: Musubito, tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "long.db")) as engine:
         node = engine.execute("long", {"x": list(range(1000))}, lambda x: 0).node_id
     told = musubito("--db", "long.db", "show", node).stdout
     assert "... 964 more lines; --json shows all" in told
     assert json.loads(musubito("--db", "long.db", "show", node, "--json").stdout)["input"] == {"x": list(range(1000))}
-
-
-def test_a_text_of_several_lines_is_shown_as_they_are(musubito: Musubito, tmp_path: Path) -> None:
-    write = musubito_step(name="write")(lambda: "first line\n\tsecond \x1b[31mline")
-    path = tmp_path / "text.db"
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
-        node = write().node_id
-    told = musubito("--db", str(path), "show", node).stdout.splitlines()
-    assert told[-3:] == ["output", "first line", "        second \\x1b[31mline"]
 
 
 def test_why_it_ran_again(musubito: Musubito, tmp_path: Path) -> None:
@@ -288,17 +228,6 @@ def test_a_damaged_ledger_is_shown_as_far_as_it_goes(musubito: Musubito, world: 
         connection.execute("UPDATE _calls SET parent = call")
     assert "tags tags=(unreadable)" in musubito("--db", str(world.path), "show", "first").stdout
     assert musubito("--db", str(world.path), "diff", "first", "second").exit_code == 1
-
-
-def test_names_of_several_lines_are_one_row(musubito: Musubito, tmp_path: Path) -> None:
-    with MusubitoEngine(SQLiteStorage(tmp_path / "m.db")) as engine, use_musubito_engine(engine), run("a\nb"):
-        musubito_step(name="one\ntwo")(lambda: 0)()
-    assert len(musubito("--db", "m.db", "runs").stdout.splitlines()) == 2
-    told = musubito("--db", "m.db", "show", "last").stdout
-    assert told.splitlines()[0].endswith("a b")
-    assert told.splitlines()[-1].startswith("○ one\\ntwo ")
-    for arguments in (("stats",), ("savings", "--by", "operation")):
-        assert "one\\ntwo" in musubito("--db", "m.db", *arguments).stdout
 
 
 def test_a_redaction_to_bytes_is_shown(musubito: Musubito, tmp_path: Path) -> None:
@@ -355,11 +284,6 @@ def test_routers_are_shown_with_all(musubito: Musubito, tmp_path: Path) -> None:
     shown = musubito("--db", str(path), "show", "routed", "--all").stdout
     assert "g/ask:route" in shown and "left out" not in shown
     assert len(json.loads(musubito("--db", str(path), "show", "routed", "--json").stdout)["calls"]) == 2
-
-
-def test_a_step_stands_for_its_newest_call(musubito: Musubito, world: World) -> None:
-    told = musubito("--db", str(world.path), "show", "summarise").stdout
-    assert told == musubito("--db", str(world.path), "show", world.nodes["bold"]).stdout
 
 
 def test_the_words_are_told(musubito: Musubito) -> None:

@@ -11,24 +11,6 @@ from musubito import MusubitoEngine, SQLiteStorage
 from tests.cli.conftest import Musubito, World
 
 
-def test_what_there_is(musubito: Musubito, world: World) -> None:
-    told = musubito("--db", str(world.path), "stats").stdout
-    assert max(map(len, told.splitlines())) <= 80
-    assert [line.split() for line in told.splitlines()[:4]] == [
-        ["runs", "3"],
-        ["calls", "58"],
-        ["step", "results", "51"],
-        ["executions", "51", "1", "failed"],
-    ]
-    titles, *rows = told.split("\n\n")[1].splitlines()
-    assert titles.split() == ["step", "ran", "failed", "replayed", "hits", "mean", "last", "used"]
-    shown = {row.split()[0]: row.split()[1:] for row in rows[:4]}
-    assert shown["load"][:3] == ["40", "3", "7%"]
-    assert shown["rate"][:4] == ["4", "1", "2", "29%"]
-    assert shown["summarise"][-2:] == ["3,513", "tok"]
-    assert rows[4] == "No price is known of large, small."
-
-
 def test_json(musubito: Musubito, world: World) -> None:
     document = json.loads(musubito("--db", str(world.path), "stats", "--json").stdout)
     assert list(document) == [

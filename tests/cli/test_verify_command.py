@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -104,11 +103,6 @@ def test_damaged_pages_are_found_that_hold_nothing_to_verify(path):
     assert json.loads(ask(path, "--json").output)["findings"][0]["table"] == "file"
 
 
-def test_an_empty_store(tmp_path):
-    SQLiteStorage(tmp_path / "empty.db").close()
-    assert "an empty store" in ask(tmp_path / "empty.db").output
-
-
 def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_there(tmp_path):
     @musubito_step(name="large")
     def large(size: int) -> bytes:
@@ -127,23 +121,3 @@ def test_what_is_encrypted_is_said_not_to_be_looked_into_but_for_whether_it_is_t
     said = ask(path)
     assert said.exit_code == 1
     assert f"large: its blob is not in {path}-blobs" in "".join(said.stdout.splitlines()).replace("  ", " ")
-
-
-def test_a_remedy_stands_below_what_it_is_for(tmp_path):
-    @musubito_step(name="large")
-    def large(size: int) -> bytes:
-        return os.urandom(size)
-
-    path = tmp_path / "large.db"
-    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine):
-        large(1_500_000)
-    for blob in (tmp_path / "large.db-blobs").rglob("*.*"):
-        blob.unlink()
-    told = CliRunner(env={"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "80"}).invoke(
-        root, ["--db", str(path), "verify"]
-    )
-    found, rest = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", told.stdout).split("✗ ")[1].split("  If large outputs", 1)
-    assert "its blob is not in" in found
-    lines = rest.partition("Checked")[0].splitlines()
-    assert lines[0] == " lie elsewhere (ObjectBlobs), say where: 'musubito --blobs URL"
-    assert lines[1].startswith("  verify'. If it is lost")

@@ -133,13 +133,6 @@ def test_what_did_not_run(musubito: Musubito, tmp_path: Path) -> None:
     assert f"did not run: what it consumed changed, and the result of {nodes[0][:10]} answers here too" in told
 
 
-def test_the_first(musubito: Musubito, world: World) -> None:
-    told = musubito("--db", str(world.path), "why", world.nodes["load"]).stdout
-    first, then = told.splitlines()
-    assert first == f"load {world.nodes['load'][:10]} ran: no result of an earlier call is stored"
-    assert re.fullmatch(r"that was at \S+ \S+ in the run [0-9a-f]{12}-\d+ first; it was replayed since", then), then
-
-
 def with_key(x: int) -> str:
     return "{x} {api_key}".format(x=x, api_key="hunter2hunter2")
 
@@ -319,14 +312,6 @@ def test_what_was_erased_is_called_so(musubito: Musubito, tmp_path: Path) -> Non
     assert musubito("--db", "x.db", "show", "ask").stdout.count("(erased)") == 2
     assert "(erased)" in musubito("--db", "x.db", "lineage", "ask").stdout
     assert "not stored" not in told + musubito("--db", "x.db", "show", "ask").stdout
-
-
-def test_inputs_that_are_not_stored(musubito: Musubito, tmp_path: Path) -> None:
-    step = musubito_step(StepConfiguration(record_inputs=False), name="step")(lambda x: x)
-    with MusubitoEngine(SQLiteStorage(tmp_path / "x.db")) as engine, use_musubito_engine(engine):
-        step(1)
-        step(2)
-    assert "cannot be shown: the inputs are not stored" in musubito("--db", "x.db", "why", "step").stdout
 
 
 def test_inputs_whose_stored_texts_are_equal(musubito: Musubito, tmp_path: Path) -> None:

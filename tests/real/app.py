@@ -34,8 +34,6 @@ class App:
     """What runs again on a replay whose tools replay, too: it writes, or a person has answered it."""
     shows_less: bool = False
     """Whether it has nodes that call a graph: what such a graph emits, a replay does not show again."""
-    has_events: bool = True
-    """Whether LangGraph can show its events: of sub-graphs side by side with an `output_schema`, it cannot."""
     asks_again: int = 0
     """How many requests that makes."""
 
@@ -48,9 +46,6 @@ def ran(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-INTERVIEWED = ran("search_web", "ask_question", "search_wikipedia", "answer_question", "answer_question:route_messages")
-SAVED = ran("save_interview", "write_section")
-REPORT = ran("write_report", "write_introduction", "write_conclusion", "finalize_report")
 RESEARCHED = ran("supervisor_tools", "supervisor", "final_report_generation", "compress_research")
 EXTRACTED = ran("extract", "validate", "validate:handle_retries", "del_tool_call")
 """The steps of an extractor of trustcall, a graph that a node invokes."""
@@ -89,22 +84,6 @@ APPLICATIONS: dict[str, App] = {
             ("like a pirate", "like a lord", ran("model")),
         ],
     ),
-    "profile": App(
-        [
-            user(
-                'I am Lance. UserProfile{"user_name": "Lance", "user_location": "SF", "interests": ["bikes"]} '
-                'PatchDoc{"json_doc_id": "UserProfile", "planned_edits": "", '
-                '"patches": [{"op": "replace", "path": "/user_location", "value": "SF"}]}'
-            )
-        ],
-        [
-            ("You are a helpful assistant", "You are an assistant", ran("call_model") | EXTRACTED | ENTERED),
-            ("Create or update the memory", "Update the memory", EXTRACTED | ENTERED),
-            ("The user's preferred name", "What the user is called", EXTRACTED),
-            ('    return f"Name: {profile', '    # as text\n    return f"Name: {profile', ran()),
-        ],
-        knows_user=True,
-    ),
     "bigtool": App(
         [{**user('retrieve_tools{"query": "double"}'), "selected_tool_ids": []}],
         [('"""Double a number."""', '"""Double it."""', ran("agent", "agent:should_continue", "select_tools"))],
@@ -120,50 +99,6 @@ APPLICATIONS: dict[str, App] = {
             ("Extract user preferences.", "Extract preferences.", ran("remember") | EXTRACTED | ENTERED),
         ],
         knows_user=True,
-    ),
-    "research_assistant": App(
-        [
-            {
-                "topic": 'Perspectives{"analysts": [{"affiliation": "A", "name": "Ann", "role": "sceptic"}, '
-                '{"affiliation": "B", "name": "Bob", "role": "optimist"}]}',
-                "max_analysts": 2,
-            },
-            None,
-        ],
-        [
-            ('state["content"].removeprefix', '(state["content"] + "!").removeprefix', ran("finalize_report")),
-            ("an expert technical writer", "a technical writer", ran("write_section") | REPORT),
-            ("Write a query.", "Write one query.", ran("search_web")),
-            ("<Document>the web on", "<Document>web on", INTERVIEWED | SAVED | REPORT),
-        ],
-    ),
-    "router": App(
-        [user('Write. Route{"step": "essay"}')],
-        [
-            ("You are a teacher grading", "You are grading", ran("critique", "essay")),
-            ("Route the input to a poem", "Send the input to a poem", ran("route")),
-            ('"Write a poem."', '"Write a long poem."', ran()),
-        ],
-    ),
-    "plan_and_execute": App(
-        [{"input": 'Win. Plan{"steps": ["look", "tell"]}'}],
-        [
-            (
-                '    return f"results for {query}"',
-                '    return f"found for {query}"',
-                ran("agent", "model", "tools", "tools.search", "replan"),
-            ),
-            ("come up with a simple", "come up with a", ran("planner")),
-            ("Update your plan accordingly.", "Update your plan.", ran("replan")),
-        ],
-    ),
-    "corrective_rag": App(
-        [{"question": "what is an agent?"}],
-        [
-            ("Question: {question}\\nContext", "Question: {question} Context", ran("generate")),
-            ("You are a grader assessing", "You assess", ran("grade_documents")),
-            ('"Agents have memory."', '"Agents have a memory."', ran("retrieve", "grade_documents")),
-        ],
     ),
     "task_maistro": App(
         [
@@ -198,22 +133,6 @@ APPLICATIONS: dict[str, App] = {
         ],
         knows_user=True,
         runs_again=ran("tools", "tools.send_mail"),
-    ),
-    "subgraphs": App(
-        [
-            {
-                "raw_logs": [
-                    {"id": "1", "question": "How?", "answer": "So."},
-                    {"id": "2", "question": "Why?", "answer": "Who knows.", "grade": 0},
-                ]
-            }
-        ],
-        [
-            ("Sum up the questions:", "Sum these up:", ran("generate_summary", "send_to_slack")),
-            ("Sum up the failures:", "Sum up failures:", ran("generate_summary")),
-            ('if "grade" in log', 'if log.get("grade") is not None', ran("get_failures")),
-        ],
-        has_events=False,
     ),
 }
 

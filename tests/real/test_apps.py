@@ -40,7 +40,7 @@ async def test_a_wrapped_application_is_as_the_bare_one(
     assert [each for each in all_shown if each in shown or not app.shows_less] == shown
 
 
-@pytest.mark.parametrize("name", [name for name, app in APPLICATIONS.items() if app.has_events])
+@pytest.mark.parametrize("name", APPLICATIONS)
 async def test_its_events_are_those_of_the_bare_one(
     engine: MusubitoEngine, server: ModelServer, name: str, tmp_path: Path
 ) -> None:

@@ -85,23 +85,3 @@ async def messages(graph: Any) -> list[Any]:
         event.get("metadata", {}).pop("service_tier", None)
         assert metadata["run_id"]
     return [[plain(event), metadata["langgraph_node"]] for event, metadata in told]
-
-
-@pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("recorded", ["v3", "v2"])
-async def test_a_replay_tells_of_models_in_the_same_events(
-    engine: MusubitoEngine, server: ModelServer, client: str, recorded: str
-) -> None:
-    bare = await messages(agent("none", client))
-    assert [event["event"] for event, _ in bare].count("message-start") == 3
-    graph = musubito_graph(agent("none", client))
-    if recorded == "v3":
-        assert await messages(graph) == bare
-    else:
-        await told(graph)
-    server.took()
-
-    again = await messages(graph)
-    assert server.took() == 0
-    assert again == bare
