@@ -15,7 +15,6 @@ from musubito import (
     ReplayReason,
     SQLiteStorage,
     StoreError,
-    musubito_merge,
     musubito_step,
     run,
     use_musubito_engine,
@@ -122,26 +121,6 @@ def test_an_output_that_cannot_be_stored_warns_once(w: World) -> None:
     with pytest.warns(MusubitoWarning, match=r"f: its output cannot be stored: \$") as caught:
         f(0)
     assert len(caught) == 1
-
-
-@pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
-def test_inner_output_cannot_be_stored(w: World) -> None:
-    @musubito_step(name="s")
-    def s(x: int) -> object:
-        w.count("s")
-        return w.lock
-
-    @musubito_step(name="o")
-    def o(x: int) -> int:
-        s(0)
-        return w.count("o")
-
-    @musubito_step(name="top")
-    def top(x: int) -> int:
-        return o(0).value
-
-    assert [top(0).value, top(0).value] == [1, 2]
-    assert w.ran["s"] == 2
 
 
 @pytest.mark.filterwarnings("ignore::musubito.MusubitoWarning")
@@ -341,20 +320,6 @@ def test_an_interrupted_step_leaves_nothing_claimed(w: World) -> None:
 
     w.elsewhere(elsewhere)
     assert other == [7]
-
-
-def test_a_merge_is_left_when_a_step_in_it_fails(w: World) -> None:
-    @musubito_step(name="f")
-    def f(x: int) -> int:
-        if w.count("f") == 1:
-            raise Failing
-        return 7
-
-    with pytest.raises(Failing), musubito_merge(A):
-        f(0)
-    assert w.rows("SELECT count(*) FROM edges") == [(1,)]
-    alone = f(0)
-    assert w.rows("SELECT count(*) FROM edges WHERE child_node_id = ?", alone.node_id) == [(0,)]
 
 
 def test_threads_that_fail_leave_no_flight_behind(w: World) -> None:

@@ -13,7 +13,6 @@ import pytest
 from musubito import (
     MusubitoEngine,
     ReplayReason,
-    SQLiteStorage,
     StepConfiguration,
     musubito_step,
     run,
@@ -86,25 +85,6 @@ def test_parents_of_other_content_never_answer_where_the_policy_does_not_allow_i
     assert under([parent("Q", 2)], f, 0).value == 3
 
 
-def test_other_input_runs_across_parents_too(w: World) -> None:
-    @musubito_step(ACROSS, name="f")
-    def f(x: int) -> int:
-        return w.count("f")
-
-    assert [under([parent("P", 1)], f, x).value for x in (0, 1)] == [1, 2]
-
-
-def test_an_execution_of_the_same_content_goes_before_one_across_parents(w: World) -> None:
-    @musubito_step(ACROSS, name="f")
-    def f(x: int) -> int:
-        return w.count("f")
-
-    p, q = parent("P", 1), parent("Q", 2)
-    under([p], f, 0)
-    under([q], forced(f), 0)
-    assert under([p], f, 0).value == 1
-
-
 def test_other_namespace_other_operation_other_version_run(w: World) -> None:
     def body(x: int) -> int:
         return w.count("f")
@@ -161,17 +141,6 @@ def test_forced_call_runs_and_the_next_one_is_given_the_new_result(w: World) -> 
 
     answers = [f(0).value, forced(f)(0).value, forced(f)(0).value, f(0).value]
     assert answers == [1, 2, 3, 3]
-
-
-def test_force_is_the_reason_given(w: World) -> None:
-    @musubito_step(StepConfiguration(force_reexecution=True), name="f")
-    def f(x: int) -> int:
-        return w.draw("f")
-
-    with run() as r:
-        f(0)
-        f(0)
-    assert r.calls[1].reason is ReplayReason.FORCE_REEXECUTION
 
 
 def test_a_forced_inner_call_is_made_each_time_that_the_outer_step_is_called(w: World) -> None:
@@ -280,18 +249,6 @@ def test_an_argument_changed_by_the_step_counts_as_it_was(w: World) -> None:
     assert [f([1]).value, f([1]).value, f([1, 0]).value] == [1, 1, 2]
     node = w.rows("SELECT count(DISTINCT input_hash), count(*) FROM nodes")
     assert node == [(2, 2)]
-
-
-def test_hits_survive_a_reopened_store(w: World) -> None:
-    @musubito_step(name="f")
-    def f(x: int) -> int:
-        return w.count("f")
-
-    f(0)
-    with use_musubito_engine(MusubitoEngine(SQLiteStorage(w.path))) as engine:
-        f(0)
-        engine.close()
-    assert w.ran["f"] == 1
 
 
 def test_a_node_that_never_succeeded_is_failed_and_runs_again(w: World) -> None:

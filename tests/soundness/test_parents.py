@@ -61,14 +61,6 @@ def test_results_are_found_at_any_depth(w: World) -> None:
     assert edges(w, child) == {A.node_id, B.node_id, C.node_id}
 
 
-def test_a_result_counts_by_its_artifact_and_not_by_its_place(w: World) -> None:
-    @musubito_step(name="f")
-    def f(x: object) -> int:
-        return w.count("f")
-
-    assert [f([A]).value, f([B]).value, f([parent("A", 1)]).value] == [1, 1, 2]
-
-
 def test_a_result_is_not_its_value(w: World) -> None:
     @musubito_step(name="f")
     def f(x: object) -> int:
@@ -159,12 +151,3 @@ def test_a_result_with_ids_that_nobody_gave_out_is_refused(w: World, made_up: st
     with pytest.raises(InputError):
         under([wrong], f, 0)
     assert w.ran["f"] == 0
-
-
-def test_nodes_differ_by_their_parents_places(w: World) -> None:
-    @musubito_step(name="f")
-    def f(x: int) -> int:
-        return w.count("f")
-
-    assert len({under(parents, f, 0).node_id for parents in ([], [A], [B], [A, B])}) == 4
-    assert w.ran["f"] == 2, "two parents of one content are one content"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-import pytest
-
 from musubito import StepConfiguration, StepType, musubito_step, run
 from musubito.store.changes import RecordReplay
 from tests.soundness.world import STOCHASTIC, A, B, Failing, World, forced, in_a_run, parent, under
@@ -51,20 +49,6 @@ def test_a_run_inside_a_run_goes_on_with_its_samples(w: World) -> None:
         assert s(0).value == 3
 
 
-def test_second_node_of_a_step_that_holds_a_sample(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        return w.draw("s")
-
-    @musubito_step(name="o")
-    def o(x: object) -> int:
-        return s(0).value
-
-    in_a_run(lambda: o(A))
-    in_a_run(lambda: o(B))
-    assert in_a_run(lambda: o(B), lambda: s(0)) == [1, 2]
-
-
 def test_poll_loop_over_unchanged_state(w: World) -> None:
     left = [4, 3, 2, 1, 0]
 
@@ -82,15 +66,6 @@ def test_poll_loop_over_unchanged_state(w: World) -> None:
 
     assert [loop(), loop()] == [[4, 3, 2, 1, 0]] * 2
     assert w.ran["poll"] == 5
-
-
-def test_identical_sends_from_different_parents(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: object) -> int:
-        return w.draw("s")
-
-    assert in_a_run(lambda: s(A), lambda: s(B)) == [1, 2]
-    assert in_a_run(lambda: s(A), lambda: s(B)) == [1, 2]
 
 
 def test_samples_are_counted_across_parents_where_they_are_reused_across_parents(w: World) -> None:
@@ -117,23 +92,6 @@ def test_sample_inside_a_replayed_step(w: World) -> None:
     assert in_a_run(lambda: o(0), lambda: s(0)) == [1, 2]
 
 
-def test_sample_deep_inside_a_replayed_step(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        return w.draw("s")
-
-    @musubito_step(name="o")
-    def o(x: int) -> int:
-        return s(0).value
-
-    @musubito_step(name="top")
-    def top(x: int) -> int:
-        return o(0).value
-
-    in_a_run(lambda: top(0))
-    assert in_a_run(lambda: top(0), lambda: s(0)) == [1, 2]
-
-
 def test_sample_given_before_the_step_that_holds_it(w: World) -> None:
     @musubito_step(STOCHASTIC, name="s")
     def s(x: int) -> int:
@@ -147,36 +105,6 @@ def test_sample_given_before_the_step_that_holds_it(w: World) -> None:
     in_a_run(lambda: o(0))
     assert in_a_run(lambda: s(0), lambda: o(0)) == [1, 2]
     assert w.ran["o"] == 2
-
-
-def test_deterministic_step_around_a_sample_is_shared(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        return w.draw("s")
-
-    @musubito_step(name="o")
-    def o(x: int) -> int:
-        w.count("o")
-        return s(0).value
-
-    for _ in range(2):
-        assert in_a_run(lambda: o(0), lambda: o(0), lambda: o(0)) == [1, 1, 1]
-    assert w.ran == {"o": 1, "s": 1}
-
-
-def test_retry_after_a_bad_answer(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        return w.draw("s")
-
-    @musubito_step(name="o")
-    def o(x: int) -> int:
-        answer = s(0).value
-        if w.count("o") == 1:
-            raise Failing
-        return answer
-
-    assert in_a_run(lambda: o(0)) == [2], "the retry got the bad answer again"
 
 
 def test_failed_call_leaves_no_gap(w: World) -> None:
@@ -193,22 +121,6 @@ def test_failed_call_leaves_no_gap(w: World) -> None:
 
     assert in_a_run(lambda: o(0)) == in_a_run(lambda: o(0)) == [2]
     assert w.ran["o"] == 2
-
-
-def test_second_run_after_a_retry(w: World) -> None:
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        return w.draw("s")
-
-    @musubito_step(name="o")
-    def o(x: int) -> int:
-        answer = s(0).value
-        if w.count("o") == 1:
-            raise Failing
-        return answer
-
-    first = in_a_run(lambda: o(0), lambda: s(0))
-    assert in_a_run(lambda: o(0), lambda: s(0)) == first == [2, 3]
 
 
 def test_a_forced_sample_takes_the_number_that_is_due(w: World) -> None:
@@ -234,23 +146,6 @@ def test_numbers_count_as_given_before_a_copy_commits(w: World) -> None:
         w.before_write(RecordReplay, lambda: late.append(context.run(s, B).value))
         assert s(B).value == 1
     assert late == [2]
-
-
-@pytest.mark.parametrize(("policy", "ran"), [(StepConfiguration(), 4), (STOCHASTIC, 5)])
-def test_list_that_grew_by_one(w: World, policy: StepConfiguration, ran: int) -> None:
-    """Inner calls whose own inputs did not change are replayed, DETERMINISTIC or STOCHASTIC."""
-
-    @musubito_step(policy, name="summarise")
-    def summarise(document: str) -> int:
-        return w.draw("summarise")
-
-    @musubito_step(name="report")
-    def report(documents: list[str]) -> list[int]:
-        return [summarise(document).value for document in documents]
-
-    for documents in (["a", "b", "b"], ["a", "b", "b", "c"], ["new", "a", "b", "b", "c"]):
-        report(documents)
-    assert w.ran["summarise"] == ran
 
 
 def test_a_sample_is_given_once_under_two_policies(w: World) -> None:

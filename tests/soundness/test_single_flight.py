@@ -24,7 +24,7 @@ from musubito import (
 )
 from musubito.adapter import add_control_flow, ambient, not_replayable
 from musubito.engine import scope
-from tests.soundness.world import ACROSS, STOCHASTIC, A, B, Failing, Worker, World, forced, parent, under
+from tests.soundness.world import ACROSS, STOCHASTIC, Failing, Worker, World, forced, parent, under
 
 
 def until(true: Callable[[], bool], what: str = "it never happened") -> None:
@@ -98,20 +98,6 @@ def test_two_processes_at_once_compute_once(w: World) -> None:
     time.sleep(0.1)
     gate.opened.set()
     assert (first.result(), second.result(), w.ran["f"]) == (1, 1, 1)
-
-
-def test_runs_that_differ_in_an_edited_parent_are_one_flight(w: World) -> None:
-    gate = Gate()
-
-    @musubito_step(name="f")
-    def f(x: object) -> int:
-        w.count("f")
-        gate.pass_through()
-        return 0
-
-    at = at_once(w, gate, [lambda: f(A), lambda: f(B)])
-    assert len({worker.result().node_id for worker in at}) == 2
-    assert w.ran["f"] == 1
 
 
 def test_the_flight_is_as_wide_as_the_reuse(w: World) -> None:
@@ -370,20 +356,6 @@ def test_identical_stochastic_calls_of_one_run_do_not_wait_for_each_other(w: Wor
         contexts = copy_context(), copy_context()
     workers = [w.start(lambda c=c: c.run(s, 0).value) for c in contexts]
     assert sorted(worker.result() for worker in workers) == [1, 2]
-
-
-def test_the_same_sample_of_two_runs_is_one_flight(w: World) -> None:
-    gate = Gate()
-
-    @musubito_step(STOCHASTIC, name="s")
-    def s(x: int) -> int:
-        w.count("s")
-        gate.pass_through()
-        return 0
-
-    for worker in at_once(w, gate, [lambda: s(0)] * 2):
-        worker.result()
-    assert w.ran["s"] == 1
 
 
 # -- waits that would never end ----------------------------------------------------------------------------------------
