@@ -43,7 +43,6 @@ from musubito import (
 from musubito.code.audit_hook import listen
 from musubito.store.queries import ReadsOf
 from tests.fresh import fresh
-from tests.reference.store import MemoryStore
 
 STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
 
@@ -69,10 +68,9 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def engine(request, tmp_path: Path) -> Iterator[MusubitoEngine]:
-    store: Any = MemoryStore() if request.param == "memory" else SQLiteStorage(fresh(tmp_path / "musubito.db"))
-    with MusubitoEngine(store) as engine, use_musubito_engine(engine):
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "musubito.db"))) as engine, use_musubito_engine(engine):
         yield engine
 
 
@@ -354,7 +352,7 @@ def test_a_step_that_somebody_configured_is_not_warned_of_and_is_named(engine, t
     assert kept(engine) == [("network", f"localhost:{port}")]
 
 
-def test_clock_chance_ids_logs_and_consoles_are_no_reason_to_warn(lasting, told, tmp_path, monkeypatch):
+def test_clock_chance_ids_logs_and_consoles_are_no_reason_to_warn(engine, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("a step")
     logger.addHandler(handler := logging.FileHandler("rows.txt", delay=True))
@@ -373,7 +371,7 @@ def test_clock_chance_ids_logs_and_consoles_are_no_reason_to_warn(lasting, told,
     handler.close()
     assert Path("rows.txt").exists() and Path("step.log").exists()
     assert list(told) == []
-    assert kept(lasting) == []
+    assert kept(engine) == []
 
 
 def write_whole(name: str) -> None:
@@ -549,20 +547,14 @@ def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):
     w.engine.close()
 
 
-@pytest.fixture
-def lasting(tmp_path: Path) -> Iterator[MusubitoEngine]:
-    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "musubito.db"))) as engine, use_musubito_engine(engine):
-        yield engine
-
-
-def test_explain_names_it_for_every_kind_of_step(lasting, told, port):
+def test_explain_names_it_for_every_kind_of_step(engine, told, port):
     @musubito_step(STOCHASTIC, name="fetch")
     def fetch(q):
         return httpx.get(f"http://localhost:{port}").text, uuid.uuid4()
 
-    before = lasting.explain(fetch, 1)
+    before = engine.explain(fetch, 1)
     fetch(1)
-    after, other = lasting.explain(fetch, 1), lasting.explain(fetch, 2)
+    after, other = engine.explain(fetch, 1), engine.explain(fetch, 2)
     named = "makes ids: uuid.uuid4 in " + f"{__name__}.test_explain_names_it_for_every_kind_of_step.<locals>.fetch"
     assert before.unrepeatable == (named,)
     assert after.unrepeatable == other.unrepeatable == (named, f"opened a connection to localhost:{port}")
@@ -615,7 +607,7 @@ def doctor(path: Path, *, fine: bool) -> dict[str, Any]:
     return {check["name"]: check for check in json.loads(result.output)["checks"]}
 
 
-def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
+def test_show_and_doctor_name_it(engine, told, port, tmp_path):
     from click.testing import CliRunner
 
     from musubito.cli.root import root
@@ -642,7 +634,7 @@ def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
     draw(1)
     model(1)  # its connection is no news
     silent = quiet(1).node_id
-    lasting.flush()
+    engine.flush()
 
     def said(*arguments: str) -> str:
         result = CliRunner().invoke(root, ["--db", str(tmp_path / "musubito.db"), *arguments], env={"COLUMNS": "300"})
@@ -659,7 +651,7 @@ def test_show_and_doctor_name_it(lasting, told, port, tmp_path):
     assert [check for check in checks.values() if check["which"]] == [checks["outside"]]  # "draw" was configured
 
 
-def test_few_of_many_files_are_named(lasting, told, tmp_path, monkeypatch):
+def test_few_of_many_files_are_named(engine, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     @musubito_step(name="page")
@@ -669,13 +661,13 @@ def test_few_of_many_files_are_named(lasting, told, tmp_path, monkeypatch):
 
     page(5)
     page(5)
-    lasting.flush()
+    engine.flush()
     files = "page " + "; ".join(f"wrote the file {number}.html" for number in range(3)) + "; and 2 more"
     assert [each.partition(". A replay")[0] for each in told] == [files]
     assert doctor(tmp_path / "musubito.db", fine=False)["outside"]["which"] == [files]
 
 
-def test_doctor_is_content_once_a_configured_step_has_run(lasting, told, port, tmp_path):
+def test_doctor_is_content_once_a_configured_step_has_run(engine, told, port, tmp_path):
     def fetching(*configuration: StepConfiguration):
         @musubito_step(*configuration, name="fetch")
         def fetch(q):
@@ -684,10 +676,10 @@ def test_doctor_is_content_once_a_configured_step_has_run(lasting, told, port, t
         return fetch
 
     fetching()(1)
-    lasting.flush()
+    engine.flush()
     doctor(tmp_path / "musubito.db", fine=False)
     fetching(StepConfiguration(ttl_seconds=60))(2)
-    lasting.flush()
+    engine.flush()
     assert not any(check["which"] for check in doctor(tmp_path / "musubito.db", fine=True).values())
 
 

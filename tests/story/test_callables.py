@@ -225,11 +225,6 @@ def test_async_methods_and_generator_methods(engine: MusubitoEngine) -> None:
     assert RAN == ["later", "later", "chunks", "chunks"]
 
 
-def test_two_methods_of_one_name_do_not_meet(engine: MusubitoEngine) -> None:
-    assert [Scorer(1).score(2).value, Model(weight=1).score(2).value] == [20, 2]
-    assert RAN == ["score", "model"]
-
-
 def test_a_parameter_called_like_the_wrappers_own_hides_no_argument(engine: MusubitoEngine) -> None:
     def logged(function: Any) -> Any:
         @functools.wraps(function)
@@ -276,17 +271,3 @@ def test_closures_of_one_function_are_told_apart(engine: MusubitoEngine) -> None
 
     assert [make(2)(3).value, make(2)(3).value, make(5)(3).value] == [6, 6, 15]
     assert RAN == ["times", "times"]
-
-
-def test_execute_does_what_a_step_does(engine: MusubitoEngine) -> None:
-    def work(x: int, y: int) -> int:
-        RAN.append("work")
-        return x + y
-
-    async def later(x: int) -> int:
-        RAN.append("later")
-        return x
-
-    assert [engine.execute("work", {"x": 1, "y": 2}, work).value for _ in range(2)] == [3, 3]
-    assert [asyncio.run(engine.execute_async("later", {"x": 1}, later)).value for _ in range(2)] == [1, 1]
-    assert RAN == ["work", "later"]

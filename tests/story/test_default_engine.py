@@ -327,17 +327,6 @@ def test_each_directory_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pyte
     assert engine_in_use.current_engine() is engine, "it was kept"
 
 
-def test_a_directory_by_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert ran_on("x")
-    (tmp_path / "other").mkdir()
-    descriptor = os.open(tmp_path / "other", os.O_RDONLY)
-    seen("x")
-    os.fchdir(descriptor)
-    os.close(descriptor)
-    assert ran_on("x")
-
-
 def test_each_url_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url, file in (("sqlite:///a.db", "a.db"), (f"sqlite:///{tmp_path}/b.db", "b.db")):

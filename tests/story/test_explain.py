@@ -17,10 +17,8 @@ from musubito import (
     ReplayReason,
     SQLiteStorage,
     StepConfiguration,
-    StepType,
     musubito_merge,
     musubito_step,
-    run,
     use_musubito_engine,
 )
 from musubito.engine.explanation import WHAT_COUNTS
@@ -131,15 +129,6 @@ def step(x): return helper(other(x))
     assert explained.arguments == ()
 
 
-def test_the_parent_that_differs(engine: MusubitoEngine) -> None:
-    one, two = f(1), f(2)
-    with musubito_merge(one):
-        f(7)
-    with musubito_merge(two):
-        explained = engine.explain(f, 7)
-    assert explained.decision.reason is ReplayReason.UPSTREAM_CHANGED
-
-
 def test_equal_parents_would_be_an_early_cutoff(engine: MusubitoEngine) -> None:
     @musubito_step(name="same")
     def same(x: int) -> str:
@@ -225,18 +214,6 @@ def test_a_node_that_is_running(engine: MusubitoEngine, *, across: bool) -> None
     go_on.set()
     thread.join()
     assert engine.explain(slow, above).decision.replay
-
-
-def test_samples_are_asked_for_as_by_a_new_run(engine: MusubitoEngine) -> None:
-    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="s")
-    def s(x: int) -> int:
-        return x
-
-    with run():
-        s(0)
-        assert engine.explain(s, 0).decision.replay
-        s(0)
-    assert engine.explain(s, 0).decision.replay
 
 
 def test_methods_and_streams(engine: MusubitoEngine) -> None:

@@ -16,7 +16,6 @@ from musubito import (
     ReplayReason,
     SQLiteStorage,
     StepConfiguration,
-    StepType,
     current_node_id,
     musubito_step,
     record_usage,
@@ -192,20 +191,6 @@ def test_the_node_of_the_step_that_runs(engine: MusubitoEngine) -> None:
     result = who(0)
     assert result.value == result.node_id
     assert current_node_id() is None
-
-
-def test_samples_of_a_second_run(engine: MusubitoEngine) -> None:
-    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="s")
-    def s(x: int) -> int:
-        return x
-
-    outcomes = []
-    for _ in range(2):
-        with run() as r:
-            s(0)
-            s(0)
-        outcomes.append([call.outcome for call in r.calls])
-    assert outcomes == [["ran", "ran"], ["replayed", "replayed"]]
 
 
 def test_a_replay_saves_what_it_would_have_taken_with_all_inside(engine: MusubitoEngine) -> None:

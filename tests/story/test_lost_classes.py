@@ -83,21 +83,3 @@ def test_a_class_that_only_the_step_makes_is_named_once(
     assert "model.<locals>.Answer, a class that neither its module nor the step's code leads to" in said[0]
     assert "Made" in said[1] and "return annotation" in said[1]
     assert ran == ["model", "record"] * 3
-
-
-def test_a_class_of_an_enclosing_function_is_found_again(
-    engine: MusubitoEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    ran: list[int] = []
-
-    class Answer(BaseModel):
-        text: int
-
-    @musubito_step
-    def draft(number: int) -> Any:
-        ran.append(number)
-        return Answer(text=number)
-
-    assert draft(1).value == draft(1).value == Answer(text=1)
-    assert ran == [1]
-    assert not caplog.records

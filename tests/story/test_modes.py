@@ -26,14 +26,12 @@ from musubito import (
     StepConfiguration,
     StepType,
     current_node_id,
-    musubito_merge,
     musubito_step,
     record_usage,
     run,
     use_musubito_engine,
 )
 
-STOCHASTIC = StepConfiguration(step_type=StepType.STOCHASTIC)
 EFFECT = StepConfiguration(step_type=StepType.EXTERNAL_EFFECT)
 RAN: list[str] = []
 
@@ -54,12 +52,6 @@ def inner(q: str) -> str:
 def outer(q: str) -> str:
     RAN.append(f"outer {q}")
     return inner(q).value + "!"
-
-
-@musubito_step(STOCHASTIC, name="draw")
-def draw(q: str) -> int:
-    RAN.append(f"draw {q}")
-    return len(RAN)
 
 
 @musubito_step(EFFECT, name="send")
@@ -152,25 +144,6 @@ def test_refresh_runs_everything_anew_and_records_it(
     assert (took(), stored(tmp_path / "musubito.db")) == ([], 4)
 
 
-@each_way
-def test_refresh_is_for_all_kinds_of_steps(engine: MusubitoEngine, way: str) -> None:
-    ask = WAYS[way]
-    ask("ab")
-    with run(mode="refresh"):
-        ask("ab")
-    ask("ab")
-    assert took() == [f"{way} ab", f"{way} ab"]
-
-
-def test_what_was_refreshed_is_what_is_replayed(engine: MusubitoEngine) -> None:
-    with run():
-        draw("x")
-    with run(mode="refresh"):
-        fresh = draw("x").value
-    with run():
-        assert draw("x").value == fresh == 2
-
-
 def test_refresh_repeats_no_effect(engine: MusubitoEngine) -> None:
     with run():
         send("x")
@@ -261,40 +234,6 @@ def ask(q): return helper(q)
     edited = load(text.replace("{mark}", "!"))
     with run(mode="replay_only"), pytest.raises(NotReplayed, match=r": its code changed: `\S*helper`; nearest"):
         edited.ask("x")
-
-
-def test_a_first_call_and_a_stale_one_are_told_apart(engine: MusubitoEngine) -> None:
-    @musubito_step(StepConfiguration(ttl_seconds=1e-6), name="short")
-    def short(q: str) -> str:
-        RAN.append("short")
-        return q
-
-    with run(mode="replay_only"), pytest.raises(NotReplayed, match="not recorded yet"):
-        short("x")
-    short("x")
-    with run(mode="replay_only"), pytest.raises(NotReplayed, match="its stored result was too old"):
-        short("x")
-    assert took() == ["short"]
-
-
-def test_a_parent_that_differs_is_said(engine: MusubitoEngine) -> None:
-    with musubito_merge(inner("a")):
-        outer("x")
-    other = inner("b")
-    took()
-    with run(mode="replay_only"), musubito_merge(other), pytest.raises(NotReplayed, match="what it consumed changed"):
-        outer("x")
-    assert took() == []
-
-
-def test_samples_that_are_used_up_are_said(engine: MusubitoEngine) -> None:
-    with run():
-        draw("x")
-    with run(mode="replay_only"):
-        draw("x")
-        with pytest.raises(NotReplayed, match="this run had been given all stored answers of this call"):
-            draw("x")
-    assert took() == ["draw x"]
 
 
 def test_the_error_is_sent_between_processes(engine: MusubitoEngine) -> None:

@@ -95,13 +95,6 @@ def test_it_is_the_same_file_wherever_it_is_unpickled(tmp_path: Path, monkeypatc
         assert made.storage.db_path == tmp_path / "relative.db"
 
 
-def test_another_namespace_shares_the_store(engine: MusubitoEngine) -> None:
-    other = again(engine.in_namespace("other"))
-    assert (other.namespace, again(engine).namespace) == ("other", "default")
-    assert other.storage is again(engine).storage
-    assert other is again(engine).in_namespace("other")
-
-
 def test_what_is_said_of_it_travels(engine: MusubitoEngine) -> None:
     assert engine.url is not None
     with MusubitoEngine.from_url(engine.url, strict=True, redact=hidden) as strict:

@@ -21,13 +21,9 @@ from musubito import (
     MusubitoResult,
     MusubitoStream,
     MusubitoWarning,
-    StepConfiguration,
-    StepType,
     current_node_id,
     musubito_merge,
     musubito_step,
-    record_usage,
-    run,
 )
 from tests.waiting import until
 
@@ -201,13 +197,6 @@ def test_two_equal_streams_zipped(engine: MusubitoEngine) -> None:
     assert RAN.count("begin") == 2
 
 
-def test_two_equal_async_streams_at_once(engine: MusubitoEngine) -> None:
-    async def main() -> list[list[int]]:
-        return await asyncio.gather(collect(acounting(3)), collect(acounting(3)))
-
-    assert asyncio.run(main()) == [[0, 1, 2]] * 2
-
-
 def test_a_chunk_changed_by_whoever_is_given_it(engine: MusubitoEngine) -> None:
     @musubito_step(name="lists")
     def lists(n: int) -> Iterator[list[int]]:
@@ -282,66 +271,6 @@ def test_steps_in_a_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
     assert rows == [(2,)]
 
 
-def test_steps_in_an_async_generator_are_inside_of_it(engine: MusubitoEngine) -> None:
-    @musubito_step(name="inner")
-    async def inner(x: int) -> int:
-        return x
-
-    @musubito_step(name="outer")
-    async def outer(n: int) -> AsyncIterator[Any]:
-        for i in range(n):
-            RAN.append(current_node_id())
-            yield (await inner(i)).value
-
-    async def main() -> None:
-        await collect(outer(1))  # from then on RAN does not count for it
-        RAN.clear()
-        stream = outer(2)
-        async for _ in stream:
-            assert current_node_id() is None
-        assert [stream.result.node_id] * 2 == RAN
-        engine.invalidate(inner)
-        await collect(outer(2))
-        assert len(RAN) == 4
-
-    asyncio.run(main())
-
-
-def test_each_chunk_is_made_in_the_generators_own_context(engine: MusubitoEngine) -> None:
-    variable: ContextVar[str] = ContextVar("variable", default="outside")
-
-    @musubito_step(name="f")
-    def f(n: int) -> Iterator[str]:
-        variable.set("inside")
-        for _ in range(n):
-            yield variable.get()
-
-    seen = []
-    for chunk in f(2):
-        seen.append((chunk, variable.get()))
-    assert seen == [("inside", "outside")] * 2
-
-
-def test_an_edit_inside_a_stream_reaches_its_outer_step(engine: MusubitoEngine) -> None:
-    planned = [1]
-
-    @musubito_step(StepConfiguration(force_reexecution=False), name="source")
-    def source(n: int) -> Iterator[int]:
-        RAN.append("source")
-        yield from range(n)
-
-    @musubito_step(name="outer")
-    def outer(n: int) -> int:
-        RAN.append("outer")
-        return sum(source(n))
-
-    assert [outer(3).value, outer(3).value] == [3, 3]
-    engine.invalidate(source)
-    assert outer(3).value == 3
-    assert RAN == ["outer", "source", "outer", "source"]
-    assert planned == [1]
-
-
 def test_streams_are_parents(engine: MusubitoEngine) -> None:
     @musubito_step(name="total")
     def total(chunks: MusubitoResult[list[int]]) -> int:
@@ -355,33 +284,6 @@ def test_streams_are_parents(engine: MusubitoEngine) -> None:
         with musubito_merge(stream.result):
             total(stream.result)
     assert RAN.count("total") == 1
-
-
-def test_stochastic_streams_are_samples(engine: MusubitoEngine) -> None:
-    @musubito_step(StepConfiguration(step_type=StepType.STOCHASTIC), name="drawn")
-    def drawn(n: int) -> Iterator[int]:
-        RAN.append("drawn")
-        yield len(RAN)
-
-    for _ in range(2):
-        with run():
-            assert [list(drawn(0)), list(drawn(0))] == [[1], [2]]
-    assert len(RAN) == 2
-
-
-def test_streams_are_lines_of_the_ledger(engine: MusubitoEngine) -> None:
-    @musubito_step(name="f")
-    def f(n: int) -> Iterator[int]:
-        record_usage(input_tokens=3, output_tokens=4)
-        yield n
-
-    with run() as r:
-        list(f(0))
-        list(f(0))
-    assert [(call.operation, call.outcome, call.saved_tokens) for call in r.calls] == [
-        ("f", "ran", 0),
-        ("f", "replayed", 7),
-    ]
 
 
 def test_nothing_stays_open_when_a_stream_has_ended(engine: MusubitoEngine) -> None:
@@ -421,16 +323,6 @@ def test_chunks_of_a_class_made_inside_the_generator(engine: MusubitoEngine) -> 
     assert [each.a for each in rows(2)] == [0, 1]
 
 
-def test_async_chunks_of_a_class_made_inside_the_generator(engine: MusubitoEngine) -> None:
-    @musubito_step(name="arows")
-    async def arows(n: int) -> AsyncIterator[Any]:
-        row = make_dataclass("row", ["a"])
-        for i in range(n):
-            yield row(i)
-
-    assert [each.a for each in asyncio.run(collect(arows(2)))] == [0, 1]
-
-
 def test_chunks_of_two_classes_of_one_name(engine: MusubitoEngine) -> None:
     @musubito_step(name="pairs")
     def pairs(n: int) -> Iterator[Any]:
@@ -466,29 +358,6 @@ def test_a_time_limit_around_a_yield(engine: MusubitoEngine) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
     assert time.monotonic() - began < 5
     assert engine.open._frames == {}
-
-
-def test_a_time_limit_that_ends_while_nothing_is_asked_for(engine: MusubitoEngine) -> None:
-    @musubito_step(name="limited")
-    async def limited(n: int) -> AsyncIterator[int]:
-        try:
-            async with asyncio.timeout(0.02):
-                yield 1
-                yield 2
-        except TimeoutError:
-            RAN.append("too late")
-            yield 3
-            RAN.append("asked for more")
-            yield 4
-
-    async def main() -> None:
-        chunks = aiter(limited(0))
-        assert await anext(chunks) == 1
-        await until(lambda: bool(RAN))
-        assert RAN == ["too late"]
-        assert [chunk async for chunk in chunks] == [3, 4]
-
-    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def test_a_task_group_in_a_generator(engine: MusubitoEngine) -> None:

@@ -140,18 +140,6 @@ def test_a_link_is_found_once_the_other_process_has_written_it(opened, seen, tra
     assert linked(later) == [(ran.context.trace_id, ran.context.span_id)]
 
 
-def test_what_was_recorded_without_telemetry_has_no_link(opened, seen, tracer):
-    plain = opened(telemetry=False)
-    with use_musubito_engine(plain), tracer.start_as_current_span("first"):
-        ask("1")
-    plain.close()
-    assert [marks(span) for span in seen.spans()] == [{}]
-    with use_musubito_engine(opened()), tracer.start_as_current_span("second"):
-        ask("1")
-    (span,) = seen.spans()
-    assert (marks(span)["outcome"], linked(span)) == ("replayed", [])
-
-
 def test_without_a_span_each_call_has_one_of_its_own(opened, seen):
     before = time.time_ns()
     with use_musubito_engine(opened()) as engine:
@@ -188,29 +176,6 @@ def test_a_span_is_marked_once_and_further_calls_have_spans_inside_it(opened, se
     outer = spans["musubito.step report", "report", "ran"]
     assert (outer.parent.span_id, outer.context.trace_id) == (parent, request.get_span_context().trace_id)
     assert spans["musubito.step ask", "ask", "ran"].parent.span_id == outer.context.span_id
-
-
-def test_a_span_inside_a_body_is_marked_by_the_call_in_it(opened, seen, tracer):
-    @musubito_step(name="outer")
-    def outer(question: str) -> str:
-        with tracer.start_as_current_span("inside"):
-            return ask(question).value
-
-    with use_musubito_engine(opened()), tracer.start_as_current_span("around"):
-        outer("1")
-    inside, around = seen.spans()
-    assert (marks(inside)["operation"], marks(around)["operation"]) == ("ask", "outer")
-
-
-def test_a_span_that_nobody_samples_is_left_alone(opened, seen):
-    context = trace.SpanContext(1, 2, is_remote=True, trace_flags=trace.TraceFlags(0))
-    with use_musubito_engine(opened()) as engine, trace.use_span(trace.NonRecordingSpan(context)):
-        ask("1")
-        ask("1")
-        engine.flush()
-        # A link would lead to a span that nobody has.
-        assert engine.storage.read([("trace", {"execution": 1})]) == [[]]
-    assert seen.spans() == []
 
 
 def test_tasks_and_threads_mark_their_own_spans(opened, seen, tracer):

@@ -146,16 +146,6 @@ def test_names_that_no_argument_has(engine: MusubitoEngine) -> None:
         engine.execute("f", {"x": 1}, lambda x: x, StepConfiguration(inputs=("y",)))
 
 
-def test_execute_counts_what_is_named(engine: MusubitoEngine) -> None:
-    def work(x: int, client: object) -> int:
-        RAN.append(x)
-        return x
-
-    for _ in range(2):
-        assert engine.execute("work", {"x": 1, "client": object()}, work, StepConfiguration(inputs=("x",))).value == 1
-    assert RAN == [1]
-
-
 # -- whether the code --------------------------------------------------------------------------------------------------
 BY_VERSION = """
 from dataclasses import dataclass
@@ -225,23 +215,6 @@ def test_the_version_of_one_step_is_not_that_of_another(engine: MusubitoEngine) 
     assert engine.explain(first, 2).code == ()
 
 
-def test_steps_that_call_each_other_and_count_by_version(engine: MusubitoEngine) -> None:
-    by_version = StepConfiguration(code="version")
-
-    @musubito_step(by_version, operation_version="1")
-    def even(n: int) -> bool:
-        RAN.append(n)
-        return n == 0 or odd(n - 1).value
-
-    @musubito_step(by_version, operation_version="1")
-    def odd(n: int) -> bool:
-        RAN.append(n)
-        return n != 0 and even(n - 1).value
-
-    assert [even(3).value, odd(3).value, even(3).value] == [False, True, False]
-    assert RAN == [3, 2, 1, 0, 3, 2, 1, 0]
-
-
 def test_classes_of_one_name_are_told_apart_by_version_too(engine: MusubitoEngine) -> None:
     def make(text: str) -> Any:
         @dataclass
@@ -292,17 +265,6 @@ def test_a_version_is_asked_for_at_each_call(engine: MusubitoEngine) -> None:
         held["version"] = version
         assert [search("q").value, answer("q").value] == ["q", "q"]
     assert RAN == ["q", "answer q", "q", "answer q"]
-
-
-def test_an_int_and_its_text_are_one_version(engine: MusubitoEngine) -> None:
-    def body(x: int) -> int:
-        RAN.append(x)
-        return x
-
-    for version in ("7", lambda: "7", lambda: 7):
-        assert musubito_step(name="body", operation_version=version)(body)(1).value == 1  # type: ignore[arg-type]
-        assert engine.execute("body", {"x": 1}, body, operation_version=version).value == 1  # type: ignore[arg-type]
-    assert RAN == [1]
 
 
 def test_the_version_of_coroutines_streams_and_effects(engine: MusubitoEngine) -> None:
