@@ -155,7 +155,7 @@ def node_id(number: int) -> bytes:
     return bytes([number]) * 32
 
 
-@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(20, 200))])
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(5, 200))])
 def test_what_goes_with_a_step_a_call_or_a_run(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     world = World.random(dice)

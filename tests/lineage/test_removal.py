@@ -545,7 +545,7 @@ def test_what_is_being_computed_stays(w):
 
 def test_others_go_on_while_it_prunes(w):
     with use_musubito_engine(w.engine):
-        for number in range(1500):
+        for number in range(400):
             draw(fetch(f"{number}"))
         w.now = 40 * DAY
     other = World(w.path)
@@ -557,8 +557,8 @@ def test_others_go_on_while_it_prunes(w):
         with use_musubito_engine(other.engine):
             while not done.is_set() or number < 50:
                 # Old ones and new ones, and new ones that hang on old ones.
-                answers.append(fetch(f"{number % 2000}").value == f"<{number % 2000}>")
-                with musubito_merge(fetch(f"{number * 7 % 1500}")):
+                answers.append(fetch(f"{number % 600}").value == f"<{number % 600}>")
+                with musubito_merge(fetch(f"{number * 7 % 400}")):
                     answers.append(draw(f"new {number}").value == f"drawn new {number}")
                 number += 1
 
@@ -569,7 +569,7 @@ def test_others_go_on_while_it_prunes(w):
     finally:
         done.set()
         worker.join()
-    assert pruned.executions > 1000
+    assert pruned.executions > 200
     assert all(answers) and len(answers) >= 100
     assert other.engine.faults == 0
     other.engine.close()

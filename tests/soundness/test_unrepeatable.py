@@ -221,22 +221,6 @@ def test_two_hosts_that_are_asked_at_once_are_not_mistaken_for_each_other(engine
     assert kept(engine) == [("network", f"127.0.0.1:{port}")]
 
 
-def test_what_fails_to_connect_is_named_too(engine, told):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-
-        @musubito_step(name="fetch")
-        def fetch(q):
-            try:
-                httpx.get(f"http://localhost:{port}")
-            except httpx.ConnectError:
-                return "down"
-
-        assert fetch(1).value == "down"
-    assert kept(engine) == [("network", f"localhost:{port}")]
-
-
 def test_credentials_in_a_host_are_not_kept(engine, told, port):
     @musubito_step(name="fetch")
     def fetch(q):
@@ -288,16 +272,6 @@ def test_a_process_is_named_by_its_program(engine, told, start, program):
     (said,) = told
     assert said.startswith(f"build started a process: {program}. ")
     assert "hunter2" not in said
-
-
-def test_an_async_process_is_named(engine, told):
-    @musubito_step(name="build")
-    async def build(q):
-        process = await asyncio.create_subprocess_exec("true")
-        await process.wait()
-
-    asyncio.run(build(1))
-    assert kept(engine) == [("process", "true")]
 
 
 def test_the_innermost_step_is_named_and_no_other(engine, told, port):
@@ -502,28 +476,6 @@ def test_nothing_is_said_where_only_replays_are_wanted(engine, told, port):
     assert list(told) == []
 
 
-def test_a_replay_looks_at_none_of_it(engine, told, port):
-    ran = []
-
-    @musubito_step(name="fetch")
-    def fetch(q):
-        ran.append(q)
-        return httpx.get(f"http://localhost:{port}").text
-
-    @musubito_step(name="outer")
-    def outer(q):
-        return fetch(q).value
-
-    for _ in range(2):
-        outer(1)
-        fetch(1)
-    assert ran == [1]
-    with run() as r:
-        outer(1)
-        fetch(1)
-    assert [call.outcome for call in r.calls] == ["replayed", "replayed"]
-
-
 def test_what_was_read_is_checked_beside_what_cannot_be(tmp_path, told, port):
     """A read of a store and a connection in one execution: the one is checked, the other is not."""
     from tests.soundness.world import World
@@ -665,22 +617,6 @@ def test_few_of_many_files_are_named(engine, told, tmp_path, monkeypatch):
     files = "page " + "; ".join(f"wrote the file {number}.html" for number in range(3)) + "; and 2 more"
     assert [each.partition(". A replay")[0] for each in told] == [files]
     assert doctor(tmp_path / "musubito.db", fine=False)["outside"]["which"] == [files]
-
-
-def test_doctor_is_content_once_a_configured_step_has_run(engine, told, port, tmp_path):
-    def fetching(*configuration: StepConfiguration):
-        @musubito_step(*configuration, name="fetch")
-        def fetch(q):
-            return httpx.get(f"http://localhost:{port}").text
-
-        return fetch
-
-    fetching()(1)
-    engine.flush()
-    doctor(tmp_path / "musubito.db", fine=False)
-    fetching(StepConfiguration(ttl_seconds=60))(2)
-    engine.flush()
-    assert not any(check["which"] for check in doctor(tmp_path / "musubito.db", fine=True).values())
 
 
 def test_on_postgresql_what_the_store_itself_opens_is_not_named(told, port):
