@@ -183,15 +183,15 @@ class Operation:
         arguments: Mapping[str, object],
         function: Callable[[], Any],
         turn: SiblingOrder | None = None,
-        again: Callable[[], Mapping[str, object]] | None = None,
+        again: Callable[[], Mapping[str, object] | None] | None = None,
         why_not: str | None = None,
         output_at: tuple[str, ...] = (),
     ) -> Call:
         """Return one call, with its identity and the function that runs if the call is not replayed.
 
         `code` is the present fingerprint. `turn` is the place of the call among equal calls that are made side by side.
-        `again` returns arguments from the values that the call has at that time. It returns the very `arguments` if
-        these are still right. `why_not` and `output_at` are those of `Call`.
+        `again` returns arguments from the values that the call has at that time, None if `arguments` are still right.
+        `why_not` and `output_at` are those of `Call`.
         """
         definition = self.definition
         head, record = engine.steps.identify(self._identity, code)

@@ -14,6 +14,7 @@ from musubito.values.value_diff import differences
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import rename
+from musubito_langgraph.message_ids.known_messages import look_of
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_reading import reading_of
 
@@ -27,6 +28,8 @@ class CallInput:
         self._value = value
         self._others = others
         self._around = around
+        self.look: list[bytes] | None = None
+        """What the counted part looked like when it was identified; None if that cannot be compared."""
         self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
 
     def all(self) -> dict[str, object]:
@@ -48,11 +51,17 @@ class CallInput:
 
     def identified(self, code: Fingerprint) -> tuple[Any, InputNaming]:
         """Return the part that counts for this code with names in place of ids, and the names."""
-        return self._renamed(self.counted(code), code)
+        counted = self.counted(code)
+        self.look = look_of(counted)
+        return self._renamed(counted, code)
 
     def identified_now(self, code: Fingerprint) -> Any:
-        """Return the part that counts for this code with names in place of ids."""
-        return self.identified(code)[0]
+        """Return the part that counts for this code with names in place of ids; None if it is as it was identified."""
+        return None if self.is_as_identified(code) else self._renamed(self.counted(code), code)[0]
+
+    def is_as_identified(self, code: Fingerprint | None) -> bool:
+        """Tell whether the part that counts looks as it did when it was identified; False if that cannot be told."""
+        return code is not None and self.look is not None and look_of(self.counted(code)) == self.look
 
     def digest(self) -> InputDigest | None:
         """Return the digest of the input that the call may change, None if it has no identity."""

@@ -285,7 +285,7 @@ class NodeCall:
     def begin(self) -> RunnableConfig:
         """Begin to run; return the config to run with, which records what the call emits."""
         if self._before is None:
-            self._before = self._input.digest()
+            self._before, self._input.look = self._input.digest(), None
         self._around_before = self._around_now()
         config, self._events = self._watched()
         return config
@@ -303,9 +303,11 @@ class NodeCall:
 
     def _changed_in_place(self) -> str | None:
         """Return where the call has changed its input or its surroundings in place, None if it changed neither."""
-        before, now = self._before, self._input.digest()
-        if (before and before.digest) != (now and now.digest):
-            return "" if before is None or now is None else where_they_differ(before, now)
+        before = self._before
+        if not self._input.is_as_identified(self._code):
+            now = self._input.digest()
+            if (before and before.digest) != (now and now.digest):
+                return "" if before is None or now is None else where_they_differ(before, now)
         return "what is around it" if self._around_now() != self._around_before else None
 
     def _recorded(self, go: Callable[[RunnableConfig], Any]) -> Any:

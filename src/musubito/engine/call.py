@@ -119,7 +119,10 @@ class CallProtocol(CallCommit):
             if self.scope.ambient is None and is_unchangeable(call.arguments):
                 return self._input
             return input_of(call, self.scope)[0]
-        return input_of(call._replace(arguments=call.again()), self.scope)[0]
+        arguments = call.again()
+        if arguments is None:
+            return input_of(call, self.scope, self.given)[0]
+        return input_of(call._replace(arguments=arguments), self.scope)[0]
 
     def _end_early(self, begun: StartedExecution, error: BaseException, *, called: bool) -> CallSteps[None]:
         """Release the claim after an error before the function could say how it ended, or (not `called`) began."""

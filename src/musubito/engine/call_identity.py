@@ -28,7 +28,8 @@ class Call(NamedTuple):
     """One call of a step, with its arguments bound and its code identified by `tracker`.
 
     `current` identifies the code again. `live` holds the objects that the call is given, including those that do not
-    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given.
+    count for its identity. `again` makes `arguments` anew, if they were made from what the call is given. It returns
+    None if they would be the same.
     """
 
     definition: StepDefinition
@@ -41,7 +42,7 @@ class Call(NamedTuple):
     function: Callable[[], Any]
     live: object
     turn: SiblingOrder | None = None
-    again: Callable[[], Mapping[str, object]] | None = None
+    again: Callable[[], Mapping[str, object] | None] | None = None
     why_not: str | None = None
     """The reason why the result is never replayed, if known before the call runs.
 

@@ -18,14 +18,14 @@ from itertools import chain, repeat
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from ormsgpack import packb, unpackb
+from ormsgpack import Ext, packb, unpackb
 
 from musubito.values.canonical import encoded
 from musubito.values.msgpack_writer import IN_ORDER, Encoded
 from musubito.values.recent_cache import RecentCache
 from musubito_langgraph.message_ids.placeholders import IdPlaceholder
 from musubito_langgraph.message_ids.random_ids import Haystack, IdForm
-from musubito_langgraph.message_reading import Reports
+from musubito_langgraph.message_reading import ALL, Reports
 
 CLASSES: Final = (AIMessage, HumanMessage, SystemMessage, ToolMessage)
 """The classes whose messages are kept. Classes derived from them may count otherwise."""
@@ -41,6 +41,8 @@ STRETCH: Final = 32
 """Messages of a stretch."""
 STATE: Final = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
 """The attributes that hold what a message is."""
+OF_LOOK: Final = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
+"""The attributes that decide how a message counts."""
 SHORT: Final = 16
 """Items from which on three bytes, not one, say how many a packed list has."""
 
@@ -96,7 +98,7 @@ class Known:
         return encodings
 
 
-_KNOWN: Final[RecentCache[Contents, Known]] = RecentCache(MOST)
+_KNOWN: Final[RecentCache[Contents | bytes, Any]] = RecentCache(MOST)
 
 
 def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
@@ -117,9 +119,26 @@ def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
         return None
 
 
+def look_of(value: object) -> list[bytes] | None:
+    """Return bytes that differ if the value differs; None if it is not made of plain data and messages alone."""
+    look: list[bytes] = []
+
+    def take(message: Any) -> Ext:
+        state = [CLASSES.index(type(message)), *(_of(message, name) for name in OF_LOOK)]
+        look.append(packb(state, None, IN_ORDER))
+        return Ext(0, b"")
+
+    try:
+        look.append(packb(value, take, IN_ORDER))
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return None if any(map(holds_bytes, look)) else look
+
+
 def known(contents: Contents) -> Known | None:
     """Return what is known of messages of these contents."""
-    return _KNOWN.get(contents)
+    found: Known | None = _KNOWN.get(contents)
+    return found
 
 
 def keep_stretch(contents: Contents, messages: Sequence[Known]) -> None:
@@ -145,6 +164,21 @@ def keep_stretch(contents: Contents, messages: Sequence[Known]) -> None:
 
 def keep_message(contents: Contents, look_into: Callable[[Contents, Any], Known]) -> Known | None:
     """Keep what `look_into` finds in a message of these contents, and return it; None if it is not plain data."""
+    message = _made_of(contents)
+    if message is None:
+        return None
+    found = look_into(contents, message)
+    _KNOWN.keep(contents, found, len(contents[3]))
+    return found
+
+
+def copy_of(message: Any) -> Any:
+    """Return a copy of a message of `CLASSES`; None of anything else, and if it is not plain data."""
+    contents = contents_of([message], ALL)
+    return None if contents is None else _made_of(contents)
+
+
+def _made_of(contents: Contents) -> Any:
     _, (cls,), (names,), packed = contents
     try:
         if len(packed) > LARGEST or holds_bytes(packed):
@@ -157,16 +191,29 @@ def keep_message(contents: Contents, look_into: Callable[[Contents, Any], Known]
     object.__setattr__(message, "__pydantic_fields_set__", set(names))
     object.__setattr__(message, "__pydantic_extra__", extra)
     object.__setattr__(message, "__pydantic_private__", None)
-    found = look_into(contents, message)
-    _KNOWN.keep(contents, found, len(packed))
-    return found
+    return message
+
+
+def known_texts(value: list[Any], look_into: Callable[[list[Any]], Haystack | None]) -> Haystack | None:
+    """Return the texts in a list of plain data without ids, such as the schemas of tools; None for any other list.
+
+    `look_into` returns them for a list that is not known yet.
+    """
+    try:
+        packed = packb(value, None, IN_ORDER)
+    except TypeError:
+        return None
+    texts: Haystack | None = _KNOWN.get(packed)
+    if texts is None and (texts := look_into(unpackb(packed))) is not None:
+        _KNOWN.keep(packed, texts, len(packed))
+    return texts
 
 
 def holds_bytes(packed: bytes) -> bool:
     """Tell whether packed data holds bytes: a bytearray is packed alike."""
     if not (b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed):
         return False
-    ahead = [unpackb(packed)]
+    ahead = [unpackb(packed, ext_hook=Ext)]
     for part in ahead:
         if isinstance(part, dict):
             ahead += part.values()

@@ -25,6 +25,7 @@ from musubito_langgraph.message_ids.known_messages import (
     keep_message,
     keep_stretch,
     known,
+    known_texts,
 )
 from musubito_langgraph.message_ids.placeholders import KEPT_ROLES, Derived, IdPlaceholder, Reported, SendPlaceholder
 from musubito_langgraph.message_ids.random_ids import _SHORTEST, _USUAL, Haystack, IdForm, form_of, is_random
@@ -176,6 +177,11 @@ class InputNaming(_Naming):
     # -- known messages ------------------------------------------------------------------------------------------------
     def items(self, value: Any, way: Way) -> Any:
         """Walk through a collection; a long list of messages is known in stretches."""
+        if type(value) is list and way is _Walk.part and {*map(type, value)} == {dict}:
+            texts = known_texts(value, self._texts_in)
+            if texts is not None:
+                self._haystacks.append(texts)
+                return value
         if type(value) is not list or len(value) < STRETCH or not _MESSAGES.issuperset(map(type, value)):
             return super().items(value, way)
         items: list[Any] = []
@@ -221,6 +227,11 @@ class InputNaming(_Naming):
         walk.record(message)
         reported = [(0, field) for _, field in walk.reported]
         return Known(contents, walk.found, walk.roles, walk.texts_but(), reported, message)
+
+    def _texts_in(self, value: list[Any]) -> Haystack | None:
+        walk = _Looking(self.reading)
+        _Naming.items(walk, value, _Walk.part)
+        return None if walk.found else Haystack((), [walk.texts_but(), *walk._haystacks])
 
     def _renamed(self, message: Any) -> Any:
         walk = InputNaming(self.reading, None, self._data)

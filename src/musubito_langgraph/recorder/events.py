@@ -36,6 +36,7 @@ from musubito.code.policies import remembers
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.id_renaming import encodable
+from musubito_langgraph.message_ids.known_messages import copy_of
 from musubito_langgraph.message_walk import messages_in
 from musubito_langgraph.recorder import event_kinds as kinds
 from musubito_langgraph.recorder.asked import References
@@ -316,7 +317,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """
         if not self._count:
             return self.recorded
-        references = References(known(), arguments)
+        references = References(known() if self.asked_a_model else (), arguments)
         messages = by_call(chunks)
         calls = [record[3] for record in self.recorded if record[0] in (kinds.MODEL, kinds.TOOL)]
         stored = []
@@ -408,8 +409,11 @@ def kept_value(value: Any, as_text: Callable[[Any], str] = str) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    canonical(encodable(value))  # raises an error for an object that is not data
-    return copy.deepcopy(value)
+    copied = copy_of(value)
+    if copied is None:
+        canonical(encodable(value))  # raises an error for an object that is not data
+        copied = copy.deepcopy(value)
+    return copied
 
 
 def unless_large(output: Any) -> Any:
