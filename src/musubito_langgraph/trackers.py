@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from types import FunctionType, NoneType
 from typing import Any, Final
 
+from langchain_core.tools import StructuredTool
+
 from musubito import StepConfiguration
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.live import fields_of
@@ -64,14 +66,15 @@ def _kept(*_key: object) -> list[CodeTracker]:
 
 
 def _function_of(code: Any) -> FunctionType | None:
-    """Return the function of a node, if a module holds it; a tracker that is kept keeps no other function alive."""
-    if type(code) is not _compat.RunnableCallable:
+    """Return the function of a node or tool that a module holds; a tracker that is kept keeps no other one alive."""
+    if type(code) not in (_compat.RunnableCallable, StructuredTool):
         return None
-    function = code.func if code.func is not None else code.afunc
+    function = code.func if code.func is not None else getattr(code, "afunc", None) or getattr(code, "coroutine", None)
     if type(function) is not FunctionType:
         return None
     module = find_module(str(function.__module__))
-    return function if module is not None and vars(module).get(function.__qualname__) is function else None
+    held = None if module is None else vars(module).get(function.__qualname__)
+    return function if held is function or held is code else None
 
 
 def _are_alike(one: Any, other: Any) -> bool:

@@ -137,7 +137,9 @@ class CallCommit(CallClaim):
     ) -> CallSteps[MusubitoResult[Any] | Raised]:
         """Record what the function did, and return its result or its error."""
         now = yield from self._code_now()
-        codes = [self.call.fingerprint, *([now.value] if isinstance(now, Returned) else [])]
+        codes = [self.call.fingerprint]
+        if isinstance(now, Returned) and now.value is not codes[0]:
+            codes.append(now.value)
         if begun.lease is not None and begun.lease[1] != self.engine.owner:
             # This process was forked while the function ran. The process that began the execution records it.
             say_unrecorded(self.call.definition.name, "its process was forked while it ran", self.ids())

@@ -141,20 +141,17 @@ class Haystack:
         """Tell whether the texts mention an id, or hold a word that is the beginning or the end of its core."""
         if self.mentions(form):
             return True
-        if self._tokens is None:
-            self._tokens = frozenset(TOKEN.findall(ANY_UUID.sub(" ", self._text)))
-            self._hexadecimal = frozenset(filter(_IS_HEXADECIMAL, self._tokens))
-        core = form.core.lower()
-        if form.is_uuid:
-            tokens = self._hexadecimal
-        elif core in self._text:
+        core, text = form.core.lower(), self._text
+        if not form.is_uuid and core in text:
             return True
-        else:
-            tokens = self._tokens
-        if not tokens:
-            return False
         parts = core.replace("_", "-").split("-")
         first, last = parts[0], parts[-1]
+        if first[:_SHORTEST] not in text and last[-_SHORTEST:] not in text:
+            return False
+        if self._tokens is None:
+            self._tokens = frozenset(TOKEN.findall(ANY_UUID.sub(" ", text)))
+            self._hexadecimal = frozenset(filter(_IS_HEXADECIMAL, self._tokens))
+        tokens = self._hexadecimal if form.is_uuid else self._tokens
         return any(first[:length] in tokens for length in range(_SHORTEST, len(first) + 1)) or any(
             last[-length:] in tokens for length in range(_SHORTEST, len(last) + 1)
         )

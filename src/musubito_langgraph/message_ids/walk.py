@@ -21,7 +21,7 @@ from musubito.values.class_instances import MISSING, rebuild, split_record, stat
 from musubito.values.class_names import qualified_name
 from musubito.values.msgpack_writer import Code
 from musubito_langgraph.message_ids.known_messages import CLASSES
-from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, Reported, SendPlaceholder
+from musubito_langgraph.message_ids.placeholders import Derived, IdPlaceholder, NodeOutput, Reported, SendPlaceholder
 from musubito_langgraph.message_reading import REPORTS
 
 # -- the way through a value -------------------------------------------------------------------------------------------
@@ -155,7 +155,23 @@ class _Walk:
 
     def message(self, value: Any) -> Any:
         """Walk through a message of LangChain's own."""
-        return self.record(value)
+        if getattr(value, "__pydantic_extra__", True) or value.__pydantic_private__:  # True: it was never initialised
+            return self.record(value)
+        fields = vars(value)
+        around, self.own = self.own, fields.get("id")
+        changed = self.changes(fields, MESSAGE)
+        self.own = around
+        if not changed:
+            return value
+        changed_copy = copy(value)
+        vars(changed_copy).update(changed)
+        return changed_copy
+
+    def output(self, value: NodeOutput) -> NodeOutput:
+        """Walk through all that is stored of a call."""
+        before = value.events, value.returned, value.writes
+        events, returned, writes = after = [*map(self.part, before)]
+        return value if all(map(is_, before, after)) else NodeOutput(returned, writes, events)
 
     def looked_at(self, value: Any, parts: list[Any]) -> list[Any]:
         """Return the parts of a record that count."""
@@ -299,6 +315,7 @@ WAYS: Mapping[type, Way] = {
     Send: lambda walk, value: walk.at_send(value),
     SendPlaceholder: lambda walk, value: walk.at_sent(value),
     Reported: lambda walk, value: walk.at_reported(value),
+    NodeOutput: lambda walk, value: walk.output(value),
     **dict.fromkeys(CLASSES, lambda walk, value: walk.message(value)),
     **dict.fromkeys((TextAccessor, AddableDict), lambda walk, value: walk.at_derivable(value)),
     Derived: lambda walk, value: walk.at_derived(value),

@@ -21,7 +21,7 @@ from musubito.errors import ArtifactUnreadable
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
 from musubito_langgraph.id_renaming import encodable, restored
-from musubito_langgraph.message_ids.walk import speaks_for_itself
+from musubito_langgraph.message_ids.walk import ATOMS_AND_TEXTS, speaks_for_itself
 from musubito_langgraph.recorder import event_kinds as kinds
 
 AS_TOLD: Final[Callable[[Any], list[BaseMessage]]] = getattr(chat_models, "_format_for_tracing", list)
@@ -52,7 +52,7 @@ def _in_order(value: object) -> list[BaseMessage]:
         if isinstance(thing, dict):
             thing = [thing[key] for key in sorted(thing, key=repr)]
         if isinstance(thing, list | tuple):
-            open_ends += reversed(thing)
+            open_ends += [part for part in reversed(thing) if type(part) not in ATOMS_AND_TEXTS]
     return found
 
 
