@@ -114,12 +114,12 @@ def recorded_parts(parts: Sequence[Any]) -> list[int]:
     LangChain's own output parsers become steps only if there is no other part. An output parser is quick, and reads
     token by token; a step does not.
     """
-    places = [number for number, part in enumerate(parts) if not _only_parses(part)]
+    places = [
+        number
+        for number, part in enumerate(parts)
+        if not (isinstance(part, BaseTransformOutputParser) and type(part).__module__.startswith("langchain_core."))
+    ]
     return places or list(range(len(parts)))
-
-
-def _only_parses(part: Any) -> bool:
-    return isinstance(part, BaseTransformOutputParser) and type(part).__module__.startswith("langchain_core.")
 
 
 def functions_of(function: Any) -> Iterator[Any]:

@@ -105,7 +105,9 @@ class NodeAmbient:
     def inputs(self, code: Fingerprint, arguments: Sequence[Fingerprint]) -> Mapping[str, object]:
         """Return the surrounding values that count for a step of this code, as its identity holds them."""
         base, seen = self._parts(code, arguments)
-        if self._remembering and _asks_for_what_is_around((code, *arguments)):
+        # Only code that mentions its context or its configuration may read them.
+        words = (text.lower() for each in (code, *arguments) for text in each.words) if self._remembering else ()
+        if any(word in text for text in words for word in AROUND):
             _warn_of_memory(self._remembering[0])
             # An object with a memory may answer the same call otherwise now.
             base = {**base, "remembers": uuid4().hex}
@@ -293,11 +295,6 @@ def _mentions(code: Fingerprint, word: str) -> bool:
     """
     functions = (part for part in code.parts if part.is_function and not part.name.endswith(CONSTRUCTORS))
     return any(part.source is None or re.search(rf"\b{re.escape(word)}\b", part.source) for part in functions)
-
-
-def _asks_for_what_is_around(codes: Sequence[Fingerprint]) -> bool:
-    """Tell whether the code of a step mentions its context or its configuration, so that the step may read them."""
-    return any(word in text.lower() for code in codes for text in code.words for word in AROUND)
 
 
 def _warn_of_memory(name: str) -> None:

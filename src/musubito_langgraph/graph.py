@@ -189,9 +189,7 @@ def _wrapped_builder(builder: Any, settings: Settings) -> Any:
     for start, branches in builder.branches.items():
         copied.branches[start] = dict(branches)
 
-    @functools.wraps(builder.compile)
-    def compile_(*args: Any, **kwargs: Any) -> Any:
-        return wrapped_compiled(type(copied).compile(copied, *args, **kwargs), settings)
-
-    copied.compile = compile_
+    copied.compile = functools.wraps(builder.compile)(
+        lambda *args, **kwargs: wrapped_compiled(type(copied).compile(copied, *args, **kwargs), settings)
+    )
     return copied

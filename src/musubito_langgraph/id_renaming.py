@@ -29,24 +29,14 @@ report, too. A replay puts the report of the current message in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from musubito.adapter import ReplayReason
 from musubito_langgraph.message_ids.naming import InputNaming, _OutputNaming, _Restoring, texts_in
-from musubito_langgraph.message_ids.placeholders import New, NotRepeatable, RenamedOutput
+from musubito_langgraph.message_ids.placeholders import New, NodeOutput, NotRepeatable, RenamedOutput
 from musubito_langgraph.message_ids.random_ids import _MADE_ELSEWHERE, Haystack, IdForm, alphabet_of, form_of, new_core
 from musubito_langgraph.message_ids.walk import ATOMS_AND_TEXTS, _nothing, _Walk
 from musubito_langgraph.message_reading import Reading
-
-
-class OutputParts(NamedTuple):
-    """The parts of the outputs of a call."""
-
-    returned: object
-    told: object
-    """Records of models and tools, which a replay tells to callbacks and streams alone."""
-    others: object
-    """All other records: some of them are written to the state."""
+from musubito_langgraph.recorder.event_kinds import OF_CALLS
 
 
 def rename(
@@ -73,13 +63,11 @@ def rename(
         return value, nameless
 
 
-def pack(
-    outputs: object, naming: InputNaming, read: Sequence[object] = (), apart: Callable[[], OutputParts] | None = None
-) -> object:
+def pack(outputs: object, naming: InputNaming, read: Sequence[object] = ()) -> object:
     """Return what is stored of `outputs`, with names in place of ids.
 
     Raise `NotRepeatable` if no replay could return the like. `read` is what the call has read besides its input.
-    `apart` returns the parts of the outputs. If only models and tools have told an id, a returned text may mention it.
+    If only models and tools have told an id, a returned text may mention it.
 
     Parts without ids are in the result as they are, so encode the result before others may change them. If the outputs
     have no ids, and no other value has to stand for a part of them, the outputs themselves are returned.
@@ -101,7 +89,7 @@ def pack(
             walk = _OutputNaming(naming, is_data, walk)
             renamed = walk.part(outputs)
         _check_ids(walk, naming)
-        _check_texts(walk, naming, apart)
+        _check_texts(walk, naming, outputs)
     except RecursionError:
         raise NotRepeatable(
             ReplayReason.MESSAGE_ID.of("its output is nested too deeply to be searched for ids")
@@ -136,15 +124,15 @@ def _check_ids(walk: _OutputNaming, naming: InputNaming) -> None:
             raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"{i} may be made of something else"))
 
 
-def _check_texts(walk: _OutputNaming, naming: InputNaming, apart: Callable[[], OutputParts] | None) -> None:
+def _check_texts(walk: _OutputNaming, naming: InputNaming, outputs: object) -> None:
     """Raise `NotRepeatable` if a text of an output mentions an id, or tells what a server reported."""
     if not walk.ids and not naming.reported:
         return
     texts = walk.haystack()
     may_be_mentioned: Callable[[IdForm], bool] | None = None
     for form in filter(texts.hints_at, (*naming.forms.values(), *walk.new.values())):
-        if may_be_mentioned is None and apart is not None:
-            may_be_mentioned = _told_alone(apart(), naming)
+        if may_be_mentioned is None and isinstance(outputs, NodeOutput):
+            may_be_mentioned = _told_alone(outputs, naming)
         if form.core in naming.forms or may_be_mentioned is None or not may_be_mentioned(form):
             raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"its output mentions {form.core} in a text"))
     for (_, field), reported in naming.reported.items():
@@ -152,15 +140,17 @@ def _check_texts(walk: _OutputNaming, naming: InputNaming, apart: Callable[[], O
             raise NotRepeatable(ReplayReason.MESSAGE_ID.of(f"its output tells the {field} of a message of its input"))
 
 
-def _told_alone(parts: OutputParts, naming: InputNaming) -> Callable[[IdForm], bool]:
+def _told_alone(stored: NodeOutput, naming: InputNaming) -> Callable[[IdForm], bool]:
     """Return a function that tells whether an id is one that models and tools alone have told, and only as an id.
 
     A replay tells such an id anew. A returned text may then keep the id that it had: nothing else that is returned is
     known by that id.
     """
-    returned, told, others = (_OutputNaming(naming, lambda _: True, is_named=False) for _ in parts)
-    for walk, part in zip((returned, told, others), parts, strict=True):
-        walk.part(part)
+    returned, told, others = (_OutputNaming(naming, lambda _: True, is_named=False) for _ in range(3))
+    returned.part(stored.returned)
+    others.part(stored.writes)
+    for event in stored.events:
+        (told if event[0] in OF_CALLS else others).part(event)
     ids = (form for walk in (returned, others) for form in (*walk.found.values(), *map(form_of, walk.texts)))
     cores = {form.core for form in ids if form is not None}
     texts = Haystack((), [told.texts_but(told.found), others.texts_but()])

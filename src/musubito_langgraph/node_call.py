@@ -49,7 +49,7 @@ from musubito_langgraph.call_input import CallInput, where_they_differ
 from musubito_langgraph.call_site import ANYWHERE, CallSite, LineageOrigin
 from musubito_langgraph.graph_invocation import UpstreamRef, external
 from musubito_langgraph.graph_step import GraphStep
-from musubito_langgraph.id_renaming import OutputParts, pack, unpack
+from musubito_langgraph.id_renaming import pack, unpack
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_ids.placeholders import NodeOutput, NotRepeatable
 from musubito_langgraph.message_walk import messages_in
@@ -365,7 +365,7 @@ class NodeCall:
         try:
             records = events.as_stored(output, self._arguments_as_stored, self._known_messages)
             stored = NodeOutput(output, events.written, records)
-            return pack(stored, naming, events.found, partial(_apart, stored))
+            return pack(stored, naming, events.found)
         except NotRepeatable as why:
             not_replayable(str(why))
             return None
@@ -448,9 +448,3 @@ def without_identity(error: InputError | CodeError) -> str:
     """Return the part of a call that has no identity, as a part of a `ReplayReason`."""
     part = "its code" if isinstance(error, CodeError) else f"{error.argument}{error.path[1:]}"
     return f"{part}, {without_remedy(error.problem)}"
-
-
-def _apart(stored: NodeOutput) -> OutputParts:
-    told = [event for event in stored.events if event[0] in kinds.OF_CALLS]
-    others = [event for event in stored.events if event[0] not in kinds.OF_CALLS]
-    return OutputParts(stored.returned, told, [stored.writes, others])

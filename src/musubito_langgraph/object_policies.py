@@ -243,14 +243,6 @@ def _of_callable(value: Any, walk: Reach) -> set[str]:
     return left_out | {"afunc"} if is_made else left_out
 
 
-def _of_dynamic(value: Any, walk: Reach) -> set[str]:
-    return of_runnable(value, walk) | _of_config(value.config)
-
-
-def _of_graph(value: Any, _walk: Reach) -> Collection[str]:
-    return OF_A_GRAPH | _of_config(value.config)
-
-
 def _of_middleware(value: Any, walk: Reach) -> set[str]:
     if any(base.__module__.startswith("langchain.agents.middleware.") for base in type(value).__mro__[:-3]):
         return set()
@@ -289,17 +281,17 @@ def _tools_shown(node: Any, _walk: Reach) -> Shown | None:
     return Shown(None if node.name == TOOLS_NAME else node.name, node.tools_by_name)
 
 
-def _remembers(graph: Any) -> bool:
-    return graph.checkpointer not in (None, False) or graph.store is not None
-
-
 register_policy(Runnable, of_runnable)
 register_policy(BaseLanguageModel, _of_model, remembers=_never)
 register_policy(BaseMessage, _of_message, remembers=_never)
 register_policy(RunnableBindingBase, _of_binding, _bound_tools)
 register_policy(RunnableWithMessageHistory, _of_binding, remembers=lambda _value: True)
 # A Runnable may be chosen by the thread, which differs from run to run.
-register_policy(DynamicRunnable, _of_dynamic, remembers=_is_chosen_by_run)
+register_policy(
+    DynamicRunnable,
+    lambda value, walk: of_runnable(value, walk) | _of_config(value.config),
+    remembers=_is_chosen_by_run,
+)
 register_policy(BaseTool, of_runnable, _schema, _never, shows=_tool_shown)
 register_policy(_compat.RunnableCallable, _of_callable, shows=_tools_shown)
 register_display(
@@ -311,7 +303,11 @@ register_display(
     fields=("name", "description"),
 )
 register_policy(("langchain.agents.middleware.types", "AgentMiddleware"), _of_middleware)
-register_policy(_compat.Pregel, _of_graph, remembers=_remembers)
+register_policy(
+    _compat.Pregel,
+    lambda graph, _walk: OF_A_GRAPH | _of_config(graph.config),
+    remembers=lambda graph: graph.checkpointer not in (None, False) or graph.store is not None,
+)
 register_policy(_compat.PregelNode, lambda _value, _walk: OF_A_NODE)
 register_policy(_compat.BaseChannel)
 for watcher in (BaseCache, BaseCallbackHandler, BaseCallbackManager, BaseRateLimiter):

@@ -40,8 +40,8 @@ from musubito.errors import EncodingError
 from musubito.model import MusubitoResult
 from musubito.values.artifact_codec import decode_value, encode_value
 from musubito.values.canonical import canonical
-from musubito_langgraph.id_renaming import OutputParts, pack, rename, unpack
-from musubito_langgraph.message_ids.placeholders import NotRepeatable, RenamedOutput
+from musubito_langgraph.id_renaming import pack, rename, unpack
+from musubito_langgraph.message_ids.placeholders import NodeOutput, NotRepeatable, RenamedOutput
 from musubito_langgraph.message_reading import reading
 
 Overwrite: Any = getattr(langgraph.types, "Overwrite", list)  # langgraph 1.0.0 has none
@@ -582,38 +582,38 @@ def test_an_output_that_mentions_an_id_in_part_is_not_replayed(say):
     assert pack(say(A), rename([ask(B)])[1]) is not None
 
 
-def packed_apart(parts: OutputParts, given: object = ()) -> Any:
-    return pack(tuple(parts), rename(given)[1], apart=lambda: parts)
+def with_records(returned: object, told: list[Any], others: list[Any]) -> NodeOutput:
+    return NodeOutput(returned, [], [*(["end", part] for part in told), *(["custom", part] for part in others)])
 
 
 def test_a_returned_text_may_mention_an_id_that_models_and_tools_alone_have_told():
-    parts = OutputParts(f"see {A}", [calling(CALL_A, A)], ["nothing"])
+    output = with_records(f"see {A}", [calling(CALL_A, A)], ["nothing"])
     for _ in range(2):
-        returned, (told,), _ = unpack(decode_value(encode_value(packed_apart(parts)), {}), rename(())[1])
-        assert returned == f"see {A}"
-        assert told.id != A
+        again: Any = unpack(decode_value(encode_value(pack(output, rename(())[1])), {}), rename(())[1])
+        assert again.returned == f"see {A}"
+        assert again.events[0][1].id != A
 
 
 @pytest.mark.parametrize(
-    ("parts", "given"),
+    ("output", "given"),
     [
-        (OutputParts([f"see {A}", ask(A)], [calling(CALL_A, A)], []), ()),
-        (OutputParts([f"see {A}", A], [calling(CALL_A, A)], []), ()),
-        (OutputParts([f"see run-{A}-0", f"run-{A}-1"], [calling(CALL_A, f"run-{A}-0")], []), ()),
-        (OutputParts(f"see {A}", [calling(CALL_A, A)], [ask(A)]), ()),
-        (OutputParts(f"see {A}", [calling(CALL_A, A)], [A]), ()),
-        (OutputParts("", [calling(CALL_A, A)], [f"see {A}"]), ()),
-        (OutputParts("", [calling(CALL_A, A), f"see {A}"], []), ()),
-        (OutputParts(f"see {A}", [calling(CALL_A, A)], []), [ask(A)]),
+        (with_records([f"see {A}", ask(A)], [calling(CALL_A, A)], []), ()),
+        (with_records([f"see {A}", A], [calling(CALL_A, A)], []), ()),
+        (with_records([f"see run-{A}-0", f"run-{A}-1"], [calling(CALL_A, f"run-{A}-0")], []), ()),
+        (with_records(f"see {A}", [calling(CALL_A, A)], [ask(A)]), ()),
+        (with_records(f"see {A}", [calling(CALL_A, A)], [A]), ()),
+        (with_records("", [calling(CALL_A, A)], [f"see {A}"]), ()),
+        (with_records("", [calling(CALL_A, A), f"see {A}"], []), ()),
+        (with_records(f"see {A}", [calling(CALL_A, A)], []), [ask(A)]),
     ],
     ids=[
         *("in a returned message", "a returned text", "of a returned text", "in another record"),
         *("a text of another", "said in another record", "said by a model", "of the input"),
     ],
 )
-def test_no_text_may_mention_an_id_by_which_anything_else_is_known(parts: OutputParts, given: object):
+def test_no_text_may_mention_an_id_by_which_anything_else_is_known(output: NodeOutput, given: object):
     with pytest.raises(NotRepeatable, match=A):
-        packed_apart(parts, given)
+        pack(output, rename(given)[1])
 
 
 RESPONSE = "resp_68a1f0c2b4d481a0b1c2d3e4"

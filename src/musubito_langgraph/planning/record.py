@@ -125,7 +125,8 @@ class PlanRecord:
         with self._lock:
             if task not in self._tasks:
                 before = self._orders.get(_unnumbered(around), ())
-                order = (*before, (step, *map(_sortable, _task_config.place_of_task(config))))
+                at: tuple[Any, ...] = _task_config.place_of_task(config)
+                order = (*before, (step, *(f"{part:08}" if isinstance(part, int) else str(part) for part in at)))
                 self._tasks[task] = TaskVisit(site, step, order)
                 self._orders[place] = order
                 self.visits[around].append(self._tasks[task])
@@ -170,10 +171,6 @@ class Site(NamedTuple):
     def visit(self, config: RunnableConfig) -> TaskVisit:
         """Return the task of this node that runs with this config."""
         return self.record.visit(config, self)
-
-
-def _sortable(part: Any) -> str:
-    return f"{part:08}" if isinstance(part, int) else str(part)
 
 
 def _unnumbered(place: str) -> str:

@@ -107,21 +107,13 @@ def _class_before(cls: type[BaseStore]) -> type[RecordingStore]:
     """Return the class of stand-ins for stores of class `cls`: Python looks up operators by class alone."""
     names = {name: getattr_static(cls, name) for name in dir(cls) if name.startswith("__") and name != "__del__"}
     operators = {
-        name: _operator(name)
+        name: _write(name, f"it used the store's {name}")
         for name, value in names.items()
         if name not in vars(RecordingStore) and value is not getattr_static(BaseStore, name, None) and callable(value)
     }
     return type(
         cls.__name__, (RecordingStore,), {"__slots__": (), "__module__": cls.__module__, **_METHODS, **operators}
     )
-
-
-def _operator(name: str) -> Any:
-    def operate(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
-        _cannot_repeat(self, f"it used the store's {name}")
-        return getattr(store_behind(self), name)(*args, **kwargs)
-
-    return operate
 
 
 def _is_anothers(store: Any) -> bool:
@@ -164,10 +156,10 @@ def _aread(name: str) -> Any:
     return read
 
 
-def _write(name: str) -> Any:
+def _write(name: str, why: str = "") -> Any:
     def write(self: RecordingStore, *args: Any, **kwargs: Any) -> Any:
         # The caller awaits what an async method returns.
-        _cannot_repeat(self, ReplayReason.STORE_WRITTEN.of(at_line_of_user(name)))
+        _cannot_repeat(self, why or ReplayReason.STORE_WRITTEN.of(at_line_of_user(name)))
         return getattr(store_behind(self), name)(*args, **kwargs)
 
     return write
