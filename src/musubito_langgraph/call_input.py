@@ -14,7 +14,7 @@ from musubito.values.value_diff import differences
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.message_ids.known_messages import look_of
+from musubito_langgraph.message_ids.known_messages import Look
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_reading import reading_of
 
@@ -28,8 +28,8 @@ class CallInput:
         self._value = value
         self._others = others
         self._around = around
-        self.look: list[bytes] | None = None
-        """What the counted part looked like when it was identified; None if that cannot be compared."""
+        self.look: tuple[Look, InputNaming] | None = None
+        """How the counted part looked when it was identified, and the walk through it."""
         self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
 
     def all(self) -> dict[str, object]:
@@ -52,8 +52,10 @@ class CallInput:
     def identified(self, code: Fingerprint) -> tuple[Any, InputNaming]:
         """Return the part that counts for this code with names in place of ids, and the names."""
         counted = self.counted(code)
-        self.look = look_of(counted)
-        return self._renamed(counted, code)
+        look = Look(counted)
+        renamed, naming = self._renamed(counted, code)
+        self.look = look, naming
+        return renamed, naming
 
     def identified_now(self, code: Fingerprint) -> Any:
         """Return the part that counts for this code with names in place of ids; None if it is as it was identified."""
@@ -61,7 +63,10 @@ class CallInput:
 
     def is_as_identified(self, code: Fingerprint | None) -> bool:
         """Tell whether the part that counts looks as it did when it was identified; False if that cannot be told."""
-        return code is not None and self.look is not None and look_of(self.counted(code)) == self.look
+        if code is None or self.look is None:
+            return False
+        look, naming = self.look
+        return look.is_of(self.counted(code)) and naming.is_unchanged()
 
     def digest(self) -> InputDigest | None:
         """Return the digest of the input that the call may change, None if it has no identity."""

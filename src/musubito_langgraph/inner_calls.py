@@ -20,6 +20,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
@@ -37,6 +38,7 @@ from musubito_langgraph.object_identity import ORIGINS, Identity
 from musubito_langgraph.object_policies import in_any_order
 from musubito_langgraph.observed_config import unwatched
 from musubito_langgraph.recorded_runnable import RecordedRunnable
+from musubito_langgraph.recorder.asked import known_messages
 from musubito_langgraph.recorder.config import handlers, with_handler
 from musubito_langgraph.recorder.events import AnswerRecorder, EventRecorder
 from musubito_langgraph.settings import Settings, invocation_of
@@ -67,6 +69,9 @@ class Question(NodeCall):
 
     def _around_now(self) -> None:
         return None  # a model is not given what it could change
+
+    def _known_messages(self) -> list[BaseMessage]:
+        return [] if self._code is None else known_messages(self.value, self._code)  # its keywords hold schemas
 
 
 class InnerCall(RecordedRunnable):

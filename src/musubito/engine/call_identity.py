@@ -75,15 +75,14 @@ def input_of(call: Call, scope: Scope, argument_digest: InputDigest | None = Non
     if argument_digest is None:
         argument_digest = digest_input(operation, call.arguments)
     digest, classes, inputs = argument_digest.digest, argument_digest.classes, _NOTHING
+    home = home_of(call.definition.function) if classes or scope.ambient is not None else ""
     if scope.ambient is not None:
-        home = home_of(call.definition.function)
         reached = fingerprints_of_classes(classes, home, call.fingerprint) if classes else ()
         inputs = scope.ambient.inputs(call.fingerprint, reached)
         around = digest_input(operation, {"what holds around the step": dict(inputs)}) if inputs else _NOTHING_AROUND
         digest = sha256(b"ambient" + digest + around.digest).digest()
         classes = {*classes, *around.classes}
     if classes:
-        home = home_of(call.definition.function)
         if call.definition.semantics.code == "version":
             code = told_apart(classes, home, [call.fingerprint])
         else:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
+from operator import is_
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -41,8 +42,8 @@ STRETCH: Final = 32
 """Messages of a stretch."""
 STATE: Final = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
 """The attributes that hold what a message is."""
-OF_LOOK: Final = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
-"""The attributes that decide how a message counts."""
+_MESSAGE: Final = Ext(0, b"")
+"""What stands for a message in packed data around it."""
 SHORT: Final = 16
 """Items from which on three bytes, not one, say how many a packed list has."""
 
@@ -119,20 +120,31 @@ def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
         return None
 
 
-def look_of(value: object) -> list[bytes] | None:
-    """Return bytes that differ if the value differs; None if it is not made of plain data and messages alone."""
-    look: list[bytes] = []
+class Look:
+    """How plain data looks, and which messages are in it. `is_plain` is false if it holds anything else."""
 
-    def take(message: Any) -> Ext:
-        state = [CLASSES.index(type(message)), *(_of(message, name) for name in OF_LOOK)]
-        look.append(packb(state, None, IN_ORDER))
-        return Ext(0, b"")
+    __slots__ = ("_messages", "_packed", "is_plain")
 
-    try:
-        look.append(packb(value, take, IN_ORDER))
-    except (TypeError, ValueError, AttributeError):
-        return None
-    return None if any(map(holds_bytes, look)) else look
+    def __init__(self, value: object) -> None:
+        self._messages: list[Any] = []
+        try:
+            self._packed = packb(value, self._take, IN_ORDER)
+            self.is_plain = not holds_bytes(self._packed)
+        except TypeError:
+            self.is_plain = False
+
+    def _take(self, message: Any) -> Ext:
+        if type(message) not in _CLASSES:
+            raise TypeError
+        self._messages.append(message)
+        return _MESSAGE
+
+    def is_of(self, value: object) -> bool:
+        """Tell whether a value looks so, with the very same messages."""
+        if not self.is_plain:
+            return False
+        now = Look(value)
+        return now.is_plain and now._packed == self._packed and all(map(is_, now._messages, self._messages))
 
 
 def known(contents: Contents) -> Known | None:

@@ -120,7 +120,7 @@ class InputNaming(_Naming):
 
     __slots__ = (
         *("_around", "_data", "_haystack", "_haystacks", "_numbers"),
-        *("forms", "is_whole", "reading", "reported"),
+        *("forms", "is_whole", "met", "reading", "reported"),
     )
 
     def __init__(
@@ -141,8 +141,16 @@ class InputNaming(_Naming):
         self._haystack: Haystack | None = None
         self._haystacks: list[Haystack] = []
         """The texts of known messages and stretches."""
+        self.met: list[tuple[list[Any], Contents | None]] = []
+        """The messages that the walk met, with their contents; None if these are not known."""
         if around:
             self._sealed.append(around)
+
+    def is_unchanged(self) -> bool:
+        """Tell whether all messages have the contents that they had in the walk; False if these are not known."""
+        return self.is_whole and all(
+            contents is not None and contents_of(messages, contents[0]) == contents for messages, contents in self.met
+        )
 
     def again(self, data: Collection[str]) -> InputNaming:
         """Return another walk through the same input, in which ids with these cores get no name."""
@@ -190,6 +198,7 @@ class InputNaming(_Naming):
             contents = contents_of(messages, self.reading.reports) if len(messages) == STRETCH else None
             stretch = None if contents is None else known(contents)
             if stretch is not None:
+                self.met.append((messages, contents))
                 items += self._taken(stretch, messages)
                 continue
             parts = [*map(self._known, messages)]
@@ -204,7 +213,9 @@ class InputNaming(_Naming):
 
     def _known(self, message: Any) -> Known | None:
         contents = contents_of([message], self.reading.reports)
-        return None if contents is None else known(contents) or keep_message(contents, self._look_into)
+        found = None if contents is None else known(contents) or keep_message(contents, self._look_into)
+        self.met.append(([message], None if found is None else contents))
+        return found
 
     def _named(self, message: Any, found: Known | None) -> Any:
         return self.record(message) if found is None else self._taken(found, [message])[0]
