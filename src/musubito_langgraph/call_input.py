@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import is_
 from typing import Any
 
 from musubito import InputError
@@ -14,7 +15,7 @@ from musubito.values.value_diff import differences
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.id_renaming import rename
-from musubito_langgraph.message_ids.known_messages import Look
+from musubito_langgraph.message_ids.known_messages import look_of
 from musubito_langgraph.message_ids.naming import InputNaming
 from musubito_langgraph.message_reading import reading_of
 
@@ -28,8 +29,8 @@ class CallInput:
         self._value = value
         self._others = others
         self._around = around
-        self.look: tuple[Look, InputNaming] | None = None
-        """How the counted part looked when it was identified, and the walk through it."""
+        self.look: tuple[bytes, list[Any], InputNaming] | None = None
+        """How the counted part looked when it was identified, its messages, and the walk through it."""
         self._counts: tuple[Fingerprint, Callable[[Any], Any]] | None = None
 
     def all(self) -> dict[str, object]:
@@ -52,9 +53,9 @@ class CallInput:
     def identified(self, code: Fingerprint) -> tuple[Any, InputNaming]:
         """Return the part that counts for this code with names in place of ids, and the names."""
         counted = self.counted(code)
-        look = Look(counted)
+        look = look_of(counted)
         renamed, naming = self._renamed(counted, code)
-        self.look = look, naming
+        self.look = look and (*look, naming)
         return renamed, naming
 
     def identified_now(self, code: Fingerprint) -> Any:
@@ -63,10 +64,10 @@ class CallInput:
 
     def is_as_identified(self, code: Fingerprint | None) -> bool:
         """Tell whether the part that counts looks as it did when it was identified; False if that cannot be told."""
-        if code is None or self.look is None:
+        if code is None or self.look is None or (now := look_of(self.counted(code))) is None:
             return False
-        look, naming = self.look
-        return look.is_of(self.counted(code)) and naming.is_unchanged()
+        packed, messages, naming = self.look
+        return now[0] == packed and all(map(is_, now[1], messages)) and naming.is_unchanged()
 
     def digest(self) -> InputDigest | None:
         """Return the digest of the input that the call may change, None if it has no identity."""

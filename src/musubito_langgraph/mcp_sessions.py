@@ -41,16 +41,6 @@ def _server_of(session: Any) -> _Server | None:
     return None if stream is None else _SERVERS.get(stream)
 
 
-def _said(session: Any) -> object:
-    server = _server_of(session)
-    return server and [server.made_of, digests_since(server.files)]
-
-
-def _is_older_than_its_files(session: Any) -> bool:
-    server = _server_of(session)
-    return server is not None and digests_since(server.files) is None
-
-
 def has_unknown_server(tool: Any) -> bool:
     """Tell whether a tool belongs to an MCP session whose server is not known, and warn of it once."""
     session = _compat.session_of(tool)
@@ -72,6 +62,7 @@ def watch_sessions() -> None:
     register_policy(
         ("mcp.client.session", "ClientSession"),
         lambda session, _: {name for name in vars(session) if not name.endswith("_callback")},
-        _said,
-        _is_older_than_its_files,
+        lambda session: (server := _server_of(session)) and [server.made_of, digests_since(server.files)],
+        # It is older than its files.
+        lambda session: (server := _server_of(session)) is not None and digests_since(server.files) is None,
     )

@@ -97,19 +97,15 @@ def reading_of(code: Fingerprint) -> Reading:
     if known is None:
         if len(_READINGS) >= MAX_KEPT:
             _READINGS.clear()
-        keys = _read_by(code)
+        read = {field: set(READ_BY_LANGCHAIN) for field in REPORTS}
+        for field, read_key in (*_by_users_code(code), *_by_packages(code)):
+            read[field].add(read_key)
+        keys = {field: frozenset(names) for field, names in read.items()}
         # What is kept of a message is kept by these reports, for all code that reads the same.
         reports = _SAME.setdefault(tuple(sorted(keys.items())), Reports(keys))
         texts = (part.source for part in code.parts if part.source is not None)
         known = _READINGS[key] = reading(texts, code.words, reports)
     return known
-
-
-def _read_by(code: Fingerprint) -> dict[str, frozenset[str]]:
-    read = {field: set(READ_BY_LANGCHAIN) for field in REPORTS}
-    for field, key in (*_by_users_code(code), *_by_packages(code)):
-        read[field].add(key)
-    return {field: frozenset(keys) for field, keys in read.items()}
 
 
 def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:

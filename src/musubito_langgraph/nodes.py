@@ -129,12 +129,7 @@ def _of_stand_in(value: StandIn, walk: Reach) -> set[str]:
     return vars(value).keys() - {BEHIND}
 
 
-def _says_of_tools(value: StandIn) -> object:
-    step = vars(value).get("musubito_step")
-    return None if step is None else step.opted_in
-
-
-register_policy(StandIn, _of_stand_in, _says_of_tools)
+register_policy(StandIn, _of_stand_in, lambda value: getattr(vars(value).get("musubito_step"), "opted_in", None))
 
 
 def _held(state: Any, config: RunnableConfig) -> Any:

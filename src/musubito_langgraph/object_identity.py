@@ -158,7 +158,8 @@ class Identity:
                 self.classes.add(kind)
             return [of, HiddenDigest(sha256(canonical([of, value.get_secret_value()])).digest())]
         holds = _held_by(value)
-        opaque = holds is None and not _is_made_of_fields(kind)
+        is_users = ORIGINS.of_class(kind) is Owner.USER
+        opaque = holds is None and not (is_users or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__"))
         if opaque:
             # Objects that code can hold and that distinguish code: patterns, templates, getters, cached functions.
             code = code_of(value)
@@ -197,10 +198,6 @@ def _held_by(value: Any) -> list[tuple[str, Any]] | None:
         case BaseException():
             return [(" arguments", value.args)]
     return None
-
-
-def _is_made_of_fields(kind: type) -> bool:
-    return ORIGINS.of_class(kind) is Owner.USER or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__")
 
 
 def _is_open(cls: type) -> bool:

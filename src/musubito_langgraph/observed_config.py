@@ -311,16 +311,16 @@ def _reader() -> FrameType | None:
     while frame is not None and (
         frame.f_globals is globals()
         or frame.f_globals is with_read.__globals__
-        or not (_hands_on(frame) or _reads_itself(frame))
+        or (
+            not _hands_on(frame)
+            and (
+                str(frame.f_globals.get("__name__")).startswith("pydantic.")
+                or (frame.f_code.co_filename.startswith(STANDARD) and INSTALLED not in frame.f_code.co_filename)
+            )
+        )
     ):
         frame = frame.f_back
     return frame
-
-
-def _reads_itself(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
-    is_standard = file.startswith(STANDARD) and INSTALLED not in file
-    return not is_standard and not str(frame.f_globals.get("__name__")).startswith("pydantic.")
 
 
 def _asks_for_remote_graphs(frame: FrameType | None) -> bool:

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from musubito import StepConfiguration
-from musubito.adapter import Fingerprint, ReplayReason, not_replayable
+from musubito.adapter import ReplayReason, not_replayable
 from musubito_langgraph import _graph_parts, _task_config
 from musubito_langgraph.call_site import CallSite
 from musubito_langgraph.graph_step import GraphStep, counted_keys
@@ -98,7 +98,10 @@ class _Tools:
                 # A wrapper of tool calls has replaced the context.
                 others["context"] = runtime.context
             tools = getattr(runtime, "tools", None)
-            if tools and _looks_at_tools(step.operation.fingerprint()):
+            if tools and any(
+                part.is_function and (part.source is None or "tools" in part.source)
+                for part in step.operation.fingerprint().parts
+            ):  # such code may ask its runtime for the tools
                 others["tools"] = [self._step(tool).operation.fingerprint().digest for tool in tools]
         task = task_context(config)
         is_released = task is not None and self._node.is_released(task, self._node.parents(task))
@@ -146,11 +149,6 @@ def calls_live_tool(tools: Any, node: Node, value: Any) -> bool:
 
 def _counted_call(call: Any, names: tuple[str, ...]) -> Any:
     return {**call, "args": counted_keys(call["args"], names)}
-
-
-def _looks_at_tools(code: Fingerprint) -> bool:
-    """Tell whether this code may ask its runtime for the tools."""
-    return any(part.is_function and (part.source is None or "tools" in part.source) for part in code.parts)
 
 
 def _told(request: Any, around: RunnableConfig, config: RunnableConfig) -> Any:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
-from operator import is_
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -120,31 +119,21 @@ def contents_of(messages: list[Any], reports: Reports) -> Contents | None:
         return None
 
 
-class Look:
-    """How plain data looks, and which messages are in it. `is_plain` is false if it holds anything else."""
+def look_of(value: object) -> tuple[bytes, list[Any]] | None:
+    """Return how plain data looks, and the messages in it; None if it holds anything else."""
+    messages: list[Any] = []
 
-    __slots__ = ("_messages", "_packed", "is_plain")
-
-    def __init__(self, value: object) -> None:
-        self._messages: list[Any] = []
-        try:
-            self._packed = packb(value, self._take, IN_ORDER)
-            self.is_plain = not holds_bytes(self._packed)
-        except TypeError:
-            self.is_plain = False
-
-    def _take(self, message: Any) -> Ext:
+    def take(message: Any) -> Ext:
         if type(message) not in _CLASSES:
             raise TypeError
-        self._messages.append(message)
+        messages.append(message)
         return _MESSAGE
 
-    def is_of(self, value: object) -> bool:
-        """Tell whether a value looks so, with the very same messages."""
-        if not self.is_plain:
-            return False
-        now = Look(value)
-        return now.is_plain and now._packed == self._packed and all(map(is_, now._messages, self._messages))
+    try:
+        packed = packb(value, take, IN_ORDER)
+    except TypeError:
+        return None
+    return None if holds_bytes(packed) else (packed, messages)
 
 
 def known(contents: Contents) -> Known | None:
