@@ -295,10 +295,10 @@ class Rules(Tables):
         return sorted(found)
 
     def forget_tags(self, runs: Iterable[bytes] = ()) -> None:
-        """Erase the tags of these runs, and of those that asked for what is forgotten."""
+        """Erase the tags and inputs of these runs, and of those that asked for what is forgotten."""
         gone = {e.number for e in self.executions.values() if e.forgotten}
         for run in {*runs, *(line.run_id for line in self.calls.values() if line.execution in gone)} & self.runs.keys():
-            self.runs[run] = self.runs[run]._replace(tags=None)
+            self.runs[run] = self.runs[run]._replace(tags=None, input=None)
 
     def forget_code(self) -> None:
         had: dict[bool, set[bytes]] = {True: set(), False: set()}
@@ -542,7 +542,9 @@ class Rules(Tables):
             case Renew():
                 self.renew(change)
             case Ledger():
-                self.runs.update({line.run_id: line for line in change.runs})
+                for line in change.runs:
+                    before = self.runs.get(line.run_id, line)  # a run is given its input when it begins
+                    self.runs[line.run_id] = line._replace(input=before.input)
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
                 self.forget_tags()
                 there = {e.number for e in self.executions.values() if not e.forgotten}
@@ -551,6 +553,10 @@ class Rules(Tables):
                 return self.key_checks[change.namespace]
             case LearnState():
                 self.learn(change)
+            case Forget() if change.inputs:
+                for run in [line for line in self.runs.values() if line.input in change.inputs]:
+                    self.runs[run.run_id] = run._replace(input=None)
+                return Forgotten(0, 0, 0)
             case Forget():
                 return self.forget(change)
             case MarkForPruning():

@@ -216,14 +216,14 @@ class Forget(NamedTuple):
     """Erase contents by hand. Answer: `Forgotten`.
 
     It concerns all executions of an operation, all executions of nodes (those that `Invalidate` would name), or all
-    that answered the calls of a run.
+    that answered the calls of a run. With `inputs`, only runs lose the inputs that have these hashes.
 
     - Payloads, stored inputs, error texts, what was read and the texts of the code are erased. Contents that an
       execution outside this selection holds as well are kept.
     - Of an operation, the names of what it changes itself are erased (see `LearnState`).
     - Executions that were edited from them are erased likewise. Of an edit, who made it and when stays.
     - Nodes, edges, executions and the history stay as a skeleton of ids and numbers. A run that asked for one of these
-      executions loses its tags, at its end if its call is not in the history yet.
+      executions loses its tags and its input, at its end if its call is not in the history yet.
     - The executions become INVALID as by `Invalidate`. Older ones of the same key become INVALID, too: otherwise they
       would come back in the place of the erased ones.
     - An effect that was done stays done. Its result is lost, and the next call for it is told so.
@@ -235,6 +235,7 @@ class Forget(NamedTuple):
     operation: str | None = None
     nodes: Sequence[bytes] = ()
     run: bytes | None = None
+    inputs: Sequence[bytes] = ()
 
 
 class Forgotten(NamedTuple):

@@ -268,6 +268,8 @@ class RunLine(NamedTuple):
     """The process of the run, as in `LeaseOwner`. If that process is gone, the run has ended, whatever its status."""
     pid: int = 0
     process: str = ""
+    input: bytes | None = None
+    """The hash of what the run was given, when it begins (see `InputLine.run`)."""
 
 
 class CallLine(NamedTuple):
@@ -304,6 +306,7 @@ class InputLine(NamedTuple):
 
     `chains` holds each long list of the input as one part for each item, in order. In `body` the digest of the last
     part stands for the list. If `execution` was forgotten or removed before this is written, nothing of it is kept.
+    The same holds for `run`, whose input this is in place of an execution's.
     """
 
     execution: int
@@ -311,6 +314,7 @@ class InputLine(NamedTuple):
     input_hash: bytes
     body: bytes
     chains: Sequence[Sequence[Part]]
+    run: bytes | None = None
 
 
 class TraceLine(NamedTuple):

@@ -152,6 +152,8 @@ def forget(lineage: Lineage, wanted: Sequence[Forget], inputs: Sequence[tuple[in
         blobs.remove(lineage, done.artifacts)
         executions, erased_inputs, size = executions + done.executions, erased_inputs + done.inputs, size + done.size
     for batch in batches(inputs):
+        # A search has found them, so they go from the runs that were given them, too.
+        writer.write(Forget("", inputs=[digest for _, digest in batch]))
         writer.write(Prune(since, inputs=batch))
     for parts in batches(unused_parts(lineage)):
         writer.write(Prune(since, parts=parts))

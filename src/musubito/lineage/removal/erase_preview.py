@@ -41,9 +41,17 @@ def preview_forget(
         "executions": json.dumps([execution for rows in runs for (execution,) in rows]),
         "erased": ExecutionFlags.ERASED,
     }
-    ((executions, own, artifacts),), given, ((number, size),) = lineage.ask(
-        *((query, params) for query in ("contents_of_executions", "inputs_of_executions", "inputs_of_operations"))
+    ((executions, own, artifacts),), ((number, size),), *given = lineage.ask(
+        *(
+            (query, params)
+            for query in (
+                *("contents_of_executions", "inputs_of_operations"),
+                *("inputs_of_executions", "inputs_of_runs_with"),
+            )
+        )
     )
-    erased = dict.fromkeys(inputs, 0) | {(operation, binary(digest)): length for operation, digest, length in given}
+    erased = dict.fromkeys(inputs, 0) | {
+        (operation, binary(digest)): length for rows in given for operation, digest, length in rows
+    }
     others = [length for (operation, _), length in erased.items() if operation not in operations]
     return ForgetPreview(executions, number + len(others), own + artifacts + size + sum(others))

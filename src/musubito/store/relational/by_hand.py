@@ -51,6 +51,8 @@ def steps_of(db: SqlSession, numbers: IdCache, change: ByHand) -> Iterator[list[
     match change:
         case Invalidate():
             return _invalidate(db, numbers, change)
+        case Forget() if change.inputs:
+            return _drop_inputs(db, change.inputs)
         case Forget():
             return _forget(db, numbers, change)
         case CleanUp():
@@ -166,6 +168,9 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
     contents = _Contents()
     named: set[int] = set()
     size = 0
+    of_runs: list[int] = []
+    if change.run is not None:
+        of_runs += history.forget_runs(db, "input_of_run", "forget_run", {"run": change.run})
     for executions in _forget_targets(db, numbers, change):
         edited = [execution for (execution,) in db.rows("edited_from", _named(executions))]
         for batch in _batches(sorted({*executions, *edited} - named)):
@@ -179,7 +184,8 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
             db.rows("forget_executions", {"forgotten": FORGOTTEN, "erased": ERASED, **_named(batch)})
             db.rows("forget_edits", {"forgotten": FORGOTTEN, **_named(batch)})
             db.rows("forget_traces", _named(batch))
-            db.rows("forget_tags_of_callers", {**_named(batch), "first": batch[0], "last": batch[-1]})
+            params = {**_named(batch), "first": batch[0], "last": batch[-1]}
+            of_runs += history.forget_runs(db, "inputs_of_callers", "forget_callers", params)
             _invalidate_callers_since(db, batch, since)
             named.update(batch)
             yield STEP
@@ -200,16 +206,20 @@ def _forget(db: SqlSession, numbers: IdCache, change: Forget) -> Steps:
         yield STEP
     yield from contents.erase_inputs(db)
     inputs = contents.inputs | contents.texts
-    size += sum(contents.artifacts.values()) + sum(inputs.values())
+    size += sum(contents.artifacts.values()) + sum(inputs.values()) + sum(of_runs)
     artifacts = [(contents.namespaces[namespace], digest) for namespace, digest in contents.artifacts]
-    yield [Forgotten(len(named), len(inputs), size, artifacts)]
+    yield [Forgotten(len(named), len(inputs) + len(of_runs), size, artifacts)]
+
+
+def _drop_inputs(db: SqlSession, inputs: Sequence[bytes]) -> Steps:
+    db.many("drop_input", [{"input_hash": digest} for digest in inputs])
+    yield [Forgotten(0, 0, 0)]
 
 
 def _forget_targets(db: SqlSession, numbers: IdCache, change: Forget) -> Iterator[list[int]]:
     if change.run is None:
         yield from _targets(db, numbers, change.namespace, change.operation, change.nodes, forgotten=1)
         return
-    db.rows("forget_tags", {"run": change.run})
     yield [execution for (execution,) in db.rows("executions_of_run", {"run": change.run})]
 
 

@@ -8,8 +8,8 @@ remove the sums of a run if a call is added to it, and with anything that they w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from musubito.store.part_codec import joined
 from musubito.store.relational.sql_session import IdCache, SqlSession
@@ -31,8 +31,9 @@ def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
     for run_id in _ended(db, {call.run_id for call in calls} | {run.run_id for run in runs}):
         _drop_sums(db, run_id)
         _add_sums(db, run_id)
-    there = _not_forgotten(db, [line.execution for line in inputs])
-    keep_inputs(db, numbers, namespace, [line for line in inputs if line.execution in there])
+    there = _not_forgotten(db, [line.execution for line in inputs if line.run is None])
+    wanted = [line for line in inputs if (line.execution in there if line.run is None else _has_input(db, line))]
+    keep_inputs(db, numbers, namespace, wanted)
     there = _not_forgotten(db, [line.execution for line in traces])
     db.many("add_trace", [line._asdict() for line in traces if line.execution in there])
 
@@ -53,7 +54,23 @@ def _add_sums(db: SqlSession, run: bytes) -> None:
     """Sum up the calls of a run that has ended and has no sums. Nobody may be erased and readable in its tags."""
     for query in ("add_sums", "add_token_sums"):
         db.rows(query, {"run": run})
-    db.rows("forget_tags_late", {"run": run, "erased": ExecutionFlags.ERASED})
+    if db.rows("is_forgotten_late", {"run": run, "erased": ExecutionFlags.ERASED}):
+        forget_runs(db, "input_of_run", "forget_run", {"run": run})
+
+
+def forget_runs(db: SqlSession, inputs: str, forget: str, params: Mapping[str, Any]) -> list[int]:
+    """Remove what users said of runs, and their inputs, unless other runs have these; return how long the inputs are.
+
+    `inputs` is the query for the inputs of the runs, and `forget` the query that takes them from the runs.
+    """
+    names = db.rows(inputs, params)
+    db.rows(forget, params)
+    keys = [{"operation": operation, "input_hash": digest} for operation, digest in names]
+    return [size for key in keys for (size,) in db.rows("forget_input_of_runs", key)]
+
+
+def _has_input(db: SqlSession, line: InputLine) -> bool:
+    return bool(db.rows("has_input", {"run": line.run, "input_hash": line.input_hash}))
 
 
 def _drop_sums(db: SqlSession, run: bytes) -> None:

@@ -202,9 +202,11 @@ CREATE TABLE _runs (
   host text NOT NULL DEFAULT '',
   pid bigint NOT NULL DEFAULT 0,
   process text NOT NULL DEFAULT '',
-  namespace bigint REFERENCES _namespaces
+  namespace bigint REFERENCES _namespaces,
+  input bytea
 );
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX _runs_by_input ON _runs (input) WHERE input IS NOT NULL;
 CREATE INDEX _runs_by_start ON _runs (started_at);
 
 CREATE TABLE _calls (

@@ -78,15 +78,32 @@ WHERE e.holds & :erased <> 0 AND e.artifact IS NOT NULL;
   UNION
   SELECT execution FROM _nodes WHERE id IN (SELECT value FROM json_each(:nodes)) AND execution IS NOT NULL
 
--- name: contents_of_executions
--- How many these executions and those of these operations are, how many bytes of contents lie in their rows, and in
--- artifacts that none but these or forgotten ones gave.
+-- name: _gone
+-- The beginning of two queries: these executions, and those of these operations.
 WITH gone (id) AS MATERIALIZED (
 {_executions_at}
   UNION
   SELECT e.id FROM _nodes n CROSS JOIN _executions e
   WHERE CAST(:operations AS TEXT) <> '[]' AND n.operation IN (SELECT value FROM json_each(:operations)) AND e.node = n.id
 )
+
+-- name: inputs_of_runs_with
+-- The inputs of the runs that asked for these executions, if no other run was given them, and how long they are.
+{_gone}, concerned (run_id, namespace, name, input) AS MATERIALIZED (
+  SELECT r.run_id, r.namespace, r.name, r.input FROM _runs r WHERE r.input IS NOT NULL AND r.run_id IN (
+    SELECT c.run_id FROM gone g CROSS JOIN _calls c WHERE c.execution = g.id
+  )
+)
+SELECT DISTINCT i.operation, i.input_hash, length(i.body)
+FROM concerned c
+JOIN _operations o ON o.namespace = c.namespace AND o.name = c.name || '/'
+JOIN _inputs i ON i.operation = o.id AND i.input_hash = c.input
+WHERE NOT EXISTS (SELECT 1 FROM _runs r WHERE r.input = c.input AND r.run_id NOT IN (SELECT run_id FROM concerned));
+
+-- name: contents_of_executions
+-- How many these executions and those of these operations are, how many bytes of contents lie in their rows, and in
+-- artifacts that none but these or forgotten ones gave.
+{_gone}
 SELECT
   (SELECT count(*) FROM gone),
   (SELECT coalesce(sum(coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0)), 0)

@@ -113,10 +113,11 @@ WHERE e.payload IS NULL AND e.holds & :erased = 0;
 SELECT s.name, a.digest, a.codec FROM _artifacts a JOIN _namespaces s ON s.id = a.namespace WHERE replace(a.codec, '@blob', '') <> a.codec;
 
 -- name: unused_inputs
--- Inputs that no node and no effect in doubt was given, and texts of files that no execution has read.
+-- Inputs that no node, no run and no effect in doubt was given, and texts of files that no execution has read.
 SELECT operation, input_hash FROM _inputs EXCEPT SELECT operation, input_hash FROM _nodes
 EXCEPT SELECT n.operation, r.digest FROM _reads r JOIN _executions e ON e.id = r.execution JOIN _nodes n ON n.id = e.node
-EXCEPT SELECT operation, input_hash FROM _effects WHERE outcome IS NULL OR outcome = 'unknown';
+EXCEPT SELECT operation, input_hash FROM _effects WHERE outcome IS NULL OR outcome = 'unknown'
+EXCEPT SELECT o.id, r.input FROM _runs r JOIN _operations o ON o.namespace = r.namespace AND o.name = r.name || '/';
 
 -- name: last_of_runs
 -- Each run with the run that it is a part of, when it began and ended, and when its last call ended.

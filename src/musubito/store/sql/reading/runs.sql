@@ -30,6 +30,11 @@ ORDER BY l.at DESC LIMIT :limit;
 -- One run, whatever it is a part of.
 SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
 
+-- name: input_name_of_run
+-- The namespace, the operation and the hash of the input of a run.
+SELECT s.name, r.name || '/', r.input FROM _runs r JOIN _namespaces s ON s.id = r.namespace
+WHERE r.run_id = :run AND r.input IS NOT NULL;
+
 -- name: parts_of_run
 -- A run and all that are parts of it, each with the run around it and the call of that one in which it began, and whether
 -- a call that has a line is around it: that one tells what it saved. The line of a call is written when it ends.

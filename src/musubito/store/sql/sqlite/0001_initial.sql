@@ -207,7 +207,8 @@ CREATE TABLE _invalidations (
 );
 
 -- parent: the run that it is a part of, and parent_call that run's call inside of which it began. host, pid, process: the
--- process that it runs in, as in _leases. namespace: that of the engine in which it began.
+-- process that it runs in, as in _leases. namespace: that of the engine in which it began. input: the hash of what it was
+-- given, in _inputs, of the operation that has the run's name and a slash (no step has such a name).
 CREATE TABLE _runs (
   run_id BLOB PRIMARY KEY,
   name TEXT,
@@ -220,9 +221,11 @@ CREATE TABLE _runs (
   host TEXT NOT NULL DEFAULT '',
   pid INTEGER NOT NULL DEFAULT 0,
   process TEXT NOT NULL DEFAULT '',
-  namespace INTEGER REFERENCES _namespaces
+  namespace INTEGER REFERENCES _namespaces,
+  input BLOB
 ) WITHOUT ROWID;
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX _runs_by_input ON _runs (input) WHERE input IS NOT NULL;
 CREATE INDEX _runs_by_start ON _runs (started_at);
 
 -- used: tokens by model, as JSON, of a call that has no execution; else see _usage.

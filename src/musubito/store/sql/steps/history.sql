@@ -2,8 +2,10 @@
 
 -- name: add_run
 -- A run, or what is known of it by now.
-INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status, parent, parent_call, host, pid, process, namespace)
-VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status, :parent, :parent_call, :host, :pid, :process, :namespace)
+INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status, parent, parent_call, host, pid, process, namespace,
+  input)
+VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status, :parent, :parent_call, :host, :pid, :process, :namespace,
+  :input)
 ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status;
 
 -- name: add_call
@@ -70,6 +72,10 @@ ORDER BY r.run_id LIMIT :limit;
 -- What calls of an operation were given; by position, since there is one for each miss.
 INSERT INTO _inputs (operation, input_hash, body) VALUES (?, ?, ?)
 ON CONFLICT DO NOTHING;
+
+-- name: has_input
+-- Whether a run has this input: it may have been forgotten, or pruned, before its input is written.
+SELECT 1 FROM _runs WHERE run_id = :run AND input = :input_hash;
 
 -- name: not_forgotten_among
 -- Those executions in a range that are there and were not forgotten.

@@ -128,26 +128,51 @@ DELETE FROM _state_places WHERE operation = :operation;
 -- The operations of which it is known what they change themselves.
 SELECT DISTINCT operation FROM _state_places;
 
--- name: forget_tags
--- A run without what its user said of it.
-UPDATE _runs SET tags = NULL WHERE run_id = :run;
+-- name: forget_run
+-- A run without its input and what its user said of it.
+UPDATE _runs SET tags = NULL, input = NULL WHERE run_id = :run;
 
--- name: forget_tags_of_callers
+-- name: forget_callers
 -- The same, for all runs that asked for one of these executions. Those from :first to :last are among them.
-UPDATE _runs SET tags = NULL
-WHERE tags IS NOT NULL AND (
+UPDATE _runs SET tags = NULL, input = NULL
+WHERE (tags IS NOT NULL OR input IS NOT NULL) AND (
   EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = _runs.run_id AND s.first <= :last AND s.last >= :first)
   OR NOT EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = _runs.run_id)
 ) AND EXISTS (
   SELECT 1 FROM _calls c WHERE c.run_id = _runs.run_id AND c.execution IN (SELECT value FROM json_each(:executions))
 );
 
--- name: forget_tags_late
--- The same, for a run that has ended, if one of its executions was forgotten meanwhile.
-UPDATE _runs SET tags = NULL
-WHERE run_id = :run AND tags IS NOT NULL AND EXISTS (
+-- name: is_forgotten_late
+-- Whether one of the executions of a run was forgotten before the run ended, and the run has a tag or an input.
+SELECT 1 FROM _runs
+WHERE run_id = :run AND (tags IS NOT NULL OR input IS NOT NULL) AND EXISTS (
   SELECT 1 FROM _calls c JOIN _executions e ON e.id = c.execution WHERE c.run_id = :run AND e.holds & :erased <> 0
 );
+
+-- name: input_of_run
+-- The operation and the hash of the input of a run.
+SELECT o.id, r.input FROM _runs r JOIN _operations o ON o.namespace = r.namespace AND o.name = r.name || '/'
+WHERE r.run_id = :run AND r.input IS NOT NULL;
+
+-- name: inputs_of_callers
+-- The same of all runs that asked for one of these executions: see `forget_callers`.
+SELECT DISTINCT o.id, r.input FROM _runs r JOIN _operations o ON o.namespace = r.namespace AND o.name = r.name || '/'
+WHERE r.input IS NOT NULL AND (
+  EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = r.run_id AND s.first <= :last AND s.last >= :first)
+  OR NOT EXISTS (SELECT 1 FROM _sums s WHERE s.run_id = r.run_id)
+) AND EXISTS (
+  SELECT 1 FROM _calls c WHERE c.run_id = r.run_id AND c.execution IN (SELECT value FROM json_each(:executions))
+);
+
+-- name: forget_input_of_runs
+-- Remove an input that no run has any more.
+DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash
+  AND NOT EXISTS (SELECT 1 FROM _runs WHERE input = :input_hash)
+RETURNING length(body);
+
+-- name: drop_input
+-- All runs of this input without it.
+UPDATE _runs SET input = NULL WHERE input = :input_hash;
 
 -- name: retire
 -- An execution that nothing seems to need is about to be removed, unless it is an effect.
@@ -283,7 +308,7 @@ RETURNING size;
 DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash AND NOT EXISTS (
   SELECT 1 FROM _executions e JOIN _nodes n ON n.id = e.node
   WHERE e.id > :since AND n.operation = :operation AND n.input_hash = :input_hash
-)
+) AND NOT EXISTS (SELECT 1 FROM _runs WHERE input = :input_hash)
 RETURNING length(body);
 
 -- name: prune_part
