@@ -38,6 +38,7 @@ from musubito.engine.observer import Observer
 from musubito.engine.open_engines import ENGINES
 from musubito.engine.process_identity import this_host, this_process
 from musubito.engine.recorded_inputs import Redact
+from musubito.engine.run_input import given_to_run
 from musubito.engine.scope import SCOPE, OpenScopes, Scope
 from musubito.engine.single_flight import SingleFlight
 from musubito.engine.step_identities import StepIdentities
@@ -488,16 +489,19 @@ class MusubitoEngine:
         *,
         tags: Mapping[str, str] | None = None,
         only_asks: bool = False,
+        given: Mapping[str, object] | None = None,
     ) -> Run:
         """Begin a run of a framework, perhaps in a step's body. The run is in the history until `_end_run`.
 
         The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
         enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.
+        `given` are the pieces of the run's input (see `engine.run_input`).
         """
         run = self._new_run(name, json.dumps(tags) if tags else None, self._part_of(body))
         if body is None:
             self.open.stray(run, operation, of_bodies=True)
         run.status, run.side_by_side, run.only_asks = "open", True, only_asks
+        run.given = given_to_run(name, given) if given else None
         if not only_asks:
             self.journal.append(run)
             self.keeper.wake()

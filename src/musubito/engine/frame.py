@@ -17,6 +17,7 @@ from musubito.code.unrepeatable import MOST, Unrepeatable
 from musubito.deferred import asyncio
 from musubito.dependencies.body_files import BodyFiles
 from musubito.engine.recorded_inputs import Redact
+from musubito.engine.run_input import GivenToRun
 from musubito.engine.samples import LOCK, Samples
 from musubito.model import StepDefinition
 from musubito.reasons import ReplayReason
@@ -337,6 +338,8 @@ class Run:
         A call that the framework makes outside any body belongs to no body of this run, even if a body's code reaches
         the step.
         """
+        self.given: GivenToRun | None = None
+        """What the run was given, until it is written."""
         self.only_asks = False
         """Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without."""
         self.calls: count[int] = count(1)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from musubito.engine.frame import Run
 from musubito.engine.recorded_inputs import CallInputs, FileText, Redact
+from musubito.engine.run_input import GivenToRun
 from musubito.errors import LOGGER
 from musubito.payloads.codec import Contents
 from musubito.payloads.encrypted_tags import sealed_tags
@@ -70,7 +71,12 @@ class HistoryBuffer:
                 traces.append(entry)
             else:
                 run_id = self.run_id(entry)
-                runs[run_id] = self._line(run_id, entry)
+                given, entry.given = entry.given, None
+                line = given and self.input_line(given)
+                inputs += () if line is None else (line._replace(run=run_id),)
+                before = runs.get(run_id)
+                digest = line.input_hash if line is not None else before and before.input
+                runs[run_id] = self._line(run_id, entry)._replace(input=digest)
         return Ledger(self._contents.namespace, list(runs.values()), calls, inputs, tuple(traces))
 
     def _line(self, run_id: bytes, run: Run) -> RunLine:
@@ -80,7 +86,7 @@ class HistoryBuffer:
         state = run_id, name, tags, run.started_at, run.finished_at, run.status
         return RunLine(*state, parent, call, *self._process)
 
-    def input_line(self, inputs: CallInputs | FileText) -> InputLine | None:
+    def input_line(self, inputs: CallInputs | FileText | GivenToRun) -> InputLine | None:
         """Return an input as it is stored; None if the redaction or the encoding fails."""
         try:
             return inputs.line(self._redact, self._contents)

@@ -79,7 +79,7 @@ class CallInputs(NamedTuple):
         """Return the input as it is stored. Raises the errors of `redact`."""
         is_as_kept = redact is None  # a redaction may change what it is given
         value = plain_with_records(self.packed, self.texts, _RECORDS) if is_as_kept else self._redacted(redact)
-        return _line(self.execution, self.operation, self.input_hash, value, contents)
+        return line_of(self.execution, self.operation, self.input_hash, value, contents)
 
     def as_stored(self, redact: Redact | None) -> Any:
         """Return the input as a reader would see it; None if nothing would be stored."""
@@ -125,7 +125,7 @@ class FileText(NamedTuple):
         value: Any = {PATH: self.path, CONTENT: scrubbed(self.text)}
         if redact is not None:
             value = redact(self.operation, value)
-        return _line(self.execution, self.operation, self.digest, value, contents)
+        return line_of(self.execution, self.operation, self.digest, value, contents)
 
 
 def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> InputLine:
@@ -135,7 +135,8 @@ def stored(execution: int, operation: str, input_hash: bytes, value: Any) -> Inp
     return InputLine(execution, operation, input_hash, body, chains)
 
 
-def _line(execution: int, operation: str, digest: bytes, value: Any, contents: Contents) -> InputLine:
+def line_of(execution: int, operation: str, digest: bytes, value: Any, contents: Contents) -> InputLine:
+    """Return the line for plain data, encrypted if the namespace is."""
     line = stored(execution, operation, digest, value)
     return line if contents.keys is None else _encrypted(line, contents)
 

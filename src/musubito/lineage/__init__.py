@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from musubito.engine.code_diff import ChangedCode
+    from musubito.engine.run_input import RunInput
     from musubito.lineage.readers.impact import Impact, ImpactRow, impact
     from musubito.lineage.readers.plan import Plan, PlanLine, plan
     from musubito.lineage.readers.prices import dollars
@@ -55,6 +56,7 @@ __all__ = [
     "Relative",
     "RootInput",
     "RunDiff",
+    "RunInput",
     "RunReport",
     "RunSummary",
     "Savings",
@@ -78,6 +80,7 @@ __all__ = [
 
 _NAMES: Final = {
     "engine.code_diff": ("ChangedCode",),
+    "engine.run_input": ("RunInput",),
     "lineage.readers.impact": ("Impact", "ImpactRow", "impact"),
     "lineage.readers.plan": ("Plan", "PlanLine", "plan"),
     "lineage.readers.prices": ("dollars",),

@@ -22,6 +22,7 @@ from musubito.engine.process_identity import this_host
 from musubito.engine.recorded_inputs import CallInputs, FileText
 from musubito.engine.replay_only import REPLAYS, RecordedCall, ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
+from musubito.engine.run_input import GivenToRun
 from musubito.engine.scope import Scope
 from musubito.errors import ArtifactUnreadable, EncodingError, NotReplayed
 from musubito.lineage.transfer.cassette import CassetteError, secret_at, secret_found
@@ -158,7 +159,7 @@ class _WatchedHistory(HistoryBuffer):
         super().__init__(engine.owner, engine.contents, engine.redact, (this_host(), os.getpid(), engine._process))
         self._engine = engine
 
-    def input_line(self, inputs: CallInputs | FileText) -> InputLine | None:
+    def input_line(self, inputs: CallInputs | FileText | GivenToRun) -> InputLine | None:
         if isinstance(inputs, CallInputs):
             self._engine.look_at_inputs(inputs)
         return super().input_line(inputs)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from musubito.engine.recorded_inputs import InputName, input_query, stored_inputs
+from musubito.engine.recorded_inputs import InputName, StoredBody, input_query, opened_in, stored_inputs
+from musubito.engine.run_input import RunInput, read_run_input
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.readers.run_reader import RunReader
@@ -154,6 +155,27 @@ class Lineage(RunReader):
         """
         wanted = [InputName(self.contents(namespace), operation, digest) for namespace, operation, digest in names]
         yield from stored_inputs(self._store, wanted, self.ask(*map(input_query, wanted)))
+
+    @reports_damage
+    def input_of_run(self, run_id: str) -> RunInput | None:
+        """Return what the run of a graph was given; None if that is not stored.
+
+        That is so for runs of other kinds, and for runs whose input was forgotten. If nothing of the input can be read,
+        the reason is at "input" in `RunInput.missing`.
+        """
+        rows = self.rows("input_name_of_run", run=self._run_id(run_id))
+        if not rows:
+            return None
+        namespace, operation, digest = rows[0]
+        contents = self.contents(namespace)
+        body = self.ask(input_query(InputName(contents, operation, binary(digest))))[0]
+        if not body:
+            return None
+        try:
+            trees = opened_in(self._store, [StoredBody(contents, *body[0])])[0]()
+            return read_run_input(contents, operation, binary(digest), trees)
+        except ArtifactUnreadable as error:
+            return RunInput({}, {"input": str(error)})
 
     @reports_damage
     def output(self, node: NodeReport) -> Any:
