@@ -11,6 +11,9 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from langgraph.constants import START
+from langgraph.types import Command
+
 from musubito_langgraph._compat import (
     CONF,
     CONFIG_KEY_CALL,
@@ -26,6 +29,7 @@ from musubito_langgraph._compat import (
     CONFIG_KEY_STREAM,
     CONFIG_KEY_TASK_ID,
     INTERRUPT,
+    PREVIOUS,
     PUSH,
     TASKS,
     BaseChannel,
@@ -238,6 +242,30 @@ def has_answer(config: Config) -> bool:
     """Tell whether an answer is available that a graph inside the task may be given."""
     at_hand = _conf(config)[CONFIG_KEY_SCRATCHPAD].get_null_resume(False) is not None
     return at_hand or bool(_conf(config).get(CONFIG_KEY_RESUME_MAP))
+
+
+def begun_with(config: Config) -> dict[str, Any]:
+    """Return what the invocation began with that the task belongs to: its state, the answer of a person, or neither.
+
+    Nothing is returned if the loop cannot be found. "missing" holds the reason why there is no state.
+    """
+    loop = _loop_of(config)
+    if loop is None:
+        return {}
+    if isinstance(loop.input, Command):
+        if loop.input.update is not None or loop.input.goto:
+            return {"missing": {"state": "its input was a Command with update or goto"}}
+        return {"resume": loop.input.resume}
+    if loop.input is None:
+        return {"go_on": True}
+    # LangGraph takes the input in one step. A graph with a state spends one more step on its `__start__`.
+    begun = loop.stop - loop.config["recursion_limit"] - 1
+    if loop.step > begun + 1 + (START in loop.nodes):
+        return {"missing": {"state": "its first step was not recorded"}}
+    own = [name for name in channels_in(config) if is_of_state(config, name)]
+    is_start = (config.get("metadata") or {}).get("langgraph_node") == START
+    # A function that is an entrypoint has an input, and what it returned before.
+    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own or [START, PREVIOUS], is_start))}
 
 
 def runtime_in(config: Config) -> Any:

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from musubito import MusubitoEngine, MusubitoResult
 from musubito.adapter import Mode, Run, SampleRef, Scope, stops_call
 from musubito_langgraph import _compat, _task_config
-from musubito_langgraph.settings import invocation_of
+from musubito_langgraph.settings import VOLATILE, invocation_of
 
 
 class UpstreamRef(NamedTuple):
@@ -47,6 +47,21 @@ def external(*what: str) -> UpstreamRef:
 RELEASED: Final = external("somebody resumed")._replace(releases=True)
 """Stands for the parents of a graph's first task, if the graph stopped before that task and somebody resumed the
 graph."""
+
+
+def _given(config: RunnableConfig) -> dict[str, Any]:
+    """Return the pieces of the input of the invocation that a task belongs to."""
+    given = _task_config.begun_with(config)
+    context = getattr(_task_config.runtime_in(config), "context", None)
+    if given and context is not None:
+        given["context"] = context
+    if given:
+        given["configurable"] = {
+            key: value
+            for key, value in (config.get("configurable") or {}).items()
+            if not key.startswith("__") and key not in VOLATILE
+        }
+    return given
 
 
 class GraphInvocation:
@@ -85,10 +100,13 @@ class GraphInvocation:
         name: str,
         config: RunnableConfig | None = None,
         operation: str = "",
+        *,
+        keeps_input: bool = False,
     ) -> Run:
         """Return the run of this invocation's steps: the run around the invocation, else a run of its own.
 
-        `config` and `operation` are those of one of the invocation's tasks.
+        `config` and `operation` are those of one of the invocation's tasks. With `keeps_input`, what the invocation
+        was given is stored with a run of its own.
         """
         run = (scope.run if scope.engine is engine else None) or self._runs.get(engine)
         if run is None or run not in self._marks:
@@ -97,7 +115,8 @@ class GraphInvocation:
                 if run is None:
                     only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
                     tags = None if config is None else _task_config.tags_in(config)
-                    run = engine._open_run(name, scope.frame, operation, tags=tags, only_asks=only_asks)
+                    given = _given(config) if config is not None and keeps_input else None
+                    run = engine._open_run(name, scope.frame, operation, tags=tags, only_asks=only_asks, given=given)
                     self._runs[engine] = run
                     if config is not None and len(self._runs) == 1:
                         _task_config.when_left(config, self._left_by)

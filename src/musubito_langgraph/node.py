@@ -65,7 +65,9 @@ class Node:
     def run(self, task: TaskContext | None) -> Callable[[MusubitoEngine, Scope], Run]:
         """Return a function that finds the run of a task of this node."""
         if task is not None:
-            return lambda engine, scope: task.loop.run(engine, scope, self.graph, task.config, self.operation)
+            given = self.graph, task.config, self.operation
+            keeps_input = self.settings.keeps_inputs and self.semantics.record_inputs
+            return lambda engine, scope: task.loop.run(engine, scope, *given, keeps_input=keeps_input)
         return lambda engine, scope: (scope.run if scope.engine is engine else None) or engine._new_run(self.graph)
 
     def parents(self, task: TaskContext | None) -> tuple[UpstreamRef, ...]:

@@ -79,6 +79,11 @@ class Settings:
     ignore_settings: tuple[str, ...] = ()
     """Names of settings of clients and models that count in no step."""
 
+    @property
+    def keeps_inputs(self) -> bool:
+        """Tell whether the inputs of all steps are stored: that of the run holds what each of them may be given."""
+        return all(semantics.record_inputs for semantics in (self.default, *self.steps.values()))
+
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """Return the engine that records an invocation."""
         engine = self.engine or (current_engine() if invocation.said is None else recording_engine())
