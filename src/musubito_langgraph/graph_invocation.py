@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from langchain_core.runnables import RunnableConfig
 
@@ -14,6 +14,13 @@ from musubito import MusubitoEngine, MusubitoResult
 from musubito.adapter import Mode, Run, SampleRef, Scope, stops_call
 from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.settings import VOLATILE, invocation_of
+
+
+class Shape(Protocol):
+    """The shape of a graph, as `graph_shape` describes it."""
+
+    def text(self) -> str | None:
+        """Return the shape as JSON; None if there is none."""
 
 
 class UpstreamRef(NamedTuple):
@@ -67,7 +74,8 @@ def _given(config: RunnableConfig) -> dict[str, Any]:
 class GraphInvocation:
     """One invocation of a graph, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape | None = None) -> None:
+        self._shape = shape
         self.done: dict[str, tuple[UpstreamRef, ...]] = {}
         """For each task that is done: its origins in the lineage."""
         self.fired: dict[str, list[str]] = {}
@@ -112,16 +120,20 @@ class GraphInvocation:
         if run is None or run not in self._marks:
             with self._lock:
                 run = run or self._runs.get(engine)
+                shape = None if self._shape is None else self._shape.text()
                 if run is None:
                     only_asks = config is not None and invocation_of(config).mode is Mode.REPLAY_ONLY
                     tags = None if config is None else _task_config.tags_in(config)
                     given = _given(config) if config is not None and keeps_input else None
-                    run = engine._open_run(name, scope.frame, operation, tags=tags, only_asks=only_asks, given=given)
+                    run = engine._open_run(
+                        name, scope.frame, operation, tags=tags, only_asks=only_asks, given=given, shape=shape
+                    )
                     self._runs[engine] = run
                     if config is not None and len(self._runs) == 1:
                         _task_config.when_left(config, self._left_by)
                     # If nothing else ends the run, it ends when nobody holds this object any more.
                     self._left.append(weakref.finalize(self, engine._end_run, run))
+                run.shape = run.shape or shape
                 if run not in self._marks:
                     self._marks[run] = len(run.samples.journal)
                     run.samples.go_on(tuple(self.known))

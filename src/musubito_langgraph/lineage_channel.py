@@ -29,7 +29,7 @@ from typing import Any, Final
 from ormsgpack import packb, unpackb
 
 from musubito_langgraph import _compat
-from musubito_langgraph.graph_invocation import GivenSample, GraphInvocation, UpstreamRef, external, given_sample
+from musubito_langgraph.graph_invocation import GivenSample, GraphInvocation, Shape, UpstreamRef, external, given_sample
 
 LINEAGE: Final = "__musubito_lineage__"
 """Name of the hidden channel."""
@@ -81,10 +81,18 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
     is always empty.
     """
 
-    __slots__ = ("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped", "outer_run", "run_id")
+    __slots__ = (
+        *("_pull", "_push", "_terminal", "inputs", "lasting", "loop", "may_have_stopped", "outer_run", "run_id"),
+        "shape",
+    )
 
-    def __init__(self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE) -> None:
-        """Make an empty channel; `inputs` are the channels that the graph's input is written to."""
+    def __init__(
+        self, lasting: frozenset[str], inputs: frozenset[str], key: str = LINEAGE, shape: Shape | None = None
+    ) -> None:
+        """Make an empty channel; `inputs` are the channels that the graph's input is written to.
+
+        `shape` is that of the graph; None for a graph inside another one.
+        """
         super().__init__(bytes, key)
         self.lasting = lasting
         self.inputs = inputs
@@ -94,13 +102,14 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
         """The id of the task that took the input of the run that goes on here."""
         self.outer_run: str | None = None
         """The id of the enclosing graph's run, if that can be resumed."""
-        self.loop = GraphInvocation()
+        self.shape = shape
+        self.loop = GraphInvocation(shape)
         self._pull: dict[str, list[UpstreamRef]] = {}
         self._push: list[tuple[list[UpstreamRef], str]] = []
         self._terminal: list[UpstreamRef] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.lasting, self.inputs, self.key)
+        return type(self), (self.lasting, self.inputs, self.key, self.shape)
 
     def __musubito_identity__(self) -> str:
         """Return the same identity for every such channel.
@@ -130,7 +139,7 @@ class LineageChannel(_compat.BaseChannel[Any, bytes, Any]):
 
     def from_checkpoint(self, checkpoint: Any) -> LineageChannel:
         """Return the channel of an invocation that begins at this checkpoint."""
-        restored = LineageChannel(self.lasting, self.inputs, self.key)
+        restored = LineageChannel(self.lasting, self.inputs, self.key, self.shape)
         if isinstance(checkpoint, bytes):
             pull, push, ends, samples, restored.may_have_stopped, restored.run_id = unpackb(checkpoint)
             restored._pull = {channel: [UpstreamRef(*ref) for ref in refs] for channel, refs in pull.items()}

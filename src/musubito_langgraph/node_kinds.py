@@ -30,6 +30,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from musubito.adapter import ReplayReason, check_inputs
 from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph.graph_shape import GraphShape
 from musubito_langgraph.graph_step import GraphStep
 from musubito_langgraph.lineage_channel import LINEAGE, LineageChannel
 from musubito_langgraph.node import Node
@@ -314,7 +315,7 @@ def _step(code: Any, node: Node, state_of: Any = None) -> GraphStep:
 def wrapped_graph(graph: Any, name: str, prefix: str, settings: Settings) -> Any:
     """Return the same graph with other nodes and a hidden channel.
 
-    This is a plain copy: `graph.copy()` loses what `compile` added.
+    This is a plain copy: `graph.copy()` loses what `compile` added. Of a graph inside another one, `prefix` says where.
     """
     wrapped = copy.copy(graph)
     triggers = {node: tuple(spec.triggers) for node, spec in graph.nodes.items()}
@@ -334,7 +335,8 @@ def wrapped_graph(graph: Any, name: str, prefix: str, settings: Settings) -> Any
         wrapped.stream_channels = [
             channel for channel, value in graph.channels.items() if isinstance(value, _compat.BaseChannel)
         ]
-    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs)}
+    shape = None if prefix else GraphShape(wrapped, name)
+    wrapped.channels = {**graph.channels, LINEAGE: LineageChannel(lasting, inputs, shape=shape)}
     return wrapped
 
 

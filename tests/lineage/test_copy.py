@@ -29,8 +29,9 @@ from musubito import (
 from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.lineage.transfer.copy import CopyCounts, copy_store
-from musubito.store.changes import LearnState
+from musubito.store.changes import LearnState, Ledger
 from musubito.store.relational import table_copy
+from musubito.store.rows import RunLine
 from tests.faults.children import program, start
 from tests.server import drop_database, new_database
 
@@ -90,7 +91,9 @@ def work(engine: MusubitoEngine, folder: Path) -> None:
                 bad(1)
             for n in range(30):
                 vote(f"text {n}")
+        of_graph = RunLine(each.namespace.encode(), "graph", None, 1.0, 2.0, "finished", shape="{}")
         each.storage.write([LearnState(each.namespace, "vote", b"code", ["m.USAGE", NUL])])
+        each.storage.write([Ledger(each.namespace, [of_graph], [])])
 
 
 def key_of(namespace: str) -> bytes | None:

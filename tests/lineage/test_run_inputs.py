@@ -15,13 +15,14 @@ from musubito import MusubitoEngine, musubito_step
 from musubito.adapter import Scope
 from musubito.engine.run_input import RunInput
 from musubito.engine.scope import SCOPE, in_scope
-from musubito.lineage import Lineage, LineageError, prune
-from musubito.lineage.copy import CopyCounts, copy_store
-from musubito.lineage.erase import changes_for, forget, forget_namespace
-from musubito.lineage.erase_preview import preview_forget
-from musubito.lineage.input_search import InputQuery, search_inputs
-from musubito.lineage.rekey import RekeyCounts, rekey
-from musubito.lineage.verify import verify
+from musubito.lineage import Lineage, LineageError
+from musubito.lineage.readers.input_search import InputQuery, search_inputs
+from musubito.lineage.readers.verify import verify
+from musubito.lineage.removal import prune
+from musubito.lineage.removal.erase import changes_for, forget, forget_namespace
+from musubito.lineage.removal.erase_preview import preview_forget
+from musubito.lineage.removal.rekey import RekeyCounts, rekey
+from musubito.lineage.transfer.copy import CopyCounts, copy_store
 from musubito.store.changes import Forget
 from tests.fresh import fresh
 from tests.server import drop_database, new_store

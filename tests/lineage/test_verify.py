@@ -111,6 +111,7 @@ SMALL = "(SELECT e.id FROM _executions e WHERE e.payload IS NOT NULL ORDER BY e.
         ("UPDATE _uses SET node = 99", "uses", "a step result that is not there"),
         ("UPDATE _nodes SET code = 99 WHERE id = 1", "nodes", "names its code"),
         ("DELETE FROM _operations WHERE name = 'outer'", "nodes", "names its operation"),
+        ("INSERT INTO _shapes VALUES (x'00', '{}')", "shapes", "not the one that was stored"),
         ("UPDATE _effects SET execution = 99", "effects", "an execution that is not there"),
     ],
 )

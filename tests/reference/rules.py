@@ -544,7 +544,7 @@ class Rules(Tables):
             case Ledger():
                 for line in change.runs:
                     before = self.runs.get(line.run_id, line)  # a run is given its input when it begins
-                    self.runs[line.run_id] = line._replace(input=before.input)
+                    self.runs[line.run_id] = line._replace(input=before.input, shape=line.shape or before.shape)
                 self.calls.update({(line.run_id, line.call): line for line in change.calls})
                 self.forget_tags()
                 there = {e.number for e in self.executions.values() if not e.forgotten}

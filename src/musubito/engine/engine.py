@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from importlib import import_module
 from types import FunctionType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
 from musubito.code.sent_code import sent
 from musubito.code.tracker import CodeTracker
@@ -112,6 +112,9 @@ class MusubitoEngine:
     ...         double(8).value
     16
     """
+
+    _stands_for_others: ClassVar = False
+    """Whether this engine, while it is in use, records what graphs record by an engine of their own."""
 
     def __init__(
         self,
@@ -405,6 +408,9 @@ class MusubitoEngine:
 
         return explain(self, call_of(self, step, args, kwargs))
 
+    def _before_unrecorded(self, definition: StepDefinition) -> None:
+        """Do nothing: a live step or effect that cannot be identified runs unrecorded. Other engines may refuse it."""
+
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:
         """Mark the stored results of a step as never replayed, with the results of steps that called it.
@@ -490,17 +496,19 @@ class MusubitoEngine:
         tags: Mapping[str, str] | None = None,
         only_asks: bool = False,
         given: Mapping[str, object] | None = None,
+        shape: str | None = None,
     ) -> Run:
         """Begin a run of a framework, perhaps in a step's body. The run is in the history until `_end_run`.
 
         The run's last call tells how the run ended. `operation` is the run's first operation; it is used to find the
         enclosing body where that is not known. With `only_asks`, nothing is run in it, so it begins no namespace.
         `given` are the pieces of the run's input (see `engine.run_input`).
+        `shape` is that of the graph that runs (see `RunLine`).
         """
         run = self._new_run(name, json.dumps(tags) if tags else None, self._part_of(body))
         if body is None:
             self.open.stray(run, operation, of_bodies=True)
-        run.status, run.side_by_side, run.only_asks = "open", True, only_asks
+        run.status, run.side_by_side, run.only_asks, run.shape = "open", True, only_asks, shape
         run.given = given_to_run(name, given) if given else None
         if not only_asks:
             self.journal.append(run)

@@ -104,6 +104,12 @@ def current_engine() -> MusubitoEngine:
     return default_engine()
 
 
+def standing_engine() -> MusubitoEngine | None:
+    """Return the engine in use if it stands for the engines that graphs name, else None."""
+    engine = SCOPE.get().engine or (_engine_in_use() if IN_USE else None)
+    return engine if isinstance(engine, MusubitoEngine) and engine._stands_for_others else None
+
+
 def recording_engine() -> MusubitoEngine:
     """Return the engine for calls that are recorded even inside of `use_musubito_engine(None)`."""
     engine = current_engine()

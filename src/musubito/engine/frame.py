@@ -292,8 +292,9 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     """Return how long spans of time last together; a time that lies in several of them counts once."""
     total, until = 0.0, -inf
     for began, ended in sorted(spans):
-        total += max(0.0, ended - max(began, until))
-        until = max(until, ended)
+        if ended > until:
+            total += ended - max(began, until)
+            until = ended
     return total
 
 
@@ -342,6 +343,8 @@ class Run:
         """What the run was given, until it is written."""
         self.only_asks = False
         """Set if nothing runs in the run. Such a run must not begin a namespace, with its engine's key or without."""
+        self.shape: str | None = None
+        """The shape of the first graph that ran in it, as JSON."""
         self.calls: count[int] = count(1)
         self.lines: list[CallLine] | None = None
         """Kept only for a run that the user holds, to show its calls."""

@@ -84,7 +84,7 @@ class HistoryBuffer:
         name = run.name and scrubbed(run.name)
         tags = run.tags and sealed_tags(self._contents, json.dumps(without_secrets(json.loads(run.tags))))
         state = run_id, name, tags, run.started_at, run.finished_at, run.status
-        return RunLine(*state, parent, call, *self._process)
+        return RunLine(*state, parent, call, *self._process, shape=run.shape)
 
     def input_line(self, inputs: CallInputs | FileText | GivenToRun) -> InputLine | None:
         """Return an input as it is stored; None if the redaction or the encoding fails."""

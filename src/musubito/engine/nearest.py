@@ -114,14 +114,13 @@ class Earlier:
         )
 
     def _candidates(self, this: SimilarNode) -> list[SimilarNode]:
-        # The clock of a short run may begin after its call did, so the call itself may be among these.
-        alike = (
-            [call for call in self._alike.get(_shared(this, facts), ()) if call.node != this.node] for facts in ORDER
-        )
-        near = next((calls for calls in alike if calls), [])
-        # Of calls that share everything, one of the same sample differs in its version alone.
-        every = (*ORDER[0], "sample")
-        return [call for call in near if _shared(call, every) == _shared(this, every)] or near
+        for facts in ORDER:
+            # The clock of a short run may begin after its call did, so the call itself may be among these.
+            near = [call for call in self._alike.get(_shared(this, facts), ()) if call.node != this.node]
+            if near:
+                # Of calls that share everything, one of the same sample differs in its version alone.
+                return (facts == ORDER[0] and [call for call in near if call.sample == this.sample]) or near
+        return []
 
 
 class Reasons:
@@ -245,7 +244,7 @@ def _shared(call: SimilarNode, facts: Collection[str]) -> tuple[Any, ...]:
 
 
 def _count_same(this: SimilarNode, other: SimilarNode) -> int:
-    return sum(this.arguments.get(name) == digest for name, digest in other.arguments.items())
+    return len(this.arguments.items() & other.arguments.items())
 
 
 def _varies(this: Any, fields: Sequence[Difference], inputs: Sequence[Any]) -> bool:

@@ -71,6 +71,7 @@ class ReadOnlyEngine(MusubitoEngine):
         tags: Mapping[str, str] | None = None,
         only_asks: bool = False,
         given: Mapping[str, object] | None = None,
+        shape: str | None = None,
     ) -> Run:
         """Return a run that the history does not hold."""
         return self._new_run(name)

@@ -117,6 +117,14 @@ def read_run_input(contents: Contents, operation: str, digest: bytes, trees: Any
     return RunInput(values, missing)
 
 
+def shown_state(trees: Any) -> Any:
+    """Return the state of a stored input as readers see it; None if it holds none, or is damaged."""
+    try:
+        return plain(packb(_value(trees["state"])))
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError, ArtifactUnreadable):
+        return None
+
+
 def _set(values: dict[str, Any], name: Name, value: Any) -> None:
     *outer, last = name
     for key in outer:

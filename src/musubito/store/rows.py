@@ -270,6 +270,8 @@ class RunLine(NamedTuple):
     process: str = ""
     input: bytes | None = None
     """The hash of what the run was given, when it begins (see `InputLine.run`)."""
+    shape: str | None = None
+    """The shape of the graph that ran, as JSON. If it is known at the end alone, the second line brings it."""
 
 
 class CallLine(NamedTuple):

@@ -31,10 +31,11 @@ LOOKED_AT: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class DayOfOperation:
-    """The calls of one day of local time, by outcome."""
+    """The calls of one day of local time, by outcome. `mean_ms` is of those that ran, None without any."""
 
     day: str
     calls: Mapping[str, int]
+    mean_ms: float | None
 
 
 class RanCall(NamedTuple):
@@ -90,11 +91,17 @@ def history_of(lineage: Lineage, operation: str, since: float) -> OperationHisto
         ("usage_of_versions", {"operation": operation, "looked_at": RESULTS}),
     )
     days: dict[str, Counter[str]] = {}
-    for quarter, outcome, number in rows:
-        days.setdefault(day_of(quarter), Counter())[outcome] += number
+    took: defaultdict[str, float] = defaultdict(float)
+    for quarter, outcome, number, milliseconds in rows:
+        day = day_of(quarter)
+        days.setdefault(day, Counter())[outcome] += number
+        took[day] += milliseconds if outcome == "ran" else 0.0
     return OperationHistory(
         bool(known),
-        tuple(DayOfOperation(day, calls) for day, calls in sorted(days.items())),
+        tuple(
+            DayOfOperation(day, calls, took[day] / calls["ran"] if calls["ran"] else None)
+            for day, calls in sorted(days.items())
+        ),
         _with_reasons(lineage, operation, ran),
         binary(newest[0][0]).hex() if newest else None,
         tuple(_versions(lineage, versions, by_first(usage))),

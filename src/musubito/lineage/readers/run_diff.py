@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.readers.store_reader import by_first, of_many, short_id
 from musubito.lineage.readers.why import with_reasons
-from musubito.lineage.reports import CallReport, EditReport, LineageError, RunSummary
+from musubito.lineage.reports import CallReport, EditReport, LineageError, RunReport, RunSummary
 from musubito.model import ReplayReason
 from musubito.store.queries import SimilarNode
 from musubito.store.relational.reads import similar_node
@@ -27,6 +27,7 @@ class CallDiff:
 
     `change` is "same" (equal nodes and outputs), "changed", "added", "gone" or "inside". A call is inside if the other
     run replayed the call that made it. The other run knows nothing of such a call, so the call counts as no difference.
+    Of `before`, the reason is the recorded one: what an earlier call looked like counts for `after` alone.
     `reason` says how the identities of a changed call differ, or that nothing like it was asked before. If they are
     equal, it says why the second call ran and returned another output. It is None if the call ended otherwise, or if
     one of the identities is not stored. `parts` are the names of the arguments that differ. `same_output` is None if
@@ -64,7 +65,11 @@ def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
 
     Calls of one operation that are not the same are paired in the order in which they were made.
     """
-    first, second = (with_reasons(lineage, lineage.run(run)) for run in (before, after))
+    return _compare(lineage, lineage.run(before), lineage.run(after))
+
+
+def _compare(lineage: Lineage, first: RunReport, second: RunReport) -> RunDiff:
+    second = with_reasons(lineage, second)
     old, new = _Side(first.calls), _Side(second.calls)
     # From the plainest partner to the last resort: the pairs of one round decide which calls are inside in the next.
     for kind in (_at_same_place, _of_same_node_and_end, _of_same_node, _of_same_operation):
@@ -85,17 +90,19 @@ def compare_runs(lineage: Lineage, before: str, after: str) -> RunDiff:
     return RunDiff(first.summary, second.summary, tuple(compared))
 
 
+@reports_damage
 def compare_with_previous(lineage: Lineage, run: str) -> RunDiff:
     """Compare a run with the run of the same name that began before it.
 
     Raises `LineageError` if there is none.
     """
-    summary = lineage.run(run, limit=1).summary
-    previous = lineage.runs(1, name=summary.name, before=summary.started_at)
+    report = lineage.run(run)
+    summary = report.summary
+    previous = lineage.newest_runs(1, summary.started_at, summary.name)
     if not previous:
         named = f" called {summary.name!r}" if summary.name else ""
         raise LineageError(f"there is no run{named} before {short_id(summary.run_id)}; give two runs")
-    return compare_runs(lineage, previous[0].run_id, summary.run_id)
+    return _compare(lineage, lineage.run(binary(previous[0][1]).hex()), report)
 
 
 class _Side:
@@ -104,6 +111,7 @@ class _Side:
     def __init__(self, calls: Sequence[CallReport]) -> None:
         self.calls = {call.number: call for call in calls}
         self.partners: dict[int, CallReport] = {}
+        self._alone: Iterable[CallReport] = calls
 
     def around(self, call: CallReport) -> Iterator[CallReport]:
         """Yield the calls around a call, from the inside out."""
@@ -119,14 +127,15 @@ class _Side:
 
     def is_inside(self, call: CallReport) -> bool:
         """Return whether a call around this one was replayed in the other run."""
+        if not call.parent or not self.partners:
+            return False
         partners = (self.partners.get(outer.number) for outer in self.around(call))
-        return bool(call.parent and self.partners) and any(
-            partner is not None and partner.outcome == "replayed" for partner in partners
-        )
+        return any(partner is not None and partner.outcome == "replayed" for partner in partners)
 
     def free(self) -> list[CallReport]:
         """Return the calls that need a partner."""
-        return [call for call in self.calls.values() if call.number not in self.partners and not self.is_inside(call)]
+        self._alone = [call for call in self._alone if call.number not in self.partners]
+        return [call for call in self._alone if not self.is_inside(call)]
 
 
 def _pair_up(old: _Side, new: _Side, kind: Callable[[_Side, CallReport], Hashable]) -> None:
@@ -183,6 +192,9 @@ def _facts(lineage: Lineage, pairs: Sequence[tuple[CallReport, CallReport]]) -> 
 
 
 def _compared(facts: _Facts, before: CallReport, after: CallReport) -> CallDiff:
+    is_same = before.execution is not None and before.execution == after.execution and before.node_id == after.node_id
+    if is_same and before.outcome in ANSWERED and after.outcome in ANSWERED:
+        return CallDiff(after.operation, "same", before, after, None, same_output=True)
     same_output = _same_output(facts, before, after)
     if before.node_id != after.node_id:
         first, second = facts.identities.get(before.node_id), facts.identities.get(after.node_id)

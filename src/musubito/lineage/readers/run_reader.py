@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.frame import covered
@@ -30,12 +31,22 @@ from musubito.values.redaction import scrubbed
 
 EVER: Final = 1e18
 """Seconds since the epoch, later than any run."""
+RERUN: Final = "rerun"
+"""The tag of a rerun, which holds what it was asked for."""
+RERUN_OF: Final = "rerun_of"
+"""The tag of a run in a rerun: the ids of the runs that it makes once more."""
+JUDGES: Final = "judges"
+"""The tag of a run in a rerun that judges another: the id of that run."""
 PAGE: Final = 500
 """Runs that are looked at together, once a few have not been enough."""
 
 
 FIRST_CALLS: Final = 2_000
 """Calls of a run that a reader is shown who does not ask for all."""
+
+
+NOBODY: Final = ("", "")
+"""The name and the namespace of an operation that is not known."""
 
 
 class _RunRows(NamedTuple):
@@ -77,7 +88,7 @@ class RunReader(StoreReader):
         seen: set[bytes] = set()
         size = limit
         while True:
-            page = self._newest_runs(size, before, name, operation)
+            page = self.newest_runs(size, before, name, operation)
             new = [
                 run
                 for at, run, tags in page
@@ -92,7 +103,11 @@ class RunReader(StoreReader):
             before = math.nextafter(page[-1][0], EVER)  # others may have begun at the same time
             size = max(limit, min(2 * size, PAGE))
 
-    def _newest_runs(
+    def reruns(self, limit: int = 20, *, before: float = EVER) -> list[RunSummary]:
+        """Return the newest reruns before a time, newest first. `musubito.lineage.rerun_report` shows one."""
+        return self.runs(limit, tagged=lambda tags: isinstance(tags.get(RERUN), dict), before=before)
+
+    def newest_runs(
         self, limit: int, before: float = EVER, name: str | None = None, operation: str | None = None
     ) -> list[Row]:
         """Return when the newest runs began, their ids, and their tags as stored; see `runs`."""
@@ -112,6 +127,12 @@ class RunReader(StoreReader):
         most = sys.maxsize if limit is None else limit
         return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts, after, most, replayed=replayed))
 
+    @reports_damage
+    def head(self, run: str) -> RunSummary:
+        """Return the summary of a run, as `run` names it, without the numbers and costs of its calls."""
+        rows = self._rows_of_runs([self._run_id(run)])[0]
+        return self._summary(rows._replace(parts=[]), [])
+
     def walls(self, runs: Sequence[str]) -> list[tuple[float | None, float]]:
         """Return the walls of runs and those that replays saved in them; see `RunSummary`."""
         summaries = self._summaries(self._rows_of_runs([bytes.fromhex(run) for run in runs]))
@@ -119,7 +140,7 @@ class RunReader(StoreReader):
 
     def _run_id(self, text: str) -> bytes:
         if text == "last":
-            newest = self._newest_runs(1)
+            newest = self.newest_runs(1)
             if not newest:
                 raise NothingRan("nothing has run yet, or it ran in another database")
             return binary(newest[0][1])
@@ -246,29 +267,29 @@ class RunReader(StoreReader):
         # The same few names for many calls are read once.
         *calls_by_part, operations = self.ask(*questions, ("all_operations", {}))
         names = {operation: (name, namespace) for operation, namespace, name in operations}
-        placed_rows = [
-            (numbers[part], numbers.get(outer_run, {}).get(outer_call), row)
-            for (part, outer_run, outer_call), rows in zip(outer_calls, calls_by_part, strict=True)
-            for row in rows
-        ][:limit]
+        places = [(numbers[part], numbers.get(run, {}).get(call)) for part, run, call in outer_calls]
+        placed_rows = ((*place, row) for place, rows in zip(places, calls_by_part, strict=True) for row in rows)
+        reasons = ReplayReason.__members__
         calls: list[CallReport] = []
-        for own, outer, row in placed_rows:
-            call, parent, operation, node, execution, outcome, reason, at, *costs = row
+        for own, outer, row in islice(placed_rows, limit):
+            call, parent, operation, node, execution, outcome, reason = row[:7]
+            at, wall_ms, compute_ms, saved_tokens, tokens = row[7:]
+            name, namespace = names.get(operation, NOBODY)
             # An outer call has a lower number. A damaged row might put a call inside itself: readers would never end.
             above = own.get(parent) if parent is not None and parent < call else None
             if above is None:
                 above = outer
-            wall_ms, compute_ms, saved_tokens, tokens = costs
             was_replayed = outcome == "replayed"
             calls.append(
                 CallReport(
                     own[call],
                     above,
-                    *names.get(operation, ("", "")),
+                    name,
+                    namespace,
                     node.hex(),
                     execution,
                     outcome,
-                    ReplayReason[reason],
+                    reasons[reason],
                     at,
                     wall_ms,
                     0.0 if was_replayed else compute_ms,

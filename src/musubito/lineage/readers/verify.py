@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.recorded_inputs import digests_in
@@ -287,6 +288,13 @@ def _effect(_: Lineage, row: Row) -> Iterator[Finding]:
         yield _finding("effects", None, operation, problem, EFFECT)
 
 
+def _shape(_: Lineage, row: Row) -> Iterator[Finding]:
+    digest, body = row
+    if sha256(body.encode()).digest() != digest:
+        problem = f"the shape {digest.hex()[:10]} of a graph is not the one that was stored"
+        yield _finding("shapes", None, None, problem, "No replay needs it; only the graph of its runs is drawn by it.")
+
+
 _TABLES: Final = (
     _Table("executions", "executions_after", {"after": 0}, _each(_execution)),
     _Table("artifacts", "artifacts_after", {"namespace": 0, "digest": b""}, _artifacts),
@@ -296,6 +304,7 @@ _TABLES: Final = (
     _Table("edges", "edges_after", {"parent": 0, "child": 0, "kind": -1}, _each(_edge)),
     _Table("uses", "uses_after", {"execution": 0, "called": 0, "node": 0, "asked": b""}, _each(_use)),
     _Table("effects", "effects_after", {"after": b""}, _each(_effect)),
+    _Table("shapes", "shapes_after", {"after": b""}, _each(_shape)),
 )
 """The tables, in the order of the columns of `rows_to_verify`.
 

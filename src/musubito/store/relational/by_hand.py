@@ -334,6 +334,7 @@ def _clean_up(db: SqlSession, numbers: IdCache) -> Steps:
     db.many("forget_state", [{"operation": operation} for operation in sorted(learned)])
     # The next commit with one of these fingerprints has to store its texts again.
     numbers.codes.clear()
+    db.rows("prune_shapes", {})
     for _ in history.sum_ended(db):
         yield STEP
     yield [None]

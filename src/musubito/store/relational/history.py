@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 from musubito.store.part_codec import joined
@@ -25,7 +26,10 @@ def add(db: SqlSession, numbers: IdCache, change: Ledger) -> None:
     """See `Ledger`."""
     namespace, runs, calls, inputs, traces = change
     for run in runs:
-        db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace)})
+        shape = run.shape and sha256(run.shape.encode()).digest()
+        if shape:
+            db.rows("add_shape", {"digest": shape, "body": run.shape})
+        db.rows("add_run", {**run._asdict(), "namespace": numbers.namespace(db, namespace), "shape": shape})
     operations = {name: numbers.operation(db, namespace, name) for name in {call.operation for call in calls}}
     db.bulk("add_call", [(*call[:3], operations[call[3]], *call[4:]) for call in calls])
     for run_id in _ended(db, {call.run_id for call in calls} | {run.run_id for run in runs}):

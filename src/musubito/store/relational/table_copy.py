@@ -28,6 +28,7 @@ TABLES: Final = {
     "_artifacts": ("namespace", "digest"),
     "_parts": ("id",),
     "_inputs": ("operation", "input_hash"),
+    "_shapes": ("digest",),
     "_runs": ("run_id",),
     "_calls": ("run_id", "call"),
     "_effects": ("effect_key",),

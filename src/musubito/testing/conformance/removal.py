@@ -408,6 +408,13 @@ class RemovalRules(Rules):
         assert prune(store, runs=[b"run"]).runs == 1
         assert forget(store, run=b"run").executions == 0
 
+    def test_the_shape_of_a_graph_without_runs_is_tidied_away_until_it_comes_again(self, store: Store) -> None:
+        ledger = Ledger("default", [RunLine(b"run", "name", None, 1.0, 2.0, "finished", shape="{}")], [])
+        for _ in range(2):
+            store.write([ledger])
+            assert prune(store, runs=[b"run"]).runs == 1
+            store.write([CleanUp()])
+
     def test_single_calls_are_pruned(self, store: Store) -> None:
         ran(store, F, "x")
         ran(store, G, "y")

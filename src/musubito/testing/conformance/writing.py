@@ -84,6 +84,12 @@ class WritingRules(Rules):
             [Ledger("default", [run._replace(finished_at=2.0, status="done")], [call._replace(call=2)])]
         ) == [None]
 
+    def test_the_shape_of_a_graph_comes_with_a_run_or_at_its_end(self, store: Store) -> None:
+        for name, shape in (("a", "{}"), ("b", None)):
+            run = RunLine(digest(name), name, None, 1.0, None, "open", shape=shape)
+            for line in (run, run._replace(finished_at=2.0, shape="{}")):
+                assert store.write([Ledger("default", [line], [])]) == [None]
+
     def test_reads_go_on_while_others_write(self, store: Store) -> None:
         ran(store, F, "x")
 

@@ -24,6 +24,7 @@ SCANS = {
     "forget_callers": {"_runs"},
     "executions_of_effects": {"_effects"},
     "invalidated_nodes": {"_invalidations"},
+    "prune_shapes": {"_shapes", "_runs"},
     # Whether there is any row at all.
     "ahead": {"_retired", "_uses"},
     "codes_with_texts": {"_code_parts"},

@@ -190,6 +190,8 @@ CREATE TABLE _parts (
 ALTER TABLE _parts ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX _parts_by_digest ON _parts (namespace, digest);
 
+CREATE TABLE _shapes (digest bytea PRIMARY KEY, body text NOT NULL);
+
 CREATE TABLE _runs (
   run_id bytea PRIMARY KEY,
   name text,
@@ -203,7 +205,8 @@ CREATE TABLE _runs (
   pid bigint NOT NULL DEFAULT 0,
   process text NOT NULL DEFAULT '',
   namespace bigint REFERENCES _namespaces,
-  input bytea
+  input bytea,
+  shape bytea
 );
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX _runs_by_input ON _runs (input) WHERE input IS NOT NULL;

@@ -1,8 +1,9 @@
 -- What a call would take, and what an edit would make run again.
 
 -- name: newest_successes
--- The newest executions of an operation that succeeded, with the tokens that each took, by model; newest first.
-SELECT e.id, e.compute_ms, u.model, u.total_input_tokens, u.total_output_tokens FROM (
+-- The newest executions of an operation that succeeded, with the tokens that each took, by model: with all calls inside, and
+-- itself; newest first.
+SELECT e.id, e.compute_ms, u.model, u.total_input_tokens, u.total_output_tokens, u.input_tokens, u.output_tokens FROM (
   SELECT x.id, coalesce(x.compute_ms, x.duration_ms) AS compute_ms FROM _executions x JOIN _nodes n ON n.id = x.node
   WHERE x.outcome = 1 AND n.operation = (
     SELECT o.id FROM _operations o JOIN _namespaces s ON s.id = o.namespace WHERE s.name = :namespace AND o.name = :operation

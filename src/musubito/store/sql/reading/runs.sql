@@ -35,6 +35,10 @@ SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, p
 SELECT s.name, r.name || '/', r.input FROM _runs r JOIN _namespaces s ON s.id = r.namespace
 WHERE r.run_id = :run AND r.input IS NOT NULL;
 
+-- name: shape_of_run
+-- The shape of the graph that a run is of.
+SELECT s.body FROM _runs r JOIN _shapes s ON s.digest = r.shape WHERE r.run_id = :run;
+
 -- name: parts_of_run
 -- A run and all that are parts of it, each with the run around it and the call of that one in which it began, and whether
 -- a call that has a line is around it: that one tells what it saved. The line of a call is written when it ends.
@@ -60,16 +64,16 @@ FROM _calls c
 WHERE c.run_id = :run AND c.call >= :first AND (:replayed = 1 OR c.outcome <> 'replayed') ORDER BY c.call LIMIT :limit;
 
 -- name: ends_of_run
--- The calls at the top of a run that began first and that ended last: when each ended, its number, its node, and whether it
--- failed. The name of a router's step is that of its node, a colon, and its own.
-SELECT at, call, node, failed FROM (
-  SELECT c.at, c.call, c.node, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
+-- The calls at the top of a run that began first and that ended last: when each ended, its number, its node, whether it
+-- failed, and its execution. The name of a router's step is that of its node, a colon, and its own.
+SELECT at, call, node, failed, execution FROM (
+  SELECT c.at, c.call, c.node, c.execution, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
   FROM _calls c LEFT JOIN _operations o ON o.id = c.operation
   WHERE c.run_id = :run AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%') ORDER BY c.call LIMIT 1
 ) f
 UNION ALL
-SELECT at, call, node, failed FROM (
-  SELECT c.at, c.call, c.node, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
+SELECT at, call, node, failed, execution FROM (
+  SELECT c.at, c.call, c.node, c.execution, CASE c.outcome WHEN 'failed' THEN 1 ELSE 0 END AS failed
   FROM _calls c LEFT JOIN _operations o ON o.id = c.operation
   WHERE c.run_id = :run AND c.parent IS NULL AND (o.name IS NULL OR o.name NOT LIKE '%/%:%')
   ORDER BY c.at DESC, c.call DESC LIMIT 1
@@ -167,3 +171,15 @@ JOIN _calls o ON o.run_id = c.run_id AND o.call = c.parent
 JOIN _operations f ON f.id = o.operation
 JOIN _operations t ON t.id = c.operation
 WHERE c.run_id = :run;
+
+-- name: answers_of_run
+-- What the calls of a run were given, and the calls inside of these: operation, input, arguments, code, keys, execution, and
+-- whether it succeeded.
+WITH RECURSIVE given (execution) AS (
+  SELECT execution FROM _calls WHERE run_id = :run AND execution IS NOT NULL
+  UNION
+  SELECT u.called FROM given g CROSS JOIN _uses u WHERE u.execution = g.execution
+)
+SELECT o.name, n.input_hash, n.arguments, c.fingerprint, n.node_id, e.reuse_key, coalesce(e.cross_key, e.reuse_key), e.id, e.outcome
+FROM given g CROSS JOIN _executions e CROSS JOIN _nodes n CROSS JOIN _operations o LEFT JOIN _codes c ON c.id = n.code
+WHERE e.id = g.execution AND n.id = e.node AND o.id = n.operation;

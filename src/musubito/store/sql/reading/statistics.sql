@@ -85,8 +85,9 @@ FROM (
 WHERE e.node = n.id AND u.input_tokens + u.output_tokens > 0 GROUP BY n.code, u.model;
 
 -- name: calls_by_quarter
--- How many calls of an operation ended how, in each quarter of an hour since a time. Only runs that called it are read.
-SELECT CAST(c.at AS INTEGER) / 900, c.outcome, count(*)
+-- How many calls of an operation ended how, in each quarter of an hour since a time, and how long they took together. Only
+-- runs that called it are read.
+SELECT CAST(c.at AS INTEGER) / 900, c.outcome, count(*), sum(c.duration_ms)
 FROM (
   SELECT run_id FROM _sums
   WHERE operation IN (SELECT id FROM _operations WHERE name = :operation) AND newest >= :since

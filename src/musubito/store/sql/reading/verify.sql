@@ -4,7 +4,7 @@
 -- How many rows there are to look at.
 SELECT (SELECT count(*) FROM _executions), (SELECT count(*) FROM _artifacts), (SELECT count(*) FROM _inputs),
   (SELECT count(*) FROM _parts), (SELECT count(*) FROM _nodes), (SELECT count(*) FROM _edges), (SELECT count(*) FROM _uses),
-  (SELECT count(*) FROM _effects);
+  (SELECT count(*) FROM _effects), (SELECT count(*) FROM _shapes);
 
 -- name: executions_after
 -- The next executions, with their payloads if those lie in their rows, and whether a payload lies elsewhere.
@@ -77,3 +77,7 @@ WHERE e.artifact = :digest AND o.namespace = :namespace ORDER BY e.id DESC LIMIT
 -- A node that was given an input, with its operation. Looks through all nodes.
 SELECT n.node_id, o.name FROM _operations o LEFT JOIN _nodes n ON n.operation = o.id AND n.input_hash = :input_hash
 WHERE o.id = :operation LIMIT 1;
+
+-- name: shapes_after
+-- The next shapes of graphs in the order of their digests.
+SELECT digest, body FROM _shapes WHERE digest > :after ORDER BY digest LIMIT :limit;

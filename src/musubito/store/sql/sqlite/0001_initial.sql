@@ -206,9 +206,13 @@ CREATE TABLE _invalidations (
   forgotten INTEGER NOT NULL DEFAULT 0
 );
 
+-- The shapes of graphs, as their framework draws them; see lineage/readers/folded_graph.py. digest: the SHA-256 of the body.
+CREATE TABLE _shapes (digest BLOB PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+
 -- parent: the run that it is a part of, and parent_call that run's call inside of which it began. host, pid, process: the
 -- process that it runs in, as in _leases. namespace: that of the engine in which it began. input: the hash of what it was
--- given, in _inputs, of the operation that has the run's name and a slash (no step has such a name).
+-- given, in _inputs, of the operation that has the run's name and a slash (no step has such a name). shape: that of the
+-- graph that ran; a prune of another process may have removed it.
 CREATE TABLE _runs (
   run_id BLOB PRIMARY KEY,
   name TEXT,
@@ -222,7 +226,8 @@ CREATE TABLE _runs (
   pid INTEGER NOT NULL DEFAULT 0,
   process TEXT NOT NULL DEFAULT '',
   namespace INTEGER REFERENCES _namespaces,
-  input BLOB
+  input BLOB,
+  shape BLOB
 ) WITHOUT ROWID;
 CREATE INDEX _runs_by_parent ON _runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX _runs_by_input ON _runs (input) WHERE input IS NOT NULL;

@@ -3,10 +3,15 @@
 -- name: add_run
 -- A run, or what is known of it by now.
 INSERT INTO _runs (run_id, name, tags, started_at, finished_at, status, parent, parent_call, host, pid, process, namespace,
-  input)
+  input, shape)
 VALUES (:run_id, :name, :tags, :started_at, :finished_at, :status, :parent, :parent_call, :host, :pid, :process, :namespace,
-  :input)
-ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status;
+  :input, :shape)
+ON CONFLICT (run_id) DO UPDATE SET finished_at = excluded.finished_at, status = excluded.status,
+  shape = coalesce(excluded.shape, _runs.shape);
+
+-- name: add_shape
+-- The shape of a graph.
+INSERT INTO _shapes (digest, body) VALUES (:digest, :body) ON CONFLICT DO NOTHING;
 
 -- name: add_call
 -- One call of a run; by position, since there is one for each replay.

@@ -297,6 +297,10 @@ DELETE FROM _calls WHERE run_id = :run AND call = :call;
 -- Remove a run.
 DELETE FROM _runs WHERE run_id = :run;
 
+-- name: prune_shapes
+-- Remove the shapes of graphs of which no run is left.
+DELETE FROM _shapes WHERE digest NOT IN (SELECT shape FROM _runs WHERE shape IS NOT NULL);
+
 -- name: prune_artifact
 -- Remove an artifact that nothing has given again since.
 DELETE FROM _artifacts WHERE namespace = :namespace AND digest = :digest
