@@ -46,7 +46,7 @@ from musubito.engine.drivers import drive, drive_async
 from musubito.engine.dry_run import DRY_RUNS, DryRun, EffectDryRun
 from musubito.engine.effects import CallKinds
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.engine_in_use import current_engine, recording_engine
+from musubito.engine.engine_in_use import current_engine, recording_engine, standing_engine
 from musubito.engine.explain import code_changes, explained
 from musubito.engine.frame import ANY, Dependencies, Frame, Run
 from musubito.engine.mode_in_use import current_mode
@@ -120,6 +120,7 @@ __all__ = [
     "register_span_source",
     "run_call",
     "run_call_async",
+    "standing_engine",
     "stops_call",
     "warn",
 ]

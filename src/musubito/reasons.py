@@ -42,6 +42,8 @@ class ReplayReason(StrEnum):
     EARLY_CUTOFF_HIT = ("early cutoff hit", "what it consumed came out equal", "", "same content")
     CROSS_PARENT_HIT = ("cross parent hit", "its code and its input are the same", "", "same input")
     EFFECT_HAPPENED = ("effect happened", "its last attempt was confirmed as done", "", "settled")
+    AS_RECORDED = ("as recorded", "the run that is rerun had been given this", "", "as before")
+    OLD_CODE = ("old code", "the run that is rerun had been given this, by code that was edited since", "", "not run")
 
     # Of calls that ran: no result is stored for them.
     NODE_NOT_FOUND = ("node not found", "no result of an earlier call is stored", "", "new")
@@ -60,6 +62,11 @@ class ReplayReason(StrEnum):
     # Of calls that ran though a result is stored for them.
     LIVE = ("live", "it is live, so it runs each time")
     FORCE_REEXECUTION = ("force reexecution", "a re-run was forced", "", "forced")
+    DIVERGED = (
+        "diverged",
+        "the run that is rerun did not ask this, or got no answer",
+        "See what changed above it. --live-tools lets live tools run in a rerun; an effect never does.",
+    )
     RELEASED_BY_ANSWER = (
         "released by answer",
         "a human's answer to an interrupt released it, and an answer holds for one time",

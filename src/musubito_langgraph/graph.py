@@ -157,18 +157,21 @@ def _html_of(name: str, steps: Collection[str], engine: MusubitoEngine | None) -
 
 
 def plan_of(graph: Any, module: str, input_: Any, config: Any, context: Any) -> Plan:
-    """Return the plan of an invocation, for the command line.
+    """Return the plan of an invocation, for the command line. `graph`: see `compiled_graph`."""
+    return musubito_plan(compiled_graph(graph, module), input_, config, context=context)
 
-    `graph` is what a module holds, and need not be compiled or wrapped. In place of a builder, the graph that the
-    module has compiled of it is planned: its name is said there alone.
+
+def compiled_graph(graph: Any, module: str) -> Any:
+    """Return a graph that is compiled and wrapped, of what a module holds.
+
+    In place of a builder, this is the graph that the module has compiled of it: its name is said there alone. Raise
+    `MusubitoError` if it is no graph.
     """
     if isinstance(graph, StateGraph):
         graph = _compiled_in(module, graph) or graph.compile()
     if not isinstance(graph, _compat.Pregel):
-        raise MusubitoError(f"a plan is made for a graph or a step, not for a {type(graph).__qualname__}")
-    if LINEAGE not in graph.channels:
-        graph = wrapped_compiled(graph, Settings(home=module))
-    return musubito_plan(graph, input_, config, context=context)
+        raise MusubitoError(f"a {type(graph).__qualname__} is no graph and no step")
+    return graph if LINEAGE in graph.channels else wrapped_compiled(graph, Settings(home=module))
 
 
 def _compiled_in(module: str, builder: Any) -> Any:

@@ -240,6 +240,9 @@ class NodeCall:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
         key = self.step.operation.name, "" if isinstance(error, CodeError) else error.path
+        if self.step.is_live or self.step.is_effect:
+            definition = self.step.operation.definition
+            self.step.settings.engine_for(self.invocation)._before_unrecorded(definition)
         if self.step.is_live:
             ran_live(self.step.operation.name)
             return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from musubito import MusubitoEngine, StepConfiguration, StepType
-from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine
+from musubito.adapter import Mode, current_engine, current_mode, mode_named, recording_engine, standing_engine
 from musubito_langgraph import _compat
 from musubito_langgraph.mcp_sessions import has_unknown_server
 
@@ -86,7 +86,8 @@ class Settings:
 
     def engine_for(self, invocation: Invocation) -> MusubitoEngine:
         """Return the engine that records an invocation."""
-        engine = self.engine or (current_engine() if invocation.said is None else recording_engine())
+        engine = self.engine and (standing_engine() or self.engine)
+        engine = engine or (current_engine() if invocation.said is None else recording_engine())
         return engine if invocation.namespace is None else engine.in_namespace(invocation.namespace)
 
     def semantics(self, path: str, said_by_node: StepConfiguration | None = None) -> StepConfiguration:

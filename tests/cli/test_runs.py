@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from musubito import MusubitoEngine, SQLiteStorage, musubito_step, run, use_musubito_engine
 from musubito.lineage import Lineage
 from tests.cli.conftest import Musubito, World
@@ -74,6 +76,17 @@ def test_short_ids_are_taken(musubito: Musubito, world: World) -> None:
     lines = musubito("--db", str(world.path), "runs").stdout.splitlines()[1:]
     shown = [musubito("--db", str(world.path), "show", line.split()[0]).stdout.split()[2] for line in lines]
     assert shown == ["edited", "second", "first"]
+
+
+@pytest.mark.parametrize("columns", [80, 180])
+def test_a_status_has_the_same_words_in_the_list_and_in_its_json(musubito: Musubito, tmp_path, columns: int) -> None:
+    path = tmp_path / "m.db"
+    with MusubitoEngine(SQLiteStorage(path)) as engine, use_musubito_engine(engine), run("caught"):
+        with contextlib.suppress(ZeroDivisionError):
+            halve(0)
+    (told,) = json.loads(musubito("--db", str(path), "runs", "--json").stdout)["runs"]
+    assert told["status"] == "finished with failures"
+    assert f" {told['status']} " in musubito("--db", str(path), "runs", columns=columns).stdout
 
 
 @musubito_step

@@ -97,6 +97,7 @@ def test_what_is_not_stored_is_told(lineage: Lineage) -> None:
         ([{"role": "assistant", "content": ""}, {"role": "assistant", "content": "b"}, {"role": "tool", "content": ""}],
          '[{"role": "assistant", "content": ""}, {"role": "assistant", "content": "b"}, {"role": "tool", "content": ""}]',
          "b"),
+        ([{"label": "refund", "sure": True}, {"label": "order"}], "refund, and 1 more", "refund, and 1 more"),
         ({"$type": "...", "value": "encrypted"}, "(encrypted)", "(encrypted)"),
         ({}, "{}", "{}"),
     ],

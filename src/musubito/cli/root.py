@@ -28,6 +28,7 @@ COMMANDS = (
     "lineage",
     "impact",
     "plan",
+    "rerun",
     "diff",
     "stats",
     "savings",

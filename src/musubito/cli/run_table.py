@@ -18,8 +18,7 @@ def runs_table(runs: Sequence[RunSummary], width: int) -> Fitted:
         "run": [short(run.run_id) for run in runs],
         "name": [one_line(run.name or "") for run in runs],
         "started": [when(run.started_at) if wide else lately(run.started_at) for run in runs],
-        # The hits of a narrow one say what failed.
-        "status": [run.status if wide else run.status.split()[0] for run in runs],
+        "status": [run.status for run in runs],
         "hits": [hits(run) for run in runs],
         "wall": ["" if run.wall_ms is None else duration(run.wall_ms) for run in runs],
     }

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         RunSummary,
         Tokens,
     )
+    from musubito.lineage.reruns.api import rerun
+    from musubito.lineage.reruns.report import RerunReport, RerunRow, rerun_report
 
 __all__ = [
     "Attempt",
@@ -54,6 +56,8 @@ __all__ = [
     "Prompt",
     "Provenance",
     "Relative",
+    "RerunReport",
+    "RerunRow",
     "RootInput",
     "RunDiff",
     "RunInput",
@@ -72,6 +76,8 @@ __all__ = [
     "impact",
     "plan",
     "provenance",
+    "rerun",
+    "rerun_report",
     "savings",
     "statistics",
     "verify",
@@ -104,6 +110,8 @@ _NAMES: Final = {
     "lineage.readers.store_stats": ("StepStatistics", "StoredSize", "StoreStatistics", "statistics"),
     "lineage.readers.verify": ("Finding", "VerifyProgress", "verify"),
     "lineage.readers.why": ("Why", "why"),
+    "lineage.reruns.api": ("rerun",),
+    "lineage.reruns.report": ("RerunReport", "RerunRow", "rerun_report"),
 }
 """The names that each module defines."""
 _PLACES: Final = {name: f"musubito.{module}" for module, names in _NAMES.items() for name in names}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
 import click
 
@@ -59,15 +63,30 @@ def command(
     if output is None:
         click.echo(text, nl=False)
         return
-    if not output.parent.is_dir():
-        raise CommandError(f"there is no folder {output.parent}: make it first, or name another file with -o")
-    try:
+    with writing(output, "-o"):
         if cassette is not None:
             write_cassette(output, cassette)
         else:
             output.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(output: Path, option: str) -> Iterator[None]:
+    """Raise a `CommandError` if the file that an option names cannot be written in the block."""
+    if not output.parent.is_dir():
+        raise CommandError(f"there is no folder {output.parent}: make it first, or name another file with {option}")
+    try:
+        yield
     except OSError as error:
         raise CommandError(f"{output}: {error.strerror or error}") from error
+
+
+def html_writer() -> ModuleType:
+    """Return the module that writes HTML. Raise `CommandError` if a package that it needs is not installed."""
+    try:
+        return import_module("musubito.web.export")  # needs packages of its own
+    except ImportError as error:
+        raise CommandError(f"HTML needs {missing_package(error)}: pip install 'musubito[web]'") from error
 
 
 def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *, contents: bool) -> str:
@@ -85,13 +104,9 @@ def _exported(lineage: Lineage, target: RunReport | NodeReport, format_: str, *,
 
 
 def _html(lineage: Lineage, target: RunReport | NodeReport, *, contents: bool) -> str:
-    try:
-        from musubito.web.export import html_of_result, html_of_run  # noqa: PLC0415 - needs packages of its own
-    except ImportError as error:
-        raise CommandError(f"HTML needs {missing_package(error)}: pip install 'musubito[web]'") from error
-    if isinstance(target, RunReport):
-        return html_of_run(lineage, target, contents=contents)
-    return html_of_result(lineage, target, contents=contents)
+    writer: Any = html_writer()
+    write = writer.html_of_run if isinstance(target, RunReport) else writer.html_of_result
+    return str(write(lineage, target, contents=contents))
 
 
 def _json(value: object) -> str:

@@ -31,6 +31,7 @@ from musubito.lineage.readers.formatting import (
     short,
     times,
     when,
+    words_of_tags,
 )
 from musubito.lineage.readers.run_reader import FIRST_CALLS
 from musubito.lineage.readers.run_texts import failures_of_run
@@ -131,8 +132,10 @@ def head(report: RunReport, *, contents: bool) -> RenderableType:
     run = report.summary
     title = Text.assemble("run ", (short(run.run_id), "bold"), f"  {one_line(run.name or '')}")
     about = [run.status, when(run.started_at)]
-    if run.tags and contents:
-        about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in run.tags.items()))
+    words, tags = words_of_tags((run.tags or {}) if contents else {})
+    about += words
+    if tags:
+        about.append("tags " + ", ".join(one_line(f"{key}={value}") for key, value in tags.items()))
     ended = report.outcomes
     outcomes = [(ended[outcome], outcome) for outcome in dict.fromkeys(("ran", "replayed", "failed", *sorted(ended)))]
     calls = ", ".join(f"{count(number)} {outcome}" for number, outcome in outcomes if number)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+from musubito.lineage.readers.run_reader import JUDGES, RERUN, RERUN_OF
 from musubito.lineage.readers.store_reader import short_id
 from musubito.lineage.reports import Cost, EditReport, RunSummary
 
@@ -104,6 +105,23 @@ def without_input_text(number: int) -> str:
         f"forget --where cannot see {times(number, 'execution')} without a stored input: its step has "
         "record_inputs=False, or its process was killed, or has yet to write the input."
     )
+
+
+def words_of_tags(tags: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return what the tags that reruns set say in words, and all other tags."""
+    words, rest = [], dict(tags)
+    match tags:
+        case {"rerun": {"target": target, "runs": int(runs)}}:
+            words.append(f"rerun of {times(runs, 'run')} of {one_line(str(target))}")
+            del rest[RERUN]
+        case {"rerun_of": [*runs], "sample": sample}:
+            words.append(f"makes run {short(str(runs[0]))} once more" if runs else "made by a rerun, of an input")
+            words += [f"sample {sample}"] if sample else []
+            del rest[RERUN_OF], rest["sample"]
+        case {"judges": str(run)}:
+            words.append(f"judges run {short(run)}")
+            del rest[JUDGES]
+    return words, rest
 
 
 def hits(run: RunSummary) -> str:

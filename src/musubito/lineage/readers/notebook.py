@@ -33,6 +33,8 @@ LARGEST: Final = 1_000_000
 """Bytes of an encoded value above which none of it is shown."""
 CALLS: Final = 200
 """Calls of a run that are shown at most."""
+ROWS: Final = 50
+"""Runs of a rerun that are shown at most."""
 ALIKE: Final = 3
 """Calls of one kind that are shown one by one; more become one line."""
 _MONO: Final = "font-family: monospace; line-height: 1.5"
@@ -51,6 +53,23 @@ def html_of_run(engine: MusubitoEngine, run_id: str) -> str:
     except (MusubitoError, TypeError) as error:
         return _box(_line(f"no run: {error}"))
     return _box(_run(report))
+
+
+def html_of_rerun(report: Any) -> str:
+    """Return a rerun (a `RerunReport`) as a table of the runs that did not answer as before."""
+    rows = [row for row in report.rows if row.verdict != "same"]
+    counts = (f"{count(number)} {verdict}" for verdict, number in report.counts.items())
+    head = [f"{times(len(report.rows), 'run')} of {report.target}", *counts]
+    head.append(f"ran {count(report.ran)} of {times(report.calls, 'call')}")
+    if worth(report.whole):
+        head.append(f"spent {worth(report.spent) or 'nothing'}, a full rerun {worth(report.whole)}")
+    cells = [("Input", "Answer", "Before", "After", "Scores", "Spent")]
+    for row in rows[:ROWS]:
+        scores = ", ".join(f"{name} {score:g}" for name, score in row.scores.items())
+        cells.append((row.question[:WIDTH], row.verdict, *row.texts, scores, worth(row.spent)))
+    table = "".join(f"<tr>{''.join(f'<td>{escape(one_line(cell))}</td>' for cell in line)}</tr>" for line in cells)
+    more = [_line(f"… {times(len(rows) - ROWS, 'more run')}")] if len(rows) > ROWS else []
+    return _box(_line(" · ".join(head)), f"<table>{table}</table>" if rows else "", *more)
 
 
 def html_of_graph(engine: MusubitoEngine, name: str, steps: Collection[str]) -> str:

@@ -98,14 +98,21 @@ class Estimates:
             self._newest.update(zip(new, rows, strict=True))
 
     def of(self, operation: str) -> Cost | None:
-        """Return the usual cost of an operation, or None if it never succeeded."""
+        """Return the usual cost of an operation with all calls inside, or None if it never succeeded."""
+        return self._cost(operation, slice(3, 5))
+
+    def without_calls(self, operation: str) -> Cost | None:
+        """Return the same with the tokens of the operation itself, without those of calls inside."""
+        return self._cost(operation, slice(5, 7))
+
+    def _cost(self, operation: str, tokens_in_row: slice) -> Cost | None:
         rows = self._newest_successes(operation)
         durations = {execution: milliseconds for execution, milliseconds, *_ in rows}
         if not durations:
             return None
         tokens = {}
         for model in dict.fromkeys(row[2] for row in rows if row[2] is not None):
-            used = [row[3:] for row in rows if row[2] == model]
+            used = [row[tokens_in_row] for row in rows if row[2] == model]
             # Executions that did not ask this model used none of its tokens.
             used += [(0, 0)] * (len(durations) - len(used))
             tokens[model] = Tokens(round(median(pair[0] for pair in used)), round(median(pair[1] for pair in used)))

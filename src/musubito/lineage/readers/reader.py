@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from musubito.engine.recorded_inputs import InputName, StoredBody, input_query, opened_in, stored_inputs
-from musubito.engine.run_input import RunInput, read_run_input
+from musubito.engine.run_input import RunInput, read_run_input, shown_state
 from musubito.errors import ArtifactMissing, ArtifactUnreadable
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.readers.run_reader import RunReader
@@ -177,6 +177,15 @@ class Lineage(RunReader):
         except ArtifactUnreadable as error:
             return RunInput({}, {"input": str(error)})
 
+    def states_of_runs(self, run_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the states with which runs of graphs began, as plain data, by the ids of the runs that have one."""
+        found = self.ask(*(("input_name_of_run", {"run": bytes.fromhex(run)}) for run in run_ids))
+        named = {run: rows[0] for run, rows in zip(run_ids, found, strict=True) if rows}
+        names = [InputName(self.contents(space), operation, binary(name)) for space, operation, name in named.values()]
+        trees = stored_inputs(self._store, names, self.ask(*map(input_query, names)))
+        states = {run: shown_state(tree) for run, tree in zip(named, trees, strict=True)}
+        return {run: state for run, state in states.items() if state is not None}
+
     @reports_damage
     def output(self, node: NodeReport) -> Any:
         """Return the output of a node as plain data, or None if nothing is stored.
@@ -188,16 +197,25 @@ class Lineage(RunReader):
     @reports_damage
     def outputs(self, nodes: Sequence[NodeReport]) -> list[Any]:
         """Return the outputs of nodes, each as `output` does."""
-        numbers = [node.execution.number for node in nodes if node.execution is not None]
-        rows = iter(self.ask(*(("payload", {"execution": number}) for number in numbers)))
-        return [None if node.execution is None else self._output(node, next(rows)) for node in nodes]
+        given = [
+            (node.namespace, node.execution.number, node.execution.artifact_id) for node in nodes if node.execution
+        ]
+        values = iter(self.given(given))
+        return [None if node.execution is None else next(values) for node in nodes]
 
-    def _output(self, node: NodeReport, rows: list[Row]) -> Any:
-        artifact = None if node.execution is None else node.execution.artifact_id
+    def given(self, executions: Sequence[tuple[str, int, str | None]]) -> list[Any]:
+        """Return what executions gave, each as `output` does, by their namespaces, numbers and artifacts."""
+        rows = self.ask(*(("payload", {"execution": number}) for _, number, _ in executions))
+        return [
+            self._opened(namespace, artifact, payload)
+            for (namespace, _, artifact), payload in zip(executions, rows, strict=True)
+        ]
+
+    def _opened(self, namespace: str, artifact: str | None, rows: list[Row]) -> Any:
         if not rows or rows[0][0] is None or artifact is None:
             return None
         stored = Stored(*rows[0])
-        contents = self.contents(node.namespace)
+        contents = self.contents(namespace)
         try:
             payload = contents.open(stored.codec, stored.payload, bytes.fromhex(artifact))
             return plain(memoryview(payload)[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from musubito.lineage.corruption import binary, reports_damage
@@ -54,38 +55,42 @@ class Failure(NamedTuple):
     input: str | None
 
 
-class _Ends(NamedTuple):
+class RunEnds(NamedTuple):
     """The step results of the first and of the last call at the top of a run, and whether the last one failed."""
 
     first: str
     last: str
     failed: bool
+    execution: int | None
+    """The execution that the last call was given; None if it failed before one was recorded."""
 
 
 @reports_damage
 def texts_of_runs(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, RunTexts]:
-    """Return the question of each run's first call at the top, and the answer of its last one, by the run's id.
+    """Return the question of each run, and the answer of its last call at the top, by the run's id.
 
-    The question is the last text of a user in the input, the answer the last text of a chat in the output. Without a
+    The question is the last text of a user in the state with which a graph began, else in the input of the first call
+    at the top, the answer the last text of a chat in the output. Without a
     chat, they are the first field. If the last call failed, its error is the answer.
     """
-    ends = _ends(lineage, run_ids)
+    ends = ends_of_runs(lineage, run_ids)
     nodes = _nodes(lineage, [node for end in ends.values() for node in (end.first, end.last)])
     asked = {end.first for end in ends.values()} & nodes.keys()
     questions = dict(zip(asked, texts_of_inputs(lineage, [nodes[node] for node in asked]), strict=True))
-    answered = {end.last for end in ends.values() if not end.failed} & nodes.keys()
-    outputs = dict(zip(answered, lineage.outputs([nodes[node] for node in answered]), strict=True))
+    states = lineage.states_of_runs(run_ids)
+    outputs = answers_of_runs(lineage, ends)
     texts = dict.fromkeys(run_ids, RunTexts(None, None))
-    for run_id, (first, last, failed) in ends.items():
-        said = outputs.get(last)
+    for run_id, (first, last, failed, _) in ends.items():
+        said = outputs.get(run_id)
         answer = NOT_STORED if said is None else text_of_output(said)
         if failed and last in nodes:
             answer = nodes[last].error or NOT_STORED
-        texts[run_id] = RunTexts(RunText(questions.get(first, NOT_STORED), first), RunText(answer, last, failed))
+        question = text_of_input(states[run_id]) if run_id in states else questions.get(first, NOT_STORED)
+        texts[run_id] = RunTexts(RunText(question, first), RunText(answer, last, failed))
     return texts
 
 
-def _ends(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, _Ends]:
+def ends_of_runs(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, RunEnds]:
     """Return the first and the last call at the top of each run that has one."""
     parts = lineage.ask(*(("parts_of_run", {"run": bytes.fromhex(run_id)}) for run_id in run_ids))
     # A part inside a call that has a line is no more than that call, which is at the top itself.
@@ -99,9 +104,27 @@ def _ends(lineage: Lineage, run_ids: Sequence[str]) -> dict[str, _Ends]:
     ends = {}
     for run_id, found in calls.items():
         first = min(min(rows, key=lambda row: row[1]) for rows in found)
-        last = max(row for rows in found for row in rows)
-        ends[run_id] = _Ends(binary(first[2]).hex(), binary(last[2]).hex(), bool(last[3]))
+        last = max((row for rows in found for row in rows), key=lambda row: row[:2])
+        ends[run_id] = RunEnds(binary(first[2]).hex(), binary(last[2]).hex(), bool(last[3]), last[4])
     return ends
+
+
+def answers_of_runs(lineage: Lineage, ends: Mapping[str, RunEnds]) -> dict[str, Any]:
+    """Return what the last call of each run was given, as plain data; nothing for runs whose last call failed.
+
+    The newest result of the same call may be another one.
+    """
+    given = {run: end for run, end in ends.items() if not end.failed and end.execution is not None}
+    nodes = _nodes(lineage, (end.last for end in given.values()))
+    wanted = (end.execution for end in given.values() if end.execution is not None)
+    artifacts: dict[int | None, bytes] = dict(lineage.about("artifacts_of_executions", wanted))
+    answers: dict[str, NodeReport] = {}
+    for run, end in given.items():
+        node, artifact = nodes.get(end.last), artifacts.get(end.execution)
+        if node is not None and node.execution is not None and end.execution is not None and artifact is not None:
+            execution = replace(node.execution, number=end.execution, artifact_id=binary(artifact).hex())
+            answers[run] = replace(node, execution=execution)
+    return dict(zip(answers, lineage.outputs(list(answers.values())), strict=True))
 
 
 @reports_damage
@@ -203,6 +226,9 @@ def _first_field(value: Any) -> str:
     hidden = not_shown(value)
     if hidden is not None:
         return hidden
+    is_batch = isinstance(value, list) and len(value) > 1 and isinstance(value[0], Mapping)
+    if is_batch and not is_message(value[0]):
+        return f"{_first_field(value[0])}, and {len(value) - 1:,} more"
     if isinstance(value, Mapping) and value and TYPE not in value:  # the first field of bytes is their size
         return _first_field(next(iter(value.values())))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,332 @@
+"""`musubito rerun`: make recorded runs once more with today's code, and show which answers differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from musubito import MusubitoError, use_musubito_engine
+from musubito.cli.commands.export import html_writer, writing
+from musubito.cli.commands.runs import to_tags
+from musubito.cli.context import CommandContext, CommandError, as_json, json_option
+from musubito.cli.program import (
+    REMEDY,
+    called_without_arguments,
+    json_option_value,
+    made_by,
+    makes_graph,
+    named_in_module,
+)
+from musubito.cli.quantities import to_seconds
+from musubito.cli.run_table import runs_table
+from musubito.lineage import RerunReport, RerunRow, rerun_report
+from musubito.lineage.readers.cost_format import money, unpriced_note, worth
+from musubito.lineage.readers.formatting import clean, duration, one_line, short, times
+from musubito.lineage.readers.prices import dollars
+from musubito.lineage.readers.run_texts import text_of_output
+from musubito.lineage.reruns.api import target_of
+from musubito.lineage.reruns.cases import Case, Selection, cases_of, cases_of_inputs
+from musubito.lineage.reruns.judge import Scores, judge_rows, scores_of, step_of_judge
+from musubito.lineage.reruns.report import VERDICTS
+from musubito.lineage.reruns.runner import RerunOptions, rerun_cases
+from musubito.lineage.reruns.target import Target
+
+SHOWN = 10
+"""Rows that are shown without --all."""
+MAX_TEXT = 300
+"""Characters of an answer that are shown."""
+MAX_STEPS = 4
+"""Steps that are named in one line."""
+
+
+class _RerunGroup(click.Group):
+    """A group whose first argument may be a target in place of a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments as Click does; without a command, they are those of `start`."""
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    "rerun",
+    cls=_RerunGroup,
+    short_help="Make recorded runs once more with today's code.",
+    epilog="Example: musubito rerun app:graph --last 50 --budget 1.00",
+    subcommand_metavar="TARGET [OPTIONS] | show RERUN | list",
+)
+def command() -> None:
+    """Make recorded runs once more with today's code, and show which answers differ.
+
+    'musubito rerun TARGET --help' lists the options.
+    """
+
+
+def _live(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Sequence[str] | bool:
+    return () if value is None else True if value == "*" else tuple(filter(None, value.split(",")))
+
+
+def _can_be_written(_ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Raise an error for a file that cannot be written before anything runs."""
+    if value is not None:
+        html_writer()
+        with writing(value, param.opts[0]):
+            pass
+    return value
+
+
+html_option = click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    callback=_can_be_written,
+    help="Also write it as one HTML file, with both answers of each run that differs.",
+)
+
+
+@command.command("start", short_help="Make the runs of TARGET once more; the word may be left out.")
+@click.argument("target")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="The newest N runs. Default: 20.")
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="These runs, by their ids.")
+@click.option("--since", callback=to_seconds, metavar="AGE", help="Only runs that began since then: 30d, 12h or 2w.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", callback=to_tags, help="Only runs with this tag.")
+@click.option("--where", metavar="TEXT", help="Only runs whose input holds it, such as '$.user=\"ann\"'.")
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Inputs in place of runs: a file with one JSON value a line.",
+)
+@click.option(
+    "--live-tools",
+    "live",
+    is_flag=False,
+    flag_value="*",
+    callback=_live,
+    metavar="[NAMES]",
+    help="Let these live tools and steps run, as search,fetch; without names, all.",
+)
+@click.option("--samples", default=1, type=click.IntRange(1), help="How often each run is made. Default: once.")
+@click.option("--budget", type=click.FloatRange(0), metavar="DOLLARS", help="Stop before the call that would pass it.")
+@click.option(
+    "--concurrency", default=4, show_default=True, type=click.IntRange(1), help="Runs that are made at a time."
+)
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A config, as a JSON file."
+)
+@click.option("--context", "context_", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A context.")
+@click.option("--call", "call_", metavar="JSON", help="What a function that returns a graph is called with.")
+@click.option("--judge", metavar="MODULE:NAME", help="A function of (input, before, after) that returns scores.")
+@click.option("--fail-under", type=float, metavar="SCORE", help="End with status 1 if a mean score is lower, or nothing was judged.")
+@html_option
+@json_option
+@click.pass_obj
+def start(
+    context: CommandContext,
+    target: str,
+    last: int | None,
+    runs: Sequence[str],
+    since: float | None,
+    tags: dict[str, str],
+    where: str | None,
+    inputs: Path | None,
+    live: Sequence[str] | bool,
+    samples: int,
+    budget: float | None,
+    concurrency: int,
+    config: Path | None,
+    context_: Path | None,
+    call_: str | None,
+    judge: str | None,
+    fail_under: float | None,
+    html: Path | None,
+    json_: bool,
+) -> None:
+    """Make recorded runs of TARGET once more with today's code, and show which answers differ.
+
+    TARGET is path/to/file.py:name or module:name: a graph, a function that returns one, or a step.
+
+    A call whose code and input are those of before is answered as it was. The others run, and are recorded. Live steps,
+    tools and external effects are answered as they were when they were asked the same; a run that asks them something
+    new has diverged, and stops there.
+
+    Ctrl-C keeps what was done: the same command replays it, and goes on.
+    """
+    if fail_under is not None and judge is None:
+        raise click.UsageError("--fail-under needs a --judge")
+    lineage = context.lineage
+    with called_without_arguments(target), use_musubito_engine(context.engine):
+        what = _target(context, target, call_)
+        scoring = None if judge is None else step_of_judge(named_in_module(context, judge)[1])
+        options = RerunOptions(
+            live, samples, budget, concurrency, _file("--config", config) or {}, _file("--context", context_)
+        )
+        if inputs is not None:
+            cases = cases_of_inputs(what, _lines(inputs), context.engine.namespace)
+        else:
+            began = 0.0 if since is None else context.engine.now() - since
+            newest = None if runs else last or (20 if since is None and not tags and where is None else None)
+            cases = cases_of(lineage, what, Selection(newest, began, tags, where, runs), options.known)
+        run_id = _made(context, what, cases, options, bar=not json_)
+        if scoring is not None:
+            judge_rows(lineage, rerun_report(lineage, run_id), scoring)
+    report = rerun_report(lineage, run_id)
+    _write(report, html)
+    _show(context, report, json_=json_, most=SHOWN)
+    scores = scores_of(report)
+    if fail_under is not None and (not scores or any(score.mean < fail_under for score in scores)):
+        raise click.exceptions.Exit(1)
+
+
+@command.command("show", short_help="Show a rerun that was made.", epilog="Example: musubito rerun show last --all")
+@click.argument("rerun", default="last")
+@click.option("--all", "all_", is_flag=True, help="Show all runs, those with the same answer, too.")
+@html_option
+@json_option
+@click.pass_obj
+def show(context: CommandContext, rerun: str, all_: bool, html: Path | None, json_: bool) -> None:
+    """Show a rerun: its runs, what each answered before, and what it answers now.
+
+    RERUN is the id of a rerun, or "last".
+    """
+    report = rerun_report(context.lineage, rerun)
+    _write(report, html)
+    _show(context, report, json_=json_, most=None if all_ else 50, same=all_)
+
+
+@command.command("list", short_help="List the newest reruns.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many are listed.")
+@json_option
+@click.pass_obj
+def list_(context: CommandContext, limit: int, json_: bool) -> None:
+    """List the newest reruns, newest first."""
+    runs = context.lineage.reruns(limit)
+    if json_:
+        context.json({"reruns": runs})
+    elif not runs:
+        context.print_text("Nothing was rerun yet: musubito rerun TARGET.")
+    else:
+        context.console.print(runs_table(runs, context.console.width))
+
+
+def _target(context: CommandContext, target: str, call: str | None) -> Target:
+    module, thing = named_in_module(context, target)
+    if call is not None or makes_graph(thing):
+        thing = made_by(context, target, thing, json_option_value("--call", call or "[]"))
+    try:
+        return target_of(thing, module.__name__)
+    except MusubitoError as error:
+        raise CommandError(f"{target}: {error}. {REMEDY}") from error
+
+
+def _file(option: str, path: Path | None) -> Any:
+    return None if path is None else json_option_value(option, path.read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> list[Any]:
+    """Return the values of a file with one JSON value a line."""
+    values = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except ValueError as error:
+                raise click.UsageError(f"{path}, line {number}, is not JSON: {error}") from None
+    return values
+
+
+def _made(context: CommandContext, target: Target, cases: list[Case], options: RerunOptions, *, bar: bool) -> str:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"))
+    bar = bar and context.console.is_terminal
+    with Progress(*columns, console=context.console, disable=not bar, transient=True) as progress:
+        task = progress.add_task(f"rerun {target.name}", total=len(cases) * options.samples)
+
+        def tell(done: int, total: int, spent: float) -> None:
+            progress.update(task, completed=done, total=total, description=f"spent {money(spent)}")
+
+        return rerun_cases(context.lineage, target, cases, options, tell)
+
+
+# -- to show it --------------------------------------------------------------------------------------------------------
+
+
+def _write(report: RerunReport, html: Path | None) -> None:
+    if html is not None:
+        writer: Any = html_writer()
+        with writing(html, "--html"):
+            html.write_text(writer.html_of_rerun(report), encoding="utf-8")
+
+
+def _show(context: CommandContext, report: RerunReport, *, json_: bool, most: int | None, same: bool = False) -> None:
+    if json_:
+        document = as_json(report)
+        listed = [{**as_json(row), "differences": row.differences} for row in report.rows]
+        means = {scores.name: {"mean": scores.mean, "count": scores.count} for scores in scores_of(report)}
+        money_of = {"spent_dollars": dollars(report.spent), "whole_dollars": dollars(report.whole)}
+        context.json({**document, "counts": report.counts, "scores": means, **money_of, "rows": listed})
+        return
+    for line in _summary(report):
+        context.print_text(line)
+    for scores in scores_of(report):
+        context.print_text(_scored(scores), prefix="  ")
+    rows = [row for row in report.rows if same or row.verdict != "same"]
+    for row in rows[:most]:
+        context.print_text("")
+        for line in _row(row):
+            context.print_text(line)
+    if most is not None and len(rows) > most:
+        context.print_text("")
+        shown = f"musubito rerun show {short(report.summary.run_id)} --all"
+        context.print_text(f"{len(rows) - most:,} more: {shown}")
+
+
+def _summary(report: RerunReport) -> list[str]:
+    counts = " · ".join(f"{number:,} {VERDICTS[verdict]}" for verdict, number in report.counts.items())
+    parts = [f"ran {report.ran:,} of {report.calls:,} calls"]
+    spent, whole = worth(report.spent), worth(report.whole)
+    if whole:
+        parts.append(f"spent {spent or 'nothing'}, a full rerun {whole}")
+    if report.summary.wall_ms is not None:
+        parts.append(duration(report.summary.wall_ms))
+    lines = [f"{times(len(report.rows), 'run')} of {clean(report.target)}", f"  {counts}", f"  {' · '.join(parts)}"]
+    if report.steps:
+        named = [f"{clean(name)} {number:,}" for name, number in report.steps.items()]
+        more = f" and {len(named) - MAX_STEPS} more steps" if len(named) > MAX_STEPS else ""
+        lines.append(f"  what ran: {', '.join(named[:MAX_STEPS])}{more}")
+    if report.not_run:
+        edited = ", ".join(map(clean, report.not_run))
+        lines.append(f"  not known: {edited} was edited, and answered as before; --live-tools runs it")
+    note = unpriced_note(report.whole) if report.whole.total_tokens else ""
+    return [*lines, f"  {note}"] if note else lines
+
+
+def _scored(scores: Scores) -> str:
+    worst = ", ".join(f"{score:g} {short(row.rerun_id or '')}" for score, row in scores.worst[:3])
+    return f"{clean(scores.name)}: mean {scores.mean:.3g} of {scores.count:,}; lowest {worst}"
+
+
+def _row(row: RerunRow) -> list[str]:
+    run = short(row.rerun_id or (row.run_ids[0] if row.run_ids else ""))
+    lines = [f"{row.verdict}  {run}  {one_line(clean(row.question))[:100]}"]
+    if row.why:
+        lines.append(f"  {one_line(clean(row.why))}")
+    if row.verdict == "differs":
+        before, after = text_of_output(row.before), text_of_output(row.after)
+        if before != after:
+            lines += [f"    - {_cut(before)}", f"    + {_cut(after)}"]
+        else:
+            lines += [f"    {clean(str(difference))}" for difference in row.differences[:3]]
+    if row.verdict == "new":
+        lines.append(f"    + {_cut(text_of_output(row.after))}")
+    return lines
+
+
+def _cut(text: str) -> str:
+    shown = one_line(clean(text))
+    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 1]}…"

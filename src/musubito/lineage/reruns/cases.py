@@ -1,0 +1,148 @@
+"""Choose the recorded runs that are rerun, and read what they began with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from musubito.errors import EncodingError, MusubitoError
+from musubito.lineage.readers.input_search import InputQuery
+from musubito.lineage.readers.reader import Lineage
+from musubito.lineage.readers.run_reader import RERUN_OF
+from musubito.lineage.reports import CallReport, LineageError, RunReport, RunSummary
+from musubito.lineage.reruns.target import Chain, Given, StepTarget, Target
+from musubito.values.artifact_codec import encode_value
+from musubito.values.display import plain
+
+PAGE: Final = 200
+"""Runs that are looked at together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A recorded run with the runs that resumed it, or an input without a run.
+
+    `problem` says why it cannot be rerun; "" if it can.
+    """
+
+    run_ids: tuple[str, ...]
+    namespace: str
+    chain: Chain
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The runs to choose: the newest `last` of those to which the rest applies, or the runs with these ids."""
+
+    last: int | None = None
+    since: float = 0.0
+    tags: Mapping[str, str] | None = None
+    where: str | None = None
+    run_ids: Sequence[str] = ()
+
+
+def cases_of(lineage: Lineage, target: Target, chosen: Selection, known: Collection[str] = ()) -> list[Case]:
+    """Return the cases to rerun, the newest first. Raises `LineageError` if there is none.
+
+    `known` names the parts of their inputs that need not be stored, such as "context" or "configurable.user".
+    """
+    query = None if chosen.where is None else InputQuery.of(chosen.where)
+    read: Callable[[RunSummary], Case | None] = _Reader(lineage, target, known).case
+    found: list[Case] = []
+    for summary in _summaries(lineage, target, chosen):
+        case = read(summary)
+        if case is not None and (query is None or query.is_in(_as_searched(case))):
+            found.append(case)
+            if len(found) == chosen.last:
+                break
+    if not found:
+        raise LineageError(f"no run of {target.name} was recorded that is like that; 'musubito runs' lists the runs")
+    return found
+
+
+def cases_of_inputs(target: Target, lines: Iterable[Any], namespace: str) -> list[Case]:
+    """Return cases for inputs that no run was given."""
+    return [Case((), namespace, Chain([Given(target.first_of(line))], [None])) for line in lines]
+
+
+def _summaries(lineage: Lineage, target: Target, chosen: Selection) -> Iterable[RunSummary]:
+    """Yield the runs of the target, the newest first."""
+    if chosen.run_ids:
+        for run_id in chosen.run_ids:
+            summary = lineage.run(run_id, limit=0).summary
+            if summary.name != target.name:
+                raise LineageError(f"{run_id} is a run of {summary.name}, and not of {target.name}")
+            yield summary
+        return
+    wanted = {key: str(value) for key, value in (chosen.tags or {}).items()}
+
+    def tagged(tags: Mapping[str, Any]) -> bool:
+        return RERUN_OF not in tags and all(str(tags.get(key)) == value for key, value in wanted.items())
+
+    summaries = lineage.runs(PAGE, name=target.name, since=chosen.since, tagged=tagged)
+    while summaries:
+        yield from summaries
+        before = summaries[-1].started_at
+        summaries = lineage.runs(PAGE, name=target.name, since=chosen.since, before=before, tagged=tagged)
+
+
+class _Reader:
+    """Reads runs, the newest first, and keeps those that resumed an earlier run until that comes."""
+
+    def __init__(self, lineage: Lineage, target: Target, known: Collection[str]) -> None:
+        self._lineage = lineage
+        self._target = target
+        self._known = known
+        self._resumed: dict[str, list[tuple[RunReport, Given]]] = {}
+
+    def case(self, summary: RunSummary) -> Case | None:
+        """Return the case that begins with a run; None for a run that resumes another."""
+        report = self._lineage.run(summary.run_id)
+        namespace = next((call.namespace for call in report.calls), self._lineage.engine.namespace)
+        if isinstance(self._target, StepTarget):
+            return self._of_step(self._target, report, namespace)
+        stored = self._lineage.input_of_run(summary.run_id)
+        thread = str((summary.tags or {}).get("thread", ""))
+        given = Given({} if stored is None else stored.values)
+        if "state" not in given.values and ("resume" in given.values or "go_on" in given.values):
+            self._resumed.setdefault(thread, []).append((report, given))
+            return None
+        later = [(report, given), *reversed(self._resumed.pop(thread, []) if thread else [])]
+        ids = tuple(each.summary.run_id for each, _ in later)
+        chain = Chain([one for _, one in later], [_asked(each, self._target.name) for each, _ in later])
+        missing = {"state": "nothing of it"} if stored is None else stored.missing
+        problem = "; ".join(
+            f"its {name} is not stored: {why}" for name, why in missing.items() if name not in self._known
+        )
+        return Case(ids, namespace, chain, problem)
+
+    def _of_step(self, target: StepTarget, report: RunReport, namespace: str) -> Case:
+        given, problem = Given({}), ""
+        engine = self._lineage.engine.in_namespace(namespace)
+        try:
+            node = self._lineage.node(report.calls[0].node_id)
+            given = Given(target.arguments(self._lineage, engine, node))
+        except MusubitoError as error:
+            problem = str(error)
+        return Case((report.summary.run_id,), namespace, Chain([given], [None]), problem)
+
+
+def _asked(report: RunReport, name: str) -> list[str]:
+    """Return the nodes of a graph at which a run ended to ask."""
+    asked = [call.operation for call in report.calls if _is_suspended(call)]
+    return sorted({operation.removeprefix(f"{name}/").partition("/")[0] for operation in asked})
+
+
+def _is_suspended(call: CallReport) -> bool:
+    return call.outcome == "suspended" and call.parent is None
+
+
+def _as_searched(case: Case) -> Any:
+    """Return what a case began with as plain data."""
+    values = case.chain.runs[0].values
+    try:
+        return plain(memoryview(encode_value(dict(values.get("state", values))))[1:])
+    except (EncodingError, TypeError, ValueError):
+        return None

@@ -1,0 +1,219 @@
+"""Make recorded runs once more against today's code."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.frame import Run
+from musubito.engine.mode_in_use import Setting, for_threads
+from musubito.engine.modes import Mode, make_off, mode_of_off
+from musubito.engine.samples import Samples
+from musubito.engine.scope import Scope, in_scope
+from musubito.lineage.readers.plan import Estimates
+from musubito.lineage.readers.prices import dollars
+from musubito.lineage.readers.reader import Lineage
+from musubito.lineage.readers.run_reader import RERUN, RERUN_OF
+from musubito.lineage.reports import Cost, Tokens
+from musubito.lineage.reruns.answers import RecordedAnswers, answers_of
+from musubito.lineage.reruns.cases import Case
+from musubito.lineage.reruns.engine import BudgetSpent, Diverged, RerunAttempt, RerunEngine
+from musubito.lineage.reruns.target import AskedAgain, Target
+from musubito.store.protocol import Row
+
+
+@dataclass(frozen=True, slots=True)
+class RerunOptions:
+    """How runs are rerun.
+
+    - `live`: the live steps that may run, by the last part of their names; True for all.
+    - `samples`: how often each run is made. A STOCHASTIC step that is affected answers anew each time.
+    - `budget`: dollars after which nothing runs any more; None for no limit.
+    - `concurrency`: the number of runs that are made at a time.
+    - `config`, `context`: what replaces the recorded config and context of a graph.
+    """
+
+    live: Collection[str] | bool = ()
+    samples: int = 1
+    budget: float | None = None
+    concurrency: int = 4
+    config: Mapping[str, Any] = field(default_factory=dict)
+    context: Any = None
+
+    @property
+    def known(self) -> set[str]:
+        """Return the names of the parts of an input that these replace."""
+        names = {f"configurable.{key}" for key in self.config.get("configurable", {})}
+        return names if self.context is None else {*names, "context"}
+
+
+def rerun_cases(
+    lineage: Lineage,
+    target: Target,
+    cases: Sequence[Case],
+    options: RerunOptions,
+    progress: Callable[[int, int, float], None] = lambda *_: None,
+) -> str:
+    """Make the cases once more, and return the id of the rerun.
+
+    `progress` is called with the number of runs made, of all, and the dollars spent so far. What was made stays made if
+    this is interrupted: the same rerun then replays it. Raises `StoreError`.
+    """
+    runs = [(case, sample) for case in cases if not case.problem for sample in range(options.samples)]
+    skipped = {case.run_ids[0]: case.problem for case in cases if case.problem and case.run_ids}
+    asked = {"target": target.name, "samples": options.samples, "runs": len(cases), "skipped": skipped}
+    engine = lineage.engine
+    whole = engine._new_run(f"rerun {target.name}", json.dumps({RERUN: asked}))
+    engine.journal.append(whole)
+    budget = _Budget(engine, options.budget)
+    status = "failed"
+    maker = _Maker(lineage, target, options, whole, budget)
+    try:
+        with maker.in_use():
+            for number, _ in enumerate(_in_turn(maker.make, runs, options.concurrency, budget.stop), 1):
+                progress(number, len(runs), budget.spent)
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "cancelled"
+        raise
+    finally:
+        maker.close()
+        whole.status, whole.finished_at = status, engine.now()
+        engine.journal.append(whole)
+        engine.flush()
+    return engine.journal.run_id(whole).hex()
+
+
+def _in_turn(
+    make: Callable[[Case, int], None],
+    runs: Sequence[tuple[Case, int]],
+    concurrency: int,
+    stop: Callable[[], None],
+) -> Iterator[None]:
+    """Make these runs, so many at a time, and yield after each.
+
+    After an error, `stop` is called, and those that have begun come to their ends.
+    """
+    waiting, going = iter(runs), set[Future[None]]()
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="musubito-rerun") as pool:
+        try:
+            while True:
+                while len(going) < concurrency and (run := next(waiting, None)) is not None:
+                    going.add(pool.submit(make, *run))
+                if not going:
+                    return
+                done, going = wait(going, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    yield
+        except BaseException:
+            stop()
+            raise
+
+
+class _Budget:
+    """Dollars that calls may spend together. A call that is about to run reserves what its step takes in the mean."""
+
+    def __init__(self, engine: MusubitoEngine, limit: float | None) -> None:
+        self._limit = limit
+        self._estimates = Estimates(engine)
+        self._lock = threading.Lock()
+        self._reserved = 0.0
+        self._is_stopped = False
+        self.spent = 0.0
+
+    def stop(self) -> None:
+        """Let nothing run any more."""
+        self._is_stopped = True
+
+    def may_run(self, operation: str) -> None:
+        """Reserve the cost of a call. Raise `BudgetSpent` if it would pass the limit."""
+        if self._is_stopped:
+            raise BudgetSpent(f"{operation} did not run: the rerun was interrupted")
+        if self._limit is None:
+            return
+        with self._lock:
+            cost = self._mean(operation)
+            if cost and self.spent + self._reserved + cost > self._limit:
+                raise BudgetSpent(f"{operation} did not run: it would pass the budget of ${self._limit:,.2f}")
+            self._reserved += cost
+
+    def ran(self, operation: str, tokens: Mapping[str, Sequence[int]]) -> None:
+        """Count what a call has spent itself."""
+        spent = dollars(Cost(tokens={model: Tokens(*used) for model, used in tokens.items()})) or 0.0
+        with self._lock:
+            self.spent += spent
+            if self._limit is not None:
+                self._reserved = max(0.0, self._reserved - self._mean(operation))
+
+    def _mean(self, operation: str) -> float:
+        estimate = self._estimates.without_calls(operation)
+        return 0.0 if estimate is None else dollars(estimate) or 0.0
+
+
+class _Maker:
+    """Makes cases once more, each in a run of its own that is a part of the rerun."""
+
+    def __init__(self, lineage: Lineage, target: Target, options: RerunOptions, whole: Run, budget: _Budget) -> None:
+        self._lineage = lineage
+        self._target = target
+        self._options = options
+        self._whole = whole
+        self._engine = RerunEngine.on(lineage.engine)
+        self._engine.live, self._engine.may_run, self._engine.ran = options.live, budget.may_run, budget.ran
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[str, ...], Sequence[Row]] = {}
+        self._samples: dict[tuple[str, ...], Samples] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let each thread use the engine of reruns, whatever mode is asked for."""
+        off = mode_of_off()
+        make_off(Mode.REPLAY)
+        try:
+            with for_threads(Setting(self._engine, Mode.REPLAY)):
+                yield
+        finally:
+            make_off(off)
+
+    def close(self) -> None:
+        """Write the history of the runs."""
+        self._engine.flush()
+        self._engine.close()
+
+    def make(self, case: Case, sample: int) -> None:
+        """Make one case once more."""
+        engine: Any = self._engine.in_namespace(case.namespace)
+        with self._lock:
+            if case.run_ids not in self._rows:
+                self._rows[case.run_ids] = answers_of(self._lineage, case.run_ids)
+            rows = self._rows[case.run_ids]
+            samples = self._samples.setdefault(case.run_ids, Samples())
+        attempt = RerunAttempt(RecordedAnswers(rows))
+        within = self._lineage.engine.journal.run_id(self._whole), None
+        run = engine._new_run(self._target.name, json.dumps({RERUN_OF: case.run_ids, "sample": sample}), within)
+        run.samples = samples
+        engine.journal.append(run)
+        run.status = self._status_of(engine, run, case, attempt)
+        run.finished_at = engine.now()
+        engine.journal.append(run)
+        engine.keeper.wake()
+
+    def _status_of(self, engine: RerunEngine, run: Run, case: Case, attempt: RerunAttempt) -> str:
+        """Make the call in its run, and return how that ended."""
+        error: BaseException | None = None
+        try:
+            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)), engine.attempt(attempt):
+                self._target.call(case.chain, self._options.config, self._options.context)
+        except Exception as raised:  # the user's code may raise anything, and the other runs go on
+            error = raised
+        stopped = attempt.stopped_by or error
+        if isinstance(stopped, Diverged | AskedAgain):
+            return "diverged"
+        return "finished" if stopped is None else "cancelled" if isinstance(stopped, BudgetSpent) else "failed"

@@ -1,0 +1,92 @@
+"""Define what can be rerun: a step here, a graph in its adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from musubito.engine.call_identity import input_of
+from musubito.engine.engine import MusubitoEngine
+from musubito.engine.scope import Scope
+from musubito.errors import InputError, MusubitoError
+from musubito.lineage.readers.reader import Lineage
+from musubito.lineage.reports import NodeReport
+from musubito.model import StepDefinition
+from musubito.values.display import TYPE
+
+
+class AskedAgain(MusubitoError):
+    """A rerun waits for an answer at other steps than the original run did."""
+
+    def __init__(self, now: Sequence[str], then: Sequence[str]) -> None:
+        asks = f"it asks at {', '.join(now)}" if now else "it asks nothing any more"
+        asked = f"at {', '.join(then)}" if then else "nothing"
+        super().__init__(f"{asks}, and the original run asked {asked}")
+
+
+class Given(NamedTuple):
+    """What a run began with: its state or arguments, or what it was resumed with."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a run and the runs that resumed it began with, and at which steps each of them ended to ask.
+
+    The last item of `asked` is that of the last run. None: it is not known.
+    """
+
+    runs: Sequence[Given]
+    asked: Sequence[Sequence[str] | None]
+
+
+class Target(Protocol):
+    """A graph or a step whose recorded runs can be made once more."""
+
+    name: str
+    """The name of its runs."""
+
+    def first_of(self, line: Any) -> Mapping[str, Any]:
+        """Return what a run of this input begins with. Raises `MusubitoError` for an input that it cannot be given."""
+
+    def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
+        """Make the call again, with the current engine. Raises what it raises, and `AskedAgain`."""
+
+
+class StepTarget:
+    """A step whose recorded calls can be made once more."""
+
+    def __init__(self, step: Any) -> None:
+        definition: StepDefinition = step.__musubito_step__
+        self._step = step
+        self.name = definition.name
+
+    def first_of(self, line: Any) -> Mapping[str, Any]:
+        """Return the arguments of a call: an object by name, or a list."""
+        if not isinstance(line, dict | list):
+            raise MusubitoError("an input of a step is a list of arguments, or an object of arguments by name")
+        return {"arguments": line}
+
+    def arguments(self, lineage: Lineage, engine: MusubitoEngine, node: NodeReport) -> Mapping[str, Any]:
+        """Return the arguments of a recorded call. Raises `MusubitoError` if they cannot be made of what is stored."""
+        stored = lineage.input(node)
+        if not isinstance(stored, dict) or TYPE in stored:
+            raise MusubitoError("its arguments are not stored")
+        try:
+            call = self._step.__musubito_call__(engine, (), stored)
+            digest = input_of(call, Scope(engine))[0]
+        except (TypeError, InputError) as error:
+            raise MusubitoError(f"its arguments do not fit any more: {error}") from error
+        if (digest if engine.keyed is None else engine.keyed.input(digest)).hex() != node.input_hash:
+            raise MusubitoError("an argument is of a type, or held a secret, that is stored for readers alone")
+        return {"arguments": stored}
+
+    def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
+        """Call the step with the arguments."""
+        arguments = chain.runs[0].values["arguments"]
+        if isinstance(arguments, dict):
+            self._step(**arguments)
+        else:
+            self._step(*arguments)

@@ -1,0 +1,142 @@
+"""Invoke a graph once more on the state with which a recorded run began, without touching what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.base import BaseStore, GetOp, PutOp
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import Command, Overwrite
+
+from musubito import EncodingError
+from musubito.lineage.reruns.target import AskedAgain, Chain
+from musubito.values.artifact_codec import encode_value
+from musubito_langgraph import _compat, _graph_parts
+from musubito_langgraph.graph import compiled_graph
+
+ROOT: Final = "__root__"
+START: Final = "__start__"
+
+
+class GraphTarget:
+    """A compiled graph whose recorded runs can be made once more."""
+
+    def __init__(self, graph: Any, module: str) -> None:
+        self._graph = compiled_graph(graph, module)
+        functional = _graph_parts.is_functional(self._graph)
+        self.name: str = next(iter(self._graph.nodes)) if functional else self._graph.get_name()
+
+    def first_of(self, line: Any) -> Mapping[str, Any]:
+        """Return what a run begins with that is invoked with this input, which no run has recorded."""
+        return {"state": line if isinstance(line, dict) and START not in self._graph.nodes else {START: line}}
+
+    def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
+        """Invoke the graph on the state of the first run, and answer its interrupts as the others were resumed.
+
+        `config` and `context` replace the parts that were recorded. Raise `AskedAgain` if the graph asks at a step that
+        did not ask then, or does not ask any more. Raise also what the graph raises.
+        """
+        asyncio.run(self._acall(chain, config, context))
+
+    async def _acall(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
+        first, *resumed = chain.runs
+        graph, given = copy.copy(self._graph), first.values
+        configurable = {**given.get("configurable", {}), **config.get("configurable", {}), "thread_id": str(uuid4())}
+        config = {**config, "configurable": configurable}
+        context = given.get("context") if context is None else context
+        state, before = self._as_input(given["state"])
+        graph.cache = None
+        graph.checkpointer = InMemorySaver() if graph.checkpointer or before or resumed else None
+        if before:
+            _put(graph.checkpointer, config, before)
+        if graph.store is not None:
+            graph.store = ShieldedStore(graph.store)
+        await graph.ainvoke(state, config, context=context)
+        then = list(zip(chain.asked, resumed, strict=False))
+        while graph.checkpointer is not None:
+            waiting = await graph.aget_state(config)
+            asks = sorted(task.name for task in waiting.tasks if task.interrupts)
+            if not asks and not any("go_on" in run.values for _, run in then):
+                return
+            # What was asked inside of a live tool is not asked again: its answer is that of then.
+            while then and then[0][0] != asks:
+                del then[0]
+            if not then:
+                if asks == chain.asked[-1]:
+                    return
+                raise AskedAgain(asks, chain.asked[0] or ())
+            _, run = then.pop(0)
+            answer: Command[Any] | None = Command(resume=run.values["resume"]) if "resume" in run.values else None
+            await graph.ainvoke(answer, config, context=context)
+
+    def _as_input(self, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the input that makes this state, and the part of the state that no input makes.
+
+        A reducer may make something else of a value, and is then told to overwrite.
+        """
+        if START in state:  # of an entrypoint, which may have returned something before
+            return state[START], {name: value for name, value in state.items() if name != START and value is not None}
+        if set(state) == {ROOT}:
+            return state[ROOT], {}
+        builder = getattr(self._graph, "builder", None)
+        accepted = state.keys() if builder is None else builder.schemas[builder.input_schema].keys()
+        channels = self._graph.channels
+        given = {
+            name: value if _makes(channels[name], value) else Overwrite(value)
+            for name, value in state.items()
+            if name in accepted and name in channels
+        }
+        return given, {name: value for name, value in state.items() if name not in given and name in channels}
+
+
+def _makes(channel: Any, value: Any) -> bool:
+    """Tell whether a channel that is empty holds a value if it is updated with that value."""
+    fresh = channel.from_checkpoint(_compat.MISSING)
+    try:
+        before = encode_value(value)
+        fresh.update([copy.deepcopy(value)])
+        return encode_value(fresh.get()) == before
+    except EncodingError:
+        return True
+
+
+def _put(saver: Any, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Let a thread begin with these values in its channels."""
+    version = saver.get_next_version(None, None)
+    versions = dict.fromkeys(values, version)
+    checkpoint = {**empty_checkpoint(), "channel_values": dict(values), "channel_versions": versions}
+    place = {"configurable": {**config["configurable"], "checkpoint_ns": ""}}
+    saver.put(place, checkpoint, {"source": "update", "step": -1, "parents": {}}, versions)
+
+
+class ShieldedStore(BaseStore):
+    """A store that keeps what is written apart: it reads from another, and finds by key what was written here."""
+
+    __slots__ = ("_behind", "_own_keys", "_written")
+
+    def __init__(self, behind: BaseStore) -> None:
+        self._behind = behind
+        self._written = InMemoryStore()
+        self._own_keys: set[tuple[tuple[str, ...], str]] = set()
+
+    def batch(self, ops: Iterable[Any]) -> list[Any]:
+        """Do these operations; a search does not find what was written here."""
+        return [self._own(op) if self._is_own(op) else self._behind.batch([op])[0] for op in ops]
+
+    async def abatch(self, ops: Iterable[Any]) -> list[Any]:
+        """Do these operations as `batch` does."""
+        return [self._own(op) if self._is_own(op) else (await self._behind.abatch([op]))[0] for op in ops]
+
+    def _is_own(self, op: Any) -> bool:
+        if isinstance(op, PutOp):
+            self._own_keys.add((op.namespace, op.key))
+        return isinstance(op, PutOp | GetOp) and (op.namespace, op.key) in self._own_keys
+
+    def _own(self, op: Any) -> Any:
+        return self._written.batch([op])[0]

@@ -1,0 +1,302 @@
+"""A recorded run of a graph is given the state that it began with, and keeps to itself what it does."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_store
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.store.memory import InMemoryStore
+from langgraph.types import interrupt
+
+from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, run, use_musubito_engine
+from musubito.lineage import RerunRow, rerun
+from musubito_langgraph import musubito_graph
+from tests.fresh import fresh
+
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    ran.clear()
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+def thread(name: str = "one", **configurable: Any) -> Any:
+    return {"configurable": {"thread_id": name, **configurable}}
+
+
+def made_once_more(graph: Any, **options: Any) -> RerunRow:
+    ran.clear()
+    (row,) = rerun(graph, last=1, **options).rows
+    return row
+
+
+class Sums(TypedDict, total=False):
+    text: str
+    seen: Annotated[list[str], operator.add]
+    longest: Annotated[int, lambda before, now: max(before, now) + 1]
+    hidden: str
+
+
+class Given(TypedDict, total=False):
+    text: str
+    longest: int
+
+
+def adding(suffix: str = "") -> Any:
+    def add(state: Sums) -> Sums:
+        ran.append("add")
+        hidden = state.get("hidden", "")
+        return {"seen": [f"{state['text']}{suffix} {state.get('seen')} {state.get('longest')} {hidden}"], "hidden": "x"}
+
+    builder = StateGraph(Sums, input_schema=Given).add_node(add).add_edge(START, "add")
+    return musubito_graph(builder.compile(name="adding", checkpointer=InMemorySaver()))
+
+
+def test_the_state_is_that_of_then_whatever_the_reducers_and_the_input_schema_make_of_it() -> None:
+    graph = adding()
+    for text in ("a", "b"):
+        before = graph.invoke({"text": text, "longest": 3}, thread())["seen"][-1]
+    row = made_once_more(adding("!"))
+    assert before == "b ['a [] 3 '] 4 x" or before.startswith("b [")
+    assert row.after["seen"] == [before.replace("b", "b!", 1)]
+    assert ran == ["add"]
+
+
+def test_an_entrypoint_is_given_its_input_and_what_it_returned_before() -> None:
+    def summing(more: int) -> Any:
+        @task
+        def add(number: int, before: int) -> int:
+            ran.append(f"add {number} {before}")
+            return number + before + more
+
+        @entrypoint(checkpointer=InMemorySaver())
+        def total(number: int, *, previous: int | None = None) -> int:
+            return add(number, previous or 0).result()
+
+        return musubito_graph(total)
+
+    graph = summing(0)
+    for number in (1, 2):
+        graph.invoke(number, thread())
+    assert made_once_more(summing(10)).after == 13
+    assert ran == ["add 2 1"]
+
+
+def asking(words: str = "may I", *, where: str = "ask", twice: bool = False) -> Any:
+    class State(TypedDict, total=False):
+        plan: str
+        agreed: str
+
+    def plan(state: State) -> State:
+        ran.append("plan")
+        return {"plan": f"{words} {state['plan']}"}
+
+    def ask(state: State) -> State:
+        return {"agreed": str(interrupt(state["plan"]))}
+
+    def check(state: State) -> State:
+        return {"agreed": state["agreed"] + (str(interrupt("sure?")) if twice else "")}
+
+    builder = StateGraph(State).add_sequence([plan, (where, ask), check]).add_edge(START, "plan")
+    return musubito_graph(builder.compile(name="asking", checkpointer=InMemorySaver()))
+
+
+def answered(graph: Any) -> None:
+    from langgraph.types import Command
+
+    graph.invoke({"plan": "go"}, thread())
+    graph.invoke(Command(resume="yes"), thread())
+
+
+def test_a_run_whose_tool_failed_is_given_that_failure() -> None:
+    def failing(words: str) -> Any:
+        from langchain_core.messages import AIMessage
+        from langchain_core.tools import ToolException, tool
+        from langgraph.graph import MessagesState
+        from langgraph.prebuilt import ToolNode
+
+        @tool
+        def look(what: str) -> str:
+            """Look."""
+            ran.append("look")
+            raise ToolException("nothing is there")
+
+        def ask(state: MessagesState) -> Any:
+            return {"messages": [AIMessage("", tool_calls=[{"name": "look", "args": {"what": "it"}, "id": "call_1"}])]}
+
+        def tell(state: MessagesState) -> Any:
+            return {"messages": [AIMessage(f"{words} {state['messages'][-1].text}")]}
+
+        tools = ToolNode([look], name="tools", handle_tool_errors=True)
+        builder = StateGraph(MessagesState).add_sequence([ask, ("tools", tools), tell]).add_edge(START, "ask")
+        return musubito_graph(builder.compile(name="failing"))
+
+    failing("It says").invoke({"messages": [("user", "it?")]})
+    row = made_once_more(failing("It told"))
+    assert ran == []
+    assert row.verdict == "differs"
+    assert "nothing is there" in row.after["messages"][0]["content"]
+
+
+def test_an_approval_is_answered_as_it_was() -> None:
+    answered(asking())
+    row = made_once_more(asking("could I"))
+    assert (row.verdict, row.after, len(row.run_ids)) == ("same", {"agreed": "yes"}, 2)
+    assert ran == ["plan"]
+
+
+def test_an_interrupt_that_was_not_asked_then_has_diverged() -> None:
+    answered(asking())
+    row = made_once_more(asking(twice=True))
+    assert (row.verdict, row.why) == ("diverged", "it asked for an answer at another step than before")
+
+
+def test_a_run_that_ended_with_a_question_ends_with_it() -> None:
+    asking().invoke({"plan": "go"}, thread())
+    assert made_once_more(asking("could I")).verdict in ("same", "differs")
+    assert ran == ["plan"]
+
+
+def test_a_breakpoint_is_passed_as_it_was() -> None:
+    def stopping(words: str) -> Any:
+        def first(state: Sums) -> Sums:
+            ran.append("first")
+            return {"text": f"{words} {state['text']}"}
+
+        def second(state: Sums) -> Sums:
+            return {"text": state["text"].upper()}
+
+        builder = StateGraph(Sums).add_sequence([first, second]).add_edge(START, "first")
+        graph = builder.compile(name="stopping", checkpointer=InMemorySaver(), interrupt_before=["second"])
+        return musubito_graph(graph)
+
+    graph = stopping("hello")
+    graph.invoke({"text": "you"}, thread())
+    graph.invoke(None, thread())
+    assert made_once_more(stopping("good day")).after == {"text": "GOOD DAY YOU"}
+
+
+def test_neither_checkpoints_nor_the_store_of_the_graph_are_written() -> None:
+    store, saver = InMemoryStore(), InMemorySaver()
+
+    def remembering(words: str) -> Any:
+        def remember(state: Sums) -> Sums:
+            ran.append("remember")
+            get_store().put(("notes",), "last", {"text": words})
+            return {"text": get_store().get(("notes",), "last").value["text"]}
+
+        builder = StateGraph(Sums).add_node(remember).add_edge(START, "remember")
+        return musubito_graph(builder.compile(name="remembering", checkpointer=saver, store=store))
+
+    remembering("before").invoke({"text": ""}, thread())
+    threads = set(saver.storage)
+    assert made_once_more(remembering("after")).after == {"text": "after"}
+    assert store.get(("notes",), "last").value == {"text": "before"}
+    assert set(saver.storage) == threads
+
+
+def test_a_live_node_of_a_graph_with_an_engine_of_its_own_does_not_run(engine: MusubitoEngine) -> None:
+    def sending(words: str) -> Any:
+        def write(state: Sums) -> Sums:
+            return {"text": f"{words} {state['text']}"}
+
+        def send(state: Sums) -> Sums:
+            ran.append(f"send {state['text']}")
+            return {"text": "sent"}
+
+        builder = StateGraph(Sums).add_sequence([write, send]).add_edge(START, "write")
+        live = {"send": StepConfiguration("live")}
+        return musubito_graph(builder.compile(name="sending"), engine=engine, steps=live)
+
+    sending("Dear").invoke({"text": "Ann"})
+    row = made_once_more(sending("Hello"))
+    assert (row.verdict, row.why, ran) == ("diverged", "sending/send was asked something new", [])
+    assert made_once_more(sending("Dear")).verdict == "same"
+    assert ran == []
+
+
+@pytest.mark.parametrize("mode", ["off", "refresh"])
+def test_a_mode_that_the_config_asks_for_lets_nothing_run(mode: str) -> None:
+    def looking() -> Any:
+        def look(state: Sums) -> Sums:
+            ran.append("look")
+            return {"text": "seen"}
+
+        builder = StateGraph(Sums).add_node(look).add_edge(START, "look")
+        return musubito_graph(builder.compile(name="looking"), steps={"look": StepConfiguration("live")})
+
+    looking().invoke({"text": "x"})
+    config = {"configurable": {"musubito": {"mode": mode}}}
+    assert made_once_more(looking(), config=config).verdict == "same"
+    assert ran == []
+
+
+def test_a_live_node_that_cannot_be_identified_does_not_run() -> None:
+    def odd() -> Any:
+        def look(state: Sums) -> Sums:
+            ran.append(f"look at {state['text']}")
+            return {"text": "seen"}
+
+        builder = StateGraph(Sums).add_node(look).add_edge(START, "look")
+        return musubito_graph(builder.compile(name="odd"), steps={"look": StepConfiguration("live")})
+
+    odd().invoke({"text": "x"})
+    ran.clear()
+    row = rerun(odd(), inputs=[{"text": (line for line in "ab")}]).rows[0]
+    assert (row.verdict, ran) == ("diverged", [])
+
+
+def test_a_context_that_is_not_stored_is_given_or_named() -> None:
+    class Unstored:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __musubito_identity__(self) -> str:
+            return self.name
+
+    def greeting(words: str) -> Any:
+        from langgraph.runtime import Runtime
+
+        def greet(state: Sums, runtime: Runtime[Unstored]) -> Sums:
+            return {"text": f"{words} {runtime.context.name}"}
+
+        builder = StateGraph(Sums, context_schema=Unstored).add_node(greet).add_edge(START, "greet")
+        return musubito_graph(builder.compile(name="greeting"))
+
+    greeting("Dear").invoke({"text": ""}, context=Unstored("Ann"))
+    row = made_once_more(greeting("Hello"))
+    assert row.verdict == "not rerun"
+    assert row.why.startswith("its context is not stored: it has no encoding")
+    assert made_once_more(greeting("Hello"), context=Unstored("Ann")).after == {"text": "Hello Ann"}
+
+
+def test_a_run_is_made_once_more_in_its_namespace(engine: MusubitoEngine) -> None:
+    def shouting(words: str) -> Any:
+        def shout(state: Sums) -> Sums:
+            ran.append("shout")
+            return {"text": f"{words} {state['text']}"}
+
+        builder = StateGraph(Sums).add_node(shout).add_edge(START, "shout")
+        return musubito_graph(builder.compile(name="shouting"))
+
+    shouting("hey").invoke({"text": "you"}, {"configurable": {"musubito": {"namespace": "other"}}})
+    assert made_once_more(shouting("hey")).verdict == "same"
+    assert ran == []
+    assert made_once_more(shouting("hi")).after == {"text": "hi you"}
+
+
+def test_a_run_of_the_user_around_a_graph_is_no_run_of_the_graph() -> None:
+    with run("mine"):
+        adding().invoke({"text": "a", "longest": 1}, thread())
+    with pytest.raises(Exception, match="no run of adding was recorded"):
+        rerun(adding())

@@ -1,0 +1,276 @@
+"""A rerun answers what is unaffected as it was, touches nothing, runs the rest, and says what differs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musubito import (
+    MusubitoEngine,
+    MusubitoError,
+    SQLiteStorage,
+    StepConfiguration,
+    musubito_step,
+    record_usage,
+    run,
+    use_musubito_engine,
+)
+from musubito.lineage import Lineage, rerun
+from tests.fresh import fresh
+
+Step = Callable[..., Any]
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def engine(tmp_path: Path) -> Iterator[MusubitoEngine]:
+    ran.clear()
+    with MusubitoEngine(SQLiteStorage(fresh(tmp_path / "m.db"))) as engine, use_musubito_engine(engine):
+        yield engine
+
+
+def program(prompt: str = "Dear", *, found: str = "found", asks: str = "") -> Step:
+    """Return a step that looks something up in the world, and writes about it: each argument is an edit of one step."""
+
+    @musubito_step(StepConfiguration("live"), name="look")
+    def look(what: str) -> str:
+        ran.append(f"look {what}")
+        return f"{found} {what}"
+
+    @musubito_step(StepConfiguration("stochastic"), name="write")
+    def write(text: str) -> str:
+        ran.append(f"write {text}")
+        record_usage(input_tokens=1_000_000, output_tokens=0, model="gpt-4o-mini")
+        return f"{prompt} {text}, {sum(line == f'write {text}' for line in ran)}"
+
+    @musubito_step(name="answer")
+    def answer(question: str) -> str:
+        return write(look(f"{asks}{question}").value).value
+
+    return answer
+
+
+def recorded(*questions: str) -> None:
+    step = program()
+    for question in questions:
+        step(question)
+    ran.clear()
+
+
+def test_nothing_runs_if_nothing_was_edited() -> None:
+    recorded("a", "b")
+    report = rerun(program())
+    assert (report.counts, ran) == ({"same": 2}, [])
+
+
+def test_an_edit_runs_its_step_and_what_follows_and_leaves_the_world_alone() -> None:
+    recorded("a", "b")
+    report = rerun(program("Hello"))
+    assert sorted(ran) == ["write found a", "write found b"]
+    assert report.counts == {"differs": 2}
+    assert [(row.question, row.before, row.after) for row in sorted(report.rows, key=lambda row: row.question)] == [
+        ("a", "Dear found a, 1", "Hello found a, 1"),
+        ("b", "Dear found b, 1", "Hello found b, 1"),
+    ]
+    assert report.steps == {"answer": 2, "write": 2}
+
+
+def test_a_live_step_that_is_asked_something_new_ends_the_rerun_of_its_run() -> None:
+    recorded("a")
+    report = rerun(program(asks="all "))
+    (row,) = report.rows
+    assert (row.verdict, row.why, ran) == ("diverged", "look was asked something new", [])
+
+
+def test_a_live_step_that_is_named_runs() -> None:
+    recorded("a")
+    assert rerun(program(asks="all "), live_tools=["look"]).counts == {"differs": 1}
+    assert ran == ["look all a", "write found all a"]
+
+
+def test_an_edited_live_step_is_answered_as_before_and_that_is_said(engine: MusubitoEngine) -> None:
+    recorded("a")
+    (row,) = rerun(program(found="saw")).rows
+    lineage = Lineage(engine)
+    (look,) = (call for call in lineage.run(row.rerun_id or "").calls if call.operation == "look")
+    assert lineage.output(lineage.node(look.node_id)) == "found a"
+    assert (row.verdict, row.not_run) == ("same", ("look",))
+    assert "look a" not in ran
+
+
+def test_nothing_runs_after_a_rerun_has_diverged_though_the_error_was_caught() -> None:
+    def trying(asks: str) -> Step:
+        @musubito_step(StepConfiguration("live"), name="read")
+        def read(what: str) -> str:
+            return what
+
+        @musubito_step(name="tell")
+        def tell(text: str) -> str:
+            ran.append("tell")
+            return text
+
+        @musubito_step(name="both")
+        def both(what: str) -> str:
+            try:
+                return tell(read(f"{asks}{what}").value).value
+            except MusubitoError:
+                return tell("nothing").value
+
+        return both
+
+    trying("")("a")
+    ran.clear()
+    assert rerun(trying("all ")).counts == {"diverged": 1}
+    assert ran == []
+
+
+def test_what_ran_beside_an_old_answer_of_a_live_step_is_not_replayed_otherwise() -> None:
+    recorded("a")
+    rerun(program("Hello"))
+    ran.clear()
+    program("Hello")("a")
+    assert ran == ["look a"]
+
+
+def test_what_holds_an_old_answer_of_a_live_step_at_any_depth_is_not_replayed_otherwise() -> None:
+    def nested(words: str) -> Step:
+        @musubito_step(StepConfiguration("live"), name="look")
+        def look(what: str) -> str:
+            ran.append("look")
+            return what
+
+        @musubito_step(name="inner")
+        def inner(what: str) -> str:
+            return look(what).value
+
+        @musubito_step(name="outer")
+        def outer(what: str) -> str:
+            return f"{words} {inner(what).value}"
+
+        return outer
+
+    nested("before")("a")
+    ran.clear()
+    assert (rerun(nested("after")).rows[0].after, ran) == ("after a", [])
+    nested("after")("a")
+    assert ran == ["look"]
+
+
+def test_an_effect_is_answered_as_before_and_never_runs() -> None:
+    def ordering(prompt: str, amount: int) -> Step:
+        @musubito_step(StepConfiguration("external_effect"), name="pay")
+        def pay(amount: int) -> str:
+            ran.append(f"pay {amount}")
+            return f"paid {amount}"
+
+        @musubito_step(name="order")
+        def order(what: str) -> str:
+            return f"{prompt} {what} {pay(amount).value}"
+
+        return order
+
+    ordering("Order", 5)("tea")
+    assert rerun(ordering("Ordered", 5)).rows[0].after == "Ordered tea paid 5"
+    (row,) = rerun(ordering("Ordered", 6), live_tools=True).rows
+    assert (row.verdict, row.why) == ("diverged", "pay was asked something new")
+    assert ran == ["pay 5"]
+
+
+def test_each_sample_of_an_affected_step_is_another() -> None:
+    recorded("a")
+    report = rerun(program("Hello"), samples=2, concurrency=1)
+    assert sorted(row.after for row in report.rows) == ["Hello found a, 1", "Hello found a, 2"]
+
+
+def test_a_rerun_gives_the_answer_of_the_run_and_not_the_newest() -> None:
+    recorded("a")
+    ran.extend(["write found a"] * 6)
+    with run(mode="refresh"):
+        program()("a")
+    (row,) = rerun(program(found="saw")).rows
+    assert row.after == "Dear found a, 1"
+
+
+def test_a_call_that_would_pass_the_budget_does_not_run() -> None:
+    recorded("a", "b", "c")  # a call of write takes 0.15 dollars
+    report = rerun(program("Hello"), budget=0.2, concurrency=1)
+    assert report.counts == {"differs": 1, "stopped": 2}
+    assert len(ran) == 1
+    assert rerun(program("Hello"), budget=0.4).counts == {"differs": 3}
+
+
+def test_a_judge_is_asked_once_for_each_answer() -> None:
+    recorded("a", "b")
+    asked: list[Any] = []
+
+    def judge(question: Any, before: str, after: str) -> dict[str, float]:
+        asked.append((question, before, after))
+        return {"longer": len(after) > len(before), "letters": len(after)}
+
+    report = rerun(program("Hello"), judge=judge)
+    assert sorted(row.scores["letters"] for row in report.rows) == [16.0, 16.0]
+    assert rerun(program("Hello"), judge=judge).rows[0].scores["longer"] == 1.0
+    assert sorted(asked, key=str) == [
+        ({"question": "a"}, "Dear found a, 1", "Hello found a, 1"),
+        ({"question": "b"}, "Dear found b, 1", "Hello found b, 1"),
+    ]
+
+
+def test_a_judge_that_returns_no_score_is_refused() -> None:
+    recorded("a")
+    with pytest.raises(MusubitoError, match="a judge returns a bool, a number, or a dict of them, not 'good'"):
+        rerun(program("Hello"), judge=lambda *_: "good")
+
+
+def test_inputs_without_a_run_are_asked_anew() -> None:
+    report = rerun(program(), inputs=[["x"], {"question": "y"}], live_tools=True)
+    assert report.counts == {"new": 2}
+    assert sorted(row.after for row in report.rows) == ["Dear found x, 1", "Dear found y, 1"]
+
+
+def test_a_run_whose_arguments_are_stored_for_readers_alone_is_named() -> None:
+    @musubito_step(name="kinds")
+    def kinds(values: set[int]) -> int:
+        return len(values)
+
+    kinds({1, 2})
+    (row,) = rerun(kinds).rows
+    assert row.verdict == "not rerun"
+    assert row.why == "an argument is of a type, or held a secret, that is stored for readers alone"
+
+
+def test_a_rerun_that_is_stopped_keeps_what_it_did() -> None:
+    recorded(*"abcdef")
+    stop = threading.Event()
+
+    @musubito_step(name="write")
+    def slow(text: str) -> str:
+        ran.append(text)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return text
+
+    @musubito_step(name="answer")
+    def answer(question: str) -> str:
+        return slow(question).value
+
+    assert not stop.is_set()
+    with pytest.raises(KeyboardInterrupt):
+        rerun(answer, concurrency=1)
+    assert len(ran) == 3
+    assert rerun(answer, concurrency=1).counts == {"differs": 6}
+    assert len(ran) == 7
+
+
+def test_a_thing_that_is_neither_a_step_nor_a_graph_is_refused() -> None:
+    with pytest.raises(MusubitoError, match="a function is no graph and no step|only a step or a graph is rerun"):
+        rerun(lambda: None)
+
+
+def test_nothing_recorded_is_an_error_that_says_so() -> None:
+    with pytest.raises(MusubitoError, match="no run of answer was recorded that is like that"):
+        rerun(program())
