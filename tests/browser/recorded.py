@@ -32,6 +32,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
+from musubito.lineage import rerun
 from musubito_langgraph import musubito_graph
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,29 @@ def attacked_and_fails(text: str) -> None:
     raise ValueError(text)
 
 
+@musubito_step(name="reply")
+def reply(question: str) -> dict[str, Any]:
+    record_usage(input_tokens=120, output_tokens=30, model="gpt-4o")
+    return {"role": "assistant", "content": [{"type": "text", "text": f"Dear customer,\n{question}"}]}
+
+
+@musubito_step(name="reply")
+def reply_briefly(question: str) -> dict[str, Any]:
+    record_usage(input_tokens=90, output_tokens=20, model="gpt-4o")
+    if "bad" in question:
+        raise ValueError(f"cannot reply to {question}")
+    greeting = "Dear customer," if "again" in question else "Hello,"
+    picture = {"type": "image_url", "image_url": {"url": png(64, 48)}}
+    return {
+        "role": "assistant",
+        "content": [{"type": "text", "text": f"{greeting}\n{question}"}, picture][: 2 - ("again" in question)],
+    }
+
+
+def is_shorter(given: Any, before: Any, after: Any) -> dict[str, bool]:
+    return {"shorter": len(str(after)) < len(str(before))}
+
+
 class State(TypedDict, total=False):
     question: str
     answer: str
@@ -223,6 +247,25 @@ def _failures(results: dict[str, str], runs: dict[str, str]) -> None:
     runs |= {"failing": failing.run_id, "waiting": waiting.run_id}
 
 
+def _of_graph(runs: dict[str, str]) -> None:
+    """A run of a graph that has a subgraph and decides, whose last node fails."""
+
+    def same(state: State) -> State:
+        return state
+
+    def send(state: State) -> State:
+        raise ConnectionError("nobody answers")
+
+    inner = StateGraph(State).add_sequence([("look up", same), ("check", same)]).add_edge(START, "look up").compile()
+    builder = StateGraph(State).add_node("sort", same).add_node("refund", inner).add_node("send", send)
+    builder.add_node("pass on", same).add_edge(START, "sort").add_edge("refund", "send")
+    builder.add_conditional_edges("sort", lambda _: "a refund", {"a refund": "refund", ATTACKS[0]: "pass on"})
+    graph = musubito_graph(builder.compile(name="triage"))
+    with contextlib.suppress(ConnectionError), run("triage") as triage:
+        graph.invoke({"question": "Where is my money?"})
+    runs["graph"] = triage.run_id
+
+
 def _attacks(results: dict[str, str], runs: dict[str, str], folder: Path) -> None:
     (folder / ATTACKING_FILE).write_text(ATTACK, "utf-8")
     with contextlib.suppress(ValueError), run(ATTACK, tags={ATTACK: ATTACK, "link": "javascript:alert(1)"}) as attack:
@@ -231,6 +274,15 @@ def _attacks(results: dict[str, str], runs: dict[str, str], folder: Path) -> Non
         results["attacking chat"] = attacked([{"role": "user", "content": ATTACK, "name": ATTACK}]).node_id
         attacked_and_fails(ATTACK)
     runs["attack"] = attack.run_id
+
+
+def _reruns(runs: dict[str, str], engine: MusubitoEngine) -> None:
+    for question in (ATTACK, "bad", "May it be sent?", "And again?"):
+        reply(question)
+    report = rerun(reply_briefly, engine=engine, concurrency=1, judge=is_shorter)
+    runs["rerun"] = report.summary.run_id
+    for row in report.rows:
+        runs["attacking row" if row.question == ATTACK else f"{row.verdict} row"] = row.rerun_id
 
 
 def move_to_an_earlier_day(folder: Path, run_id: str) -> None:
@@ -268,7 +320,9 @@ def record(folder: Path) -> Recorded:
         with MusubitoEngine(SQLiteStorage(DATABASE)) as engine, use_musubito_engine(engine):
             _plain(results, runs, folder)
             _failures(results, runs)
+            _of_graph(runs)
             _attacks(results, runs, folder)
+            _reruns(runs, engine)
         with MusubitoEngine(SQLiteStorage(DATABASE), namespace="trial") as engine, use_musubito_engine(engine):
             with run("of another namespace"):
                 rate("good")

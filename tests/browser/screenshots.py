@@ -34,6 +34,7 @@ def main() -> None:
     pages = {
         "runs": "/",
         "run": f"/runs/{last.summary.run_id}",
+        "graph": f"/runs/{last.summary.run_id}#graph",
         "comparison": f"/compare?run={last.summary.run_id}",
         "result": f"/results/{ran.node_id}",
         "operations": "/operations",

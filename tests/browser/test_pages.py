@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
+from tests.browser.recorded import ATTACKS
 from tests.browser.served import Complaints
 from tests.browser.sites import PAGES, path_of
 
@@ -103,10 +104,24 @@ def test_a_run_is_drawn_and_its_calls_are_chosen_in_both(site: Site) -> None:
     expect(page.locator(f".graph a[data-key='{row.get_attribute('data-key')}']")).to_have_class("box ran chosen")
 
 
+def test_a_run_of_a_graph_shows_its_nodes_by_what_happened_and_leads_to_their_calls(site: Site) -> None:
+    page = site.open("run of a graph")
+    node = page.locator(".graph .box")
+    expect(node).to_have_count(7)
+    for outcome, names in (("ran", ["sort", "refund/look up", "refund/check"]), ("failed", ["send"])):
+        expect(page.locator(f".graph a.box.{outcome} .label")).to_have_text(names)
+    expect(page.locator(".graph g.box .label")).to_have_text(["__start__", "pass on", "__end__"])
+    expect(page.locator(".graph .decision")).to_have_text([ATTACKS[0], "a refund"])
+    for _ in range(2):  # the first click chooses it
+        node.filter(has_text="refund/check").click()
+    page.wait_for_url("**like=*")
+    expect(page.get_by_role("heading", name="Timeline, calls of triage/refund/check")).to_be_visible()
+
+
 def test_text_in_a_graph_can_be_read(site: Site) -> None:
-    for name in ("run", "result", "failed run"):
+    for name in ("run", "run of a graph", "result", "failed run"):
         page = site.open(name)
-        for summary in page.locator("details.folded summary").all():
+        for summary in page.locator("details.folded:not([open]) > summary").all():
             summary.click()
         for width in (NARROW, WIDE):
             page.set_viewport_size({"width": width, "height": 900})
@@ -153,6 +168,19 @@ def test_images_are_shown(site: Site) -> None:
     image = page.locator("img")
     expect(image).to_have_js_property("naturalWidth", 64)
     expect(image).to_have_js_property("naturalHeight", 48)
+
+
+def test_a_day_of_the_chart_is_clicked_or_chosen_in_its_table(site: Site) -> None:
+    page = site.open("runs")
+    page.locator("#curve .u-over").click(position={"x": 2, "y": 50})
+    page.wait_for_url("**/?day=*")
+    expect(page.locator("#runs tr")).to_have_count(1)
+    expect(page.locator("input[name=day]")).to_have_value(page.url.partition("=")[2])
+    page.go_back()
+    page.get_by_text("Calls by day, as a table").click()
+    page.locator("#days a").last.click()
+    page.wait_for_url("**/?day=*")
+    expect(page.locator("#runs tr")).to_have_count(1)
 
 
 @pytest.mark.parametrize("name", ["savings", "runs"])

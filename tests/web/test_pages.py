@@ -17,6 +17,8 @@ from langgraph.graph import END, START, StateGraph
 from musubito import EffectOutcomeUnknown, StepConfiguration, StepType, musubito_step, record_usage, run
 from musubito.lineage.readers.formatting import short
 from musubito.lineage.readers.unknown_effects import settle, unknown_effects
+from musubito.store.changes import Ledger
+from musubito.store.rows import CallLine
 from musubito.web.pages import runs
 from musubito_langgraph import musubito_graph
 from tests.web.conftest import NASTY, Site, ask, rate
@@ -163,7 +165,7 @@ class TestOneRun:
                 outer(number)
         page = site.get(f"/runs/{recorded.run_id}")
         graph = drawn(page)
-        assert graph["folded"]
+        assert graph["kind"] == "steps"
         assert [(box["label"], box["says"]) for box in graph["boxes"]] == [("outer", "250 ran"), ("rate", "250 ran")]
         assert graph["arrows"] == [["outer", "rate", "call"]]
         assert page.count('class="call"') == 1
@@ -216,27 +218,96 @@ class TestOneRun:
         assert 'viewBox="600 0 100 8"' in part
         assert site.get(f"/runs/{recorded.run_id}?from=700&to=600").count('class="call"') == 4
 
-    def test_the_graph_of_a_graph_has_a_box_for_each_node_coloured_by_what_happened(self, site: Site, engine) -> None:
-        class State(TypedDict):
-            asked: int
-            most: int
-
-        builder = StateGraph(State).add_node("model", lambda state: {"asked": state["asked"] + 1})
-        builder.add_node("tools", lambda state: {"asked": state["asked"]}).add_edge(START, "model")
-        builder.add_conditional_edges(
-            "model", lambda state: "tools" if state["asked"] < state["most"] else END, ["tools", END]
-        )
-        graph = musubito_graph(builder.add_edge("tools", "model").compile(name="agent"), engine=engine)
+    def test_the_graph_of_a_graph_is_drawn_as_langgraph_draws_it_and_says_what_happened(
+        self, site: Site, agent
+    ) -> None:
         for most in (2, 3):
-            graph.invoke({"asked": 0, "most": most})
-        graph = drawn(site.get(f"/runs/{site.lineage.runs(1)[0].run_id}"))
+            agent.invoke({"asked": 0, "most": most})
+        (run_id,) = (run.run_id for run in site.lineage.runs(1))
+        graph = drawn(site.get(f"/runs/{run_id}"))
         assert {box["label"]: (box["says"], box["outcome"]) for box in graph["boxes"]} == {
-            "agent/model": ("2 replayed, 1 ran", "ran"),
-            "agent/tools": ("1 replayed, 1 ran", "ran"),
+            "__start__": ("", ""),
+            "model": ("2 replayed, 1 ran", "ran"),
+            "sub/look": ("1 replayed, 1 ran", "ran"),
+            "sub/use": ("1 replayed, 1 ran", "ran"),
+            "give up": ("not reached", ""),
+            "__end__": ("", ""),
         }
         assert sorted(graph["arrows"]) == [
-            ["agent/model", "agent/tools", "data"],
-            ["agent/tools", "agent/model", "data"],
+            ["__start__", "model", "data", ""],
+            ["give up", "__end__", "data", ""],
+            ["model", "__end__", "decided", "done"],
+            ["model", "give up", "decided", "hopeless"],
+            ["model", "sub:look", "decided", "more"],
+            ["sub:look", "sub:use", "data", ""],
+            ["sub:use", "model", "data", ""],
+        ]
+
+    def test_a_node_of_the_graph_of_a_run_leads_to_its_calls_in_that_run(self, site: Site, agent) -> None:
+        agent.invoke({"asked": 0, "most": 3})
+        (run_id,) = (run.run_id for run in site.lineage.runs(1))
+        (href,) = (box["href"] for box in drawn(site.get(f"/runs/{run_id}"))["boxes"] if box["label"] == "sub/use")
+        assert "Timeline, calls of agent/sub/use" in site.says(href)
+        assert site.get(href).count('class="call"') == 2
+
+    def test_a_node_that_failed_is_drawn_so(self, site: Site, agent) -> None:
+        with pytest.raises(ValueError, match="none"):
+            agent.invoke({"asked": -1, "most": 1})
+        boxes = drawn(site.get(f"/runs/{site.lineage.runs(1)[0].run_id}"))["boxes"]
+        assert [(box["label"], box["says"]) for box in boxes if box["outcome"]] == [("model", "1 failed")]
+
+    def test_the_graph_of_a_graph_stands_as_a_table_beside_it(self, site: Site, agent) -> None:
+        agent.invoke({"asked": 0, "most": 2})
+        says = site.says(f"/runs/{site.lineage.runs(1)[0].run_id}")
+        assert "model 2 ran __end__ (done), give up (hopeless), sub/look (more)" in says
+        assert "give up not reached __end__" in says
+
+    def test_the_graph_of_a_graph_is_as_short_for_20_000_calls_as_for_20(self, site: Site, agent, engine) -> None:
+        agent.invoke({"asked": 0, "most": 11})
+        engine.flush()
+        (summary,) = site.lineage.runs(1)
+        run_id = bytes.fromhex(summary.run_id)
+        few = site.get(f"/runs/{summary.run_id}")
+        node = bytes.fromhex(site.lineage.run(summary.run_id).calls[-1].node_id)
+        lines = [
+            CallLine(
+                run_id,
+                number,
+                None,
+                "agent/sub/use",
+                node,
+                None,
+                "ran",
+                "NODE_NOT_FOUND",
+                summary.started_at,
+                1.0,
+                1.0,
+                0,
+                0,
+            )
+            for number in range(1000, 21_000)
+        ]
+        engine.storage.write([Ledger("default", [], lines)])
+        many = site.get(f"/runs/{summary.run_id}")
+        assert len(drawn(many)["boxes"]) == len(drawn(few)["boxes"]) == 6
+        assert "20,010 ran" in many
+        assert len(many) < 1.1 * len(few)
+
+    def test_the_graph_of_a_run_around_an_invocation_is_drawn_when_it_has_ended(self, site: Site, agent) -> None:
+        with run("around") as recorded:
+            agent.invoke({"asked": 0, "most": 2})
+        assert drawn(site.get(f"/runs/{recorded.run_id}"))["kind"] == "graph"
+
+    def test_a_graph_that_langgraph_cannot_draw_has_a_box_for_each_step(
+        self, site: Site, agent, monkeypatch, caplog
+    ) -> None:
+        monkeypatch.setattr(type(agent), "get_graph", lambda *_, **__: 1 / 0)
+        caplog.set_level("INFO", "musubito")
+        for _ in range(2):
+            agent.invoke({"asked": 0, "most": 2})
+        assert drawn(site.get(f"/runs/{site.lineage.runs(1)[0].run_id}"))["kind"] == "steps"
+        assert [record.message for record in caplog.records if "draw" in record.message] == [
+            "the page does not draw the graph agent: LangGraph says ZeroDivisionError('division by zero')"
         ]
 
     def test_the_error_of_a_failed_run_is_shown(self, site: Site) -> None:
@@ -286,6 +357,38 @@ class TestOneRun:
             runs_by_text[text] = recorded.run_id
         text = site.says("/compare?run={}&run={}".format(*reversed(runs_by_text.values())))
         assert text.index("Answered") < text.index("-two") < text.index("+three") < text.index("What differs")
+
+    def test_outputs_of_tools_are_compared_as_they_are_read_without_their_ids(self, site: Site, engine) -> None:
+        @musubito_step(StepConfiguration(step_type=StepType.LIVE), name="tools")
+        def tools() -> list[dict[str, str]]:
+            number = len(chosen)
+            said = {"role": "tool", "name": "find", "tool_call_id": f"call_{number}"}
+            return [{**said, "content": f"page {number}"}, {**said, "content": "the same"}]
+
+        chosen: list[str] = []
+        for _ in range(2):
+            with run("tools") as recorded:
+                tools()
+                rate("all of them")
+            chosen.append(recorded.run_id)
+        text = site.says(f"/compare?run={chosen[1]}&run={chosen[0]}")
+        assert "tool find: - page 0 + page 1" in text
+        assert "call_" not in text
+
+    def test_answers_that_begin_alike_are_compared_as_a_whole(self, site: Site, engine) -> None:
+        chosen: list[str] = []
+
+        @musubito_step(StepConfiguration(step_type=StepType.LIVE), name="batch")
+        def batch() -> list[dict[str, str]]:
+            return [{"label": "refund"}, {"label": f"order {len(chosen)}"}]
+
+        for _ in range(2):
+            with run("batch") as recorded:
+                batch()
+            chosen.append(recorded.run_id)
+        text = site.says(f"/compare?run={chosen[1]}&run={chosen[0]}")
+        assert "Both: refund, and 1 more" in text
+        assert '- "label": "order 0"' in text
 
     def test_a_comparison_leads_from_changed_code_to_what_changed(self, site: Site) -> None:
         def with_prompt(prompt: str):
@@ -549,10 +652,88 @@ def test_recorded_contents_are_text_everywhere(site: Site, tmp_path) -> None:
             json.loads(block)
 
 
+class State(TypedDict):
+    asked: int
+    most: int
+
+
+@pytest.fixture
+def agent(engine):
+    """A graph with a subgraph that runs until it has asked often enough."""
+
+    def model(state: State) -> State:
+        if state["asked"] < 0:
+            raise ValueError("none")
+        return {"asked": state["asked"] + 1}
+
+    def decides(state: State) -> str:
+        return "more" if state["asked"] < state["most"] else "done"
+
+    def same(state: State) -> State:
+        return {"asked": state["asked"]}
+
+    inner = (
+        StateGraph(State).add_node("look", same).add_node("use", same).add_edge(START, "look").add_edge("look", "use")
+    )
+    builder = StateGraph(State).add_node("model", model).add_node("sub", inner.compile()).add_node("give up", same)
+    builder.add_edge(START, "model").add_edge("sub", "model").add_edge("give up", END)
+    ways = {"more": "sub", "done": END, "hopeless": "give up"}
+    return musubito_graph(builder.add_conditional_edges("model", decides, ways).compile(name="agent"), engine=engine)
+
+
 def drawn(page: str):
     block = re.search(r'<script type="application/json" id="graph-data"[^>]*>(.*?)</script>', page, flags=re.DOTALL)
     assert block is not None
     return json.loads(block[1])
+
+
+def test_the_days_of_the_chart_lead_to_the_runs_that_began_then(site: Site, engine) -> None:
+    moments = {name: time.time() - days * 86_400 for name, days in (("today", 0), ("earlier", 3))}
+    for name, moment in moments.items():
+        engine.now = lambda moment=moment: moment
+        with run(name):
+            rate(name)
+    engine.now = time.time
+    days = re.findall(r'href="(/[?]day=[^"]+)"', site.get("/"))
+    assert len(days) == 2
+    for day, own, other in zip(days, ("today", "earlier"), ("earlier", "today"), strict=True):
+        rows = re.findall(r'<tbody id="runs">.*</tbody>', site.get(day), flags=re.DOTALL)[0]
+        assert f">{own}</a>" in rows
+        assert f">{other}</a>" not in rows
+    assert "All runs" in site.says("/?day=nonsense")
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"),
+    [("step", "ask"), ("calls", "rate"), ("time", "ask"), ("replayed", "rate"), ("spent", "ask"), ("nonsense", "rate")],
+)
+def test_the_steps_are_sorted_by_a_column_of_the_address(site: Site, engine, tmp_path, sort: str, first: str) -> None:
+    ask([{"role": "user", "content": "x" * 20_000}])
+    for number in (1, 2, 3, 3):
+        rate("x" * number)
+    engine.flush()
+    with sqlite3.connect(tmp_path / "musubito.db") as connection:
+        connection.execute("UPDATE _executions SET duration_ms = 9000 WHERE tokens > 0")
+    page = site.get("/operations", sort=sort)
+    assert re.findall(r'<th scope="row"><a href="/operations/(\w+)">', page)[0] == first
+    (sorted_by,) = re.findall(r'aria-sort="\w+"><a href="/operations[?]sort=(\w+)"', page)
+    assert sorted_by == (sort if sort != "nonsense" else "executions")
+
+
+def test_the_mean_time_of_a_step_is_the_same_of_its_version_and_of_its_day(site: Site, engine, tmp_path) -> None:
+    @musubito_step(name="outer")
+    def outer(number: int) -> int:
+        time.sleep(0.01)
+        return rate("x" * number).value
+
+    for number in range(4):
+        outer(number)
+    engine.flush()
+    with sqlite3.connect(tmp_path / "musubito.db") as connection:
+        for table in ("_calls", "_executions"):
+            connection.execute(f"UPDATE {table} SET duration_ms = 1234000")
+    tables = re.findall(r'<tbody id="(\w+)" data-live>(.*?)</tbody>', site.get("/operations/outer"), flags=re.DOTALL)
+    assert [name for name, rows in tables if '<td class="number">20 min 34 s</td>' in rows] == ["versions", "days"]
 
 
 def test_commands_to_copy_are_quoted_for_a_shell(site: Site) -> None:

@@ -19,7 +19,7 @@ from musubito.errors import MusubitoError
 from musubito.lineage import Lineage, LineageError
 from musubito.web.guard import Guard
 from musubito.web.live import events, watched
-from musubito.web.pages import compare, operations, plan, result, run, runs, savings, store
+from musubito.web.pages import compare, operations, plan, reruns, result, run, runs, savings, store
 from musubito.web.rendering import page
 from musubito.web.watched_plan import WatchedPlan
 
@@ -28,6 +28,10 @@ ROUTES: Final = (
     Route("/runs/{run}", watched(run.show)),
     Route("/runs/{run}/calls", run.calls),
     Route("/compare", watched(compare.show)),
+    Route("/reruns", watched(reruns.show_all)),
+    Route("/reruns/{rerun}", watched(reruns.show)),
+    Route("/reruns/{rerun}/{run}", watched(reruns.show_row)),
+    Route("/reruns/{rerun}/{run}/{side}/{number:int}", reruns.image),
     Route("/results/{result}", watched(result.show)),
     Route("/results/{result}/{side}/{number:int}", result.image),
     Route("/operations", watched(operations.show_all)),

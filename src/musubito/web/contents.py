@@ -16,12 +16,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from musubito.lineage.readers.formatting import clean
 from musubito.lineage.readers.run_texts import is_message, role_of
 from musubito.values.display import TYPE
+from musubito.values.value_diff import text_diff
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Types of images that are shown. SVG is none of them, since it may hold scripts."""
 _DATA_URL: Final = re.compile(r"data:(image/[a-z+.-]+);base64,([A-Za-z0-9+/=\s]+)")
 MAX_TEXT: Final = 200_000
 """Characters of a text that a page shows."""
+MAX_COMPARED: Final = 20_000
+"""Characters of an output that are compared at most."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, {TYPE: "tuple", "items": []})
 """Values that say nothing, and are left out beside large ones."""
 
@@ -145,6 +148,35 @@ class Contents:
 def pretty(value: Any) -> str:
     """Return plain data as indented JSON."""
     return clean(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def output_diff(before: Any, after: Any, name: str = "output") -> str:
+    """Return how two outputs differ as they are read, line by line."""
+    return text_diff(name, readable(before)[:MAX_COMPARED], readable(after)[:MAX_COMPARED])
+
+
+def readable(value: Any) -> str:
+    """Return plain data as lines of text: of messages, who says what and asks for which tools, without their ids."""
+    return "\n".join(line for piece in Contents.of(value).pieces for line in _lines(piece))
+
+
+def _lines(piece: Piece) -> Iterator[str]:
+    match piece:
+        case Text(lines):
+            yield from lines
+        case Data(json):
+            yield from json.splitlines()
+        case Picture():
+            yield "(image)"
+        case Fields(fields):
+            for name, inner in fields:
+                yield f"{name}:"
+                yield from (f"  {line}" for part in inner for line in _lines(part))
+        case Chat(messages):
+            for message in messages:
+                yield f"{message.role} {message.name}".strip() + ":"
+                yield from (f"  {line}" for part in message.says for line in _lines(part))
+                yield from (f"  calls {name}({arguments})" for name, arguments in message.calls)
 
 
 def text(value: str) -> Text:

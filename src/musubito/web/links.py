@@ -16,6 +16,10 @@ class Links:
         """Return the address of a run."""
         return f"/runs/{run_id}"
 
+    def rerun(self, run_id: str, run: str | None = "") -> str:
+        """Return the address of a rerun, or that of a run in it."""
+        return f"/reruns/{run_id}" + (f"/{run}" if run else "")
+
     def result(self, node_id: str) -> str:
         """Return the address of a step result."""
         return f"/results/{node_id}"
@@ -34,7 +38,7 @@ class Links:
 
 
 class FileLinks(Links):
-    """Links of an exported file, which holds the results with these ids and nothing else."""
+    """Links of an exported file, which holds the results, or the runs of a rerun, with these ids and nothing else."""
 
     def __init__(self, results: Iterable[str]) -> None:
         self._results = frozenset(results)
@@ -42,6 +46,10 @@ class FileLinks(Links):
     def run(self, run_id: str) -> str:
         """See `Links.run`."""
         return ""
+
+    def rerun(self, run_id: str, run: str | None = "") -> str:
+        """See `Links.rerun`."""
+        return f"#run-{run}" if run in self._results else ""
 
     def result(self, node_id: str) -> str:
         """See `Links.result`."""

@@ -24,6 +24,7 @@ from musubito.lineage.readers.formatting import (
     times,
     token_count,
     when,
+    words_of_tags,
 )
 from musubito.reasons import ReplayReason
 from musubito.web.links import Links
@@ -62,6 +63,7 @@ def environment() -> Environment:
         "times": times,
         "tokens": token_count,
         "when": when,
+        "words_of_tags": words_of_tags,
         "unpriced_note": unpriced_note,
         "worth": worth,
     }

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from musubito.lineage import CallReport, Lineage, LineageError, compare_runs
 from musubito.lineage.readers.run_diff import CallDiff, compare_with_previous
-from musubito.lineage.readers.run_texts import text_of_output, texts_of_runs
+from musubito.lineage.readers.run_texts import texts_of_runs
 from musubito.values.value_diff import text_diff
-from musubito.web.contents import pretty
+from musubito.web.contents import MAX_COMPARED, output_diff
 from musubito.web.pages.run import TEXT
 from musubito.web.rendering import page
 
@@ -22,8 +22,6 @@ CHANGES: Final = 100
 """Different changes that are shown at most."""
 OUTPUTS: Final = 10
 """Outputs that differ and are shown at most, besides the answer."""
-LONGEST: Final = 20_000
-"""Characters of an output that are compared at most."""
 
 
 def show(request: Request) -> Response:
@@ -41,7 +39,8 @@ def show(request: Request) -> Response:
     texts = texts_of_runs(lineage, runs)
     questions, answers = zip(*(texts[run] for run in runs), strict=True)
     changes = _folded([call for call in comparison.calls if call.change not in ("same", "inside")])
-    told = {said.node_id for said in answers if said}
+    diff = text_diff("answer", *(said.text[:MAX_COMPARED] if said else "" for said in answers))
+    told = {said.node_id for said in answers if said and diff}
     differing = [calls for calls in changes if calls[0].same_output is False and not told.issuperset(_nodes(calls[0]))]
     outputs = zip(differing, _output_diffs(lineage, [calls[0] for calls in differing[:OUTPUTS]]), strict=False)
     return page(
@@ -53,7 +52,7 @@ def show(request: Request) -> Response:
         questions=questions,
         answers=answers,
         longest=TEXT,
-        diff=_diff("answer", *(said.text if said else "" for said in answers)),
+        diff=diff,
         counts=Counter(call.change for call in comparison.calls),
         outputs=[(calls, diff) for calls, diff in outputs if diff],
         changes=changes[:CHANGES],
@@ -79,11 +78,7 @@ def _output_diffs(lineage: Lineage, calls: Sequence[CallDiff]) -> list[str]:
     """Return how the outputs of both sides of each call differ."""
     sides = [side for call in calls for side in (call.before, call.after) if side]
     values = iter(_outputs(lineage, sides))
-    diffs = []
-    for before, after in zip(values, values, strict=True):
-        texts = text_of_output(before), text_of_output(after)
-        diffs.append(_diff("output", *(texts if texts[0] != texts[1] else (pretty(before), pretty(after)))))
-    return diffs
+    return [output_diff(before, after) for before, after in zip(values, values, strict=True)]
 
 
 def _outputs(lineage: Lineage, calls: Sequence[CallReport]) -> list[Any]:
@@ -100,8 +95,3 @@ def _outputs(lineage: Lineage, calls: Sequence[CallReport]) -> list[Any]:
             answered[number] = replace(node, execution=execution)
     values = dict(zip(answered, lineage.outputs(list(answered.values())), strict=True))
     return [None if call.execution is None else values.get(call.execution) for call in calls]
-
-
-def _diff(name: str, before: str, after: str) -> str:
-    """Return how two texts differ, line by line; nothing if they are equal."""
-    return text_diff(name, before[:LONGEST], after[:LONGEST])

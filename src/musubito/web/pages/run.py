@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from musubito.lineage import Lineage
-from musubito.lineage.readers.run_reader import computing
+from musubito.lineage.readers.formatting import words_of_tags
+from musubito.lineage.readers.run_reader import JUDGES, RERUN_OF, computing
 from musubito.lineage.readers.run_texts import failures_of_run, texts_of_runs
+from musubito.lineage.reruns.report import rerun_of
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
 from musubito.web.timeline import WHOLE, WIDTH, Timeline, Window
@@ -32,14 +34,21 @@ def show(request: Request) -> Response:
     run_id = summary.run_id
     chosen = shown["inside"] or shown["like"]
     errors = failures_of_run(lineage, timeline.report, ERRORS + 1)
+    tags = summary.tags or {}
+    rerun = rerun_of(lineage, summary)
+    words, rest = words_of_tags(tags) if rerun else ([], tags)
     return page(
         "run.html",
         title=summary.name or "Run",
         request=request,
         texts=texts_of_runs(lineage, [run_id])[run_id],
         longest=TEXT,
-        has_previous=bool(lineage.runs(1, name=summary.name, before=summary.started_at)),
-        tags=summary.tags,
+        has_previous=bool(lineage.newest_runs(1, summary.started_at, summary.name)),
+        tags=rest,
+        words=words,
+        rerun=rerun,
+        reruns=[*tags.get(RERUN_OF, ()), *([tags[JUDGES]] if JUDGES in tags else [])] if rerun else [],
+        has_answers=RERUN_OF in tags,
         outer=next((call for call in timeline.report.calls if call.number == chosen), None),
         graph=drawn_run(lineage, timeline.report, LINKS),
         errors=errors[:ERRORS],
@@ -59,7 +68,7 @@ def _asked(request: Request) -> dict[str, Any]:
     lineage: Lineage = request.app.state.lineage
     report = lineage.run(request.path_params["run"])
     inside, like, after, first, last = (
-        _number(request.query_params.get(name)) for name in ("inside", "like", "after", "from", "to")
+        number_of(request.query_params.get(name)) for name in ("inside", "like", "after", "from", "to")
     )
     first, last = first or 0, WIDTH if last is None else last
     window = Window(first, last) if first < last <= WIDTH else WHOLE
@@ -78,5 +87,6 @@ def _asked(request: Request) -> dict[str, Any]:
     }
 
 
-def _number(text: str | None) -> int | None:
+def number_of(text: str | None) -> int | None:
+    """Return the number that a parameter of a URL holds, or None."""
     return int(text) if text is not None and text.isdecimal() and len(text) <= DIGITS else None

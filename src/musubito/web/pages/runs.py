@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -44,6 +46,7 @@ class RunFilter(NamedTuple):
     tag: str = ""
     since: str = ""
     text: str = ""
+    day: str = ""
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Self:
@@ -53,6 +56,15 @@ class RunFilter(NamedTuple):
     def query(self, **more: object) -> str:
         """Return the filter as the query of a URL, with `more` in it."""
         return urlencode({name: value for name, value in {**self._asdict(), **more}.items() if value not in ("", None)})
+
+    def times(self, now: float) -> tuple[float, float]:
+        """Return the time in which a run has to begin; days are those of local time."""
+        age = AGES.get(self.since, ("", None))[1]
+        since, before = 0.0 if age is None else now - age, EVER
+        with suppress(ValueError, OverflowError):
+            day = datetime.fromisoformat(self.day)
+            since, before = max(since, day.timestamp()), (day + timedelta(days=1)).timestamp()
+        return since, before
 
     def fits_status(self, run: RunSummary) -> bool:
         """Tell whether a run has the status."""
@@ -73,15 +85,15 @@ def show(request: Request) -> Response:
     """Show the runs that fit the filter and began before a moment."""
     lineage: Lineage = request.app.state.lineage
     asked = RunFilter.of(request.query_params)
-    before = _moment(request.query_params.get("before", ""))
-    age = AGES.get(asked.since, ("", None))[1]
+    before = moment_of(request.query_params.get("before", ""))
+    since, until = asked.times(lineage.engine.now())
     rows = SEARCHED if asked.text else LOOKED_AT if asked.status else ROWS
     found = lineage.runs(
         rows + 1,
         name=asked.name or None,
         operation=asked.operation or None,
-        since=0.0 if age is None else lineage.engine.now() - age,
-        before=before,
+        since=since,
+        before=min(before, until),
         tagged=asked.fits_tags if asked.tag else None,
     )
     older = asked.query(before=repr(found[rows - 1].started_at)) if len(found) > rows else None
@@ -118,7 +130,8 @@ def show(request: Request) -> Response:
     )
 
 
-def _moment(text: str) -> float:
+def moment_of(text: str) -> float:
+    """Return the moment that a parameter of a URL holds, or one after all runs."""
     try:
         return float(text) if text else EVER
     except ValueError:

@@ -36,7 +36,9 @@ function arranged(graph, rankdir) {
   layout.setGraph({ rankdir, nodesep: 24, ranksep: 36, marginx: 8, marginy: 8 });
   layout.setDefaultEdgeLabel(() => ({}));
   for (const box of graph.boxes) layout.setNode(box.id, { width: WIDTH, height: HEIGHT });
-  for (const [from, to, kind] of graph.arrows) layout.setEdge(from, to, {}, kind);
+  for (const [from, to, kind, label] of graph.arrows) {
+    layout.setEdge(from, to, label ? { label, width: 7 * label.length, height: 16, labelpos: "c" } : {}, kind);
+  }
   dagre.layout(layout);
   return layout;
 }
@@ -73,15 +75,18 @@ function drawGraph(place) {
   for (const [edge, points] of ways) {
     const d = "M" + points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
     drawing.append(made("path", { d, class: "arrow " + edge.name, "marker-end": "url(#tip)" }));
+    const { label, x, y } = layout.edge(edge);
+    if (label) drawing.append(made("text", { x, y: y + 4, "text-anchor": "middle", class: "says decision" }, label));
   }
   for (const box of graph.boxes) {
     const { x, y } = layout.node(box.id);
-    const link = made("a", { href: box.href, "data-key": box.key, class: "box " + box.outcome });
+    const link = made(box.href ? "a" : "g", { "data-key": box.key, class: "box " + box.outcome });
+    if (box.href) link.setAttribute("href", box.href);
     if (box.id === place.dataset.here) link.setAttribute("aria-current", "true");
     const title = made("title", {});
-    title.textContent = `${box.label}, ${box.outcome}`;
+    title.textContent = `${box.label}, ${box.outcome || box.says}`;
     const rounded = box.outcome === "replayed" ? 20 : box.outcome === "failed" ? 0 : 6;
-    const name = made("text", { x, y: y - 4, "text-anchor": "middle", class: "label" });
+    const name = made("text", { x, y: box.says ? y - 4 : y + 4, "text-anchor": "middle", class: "label" });
     name.textContent = cut(box.label, 24);
     const says = made("text", { x, y: y + 13, "text-anchor": "middle", class: "says" });
     says.textContent = cut(box.says, 32);
@@ -108,7 +113,7 @@ function choose(key) {
 }
 
 document.addEventListener("click", (event) => {
-  const box = event.target.closest(".graph a.box");
+  const box = event.target.closest(".graph .box");
   if (box && !event.ctrlKey && !event.metaKey && !event.shiftKey && document.querySelector("ul.tree")) {
     if (box.classList.contains("chosen")) return; // the second click follows the link
     event.preventDefault();
@@ -143,7 +148,7 @@ function drawCurve(place) {
   const line = { stroke: colour("--line"), width: 1 }, axis = { stroke: colour("--quiet"), grid: line, ticks: line };
   const times = curve.days.map((day) => Date.parse(day) / 1000);
   place.replaceChildren();
-  new uPlot({
+  const chart = new uPlot({
     width: place.clientWidth || 600, height: 200, cursor: { show: false }, legend: { live: false },
     tzDate: (time) => uPlot.tzDate(new Date(1000 * time), "UTC"),
     axes: [{ ...axis, incrs: [1, 2, 7, 14, 28, 84].map((days) => 86400 * days), values: "{MM}-{DD}" },
@@ -151,6 +156,7 @@ function drawCurve(place) {
     series: [{},
       ...curve.series.map(([label]) => ({ label, stroke: colours[label] || colour("--quiet"), width: 2, points: { show: true } }))],
   }, [times, ...curve.series.map(([, values]) => values)], place);
+  if (place.dataset.day) chart.over.onclick = ({ offsetX }) => { location.href = place.dataset.day + curve.days[chart.posToIdx(offsetX)]; };
 }
 
 function draw(within) {
