@@ -32,6 +32,7 @@ IN_TUTORIALS = {
     for name in (
         *("report.py", "first_graph.txt", "plain.py", "plain.txt", "explain_plain.py", "explain_plain.txt"),
         *("answers.py", "test_answers.py", "tests_without_model.txt"),
+        *("helpdesk.py", "helpdesk.txt", "judges.py"),
     )
 }
 MAX_LINES, MAX_WORDS = 130, 25
@@ -85,7 +86,7 @@ def blocks(text: str) -> list[list[str]]:
 def test_the_readme_shows_an_agent_that_is_run() -> None:
     program = (SNIPPETS / "support.py").read_text("utf-8")
     assert [line for line in AGENT.splitlines() if line] == [line for line in program.splitlines() if line]
-    first, again, _, edited, _, why = blocks((SNIPPETS / "support.txt").read_text("utf-8"))
+    first, again, _, edited, _, why, _ = blocks((SNIPPETS / "support.txt").read_text("utf-8"))
     runs, asks = shown("README.md", "console")[1:3]
     assert blocks(runs) == [first, again, edited]
     begun, changed = " ".join(blocks(asks)[0]).split(" ... ")
