@@ -262,10 +262,11 @@ def begun_with(config: Config) -> dict[str, Any]:
     begun = loop.stop - loop.config["recursion_limit"] - 1
     if loop.step > begun + 1 + (START in loop.nodes):
         return {"missing": {"state": "its first step was not recorded"}}
-    own = [name for name in channels_in(config) if is_of_state(config, name)]
+    channels = channels_in(config)
+    own = [name for name in channels if is_of_state(config, name)]
     is_start = (config.get("metadata") or {}).get("langgraph_node") == START
     # A function that is an entrypoint has an input, and what it returned before.
-    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own or [START, PREVIOUS], is_start))}
+    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own or channels.keys() & {START, PREVIOUS}, is_start))}
 
 
 def runtime_in(config: Config) -> Any:

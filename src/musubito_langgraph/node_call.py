@@ -232,17 +232,14 @@ class NodeCall:
     def _record_without_identity(self, error: InputError | CodeError) -> bool:
         """Warn that the input has no identity, once for each node and field; tell whether the call is still recorded.
 
-        Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity either. Nothing is
-        recorded of an effect either, since an effect is identified by its arguments. Then no enclosing call can be
-        replayed. A call that a step made by itself is left to that step.
+        Raise `NotReplayed` if nothing may run. Nothing is recorded if the code has no identity, or of an effect, which
+        has none without its arguments: then no enclosing call is replayed. An inner call is left to its step.
         """
         if self.invocation.mode is Mode.REPLAY_ONLY:
             raise NotReplayed(self.step.operation.name, str(error)) from error
         is_lost = isinstance(error, CodeError) or self.step.is_effect or self._unidentified is not None
         key = self.step.operation.name, "" if isinstance(error, CodeError) else error.path
-        if self.step.is_live or self.step.is_effect:
-            definition = self.step.operation.definition
-            self.step.settings.engine_for(self.invocation)._before_unrecorded(definition)
+        self.step.settings.engine_for(self.invocation)._before_unrecorded(self.step.operation.definition)
         if self.step.is_live:
             ran_live(self.step.operation.name)
             return False

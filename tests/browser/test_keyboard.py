@@ -38,8 +38,8 @@ def test_tab_goes_through_a_page_in_the_order_in_which_it_is_read(site: Site) ->
     expect(page.locator(".skip")).to_be_in_viewport()
     head = [press(page, "Tab") for _ in range(6)]
     assert head == ["Musubito", "Runs", "Steps", "Savings", "Store", "Plan"]
-    fields = [press(page, "Tab").split()[0] for _ in range(7)]
-    assert fields == ["Search", "Name", "Step", "Tag", "Status", "Began", "Filter"]
+    fields = [press(page, "Tab").split()[0] for _ in range(8)]
+    assert fields == ["Search", "Name", "Step", "Tag", "Status", "Began", "Day", "Filter"]
     assert press(page, "Tab") == "Calls by day, as a table"
     assert press(page, "Tab", "Tab") == page.locator("#runs a").first.inner_text()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -153,6 +153,25 @@ def test_an_approval_is_answered_as_it_was() -> None:
     row = made_once_more(asking("could I"))
     assert (row.verdict, row.after, len(row.run_ids)) == ("same", {"agreed": "yes"}, 2)
     assert ran == ["plan"]
+
+
+def test_a_run_that_answered_several_questions_at_once_is_not_rerun() -> None:
+    def both(words: str) -> Any:
+        def ask(name: str) -> Callable[[Sums], Sums]:
+            return lambda state: {"seen": [f"{words} {interrupt(name)}"]}
+
+        builder = StateGraph(Sums).add_node("one", ask("one")).add_node("two", ask("two"))
+        builder.add_edge(START, "one").add_edge(START, "two")
+        return musubito_graph(builder.compile(name="both", checkpointer=InMemorySaver()))
+
+    from langgraph.types import Command
+
+    graph = both("I say")
+    asked = graph.invoke({"text": "go"}, thread())["__interrupt__"]
+    graph.invoke(Command(resume={question.id: "yes" for question in asked}), thread())
+    row = made_once_more(both("I said"))
+    assert row.verdict == "not rerun"
+    assert "several questions were answered at once" in row.why
 
 
 def test_an_interrupt_that_was_not_asked_then_has_diverged() -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from importlib import import_module
 from types import FunctionType
-from typing import Any, ClassVar, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from musubito.code.sent_code import sent
 from musubito.code.tracker import CodeTracker
@@ -113,7 +113,7 @@ class MusubitoEngine:
     16
     """
 
-    _stands_for_others: ClassVar = False
+    _stands_for_others = False
     """Whether this engine, while it is in use, records what graphs record by an engine of their own."""
 
     def __init__(
@@ -409,7 +409,7 @@ class MusubitoEngine:
         return explain(self, call_of(self, step, args, kwargs))
 
     def _before_unrecorded(self, definition: StepDefinition) -> None:
-        """Do nothing: a live step or effect that cannot be identified runs unrecorded. Other engines may refuse it."""
+        """Do nothing: a step that cannot be identified runs unrecorded. Other engines may refuse it."""
 
     # -- lineage -------------------------------------------------------------------------------------------------------
     def invalidate(self, what: object) -> int:

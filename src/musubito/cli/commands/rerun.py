@@ -123,7 +123,7 @@ html_option = click.option(
 @click.option("--context", "context_", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A context.")
 @click.option("--call", "call_", metavar="JSON", help="What a function that returns a graph is called with.")
 @click.option("--judge", metavar="MODULE:NAME", help="A function of (input, before, after) that returns scores.")
-@click.option("--fail-under", type=float, metavar="SCORE", help="End with status 1 if a mean score is lower, or nothing was judged.")
+@click.option("--fail-under", type=float, metavar="SCORE", help="Status 1 if a mean is lower, or nothing was judged.")
 @html_option
 @json_option
 @click.pass_obj

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,8 @@ from musubito.lineage.reruns.target import Chain, Given, StepTarget, Target
 from musubito.values.artifact_codec import encode_value
 from musubito.values.display import plain
 
+ID: Final = re.compile(r"[0-9a-f]{32}")
+"""The form of an interrupt's id."""
 PAGE: Final = 200
 """Runs that are looked at together."""
 
@@ -112,7 +115,9 @@ class _Reader:
         later = [(report, given), *reversed(self._resumed.pop(thread, []) if thread else [])]
         ids = tuple(each.summary.run_id for each, _ in later)
         chain = Chain([one for _, one in later], [_asked(each, self._target.name) for each, _ in later])
-        missing = {"state": "nothing of it"} if stored is None else stored.missing
+        missing = {"state": "nothing of it"} if stored is None else dict(stored.missing)
+        if any(_answers_several(one.values.get("resume")) for one in chain.runs):
+            missing["resume"] = "several questions were answered at once, by ids that a rerun does not have"
         problem = "; ".join(
             f"its {name} is not stored: {why}" for name, why in missing.items() if name not in self._known
         )
@@ -127,6 +132,11 @@ class _Reader:
         except MusubitoError as error:
             problem = str(error)
         return Case((report.summary.run_id,), namespace, Chain([given], [None]), problem)
+
+
+def _answers_several(resume: Any) -> bool:
+    """Tell whether a run was resumed with answers by the ids of interrupts, which are hexadecimal digests."""
+    return isinstance(resume, dict) and bool(resume) and all(ID.fullmatch(str(key)) for key in resume)
 
 
 def _asked(report: RunReport, name: str) -> list[str]:

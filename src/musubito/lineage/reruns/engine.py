@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from musubito.api.stream import StreamCall
 from musubito.engine.call import CallProtocol
@@ -83,7 +83,7 @@ class RerunEngine(MusubitoEngine):
     - `ran`: called with an operation and its tokens by model, when a call has run.
     """
 
-    _stands_for_others: ClassVar = True
+    _stands_for_others = True
     live: Collection[str] | bool = ()
     may_run: Callable[[str], None] = staticmethod(lambda _: None)
     ran: Callable[[str, Mapping[str, Sequence[int]]], None] = staticmethod(lambda _, __: None)
@@ -136,8 +136,8 @@ class RerunEngine(MusubitoEngine):
 
     def _before_unrecorded(self, definition: StepDefinition) -> None:
         """Refuse to run a LIVE step or an effect whose call cannot be identified, and so was not recorded."""
-        attempt = _ATTEMPT.get()
-        if definition.semantics.step_type is not StepType.LIVE or not self.runs_live(definition):
+        attempt, kind = _ATTEMPT.get(), definition.semantics.step_type
+        if kind is StepType.EXTERNAL_EFFECT or (kind is StepType.LIVE and not self.runs_live(definition)):
             raise (attempt or RerunAttempt(RecordedAnswers())).diverged(definition.name, "it cannot be identified")
 
     def runs_live(self, definition: StepDefinition) -> bool:
