@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -14,14 +14,54 @@ from langgraph.store.base import BaseStore, GetOp, PutOp
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Overwrite
 
-from musubito import EncodingError
-from musubito.lineage.reruns.target import AskedAgain, Chain
+from musubito import EncodingError, MusubitoEngine, MusubitoError
+from musubito.lineage import Lineage, NodeReport
+from musubito.lineage.reruns.target import AskedAgain, Chain, StepTarget, Target
 from musubito.values.artifact_codec import encode_value
+from musubito.values.display import TYPE
+from musubito.values.redaction import HIDDEN
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph import compiled_graph
+from musubito_langgraph.recorded_runnable import RecordedRunnable
 
 ROOT: Final = "__root__"
 START: Final = "__start__"
+
+
+def target_of(what: Any, module: str) -> Target:
+    """Return what can be rerun of a graph or a Runnable that a module holds. Raise `MusubitoError` for others."""
+    return RunnableTarget(what) if isinstance(what, RecordedRunnable) else GraphTarget(what, module)
+
+
+class RunnableTarget(StepTarget):
+    """A recorded Runnable whose calls can be made once more."""
+
+    def __init__(self, runnable: RecordedRunnable) -> None:
+        self._runnable = runnable
+        self.name = runnable._step.operation.name
+
+    def first_of(self, line: Any) -> Mapping[str, Any]:
+        """Return the input of a call."""
+        return {"arguments": line}
+
+    def arguments(self, lineage: Lineage, engine: MusubitoEngine, node: NodeReport) -> Mapping[str, Any]:
+        """Return the input of a recorded call. Raise `MusubitoError` if it is stored for readers alone."""
+        stored = lineage.input(node)
+        if not isinstance(stored, dict) or set(stored) != {"input"} or any(_is_shown_only(stored)):
+            raise MusubitoError("its input is of a type, or held a secret, that is stored for readers alone")
+        return {"arguments": stored["input"]}
+
+    def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
+        """Invoke the Runnable on the input."""
+        said: Any = dict(config)
+        asyncio.run(self._runnable.ainvoke(chain.runs[0].values["arguments"], said))
+
+
+def _is_shown_only(value: Any) -> Iterator[bool]:
+    """Yield for each part of plain data whether it stands for what is not plain, or hidden."""
+    yield (isinstance(value, dict) and TYPE in value) or (isinstance(value, str) and HIDDEN in value)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _is_shown_only(part)
 
 
 class GraphTarget:

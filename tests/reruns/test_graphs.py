@@ -17,7 +17,7 @@ from langgraph.types import interrupt
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, run, use_musubito_engine
 from musubito.lineage import RerunRow, rerun
-from musubito_langgraph import musubito_graph
+from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.fresh import fresh
 
 ran: list[str] = []
@@ -312,6 +312,23 @@ def test_a_run_is_made_once_more_in_its_namespace(engine: MusubitoEngine) -> Non
     assert made_once_more(shouting("hey")).verdict == "same"
     assert ran == []
     assert made_once_more(shouting("hi")).after == {"text": "hi you"}
+
+
+def test_a_runnable_is_given_its_input_again() -> None:
+    def shouting(words: str) -> Any:
+        @musubito_runnable
+        def shout(given: dict[str, str]) -> str:
+            ran.append("shout")
+            return f"{words} {given['text']}"
+
+        return shout
+
+    shouting("hey").invoke({"text": "you"})
+    assert made_once_more(shouting("hey")).verdict == "same"
+    assert ran == []
+    assert made_once_more(shouting("hi")).after == "hi you"
+    shouting("hey").invoke({"text": b"you"})
+    assert made_once_more(shouting("hi")).why.endswith("stored for readers alone")
 
 
 def test_a_run_of_the_user_around_a_graph_is_no_run_of_the_graph() -> None:

@@ -82,5 +82,5 @@ def target_of(what: Any, module: str = "__main__") -> Target:
     if "langgraph" not in sys.modules:
         raise MusubitoError(f"only a step or a graph is rerun, and not a {type(what).__qualname__}")
     # The core knows no framework: the adapter is imported only if the program uses LangGraph.
-    target: Target = import_module("musubito_langgraph.rerun").GraphTarget(what, module)
+    target: Target = import_module("musubito_langgraph.rerun").target_of(what, module)
     return target
