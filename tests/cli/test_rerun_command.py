@@ -64,9 +64,9 @@ def test_json_has_the_rows_and_the_counts(folder: Path) -> None:
 
 def test_a_low_score_ends_with_status_1(folder: Path) -> None:
     judged = ("greeting.py:greet", "--judge", "greeting.py:longer")
-    assert "score: mean 1 of 2" in told(folder, *judged, "--fail-under", "1")
+    assert "score: mean 1 over 2 answers" in told(folder, *judged, "--fail-under", "1")
     (folder / "greeting.py").write_text(PROGRAM.replace("Dear", "Oh"))
-    assert "score: mean 0 of 2" in told(folder, *judged, "--fail-under", "0.5", status=1)
+    assert "score: mean 0 over 2 answers" in told(folder, *judged, "--fail-under", "0.5", status=1)
     (folder / "greeting.py").write_text(PROGRAM.replace("return f", "raise ValueError(name) or f"))
     assert "2 failed" in told(folder, *judged, "--fail-under", "0", status=1)
 

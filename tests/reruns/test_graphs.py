@@ -15,8 +15,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import interrupt
 
-from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, run, use_musubito_engine
-from musubito.lineage import RerunRow, rerun
+from musubito import MusubitoEngine, MusubitoError, SQLiteStorage, StepConfiguration, run, use_musubito_engine
+from musubito.lineage import Lineage, RerunRow, rerun
 from musubito_langgraph import musubito_graph, musubito_runnable
 from tests.fresh import fresh
 
@@ -172,6 +172,17 @@ def test_a_run_that_answered_several_questions_at_once_is_not_rerun() -> None:
     row = made_once_more(both("I said"))
     assert row.verdict == "not rerun"
     assert "several questions were answered at once" in row.why
+
+
+def test_a_run_that_is_named_is_rerun_with_those_that_resumed_it_alone(engine: MusubitoEngine) -> None:
+    graph = asking()
+    answered(graph)
+    answered(graph)
+    *_, resumed, first = Lineage(engine).runs()
+    (row,) = rerun(asking("could I"), runs=[first.run_id]).rows
+    assert row.run_ids == (first.run_id, resumed.run_id)
+    with pytest.raises(MusubitoError, match="A run that resumed another is rerun with that one"):
+        rerun(asking(), runs=[resumed.run_id])
 
 
 def test_an_interrupt_that_was_not_asked_then_has_diverged() -> None:

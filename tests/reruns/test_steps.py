@@ -92,6 +92,12 @@ def test_a_live_step_that_is_named_runs() -> None:
     assert ran == ["look all a", "write found all a"]
 
 
+def test_live_steps_that_may_run_do_so_though_nothing_was_edited() -> None:
+    recorded("a")
+    assert rerun(program(), live_tools=True).counts == {"same": 1}
+    assert ran == ["look a"]
+
+
 def test_an_edited_live_step_is_answered_as_before_and_that_is_said(engine: MusubitoEngine) -> None:
     recorded("a")
     (row,) = rerun(program(found="saw")).rows

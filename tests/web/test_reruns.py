@@ -120,7 +120,7 @@ def test_a_run_of_a_rerun_says_what_it_makes_again_and_leads_there(site: Site) -
 
 def test_scores_are_shown_with_their_mean_and_of_each_row(site: Site) -> None:
     report = rerun_of("plain", "polite", judge=lambda _, before, after: {"equal": before == after})
-    assert "equal mean 0.5 of 2" in site.says(address(report))
+    assert "equal mean 0.5 over 2" in site.says(address(report))
     assert "equal 0" in site.says(address(report, "plain"))
 
 

@@ -40,7 +40,7 @@ def named_in_module(context: CommandContext, target: str) -> tuple[ModuleType, A
     """Return the module of a target, and the step, graph or function in it that the target names."""
     location, _, name = target.rpartition(":")
     if not location or not name:
-        module, _, name = target.rpartition(".")
+        module, _, name = (target, "", "NAME") if target.endswith(".py") else target.rpartition(".")
         meant = f"; did you mean {module}:{name}?" if module else "."
         raise click.UsageError(f"{target!r} names nothing{meant} {REMEDY}")
     found, stopped = imported(context, location)

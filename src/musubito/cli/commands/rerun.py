@@ -38,6 +38,8 @@ from musubito.lineage.reruns.target import Target
 
 SHOWN = 10
 """Rows that are shown without --all."""
+UNJUDGED = ("diverged", "failed", "stopped", "not rerun")
+"""Verdicts of runs that no judge saw."""
 MAX_TEXT = 300
 """Characters of an answer that are shown."""
 MAX_STEPS = 4
@@ -123,7 +125,7 @@ html_option = click.option(
 @click.option("--context", "context_", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A context.")
 @click.option("--call", "call_", metavar="JSON", help="What a function that returns a graph is called with.")
 @click.option("--judge", metavar="MODULE:NAME", help="A function of (input, before, after) that returns scores.")
-@click.option("--fail-under", type=float, metavar="SCORE", help="Status 1 if a mean is lower, or nothing was judged.")
+@click.option("--fail-under", type=float, metavar="SCORE", help="Status 1 if a mean is lower, or a run has no answer.")
 @html_option
 @json_option
 @click.pass_obj
@@ -180,8 +182,13 @@ def start(
     _write(report, html)
     _show(context, report, json_=json_, most=SHOWN)
     scores = scores_of(report)
-    if fail_under is not None and (not scores or any(score.mean < fail_under for score in scores)):
-        raise click.exceptions.Exit(1)
+    if fail_under is not None:
+        low = [f"{score.name} {score.mean:.3g}" for score in scores if score.mean < fail_under]
+        bad = [f"{number} {VERDICTS[verdict]}" for verdict, number in report.counts.items() if verdict in UNJUDGED]
+        if low or bad or not scores:
+            why = ", ".join([*low, *bad]) or "nothing was judged"
+            click.echo(f"--fail-under {fail_under:g}: {why}", err=True)
+            raise click.exceptions.Exit(1)
 
 
 @command.command("show", short_help="Show a rerun that was made.", epilog="Example: musubito rerun show last --all")
@@ -307,8 +314,11 @@ def _summary(report: RerunReport) -> list[str]:
 
 
 def _scored(scores: Scores) -> str:
-    worst = ", ".join(f"{score:g} {short(row.rerun_id or '')}" for score, row in scores.worst[:3])
-    return f"{clean(scores.name)}: mean {scores.mean:.3g} of {scores.count:,}; lowest {worst}"
+    text = f"{clean(scores.name)}: mean {scores.mean:.3g} over {times(scores.count, 'answer')}"
+    worst = ", ".join(
+        f"{score:g} {short(row.rerun_id or '')}" for score, row in scores.worst[:3] if score < scores.mean
+    )
+    return f"{text}; lowest {worst}" if worst else text
 
 
 def _row(row: RerunRow) -> list[str]:

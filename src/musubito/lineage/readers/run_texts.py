@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.readers.formatting import not_shown
 from musubito.lineage.readers.reader import Lineage
-from musubito.lineage.reports import NodeReport, RunReport, without_text
+from musubito.lineage.readers.run_reader import RERUN
+from musubito.lineage.reports import NodeReport, RunReport, RunSummary, without_text
 from musubito.model import ReplayReason
 from musubito.payloads.codec import ERROR
 from musubito.store.protocol import Row
@@ -63,6 +64,12 @@ class RunEnds(NamedTuple):
     failed: bool
     execution: int | None
     """The execution that the last call was given; None if it failed before one was recorded."""
+
+
+def texts_of_summaries(lineage: Lineage, runs: Sequence[RunSummary]) -> dict[str, RunTexts]:
+    """Return the same as `texts_of_runs`. A rerun has neither a question nor an answer of its own."""
+    texts = dict.fromkeys((run.run_id for run in runs), RunTexts(None, None))
+    return {**texts, **texts_of_runs(lineage, [run.run_id for run in runs if RERUN not in (run.tags or {})])}
 
 
 @reports_damage

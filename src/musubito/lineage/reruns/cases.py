@@ -53,15 +53,21 @@ def cases_of(lineage: Lineage, target: Target, chosen: Selection, known: Collect
     """
     query = None if chosen.where is None else InputQuery.of(chosen.where)
     read: Callable[[RunSummary], Case | None] = _Reader(lineage, target, known).case
+    wanted = {lineage.run(run_id, limit=0).summary.run_id for run_id in chosen.run_ids}
     found: list[Case] = []
     for summary in _summaries(lineage, target, chosen):
         case = read(summary)
-        if case is not None and (query is None or query.is_in(_as_searched(case))):
+        if case is None or (wanted and case.run_ids[0] not in wanted):
+            continue
+        if query is None or query.is_in(_as_searched(case)):
             found.append(case)
             if len(found) == chosen.last:
                 break
     if not found:
-        raise LineageError(f"no run of {target.name} was recorded that is like that; 'musubito runs' lists the runs")
+        also = ". A run that resumed another is rerun with that one" if wanted else ""
+        raise LineageError(
+            f"no run of {target.name} was recorded that is like that; 'musubito runs' lists the runs{also}"
+        )
     return found
 
 
@@ -73,11 +79,12 @@ def cases_of_inputs(target: Target, lines: Iterable[Any], namespace: str) -> lis
 def _summaries(lineage: Lineage, target: Target, chosen: Selection) -> Iterable[RunSummary]:
     """Yield the runs of the target, the newest first."""
     if chosen.run_ids:
-        for run_id in chosen.run_ids:
-            summary = lineage.run(run_id, limit=0).summary
+        named = [lineage.run(run_id, limit=0).summary for run_id in chosen.run_ids]
+        for run_id, summary in zip(chosen.run_ids, named, strict=True):
             if summary.name != target.name:
                 raise LineageError(f"{run_id} is a run of {summary.name}, and not of {target.name}")
-            yield summary
+        runs = {run.run_id: run for first in named for run in (first, *_later(lineage, target, first))}
+        yield from sorted(runs.values(), key=lambda run: run.started_at, reverse=True)
         return
     wanted = {key: str(value) for key, value in (chosen.tags or {}).items()}
 
@@ -89,6 +96,17 @@ def _summaries(lineage: Lineage, target: Target, chosen: Selection) -> Iterable[
         yield from summaries
         before = summaries[-1].started_at
         summaries = lineage.runs(PAGE, name=target.name, since=chosen.since, before=before, tagged=tagged)
+
+
+def _later(lineage: Lineage, target: Target, first: RunSummary) -> list[RunSummary]:
+    """Return the later runs of the thread of a run: those that resumed it are a part of it."""
+    thread = (first.tags or {}).get("thread")
+    if thread is None:
+        return []
+    later = lineage.runs(
+        PAGE, name=target.name, since=first.started_at, tagged=lambda tags: tags.get("thread") == thread
+    )
+    return [run for run in later if run.started_at > first.started_at]
 
 
 class _Reader:
@@ -150,9 +168,11 @@ def _is_suspended(call: CallReport) -> bool:
 
 
 def _as_searched(case: Case) -> Any:
-    """Return what a case began with as plain data."""
+    """Return what a case began with as plain data: the fields of its state or its arguments, and its context."""
     values = case.chain.runs[0].values
+    fields = values.get("state", values.get("arguments"))
+    around = {name: values[name] for name in ("context", "configurable") if name in values}
     try:
-        return plain(memoryview(encode_value(dict(values.get("state", values))))[1:])
-    except (EncodingError, TypeError, ValueError):
+        return plain(memoryview(encode_value({**(fields if isinstance(fields, dict) else {"": fields}), **around}))[1:])
+    except EncodingError:
         return None

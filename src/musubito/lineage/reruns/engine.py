@@ -174,13 +174,16 @@ class _AnsweredCall(CallProtocol):
         """Decide as at other times, but that the answer of the original run is neither too old nor forced to be new."""
         if candidate.execution != self._original:
             return super()._decide(candidate)
-        semantics = self.call.definition.semantics
-        kind = StepType.STOCHASTIC if semantics.step_type is StepType.LIVE else semantics.step_type
-        policy = replace(semantics, step_type=kind, force_reexecution=False, ttl_seconds=None)
+        policy = replace(self.call.definition.semantics, force_reexecution=False, ttl_seconds=None)
         why = candidate.not_replayable
-        if why is not None and reason_of(why) in OF_ONE_RUN:
+        if why is not None and reason_of(why) in OF_ONE_RUN and not (self._reruns.live and self._is_live_inside(why)):
             candidate = candidate._replace(not_replayable=None)
         return decide(candidate._replace(valid_from=None, valid_until=None), policy, self.engine.now())
+
+    @staticmethod
+    def _is_live_inside(why: str) -> bool:
+        """Tell whether a result is not replayed because of live steps inside it, of which some may run."""
+        return reason_of(why) in (ReplayReason.LIVE_INSIDE, ReplayReason.TOOL_FAILED)
 
     def _same_as_before(self, attempt: RerunAttempt) -> CallSteps[MusubitoResult[Any] | None]:
         """Return what the original run was given, if neither the code nor the input nor a dependency has changed."""
@@ -237,11 +240,12 @@ class _RerunCall(_AnsweredCall):
 
     def _begin(self) -> CallSteps[MusubitoResult[Any] | Raised | StartedExecution]:
         attempt, definition = self._attempt(), self.call.definition
-        if definition.semantics.step_type is StepType.LIVE and not self._reruns.runs_live(definition):
+        is_live = definition.semantics.step_type is StepType.LIVE
+        if is_live and not self._reruns.runs_live(definition):
             result = yield from self._as_recorded(attempt)
             self._propagate(Dependencies((), (), None, None, None, samples=False, live=definition.name))
             return result
-        hit = yield from self._same_as_before(attempt)
+        hit = None if is_live else (yield from self._same_as_before(attempt))
         return (yield from super()._begin()) if hit is None else hit
 
     def look_once_more(self, begun: StartedExecution) -> StartedExecution:

@@ -60,7 +60,10 @@ def judge_rows(lineage: Lineage, report: RerunReport, step: Any) -> None:
         except JudgeError:
             raise
         except Exception as error:  # a judge may raise anything
-            raise JudgeError(f"{run.name}: {type(error).__qualname__}: {error}") from error
+            raise JudgeError(
+                f"{run.name}: {type(error).__qualname__}: {error}; it was given {row.before!r:.200} and "
+                f"{row.after!r:.200}. The answers are kept: musubito rerun show last"
+            ) from error
         finally:
             run.finished_at = engine.now()
             engine.journal.append(run)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from musubito.lineage.readers.run_texts import is_message, role_of
+from musubito.values.display import TYPE
 from musubito.values.value_diff import Difference, differences
 
 
 def readable(value: Any) -> Any:
-    """Return an output with each message as its role, its content and what it calls, without ids and usage."""
+    """Return an output with each message as its role, content and calls, and each `Command` as its update."""
     if is_message(value):
         calls = [
             {"name": call.get("name"), "args": call.get("args")}
@@ -19,8 +20,17 @@ def readable(value: Any) -> Any:
         ]
         shown = {"role": role_of(value), "content": value["content"]}
         return {**shown, "calls": calls} if calls else shown
+    if isinstance(value, Mapping) and value.get(TYPE) == "Command":
+        return readable(value.get("update"))
     if isinstance(value, Mapping):
         return {key: readable(part) for key, part in value.items()}
+    if (
+        isinstance(value, list)
+        and len(value) == 1
+        and isinstance(value[0], Mapping)
+        and value[0].get(TYPE) == "Command"
+    ):
+        return readable(value[0])  # as an agent's model answers
     return [readable(part) for part in value] if isinstance(value, list) else value
 
 

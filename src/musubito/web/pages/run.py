@@ -11,7 +11,7 @@ from starlette.responses import Response
 from musubito.lineage import Lineage
 from musubito.lineage.readers.formatting import words_of_tags
 from musubito.lineage.readers.run_reader import JUDGES, RERUN_OF, computing
-from musubito.lineage.readers.run_texts import failures_of_run, texts_of_runs
+from musubito.lineage.readers.run_texts import failures_of_run, texts_of_summaries
 from musubito.lineage.reruns.report import rerun_of
 from musubito.web.graphs import drawn_run
 from musubito.web.rendering import LINKS, page
@@ -41,7 +41,7 @@ def show(request: Request) -> Response:
         "run.html",
         title=summary.name or "Run",
         request=request,
-        texts=texts_of_runs(lineage, [run_id])[run_id],
+        texts=texts_of_summaries(lineage, [summary])[run_id],
         longest=TEXT,
         has_previous=bool(lineage.newest_runs(1, summary.started_at, summary.name)),
         tags=rest,

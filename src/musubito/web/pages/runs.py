@@ -14,7 +14,7 @@ from starlette.responses import Response
 from musubito.lineage import Lineage, RunSummary, savings
 from musubito.lineage.readers.formatting import DAY
 from musubito.lineage.readers.run_reader import EVER
-from musubito.lineage.readers.run_texts import RunTexts, texts_of_runs
+from musubito.lineage.readers.run_texts import RunTexts, texts_of_summaries
 from musubito.lineage.reports import STATUSES
 from musubito.web.rendering import curve, page
 
@@ -100,7 +100,7 @@ def show(request: Request) -> Response:
     fitting = [run for run in found[:rows] if asked.fits_status(run)]
     # The texts of more runs are read only if they are searched.
     fitting = fitting if asked.text else fitting[: ROWS + 1]
-    texts = texts_of_runs(lineage, [run.run_id for run in fitting])
+    texts = texts_of_summaries(lineage, fitting)
     matching = [run for run in fitting if asked.fits_texts(run, texts[run.run_id])]
     if len(matching) > ROWS:
         older = asked.query(before=repr(matching[ROWS - 1].started_at))
