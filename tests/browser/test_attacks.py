@@ -122,3 +122,28 @@ def test_an_exported_run_opens_without_a_server(
         assert target is not None
         expect(page.locator(target)).to_be_in_viewport()
     assert complaints == []
+
+
+def test_a_rerun_as_a_file_opens_without_network_and_without_script(
+    browser: Browser, recorded: Recorded, tmp_path: Path, complaints: Complaints
+) -> None:
+    file = tmp_path / "rerun.html"
+    command = [sys.executable, "-m", "musubito", "rerun", "show", recorded.runs["rerun"], "--html", str(file)]
+    subprocess.run(command, cwd=recorded.folder, env=environment(), check=True, stdout=subprocess.PIPE)
+    with browser.new_context(viewport={"width": NARROW, "height": 900}, offline=True) as context:
+        complaints.watch(context, file.as_uri())
+        page = context.new_page()
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW
+        assert page.evaluate(PLANTED) == []
+        expect(page.locator("img").first).to_have_js_property("naturalWidth", 64)
+        page.evaluate(AXE)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == [], scheme
+        link = page.locator("tbody a", has_text="May it be sent?")
+        link.click()
+        shown = page.locator(link.get_attribute("href") or "")
+        expect(shown).to_be_in_viewport()
+        expect(shown.locator(".diff .added")).to_have_text("+Hello,")
+    assert complaints == []

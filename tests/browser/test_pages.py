@@ -213,6 +213,23 @@ def test_runs_are_filtered_and_compared(site: Site) -> None:
     assert after.get_attribute("href") == f"/runs/{site.recorded.runs['report']}"
 
 
+def test_a_rerun_leads_to_the_answers_of_a_run_and_to_both_runs(site: Site) -> None:
+    page = site.open("reruns")
+    page.get_by_role("link", name="reply").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    page.get_by_role("link", name="all 4").click()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    page.keyboard.press("j")
+    page.locator("tbody a", has_text="May it be sent?").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("img")).to_have_js_property("naturalWidth", 64)
+    expect(page.get_by_role("link", name="All runs of this rerun")).to_be_visible()
+    page.locator(".facts a").last.click()
+    page.wait_for_url(f"**/runs/{site.recorded.runs['differs row']}")
+    page.get_by_role("link", name="Both answers").click()
+    expect(page.locator(".diff .gone")).to_contain_text("Dear customer,")
+
+
 def test_a_command_is_copied(site: Site) -> None:
     site.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = site.open("result")

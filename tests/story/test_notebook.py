@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 import musubito
 from musubito import MusubitoEngine, musubito_step, run, use_musubito_engine
+from musubito.lineage import rerun
 from musubito.lineage.readers.notebook import CALLS
 from musubito_langgraph import musubito_graph
 from tests.fresh import fresh
@@ -53,9 +54,9 @@ class Shown(HTMLParser):
         return next(depth for depth, text in self.texts if what in text)
 
 
-def shown(thing: Any) -> Shown:
+def shown(thing: Any, *more: str) -> Shown:
     page = Shown(thing._repr_html_())
-    assert page.tags <= {"div", "details", "summary", "pre"}
+    assert page.tags <= {"div", "details", "summary", "pre", *more}
     assert page.attributes <= {"style"}
     return page
 
@@ -117,6 +118,24 @@ def test_a_run_is_a_folded_tree(engine: MusubitoEngine) -> None:
     assert "× 5" in page.text()
     assert "● <b>outer</b> · replayed" in page.text()
     assert "finished" in page.text()
+
+
+def test_a_rerun_is_a_table_of_the_runs_that_differ(engine: MusubitoEngine) -> None:
+    @musubito_step(name="reply")
+    def reply(text: str) -> str:
+        return f"Dear <b>{text}</b>"
+
+    @musubito_step(name="reply")
+    def briefly(text: str) -> str:
+        return f"<b>{text}</b>" if "<i>" in text else f"Dear <b>{text}</b>"
+
+    reply("<i>one</i>")
+    reply("two")
+    page = shown(rerun(briefly), "table", "tr", "td")
+    assert "2 runs of reply · 1 same · 1 differs · ran 2 of 2 calls" in page.text()
+    assert "<i>one</i>" in page.text()
+    assert "Dear <b><i>one" in page.text()
+    assert "two" not in page.text()
 
 
 def test_a_run_of_very_many_calls_is_cut(engine: MusubitoEngine) -> None:

@@ -124,6 +124,15 @@ def test_scores_are_shown_with_their_mean_and_of_each_row(site: Site) -> None:
     assert "equal 0" in site.says(address(report, "plain"))
 
 
+def test_inputs_without_a_run_and_runs_that_a_budget_stopped_are_shown(site: Site) -> None:
+    asked = rerun(program(), inputs=[["plain"]], live_tools=True)
+    assert "new" in site.says(address(asked))
+    assert "found plain" in html_of_rerun(asked)
+    stopped = rerun_of("one", "two", budget=0.0)
+    assert "stopped" in site.says(address(stopped))
+    assert html_of_rerun(stopped)
+
+
 def test_what_was_recorded_is_text(site: Site) -> None:
     report = rerun_of(NASTY, "polite")
     for page in (site.get(address(report)), site.get(address(report, NASTY)), html_of_rerun(report)):
