@@ -264,9 +264,10 @@ def begun_with(config: Config) -> dict[str, Any]:
         return {"missing": {"state": "its first step was not recorded"}}
     channels = channels_in(config)
     own = [name for name in channels if is_of_state(config, name)]
+    if not own:  # an entrypoint has an input, and what it returned before
+        own = [name for name in (("__root__",) if "__root__" in channels else (START, PREVIOUS)) if name in channels]
     is_start = (config.get("metadata") or {}).get("langgraph_node") == START
-    # A function that is an entrypoint has an input, and what it returned before.
-    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own or channels.keys() & {START, PREVIOUS}, is_start))}
+    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own, is_start))}
 
 
 def runtime_in(config: Config) -> Any:

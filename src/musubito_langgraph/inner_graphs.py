@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from langchain_core.utils.aiter import aclosing
 
-from musubito.adapter import SCOPE, off_loop
+from musubito.adapter import SCOPE, off_loop, standing_engine
 from musubito.model import StepDefinition
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.ambient_inputs import NodeAmbient
 from musubito_langgraph.lineage_channel import LINEAGE, SubgraphContext, inside
 from musubito_langgraph.node_kinds import wrapped_graph
 from musubito_langgraph.settings import Settings
+from musubito_langgraph.shield import shielded
 
 MAX_GRAPHS: Final = 64
 """Number of graphs that are kept wrapped; a program may compile them anew for each call."""
@@ -45,7 +46,7 @@ def _recorded(graph: Any) -> tuple[Any, SubgraphContext] | None:
         if len(_WRAPPED) >= MAX_GRAPHS:
             _WRAPPED.clear()  # at once: other threads may wrap graphs, too
         kept = _WRAPPED[key] = _wrapped(graph, within, scope.engine, settings), scope.engine, settings, parts
-    recorded = copy.copy(graph)
+    recorded = copy.copy(graph) if standing_engine() is None else shielded(graph)
     for name in ("nodes", "channels", "stream_channels"):
         setattr(recorded, name, getattr(kept[0], name))
     return recorded, SubgraphContext((), ambient.run_id())

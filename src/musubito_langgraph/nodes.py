@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.aiter import aclosing
 from pydantic import BaseModel
 
-from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy
+from musubito.adapter import ANY, SCOPE, Mode, Scope, in_scope, off_loop, register_policy, standing_engine
 from musubito_langgraph import _compat, _graph_parts, _task_config
 from musubito_langgraph.ambient_inputs import given_whole
 from musubito_langgraph.call_site import CallSite
@@ -25,6 +25,7 @@ from musubito_langgraph.lineage_channel import INSIDE, SubgraphContext, inside
 from musubito_langgraph.node_call import NodeCall
 from musubito_langgraph.recorded_runnable import RecordedRunnable, of_recorded
 from musubito_langgraph.settings import invocation_of
+from musubito_langgraph.shield import shielded
 from musubito_langgraph.stand_in import BEHIND, StandIn
 from musubito_langgraph.task_lineage import TaskContext, origins_of, run_id_in, task_context
 from musubito_langgraph.tool_failures import identity_of_error
@@ -221,6 +222,9 @@ class Subgraph(Runnable[Any, Any]):
         self._node.on_failure(task, within.failed)
         return within, Scope(engine, run, scope.frame, None, scope.ambient, invocation.said or scope.mode)
 
+    def _to_run(self) -> Any:
+        return self._graph if standing_engine() is None else shielded(self._graph)
+
     def _left(self, config: RunnableConfig, within: SubgraphContext | None) -> None:
         if within is not None:
             self._node.note_origins(task_context(config), within.ends())
@@ -231,7 +235,7 @@ class Subgraph(Runnable[Any, Any]):
         within, scope = self._around(config)
         try:
             with in_scope(scope), inside(within):
-                return self._graph.invoke(input, config, **kwargs)
+                return self._to_run().invoke(input, config, **kwargs)
         finally:
             self._left(config, within)
 
@@ -241,7 +245,7 @@ class Subgraph(Runnable[Any, Any]):
         within, scope = await off_loop(lambda: self._around(config))
         try:
             with in_scope(scope), inside(within):
-                return await self._graph.ainvoke(input, config, **kwargs)
+                return await self._to_run().ainvoke(input, config, **kwargs)
         finally:
             self._left(config, within)
 
@@ -249,7 +253,7 @@ class Subgraph(Runnable[Any, Any]):
         """Stream what the graph streams, which may differ from its output."""
         config = ensure_config() if config is None else config
         within, scope = await off_loop(lambda: self._around(config))
-        chunks, ended = self._graph.astream(input, config, **kwargs), object()
+        chunks, ended = self._to_run().astream(input, config, **kwargs), object()
         try:
             async with aclosing(chunks):
                 while True:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.store.base import BaseStore, GetOp, PutOp
-from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Overwrite
 
 from musubito import EncodingError, MusubitoEngine, MusubitoError
@@ -23,6 +21,7 @@ from musubito.values.redaction import HIDDEN
 from musubito_langgraph import _compat, _graph_parts
 from musubito_langgraph.graph import compiled_graph
 from musubito_langgraph.recorded_runnable import RecordedRunnable
+from musubito_langgraph.shield import shielded
 
 ROOT: Final = "__root__"
 START: Final = "__start__"
@@ -86,17 +85,15 @@ class GraphTarget:
 
     async def _acall(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
         first, *resumed = chain.runs
-        graph, given = copy.copy(self._graph), first.values
+        graph, given = self._graph, first.values
         configurable = {**given.get("configurable", {}), **config.get("configurable", {}), "thread_id": str(uuid4())}
         config = {**config, "configurable": configurable}
         context = given.get("context") if context is None else context
         state, before = self._as_input(given["state"])
-        graph.cache = None
+        graph = shielded(graph)
         graph.checkpointer = InMemorySaver() if graph.checkpointer or before or resumed else None
         if before:
             _put(graph.checkpointer, config, before)
-        if graph.store is not None:
-            graph.store = ShieldedStore(graph.store)
         await graph.ainvoke(state, config, context=context)
         then = list(zip(chain.asked, resumed, strict=False))
         while graph.checkpointer is not None:
@@ -153,30 +150,3 @@ def _put(saver: Any, config: Mapping[str, Any], values: Mapping[str, Any]) -> No
     checkpoint = {**empty_checkpoint(), "channel_values": dict(values), "channel_versions": versions}
     place = {"configurable": {**config["configurable"], "checkpoint_ns": ""}}
     saver.put(place, checkpoint, {"source": "update", "step": -1, "parents": {}}, versions)
-
-
-class ShieldedStore(BaseStore):
-    """A store that keeps what is written apart: it reads from another, and finds by key what was written here."""
-
-    __slots__ = ("_behind", "_own_keys", "_written")
-
-    def __init__(self, behind: BaseStore) -> None:
-        self._behind = behind
-        self._written = InMemoryStore()
-        self._own_keys: set[tuple[tuple[str, ...], str]] = set()
-
-    def batch(self, ops: Iterable[Any]) -> list[Any]:
-        """Do these operations; a search does not find what was written here."""
-        return [self._own(op) if self._is_own(op) else self._behind.batch([op])[0] for op in ops]
-
-    async def abatch(self, ops: Iterable[Any]) -> list[Any]:
-        """Do these operations as `batch` does."""
-        return [self._own(op) if self._is_own(op) else (await self._behind.abatch([op]))[0] for op in ops]
-
-    def _is_own(self, op: Any) -> bool:
-        if isinstance(op, PutOp):
-            self._own_keys.add((op.namespace, op.key))
-        return isinstance(op, PutOp | GetOp) and (op.namespace, op.key) in self._own_keys
-
-    def _own(self, op: Any) -> Any:
-        return self._written.batch([op])[0]

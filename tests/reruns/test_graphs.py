@@ -151,7 +151,8 @@ def test_a_run_whose_tool_failed_is_given_that_failure() -> None:
 def test_an_approval_is_answered_as_it_was() -> None:
     answered(asking())
     row = made_once_more(asking("could I"))
-    assert (row.verdict, row.after, len(row.run_ids)) == ("same", {"agreed": "yes"}, 2)
+    assert (row.verdict, row.after, len(row.run_ids)) == ("differs", {"agreed": "yes", "plan": "could I go"}, 2)
+    assert row.before == {"agreed": "yes", "plan": "may I go"}
     assert ran == ["plan"]
 
 
@@ -250,7 +251,11 @@ def test_a_live_node_of_a_graph_with_an_engine_of_its_own_does_not_run(engine: M
 
     sending("Dear").invoke({"text": "Ann"})
     row = made_once_more(sending("Hello"))
-    assert (row.verdict, row.why, ran) == ("diverged", "sending/send was asked something new", [])
+    assert (row.verdict, row.why, ran) == (
+        "diverged",
+        "sending/send was asked something new, or had no answer then",
+        [],
+    )
     assert made_once_more(sending("Dear")).verdict == "same"
     assert ran == []
 
@@ -340,6 +345,57 @@ def test_a_runnable_is_given_its_input_again() -> None:
     assert made_once_more(shouting("hi")).after == "hi you"
     shouting("hey").invoke({"text": b"you"})
     assert made_once_more(shouting("hi")).why.endswith("stored for readers alone")
+
+
+def test_what_any_step_wrote_tells_answers_apart() -> None:
+    def audited(words: str) -> Any:
+        def tell(state: Sums) -> Sums:
+            return {"text": f"{words} {state['text']}"}
+
+        def audit(state: Sums) -> Sums:
+            return {"hidden": "logged"}
+
+        builder = StateGraph(Sums).add_sequence([tell, audit]).add_edge(START, "tell")
+        return musubito_graph(builder.compile(name="audited"))
+
+    audited("hey").invoke({"text": "you"})
+    row = made_once_more(audited("hi"))
+    assert (row.verdict, row.after) == ("differs", {"hidden": "logged", "text": "hi you"})
+
+
+def test_a_graph_that_a_node_invokes_writes_nothing_of_the_users() -> None:
+    saver, store = InMemorySaver(), InMemoryStore()
+
+    def outer(words: str) -> Any:
+        def note(state: Sums) -> Sums:
+            get_store().put(("notes",), "last", {"text": words})
+            return {"seen": [state["text"]]}
+
+        inner = StateGraph(Sums).add_node(note).add_edge(START, "note")
+        noting = inner.compile(name="noting", checkpointer=saver, store=store)
+
+        def talk(state: Sums) -> Sums:
+            told = noting.invoke({"text": state["text"]}, thread("inner"))
+            return {"text": f"{words} {len(told['seen'])}"}
+
+        builder = StateGraph(Sums).add_node(talk).add_edge(START, "talk")
+        return musubito_graph(builder.compile(name="outer"))
+
+    outer("before").invoke({"text": "x"})
+    kept = len(list(saver.list(None)))
+    assert made_once_more(outer("after")).verdict == "differs"
+    assert len(list(saver.list(None))) == kept
+    assert store.get(("notes",), "last").value == {"text": "before"}
+
+
+def test_a_state_that_is_no_dict_is_given_whole() -> None:
+    def listing(words: str) -> Any:
+        builder = StateGraph(Annotated[list[str], operator.add])
+        builder.add_node("one", lambda state: [f"{words} {len(state)}"]).add_edge(START, "one")
+        return musubito_graph(builder.compile(name="listing"))
+
+    listing("hey").invoke(["a", "b"])
+    assert made_once_more(listing("hi")).after == ["hi 2"]
 
 
 def test_a_run_of_the_user_around_a_graph_is_no_run_of_the_graph() -> None:

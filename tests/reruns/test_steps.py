@@ -83,7 +83,7 @@ def test_a_live_step_that_is_asked_something_new_ends_the_rerun_of_its_run() -> 
     recorded("a")
     report = rerun(program(asks="all "))
     (row,) = report.rows
-    assert (row.verdict, row.why, ran) == ("diverged", "look was asked something new", [])
+    assert (row.verdict, row.why, ran) == ("diverged", "look was asked something new, or had no answer then", [])
 
 
 def test_a_live_step_that_is_named_runs() -> None:
@@ -134,6 +134,55 @@ def test_nothing_runs_after_a_rerun_has_diverged_though_the_error_was_caught() -
     assert ran == []
 
 
+def falling_back(asks: str, *, in_thread: bool = False) -> Step:
+    """Return a step that asks a live one, in a thread of its own if that is said, and goes on without an answer."""
+
+    @musubito_step(StepConfiguration("live"), name="look")
+    def look(what: str) -> str:
+        ran.append(f"look {what}")
+        return what
+
+    @musubito_step(name="both")
+    def both(what: str) -> str:
+        found = []
+
+        def ask() -> None:
+            try:
+                found.append(look(f"{asks}{what}").value)
+            except MusubitoError:
+                found.append("nothing")
+
+        if in_thread:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+        else:
+            ask()
+        return found[0]
+
+    return both
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_what_went_on_without_an_answer_is_never_replayed(in_thread: bool) -> None:
+    falling_back("", in_thread=in_thread)("a")
+    assert rerun(falling_back("all ", in_thread=in_thread)).counts == {"diverged": 1}
+    ran.clear()
+    assert falling_back("all ", in_thread=in_thread)("a").value == "all a"
+    assert ran == ["look all a"]
+
+
+def test_each_sample_is_given_the_answer_of_then_of_an_unaffected_step() -> None:
+    recorded("a")
+    report = rerun(program(), samples=3)
+    assert (report.counts, ran) == ({"same": 3}, [])
+
+
+def test_a_step_that_never_ran_is_held_by_the_budget_once_something_was_spent() -> None:
+    report = rerun(program(), inputs=[[letter] for letter in "abcd"], live_tools=True, budget=0.2, concurrency=1)
+    assert report.counts["stopped"] >= 2
+
+
 def test_what_ran_beside_an_old_answer_of_a_live_step_is_not_replayed_otherwise() -> None:
     recorded("a")
     rerun(program("Hello"))
@@ -182,7 +231,7 @@ def test_an_effect_is_answered_as_before_and_never_runs() -> None:
     ordering("Order", 5)("tea")
     assert rerun(ordering("Ordered", 5)).rows[0].after == "Ordered tea paid 5"
     (row,) = rerun(ordering("Ordered", 6), live_tools=True).rows
-    assert (row.verdict, row.why) == ("diverged", "pay was asked something new")
+    assert (row.verdict, row.why) == ("diverged", "pay was asked something new, or had no answer then")
     assert ran == ["pay 5"]
 
 

@@ -13,36 +13,41 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
 from musubito.api.stream import StreamCall
+from musubito.dependencies.check import counting
 from musubito.engine.call import CallProtocol
 from musubito.engine.call_identity import Call
-from musubito.engine.call_state import StartedExecution
+from musubito.engine.call_state import READS, StartedExecution
 from musubito.engine.dry_run import DRY_RUNS
 from musubito.engine.effects import CallKinds, EffectCall
 from musubito.engine.engine import MusubitoEngine
-from musubito.engine.frame import Dependencies
+from musubito.engine.frame import Dependencies, Run
 from musubito.engine.modes import REPLAY, Mode
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
 from musubito.engine.scope import Scope
 from musubito.errors import MusubitoError, StoreError
 from musubito.lineage.reruns.answers import RecordedAnswer, RecordedAnswers
-from musubito.model import MusubitoResult, ReplayDecision, StepDefinition, StepType
-from musubito.policy import decide
+from musubito.model import MusubitoResult, StepDefinition, StepType
 from musubito.reasons import ReplayReason, reason_of
 from musubito.store.queries import OlderCandidates
-from musubito.store.rows import Candidate
+from musubito.store.rows import Candidate, ExternalRead
 
 OF_ONE_RUN: Final = (
     ReplayReason.LIVE_INSIDE,
     ReplayReason.EFFECT_OF_RUN,
     ReplayReason.INTERRUPT_ANSWERED,
     ReplayReason.TOOL_FAILED,
+    ReplayReason.GRAPH_INSIDE,
+    ReplayReason.STORE_WRITTEN,
 )
 """Reasons for which a result is never replayed in another run, though it is what this run was given."""
+
+
+_OF_THEN: Final = ReplayReason.CALL_NOT_RECORDED.of("an answer of then, which has been replaced since")
 
 
 class Diverged(MusubitoError):
@@ -85,6 +90,8 @@ class RerunEngine(MusubitoEngine):
 
     _stands_for_others = True
     live: Collection[str] | bool = ()
+    attempts: dict[Run, RerunAttempt]
+    """The reruns that go on, by their runs."""
     may_run: Callable[[str], None] = staticmethod(lambda _: None)
     ran: Callable[[str, Mapping[str, Sequence[int]]], None] = staticmethod(lambda _, __: None)
 
@@ -101,7 +108,7 @@ class RerunEngine(MusubitoEngine):
             key=engine._key_for if engine._named_key is False else engine._named_key,
             track_files=engine._track_files,
         )
-        new.keep, new.observer, new.url = None, engine.observer, engine.url
+        new.keep, new.observer, new.url, new.attempts = None, engine.observer, engine.url, {}
         return new
 
     def in_namespace(self, namespace: str) -> MusubitoEngine:
@@ -109,15 +116,18 @@ class RerunEngine(MusubitoEngine):
         engine = super().in_namespace(namespace)
         if isinstance(engine, RerunEngine):
             engine.live, engine.may_run, engine.ran = self.live, self.may_run, self.ran
+            engine.attempts = self.attempts
         return engine
 
     @contextmanager
-    def attempt(self, attempt: RerunAttempt) -> Iterator[None]:
-        """Answer the calls inside the block, in this thread or task and those that inherit from it."""
+    def attempt(self, run: Run, attempt: RerunAttempt) -> Iterator[None]:
+        """Answer the calls of a run inside the block, in this thread or task and those that inherit from it."""
         token = _ATTEMPT.set(attempt)
+        self.attempts[run] = attempt
         try:
             yield
         finally:
+            self.attempts.pop(run, None)
             _ATTEMPT.reset(token)
 
     def close(self) -> None:
@@ -152,8 +162,6 @@ class RerunEngine(MusubitoEngine):
 class _AnsweredCall(CallProtocol):
     """A call that may be answered as in the original run."""
 
-    _original = 0
-
     @property
     def _reruns(self) -> RerunEngine:
         engine: Any = self.engine
@@ -161,47 +169,59 @@ class _AnsweredCall(CallProtocol):
         return reruns
 
     def _attempt(self) -> RerunAttempt:
-        """Return the rerun that the call belongs to. Raises the error that has stopped it."""
+        """Return the rerun that the call belongs to. Raises the error that has stopped it.
+
+        In a thread that inherits no context, it is the one whose bodies reach the step. If it cannot be told, all stop.
+        """
         attempt = _ATTEMPT.get()
         if attempt is None:
-            raise Diverged(self.call.definition.name, "it was called in a thread that does not know its run")
+            runs, going = {frame.run for frame in self._possible_bodies()}, dict(self._reruns.attempts)
+            found = [one for run, one in going.items() if run in runs] or list(going.values())
+            if len(found) != 1:
+                for one in found:
+                    one.diverged(self.call.definition.name, "it was called in a thread that does not know its run")
+                self._reason = ReplayReason.DIVERGED
+                raise Diverged(self.call.definition.name, "it was called in a thread that does not know its run")
+            (attempt,) = found
         if attempt.stopped_by is not None:
             self._reason = ReplayReason.DIVERGED
             raise attempt.stopped_by
         return attempt
 
-    def _decide(self, candidate: Candidate) -> ReplayDecision:
-        """Decide as at other times, but that the answer of the original run is neither too old nor forced to be new."""
-        if candidate.execution != self._original:
-            return super()._decide(candidate)
-        policy = replace(self.call.definition.semantics, force_reexecution=False, ttl_seconds=None)
-        why = candidate.not_replayable
-        if why is not None and reason_of(why) in OF_ONE_RUN and not (self._reruns.live and self._is_live_inside(why)):
-            candidate = candidate._replace(not_replayable=None)
-        return decide(candidate._replace(valid_from=None, valid_until=None), policy, self.engine.now())
-
-    @staticmethod
-    def _is_live_inside(why: str) -> bool:
-        """Tell whether a result is not replayed because of live steps inside it, of which some may run."""
-        return reason_of(why) in (ReplayReason.LIVE_INSIDE, ReplayReason.TOOL_FAILED)
-
     def _same_as_before(self, attempt: RerunAttempt) -> CallSteps[MusubitoResult[Any] | None]:
-        """Return what the original run was given, if neither the code nor the input nor a dependency has changed."""
+        """Return what the original run was given, if neither the code nor the input nor a dependency has changed.
+
+        It is given whatever has become of it since: it may be too old by now, invalidated, or given as a sample.
+        """
         operation, digest = self.call.definition.name, self._identity.input_digest
         answer = attempt.answers.to_same_call(operation, digest, self.call.code.fingerprint)
         if answer is None or not (self._identity.across or answer.keys.reuse == self.keys.reuse):
             return None
         candidate = yield from self._candidate(answer)
-        if candidate is None:
+        why = None if candidate is None else candidate.not_replayable
+        if candidate is None or (why is not None and not self._is_of_one_run(reason_of(why))):
             return None
-        self._original = candidate.execution
-        if answer.keys.node != self.keys.node:
-            candidate = candidate._replace(settled=0)  # the node of this call is not recorded yet
-        hit = yield from self._replay(candidate, ReplayReason.EARLY_CUTOFF_HIT)
-        if hit is not None and candidate.not_replayable is not None:
+        reads: Sequence[ExternalRead] = ()
+        if candidate.holds & READS:
+            reads = counting(self.call, self.engine, (yield from self._reads(candidate)))
+            if not (yield from self._unchanged(reads)):
+                return None
+        value = yield from self._value(candidate)
+        if isinstance(value, ReplayReason):
+            return None
+        self.keys = answer.keys  # there the answer is recorded
+        usage = yield from self._usage(candidate)
+        hit = self._replayed(candidate, value.value, reads, usage, ReplayReason.AS_RECORDED)
+        if why is not None or candidate.invalid:
             # Steps around it may be recorded now, and are not replayed, either.
-            self._propagate(Dependencies((), (), None, None, candidate.not_replayable, samples=False))
+            self._propagate(Dependencies((), (), None, None, why or _OF_THEN, samples=False))
         return hit
+
+    def _is_of_one_run(self, reason: ReplayReason) -> bool:
+        """Tell whether a result that no other run may be given can be given to a rerun of its run."""
+        if self._reruns.live and reason in (ReplayReason.LIVE_INSIDE, ReplayReason.TOOL_FAILED):
+            return False
+        return reason in OF_ONE_RUN
 
     def _as_recorded(self, attempt: RerunAttempt) -> CallSteps[MusubitoResult[Any]]:
         """Return what the original run was given for the same question. Raises `Diverged` if it did not ask that."""
@@ -221,6 +241,12 @@ class _AnsweredCall(CallProtocol):
         reason = ReplayReason.OLD_CODE if is_edited else ReplayReason.AS_RECORDED
         return self._replayed(candidate, value.value, (), usage, reason)
 
+    def _stopped_by(self) -> MusubitoError | None:
+        """Return the error that has stopped the rerun of the call's run, or of any run where it cannot be told."""
+        attempt = _ATTEMPT.get() or self._reruns.attempts.get(self._run)
+        attempts = list(self._reruns.attempts.values()) if attempt is None else [attempt]
+        return next((one.stopped_by for one in attempts if one.stopped_by is not None), None)
+
     def _candidate(self, answer: RecordedAnswer) -> CallSteps[Candidate | None]:
         found: Sequence[Candidate] = yield RunQuery(
             OlderCandidates(answer.keys, self.engine.namespace, across=False, oldest=-inf)
@@ -233,6 +259,9 @@ class _AnsweredCall(CallProtocol):
 
     def _on_store_fault(self, fault: StoreError) -> StartedExecution:
         raise fault
+
+
+_STOPPED: Final = ReplayReason.CALL_NOT_RECORDED.of("a call that a rerun refused")
 
 
 class _RerunCall(_AnsweredCall):
@@ -261,7 +290,13 @@ class _RerunCall(_AnsweredCall):
     def finish(
         self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
     ) -> CallSteps[MusubitoResult[Any] | Raised]:
-        """Record what the function did, and tell what it used."""
+        """Record what the function did, and tell what it used.
+
+        After the rerun was stopped, the code may have gone on with something in place of an answer.
+        """
+        stopped = self._stopped_by()
+        if stopped is not None:
+            self.frame().absorb(Dependencies((), (), None, None, _STOPPED, samples=False))
         result = yield from super().finish(begun, outcome, started_at, duration_ms)
         self._reruns.ran(self.call.definition.name, self.frame().tokens)
         return result

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Final
 
 from musubito.deferred import NOTEBOOK
@@ -172,21 +173,19 @@ def rerun_of(lineage: Lineage, run: RunSummary) -> str | None:
 @reports_damage
 def with_contents(lineage: Lineage, rows: Sequence[RerunRow]) -> list[RerunRow]:
     """Return rows with what was asked, both answers, and with what a run failed."""
-    made = [row.rerun_id for row in rows if row.rerun_id]
     questions = texts_of_runs(lineage, list({row.run_ids[0] if row.run_ids else row.rerun_id or "" for row in rows}))
-    given = _answers(lineage, [*made, *(row.run_ids[-1] for row in rows if row.run_ids and row.rerun_id)])
-    answers = dict(zip(given, lineage.given(list(given.values())), strict=True))
+    answers = _values(lineage, _of_both(lineage, {row.rerun_id: row.run_ids for row in rows if row.rerun_id}))
     failures = _failures(lineage, [row.rerun_id for row in rows if row.rerun_id and row.verdict == "failed"])
     shown = []
     for row in rows:
         asked = questions[row.run_ids[0] if row.run_ids else row.rerun_id or ""].question
-        before = answers.get(row.run_ids[-1]) if row.run_ids and row.rerun_id else None
+        before = answers.get(row.run_ids) if row.rerun_id else None
         shown.append(
             replace(
                 row,
                 question="" if asked is None else asked.text,
-                before=readable(before),
-                after=readable(answers.get(row.rerun_id or "")),
+                before=before,
+                after=answers.get(row.rerun_id or ""),
                 why=failures.get(row.rerun_id or "", row.why),
             )
         )
@@ -203,13 +202,46 @@ def _of_runs(lineage: Lineage, query: str, runs: Sequence[str]) -> Iterator[tupl
         yield binary(top).hex(), row
 
 
-def _answers(lineage: Lineage, runs: Sequence[str]) -> dict[str, tuple[str, int, str]]:
-    """Return the namespace, the execution and the artifact of what each run answered; nothing for one that failed."""
-    return {
-        run: (namespace, execution, binary(artifact).hex())
-        for run, (failed, execution, artifact, namespace) in _of_runs(lineage, "answers_of_runs", runs)
-        if not failed and artifact is not None
-    }
+Given = tuple[str, int, str]
+"""The namespace, the execution and the artifact of what a call was given."""
+
+
+def _answers(lineage: Lineage, runs: Sequence[str]) -> dict[str, list[Given]]:
+    """Return what the last call of each step at the top of each run was given; nothing if the last one failed."""
+    answers: dict[str, list[Given]] = {}
+    for run, (failed, execution, artifact, namespace) in _of_runs(lineage, "answers_of_runs", runs):
+        given = answers.setdefault(run, [])
+        if failed:
+            given.clear()
+        elif artifact is not None:
+            given.append((namespace, execution, binary(artifact).hex()))
+    return {run: given for run, given in answers.items() if given}
+
+
+def _of_both(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[Hashable, list[Given]]:
+    """Return the answers of runs, and those of the runs that they make once more, with those that resumed these."""
+    given = _answers(lineage, [*made, *(run for ids in made.values() for run in ids)])
+    answers: dict[Hashable, list[Given]] = {run: given[run] for run in made if run in given}
+    for ids in made.values():
+        if ids and ids[-1] in given:
+            answers[ids] = [one for run in ids for one in given.get(run, [])]
+    return answers
+
+
+def _values(lineage: Lineage, answers: Mapping[Hashable, Sequence[Given]]) -> dict[Hashable, Any]:
+    """Return the answer of each run: of several steps, what was given last under each key; else what was given last."""
+    values = iter(lineage.given([one for given in answers.values() for one in given]))
+    found = {run: [readable(next(values)) for _ in given] for run, given in answers.items()}
+    return {run: _merged(parts) for run, parts in found.items()}
+
+
+def _merged(parts: Sequence[Any]) -> Any:
+    if not all(isinstance(part, dict) for part in parts):
+        return parts[-1]
+    merged: dict[str, Any] = {}
+    for part in reversed(parts):
+        merged |= {key: value for key, value in part.items() if key not in merged}
+    return merged
 
 
 def _failures(lineage: Lineage, runs: Sequence[str]) -> dict[str, str]:
@@ -227,15 +259,16 @@ def _failures(lineage: Lineage, runs: Sequence[str]) -> dict[str, str]:
 
 def _scores(lineage: Lineage, judged: Mapping[str, str]) -> dict[str, Mapping[str, float]]:
     """Return the newest scores of each run in a rerun, by its id; `judged` holds it by the run that judged it."""
-    given = _answers(lineage, list(judged))
-    values = dict(zip(given, lineage.given(list(given.values())), strict=True))
+    given: dict[Hashable, list[Given]] = {}
+    given.update(_answers(lineage, list(judged)))
+    values = _values(lineage, given)
     return {run: scores_in(values[judge]) for judge, run in judged.items() if values.get(judge) is not None}
 
 
 def scores_in(returned: Any) -> Mapping[str, float]:
     """Return the scores that a judge returned, by their names. Raises `JudgeError` for anything else."""
     named = returned if isinstance(returned, Mapping) else {SCORE: returned}
-    if not all(isinstance(score, bool | int | float) for score in named.values()):
+    if not all(isinstance(score, bool | int | float) and isfinite(score) for score in named.values()):
         raise JudgeError(f"a judge returns a bool, a number, or a dict of them, not {returned!r}")
     return {str(name): float(score) for name, score in named.items()}
 
@@ -293,17 +326,15 @@ def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str]]:
     return rows, steps
 
 
-def _same_answers(lineage: Lineage, made: Mapping[str, Sequence[str]]) -> dict[str, bool]:
-    """Return of runs whether each answered as the last of the runs that it makes once more."""
-    pairs = {run: ids[-1] for run, ids in made.items() if ids}
-    given = _answers(lineage, [*pairs, *pairs.values()])
+def _same_answers(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[str, bool]:
+    """Return of runs whether each answered as the runs that it makes once more."""
+    given = _of_both(lineage, made)
     # Of equal artifacts, the values need not be read.
-    unequal = {run: other for run, other in pairs.items() if given.get(run, ())[::2] != given.get(other, ())[::2]}
-    wanted = [run for run in dict.fromkeys([*unequal, *unequal.values()]) if run in given]
-    values = dict(zip(wanted, lineage.given([given[run] for run in wanted]), strict=True))
-    return {
-        run: run not in unequal or is_same_answer(values.get(other), values.get(run)) for run, other in pairs.items()
-    }
+    artifacts = {run: [one[::2] for one in answer] for run, answer in given.items()}
+    unequal = {run: ids for run, ids in made.items() if artifacts.get(run) != artifacts.get(ids)}
+    wanted = dict.fromkeys([*unequal, *unequal.values()])
+    values = _values(lineage, {run: given[run] for run in wanted if run in given})
+    return {run: run not in unequal or is_same_answer(values.get(ids), values.get(run)) for run, ids in made.items()}
 
 
 def _verdict(status: str, calls: Sequence[Sequence[Any]]) -> tuple[str, str]:
@@ -312,7 +343,9 @@ def _verdict(status: str, calls: Sequence[Sequence[Any]]) -> tuple[str, str]:
         new = next((call[0] for call in calls if call[2] == ReplayReason.DIVERGED.name), None)
         return (
             "diverged",
-            f"{new} was asked something new" if new else "it asked for an answer at another step than before",
+            f"{new} was asked something new, or had no answer then"
+            if new
+            else "it asked for an answer at another step than before",
         )
     if status == "cancelled":
         return "stopped", "the budget was spent"

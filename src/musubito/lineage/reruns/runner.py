@@ -126,6 +126,7 @@ class _Budget:
         self._lock = threading.Lock()
         self._reserved = 0.0
         self._is_stopped = False
+        self._learned: dict[str, float] = {}
         self.spent = 0.0
 
     def stop(self) -> None:
@@ -140,7 +141,7 @@ class _Budget:
             return
         with self._lock:
             cost = self._mean(operation)
-            if cost and self.spent + self._reserved + cost > self._limit:
+            if self.spent + self._reserved + cost > self._limit or (self.spent and self.spent >= self._limit):
                 raise BudgetSpent(f"{operation} did not run: it would pass the budget of ${self._limit:,.2f}")
             self._reserved += cost
 
@@ -149,12 +150,15 @@ class _Budget:
         spent = dollars(Cost(tokens={model: Tokens(*used) for model, used in tokens.items()})) or 0.0
         with self._lock:
             self.spent += spent
+            if spent:
+                self._learned[operation] = max(spent, self._learned.get(operation, 0.0))
             if self._limit is not None:
                 self._reserved = max(0.0, self._reserved - self._mean(operation))
 
     def _mean(self, operation: str) -> float:
         estimate = self._estimates.without_calls(operation)
-        return 0.0 if estimate is None else dollars(estimate) or 0.0
+        known = 0.0 if estimate is None else dollars(estimate) or 0.0
+        return known or self._learned.get(operation, 0.0)
 
 
 class _Maker:
@@ -209,7 +213,7 @@ class _Maker:
         """Make the call in its run, and return how that ended."""
         error: BaseException | None = None
         try:
-            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)), engine.attempt(attempt):
+            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)), engine.attempt(run, attempt):
                 self._target.call(case.chain, self._options.config, self._options.context)
         except Exception as raised:  # the user's code may raise anything, and the other runs go on
             error = raised
