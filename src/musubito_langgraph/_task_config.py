@@ -263,11 +263,14 @@ def begun_with(config: Config) -> dict[str, Any]:
     if loop.step > begun + 1 + (START in loop.nodes):
         return {"missing": {"state": "its first step was not recorded"}}
     channels = channels_in(config)
-    own = [name for name in channels if is_of_state(config, name)]
-    if not own:  # an entrypoint has an input, and what it returned before
-        own = [name for name in (("__root__",) if "__root__" in channels else (START, PREVIOUS)) if name in channels]
+    own = [name for name in channels if is_of_state(config, name) or name == "__root__"]
+    # A function that is an entrypoint has an input, and what it returned before.
+    own = own or [name for name in (START, PREVIOUS) if name in channels]
     is_start = (config.get("metadata") or {}).get("langgraph_node") == START
-    return {"state": dict(_conf(config)[CONFIG_KEY_READ](own, is_start))}
+    try:
+        return {"state": dict(_conf(config)[CONFIG_KEY_READ](own, is_start))}
+    except Exception as error:  # a channel may be the user's, and no reader's wish may stop a task
+        return {"missing": {"state": f"it could not be read: {type(error).__name__}"}}
 
 
 def runtime_in(config: Config) -> Any:

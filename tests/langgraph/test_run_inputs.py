@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.channels import LastValue
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph, add_messages
@@ -16,7 +18,7 @@ from pydantic import BaseModel
 
 from musubito import MusubitoEngine, StepConfiguration, run, use_musubito_engine
 from musubito.lineage import Lineage, RunInput
-from musubito_langgraph import musubito_graph, musubito_runnable
+from musubito_langgraph import _task_config, musubito_graph, musubito_runnable
 
 
 class State(TypedDict, total=False):
@@ -125,6 +127,45 @@ def test_an_entrypoint_keeps_its_input_and_what_it_returned_before(engine):
         {"__start__": 3},
         {"__start__": 4, "__previous__": 3},
     ]
+
+
+def test_a_graph_whose_state_is_one_value_keeps_it(engine, ask):
+    def more(items: list[str]) -> list[str]:
+        return [f"after {len(items)}"]
+
+    builder = StateGraph(Annotated[list[str], operator.add]).add_node(more).add_edge(START, "more")
+    graph = musubito_graph(builder.compile(InMemorySaver()), engine=engine)
+    assert [ask(graph, [text], thread()) for text in "ab"] == [["a", "after 1"], ["a", "after 1", "b", "after 3"]]
+    states = {"__root__": ["a"]}, {"__root__": ["a", "after 1", "b"]}
+    assert inputs(engine) == [RunInput({"state": state}, {}) for state in states]
+
+
+def test_a_state_that_cannot_be_read_stops_no_task(engine, monkeypatch):
+    class Channel(LastValue):
+        def get(self) -> Any:
+            if asking:
+                raise LookupError
+            return super().get()
+
+    def use(state: dict[str, Any]) -> dict[str, Any]:
+        return {"part": 2}
+
+    asking: list[bool] = []
+    begun_with = _task_config.begun_with
+
+    def asked(config: RunnableConfig) -> dict[str, Any]:
+        asking.append(True)
+        try:
+            return begun_with(config)
+        finally:
+            asking.clear()
+
+    monkeypatch.setattr(_task_config, "begun_with", asked)
+    # The annotation names a class of this function, so it must not be a text.
+    parts = type("Parts", (), {"__annotations__": {"part": Annotated[int, Channel(int)]}})
+    graph = musubito_graph(StateGraph(parts).add_node(use).add_edge(START, "use").compile(), engine=engine)
+    assert graph.invoke({"part": 1}) == {"part": 2}
+    assert inputs(engine) == [RunInput({}, {"state": "it could not be read: LookupError"})]
 
 
 def test_a_run_that_begins_after_the_first_step_has_no_state(engine, tmp_path):
