@@ -145,5 +145,5 @@ def test_a_rerun_as_a_file_opens_without_network_and_without_script(
         link.click()
         shown = page.locator(link.get_attribute("href") or "")
         expect(shown).to_be_in_viewport()
-        expect(shown.locator(".diff .added")).to_have_text("+Hello,")
+        expect(shown.locator(".diff .added").first).to_have_text("+  Hello,")
     assert complaints == []

@@ -36,7 +36,7 @@ def test_tab_goes_through_a_page_in_the_order_in_which_it_is_read(site: Site) ->
     page = site.open("runs")
     assert press(page, "Tab") == "Skip to content"
     expect(page.locator(".skip")).to_be_in_viewport()
-    head = [press(page, "Tab") for _ in range(6)]
+    head = [press(page, "Tab") for _ in range(7)]
     assert head == ["Musubito", "Runs", "Steps", "Reruns", "Savings", "Store", "Plan"]
     fields = [press(page, "Tab").split()[0] for _ in range(8)]
     assert fields == ["Search", "Name", "Step", "Tag", "Status", "Began", "Day", "Filter"]
