@@ -61,6 +61,7 @@ def calls(node: str, folder: Path) -> dict[str, list[str]]:
         "effects": [],
         "forget": [node, "--dry-run"],
         "prune": ["--older-than", "1d", "--dry-run"],
+        "rerun": ["list"],
     }
 
 
