@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -42,6 +42,8 @@ DIGESTS: Final = frozenset(
 """Words of code that may make an id of something else, so that the id looks random and is not."""
 MAX_KEPT: Final = 256
 """Number of results that are kept."""
+MAX_TEXTS: Final = 4096
+"""Number of functions and other parts of code of which it is kept what they read: nodes share most of them."""
 _SAME: Final[dict[tuple[tuple[str, frozenset[str]], ...], Reports]] = {}
 """One of all equal `Reports`, by the keys that count."""
 
@@ -81,9 +83,14 @@ class Reading:
 
 def reading(texts: Iterable[str], words: Collection[str], reports: Reports = ALL) -> Reading:
     """Return what code reads that has these texts and constants, and mentions these words."""
-    text = "\n".join(texts)
-    haystack = Haystack([text]) if MAY_BE_ONE(text.lower()) else None
+    alike = [*filter(_may_hold_an_id, texts)]
+    haystack = Haystack(["\n".join(alike)]) if alike else None
     return Reading(haystack, not DIGESTS.isdisjoint(words), "id" in words, reports)
+
+
+@lru_cache(MAX_TEXTS)
+def _may_hold_an_id(text: str) -> bool:
+    return MAY_BE_ONE(text.lower()) is not None
 
 
 _READINGS: Final[dict[tuple[bytes, int], Reading]] = {}
@@ -114,11 +121,16 @@ def _by_users_code(code: Fingerprint) -> Iterator[tuple[str, str]]:
             if part.is_function:
                 yield from ((field, EVERY) for field in REPORTS)
         else:
-            yield from fields_read(textwrap.dedent(part.source), REPORTS)
+            yield from _read_in(part.source)
     for classes in code.reached.values():
         for cls in classes:
             # Such an object may be built from all fields of a message.
             yield from ((field, EVERY) for field in REPORTS if field in fields_declared(cls))
+
+
+@lru_cache(MAX_TEXTS)
+def _read_in(source: str) -> tuple[tuple[str, str], ...]:
+    return tuple(fields_read(textwrap.dedent(source), REPORTS))
 
 
 def _by_packages(code: Fingerprint) -> Iterator[tuple[str, str]]:

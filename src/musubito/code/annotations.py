@@ -8,13 +8,18 @@ from __future__ import annotations
 import builtins
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Final
 
 from musubito.code.classes import annotations_of
 from musubito.code.live import ABSENT, contents
+from musubito.code.ownership import Owner, owner_of_path
 from musubito.code.syntax.annotation_text import named_in
 from musubito.values.class_names import Ambiguous, module_of_class, qualified_name
+
+MAX_CLASSES: Final = 4096
+"""Number of packages' classes for which it is kept what their annotations name."""
 
 
 def classes_that_rebuild(function: Any, owner: type | None, reached: Iterable[type]) -> dict[tuple[str, str], type]:
@@ -48,11 +53,25 @@ def classes_that_rebuild(function: Any, owner: type | None, reached: Iterable[ty
         result[key] = cls
         pending += cls.__mro__[1:]
         module = module_of_class(cls)
-        scope, inner = vars(module) if module is not None else names, {**local, cls.__name__: cls}
-        for annotation in annotations_of(cls).values():
-            if id(annotation) not in entered:
-                pending += classes_in(annotation, scope, inner)
+        if module is None:
+            pending += _named_by(cls, names, local)
+        elif owner_of_path(getattr(module, "__file__", None) or "") is Owner.OTHER:
+            pending += _named_by_installed(cls)
+        else:
+            pending += _named_by(cls, vars(module), local)
     return result
+
+
+def _named_by(cls: type, names: Mapping[str, Any], local: Mapping[str, Any]) -> Iterator[type]:
+    for annotation in annotations_of(cls).values():
+        yield from classes_in(annotation, names, {**local, cls.__name__: cls})
+
+
+@lru_cache(MAX_CLASSES)
+def _named_by_installed(cls: type) -> tuple[type, ...]:
+    """Return the classes that the annotations of a package's class name: nobody defines these anew."""
+    module = module_of_class(cls)
+    return tuple(_named_by(cls, {} if module is None else vars(module), {}))
 
 
 def _closure_values(function: Any) -> dict[str, Any]:

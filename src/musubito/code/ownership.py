@@ -14,7 +14,7 @@ import types
 from enum import Enum
 from functools import cache, lru_cache
 from types import FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from musubito.code.live import below
@@ -35,6 +35,35 @@ class Owner(Enum):
     OTHER = "other package"
 
 
+class _Loaded(NamedTuple):
+    """The modules that were loaded when last looked at."""
+
+    ids: tuple[int, ...]
+    known: dict[int, tuple[ModuleType, bool]]
+    """Each module by its id, with True if it may be the user's."""
+    outside: list[ModuleType]
+    """Those that may be the user's."""
+
+
+_loaded = _Loaded((), {}, [])
+
+
+def _loaded_outside() -> list[ModuleType]:
+    """Return the loaded modules that lie neither in the standard library nor in a folder of installed packages."""
+    global _loaded
+    modules, before = list(sys.modules.values()), _loaded
+    ids = tuple(map(id, modules))
+    if ids != before.ids:
+        mine = [module for module in modules if type(module) is ModuleType]
+        known = {id(module): before.known.get(id(module)) or (module, _lies_outside(module)) for module in mine}
+        _loaded = before = _Loaded(ids, known, [module for module, is_outside in known.values() if is_outside])
+    return before.outside
+
+
+def _lies_outside(module: ModuleType) -> bool:
+    return not _lies_in_site(module) and owner_of_path(_file_of_module(module) or "") is not Owner.STDLIB
+
+
 class Owners:
     """Tells whose code a thing is, seen from a step of the module `own`, or of several modules separated by blanks."""
 
@@ -43,8 +72,6 @@ class Owners:
         self._known: dict[tuple[str, str | None], Owner] = {}
         self._of_classes: WeakKeyDictionary[type, tuple[object, ModuleType | None, Owner]] = WeakKeyDictionary()
         """The owners of classes, each with the module that the class stated."""
-        self._loaded: tuple[tuple[int, ...], list[ModuleType]] = (), []
-        """The ids of the modules that were loaded when the user's were looked for, and these."""
 
     def of_function(self, function: FunctionType) -> Owner:
         """Return the origin of a function, by the place where its code was compiled.
@@ -79,12 +106,7 @@ class Owners:
 
     def modules(self) -> list[ModuleType]:
         """Return the user's modules that are loaded."""
-        loaded = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
-        ids = tuple(map(id, loaded))
-        if self._loaded[0] != ids:
-            mine = [module for module in loaded if not _lies_in_site(module)]
-            self._loaded = ids, [module for module in mine if self.of_module(module) is Owner.USER]
-        return self._loaded[1]
+        return [module for module in _loaded_outside() if self.of_module(module) is Owner.USER]
 
     def of_name(self, name: str, file: str | None) -> Owner:
         """Return the origin of a module, loaded or not, by its name and file."""
@@ -179,12 +201,17 @@ def _file_of_module(module: ModuleType) -> str | None:
 @cache
 def owner_of_path(file: str) -> Owner:
     """Return whose code lies at a path."""
-    path = os.path.realpath(file)
+    folder, name = os.path.split(file)
+    path = os.path.realpath(file) if os.path.islink(file) else os.path.join(_real_folder(folder), name)
     if _is_site(file) or _is_site(path):
         return Owner.OTHER
     if any(path.startswith(root) for root in _stdlib_roots()):
         return Owner.STDLIB
     return Owner.USER
+
+
+_real_folder: Final = cache(os.path.realpath)
+"""Returns the path of a folder without links: a thousand modules lie in a few folders."""
 
 
 def _is_site(path: str) -> bool:

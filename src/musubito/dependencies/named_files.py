@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from musubito.code.fingerprint import Fingerprint
 from musubito.code.object_fields import fields_in
@@ -46,15 +47,21 @@ WORDS: Final = deferred_pattern(r"""[^\s<>|;&()"'`=:,]+""")
 """Matches the words of a command."""
 PATTERN: Final = deferred_pattern(r"([^*?\[\s]+)/(\S*[*?\[]\S*)")
 """Matches a pattern for the files of a folder, such as `data/*.csv` or `data/**/*.csv`."""
+_NAMED: Final[WeakKeyDictionary[Fingerprint, tuple[tuple[str, ...], tuple[str, ...]]]] = WeakKeyDictionary()
+"""The texts in the code of steps, and the folders of that code."""
 
 
 def note_named(files: BodyFiles, code: Fingerprint, given: object) -> None:
     """Note the files that a package may open for a step with this code, which is given these values."""
-    if not PACKAGES.isdisjoint(code.others):
-        named = [given, [binding.value for binding in code.walk.bindings.values()]]
+    if PACKAGES.isdisjoint(code.others):
+        return
+    if code not in _NAMED:
+        named: list[Any] = [[binding.value for binding in code.walk.bindings.values()]]
         named += [each.co_consts for function in code.functions for each in codes(function.__code__)]
         homes = {os.path.dirname(str(function.__globals__.get("__file__", ""))) for function in code.functions}
-        _note(files, _texts_in(named), ["", *sorted(homes - {""})])
+        _NAMED[code] = tuple(dict.fromkeys(_texts_in(named))), ("", *sorted(homes - {""}))
+    texts, folders = _NAMED[code]
+    _note(files, [*_texts_in(given), *texts], folders)
 
 
 def note_command(files: BodyFiles, command: Any, folder: Any = None) -> None:
@@ -92,7 +99,7 @@ def _note(files: BodyFiles, texts: Iterable[str], folders: Sequence[str], *, dee
     try:
         here = getcwd()
         files.base = files.base or here
-        ways = (os.path.join(folder, os.path.expanduser(text)) for text in dict.fromkeys(texts) for folder in folders)
+        ways = _ways(texts, folders)
         for path, kind in islice((found for way in ways for found in _existing(way, here, deep)), MAX_FILES):
             full = os.path.normpath(os.path.join(here, path))
             state = signature(full)
@@ -107,6 +114,27 @@ def _note(files: BodyFiles, texts: Iterable[str], folders: Sequence[str], *, dee
                         seen.digest = paths.digest_of(full, state, kind, at_most=paths.AT_ONCE)
     except Exception as error:  # whatever goes wrong, the user's own call goes on
         files.lost = f"which files it names could not be told: {type(error).__qualname__}"
+
+
+def _ways(texts: Iterable[str], folders: Sequence[str]) -> Iterator[str]:
+    """Yield the texts as paths, relative to any of the folders, without those that lead nowhere.
+
+    A listing tells this of most texts. To ask for each path would take much longer than most steps.
+    """
+    below = {folder: _names_in(folder) for folder in folders}
+    for text in dict.fromkeys(texts):
+        first = text.replace(os.altsep or os.sep, os.sep).partition(os.sep)[0].casefold()
+        leads = first in ("", ".", "..") or first[0] == "~" or os.path.isabs(text)
+        for folder, names in below.items():
+            if leads or first in names:
+                yield os.path.join(folder, os.path.expanduser(text))
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        return {name.casefold() for name in os.listdir(folder or ".")}
+    except OSError:
+        return set()
 
 
 def _existing(path: str, here: str, deep: bool) -> Iterator[tuple[str, str]]:
