@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -338,6 +339,36 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path, server, how):
     assert set(ran.values()) == {1}
     assert finish(start(path, 150, DATABASE=url)) == ["up", "0"]
     assert set(Counter(log_of(tmp_path)).values()) == {1}
+
+
+def test_those_who_write_at_once_wait_for_the_disk_together(server):
+    """Each commit comes to the disk 0.1 s late. What was answered survives a crash all the same."""
+    url = server.new_database(f"slow_disk_{next(NUMBERS)}")
+    stores = [PostgreSQLStorage(url, connections=1) for _ in range(8)]
+    for number, store in enumerate(stores):
+        store.write([commit(place("f", argument=str(number)), "x")])
+    for setting, value in (("commit_delay", "100000"), ("commit_siblings", "0")):
+        ask(url, f"ALTER SYSTEM SET {setting} = {value}")
+    ask(url, "SELECT pg_reload_conf()")
+    time.sleep(0.2)
+
+    def write(number: int) -> float:
+        stores[number].write([commit(place("f", argument=f"again {number}"), "x")])
+        return time.monotonic()
+
+    try:
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            ended = max(threads.map(write, range(8)))
+        server.kill()
+        assert 0.1 < ended - began < 0.6  # one after the other: 0.8
+    finally:
+        server.start()
+        ask(url, "ALTER SYSTEM RESET ALL")
+        ask(url, "SELECT pg_reload_conf()")
+    assert ask(url, "SELECT count(*) FROM musubito._executions") == [(16,)]
+    for store in stores:
+        store.close()
 
 
 def test_the_number_of_a_transaction_that_a_crash_has_forgotten_may_be_another_s(server):

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Any, Final
 
 import psycopg
@@ -111,6 +112,20 @@ def _log_for_debugging(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg.pool").addFilter(_log_for_debugging)
 
 
+class Durability(Enum):
+    """When what a transaction writes is on the server's disk."""
+
+    AT_COMMIT = auto()
+    """Before anybody can see it, whatever the database's default is."""
+    AFTER_COMMIT = auto()
+    """When its writer goes on, as the database's `synchronous_commit` says; others can see it, and write, before.
+
+    The server's log is written in order. So a crash that loses such a transaction loses each one that has seen it.
+    """
+    LATER = auto()
+    """Some time later: a server that dies may lose it."""
+
+
 class Session:
     """Named queries on one connection."""
 
@@ -119,24 +134,32 @@ class Session:
         self._pipeline: psycopg.Pipeline | None = None
 
     @contextmanager
-    def transaction(self, *, haste: bool = True) -> Iterator[None]:
+    def transaction(self, durability: Durability) -> Iterator[None]:
         """Open a transaction, in which statements travel together.
 
         The last statement is the commit, which the server skips if another statement has failed. Each statement sees
         what is committed by then, whatever isolation level the database has by default.
         """
         with self.connection.pipeline() as self._pipeline:
-            self.begin(haste=haste)
+            self.begin(durability)
             yield
             self.execute("COMMIT")
+            if durability is Durability.AFTER_COMMIT:
+                self.flush()
         self._pipeline = None
 
-    def begin(self, *, haste: bool) -> None:
-        """Begin a transaction. Without `haste`, a server that dies may lose the transaction after its commit."""
+    def begin(self, durability: Durability) -> None:
+        """Begin a transaction."""
         self.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        if not haste:
+        if durability is Durability.AT_COMMIT:
+            self.ask("lasting", {})
+        else:
             self.execute("SET LOCAL synchronous_commit = off")
         self.ask("limits", {"idle": STANDSTILL, "lock": f"{PATIENCE}s", "turn": f"{PATIENCE + WHOLE}s"})
+
+    def flush(self) -> None:
+        """Wait until all that was committed by now is on the disk. Sessions that wait at once share one flush."""
+        self.ask("flush", {})
 
     def limit(self, seconds: float) -> None:
         """Let the server end the transaction if it lasts longer than this from now on, since others wait for it."""

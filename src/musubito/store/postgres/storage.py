@@ -1,9 +1,10 @@
 """PostgreSQL: one store for many machines, by the same named queries as SQLite.
 
 An advisory lock lets only one transaction at a time change recorded data. So executions are numbered in the order
-in which they are committed, as the rules of the data ask. Claims do not wait for that lock: a lease is taken first, and
-newer executions are looked for after that, so that none can come between. Nor do transactions that extend or return
-leases.
+in which they are committed, as the rules of the data ask. The lock is given back before the disk has what was written,
+so that writers wait for the disk together, not one after the other. Claims do not wait for that lock: a lease is taken
+first, and newer executions are looked for after that, so that none can come between. Nor do transactions that extend or
+return leases.
 
 Statements that return no rows travel with the next one that does (libpq's pipeline). Leases use the server's clock.
 
@@ -73,7 +74,7 @@ from musubito.store.postgres.schema import (
     options,
     prepare,
 )
-from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Session, configure
+from musubito.store.postgres.sessions import QUERIES, ConnectionLost, Durability, Session, configure
 from musubito.store.postgres.unclear_commits import EarlierAttempts, UnclearCommit, was_committed
 
 IMPATIENCE: Final = 0.5
@@ -225,6 +226,7 @@ class PostgreSQLStorage:
         """Lend a session whose statements all see one moment."""
         with self._session() as session, session.connection.pipeline():
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            session.ask("plan_anew", {})
             yield session
             session.execute("COMMIT")
 
@@ -392,7 +394,7 @@ class PostgreSQLStorage:
         owner, without an answer.
         """
         with self._session() as session:
-            with session.transaction():
+            with session.transaction(Durability.AFTER_COMMIT):
                 session.limit(sessions.WHOLE)
                 rows = session.ask("claim", claimed(claim))
                 newer = session.ask("moment", {"reuse": claim.keys.reuse, "seen": claim.seen})
@@ -420,7 +422,7 @@ class PostgreSQLStorage:
         """
         with self._session() as session, session.connection.pipeline():
             for query, parameters in keeping(changes):
-                session.begin(haste=False)
+                session.begin(Durability.LATER)
                 session.limit(sessions.WHOLE)
                 session.ask(query, parameters)
                 session.execute("COMMIT")
@@ -431,6 +433,7 @@ class PostgreSQLStorage:
         if before.unclear is not None:
             with self._session() as session:
                 if was_committed(session, before.unclear, changes):
+                    session.flush()
                     return before.unclear.answers
             before.unclear = None
         try:
@@ -455,7 +458,7 @@ class PostgreSQLStorage:
         None: nothing was written.
         """
         with self._session() as session:
-            with session.transaction():
+            with session.transaction(Durability.AFTER_COMMIT):
                 session.ask("lock", {"lock": WRITES})
                 session.limit(sessions.WHOLE)
                 written = session.ask("first_commit", first)
@@ -471,13 +474,13 @@ class PostgreSQLStorage:
         committing: UnclearCommit | None = None
         with self._session() as session:
             try:
-                haste = not all(isinstance(change, _WITHOUT_HASTE) for change in changes)
-                with session.transaction(haste=haste):
+                durability = _durability(changes)
+                with session.transaction(durability):
                     session.ask("lock", {"lock": WRITES})
-                    if any(map(needs_fsync, changes)):
-                        session.ask("lasting", {})
                     is_by_hand = any(isinstance(change, _BY_HAND) for change in changes)
                     session.limit(sessions.BY_HAND if is_by_hand else sessions.WHOLE)
+                    if is_by_hand:
+                        session.ask("plan_anew", {})
                     if any(isinstance(change, RegisterWait) for change in changes):
                         # A wait must not lose its lease halfway, and leases are returned without the lock of writes.
                         leases = [key for change in changes for key in leases_of(change)]
@@ -490,7 +493,7 @@ class PostgreSQLStorage:
                     else:
                         answers = [writes.perform(session, self._numbers, change) for change in changes]
                     transaction = number.fetchall()[0][0]
-                    if self._numbers.learned > learned and not haste:
+                    if self._numbers.learned > learned and durability is Durability.LATER:
                         # Later transactions use these numbers, so a crash must not lose them.
                         session.execute("SET LOCAL synchronous_commit TO DEFAULT")
                     # From here on the transaction may be committed, even if no answer comes.
@@ -512,10 +515,10 @@ class PostgreSQLStorage:
             while not answers:
                 with self._writing:
                     try:
-                        with session.transaction():
+                        with session.transaction(Durability.AT_COMMIT):
                             session.ask("lock", {"lock": WRITES})
                             session.limit(sessions.BY_HAND)
-                            session.ask("lasting", {})
+                            session.ask("plan_anew", {})
                             answers = by_hand.turn(steps)
                     except BaseException:
                         self._numbers.forget()
@@ -539,6 +542,15 @@ class PostgreSQLStorage:
         """Make room that nothing needs free for new rows. The administrator may return it to the disk."""
         if not self._in_session(compaction.vacuum):
             LOGGER.warning("%s: only the owner of the tables may vacuum them; the server does so itself, later", self)
+
+
+def _durability(changes: Sequence[Change]) -> Durability:
+    """Return when these changes have to be on the disk."""
+    if any(map(needs_fsync, changes)):
+        return Durability.AT_COMMIT
+    if all(isinstance(change, _WITHOUT_HASTE) for change in changes):
+        return Durability.LATER
+    return Durability.AFTER_COMMIT
 
 
 def _close_own(connections: list[psycopg.Connection[Any]], process: int) -> None:

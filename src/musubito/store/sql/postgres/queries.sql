@@ -43,12 +43,21 @@ SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN set_c
 
 -- name: keepalives
 -- This session ends within half a minute of its client's machine or network: what it holds is waited for. And the time.
+-- The statements of calls are planned once: to plan `first_commit` each time takes four times as long as it runs.
 SELECT :now, set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-  set_config('tcp_keepalives_count', '3', false);
+  set_config('tcp_keepalives_count', '3', false), set_config('plan_cache_mode', 'force_generic_plan', false);
+
+-- name: plan_anew
+-- Until the transaction ends, the best plan of a statement may depend on its parameters: it may take long.
+SELECT set_config('plan_cache_mode', 'auto', true);
 
 -- name: lasting
 -- This transaction is on the server's disk when it ends, whatever the database's default is; no less than that is.
 SELECT CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
+
+-- name: flush
+-- A transaction whose commit waits for the server's disk, and so for the log of all before it. It leaves no row.
+SELECT pg_logical_emit_message(true, 'musubito', '');
 
 -- name: not_allowed
 -- The tables that this role may not read and write.
