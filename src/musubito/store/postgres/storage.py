@@ -382,10 +382,8 @@ class PostgreSQLStorage:
         if len(changes) == 1 and isinstance(changes[0], by_hand.ByHand):
             change = changes[0]
             return self._persistently(lambda: self._in_steps(change))
-        # One at a time in this process: no other transaction may use the numbers of one that is not committed.
-        with self._writing:
-            before = EarlierAttempts()
-            return self._persistently(lambda: self._write(changes, before))
+        before = EarlierAttempts()
+        return self._persistently(lambda: self._write(changes, before))
 
     def _claim(self, claim: Claim, *, again: bool = False) -> Moment | LeaseHeld | Superseded:
         """Perform one claim in a transaction of its own, without the lock of writes.
@@ -436,33 +434,41 @@ class PostgreSQLStorage:
                     session.flush()
                     return before.unclear.answers
             before.unclear = None
-        try:
-            if before.first is None:
-                before.first = first_of(changes, self._numbers)
-                if before.first is not None:
-                    execution = self._first(before.first)
-                    if execution is not None:
-                        return [Committed(execution, invalid=False)]
-                    before.first = None
-            return self._transaction(changes, before.first)
-        except BaseException as error:
-            # The numbers of the failed transaction may not be in the database.
-            self._numbers.forget()
-            if isinstance(error, UnclearCommit):
-                before.unclear = error
-            raise
+        if before.first is None:
+            before.first = first_of(changes, self._numbers)
+            if before.first is not None:
+                execution = self._first(before.first)
+                if execution is not None:
+                    return [Committed(execution, invalid=False)]
+                before.first = None
+        # One at a time in this process: no other transaction may use the numbers of one that is not committed.
+        with self._writing:
+            try:
+                return self._transaction(changes, before.first)
+            except BaseException as error:
+                # The numbers of the failed transaction may not be in the database.
+                self._numbers.forget()
+                if isinstance(error, UnclearCommit):
+                    before.unclear = error
+                raise
 
     def _first(self, first: Mapping[str, Any]) -> int | None:
         """Write a first commit in one round trip, transaction included; return its execution.
 
-        None: nothing was written.
+        None: nothing was written. Threads of this process do not wait for each other here, so that they wait for the
+        disk together. If the numbers in `first` are those of a transaction that failed meanwhile, the server refuses
+        them: it gives no number twice.
         """
         with self._session() as session:
-            with session.transaction(Durability.AFTER_COMMIT):
-                session.ask("lock", {"lock": WRITES})
-                session.limit(sessions.WHOLE)
-                written = session.ask("first_commit", first)
-            rows = written.fetchall()
+            try:
+                with session.transaction(Durability.AFTER_COMMIT):
+                    session.ask("lock", {"lock": WRITES})
+                    session.limit(sessions.WHOLE)
+                    written = session.ask("first_commit", first)
+                rows = written.fetchall()
+            except psycopg.errors.ForeignKeyViolation:
+                self._numbers.forget()
+                return None
             return rows[0][0] if rows else None
 
     def _transaction(self, changes: Sequence[Change], first: Mapping[str, Any] | None) -> list[Any]:

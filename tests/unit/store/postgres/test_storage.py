@@ -19,6 +19,7 @@ from musubito.store.postgres.schema import WRITES
 from musubito.store.postgres.sessions import Session
 from musubito.store.postgres.storage import PostgreSQLStorage
 from musubito.store.queries import LeaseOwnerOf, ReadsOf
+from musubito.store.relational import writes
 from musubito.store.rows import ExternalRead, Used
 from musubito.testing.changes import claim, commit, fail, found, held, holder, parent, place, ran, steady
 from tests.server import drop_database, new_database
@@ -208,6 +209,41 @@ def test_a_first_commit_leaves_what_any_commit_leaves(url: str, monkeypatch):
     drop_database(other)
     assert len(quick["_executions"]) == 13
     assert quick == slow
+
+
+def test_a_commit_does_not_take_the_numbers_of_a_transaction_that_failed(store: PostgreSQLStorage, monkeypatch):
+    """Another thread's transaction adds the names, this commit reads their numbers, and that transaction fails."""
+    perform = writes.perform
+    learned, may_fail = threading.Event(), threading.Event()
+
+    def fails(*args: Any) -> Any:
+        if threading.current_thread() is not failing:
+            return perform(*args)
+        perform(*args)
+        learned.set()
+        may_fail.wait(10)
+        raise ValueError("failed")
+
+    monkeypatch.setattr(writes, "perform", fails)
+
+    def lost() -> None:
+        with pytest.raises(StoreError):
+            store.write([commit(F, "lost")])
+
+    failing = threading.Thread(target=lost)
+    store.write([claim(F, "me")])
+    taken: list[Any] = []
+    committed = commit(F, "x", lease=(F.keys.reuse, b"me"))
+    committing = threading.Thread(target=lambda: taken.extend(store.write([committed])))
+    failing.start()
+    assert learned.wait(10)
+    committing.start()
+    time.sleep(0.3)  # It has read the numbers, and waits for the lock of writes.
+    may_fail.set()
+    failing.join()
+    committing.join()
+    assert [answer.execution for answer in taken] == [1]
+    assert found(store, F).payload == committed.payload
 
 
 def test_what_the_code_held_only_while_it_waited_for_the_server_is_not_replayed(url: str):
