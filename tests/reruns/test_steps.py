@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage, rerun
+from musubito.lineage import Lineage, RerunReport, rerun
 from tests.fresh import fresh
 
 Step = Callable[..., Any]
@@ -329,3 +330,55 @@ def test_a_thing_that_is_neither_a_step_nor_a_graph_is_refused() -> None:
 def test_nothing_recorded_is_an_error_that_says_so() -> None:
     with pytest.raises(MusubitoError, match="no run of answer was recorded that is like that"):
         rerun(program())
+
+
+def in_three_ways(greeting: str) -> dict[str, Step]:
+    """Return a step that is awaited, one that yields, and one that yields and is awaited."""
+
+    @musubito_step(name="awaited")
+    async def awaited(name: str) -> str:
+        ran.append(name)
+        await asyncio.sleep(0)
+        return f"{greeting} {name}"
+
+    @musubito_step(name="yields")
+    def yields(name: str) -> Iterator[str]:
+        ran.append(name)
+        yield from (greeting, name)
+
+    @musubito_step(name="yields awaited")
+    async def yields_awaited(name: str) -> AsyncIterator[str]:
+        ran.append(name)
+        yield greeting
+        await asyncio.sleep(0)
+        yield name
+
+    return {"awaited": awaited, "yields": yields, "yields awaited": yields_awaited}
+
+
+async def to_the_end(called: Any, kind: str) -> None:
+    if kind == "awaited":
+        await called
+    else:
+        _ = list(called) if kind == "yields" else [part async for part in called]
+
+
+@pytest.mark.parametrize("kind", ["awaited", "yields", "yields awaited"])
+def test_a_step_that_is_awaited_or_yields_is_rerun_to_its_end(kind: str) -> None:
+    asyncio.run(to_the_end(in_three_ways("Dear")[kind]("Ann"), kind))
+    assert rerun(in_three_ways("Dear")[kind]).counts == {"same": 1}
+    assert ran == ["Ann"]
+    (row,) = rerun(in_three_ways("Hello")[kind], last=1).rows
+    after = "Hello Ann" if kind == "awaited" else ["Hello", "Ann"]
+    assert (row.verdict, row.after, ran) == ("differs", after, ["Ann", "Ann"])
+    (asked,) = rerun(in_three_ways("Hello")[kind], inputs=[["Bob"]]).rows
+    assert (asked.verdict, ran[-1]) == ("new", "Bob")
+
+
+@pytest.mark.parametrize("kind", ["awaited", "yields", "yields awaited"])
+def test_a_step_that_is_awaited_or_yields_is_rerun_inside_of_a_running_loop(kind: str) -> None:
+    async def notebook() -> RerunReport:
+        return rerun(in_three_ways("Dear")[kind], inputs=[["Ann"]])
+
+    (row,) = asyncio.run(notebook()).rows
+    assert row.after == ("Dear Ann" if kind == "awaited" else ["Dear", "Ann"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from musubito.api.stream import MusubitoStream
 from musubito.engine.call_identity import input_of
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.scope import Scope
 from musubito.errors import InputError, MusubitoError
 from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.reports import NodeReport
-from musubito.model import StepDefinition
+from musubito.model import MusubitoResult, StepDefinition
 from musubito.values.display import TYPE
 
 
@@ -86,7 +89,21 @@ class StepTarget:
     def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
         """Call the step with the arguments."""
         arguments = chain.runs[0].values["arguments"]
-        if isinstance(arguments, dict):
-            self._step(**arguments)
-        else:
-            self._step(*arguments)
+        complete(self._step(**arguments) if isinstance(arguments, dict) else self._step(*arguments))
+
+
+def complete(called: Any) -> MusubitoResult[Any]:
+    """Return the result of a call of a step: of one that was just called, is to be awaited, or is to be iterated."""
+    if isinstance(called, MusubitoStream) and not called._is_async:
+        deque(called, maxlen=0)
+        return called.result
+    return called if isinstance(called, MusubitoResult) else asyncio.run(_completed(called))
+
+
+async def _completed(called: Any) -> MusubitoResult[Any]:
+    if isinstance(called, MusubitoStream):
+        async for _ in called:
+            pass
+        return called.result
+    result: MusubitoResult[Any] = await called
+    return result
