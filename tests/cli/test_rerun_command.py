@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ def greet(name: str) -> str:
 
 def longer(given, before, after):
     return len(after) > len(before)
+
+def length(given, before, after):
+    return len(after)
 
 def broken(given, before, after):
     raise KeyError("no")
@@ -68,7 +73,39 @@ def test_a_low_score_ends_with_status_1(folder: Path) -> None:
     (folder / "greeting.py").write_text(PROGRAM.replace("Dear", "Oh"))
     assert "score: mean 0 over 2 answers" in told(folder, *judged, "--fail-under", "0.5", status=1)
     (folder / "greeting.py").write_text(PROGRAM.replace("return f", "raise ValueError(name) or f"))
-    assert "2 failed" in told(folder, *judged, "--fail-under", "0", status=1)
+    assert "--fail-under 0: 2 failed, without a score" in told(folder, *judged, "--fail-under", "0", status=1)
+
+
+def test_the_ten_worst_answers_are_listed_with_their_scores(folder: Path) -> None:
+    (folder / "names.jsonl").write_text("\n".join(f'["{"n" * size}"]' for size in range(1, 14)))
+    judged = ("greeting.py:greet", "--inputs", "names.jsonl", "--judge", "greeting.py:length")
+    text = told(folder, *judged)
+    assert "  score: mean 13 over 13 answers, the lowest:\n    7  " in text
+    document = json.loads(told(folder, *judged, "--json"))
+    score = document["scores"]["score"]
+    assert ([worst["score"] for worst in score["worst"]], score["count"]) == ([*range(7, 17)], 13)
+    assert {worst["rerun_id"] for worst in score["worst"]} < {row["rerun_id"] for row in document["rows"]}
+
+
+def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(folder: Path) -> None:
+    slow = """import pathlib, time
+    pathlib.Path("began").touch()
+    time.sleep(0.5)
+    return"""
+    (folder / "greeting.py").write_text(PROGRAM.replace("return f", f"{slow} f"))
+    command = [sys.executable, "-m", "musubito", "rerun", "greeting.py:greet", "--concurrency", "1"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        while not (folder / "began").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        says = process.communicate(timeout=60)[1]
+    assert (process.returncode, says.splitlines()[0]) == (
+        130,
+        "What was done is kept: 'musubito rerun show' shows it, and the same command goes on.",
+    )
+    assert "\n  1 the same · 1 not made\n" in told(folder, "show")
+    assert "\n  2 the same\n  ran 1 of 2 calls" in told(folder, "greeting.py:greet")
 
 
 def test_inputs_of_a_file_are_asked(folder: Path) -> None:

@@ -20,7 +20,7 @@ from musubito import (
     run,
     use_musubito_engine,
 )
-from musubito.lineage import Lineage, RerunReport, rerun
+from musubito.lineage import Lineage, RerunReport, dollars, rerun
 from tests.fresh import fresh
 
 Step = Callable[..., Any]
@@ -274,6 +274,50 @@ def test_a_judge_is_asked_once_for_each_answer() -> None:
         ({"question": "a"}, "Dear found a, 1", "Hello found a, 1"),
         ({"question": "b"}, "Dear found b, 1", "Hello found b, 1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "scores"), [(True, {"score": 1.0}), (0.5, {"score": 0.5}), ({"a": 1, "b": False}, {"a": 1, "b": 0})]
+)
+def test_a_judge_may_be_awaited_and_returns_a_bool_a_number_or_a_dict(returned: Any, scores: Any) -> None:
+    recorded("a")
+
+    async def judge(question: Any, before: str, after: str) -> Any:
+        await asyncio.sleep(0)
+        return returned
+
+    (row,) = rerun(program("Hello"), judge=judge).rows
+    assert row.scores == scores
+
+
+def test_answers_are_judged_several_at_a_time() -> None:
+    recorded("a", "b")
+    both = threading.Barrier(2)
+
+    def judge(question: Any, before: str, after: str) -> bool:
+        both.wait(10)
+        return True
+
+    assert [row.scores for row in rerun(program(), judge=judge, concurrency=2).rows] == [{"score": 1.0}] * 2
+
+
+def test_what_a_judge_spends_counts_and_is_held_by_the_budget() -> None:
+    recorded(*"abcd")
+
+    @musubito_step(name="compare")
+    def compare(before: str, after: str) -> int:
+        record_usage(input_tokens=1_000_000, output_tokens=0, model="gpt-4o-mini")  # 0.15 dollars
+        return 1
+
+    def judge(question: Any, before: str, after: str) -> int:
+        try:
+            return compare(before, after).value
+        except MusubitoError:
+            return 0  # no score: it was not compared
+
+    report = rerun(program(), judge=judge, budget=0.2, concurrency=1)
+    assert [len(row.scores) for row in report.rows] == [1, 0, 0, 0]
+    assert (report.counts, dollars(report.judging)) == ({"same": 4}, 0.15)
 
 
 def test_a_judge_that_returns_no_score_is_refused() -> None:

@@ -102,6 +102,7 @@ def test_a_row_has_both_answers_with_a_diff_and_leads_to_both_runs(site: Site) -
     (row,) = (row for row in report.rows if row.question == "plain")
     for run_id in (*row.run_ids, row.rerun_id):
         assert f'href="/runs/{run_id}"' in page
+    assert re.search("What ran ○ answer .* look .* replayed, as before ○ write .* ran, code changed", text)
     assert "There is no answer." in site.says(address(report, "bad"))
     assert site.client.get(f"{address(report)}/{row.run_ids[0]}").status_code == 404
 

@@ -16,22 +16,18 @@ STEPS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RerunSummary:
-    """A rerun without its rows: `left` is the number of runs that were not made, or not yet."""
+    """A rerun without its rows."""
 
     report: RerunReport
     scores: list[Scores]
     steps: dict[str, int]
     more_steps: int
-    left: int
 
     @classmethod
     def of(cls, report: RerunReport) -> Self:
         """Return the summary of a rerun."""
-        asked = (report.summary.tags or {})["rerun"]
-        whole = int(asked.get("runs", 0)) - len(asked.get("skipped", ()))
-        left = whole * int(asked.get("samples", 1)) - sum(row.rerun_id is not None for row in report.rows)
         named = dict(list(report.steps.items())[:STEPS])
-        return cls(report, scores_of(report), named, len(report.steps) - len(named), max(0, left))
+        return cls(report, scores_of(report), named, len(report.steps) - len(named))
 
 
 @dataclass(frozen=True, slots=True)

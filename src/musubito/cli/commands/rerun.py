@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,13 @@ from musubito.lineage.readers.prices import dollars
 from musubito.lineage.readers.run_texts import text_of_output
 from musubito.lineage.reruns.api import target_of
 from musubito.lineage.reruns.cases import Case, Selection, cases_of, cases_of_inputs
-from musubito.lineage.reruns.judge import Scores, judge_rows, scores_of, step_of_judge
+from musubito.lineage.reruns.judge import Scores, scores_of, step_of_judge
 from musubito.lineage.reruns.report import VERDICTS
 from musubito.lineage.reruns.runner import RerunOptions, rerun_cases
 from musubito.lineage.reruns.target import Target
 
 SHOWN = 10
 """Rows that are shown without --all."""
-UNJUDGED = ("diverged", "failed", "stopped", "not rerun")
-"""Verdicts of runs that no judge saw."""
 MAX_TEXT = 300
 """Characters of an answer that are shown."""
 MAX_STEPS = 4
@@ -175,19 +174,17 @@ def start(
             began = 0.0 if since is None else context.engine.now() - since
             newest = None if runs else last or (20 if since is None and not tags and where is None else None)
             cases = cases_of(lineage, what, Selection(newest, began, tags, where, runs), options.known)
-        run_id = _made(context, what, cases, options, bar=not json_)
-        if scoring is not None:
-            judge_rows(lineage, rerun_report(lineage, run_id), scoring)
+        run_id = _made(context, what, cases, options, scoring, bar=not json_)
     report = rerun_report(lineage, run_id)
     _write(report, html)
     _show(context, report, json_=json_, most=SHOWN)
     scores = scores_of(report)
     if fail_under is not None:
         low = [f"{score.name} {score.mean:.3g}" for score in scores if score.mean < fail_under]
-        bad = [f"{number} {VERDICTS[verdict]}" for verdict, number in report.counts.items() if verdict in UNJUDGED]
-        if low or bad or not scores:
-            why = ", ".join([*low, *bad]) or "nothing was judged"
-            click.echo(f"--fail-under {fail_under:g}: {why}", err=True)
+        unjudged = Counter(row.verdict for row in report.rows if not row.scores)
+        bad = [f"{number} {VERDICTS[verdict]}, without a score" for verdict, number in unjudged.items()]
+        if low or bad:
+            click.echo(f"--fail-under {fail_under:g}: {'; '.join([*low, *bad])}", err=True)
             raise click.exceptions.Exit(1)
 
 
@@ -248,16 +245,22 @@ def _lines(path: Path) -> list[Any]:
     return values
 
 
-def _made(context: CommandContext, target: Target, cases: list[Case], options: RerunOptions, *, bar: bool) -> str:
+def _made(
+    context: CommandContext, target: Target, cases: list[Case], options: RerunOptions, judge: Any, *, bar: bool
+) -> str:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"))
     bar = bar and context.console.is_terminal
-    with Progress(*columns, console=context.console, disable=not bar, transient=True) as progress:
-        task = progress.add_task(f"rerun {target.name}", total=len(cases) * options.samples)
+    try:
+        with Progress(*columns, console=context.console, disable=not bar, transient=True) as progress:
+            task = progress.add_task(f"rerun {target.name}")
 
-        def tell(done: int, total: int, spent: float) -> None:
-            progress.update(task, completed=done, total=total, description=f"spent {money(spent)}")
+            def tell(done: int, total: int, spent: float) -> None:
+                progress.update(task, completed=done, total=total, description=f"spent {money(spent)}")
 
-        return rerun_cases(context.lineage, target, cases, options, tell)
+            return rerun_cases(context.lineage, target, cases, options, judge, tell)
+    except KeyboardInterrupt:
+        click.echo("What was done is kept: 'musubito rerun show' shows it, and the same command goes on.", err=True)
+        raise
 
 
 # -- to show it --------------------------------------------------------------------------------------------------------
@@ -274,14 +277,22 @@ def _show(context: CommandContext, report: RerunReport, *, json_: bool, most: in
     if json_:
         document = as_json(report)
         listed = [{**as_json(row), "differences": row.differences} for row in report.rows]
-        means = {scores.name: {"mean": scores.mean, "count": scores.count} for scores in scores_of(report)}
+        summed = {
+            scores.name: {
+                "mean": scores.mean,
+                "count": scores.count,
+                "worst": [{"score": score, "rerun_id": row.rerun_id} for score, row in scores.worst],
+            }
+            for scores in scores_of(report)
+        }
         money_of = {"spent_dollars": dollars(report.spent), "whole_dollars": dollars(report.whole)}
-        context.json({**document, "counts": report.counts, "scores": means, **money_of, "rows": listed})
+        context.json({**document, "counts": report.counts, "scores": summed, **money_of, "rows": listed})
         return
     for line in _summary(report):
         context.print_text(line)
     for scores in scores_of(report):
-        context.print_text(_scored(scores), prefix="  ")
+        for line in _scored(scores):
+            context.print_text(line, prefix="  ")
     rows = [row for row in report.rows if same or row.verdict != "same"]
     for row in rows[:most]:
         context.print_text("")
@@ -294,14 +305,22 @@ def _show(context: CommandContext, report: RerunReport, *, json_: bool, most: in
 
 
 def _summary(report: RerunReport) -> list[str]:
-    counts = " · ".join(f"{number:,} {VERDICTS[verdict]}" for verdict, number in report.counts.items())
+    counts = [f"{number:,} {VERDICTS[verdict]}" for verdict, number in report.counts.items()]
+    if report.left:
+        counts.append(f"{report.left:,} not made")
     parts = [f"ran {report.ran:,} of {report.calls:,} calls"]
     spent, whole = worth(report.spent), worth(report.whole)
     if whole:
         parts.append(f"spent {spent or 'nothing'}, a full rerun {whole}")
+    if judging := worth(report.judging):
+        parts.append(f"judging {judging}")
     if report.summary.wall_ms is not None:
         parts.append(duration(report.summary.wall_ms))
-    lines = [f"{times(len(report.rows), 'run')} of {clean(report.target)}", f"  {counts}", f"  {' · '.join(parts)}"]
+    lines = [
+        f"{times(len(report.rows), 'run')} of {clean(report.target)}",
+        f"  {' · '.join(counts)}",
+        f"  {' · '.join(parts)}",
+    ]
     if report.steps:
         named = [f"{clean(name)} {number:,}" for name, number in report.steps.items()]
         more = f" and {len(named) - MAX_STEPS} more steps" if len(named) > MAX_STEPS else ""
@@ -313,17 +332,23 @@ def _summary(report: RerunReport) -> list[str]:
     return [*lines, f"  {note}"] if note else lines
 
 
-def _scored(scores: Scores) -> str:
+def _scored(scores: Scores) -> list[str]:
+    lowest = [
+        f"  {score:.3g}  {short(row.rerun_id or '')}  {_asked(row)}"
+        for score, row in scores.worst
+        if score < scores.mean
+    ]
     text = f"{clean(scores.name)}: mean {scores.mean:.3g} over {times(scores.count, 'answer')}"
-    worst = ", ".join(
-        f"{score:g} {short(row.rerun_id or '')}" for score, row in scores.worst[:3] if score < scores.mean
-    )
-    return f"{text}; lowest {worst}" if worst else text
+    return [f"{text}, the lowest:" if lowest else text, *lowest]
+
+
+def _asked(row: RerunRow) -> str:
+    return one_line(clean(row.question))[:100]
 
 
 def _row(row: RerunRow) -> list[str]:
     run = short(row.rerun_id or (row.run_ids[0] if row.run_ids else ""))
-    lines = [f"{row.verdict}  {run}  {one_line(clean(row.question))[:100]}"]
+    lines = [f"{row.verdict}  {run}  {_asked(row)}"]
     if row.why:
         lines.append(f"  {one_line(clean(row.why))}")
     if row.verdict == "differs":

@@ -12,7 +12,7 @@ from musubito.engine.engine_in_use import current_engine
 from musubito.errors import MusubitoError
 from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.reruns.cases import Selection, cases_of, cases_of_inputs
-from musubito.lineage.reruns.judge import judge_rows, step_of_judge
+from musubito.lineage.reruns.judge import step_of_judge
 from musubito.lineage.reruns.report import RerunReport, rerun_report
 from musubito.lineage.reruns.runner import RerunOptions, rerun_cases
 from musubito.lineage.reruns.target import StepTarget, Target
@@ -69,10 +69,7 @@ def rerun(
         cases = cases_of_inputs(target, inputs, engine.namespace)
     else:
         cases = cases_of(lineage, target, Selection(last, 0.0, tags, where, runs), options.known)
-    run_id = rerun_cases(lineage, target, cases, options)
-    if step is not None:
-        judge_rows(lineage, rerun_report(lineage, run_id), step)
-    return rerun_report(lineage, run_id)
+    return rerun_report(lineage, rerun_cases(lineage, target, cases, options, step))
 
 
 def target_of(what: Any, module: str = "__main__") -> Target:

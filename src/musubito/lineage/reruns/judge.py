@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
 from musubito.api.step import musubito_step
-from musubito.engine.modes import Mode
-from musubito.engine.scope import Scope, in_scope
 from musubito.lineage.readers.reader import Lineage
-from musubito.lineage.readers.run_reader import JUDGES
 from musubito.lineage.reruns.report import JudgeError, RerunReport, RerunRow, scores_in
+from musubito.lineage.reruns.target import complete
 from musubito.lineage.reruns.verdict import readable
 
 WORST: Final = 10
@@ -37,37 +35,16 @@ def step_of_judge(judge: Any) -> Any:
         raise JudgeError(f"a judge is a function of (input, before, after): {error}") from error
 
 
-def judge_rows(lineage: Lineage, report: RerunReport, step: Any) -> None:
-    """Call `step(input, before, after)` for each row with an answer, in runs that are parts of the rerun.
-
-    It is given plain data, and returns a bool, a number, or a dict of such. Raises `JudgeError`.
-    """
-    engine = lineage.engine
+def rows_to_judge(lineage: Lineage, report: RerunReport) -> Iterator[tuple[RerunRow, Any]]:
+    """Yield each row with an answer, and its input as plain data."""
     for row in report.rows:
-        if row.rerun_id is None or row.verdict not in ("same", "differs", "new"):
-            continue
-        run = engine._new_run(
-            step.__musubito_step__.name,
-            json.dumps({JUDGES: row.rerun_id}),
-            (bytes.fromhex(report.summary.run_id), None),
-        )
-        engine.journal.append(run)
-        run.status = "failed"
-        try:
-            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)):
-                scores_in(step(_input_of(lineage, row), row.before, row.after).value)
-            run.status = "finished"
-        except JudgeError:
-            raise
-        except Exception as error:  # a judge may raise anything
-            raise JudgeError(
-                f"{run.name}: {type(error).__qualname__}: {error}; it was given {row.before!r:.200} and "
-                f"{row.after!r:.200}. The answers are kept: musubito rerun show last"
-            ) from error
-        finally:
-            run.finished_at = engine.now()
-            engine.journal.append(run)
-    engine.flush()
+        if row.verdict in ("same", "differs", "new"):
+            yield row, _input_of(lineage, row)
+
+
+def score(judge: Any, row: RerunRow, given: Any) -> None:
+    """Let a step judge the answers of a row. Raises `JudgeError` if it returns no score."""
+    scores_in(complete(judge(given, row.before, row.after)).value)
 
 
 def scores_of(report: RerunReport) -> list[Scores]:

@@ -91,12 +91,13 @@ class RerunRow:
 
 @dataclass(frozen=True, slots=True)
 class RerunReport:
-    """A rerun with its rows. `steps` counts the calls that ran, by operation."""
+    """A rerun with its rows. `steps` counts the calls that ran, by operation; `judging` is what a judge spent."""
 
     summary: RunSummary
     target: str
     rows: tuple[RerunRow, ...]
     steps: Mapping[str, int]
+    judging: Cost = NOTHING
 
     def _repr_html_(self) -> str:
         """Return the rerun as a notebook shows it: a table of the runs that did not answer as before."""
@@ -108,6 +109,13 @@ class RerunReport:
         """Return how many rows have each verdict."""
         counted = Counter(row.verdict for row in self.rows)
         return {verdict: counted[verdict] for verdict in VERDICTS if counted[verdict]}
+
+    @property
+    def left(self) -> int:
+        """Return how many runs were not made, or not yet."""
+        asked = (self.summary.tags or {})[RERUN]
+        whole = (int(asked["runs"]) - len(asked["skipped"])) * int(asked["samples"])
+        return whole - sum(row.rerun_id is not None for row in self.rows)
 
     @property
     def calls(self) -> int:
@@ -126,7 +134,7 @@ class RerunReport:
 
     @property
     def spent(self) -> Cost:
-        """Return what the rerun took."""
+        """Return what the runs took, without judging."""
         return sum((row.spent for row in self.rows), Cost())
 
     @property
@@ -151,14 +159,14 @@ def rerun_report(lineage: Lineage, run: str, *, contents: bool = True) -> RerunR
     asked = (summary.tags or {}).get(RERUN)
     if not isinstance(asked, dict):
         raise LineageError(f"{run} is no rerun; 'musubito rerun list' lists them")
-    rows, steps = _rows(lineage, summary.run_id)
+    rows, steps, judging = _rows(lineage, summary.run_id)
     rows += [
         RerunRow((run_id,), None, 0, "not rerun", why, "", None, None)
         for run_id, why in asked.get("skipped", {}).items()
     ]
     rows.sort(key=lambda row: ([*VERDICTS].index(row.verdict), row.run_ids, row.sample))
     shown = with_contents(lineage, rows) if contents else rows
-    return RerunReport(summary, str(asked.get("target")), tuple(shown), dict(steps.most_common()))
+    return RerunReport(summary, str(asked.get("target")), tuple(shown), dict(steps.most_common()), judging)
 
 
 def rerun_of(lineage: Lineage, run: RunSummary) -> str | None:
@@ -273,8 +281,8 @@ def scores_in(returned: Any) -> Mapping[str, float]:
     return {str(name): float(score) for name, score in named.items()}
 
 
-def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str]]:
-    """Return the rows of a rerun without contents, and how often each step ran."""
+def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str], Cost]:
+    """Return the rows of a rerun without contents, how often each step ran, and what a judge spent."""
     parts = [
         (binary(run).hex(), lineage.tags(tags) or {}, status, process)
         for run, tags, status, *process in lineage.rows("runs_of_rerun", run=bytes.fromhex(rerun))
@@ -283,12 +291,13 @@ def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str]]:
     calls: dict[str, list[Sequence[Any]]] = {run: [] for run in made}
     for run, row in _of_runs(lineage, "outcomes_of_runs", list(made)):
         calls[run].append(row)
-    costs: dict[str, list[Cost]] = {run: [Cost(), Cost()] for run in made}
-    for run, (replayed, model, tokens_in, tokens_out, by_call) in _of_runs(lineage, "usage_of_runs", list(made)):
+    costs: dict[str, list[Cost]] = {run: [Cost(), Cost()] for run, *_ in parts}
+    for run, (replayed, model, tokens_in, tokens_out, by_call) in _of_runs(lineage, "usage_of_runs", list(costs)):
         tokens = tokens_of_call(by_call) if by_call else {model: Tokens(int(tokens_in), int(tokens_out))}
         costs[run][replayed] += Cost(tokens=tokens)
     same = _same_answers(lineage, made)
-    scores = _scores(lineage, {run: str(tags[JUDGES]) for run, tags, *_ in parts if JUDGES in tags})
+    judged = {run: str(tags[JUDGES]) for run, tags, status, _ in parts if JUDGES in tags and status == "finished"}
+    scores = _scores(lineage, judged)
     steps: Counter[str] = Counter()
     rows = []
     for run, tags, status, (host, pid, started) in parts:
@@ -323,7 +332,7 @@ def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str]]:
                 scores.get(run, {}),
             )
         )
-    return rows, steps
+    return rows, steps, sum((costs[run][False] for run, tags, *_ in parts if JUDGES in tags), Cost())
 
 
 def _same_answers(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[str, bool]:

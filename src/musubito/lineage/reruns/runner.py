@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVarTuple
 
 from musubito.engine.engine import MusubitoEngine
 from musubito.engine.frame import Run
@@ -19,13 +20,17 @@ from musubito.engine.scope import Scope, in_scope
 from musubito.lineage.readers.plan import Estimates
 from musubito.lineage.readers.prices import dollars
 from musubito.lineage.readers.reader import Lineage
-from musubito.lineage.readers.run_reader import RERUN, RERUN_OF
+from musubito.lineage.readers.run_reader import JUDGES, RERUN, RERUN_OF
 from musubito.lineage.reports import Cost, Tokens
 from musubito.lineage.reruns.answers import RecordedAnswers, answers_of
 from musubito.lineage.reruns.cases import Case
 from musubito.lineage.reruns.engine import BudgetSpent, Diverged, RerunAttempt, RerunEngine
+from musubito.lineage.reruns.judge import rows_to_judge, score
+from musubito.lineage.reruns.report import JudgeError, RerunRow, rerun_report
 from musubito.lineage.reruns.target import AskedAgain, Target
 from musubito.store.protocol import Row
+
+T = TypeVarTuple("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,14 @@ def rerun_cases(
     target: Target,
     cases: Sequence[Case],
     options: RerunOptions,
+    judge: Any = None,
     progress: Callable[[int, int, float], None] = lambda *_: None,
 ) -> str:
-    """Make the cases once more, and return the id of the rerun.
+    """Make the cases once more, let a step judge the answers, and return the id of the rerun.
 
-    `progress` is called with the number of runs made, of all, and the dollars spent so far. What was made stays made if
-    this is interrupted: the same rerun then replays it. Raises `StoreError`.
+    `judge` is called with the input, the answer before and the answer now. `progress` is called with the number of runs
+    made, of all, and the dollars spent so far. What was made stays made if this is interrupted: the same rerun then
+    replays it. Raises `StoreError`, and `JudgeError` for a judge that fails.
     """
     runs = [(case, sample) for case in cases if not case.problem for sample in range(options.samples)]
     skipped = {case.run_ids[0]: case.problem for case in cases if case.problem and case.run_ids}
@@ -71,6 +78,7 @@ def rerun_cases(
     engine = lineage.engine
     whole = engine._new_run(f"rerun {target.name}", json.dumps({RERUN: asked}))
     engine.journal.append(whole)
+    rerun_id = engine.journal.run_id(whole).hex()
     budget = _Budget(engine, options.budget)
     status = "failed"
     maker = _Maker(lineage, target, options, whole, budget)
@@ -78,6 +86,12 @@ def rerun_cases(
         with maker.in_use():
             for number, _ in enumerate(_in_turn(maker.make, runs, options.concurrency, budget.stop), 1):
                 progress(number, len(runs), budget.spent)
+            if judge is not None:
+                maker.flush()
+                rows = rows_to_judge(lineage, rerun_report(lineage, rerun_id))
+                judging = ((judge, row, given) for row, given in rows)
+                for _ in _in_turn(maker.judge, judging, options.concurrency, budget.stop):
+                    progress(len(runs), len(runs), budget.spent)
         status = "finished"
     except KeyboardInterrupt:
         status = "cancelled"
@@ -87,12 +101,12 @@ def rerun_cases(
         whole.status, whole.finished_at = status, engine.now()
         engine.journal.append(whole)
         engine.flush()
-    return engine.journal.run_id(whole).hex()
+    return rerun_id
 
 
 def _in_turn(
-    make: Callable[[Case, int], None],
-    runs: Sequence[tuple[Case, int]],
+    make: Callable[[*T], None],
+    runs: Iterable[tuple[*T]],
     concurrency: int,
     stop: Callable[[], None],
 ) -> Iterator[None]:
@@ -186,8 +200,13 @@ class _Maker:
         finally:
             make_off(off)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write the history of the runs."""
+        self._lineage.engine.flush()
+        self._engine.flush()
+
+    def close(self) -> None:
+        """Write the history of the runs, and end."""
         self._engine.flush()
         self._engine.close()
 
@@ -197,27 +216,55 @@ class _Maker:
         with self._lock:
             if case.run_ids not in self._rows:
                 self._rows[case.run_ids] = answers_of(self._lineage, case.run_ids)
-            rows = self._rows[case.run_ids]
+            answers = RecordedAnswers(self._rows[case.run_ids])
             samples = self._samples.setdefault(case.run_ids, Samples())
-        attempt = RerunAttempt(RecordedAnswers(rows))
+        tags = {RERUN_OF: case.run_ids, "sample": sample}
+        call = partial(self._target.call, case.chain, self._options.config, self._options.context)
+        self._call_in_run(engine, self._target.name, tags, call, answers, samples)
+
+    def judge(self, judge: Any, row: RerunRow, given: Any) -> None:
+        """Let a step judge an answer. Raises `JudgeError`."""
+        name, tags = judge.__musubito_step__.name, {JUDGES: row.rerun_id}
+        call = partial(score, judge, row, given)
+        error = self._call_in_run(self._engine, name, tags, call, RecordedAnswers(), Samples())
+        if isinstance(error, JudgeError):
+            raise error
+        if error is not None and not isinstance(error, BudgetSpent):
+            raise JudgeError(
+                f"{name}: {type(error).__qualname__}: {error}; it was given {row.before!r:.200} and "
+                f"{row.after!r:.200}. The answers are kept: musubito rerun show last"
+            ) from error
+
+    def _call_in_run(
+        self,
+        engine: RerunEngine,
+        name: str,
+        tags: Mapping[str, Any],
+        call: Callable[[], Any],
+        answers: RecordedAnswers,
+        samples: Samples,
+    ) -> BaseException | None:
+        """Make a call in a run of its own, which is a part of the rerun, and return the error that ended it."""
         within = self._lineage.engine.journal.run_id(self._whole), None
-        run = engine._new_run(self._target.name, json.dumps({RERUN_OF: case.run_ids, "sample": sample}), within)
+        run = engine._new_run(name, json.dumps(tags), within)
         run.samples = samples
         engine.journal.append(run)
-        run.status = self._status_of(engine, run, case, attempt)
+        attempt, error = RerunAttempt(answers), None
+        try:
+            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)), engine.attempt(run, attempt):
+                call()
+        except Exception as raised:  # the user's code may raise anything, and the other runs go on
+            error = raised
+        error = attempt.stopped_by or error
+        run.status = _status_after(error)
         run.finished_at = engine.now()
         engine.journal.append(run)
         engine.keeper.wake()
+        return error
 
-    def _status_of(self, engine: RerunEngine, run: Run, case: Case, attempt: RerunAttempt) -> str:
-        """Make the call in its run, and return how that ended."""
-        error: BaseException | None = None
-        try:
-            with in_scope(Scope(engine, run, None, None, None, Mode.REPLAY)), engine.attempt(run, attempt):
-                self._target.call(case.chain, self._options.config, self._options.context)
-        except Exception as raised:  # the user's code may raise anything, and the other runs go on
-            error = raised
-        stopped = attempt.stopped_by or error
-        if isinstance(stopped, Diverged | AskedAgain):
-            return "diverged"
-        return "finished" if stopped is None else "cancelled" if isinstance(stopped, BudgetSpent) else "failed"
+
+def _status_after(error: Exception | None) -> str:
+    """Return how a run of a rerun ended."""
+    if isinstance(error, Diverged | AskedAgain):
+        return "diverged"
+    return "finished" if error is None else "cancelled" if isinstance(error, BudgetSpent) else "failed"

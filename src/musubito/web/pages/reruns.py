@@ -17,6 +17,7 @@ from musubito.web.pages.run import TEXT, number_of
 from musubito.web.pages.runs import moment_of
 from musubito.web.rendering import page
 from musubito.web.rerun_view import ComparedRow, RerunSummary
+from musubito.web.timeline import Timeline
 
 RERUNS: Final = 20
 """Reruns on a page."""
@@ -62,6 +63,8 @@ def show_row(request: Request) -> Response:
     """Show a row of a rerun: what was asked, both answers, and how they differ."""
     report, compared = _compared(request)
     links = _RowLinks(report.summary.run_id, compared.row.rerun_id or "")
+    lineage: Lineage = request.app.state.lineage
+    timeline = Timeline(lineage, lineage.run(request.path_params["run"]), all_=False)
     return page(
         "rerun_row.html",
         title=f"Rerun of {report.target}",
@@ -70,6 +73,11 @@ def show_row(request: Request) -> Response:
         compared=compared,
         longest=TEXT,
         row_links=links,
+        run=timeline.report.summary,
+        timeline=timeline,
+        shown=timeline.level(None, 0),
+        inside=None,
+        like=None,
     )
 
 
