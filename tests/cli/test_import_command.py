@@ -23,7 +23,7 @@ from musubito.cli.root import root
 from musubito.lineage import Lineage
 from musubito.store.changes import LearnState
 from musubito.store.queries import StatePlaces
-from tests.recorded.conftest import Run, edit, play, project, runs
+from tests.recorded.conftest import Run, cassette_file, edit, held, play, project, runs
 from tests.server import drop_database, new_store
 
 __all__ = ["play", "project"]
@@ -51,7 +51,7 @@ def exported(tmp_path: Path) -> Path:
     with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine), run("nightly"):
         draw("x")
         engine.storage.write([LearnState("default", "draw", b"code", ["m.USAGE", "m.SEEN"])])
-    file = tmp_path / "run.json"
+    file = tmp_path / "run.md"
     done = command("--db", tmp_path / "a.db", "export", "nightly", "--format", "cassette", "-o", file)
     assert (done.exit_code, done.output) == (0, "")
     return file
@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_told(exported: Path, tmp_path: Path) -> None:
     exported.write_text("{}")
     damaged = command("--db", tmp_path / "c.db", "import", exported)
     assert damaged.exit_code == 2
-    assert "run.json: it is no cassette of version 1" in damaged.output
+    assert "run.md: it is no cassette of version 2" in damaged.output
     assert not (tmp_path / "c.db").exists()
     with MusubitoEngine(SQLiteStorage(path), namespace="secret", key=b"k" * 32) as engine, use_musubito_engine(engine):
         draw("z")
@@ -148,9 +148,9 @@ def test_an_effect_of_a_cassette_takes_place_in_another_store(tmp_path: Path) ->
     with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine), run("nightly"):
         mails("Ada")
         fetch("x")
-    file = tmp_path / "run.json"
+    file = tmp_path / "run.md"
     command("--db", tmp_path / "a.db", "export", "nightly", "--format", "cassette", "-o", file)
-    assert len(json.loads(file.read_text())["results"]) == 3
+    assert len(held(file)["results"]) == 3
     done = command("--db", tmp_path / "b.db", "import", file)
     assert done.output == "Imported 1 result, 2 results of effects left out.\n"
     with MusubitoEngine(SQLiteStorage(tmp_path / "b.db")) as engine, use_musubito_engine(engine):
@@ -161,10 +161,10 @@ def test_an_effect_of_a_cassette_takes_place_in_another_store(tmp_path: Path) ->
 def test_a_secret_stops_the_export(tmp_path: Path) -> None:
     with MusubitoEngine(SQLiteStorage(tmp_path / "a.db")) as engine, use_musubito_engine(engine):
         musubito_step(name="log_in")(lambda: {"token": "t" * 9})()
-    refused = command("--db", tmp_path / "a.db", "export", "last", "--format", "cassette", "-o", tmp_path / "c.json")
+    refused = command("--db", tmp_path / "a.db", "export", "last", "--format", "cassette", "-o", tmp_path / "c.md")
     assert refused.exit_code == 2
     assert "the output of log_in holds what looks like a secret at $.token" in refused.output
-    assert not (tmp_path / "c.json").exists()
+    assert not (tmp_path / "c.md").exists()
 
 
 def test_a_run_of_production_becomes_a_test(
@@ -176,7 +176,7 @@ def test_a_run_of_production_becomes_a_test(
         "import os\n\n\ndef here():\n    return Path(os.getcwd())",
     )
     edit(project / "answers.py", "(HERE /", "(here() /")
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
+    file = cassette_file(project)
     file.parent.mkdir(parents=True)
     program = (
         "from answers import ask\nfrom musubito import MusubitoEngine, use_musubito_engine\n"
@@ -186,6 +186,6 @@ def test_a_run_of_production_becomes_a_test(
     assert pytester.runpython_c(program).ret == 0
     assert runs(project) == 1
     assert command("--db", project / "work.db", "export", "last", "--format", "cassette", "-o", file).exit_code == 0
-    assert json.loads(file.read_text())["namespace"] == "live"
+    assert held(file)["namespace"] == "live"
     play("--musubito=replay").assert_outcomes(passed=1)
     assert runs(project) == 0

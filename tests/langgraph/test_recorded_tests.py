@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.recorded.conftest import edit
+from tests.recorded.conftest import edit, held
 
 pytest_plugins = ["pytester"]
 
@@ -115,7 +114,7 @@ def test_a_graph_is_replayed_without_its_model(pytester: pytest.Pytester, projec
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     play(pytester, "refresh").assert_outcomes(passed=3)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    results = json.loads(before["test_sync.json"])["results"]
+    results = held(folder / "test_sync.md")["results"]
     assert {result["operation"] for result in results} >= {"agent/ask", "agent/tools", "agent/tools.look_up"}
     answers = [result for result in results if result["operation"] == "agent/ask"]
     assert {result["output"]["messages"][0]["content"] for result in answers} == {"", "KNOT IS A WORD"}

@@ -100,7 +100,7 @@ def test_a_chat_is_replayed_without_a_server_and_without_a_key(
             monkeypatch.setenv(name, value)
         play(pytester, "record").assert_outcomes(passed=1)
         assert len(server.questions) == 2
-    written = (pytester.path / "__musubito__" / "test_chat" / "test_chat.json").read_text()
+    written = (pytester.path / "__musubito__" / "test_chat" / "test_chat.md").read_text()
     assert "sk-proj" not in written
     request.getfixturevalue("no_sockets")
     edit(pytester.path / "chat.py", "sk-proj-Zk3vN8qLx2Tf6Rw1Yb9Hd4", "none")
@@ -111,7 +111,7 @@ def test_a_chat_is_replayed_without_a_server_and_without_a_key(
     result = play(pytester, "replay")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["  +You answer at length."])
-    assert Path(pytester.path / "__musubito__" / "test_chat" / "test_chat.json").read_text() == written
+    assert Path(pytester.path / "__musubito__" / "test_chat" / "test_chat.md").read_text() == written
 
 
 def test_agents_that_read_and_write_are_replayed_without_their_database(

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["ANSWERS", "SETTINGS", "Run", "cassette", "edit", "last_line", "runs"]
+from musubito.lineage.transfer.cassette_files import read_cassette, write_cassette
+from musubito.values.display import plain
+
+__all__ = [
+    "ANSWERS",
+    "SETTINGS",
+    "Run",
+    "cassette",
+    "cassette_file",
+    "edit",
+    "held",
+    "last_line",
+    "recorded_long_ago",
+    "runs",
+]
 
 ANSWERS = """
 from pathlib import Path
@@ -81,8 +95,40 @@ def runs(project: Path) -> int:
     return count
 
 
+def cassette_file(project: Path, name: str = "test_it") -> Path:
+    return project / "tests" / "__musubito__" / "test_it" / f"{name}.md"
+
+
 def cassette(project: Path, name: str = "test_it") -> Any:
-    return json.loads((project / "tests" / "__musubito__" / "test_it" / f"{name}.json").read_text("utf-8"))
+    """Return what the cassette of a test holds, as plain data."""
+    return held(cassette_file(project, name))
+
+
+def recorded_long_ago(file: Path) -> None:
+    """Rewrite a cassette as one that a slower machine recorded."""
+    recorded = read_cassette(file)
+    slow = tuple(replace(result, duration_ms=777) for result in recorded.results)
+    write_cassette(file, replace(recorded, recorded_at=1_600_000_000, results=slow))
+
+
+def held(file: Path) -> Any:
+    recorded = read_cassette(file)
+    return {
+        "recorded_at": recorded.recorded_at,
+        "namespace": recorded.namespace,
+        "results": [
+            {
+                "operation": result.operation,
+                "input": result.input,
+                "output": plain(result.payload[1:]),
+                "id": result.keys.reuse.hex()[:12],
+                "reads": [(read.kind, read.key) for read in result.reads],
+                "valid_for": result.valid_for,
+                "milliseconds": result.duration_ms,
+            }
+            for result in recorded.results
+        ],
+    }
 
 
 def last_line(result: pytest.RunResult) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import pytest
 import musubito
 from musubito.lineage.transfer import cassette_files
 from tests import launcher
-from tests.recorded.conftest import Run, cassette, edit, runs
+from tests.recorded.conftest import Run, cassette, cassette_file, edit, recorded_long_ago, runs
 
 pytest_plugins = ["pytester"]
 
@@ -118,7 +116,7 @@ def test_another_checkout_import_mode_and_root(pytester: pytest.Pytester, tmp_pa
     assert replays(copy, "--import-mode=importlib")
     assert replays(copy, "--import-mode=importlib", "--rootdir=..", "-c", os.devnull, "tests/inner")
     # Recorded in the other mode, it is the same file.
-    written = next((project / "tests").rglob("*.json"))
+    written = next((project / "tests").rglob("*.md"))
     before = written.read_bytes()
     assert as_script(project, "--musubito=refresh", "--import-mode=importlib").returncode == 0
     assert written.read_bytes() == before
@@ -160,8 +158,8 @@ def test_files_that_a_step_reads_are_dependencies_in_each_checkout(project: Path
     edit(project / "answers.py", "{PROMPT}", "{(HERE / 'prompt.txt').read_text()}")
     play("--musubito=record").assert_outcomes(passed=1)
     (result,) = cassette(project)["results"]
-    assert result["reads"] == [["file", "prompt.txt", result["reads"][0][2]]]
-    assert str(project) not in json.dumps(cassette(project))
+    assert result["reads"] == [("file", "prompt.txt")]
+    assert str(project) not in str(cassette(project))
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     # The file of the first checkout is there, and another one.
@@ -206,14 +204,16 @@ def test_a_file_of_another_checkout_that_something_names_counts(
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
-def test_outputs_are_json_where_json_holds_them(project: Path, play: Run) -> None:
+def test_any_output_is_shown_and_replayed(project: Path, play: Run) -> None:
     edit(project / "answers.py", "-> str:\n    ran", "-> object:\n    ran")
     values = {
         "json": '{"b": [1, 2.5, None, True, "ä"], "a": {"nested": ""}}',
         "packed": '(1, b"x", {1: 2})',
         "numbers": '[float("nan"), 10**30, -0.0]',
-        "blob": '("x" * 9000, 1)',
-        "text": '"x" * 9000',
+        "large": '("x" * 9000, 1)',
+        "embedding": "[0.25] * 1536",
+        "fences": '"a fence:\\n````\\n<!-- For replays, written by Musubito:\\n-->\\n  \\r\\nand \\x00 \\x1b[1m \\t"',
+        "line": '"`a` ``b``"',
     }
     table = "{" + ", ".join(f"{name!r}: {value}" for name, value in values.items()) + "}"
     (project / "answers.py").write_text((project / "answers.py").read_text() + f"\n\nVALUES = {table}\n")
@@ -226,61 +226,84 @@ def test_outputs_are_json_where_json_holds_them(project: Path, play: Run) -> Non
     play("--musubito=record").assert_outcomes(passed=1)
     play("--musubito=replay").assert_outcomes(passed=1)
     results = {result["input"]["question"]: result for result in cassette(project)["results"]}
-    assert list(results) == sorted(values)
-    assert results["json"]["output"] == eval(values["json"])
-    assert list(results["json"]["output"]) == ["b", "a"]
-    assert results["text"]["output"] == "x" * 9000
-    assert {name for name, result in results.items() if "packed" in result} == {"packed", "numbers"}
-    assert {name for name, result in results.items() if "blob" in result} == {"blob"}
-    assert results["blob"]["output"] == {"$type": "tuple", "items": ["x" * 9000, 1]}
-    blob = project / "tests" / "__musubito__" / "blobs" / results["blob"]["blob"]
-    assert sha256(blob.read_bytes()).hexdigest() == blob.name
-    blob.write_bytes(b"other")
-    result = play("--musubito=replay")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*the file blobs/* has another content*"])
-
-
-def test_large_outputs_that_no_cassette_names_are_told(project: Path, play: Run) -> None:
-    edit(project / "answers.py", "    return f", "    return (question * 9000,), f")
-    edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("a")')
-    play("--musubito=record").stdout.no_fnmatch_line("*no test uses*")
-    (old,) = (project / "tests" / "__musubito__" / "blobs").iterdir()
-    edit(project / "tests" / "test_it.py", 'ask("a")', 'ask("b")')
-    play("--musubito=refresh").stdout.fnmatch_lines(
-        ["musubito: Files of cassettes that no test uses:", f"  *{old.name}"]
-    )
-
-
-def test_an_output_that_is_edited_by_hand_is_what_is_replayed(project: Path, play: Run) -> None:
-    play("--musubito=record")
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
-    edit(file, "an answer to", "a better answer to")
-    edit(project / "tests" / "test_it.py", '"why?" in', '"a better answer" in')
+    assert list(results) == list(values)  # in the order of the test
+    text = cassette_file(project).read_text()
+    assert '`{"b": [1, 2.5, null, true, "ä"], "a": {"nested": ""}}`' in text
+    assert "… (1,536 items)`" in text
+    assert "`````text\na fence:\n````\n" in text
+    assert "\nand \\u0000 \\u001b[1m\n`````" in text
+    assert '``` "`a` ``b``" ```' in text
+    assert not re.search(r"[ \t]$", text, re.MULTILINE)
+    # Git may write other ends of lines, and other tools take white space from them.
+    cassette_file(project).write_bytes(text.replace("\n", "  \r\n").encode())
     play("--musubito=replay").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "says"),
-    [
-        ('"musubito": 1', '"musubito": 2', "it is no cassette of version 1"),
-        ('"recorded_at"', '"recorded"', "$ lacks 'recorded_at'"),
-        ('"node": "', '"node": "no hexadecimal ', "$.results[0].node is to be 64 hexadecimal digits, not 'no hex"),
-        ("{", "", "Extra data"),
-    ],
-)
-def test_a_damaged_cassette_is_told_with_its_path(project: Path, play: Run, before: str, after: str, says: str) -> None:
+CHAT = """
+import pytest
+from musubito import musubito_step
+
+
+@musubito_step
+def answer(messages: list) -> dict:
+    return {"role": "assistant", "content": f"You have said {len(messages)} things.\\nIs that so?"}
+
+
+@musubito_step(name="support.talk")
+def talk(question: str) -> list:
+    messages = []
+    for _ in range(5):
+        messages.append({"role": "user", "content": f"{question}\\n{len(messages)}"})
+        messages.append(answer(messages).value)
+    return messages
+
+
+@pytest.mark.musubito
+def test_it():
+    talk("Why is this so,\\nand for how long?")
+"""
+
+
+def test_a_conversation_is_shown_once_in_the_order_of_the_test(project: Path, play: Run) -> None:
+    (project / "tests" / "test_it.py").write_text(CHAT)
+    play("--musubito=record").assert_outcomes(passed=1)
+    text = cassette_file(project).read_text()
+    said = [
+        [
+            f"**user:**\n\n```text\nWhy is this so,\nand for how long?\n{2 * turn}\n```",
+            f"**assistant:**\n\n```text\nYou have said {2 * turn + 1} things.\nIs that so?\n```",
+        ]
+        for turn in range(5)
+    ]
+    assert [text.count(part) for turn in said for part in turn] == [1] * 10
+    assert re.findall("^## .*", text, re.MULTILINE) == [
+        "## 1. support.talk",
+        *(f"## {number}. test_it.answer (called by 1)" for number in range(2, 7)),
+    ]
+    assert "(9 messages as above)" in text
+    assert "code: test_it.answer\n" in text
+    own = sum(len(part) for turn in said for part in turn)
+    # The text of one call, and what its replay needs.
+    assert len(text) < own + 6 * 2000
+
+
+def test_a_cassette_that_was_edited_by_hand_is_refused(project: Path, play: Run) -> None:
     play("--musubito=record")
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
-    file.write_text(file.read_text().replace(before, after, 1))
+    edit(cassette_file(project), "an answer to", "a better answer to")
     result = play("--musubito=replay")
     result.assert_outcomes(errors=1)
-    assert re.search(rf"CassetteError: .*test_it\.json: .*{re.escape(says)}", result.stdout.str())
+    assert re.search(
+        r"CassetteError: .*test_it\.md: its text and its last lines disagree, as after an edit by hand\. "
+        r"Record its test anew: pytest tests/test_it\.py::test_it --musubito=refresh",
+        result.stdout.str(),
+    )
+    play("--musubito=refresh").assert_outcomes(passed=1)
+    play("--musubito=replay").assert_outcomes(passed=1)
 
 
 def test_a_cassette_is_written_whole_or_not_at_all(project: Path, play: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     play("--musubito=record")
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
+    file = cassette_file(project)
     before = file.read_bytes()
     edit(project / "tests" / "test_it.py", 'ask("why?")', 'ask("why? now")')
 
@@ -323,7 +346,7 @@ def test_a_secret_that_is_named_as_one_or_stands_in_code_is_not_written(project:
     edit(project / "answers.py", "def ask(question: str)", f'def ask(question: str, api_key="{SECRET}", auth=())')
     edit(project / "tests" / "test_it.py", 'ask("why?")', f'ask("why?", api_key="{SECRET}1", auth=["hunter2hunter2"])')
     play("--musubito=record").assert_outcomes(passed=1)
-    written = (project / "tests" / "__musubito__" / "test_it" / "test_it.json").read_text()
+    written = cassette_file(project).read_text()
     assert SECRET not in written
     assert "hunter2" not in written
     play("--musubito=replay").assert_outcomes(passed=1)
@@ -351,7 +374,7 @@ def test_an_input_that_looks_like_a_secret_stops_the_recording(project: Path, pl
     assert not (project / "tests" / "__musubito__").exists()
     test.write_text(test.read_text() + SCRUB % SECRET)
     play("--musubito=record").assert_outcomes(passed=1)
-    assert SECRET not in json.dumps(cassette(project))
+    assert SECRET not in str(cassette(project))
     play("--musubito=replay").assert_outcomes(passed=1)
 
 
@@ -427,7 +450,7 @@ def test_texts_are_scrubbed_before_they_are_written(project: Path, play: Run) ->
     edit(test, 'assert "why?" in ask("why?").value', 'after(ask("Ada?").value)')
     test.write_text(test.read_text() + SCRUB % SECRET)
     play("--musubito=record").assert_outcomes(passed=1)
-    written = (project / "tests" / "__musubito__" / "test_it" / "test_it.json").read_text()
+    written = cassette_file(project).read_text()
     assert SECRET not in written
     assert "Ada" not in written
     assert "THE-KEY" in written
@@ -479,8 +502,10 @@ def test_the_name_of_a_file_that_looks_like_a_secret_stops_the_recording(project
 
 # -- several workers ---------------------------------------------------------------------------------------------------
 def without_times(folder: Path) -> dict[str, str]:
-    texts = {path.name: path.read_text() for path in sorted(folder.rglob("*.json"))}
-    return {name: re.sub(r'"(?:recorded_at|milliseconds)": .*', "", text) for name, text in texts.items()}
+    files = sorted(folder.rglob("*.md"))
+    for file in files:
+        recorded_long_ago(file)
+    return {file.name: file.read_text() for file in files}
 
 
 def test_several_workers_record_what_one_does(project: Path, pytester: pytest.Pytester, play: Run) -> None:
@@ -492,14 +517,14 @@ def test_several_workers_record_what_one_does(project: Path, pytester: pytest.Py
     play("--musubito=record").assert_outcomes(passed=8)
     folder = project / "tests" / "__musubito__"
     serial = without_times(folder)
-    (folder / "test_it" / "gone.json").write_text("{}")
-    for path in folder.rglob("test_*.json"):
+    (folder / "test_it" / "gone.md").write_text("{}")
+    for path in folder.rglob("test_*.md"):
         path.unlink()
     result = pytester.runpytest_subprocess(
         "-p", "musubito_pytest", "-p", "no:cacheprovider", "-n", "4", "--musubito=record"
     )
     result.assert_outcomes(passed=8)
-    result.stdout.fnmatch_lines(["  *gone.json", "musubito: 0 replayed, 8 ran"])
-    (folder / "test_it" / "gone.json").unlink()
+    result.stdout.fnmatch_lines(["  *gone.md", "musubito: 0 replayed, 8 ran"])
+    (folder / "test_it" / "gone.md").unlink()
     assert without_times(folder) == serial
     assert len(serial) == 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from musubito.engine.model_rates import rate_of
-from tests.recorded.conftest import SETTINGS, Run, cassette, edit, last_line, runs
+from tests.recorded.conftest import SETTINGS, Run, cassette, cassette_file, edit, last_line, recorded_long_ago, runs
 
 pytest_plugins = ["pytester"]
 
@@ -83,7 +83,7 @@ def test_a_miss_that_the_code_under_test_catches_fails_the_test(project: Path, p
     result = play("--musubito=replay")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*answers.ask was not replayed: not recorded yet"])
-    result.stdout.fnmatch_lines(["*The test has no cassette __musubito__/test_it/test_it.json."])
+    result.stdout.fnmatch_lines(["*The test has no cassette __musubito__/test_it/test_it.md."])
     assert runs(project) == 0
 
 
@@ -158,17 +158,15 @@ def test_record_runs_what_is_missing_alone(project: Path, play: Run) -> None:
     play("--musubito=record").assert_outcomes(passed=1)
     assert runs(project) == 1
     after = cassette(project)
-    assert [result["input"] for result in after["results"]] == [{"question": "how?"}, {"question": "why?"}]
-    assert after["results"][1] == before["results"][0]
+    assert [result["input"] for result in after["results"]] == [{"question": "why?"}, {"question": "how?"}]
+    assert after["results"][0] == before["results"][0]
     assert after["recorded_at"] == before["recorded_at"]
 
 
 def test_a_refresh_with_equal_answers_leaves_the_file_as_it_was(project: Path, play: Run) -> None:
     play("--musubito=record")
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
-    # Recorded at another time, and by a slower machine.
-    edit(file, '"milliseconds": ', '"milliseconds": 777')
-    file.write_text(re.sub(r'"recorded_at": "\d+', '"recorded_at": "2024', file.read_text()))
+    file = cassette_file(project)
+    recorded_long_ago(file)
     before = file.read_bytes()
     runs(project)
     play("--musubito=refresh").assert_outcomes(passed=1)
@@ -240,8 +238,8 @@ def test_a_time_to_live_counts_from_the_recording(project: Path, play: Run) -> N
         "def inner(question: str) -> str:\n    ran()\n    record_usage",
     )
     play("--musubito=record").assert_outcomes(passed=1)
-    file = project / "tests" / "__musubito__" / "test_it" / "test_it.json"
-    file.write_text(re.sub(r'"recorded_at": "\d+', '"recorded_at": "2020', file.read_text()))
+    file = cassette_file(project)
+    recorded_long_ago(file)
     runs(project)
     for mode in ("replay", "record"):
         play(f"--musubito={mode}").assert_outcomes(passed=1)
@@ -259,7 +257,7 @@ def test_each_test_has_a_store_of_its_own(project: Path, play: Run) -> None:
     play("--musubito=record").assert_outcomes(passed=4)
     files = {path.name.lower() for path in (project / "tests" / "__musubito__" / "test_it").iterdir()}
     assert len(files) == 4
-    assert {"test_it.json", "test_more[ada].json"} <= files
+    assert {"test_it.md", "test_more[ada].md"} <= files
     play("--musubito=replay").assert_outcomes(passed=4)
     assert runs(project) == 4
 
@@ -425,10 +423,10 @@ def test_unused_cassettes_are_told(project: Path, play: Run) -> None:
     edit(project / "tests" / "test_it.py", "def test_it", "def test_that")
     play("--musubito=record", "tests/test_it.py::test_that").stdout.no_fnmatch_line("*no test uses*")
     result = play("--musubito=replay")
-    result.stdout.fnmatch_lines(["musubito: Files of cassettes that no test uses:", "  *test_it?test_it.json"])
+    result.stdout.fnmatch_lines(["musubito: Files of cassettes that no test uses:", "  *test_it?test_it.md"])
     result = play("--musubito=replay", "-k", "nothing")
-    result.stdout.fnmatch_lines(["  *test_it?test_it.json"])
-    result.stdout.no_fnmatch_line("*test_that.json")
+    result.stdout.fnmatch_lines(["  *test_it?test_it.md"])
+    result.stdout.no_fnmatch_line("*test_that.md")
 
 
 def test_cassettes_of_a_module_beside_the_tests_are_not_called_unused(project: Path, play: Run) -> None:

@@ -66,7 +66,7 @@ class RecordedTest:
         # That of the session, since a test may change it.
         self._working_directory: Path = item.config.invocation_params.dir
         self.has_cassette = self.path.is_file()
-        self.before = read_cassette(self.path) if self.has_cassette else Cassette(int(time.time()), "default", ())
+        self.before = self._read()
         self.recorded_at = int(time.time()) if way is Way.REFRESH else self.before.recorded_at
         self.engine = CassetteEngine(
             SQLiteStorage(folder / "musubito.db"),
@@ -86,6 +86,19 @@ class RecordedTest:
         """The number of executions that were there when the cassette was written last; None if it was not."""
         self.notes: list[str] = []
 
+    def _read(self) -> Cassette:
+        """Return the cassette of the test. One that cannot be read is refreshed as if there were none."""
+        try:
+            if self.has_cassette:
+                return read_cassette(self.path)
+        except CassetteError as error:
+            if self.way is not Way.REFRESH:
+                raise CassetteError(f"{error} Record its test anew: {self._command(Way.REFRESH)}") from error
+        return Cassette(int(time.time()), "default", ())
+
+    def _command(self, way: Way) -> str:
+        return f"pytest {shlex.quote(self.item.nodeid)} --musubito={way.value}"
+
     # -- after the test has passed -------------------------------------------------------------------------------------
     def finish(self) -> None:
         """Fail the test if a call was missed or deviates, even if the code under test caught that; else record it."""
@@ -101,7 +114,7 @@ class RecordedTest:
         """Write the results of all calls so far to the cassette, in the modes that record."""
         if self.way not in (Way.RECORD, Way.REFRESH):
             return
-        executions = {row[0] for row in self.lineage.rows("executions_of_calls")}
+        executions = list(dict.fromkeys(row[0] for row in self.lineage.rows("executions_of_calls")))
         if len(executions) == self.saved:
             return
         self.saved = len(executions)
@@ -113,11 +126,11 @@ class RecordedTest:
             return
         pytest.fail(refusal, pytrace=False)
 
-    def _write(self, executions: set[int]) -> None:
+    def _write(self, executions: list[int]) -> None:
         if self.engine.secrets:
             first, error = min(self.engine.secrets, key=itemgetter(0))
             # An input may only hand on what an earlier step returned, which is then to be named.
-            check_secrets(self._results({execution for execution in executions if execution < first}))
+            check_secrets(self._results([execution for execution in executions if execution < first]))
             raise error
         if secret_at(self.item.name) is not None:
             raise CassetteError(
@@ -136,7 +149,7 @@ class RecordedTest:
         else:
             self.path.unlink(missing_ok=True)
 
-    def _results(self, executions: set[int]) -> list[RecordedResult]:
+    def _results(self, executions: list[int]) -> list[RecordedResult]:
         """Return the results of these executions as they are written."""
         return changed_results(recorded_results(self.lineage, executions), self._portable)
 
@@ -144,10 +157,14 @@ class RecordedTest:
         before = {result.identity: result for result in self.before.results}
         if self.way is Way.RECORD:
             return self.before.with_more(results)
-        # The time that a result took is no news: an equal result makes an equal file.
-        kept = [replace(one, duration_ms=before.get(one.identity, one).duration_ms) for one in results]
-        is_same = before.keys() == {result.identity for result in results}
-        return Cassette(self.before.recorded_at if is_same else self.recorded_at, self.before.namespace, tuple(kept))
+        # An equal result is no news, even if it took longer, and threads may have called in another order.
+        kept = changed_results(results, lambda result: before.get(result.identity, result))
+        recorded_at = self.recorded_at
+        if before.keys() == {result.identity for result in results}:
+            order = {identity: at for at, identity in enumerate(before)}
+            kept.sort(key=lambda result: order[result.identity])
+            recorded_at = self.before.recorded_at
+        return Cassette(recorded_at, self.before.namespace, tuple(kept))
 
     def _portable(self, result: RecordedResult) -> RecordedResult:
         """Return a result as it is written: scrubbed, and with its files relative to the root of the tests."""
@@ -178,7 +195,7 @@ class RecordedTest:
         )
         lines = [
             first if is_refused else "Record it again:" if has_changed else "Record it:",
-            f"  pytest {shlex.quote(self.item.nodeid)} --musubito={way.value}",
+            f"  {self._command(way)}",
         ]
         if any(miss.why == NOT_RECORDED for miss in misses):
             lines.append(

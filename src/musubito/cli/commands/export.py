@@ -14,9 +14,7 @@ import click
 from musubito.cli.context import CommandContext, CommandError, json_option, json_text, missing_package, no_inputs_option
 from musubito.cli.targets import run_or_node
 from musubito.lineage import Lineage, NodeReport, RunReport
-from musubito.lineage.transfer.cassette import document as document_of_cassette
-from musubito.lineage.transfer.cassette import text as cassette_text
-from musubito.lineage.transfer.cassette_files import write_cassette
+from musubito.lineage.transfer.cassette_files import file_of
 from musubito.lineage.transfer.cassette_store import cassette_of_run
 from musubito.lineage.transfer.export import document, dot, graph_of_node, graph_of_run, mermaid
 from musubito.lineage.transfer.openlineage import events_of_nodes, events_of_run
@@ -52,22 +50,17 @@ def command(
     --no-inputs.
     """
     lineage, target = context.lineage, run_or_node(context, what)
-    cassette = None
     if format_ == "cassette" and not json_:
         if no_inputs or not isinstance(target, RunReport):
             raise CommandError("a cassette holds a run with its contents: name a run, and leave out --no-inputs")
-        cassette = cassette_of_run(lineage, target)
-        text = cassette_text(document_of_cassette(cassette, None)) if output is None else ""
+        text = file_of(cassette_of_run(lineage, target))
     else:
         text = _exported(lineage, target, "json" if json_ else format_, contents=not no_inputs)
     if output is None:
         click.echo(text, nl=False)
         return
     with writing(output, "-o"):
-        if cassette is not None:
-            write_cassette(output, cassette)
-        else:
-            output.write_text(text, encoding="utf-8")
+        output.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from musubito.lineage.transfer.cassette_store import load_cassette
 @click.command(
     "import",
     short_help="Load the results of cassettes into the store.",
-    epilog="Example: musubito import tests/__musubito__/test_answers/test_it.json",
+    epilog="Example: musubito import tests/__musubito__/test_answers/test_it.md",
 )
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -1,8 +1,10 @@
-"""The files of cassettes: where the cassette of a test lies, and how it is read and written."""
+"""The files of cassettes: where the cassette of a test lies, and how it is read and written.
+
+A file holds a text for people, and below it the lines that a replay reads.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -11,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from musubito.errors import MusubitoError
-from musubito.lineage.transfer.cassette import BLOBS, Blobs, Cassette, CassetteError, document, text
-from musubito.lineage.transfer.cassette_reader import cassette_of
+from musubito.lineage.transfer.cassette import Cassette, CassetteError, check_secrets
+from musubito.lineage.transfer.cassette_block import BEGINS, ENDS, block, body_of, packed, unpacked
+from musubito.lineage.transfer.cassette_text import FIRST_LINES, VERSION, cassette_text
 
 FOLDER: Final = "__musubito__"
 """The folder beside test modules that holds their cassettes."""
@@ -21,7 +23,6 @@ LONGEST: Final = 100
 """Characters of the longest name that is kept as it is."""
 _PLAIN: Final = re.compile(r"[\w.]+(?:\[[a-z0-9_-]*\])?", re.ASCII)
 """Matches the name of a test that every file system takes, and tells from others."""
-_NAME_OF_BLOB: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def cassette_path(module: Path, test: str) -> Path:
@@ -31,45 +32,46 @@ def cassette_path(module: Path, test: str) -> Path:
         # Parameters may hold any text, and some file systems do not tell capitals from small letters.
         readable = re.sub(r"[^\w.\[\]-]+", "_", test, flags=re.ASCII)[:LONGEST]
         name = f"{readable}-{sha256(test.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
-    return module.parent / FOLDER / module.stem / f"{name}.json"
-
-
-def blobs_of(path: Path) -> Blobs:
-    """Return the large outputs of the cassettes in the folder above that of a cassette."""
-    folder = path.parent.parent / BLOBS
-
-    def get(name: str) -> bytes:
-        if not _NAME_OF_BLOB.fullmatch(name):
-            raise CassetteError(f"{name!r:.80} is no name of a file in {BLOBS}")
-        return (folder / name).read_bytes()
-
-    def put(name: str, content: bytes) -> None:
-        if not (folder / name).exists():
-            _write(folder / name, content)
-
-    return Blobs(get, put)
+    return module.parent / FOLDER / module.stem / f"{name}.md"
 
 
 def read_cassette(path: Path) -> Cassette:
     """Return the cassette in a file. Raise `CassetteError` if it cannot be read."""
     try:
-        return cassette_of(json.loads(path.read_text(encoding="utf-8")), blobs_of(path))
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except (OSError, ValueError, MusubitoError) as error:
+        return unpacked(_body(path)[1])
+    except (OSError, ValueError, CassetteError) as error:
         problem = str(error)
-    raise CassetteError(f"{path}: {problem}. Mend it, or delete it and record its test anew.")
+    raise CassetteError(f"{path}: {problem}.")
 
 
-def write_cassette(path: Path, cassette: Cassette) -> bool:
-    """Write a cassette to a file, whole or not at all; return False if the file is the same already."""
-    # Beside other files, no folder of blobs is expected.
-    blobs = blobs_of(path) if path.parent.parent.name == FOLDER else None
-    content = text(document(cassette, blobs)).encode()
-    if path.is_file() and path.read_bytes() == content:
-        return False
-    _write(path, content)
-    return True
+def _body(path: Path) -> tuple[str, bytes]:
+    """Return the text of a cassette's file, and the bytes that stand for the cassette."""
+    written = "\n".join(map(str.rstrip, path.read_text(encoding="utf-8").split("\n")))
+    if not written.startswith(FIRST_LINES):
+        raise CassetteError(f"it is no cassette of version {VERSION}")
+    text, _, lines = written.rpartition(BEGINS)
+    return text, body_of(lines.removesuffix(ENDS), text)
+
+
+def file_of(cassette: Cassette) -> str:
+    """Return the file of a cassette. Raise `CassetteError` if an output holds a value that looks like a secret."""
+    check_secrets(cassette.results)
+    text = cassette_text(cassette)
+    return text + block(packed(cassette), text)
+
+
+def write_cassette(path: Path, cassette: Cassette) -> None:
+    """Write a cassette to a file, whole or not at all. A file that says the same is left as it is."""
+    file = file_of(cassette)
+    if path.is_file():
+        try:
+            # Another library of compression makes other bytes of the same.
+            is_there = _body(path) == (cassette_text(cassette), packed(cassette))
+        except (ValueError, CassetteError):
+            is_there = False
+        if is_there:
+            return
+    _write(path, file.encode())
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -86,8 +88,5 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def unused_files(folder: Path, used: set[Path]) -> Iterator[Path]:
-    """Yield the cassettes in a folder that no test uses, and the large outputs that no cassette names."""
-    cassettes = sorted(folder.glob("*/*.json"))
-    yield from (path for path in cassettes if path not in used)
-    named = {name for path in cassettes for name in _NAME_OF_BLOB.findall(path.read_text(encoding="utf-8"))}
-    yield from (path for path in sorted((folder / BLOBS).glob("*")) if path.name not in named)
+    """Yield the files in a folder of cassettes that no test uses."""
+    yield from (path for path in sorted(folder.glob("*/*")) if path not in used and not path.name.startswith("."))

@@ -53,8 +53,8 @@ _ABOUT: Final = (
 
 
 @reports_damage
-def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[RecordedResult]:
-    """Return the executions that may be replayed, and all that was called inside them, in the order of their numbers.
+def recorded_results(lineage: Lineage, executions: Sequence[int]) -> list[RecordedResult]:
+    """Return the executions that may be replayed, in this order, each followed by all that was called inside it.
 
     A recorded test replays LIVE steps, too, and what they ran inside of. Of executions that nothing tells apart, one is
     returned.
@@ -135,7 +135,19 @@ def recorded_results(lineage: Lineage, executions: Iterable[int]) -> list[Record
             state=states[row[2], row[3]],
         )
         results[number] = replace(result, reads=tuple(_portable(result)))
-    return list({result.identity: result for result in results.values()}.values())
+    return _with_calls(results[number] for number in executions if number in results)
+
+
+def _with_calls(results: Iterable[RecordedResult]) -> list[RecordedResult]:
+    """Return results and the calls inside of them, each once."""
+    ordered: dict[tuple[Any, ...], RecordedResult] = {}
+    rest = list(results)[::-1]
+    while rest:
+        result = rest.pop()
+        if result.identity not in ordered:
+            ordered[result.identity] = result
+            rest += [call.result for call in reversed(result.calls)]
+    return list(ordered.values())
 
 
 def _is_live_inside(not_replayable: str) -> bool:
@@ -182,7 +194,7 @@ def cassette_of_run(lineage: Lineage, report: RunReport) -> Cassette:
 
     They count as recorded when the run ended. Raises `CassetteError` if nothing of the run can be replayed.
     """
-    results = recorded_results(lineage, {call.execution for call in report.calls if call.execution is not None})
+    results = recorded_results(lineage, [call.execution for call in report.calls if call.execution is not None])
     if not results:
         raise CassetteError("no result of this run may be replayed, so a cassette of it would be empty")
     namespaces = Counter(call.namespace for call in report.calls if call.execution is not None)

@@ -47,5 +47,5 @@ SELECT p.code, p.part FROM _namespaces s JOIN _operations o ON o.namespace = s.i
 WHERE s.name = :namespace AND o.name = :operation ORDER BY p.code, p.part;
 
 -- name: executions_of_calls
--- The executions that answered calls.
-SELECT DISTINCT execution FROM _calls WHERE execution IS NOT NULL;
+-- The executions that answered calls, in the order in which the calls of one process began.
+SELECT execution FROM _calls WHERE execution IS NOT NULL ORDER BY run_id, call;
