@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 
@@ -12,21 +11,9 @@ from musubito.lineage import Lineage
 from musubito_langgraph import musubito_runnable
 from tests.cluster import work
 from tests.cluster.conftest import Cluster
+from tests.cluster.work import NODES, answers, batch
 
 TIMEOUT = 120
-NODES = 50 + 50 + 10
-"""What fifty numbers need: to choose, to write, and the facts of ten topics."""
-
-
-def batch(first: int, size: int) -> list[int]:
-    """Fifty numbers, again and again and in no order."""
-    numbers = [first + number % 50 for number in range(size)]
-    random.Random(size).shuffle(numbers)
-    return numbers
-
-
-def answers(numbers: list[int]) -> list[str]:
-    return [work.answer(number) for number in numbers]
 
 
 def test_500_invocations_run_each_node_once_and_a_second_batch_none(cluster: Cluster) -> None:
@@ -153,9 +140,16 @@ def test_errors_come_back_whole(cluster: Cluster) -> None:
 def test_the_client_may_use_the_same_engine(cluster: Cluster) -> None:
     with cluster.engine(namespace="client") as engine, use_musubito_engine(engine):
         graph = work.graph(engine)
-        assert graph.invoke({"number": 6000})["text"] == work.answer(6000)
+        assert [graph.invoke({"number": 6000})["text"]] == answers([6000])
         assert cluster.counted() == (3, {1})
-        assert cluster.client.submit(graph.invoke, {"number": 6000}).result(timeout=TIMEOUT)["text"] == work.answer(
-            6000
-        )
+        sent = cluster.client.submit(graph.invoke, {"number": 6000})
+        assert [sent.result(timeout=TIMEOUT)["text"]] == answers([6000])
         assert cluster.ran() == {}
+
+
+def test_the_example_of_the_readme(cluster: Cluster) -> None:
+    problem = "My dask burns."
+    asked, opened = "the model is asked", "a ticket is opened"
+    first, again = (cluster.client.submit(work.helped, problem, pure=False).result(timeout=TIMEOUT) for _ in range(2))
+    assert first == [asked, opened, asked, "It is ticket 7."]
+    assert again == [opened, "It is ticket 7."]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
+import random
 import time
 from typing import Any, TypedDict
 
@@ -13,7 +16,19 @@ from langgraph.graph import START, StateGraph
 from musubito import MusubitoEngine, musubito_step
 from musubito_langgraph import musubito_graph, musubito_runnable
 
-__all__ = ["LOG", "answer", "asked", "asked_async", "doubled", "found_out", "graph", "stepped"]
+__all__ = [
+    "LOG",
+    "NODES",
+    "answers",
+    "asked",
+    "asked_async",
+    "batch",
+    "doubled",
+    "found_out",
+    "graph",
+    "helped",
+    "stepped",
+]
 
 LOG = "MUSUBITO_TEST_LOG"
 
@@ -84,9 +99,29 @@ async def asked_async(number: int) -> str:
     return text
 
 
-def answer(number: int) -> str:
-    """What they say."""
-    return f"{number}: facts about {number // 5}"
+def batch(first: int, size: int) -> list[int]:
+    """Fifty numbers, again and again and in no order."""
+    numbers = [first + number % 50 for number in range(size)]
+    random.Random(size).shuffle(numbers)
+    return numbers
+
+
+NODES = 50 + 50 + 10
+"""What fifty numbers need: to choose, to write, and the facts of ten topics."""
+
+
+def answers(numbers: list[int]) -> list[str]:
+    """What the graphs say to each of them."""
+    return [f"{number}: facts about {number // 5}" for number in numbers]
+
+
+def helped(problem: str) -> list[str]:
+    """The agent of the README as it stands: what it printed, and at last its answer."""
+    from support import agent
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        answer = agent.invoke({"messages": [("user", problem)]})["messages"][-1].text
+    return [*printed.getvalue().splitlines(), answer]
 
 
 @musubito_step
