@@ -20,64 +20,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from typing import NamedTuple, TypedDict
 
 from distributed import Client, LocalCluster, as_completed
-from langgraph.graph import START, StateGraph
+from reports import CITIES, READERS, Report, report_for, told
 
-from musubito import MusubitoEngine, MusubitoError, run, use_musubito_engine
-from musubito_langgraph import musubito_graph
+from musubito import MusubitoEngine, MusubitoError, use_musubito_engine
 
 WORKERS = 4
-READERS = ["Ada", "Ben", "Cleo", "Dan", "Eve"]
-CITIES = ["Cork", "Bergen", "Porto", "Gdansk", "Split", "Trieste", "Bruges", "Riga"]
+OTHERS = ["Split", "Trieste", "Bruges", "Riga"]
 
 
-class State(TypedDict, total=False):
-    """All that the graph knows. A node depends on the keys that it looks up."""
-
-    city: str
-    reader: str
-    facts: str
-    report: str
-
-
-def research(state: State) -> State:
-    """Stand in for slow and expensive work. It reads no reader, so that all readers share its result."""
-    time.sleep(0.3)
-    return {"facts": f"{state['city']} has {len(state['city'])} bridges"}
-
-
-def write(state: State) -> State:
-    """Stand in for a model that writes for one reader."""
-    time.sleep(0.05)
-    return {"report": f"Dear {state['reader']}, {state['facts']}."}
-
-
-BUILDER = StateGraph(State)
-BUILDER.add_node("research", research)
-BUILDER.add_node("write", write)
-BUILDER.add_edge(START, "research")
-BUILDER.add_edge("research", "write")
-GRAPH = musubito_graph(BUILDER.compile(name="report"))
-
-
-class Report(NamedTuple):
-    """A report, the worker that made it, and the steps that ran for it."""
-
-    text: str
-    worker: int
-    ran: list[str]
-    replayed: int
-
-
-def report_for(engine: MusubitoEngine, city: str, reader: str) -> Report:
-    """Make a report, in a worker. The engine was pickled by the client, and reconnects once in each worker."""
-    with use_musubito_engine(engine), run(f"{city} for {reader}") as this:
-        text = GRAPH.invoke({"city": city, "reader": reader})["report"]
-    ran = [f"{call.operation} {call.node_id[:10]}" for call in this.calls if call.outcome == "ran"]
-    return Report(text, os.getpid(), ran, len(this.calls) - len(ran))
+def sent(engine: MusubitoEngine, city: str, reader: str) -> Report:
+    """Make a report in a worker. The engine was pickled by the client, and reconnects once in each worker."""
+    with use_musubito_engine(engine):
+        return report_for(city, reader)
 
 
 def batch(client: Client, engine: MusubitoEngine, title: str, cities: list[str], *, kill: bool = False) -> None:
@@ -85,7 +41,7 @@ def batch(client: Client, engine: MusubitoEngine, title: str, cities: list[str],
     print(f"\n{title}")
     began = time.perf_counter()
     readers = [reader for reader in READERS for _ in cities]
-    futures = client.map(report_for, [engine] * len(readers), cities * len(READERS), readers, pure=False)
+    futures = client.map(sent, [engine] * len(readers), cities * len(READERS), readers, pure=False)
     reports: list[Report] = []
     for _, report in as_completed(futures, with_results=True):
         reports.append(report)
@@ -98,10 +54,7 @@ def batch(client: Client, engine: MusubitoEngine, title: str, cities: list[str],
         its = [report for report in reports if report.worker == worker]
         ran = sum(len(report.ran) for report in its)
         print(f"  worker {worker:<7} ran {ran:>2}  replayed {sum(report.replayed for report in its):>2}")
-    often = Counter(what for report in reports for what in report.ran)
-    total = sum(report.replayed for report in reports)
-    print(f"  {len(reports)} reports in {seconds:.1f} s: {often.total()} steps ran, {total} were replayed")
-    print(f"  {'no step ran twice' if often.total() == len(often) else f'ran twice: {often.most_common(3)}'}")
+    print(f"  {told(reports)}, in {seconds:.1f} s")
 
 
 def main(url: str) -> None:
@@ -115,9 +68,9 @@ def main(url: str) -> None:
         Client(cluster) as client,
     ):
         print(f"{WORKERS} workers and one store: {engine.storage}")
-        batch(client, engine, "First batch: each city is researched once, for all readers", CITIES[:4])
-        batch(client, engine, "The same again: nothing runs", CITIES[:4])
-        batch(client, engine, "Other cities, and a worker is killed half-way", CITIES[4:], kill=True)
+        batch(client, engine, "First batch: each city is researched once, for all readers", CITIES)
+        batch(client, engine, "The same again: nothing runs", CITIES)
+        batch(client, engine, "Other cities, and a worker is killed half-way", OTHERS, kill=True)
 
 
 if __name__ == "__main__":
