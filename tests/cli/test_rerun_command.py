@@ -52,7 +52,9 @@ def told(folder: Path, *arguments: str, status: int = 0) -> str:
 
 def test_it_says_what_became_of_the_runs_and_shows_what_differs(folder: Path) -> None:
     text = told(folder, "greeting.py:greet", "--last", "5")
-    assert text.startswith("2 runs of greeting.greet\n  2 different\n  ran 2 of 2 calls · ")
+    assert text.startswith(
+        "2 runs of greeting.greet, code edited since: greeting.greet\n  2 different\n  ran 2 of 2 calls · "
+    )
     assert "\n  Ann\n    - Dear Ann\n    + Hello Ann" in text or "    - Dear Ann\n    + Hello Ann" in text
     assert told(folder, "show").splitlines()[1:3] == text.splitlines()[1:3]
     assert "rerun greeting.greet" in told(folder, "list")

@@ -65,7 +65,7 @@ def recorded(*questions: str) -> None:
 def test_nothing_runs_if_nothing_was_edited() -> None:
     recorded("a", "b")
     report = rerun(program())
-    assert (report.counts, ran) == ({"same": 2}, [])
+    assert (report.counts, report.edited, ran) == ({"same": 2}, (), [])
 
 
 def test_an_edit_runs_its_step_and_what_follows_and_leaves_the_world_alone() -> None:
@@ -77,7 +77,7 @@ def test_an_edit_runs_its_step_and_what_follows_and_leaves_the_world_alone() -> 
         ("a", "Dear found a, 1", "Hello found a, 1"),
         ("b", "Dear found b, 1", "Hello found b, 1"),
     ]
-    assert report.steps == {"answer": 2, "write": 2}
+    assert (report.edited, report.steps) == (("answer", "write"), {"answer": 2, "write": 2})
 
 
 def test_a_live_step_that_is_asked_something_new_ends_the_rerun_of_its_run() -> None:

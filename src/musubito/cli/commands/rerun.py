@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -316,20 +316,24 @@ def _summary(report: RerunReport) -> list[str]:
         parts.append(f"judging {judging}")
     if report.summary.wall_ms is not None:
         parts.append(duration(report.summary.wall_ms))
-    lines = [
-        f"{times(len(report.rows), 'run')} of {clean(report.target)}",
-        f"  {' · '.join(counts)}",
-        f"  {' · '.join(parts)}",
-    ]
+    what = f"{times(len(report.rows), 'run')} of {clean(report.target)}"
+    if report.edited:
+        what += f", code edited since: {_named(map(clean, report.edited))}"
+    lines = [what, f"  {' · '.join(counts)}", f"  {' · '.join(parts)}"]
     if report.steps:
-        named = [f"{clean(name)} {number:,}" for name, number in report.steps.items()]
-        more = f" and {len(named) - MAX_STEPS} more steps" if len(named) > MAX_STEPS else ""
-        lines.append(f"  what ran: {', '.join(named[:MAX_STEPS])}{more}")
+        lines.append(f"  what ran: {_named(f'{clean(name)} {number:,}' for name, number in report.steps.items())}")
     if report.not_run:
-        edited = ", ".join(map(clean, report.not_run))
-        lines.append(f"  not known: {edited} was edited, and answered as before; --live-tools runs it")
+        lines.append(
+            f"  not known: {_named(map(clean, report.not_run))} edited, and answered as before; --live-tools runs it"
+        )
     note = unpriced_note(report.whole) if report.whole.total_tokens else ""
     return [*lines, f"  {note}"] if note else lines
+
+
+def _named(names: Iterable[str]) -> str:
+    steps = list(names)
+    more = f" and {times(len(steps) - MAX_STEPS, 'more step')}" if len(steps) > MAX_STEPS else ""
+    return ", ".join(steps[:MAX_STEPS]) + more
 
 
 def _scored(scores: Scores) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from musubito.api.step import musubito_step
 from musubito.lineage.readers.reader import Lineage
+from musubito.lineage.reruns.readable import readable
 from musubito.lineage.reruns.report import JudgeError, RerunReport, RerunRow, scores_in
 from musubito.lineage.reruns.target import complete
-from musubito.lineage.reruns.verdict import readable
 
 WORST: Final = 10
 """Rows with the lowest scores that are named."""

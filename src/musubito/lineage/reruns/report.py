@@ -17,7 +17,7 @@ from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.readers.run_reader import JUDGES, RERUN, RERUN_OF, tokens_of_call
 from musubito.lineage.readers.run_texts import text_of_output, texts_of_runs
 from musubito.lineage.reports import Cost, LineageError, RunSummary, Tokens
-from musubito.lineage.reruns.verdict import answer_differs, is_same_answer, readable
+from musubito.lineage.reruns.readable import readable
 from musubito.model import ReplayReason
 from musubito.payloads.codec import ERROR
 from musubito.store.rows import LeaseOwner
@@ -74,7 +74,7 @@ class RerunRow:
     @property
     def differences(self) -> list[Difference]:
         """Return where the two answers differ."""
-        return answer_differs(self.before, self.after)
+        return differences(self.before, self.after)
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -91,13 +91,19 @@ class RerunRow:
 
 @dataclass(frozen=True, slots=True)
 class RerunReport:
-    """A rerun with its rows. `steps` counts the calls that ran, by operation; `judging` is what a judge spent."""
+    """A rerun with its rows.
+
+    - `edited`: the steps whose code is not that of the original runs, by their names.
+    - `steps`: how many calls ran, by operation.
+    - `judging`: what a judge spent.
+    """
 
     summary: RunSummary
     target: str
     rows: tuple[RerunRow, ...]
+    edited: tuple[str, ...]
     steps: Mapping[str, int]
-    judging: Cost = NOTHING
+    judging: Cost
 
     def _repr_html_(self) -> str:
         """Return the rerun as a notebook shows it: a table of the runs that did not answer as before."""
@@ -166,7 +172,8 @@ def rerun_report(lineage: Lineage, run: str, *, contents: bool = True) -> RerunR
     ]
     rows.sort(key=lambda row: ([*VERDICTS].index(row.verdict), row.run_ids, row.sample))
     shown = with_contents(lineage, rows) if contents else rows
-    return RerunReport(summary, str(asked.get("target")), tuple(shown), dict(steps.most_common()), judging)
+    edited = _edited(lineage, rows)
+    return RerunReport(summary, str(asked.get("target")), tuple(shown), edited, dict(steps.most_common()), judging)
 
 
 def rerun_of(lineage: Lineage, run: RunSummary) -> str | None:
@@ -204,6 +211,16 @@ def _ids(runs: Iterable[str]) -> bytes:
     return bytes.fromhex("".join(dict.fromkeys(runs)))
 
 
+def _edited(lineage: Lineage, rows: Sequence[RerunRow]) -> tuple[str, ...]:
+    """Return the steps whose code is not that of the original runs."""
+    before, after = (
+        {(str(name), code) for name, code in lineage.rows("codes_of_runs", runs=_ids(runs))} if runs else set()
+        for runs in ([run for row in rows for run in row.run_ids], [row.rerun_id for row in rows if row.rerun_id])
+    )
+    known = {name for name, _ in before}
+    return tuple(sorted({name for name, _ in after - before if name in known}))
+
+
 def _of_runs(lineage: Lineage, query: str, runs: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
     """Yield the rows of a query about these runs, each after the id of its run."""
     for top, *row in lineage.rows(query, runs=_ids(runs)) if runs else ():
@@ -238,9 +255,9 @@ def _of_both(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict[Hash
 
 def _values(lineage: Lineage, answers: Mapping[Hashable, Sequence[Given]]) -> dict[Hashable, Any]:
     """Return the answer of each run: of several steps, what was given last under each key; else what was given last."""
-    values = iter(lineage.given([one for given in answers.values() for one in given]))
-    found = {run: [readable(next(values)) for _ in given] for run, given in answers.items()}
-    return {run: _merged(parts) for run, parts in found.items()}
+    wanted = list(dict.fromkeys(one for given in answers.values() for one in given))
+    values = dict(zip(wanted, map(readable, lineage.given(wanted)), strict=True))
+    return {run: _merged([values[one] for one in given]) for run, given in answers.items()}
 
 
 def _merged(parts: Sequence[Any]) -> Any:
@@ -343,7 +360,12 @@ def _same_answers(lineage: Lineage, made: Mapping[str, tuple[str, ...]]) -> dict
     unequal = {run: ids for run, ids in made.items() if artifacts.get(run) != artifacts.get(ids)}
     wanted = dict.fromkeys([*unequal, *unequal.values()])
     values = _values(lineage, {run: given[run] for run in wanted if run in given})
-    return {run: run not in unequal or is_same_answer(values.get(ids), values.get(run)) for run, ids in made.items()}
+    return {run: run not in unequal or _is_same(values.get(ids), values.get(run)) for run, ids in made.items()}
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    # Python tells most that differ faster, but not 1 from true.
+    return before == after and not differences(before, after, most=1)
 
 
 def _verdict(status: str, calls: Sequence[Sequence[Any]]) -> tuple[str, str]:

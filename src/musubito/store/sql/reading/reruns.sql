@@ -26,6 +26,14 @@ SELECT t.top, o.name, c.outcome, c.reason, count(*), sum(c.compute_ms)
 FROM tree t CROSS JOIN _calls c LEFT JOIN _operations o ON o.id = c.operation
 WHERE c.run_id = t.id GROUP BY t.top, o.name, c.outcome, c.reason ORDER BY min(c.at);
 
+-- name: codes_of_runs
+-- The steps that runs called, each with the code that made what it was given.
+{_parts_of_runs}
+SELECT DISTINCT o.name, n.code
+FROM tree t CROSS JOIN _calls c JOIN _executions e ON e.id = c.execution JOIN _nodes n ON n.id = e.node
+JOIN _operations o ON o.id = n.operation
+WHERE c.run_id = t.id;
+
 -- name: usage_of_runs
 -- What runs used, as in usage_of_run.
 {_parts_of_runs}

@@ -1,4 +1,4 @@
-"""Compare what two runs answered, by what a reader sees of it."""
+"""Show of an answer what a reader sees of it, so that two answers are compared by that alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from musubito.lineage.readers.run_texts import is_message, role_of
 from musubito.values.display import TYPE
-from musubito.values.value_diff import Difference, differences
 
 
 def readable(value: Any) -> Any:
@@ -32,15 +31,3 @@ def readable(value: Any) -> Any:
     ):
         return readable(value[0])  # as an agent's model answers
     return [readable(part) for part in value] if isinstance(value, list) else value
-
-
-def answer_differs(before: Any, after: Any) -> list[Difference]:
-    """Return where two answers differ, as `readable` shows them; nothing if they are the same."""
-    return differences(readable(before), readable(after))
-
-
-def is_same_answer(before: Any, after: Any) -> bool:
-    """Tell whether two answers are the same, as `readable` shows them."""
-    before, after = readable(before), readable(after)
-    # Python tells most that differ faster, but not 1 from true.
-    return before == after and not differences(before, after, most=1)
