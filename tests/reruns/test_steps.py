@@ -345,7 +345,6 @@ def test_a_run_whose_arguments_are_stored_for_readers_alone_is_named() -> None:
 
 def test_a_rerun_that_is_stopped_keeps_what_it_did() -> None:
     recorded(*"abcdef")
-    stop = threading.Event()
 
     @musubito_step(name="write")
     def slow(text: str) -> str:
@@ -358,7 +357,6 @@ def test_a_rerun_that_is_stopped_keeps_what_it_did() -> None:
     def answer(question: str) -> str:
         return slow(question).value
 
-    assert not stop.is_set()
     with pytest.raises(KeyboardInterrupt):
         rerun(answer, concurrency=1)
     assert len(ran) == 3
@@ -367,7 +365,7 @@ def test_a_rerun_that_is_stopped_keeps_what_it_did() -> None:
 
 
 def test_a_thing_that_is_neither_a_step_nor_a_graph_is_refused() -> None:
-    with pytest.raises(MusubitoError, match="a function is no graph and no step|only a step or a graph is rerun"):
+    with pytest.raises(MusubitoError, match="is no graph and no step|only a step or a graph is rerun"):
         rerun(lambda: None)
 
 
