@@ -176,6 +176,15 @@ def rerun_report(lineage: Lineage, run: str, *, contents: bool = True) -> RerunR
     return RerunReport(summary, str(asked.get("target")), tuple(shown), edited, dict(steps.most_common()), judging)
 
 
+@reports_damage
+def rerun_row(lineage: Lineage, rerun: str, run: str) -> RerunRow:
+    """Return the row of a rerun that a run in it is, by the ids of both. Raises `LineageError`."""
+    rows, *_ = _rows(lineage, rerun, only=run)
+    if not rows:
+        raise LineageError(f"the rerun made no run {run}")
+    return with_contents(lineage, rows)[0]
+
+
 def rerun_of(lineage: Lineage, run: RunSummary) -> str | None:
     """Return the id of the rerun that a run is, or that it is a part of; None for any other run."""
     tags = run.tags or {}
@@ -298,12 +307,14 @@ def scores_in(returned: Any) -> Mapping[str, float]:
     return {str(name): float(score) for name, score in named.items()}
 
 
-def _rows(lineage: Lineage, rerun: str) -> tuple[list[RerunRow], Counter[str], Cost]:
+def _rows(lineage: Lineage, rerun: str, only: str | None = None) -> tuple[list[RerunRow], Counter[str], Cost]:
     """Return the rows of a rerun without contents, how often each step ran, and what a judge spent."""
     parts = [
         (binary(run).hex(), lineage.tags(tags) or {}, status, process)
         for run, tags, status, *process in lineage.rows("runs_of_rerun", run=bytes.fromhex(rerun))
     ]
+    if only is not None:
+        parts = [part for part in parts if only in (part[0], part[1].get(JUDGES))]
     made = {run: tuple(tags[RERUN_OF]) for run, tags, *_ in parts if RERUN_OF in tags}
     calls: dict[str, list[Sequence[Any]]] = {run: [] for run in made}
     for run, row in _of_runs(lineage, "outcomes_of_runs", list(made)):

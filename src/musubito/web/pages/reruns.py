@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from musubito.lineage import Lineage, LineageError, RerunReport, rerun_report
-from musubito.lineage.readers.run_reader import EVER
-from musubito.lineage.reruns.report import VERDICTS, with_contents
+from musubito.lineage import Lineage, LineageError, RunSummary, rerun_report
+from musubito.lineage.readers.run_reader import EVER, RERUN
+from musubito.lineage.reruns.report import VERDICTS, rerun_row, with_contents
 from musubito.web.contents import Picture
 from musubito.web.links import Links
 from musubito.web.pages.run import TEXT, number_of
@@ -61,18 +61,17 @@ def show(request: Request) -> Response:
 
 def show_row(request: Request) -> Response:
     """Show a row of a rerun: what was asked, both answers, and how they differ."""
-    report, compared = _compared(request)
-    links = _RowLinks(report.summary.run_id, compared.row.rerun_id or "")
     lineage: Lineage = request.app.state.lineage
+    rerun, compared = _compared(request)
     timeline = Timeline(lineage, lineage.run(request.path_params["run"]), all_=False)
     return page(
         "rerun_row.html",
-        title=f"Rerun of {report.target}",
+        title=f"Rerun of {(rerun.tags or {})[RERUN]['target']}",
         request=request,
-        report=report,
+        rerun_id=rerun.run_id,
         compared=compared,
         longest=TEXT,
-        row_links=links,
+        row_links=_RowLinks(rerun.run_id, timeline.report.summary.run_id),
         run=timeline.report.summary,
         timeline=timeline,
         shown=timeline.level(None, 0),
@@ -90,13 +89,10 @@ def image(request: Request) -> Response:
     return Response(contents.images[number].bytes(), media_type=contents.images[number].media_type)
 
 
-def _compared(request: Request) -> tuple[RerunReport, ComparedRow]:
+def _compared(request: Request) -> tuple[RunSummary, ComparedRow]:
     lineage: Lineage = request.app.state.lineage
-    report, run = rerun_report(lineage, request.path_params["rerun"], contents=False), request.path_params["run"]
-    row = next((row for row in report.rows if row.rerun_id == run), None)
-    if row is None:
-        raise LineageError(f"the rerun made no run {run}")
-    return report, ComparedRow.of(with_contents(lineage, [row])[0])
+    rerun = lineage.head(request.path_params["rerun"])
+    return rerun, ComparedRow.of(rerun_row(lineage, rerun.run_id, request.path_params["run"]))
 
 
 class _RowLinks(Links):
