@@ -19,7 +19,7 @@ from musubito.store.protocol import NamedQuery, Readable, Row, Store
 from musubito.store.queries import KeyCheckOf
 from musubito.store.urls import open_existing
 
-BATCH: Final = 100
+BATCH: Final = 1_000
 """Things that are removed in one transaction."""
 DIGITS: Final = frozenset("0123456789abcdef")
 """The digits of an id."""

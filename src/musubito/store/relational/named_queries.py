@@ -64,6 +64,7 @@ _CLOCK: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _REPLACEMENTS: Final = (
     (r"%", "%%"),
     (r"(?<![\w.:%(])(_[a-z]\w*)", r"musubito.\1"),  # a session may have another search path
+    (r"\bSELECT unhex\(value\) FROM json_each\((:\w+)\)", r"SELECT decode(json_array_elements_text(\1::json), 'hex')"),
     (r"\bSELECT value FROM json_each\((:\w+)\)", r"SELECT json_array_elements_text(\1::json)::bigint"),
     (r"x''", "''::bytea"),
     (r"\bgroup_concat\(hex\(([a-z]+\.[a-z_]+)\)\)", r"string_agg(encode(\1, 'hex'), ',')"),

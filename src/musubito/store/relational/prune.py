@@ -6,6 +6,7 @@ Inside the transaction, only facts that can have changed since are checked again
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -23,11 +24,11 @@ from musubito.store.rows import ANSWER, FORGOTTEN, ExecutionFlags
 ERASED: Final = ExecutionFlags.ERASED
 CALLS: Final = 5_000
 """Calls of runs that are removed in one transaction."""
-BESIDE_EXECUTIONS: Final = (
+OF_EXECUTIONS: Final = (
     *("prune_uses", "prune_reads", "prune_attempts", "prune_usage"),
-    *("prune_trace", "prune_edit", "prune_retired"),
+    *("forget_traces", "prune_edits", "prune_retired", "prune_executions"),
 )
-"""The queries that remove what belongs to one execution alone."""
+"""The queries that remove executions with what belongs to them alone."""
 Record = TypeVar("Record", Commit, CommitFailure)
 
 
@@ -50,11 +51,9 @@ def without_contents(change: Record) -> Record:
 
 def retire(db: SqlSession, change: MarkForPruning) -> int:
     """See `MarkForPruning`."""
-    if not change.executions:
-        return 0
-    db.many("retire", [{"execution": execution, "prune": change.prune} for execution in change.executions])
-    span = {"first": min(change.executions), "last": max(change.executions), "prune": change.prune}
-    return len(set(change.executions).intersection(row[0] for row in db.rows("retired_among", span)))
+    marked = _marked(change)
+    db.rows("retire", marked)
+    return len(db.rows("still_retired", marked))
 
 
 def revive(db: SqlSession, executions: Iterable[int]) -> None:
@@ -71,46 +70,47 @@ def revive(db: SqlSession, executions: Iterable[int]) -> None:
 
 def dismiss(db: SqlSession, change: InvalidateMarked) -> None:
     """See `InvalidateMarked`."""
-    db.many("dismiss", [{"execution": execution, "prune": change.prune} for execution in change.executions])
-    db.many("forget_retired", [{"execution": execution, "prune": change.prune} for execution in change.executions])
+    marked = _marked(change)
+    db.rows("dismiss", marked)
+    # What is left has an older one of its key. That became INVALID just now, or stays.
+    db.many("dismiss", [marked | {"executions": f"[{left}]"} for (left,) in db.rows("still_retired", marked)])
+    db.rows("forget_retired", marked)
+
+
+def _marked(change: MarkForPruning | InvalidateMarked) -> dict[str, Any]:
+    return {"executions": json.dumps(list(change.executions)), "prune": change.prune}
 
 
 def prune(db: SqlSession, change: Prune) -> Pruned:
     """See `Prune`."""
-    since = {"since": change.since}
     nodes = _prune_nodes(db, change)
-    sizes = _prune_executions(db, change.executions)
+    executions, size = _prune_executions(db, change.executions)
     runs = _prune_runs(db, change.runs)
     for run, call in change.calls:
         db.rows("prune_call", {"run": run, "call": call})
-    artifacts, inputs, parts = (
-        [row for params in wanted for row in db.rows(query, params)]
-        for query, wanted in (
-            ("prune_artifact", [{"namespace": name, "digest": digest, **since} for name, digest in change.artifacts]),
-            ("prune_input", [{"operation": name, "input_hash": digest, **since} for name, digest in change.inputs]),
-            ("prune_part", [{"id": number} for number in change.parts]),
-        )
-    )
-    size = sum(sizes) + _sum(artifacts) + _sum(inputs) + _sum(parts)
-    return Pruned(nodes, len(sizes), runs, len(artifacts), len(inputs), len(parts), size)
+    artifacts = _prune_named(db, "prune_artifacts", "namespace", change.artifacts, change.since)
+    inputs = _prune_named(db, "prune_inputs", "operation", change.inputs, change.since)
+    parts = db.rows("prune_parts", {"parts": json.dumps(list(change.parts))}) if change.parts else []
+    size += sum(row[0] for rows in (artifacts, inputs, parts) for row in rows)
+    return Pruned(nodes, executions, runs, len(artifacts), len(inputs), len(parts), size)
 
 
 def _prune_nodes(db: SqlSession, change: Prune) -> int:
     """Remove nodes; return how many were removed."""
     if not change.nodes:
         return 0
-    invalidated = set(db.rows("invalidated_nodes", {}))
-    count = 0
-    for node in change.nodes:
-        for (number,) in db.rows("bare_node", {"node": node, "since": change.since}):
-            db.rows("prune_edges", {"node": number})
-            db.rows("unstale", {"node": number})
-            if (number,) in invalidated:
-                db.rows("strip_node", {"node": number})
-            else:
-                db.rows("prune_node", {"node": number})
-                count += 1
-    return count
+    bare = {
+        name: number for number, name in db.rows("bare_nodes", {"nodes": _in_hex(change.nodes), "since": change.since})
+    }
+    below = db.rows("edges_below", _numbers("nodes", bare.values()))
+    gone = _unneeded([bare[name] for name in change.nodes if name in bare], below)
+    stubs = gone & {row[0] for row in db.rows("invalidated_nodes", {})}
+    removed = gone - stubs
+    db.rows("prune_edges", _numbers("nodes", gone))
+    db.rows("prune_stale", _numbers("nodes", gone))
+    db.rows("strip_nodes", _numbers("nodes", stubs))
+    db.rows("prune_nodes", _numbers("nodes", removed))
+    return len(removed)
 
 
 def _prune_runs(db: SqlSession, runs: Sequence[bytes]) -> int:
@@ -124,23 +124,55 @@ def _prune_runs(db: SqlSession, runs: Sequence[bytes]) -> int:
     return len(runs)
 
 
-def _prune_executions(db: SqlSession, executions: Sequence[int]) -> list[int]:
-    """Remove executions; return the size of each that was removed."""
+def _prune_executions(db: SqlSession, executions: Sequence[int]) -> tuple[int, int]:
+    """Remove executions; return how many were removed, and the size of what lay in their rows."""
     if not executions:
-        return []
+        return 0, 0
     span = {"first": min(executions), "last": max(executions)}
     of_effects = {row[0] for row in db.rows("executions_of_effects", span)}
-    sizes: list[int] = []
-    for execution in executions:
-        if execution in of_effects:
-            continue
-        for node, size in db.rows("prune_execution", {"execution": execution}):
-            for query in BESIDE_EXECUTIONS:
-                db.rows(query, {"execution": execution})
-            db.rows("list_node", {"node": node, "execution": execution})
-            sizes.append(size)
-    return sizes
+    removable = {row[0]: row for row in db.rows("removable_executions", _numbers("executions", executions))}
+    wanted = [number for number in executions if number in removable and number not in of_effects]
+    gone = _unneeded(wanted, db.rows("callers_of", _numbers("executions", wanted)))
+    names = _numbers("executions", gone)
+    for query in OF_EXECUTIONS:
+        db.rows(query, names)
+    db.rows("list_nodes", names | _numbers("nodes", {removable[number][1] for number in gone}))
+    return len(gone), sum(removable[number][2] for number in gone)
 
 
-def _sum(rows: Sequence[tuple[Any, ...]]) -> int:
-    return sum(row[0] for row in rows)
+def _unneeded(wanted: Iterable[int], needs: Iterable[tuple[Any, ...]]) -> set[int]:
+    """Return those of the wanted ones that are needed, if at all, only by some that come before and go as well.
+
+    `needs` are pairs of one that is needed and one that needs it.
+    """
+    needed_by: dict[int, set[int]] = {}
+    for needed, by in needs:
+        needed_by.setdefault(needed, set()).add(by)
+    gone: set[int] = set()
+    for number in wanted:
+        if needed_by.get(number, gone) <= gone:
+            gone.add(number)
+    return gone
+
+
+def _prune_named(
+    db: SqlSession, query: str, group: str, names: Sequence[tuple[int, bytes]], since: int
+) -> list[tuple[Any, ...]]:
+    """Run a query for the names of each group; return the rows of all that it removed."""
+    digests: dict[int, list[bytes]] = {}
+    for number, digest in names:
+        digests.setdefault(number, []).append(digest)
+    return [
+        row
+        for number, some in digests.items()
+        for row in db.rows(query, {group: number, "digests": _in_hex(some), "since": since})
+    ]
+
+
+def _numbers(name: str, numbers: Iterable[int]) -> dict[str, str]:
+    return {name: json.dumps(list(numbers))}
+
+
+def _in_hex(digests: Iterable[bytes]) -> str:
+    """Return bytes as a query takes them."""
+    return json.dumps([digest.hex() for digest in digests])

@@ -116,6 +116,7 @@ class Connection:
         self._if_dropped.atexit = False
         # A payload that another program wrote as text must come out as a wrong payload, not as an error of the store.
         self.connection.text_factory = decode_text
+        self.connection.create_function("unhex", 1, bytes.fromhex, deterministic=True)  # SQLite has it since 3.41
         try:
             for pragma in self._pragmas:
                 self.connection.execute(pragma)

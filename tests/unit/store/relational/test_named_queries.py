@@ -59,13 +59,13 @@ INDEXES = {
     "inputs_of_callers": {"_runs_by_input"},
     "forget_input_of_runs": {"_runs_by_input"},
     "drop_input": {"_runs_by_input"},
-    "prune_input": {"_runs_by_input"},
+    "prune_inputs": {"_runs_by_input"},
     "add_answer": {"_executions_by_reuse_key"},
     "neighbours": {"_nodes_by_node_id", "_executions_by_reuse_key", "_edges_by_child"},
     "replaced": {"_executions_by_reuse_key"},
     "revive": {"_executions_by_reuse_key", "_executions_by_cross_key"},
-    "prune_execution": {"_uses_by_called"},
-    "bare_node": {"_nodes_by_node_id"},
+    "callers_of": {"_uses_by_called"},
+    "bare_nodes": {"_nodes_by_node_id"},
     "prune_edges": {"_edges_by_child"},
 }
 # Those of what the schema itself does.
@@ -75,6 +75,7 @@ BY_TRIGGERS = {"_sums_by_executions"}
 @pytest.fixture(scope="module")
 def connection():
     with closing(sqlite3.connect(":memory:")) as connection:
+        connection.create_function("unhex", 1, bytes.fromhex, deterministic=True)
         for script in schema_steps("sqlite").values():
             connection.executescript(script)
         yield connection

@@ -175,15 +175,18 @@ RETURNING length(body);
 UPDATE _runs SET input = NULL WHERE input = :input_hash;
 
 -- name: retire
--- An execution that nothing seems to need is about to be removed, unless it is an effect.
+-- Executions that nothing seems to need are about to be removed, unless they are effects.
 INSERT INTO _retired (execution, prune)
-SELECT id, :prune FROM _executions WHERE id = :execution AND invalid = 0 AND holds & 8 = 0
+SELECT id, :prune FROM _executions
+WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0 AND holds & 8 = 0
 ON CONFLICT (execution) DO UPDATE SET prune = excluded.prune;
 
--- name: retired_among
--- Those executions in a range that one prune has retired, and that are not INVALID.
-SELECT r.execution FROM _retired r JOIN _executions e ON e.id = r.execution
-WHERE r.execution BETWEEN :first AND :last AND r.prune = :prune AND e.invalid = 0;
+-- name: still_retired
+-- Those of these executions that one prune has retired, and that are not INVALID.
+SELECT id FROM _executions
+WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 0
+  AND id IN (SELECT execution FROM _retired WHERE execution IN (SELECT value FROM json_each(:executions)) AND prune = :prune)
+ORDER BY id;
 
 -- name: revive
 -- An execution that was retired stays, and so do those that came after it under its widest key: it must not answer in
@@ -202,87 +205,101 @@ WHERE EXISTS (SELECT 1 FROM _retired WHERE execution = :execution) AND execution
 RETURNING execution;
 
 -- name: dismiss
--- An execution that is still retired by this prune becomes INVALID, unless it is a success in whose place an older
--- and other one would answer: that may have been retired by another prune since.
+-- Those of these executions that are still retired by this prune become INVALID, but for a success in whose place an
+-- older and other one would answer: that may have been retired by another prune since.
 UPDATE _executions SET invalid = 1
-WHERE id = :execution AND EXISTS (SELECT 1 FROM _retired WHERE execution = :execution AND prune = :prune)
+WHERE id IN (SELECT value FROM json_each(:executions))
+  AND id IN (SELECT execution FROM _retired WHERE execution IN (SELECT value FROM json_each(:executions)) AND prune = :prune)
   AND (outcome <> 1 OR NOT EXISTS (
-    SELECT 1 FROM _executions e JOIN _executions o ON o.cross_key = coalesce(e.cross_key, e.reuse_key)
-    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
-      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+    SELECT 1 FROM _executions o
+    WHERE o.cross_key = coalesce(_executions.cross_key, _executions.reuse_key)
+      AND o.id < _executions.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR _executions.artifact IS NULL OR o.artifact <> _executions.artifact)
     UNION ALL
-    SELECT 1 FROM _executions e
-    JOIN _executions o ON o.reuse_key = coalesce(e.cross_key, e.reuse_key) AND o.cross_key IS NULL
-    WHERE e.id = :execution AND o.id < e.id AND o.invalid = 0 AND o.outcome = 1
-      AND (o.artifact IS NULL OR e.artifact IS NULL OR o.artifact <> e.artifact)
+    SELECT 1 FROM _executions o
+    WHERE o.reuse_key = coalesce(_executions.cross_key, _executions.reuse_key) AND o.cross_key IS NULL
+      AND o.id < _executions.id AND o.invalid = 0 AND o.outcome = 1
+      AND (o.artifact IS NULL OR _executions.artifact IS NULL OR o.artifact <> _executions.artifact)
   ));
 
 -- name: forget_retired
--- An execution that was dismissed is not retired any more.
-DELETE FROM _retired WHERE execution = :execution AND prune = :prune;
+-- Executions that were dismissed are not retired any more.
+DELETE FROM _retired WHERE execution IN (SELECT value FROM json_each(:executions)) AND prune = :prune;
 
--- name: prune_retired
--- What was retired and became INVALID otherwise.
-DELETE FROM _retired WHERE execution = :execution;
-
--- name: bare_node
--- A node that nothing ran at, hangs on or was asked for at, and that points at nothing valid.
-SELECT id FROM _nodes
-WHERE node_id = :node AND listed = 1
+-- name: bare_nodes
+-- Those of these nodes that nothing ran or was asked for at, and that point at nothing valid.
+SELECT id, node_id FROM _nodes
+WHERE node_id IN (SELECT unhex(value) FROM json_each(:nodes)) AND listed = 1
   AND NOT EXISTS (SELECT 1 FROM _executions e WHERE e.id = _nodes.execution AND e.invalid = 0)
-  AND NOT EXISTS (SELECT 1 FROM _edges g WHERE g.parent = _nodes.id)
   AND id NOT IN (SELECT node FROM _executions WHERE id > :since)
   AND id NOT IN (SELECT node FROM _uses WHERE execution > :since);
 
--- name: prune_node
--- Remove a node.
-DELETE FROM _nodes WHERE id = :node;
+-- name: edges_below
+-- The edges that lead from these nodes.
+SELECT parent, child FROM _edges WHERE parent IN (SELECT value FROM json_each(:nodes));
 
--- name: strip_node
--- A node becomes a stub, of which nothing is known but its id.
+-- name: prune_nodes
+-- Remove nodes.
+DELETE FROM _nodes WHERE id IN (SELECT value FROM json_each(:nodes));
+
+-- name: strip_nodes
+-- Nodes become stubs, of which nothing is known but their ids.
 UPDATE _nodes SET reuse_key = NULL, operation = NULL, code = NULL, input_hash = NULL, step_type = NULL, sample = 0,
   arguments = NULL, execution = NULL
-WHERE id = :node;
+WHERE id IN (SELECT value FROM json_each(:nodes));
 
 -- name: prune_edges
--- Remove the edges that lead to a node.
-DELETE FROM _edges WHERE child = :node;
+-- Remove the edges that lead to nodes.
+DELETE FROM _edges WHERE child IN (SELECT value FROM json_each(:nodes));
 
--- name: prune_execution
--- Remove an execution that is INVALID, no effect and not the newest, and that no other one has called.
-DELETE FROM _executions
-WHERE id = :execution AND invalid = 1 AND holds & 8 = 0 AND id < (SELECT max(id) FROM _executions)
-  AND NOT EXISTS (SELECT 1 FROM _uses WHERE called = :execution)
-RETURNING node, coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0);
+-- name: prune_stale
+-- Removed nodes are not STALE.
+DELETE FROM _stale WHERE node IN (SELECT value FROM json_each(:nodes));
+
+-- name: removable_executions
+-- Those of these executions that are INVALID, no effect and not the newest, with their nodes and the size of what lies
+-- in their rows.
+SELECT id, node, coalesce(length(payload), 0) + coalesce(length(CAST(error AS BLOB)), 0) FROM _executions
+WHERE id IN (SELECT value FROM json_each(:executions)) AND invalid = 1 AND holds & 8 = 0
+  AND id < (SELECT max(id) FROM _executions);
+
+-- name: callers_of
+-- These executions, each with one that called it.
+SELECT called, execution FROM _uses WHERE called IN (SELECT value FROM json_each(:executions));
+
+-- name: prune_executions
+-- Remove executions.
+DELETE FROM _executions WHERE id IN (SELECT value FROM json_each(:executions));
 
 -- name: prune_uses
--- Remove what an execution called.
-DELETE FROM _uses WHERE execution = :execution;
+-- Remove what executions called.
+DELETE FROM _uses WHERE execution IN (SELECT value FROM json_each(:executions));
 
 -- name: prune_reads
--- Remove what an execution read.
-DELETE FROM _reads WHERE execution = :execution;
+-- Remove what executions read.
+DELETE FROM _reads WHERE execution IN (SELECT value FROM json_each(:executions));
 
 -- name: prune_attempts
--- Remove the samples before an execution.
-DELETE FROM _attempts WHERE execution = :execution;
+-- Remove the samples before executions.
+DELETE FROM _attempts WHERE execution IN (SELECT value FROM json_each(:executions));
 
 -- name: prune_usage
--- Remove what an execution has used.
-DELETE FROM _usage WHERE execution = :execution;
+-- Remove what executions have used.
+DELETE FROM _usage WHERE execution IN (SELECT value FROM json_each(:executions));
 
--- name: prune_edit
--- Remove who made an execution by hand.
-DELETE FROM _edits WHERE execution = :execution;
+-- name: prune_edits
+-- Remove who made executions by hand.
+DELETE FROM _edits WHERE execution IN (SELECT value FROM json_each(:executions));
 
--- name: prune_trace
--- Remove the span in which an execution ran.
-DELETE FROM _traces WHERE execution = :execution;
+-- name: prune_retired
+-- What was retired and became INVALID otherwise.
+DELETE FROM _retired WHERE execution IN (SELECT value FROM json_each(:executions));
 
--- name: list_node
--- A node that may have lost its executions is found by its own id from now on, and does not point at the one that it
--- has lost.
-UPDATE _nodes SET listed = 1, execution = nullif(execution, :execution) WHERE id = :node;
+-- name: list_nodes
+-- Nodes that may have lost their executions are found by their own ids from now on, and do not point at those.
+UPDATE _nodes SET listed = 1,
+  execution = CASE WHEN execution IN (SELECT value FROM json_each(:executions)) THEN NULL ELSE execution END
+WHERE id IN (SELECT value FROM json_each(:nodes));
 
 -- name: prune_calls
 -- Remove some calls of a run.
@@ -301,23 +318,25 @@ DELETE FROM _runs WHERE run_id = :run;
 -- Remove the shapes of graphs of which no run is left.
 DELETE FROM _shapes WHERE digest NOT IN (SELECT shape FROM _runs WHERE shape IS NOT NULL);
 
--- name: prune_artifact
--- Remove an artifact that nothing has given again since.
-DELETE FROM _artifacts WHERE namespace = :namespace AND digest = :digest
-  AND NOT EXISTS (SELECT 1 FROM _executions WHERE id > :since AND artifact = :digest)
+-- name: prune_artifacts
+-- Remove artifacts of a namespace that nothing has given again since.
+DELETE FROM _artifacts WHERE namespace = :namespace AND digest IN (SELECT unhex(value) FROM json_each(:digests))
+  AND digest NOT IN (SELECT artifact FROM _executions WHERE id > :since AND artifact IS NOT NULL)
 RETURNING size;
 
--- name: prune_input
--- Remove an input that nothing was given again since.
-DELETE FROM _inputs WHERE operation = :operation AND input_hash = :input_hash AND NOT EXISTS (
-  SELECT 1 FROM _executions e JOIN _nodes n ON n.id = e.node
-  WHERE e.id > :since AND n.operation = :operation AND n.input_hash = :input_hash
-) AND NOT EXISTS (SELECT 1 FROM _runs WHERE input = :input_hash)
+-- name: prune_inputs
+-- Remove inputs of an operation that nothing was given again since.
+DELETE FROM _inputs WHERE operation = :operation AND input_hash IN (SELECT unhex(value) FROM json_each(:digests))
+  AND input_hash NOT IN (
+    SELECT n.input_hash FROM _executions e JOIN _nodes n ON n.id = e.node
+    WHERE e.id > :since AND n.operation = :operation AND n.input_hash IS NOT NULL
+  )
+  AND NOT EXISTS (SELECT 1 FROM _runs WHERE input = _inputs.input_hash)
 RETURNING length(body);
 
--- name: prune_part
--- Remove a piece of stored inputs.
-DELETE FROM _parts WHERE id = :id RETURNING length(body);
+-- name: prune_parts
+-- Remove pieces of stored inputs.
+DELETE FROM _parts WHERE id IN (SELECT value FROM json_each(:parts)) RETURNING length(body);
 
 -- name: codes_with_texts
 -- The code that has texts.
