@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -496,3 +499,34 @@ def outer(q):
         ["outer", "inner"],
         [],
     ]
+
+
+@pytest.mark.parametrize("grown", [dict, set, deque], ids=lambda kind: kind.__name__)
+def test_what_another_thread_adds_to_meanwhile_fails_no_call(engine: MusubitoEngine, grown: type) -> None:
+    seen: Any = grown((number, number) for number in range(3_000))
+    is_over, interval = threading.Event(), sys.getswitchinterval()
+
+    def grow() -> None:
+        for number in itertools.count(3_000):
+            if is_over.is_set():
+                return
+            if isinstance(seen, dict):
+                seen[number, number] = number
+                seen.pop((number - 1, number - 1), None)
+            else:
+                getattr(seen, "add" if isinstance(seen, set) else "append")((number, number))
+                seen.remove((number, number))
+
+    @musubito_step
+    def counted(number: int) -> int:
+        return number + len(seen) * 0
+
+    growing = threading.Thread(target=grow)
+    sys.setswitchinterval(1e-6)
+    growing.start()
+    try:
+        assert [counted(number).value for number in range(20)] == [*range(20)]
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        growing.join()

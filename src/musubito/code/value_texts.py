@@ -84,17 +84,19 @@ class _Writer:
         if depth > MAX_NESTING:
             return "..."
         if issubclass(cls, dict):
-            keys = [(self.write("", key, depth + 1), key if type(key) is str else "") for key in dict.keys(value)]
-            pairs = [(f"{shown}: ", key, each) for (shown, key), each in zip(keys, dict.values(value), strict=True)]
+            items = list(dict.items(value))  # at once: another thread may add to them meanwhile
+            pairs = [
+                (f"{self.write('', key, depth + 1)}: ", key if type(key) is str else "", each) for key, each in items
+            ]
             return self._in_lines("{", pairs, "}", depth)
         if issubclass(cls, tuple) and hasattr(cls, "_fields"):
             named = [(f"{field}=", field, each) for field, each in zip(cls._fields, value, strict=False)]
             return self._in_lines(f"{cls.__qualname__}(", named, ")", depth)
         if issubclass(cls, list | tuple | deque):
             opening, closing = "()" if issubclass(cls, tuple) else "[]"
-            return self._in_lines(opening, [("", "", item) for item in value], closing, depth)
+            return self._in_lines(opening, [("", "", item) for item in list(value)], closing, depth)
         if issubclass(cls, set | frozenset):
-            return "{" + ", ".join(sorted(self.write("", item, depth + 1) for item in value)) + "}"
+            return "{" + ", ".join(sorted(self.write("", item, depth + 1) for item in list(value))) + "}"
         if cls.__module__ in PLAIN_MODULES:
             counted = portable(value)
             return repr(value) if counted is value else str(counted[1])
