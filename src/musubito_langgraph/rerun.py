@@ -14,7 +14,7 @@ from langgraph.types import Command, Overwrite
 
 from musubito import EncodingError, MusubitoEngine, MusubitoError
 from musubito.lineage import Lineage, NodeReport
-from musubito.lineage.reruns.target import AskedAgain, Chain, StepTarget, Target
+from musubito.lineage.reruns.target import NOT_AS_IT_WAS, AskedAgain, Chain, StepTarget, Target
 from musubito.values.artifact_codec import encode_value
 from musubito.values.display import TYPE
 from musubito.values.redaction import HIDDEN
@@ -47,7 +47,7 @@ class RunnableTarget(StepTarget):
         """Return the input of a recorded call. Raise `MusubitoError` if it is stored for readers alone."""
         stored = lineage.input(node)
         if not isinstance(stored, dict) or set(stored) != {"input"} or any(_is_shown_only(stored)):
-            raise MusubitoError("its input is of a type, or held a secret, that is stored for readers alone")
+            raise MusubitoError(NOT_AS_IT_WAS)
         return {"arguments": stored["input"]}
 
     def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:

@@ -337,7 +337,7 @@ def test_a_runnable_is_given_its_input_again() -> None:
     assert ran == []
     assert made_once_more(shouting("hi")).after == "hi you"
     shouting("hey").invoke({"text": b"you"})
-    assert made_once_more(shouting("hi")).why.endswith("stored for readers alone")
+    assert made_once_more(shouting("hi")).why.endswith("give such an input with --inputs")
 
 
 def test_what_any_step_wrote_tells_answers_apart() -> None:

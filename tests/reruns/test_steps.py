@@ -340,7 +340,14 @@ def test_a_run_whose_arguments_are_stored_for_readers_alone_is_named() -> None:
     kinds({1, 2})
     (row,) = rerun(kinds).rows
     assert row.verdict == "not rerun"
-    assert row.why == "an argument is of a type, or held a secret, that is stored for readers alone"
+    assert "of a type that is stored for readers alone; give such an input with --inputs" in row.why
+
+
+def test_runs_are_chosen_by_when_they_began(engine: MusubitoEngine) -> None:
+    recorded("a", "b")
+    newest = Lineage(engine).runs(1)[0]
+    (row,) = rerun(program(), since=newest.started_at).rows
+    assert row.run_ids == (newest.run_id,)
 
 
 def test_a_rerun_that_is_stopped_keeps_what_it_did() -> None:

@@ -26,6 +26,7 @@ def rerun(
     runs: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
     where: str | None = None,
+    since: float = 0.0,
     inputs: Iterable[Any] | None = None,
     live_tools: Collection[str] | bool = (),
     samples: int = 1,
@@ -42,11 +43,11 @@ def rerun(
     run that asks them something new has diverged, and stops. What a node does itself, and is neither a tool nor a step
     of its own, runs with the node.
 
-    The runs are the newest `last` of them, those of the ids `runs`, those with these `tags`, or those whose input holds
-    `where` (see `musubito forget --where`). `inputs` are inputs in place of runs. `live_tools` names the live steps
-    that may run, or is True for all. `samples` is how often each is made, `budget` the dollars that may be spent.
-    `config` and `context` of a graph replace what was recorded. `judge(input, before, after)` returns a bool, a number
-    or a dict of such for each answer.
+    The runs are the newest `last` of them, those of the ids `runs`, those with these `tags`, those whose input holds
+    `where` (see `musubito forget --where`), or those that began at `since`, in seconds since 1970, or later. `inputs`
+    are inputs in place of runs. `live_tools` names the live steps that may run, or is True for all. `samples` is how
+    often each is made, `budget` the dollars that may be spent. `config` and `context` of a graph replace what was
+    recorded. `judge(input, before, after)` returns a bool, a number or a dict of such for each answer.
 
     Raise `MusubitoError` if nothing was recorded that is like that.
 
@@ -68,7 +69,7 @@ def rerun(
     if inputs is not None:
         cases = cases_of_inputs(target, inputs, engine.namespace)
     else:
-        cases = cases_of(lineage, target, Selection(last, 0.0, tags, where, runs), options.known)
+        cases = cases_of(lineage, target, Selection(last, since, tags, where, runs), options.known)
     return rerun_report(lineage, rerun_cases(lineage, target, cases, options, step))
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from musubito.api.stream import MusubitoStream
 from musubito.engine.call_identity import input_of
@@ -17,6 +17,12 @@ from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.reports import NodeReport
 from musubito.model import MusubitoResult, StepDefinition
 from musubito.values.display import TYPE
+
+NOT_AS_IT_WAS: Final = (
+    "a part of its input is hidden, held a secret, or is of a type that is stored for readers alone; give such an "
+    "input with --inputs"
+)
+"""Says why a call cannot be made again of what is stored of its input, and what to do."""
 
 
 class AskedAgain(MusubitoError):
@@ -83,7 +89,7 @@ class StepTarget:
         except (TypeError, InputError) as error:
             raise MusubitoError(f"its arguments do not fit any more: {error}") from error
         if (digest if engine.keyed is None else engine.keyed.input(digest)).hex() != node.input_hash:
-            raise MusubitoError("an argument is of a type, or held a secret, that is stored for readers alone")
+            raise MusubitoError(NOT_AS_IT_WAS)
         return {"arguments": stored}
 
     def call(self, chain: Chain, config: Mapping[str, Any], context: Any) -> None:
