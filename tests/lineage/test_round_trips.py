@@ -15,7 +15,7 @@ from tests.faults.outage import COMMIT, Network
 from tests.server import drop_database, new_store
 
 pytestmark = pytest.mark.usefixtures("filled")
-MOST = 24
+MOST = 25
 """Round trips of a command, with those to connect."""
 MESSAGES = [{"role": "user", "content": f"{number} " * 400} for number in range(12)]
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from musubito import MusubitoEngine, SQLiteStorage, StepConfiguration, StepType, musubito_step, run, use_musubito_engine
+from musubito.engine.nearest import COMPARED
 from musubito.lineage import Lineage
 from musubito.lineage.readers.operation_history import history_of
 from musubito.lineage.readers.why import why, with_reasons
+from musubito.model import ReplayReason
 from tests.fresh import fresh
 
 PIPELINE = """
@@ -465,3 +467,32 @@ def grades(x):
     assert '+    "Grade it from 0 to 100."' in told["Grade"]
     assert '+    score: int = Field(description="0 to 100")' in told["Grade"]
     assert (told["API_TOKENS"], told["PASSWORD"]) == ("", "")
+
+
+def test_calls_of_a_batch_are_compared_with_those_before_it(engine: MusubitoEngine, pipeline: Any):
+    asked = [f"knots {number}" for number in range(COMPARED + 20)]
+    old = {topic: pipeline().fetch(topic, 1).node_id for topic in asked[-2:]}
+    edited = pipeline(text=PIPELINE.replace('"{topic}', '"all {topic}'))
+    parts = []
+    with run("batch"):
+        for topic in asked:
+            with run("part") as part:
+                edited.fetch(topic, 1)
+            parts.append(part)
+    lineage = Lineage(engine)
+    for topic, part in zip(asked[-2:], parts[-2:], strict=True):
+        (call,) = with_reasons(lineage, lineage.run(part.run_id)).calls
+        told = why(lineage, call.node_id)
+        assert call.reason == told.reason == ReplayReason.CODE_CHANGED
+        assert told.nearest is not None and told.nearest.node_id == old[topic]
+
+
+def test_a_run_is_compared_with_what_was_there_before_it_however_much_came_after(engine: MusubitoEngine, pipeline: Any):
+    pipeline().fetch("knots", 1)
+    with run() as edited:
+        pipeline(text=PIPELINE.replace('"{topic}', '"all {topic}')).fetch("knots", 1)
+    for number in range(COMPARED + 20):
+        pipeline().fetch(f"knots {number}", 1)
+    lineage = Lineage(engine)
+    (call,) = with_reasons(lineage, lineage.run(edited.run_id)).calls
+    assert call.reason == ReplayReason.CODE_CHANGED

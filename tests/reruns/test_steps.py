@@ -21,6 +21,7 @@ from musubito import (
     use_musubito_engine,
 )
 from musubito.lineage import Lineage, RerunReport, dollars, rerun
+from musubito.lineage.readers.why import why, with_reasons
 from tests.fresh import fresh
 
 Step = Callable[..., Any]
@@ -78,6 +79,18 @@ def test_an_edit_runs_its_step_and_what_follows_and_leaves_the_world_alone() -> 
         ("b", "Dear found b, 1", "Hello found b, 1"),
     ]
     assert (report.edited, report.steps) == (("answer", "write"), {"answer": 2, "write": 2})
+
+
+def test_what_ran_is_compared_with_the_run_that_was_rerun(engine: MusubitoEngine) -> None:
+    recorded("one knot", "two knots")
+    lineage = Lineage(engine)
+    for row in rerun(program(prompt="Hi")).rows:
+        (old,), new = row.run_ids, lineage.run(str(row.rerun_id))
+        before = {call.operation: call.node_id for call in lineage.run(old).calls}
+        (call,) = [call for call in with_reasons(lineage, new).calls if call.operation == "write"]
+        told = why(lineage, call.node_id)
+        assert call.reason == told.reason == "code changed"
+        assert told.nearest is not None and told.nearest.node_id == before["write"]
 
 
 def test_a_live_step_that_is_asked_something_new_ends_the_rerun_of_its_run() -> None:

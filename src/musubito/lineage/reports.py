@@ -146,10 +146,14 @@ class CallReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run with its calls, or with those of them that were asked for."""
+    """A run with its calls, or with those of them that were asked for.
+
+    `outermost_started_at` is when the outermost run around it began: calls since then are no earlier ones.
+    """
 
     summary: RunSummary
     calls: tuple[CallReport, ...]
+    outermost_started_at: float
 
     @property
     def outcomes(self) -> Counter[str]:

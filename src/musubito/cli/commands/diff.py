@@ -49,7 +49,7 @@ def command(ctx: click.Context, before: str, after: str | None, json_: bool) -> 
             (comparison.before, [call.before for call in comparison.calls if call.before is not None]),
             (comparison.after, [call.after for call in comparison.calls if call.after is not None]),
         ):
-            context.console.print(head(RunReport(run, tuple(calls)), contents=True))
+            context.console.print(head(RunReport(run, tuple(calls), run.started_at), contents=True))
         if comparison.differ:
             _print_calls(context.console, comparison)
             click.echo()

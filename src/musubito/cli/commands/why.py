@@ -82,7 +82,7 @@ def _explain_run(context: CommandContext, report: RunReport, *, json_: bool, con
     stored = {call.number: call.reason for call in report.calls}
     explained = max(EXPLAINED, sum(outcome == "failed" for *_, outcome, _ in kinds))
     calls = ran if json_ else [alike[0] for alike in kinds.values()][:explained]
-    reports = _whys_of_calls(context, [(call, (stored[call.number], report.summary.started_at)) for call in calls])
+    reports = _whys_of_calls(context, [(call, (stored[call.number], report.outermost_started_at)) for call in calls])
     if json_:
         context.json(
             {

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from musubito.engine.code_diff import ChangedCode, changed_code
-from musubito.engine.nearest import COMPARED, Reasons
 from musubito.lineage.corruption import binary, reports_damage
 from musubito.lineage.readers.reader import Lineage
 from musubito.lineage.readers.savings import day_of
 from musubito.lineage.readers.store_reader import by_first
-from musubito.lineage.readers.why import codes_of
+from musubito.lineage.readers.why import codes_of, reasons_before
 from musubito.lineage.reports import Cost, Tokens
 from musubito.reasons import ReplayReason
 from musubito.store.protocol import Row
-from musubito.store.relational.reads import neighbour, neighbours_of
 
 NEWEST: Final = 20
 """Calls whose reasons are told at most."""
@@ -122,25 +120,17 @@ def _versions(
 
 def _with_reasons(lineage: Lineage, operation: str, rows: Sequence[tuple[Any, ...]]) -> tuple[RanCall, ...]:
     """Return calls, with the difference from the nearest earlier call as the reason if nothing was stored for them."""
-    missing: defaultdict[str, defaultdict[tuple[bytes, float], set[bytes]]] = defaultdict(lambda: defaultdict(set))
-    for run, namespace, began, node, reason, _ in rows:
+    missing: defaultdict[tuple[str, str, float], set[str]] = defaultdict(set)
+    for _, namespace, began, node, reason, _ in rows:
         if ReplayReason[reason] is ReplayReason.NODE_NOT_FOUND:
-            missing[namespace][binary(run), began].add(binary(node))
-    # Calls of all runs are compared with the same earlier calls, so these are read once.
-    stored = lineage.ask(*(neighbours_of(namespace, operation, COMPARED + NEWEST) for namespace in missing))
-    compared: dict[tuple[bytes, bytes], ReplayReason] = {}
-    for (namespace, runs), neighbours in zip(missing.items(), stored, strict=True):
-        calls = list(map(neighbour, neighbours))
-        for (run, began), nodes in runs.items():
-            found = Reasons(calls, nodes, began)
-            inputs = lineage.inputs((namespace, operation, digest) for digest in found.hashes())
-            compared |= {(run, node): reason for node, reason in found.by_inputs(inputs).items()}
+            missing[namespace, operation, began].add(binary(node).hex())
+    compared = reasons_before(lineage, missing)
     return tuple(
         RanCall(
             binary(run).hex(),
             binary(node).hex(),
             at,
-            compared.get((binary(run), binary(node)), ReplayReason[reason]),
+            compared.get((binary(node).hex(), began), ReplayReason[reason]),
         )
-        for run, _, _, node, reason, at in rows
+        for run, _, began, node, reason, at in rows
     )

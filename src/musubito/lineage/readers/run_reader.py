@@ -125,7 +125,8 @@ class RunReader(StoreReader):
         """
         rows = self._rows_of_runs([self._run_id(run)])
         most = sys.maxsize if limit is None else limit
-        return RunReport(self._summaries(rows)[0], self._calls(rows[0].parts, after, most, replayed=replayed))
+        summary, calls = self._summaries(rows)[0], self._calls(rows[0].parts, after, most, replayed=replayed)
+        return RunReport(summary, calls, next((row[-1] for row in rows[0].recorded), summary.started_at))
 
     @reports_damage
     def head(self, run: str) -> RunSummary:
@@ -216,7 +217,7 @@ class RunReader(StoreReader):
                     spent, saved = (spent, saved + cost) if was_replayed else (spent + cost, saved)
         first, last, ended, operation = ends[0]
         if recorded:
-            _, name, tags, started_at, finished_at, status, _, *process = recorded[0]
+            _, name, tags, started_at, finished_at, status, _, *process, _ = recorded[0]
         else:
             name, tags, started_at, finished_at, status, process = operation, None, first, last, "open", ["", 0, ""]
         if status == "open":

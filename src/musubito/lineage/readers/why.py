@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from musubito.engine.code_diff import ChangedCode, PartsOfCode, changed_code, is_renamed
 from musubito.engine.nearest import (
@@ -28,9 +28,9 @@ from musubito.lineage.reports import NodeReport, RunReport
 from musubito.model import StepType
 from musubito.reasons import OF_DEPENDENCIES, NeverReplayed, ReplayReason, never_replayed
 from musubito.remedies import remedy_of
-from musubito.store.protocol import Row
+from musubito.store.protocol import NamedQuery, Row
 from musubito.store.queries import SimilarNode
-from musubito.store.relational.reads import neighbour, neighbours_of, similar_node
+from musubito.store.relational.reads import similar_node
 from musubito.values.redaction import scrubbed, without_secrets_in
 from musubito.values.value_diff import Difference
 
@@ -38,16 +38,9 @@ LOOKED_AT: Final = 50_000
 """Nodes before the explained node that are searched for earlier calls."""
 AT_ONCE: Final = 200
 """Calls that are explained together."""
-FACTS: Final = (
-    "earlier_nodes",
-    "parents_of_earlier_nodes",
-    "why_not_replayable",
-    "execution_before",
-)
-"""The queries for the facts about a node."""
 NO_READS: Final = ChangedReads((), (), ())
 Recorded = tuple[ReplayReason, float]
-"""The reason of a call, and the time when its run began."""
+"""The reason of a call, and the time when the outermost run around it began."""
 UNIDENTIFIED: Final = (
     ReplayReason.INPUT_NOT_IDENTIFIED,
     ReplayReason.CONTEXT_NOT_IDENTIFIED,
@@ -69,7 +62,7 @@ class Why:
     """The differences between a call and the nearest earlier call.
 
     - `reason`: the reason in the history for the call that ran last here. If no result was stored for that call, the
-      difference from the nearest call that ran before its run.
+      difference from the nearest call that ran before the outermost run around it.
     - `nearest`: the earlier call that is most like it; None if nothing like it was asked before.
     - `arguments`: the names of the arguments that differ.
     - `fields`: the places in the arguments that differ, if both inputs are stored.
@@ -136,7 +129,7 @@ class Why:
 def why(lineage: Lineage, node: str, recorded: Recorded | None = None) -> Why:
     """Explain why a node ran when it last did. Raises `LineageError` if the node does not exist.
 
-    For another call at this node, `recorded` holds the reason of that call, and the time when its run began.
+    For another call at this node, `recorded` holds the reason of that call, and when the outermost run around it began.
     """
     return whys(lineage, [(lineage.number(node), recorded)])[0]
 
@@ -284,32 +277,50 @@ def _compared(
 def with_reasons(lineage: Lineage, report: RunReport) -> RunReport:
     """Return a run whose calls without a stored result carry the difference from an earlier call as their reason.
 
-    Such a call is compared with the nearest call that ran before this run. Without such a call, the reason stays.
+    Such a call is compared with the nearest call that ran before this run, and before any run around it. Without such a
+    call, the reason stays.
     """
-    missing: defaultdict[tuple[str, str], set[bytes]] = defaultdict(set)
+    before = report.outermost_started_at
+    missing: defaultdict[tuple[str, str, float], set[str]] = defaultdict(set)
     for call in report.calls:
         if call.reason is ReplayReason.NODE_NOT_FOUND and call.namespace:
-            missing[call.namespace, call.operation].add(bytes.fromhex(call.node_id))
-    rows = lineage.ask(*(neighbours_of(*operation, COMPARED + len(nodes)) for operation, nodes in missing.items()))
-    found = [
-        Reasons(list(map(neighbour, neighbours)), nodes, report.summary.started_at)
-        for nodes, neighbours in zip(missing.values(), rows, strict=True)
-    ]
-    inputs = lineage.inputs(
-        (*operation, digest) for operation, each in zip(missing, found, strict=True) for digest in each.hashes()
-    )
-    reasons_by_node = {
-        node.hex(): reason
-        for reasons in found
-        for node, reason in reasons.by_inputs(islice(inputs, len(reasons.hashes()))).items()
-    }
+            missing[call.namespace, call.operation, before].add(call.node_id)
+    reasons = reasons_before(lineage, missing)
     explained = tuple(
-        replace(call, reason=reasons_by_node.get(call.node_id, call.reason))
+        replace(call, reason=reasons.get((call.node_id, before), call.reason))
         if call.reason is ReplayReason.NODE_NOT_FOUND
         else call
         for call in report.calls
     )
-    return RunReport(report.summary, explained)
+    return replace(report, calls=explained)
+
+
+def reasons_before(
+    lineage: Lineage, missing: Mapping[tuple[str, str, float], Collection[str]]
+) -> dict[tuple[str, float], ReplayReason]:
+    """Return how calls differ from earlier ones, by their nodes and the times.
+
+    `missing` has the nodes of calls by namespace, step, and the time before which the earlier calls ran.
+    """
+    numbers = lineage.numbers(node for nodes in missing.values() for node in nodes)
+    stored = {key: {numbers[node] for node in nodes if node in numbers} for key, nodes in missing.items()}
+    asked = [(nodes, before) for (*_, before), nodes in stored.items() if nodes]
+    found = [
+        (step, before, Reasons([*own, *earlier], {call.node for call in own}, before))
+        for (*step, before), (own, earlier, _) in zip(
+            [key for key, nodes in stored.items() if nodes],
+            _similar_calls(asked, lineage.ask(*_questions(asked))),
+            strict=True,
+        )
+    ]
+    inputs = lineage.inputs(
+        (namespace, step, digest) for (namespace, step), _, reasons in found for digest in reasons.hashes()
+    )
+    return {
+        (node.hex(), before): reason
+        for _, before, reasons in found
+        for node, reason in reasons.by_inputs(islice(inputs, len(reasons.hashes()))).items()
+    }
 
 
 class _Facts(NamedTuple):
@@ -332,7 +343,7 @@ class _Facts(NamedTuple):
 
 
 class _LastCall(NamedTuple):
-    """The reason of the call that ran last at a node, the time when its run began, and more of it if it is known."""
+    """The reason of the call that ran last at a node, when the outermost run around it began, and more if known."""
 
     reason: ReplayReason
     began: float
@@ -342,28 +353,72 @@ class _LastCall(NamedTuple):
 
 
 def _facts(lineage: Lineage, calls: Sequence[tuple[int, Recorded | None]]) -> list[_Facts]:
-    of = {"limit": COMPARED, "looked_at": LOOKED_AT}
     numbers = [number for number, _ in calls]
-    identities, edited, *rows = lineage.ask(
-        of_many("identities", numbers),
+    # This one may look through all calls.
+    ran = iter(lineage.ask(*(("reason_of_run", {"id": number}) for number, recorded in calls if recorded is None)))
+    newest = [_LastCall(*recorded) if recorded else _last_call(next(ran)) for _, recorded in calls]
+    asked = [({number}, last.began) for number, last in zip(numbers, newest, strict=True)]
+    edited, *rows = lineage.ask(
         of_many("edited_above", numbers),
-        *((query, {**of, "id": number}) for number in numbers for query in FACTS),
-        # This one may look through all calls.
-        *(("reason_of_run", {"id": number}) for number, recorded in calls if recorded is None),
+        *((query, {"id": number}) for number in numbers for query in ("why_not_replayable", "execution_before")),
+        *_questions(asked),
     )
-    own = {row[0]: row for row in identities}
-    above = by_first(edited)
-    answers, ran = iter(rows), iter(rows[len(FACTS) * len(calls) :])
+    above, answers = by_first(edited), iter(rows)
+    refused_and_older = [(next(answers), next(answers)) for _ in calls]
     return [
-        _facts_of(
-            node,
-            _LastCall(*recorded) if recorded else _last_call(next(ran)),
-            own[number],
-            above[number],
-            *islice(answers, len(FACTS)),
+        _facts_of(node, last, similar, above[number], *facts)
+        for number, node, last, facts, similar in zip(
+            numbers, lineage.nodes(numbers), newest, refused_and_older, _similar_calls(asked, answers), strict=True
         )
-        for (number, recorded), node in zip(calls, lineage.nodes(numbers), strict=True)
     ]
+
+
+class _SimilarCalls(NamedTuple):
+    """Calls of one step and earlier ones, each from the newest to the oldest.
+
+    `numbers` has the numbers of all these, and of what they consumed, by their ids.
+    """
+
+    own: list[SimilarNode]
+    earlier: list[SimilarNode]
+    numbers: Mapping[bytes, int]
+
+
+Asked: TypeAlias = Sequence[tuple[Collection[int], float]]
+"""Nodes of one step, by their numbers, each with a time: earlier calls are those before it."""
+
+
+def _questions(asked: Asked) -> list[NamedQuery]:
+    """Return the queries whose rows `_similar_calls` reads."""
+    own = [node for nodes, _ in asked for node in nodes]
+    earlier = [
+        (query, {"id": max(nodes), "before": before, "limit": COMPARED, "looked_at": LOOKED_AT})
+        for nodes, before in asked
+        for query in ("earlier_nodes", "parents_of_earlier_nodes")
+    ]
+    return [of_many("identities", own), of_many("parents_of_nodes", own), *earlier]
+
+
+def _similar_calls(asked: Asked, rows: Iterable[list[Row]]) -> list[_SimilarCalls]:
+    """Return the nodes asked for, and the newest calls of their step before a time, or else those beside them."""
+    answers = iter(rows)
+    identities, of_own = {row[0]: row for row in next(answers)}, next(answers)
+    result = []
+    for nodes, _ in asked:
+        own = [identities[node] for node in sorted(nodes, reverse=True)]
+        earlier = [row for row in next(answers) if row[0] not in nodes]
+        parents = by_first([*(row for row in of_own if row[0] in nodes), *next(answers)])
+        numbers = {binary(node): number for number, node, *_ in (*own, *earlier)}
+        numbers |= {binary(parent_id): parent for each in parents.values() for parent, parent_id in each}
+        own_calls, earlier_calls = (
+            [
+                similar_node((binary(node), *rest), (binary(parent) for _, parent in parents[number]))
+                for number, node, *rest in some
+            ]
+            for some in (own, earlier)
+        )
+        result.append(_SimilarCalls(own_calls, earlier_calls, numbers))
+    return result
 
 
 def _last_call(rows: list[Row]) -> _LastCall:
@@ -373,25 +428,18 @@ def _last_call(rows: list[Row]) -> _LastCall:
     return _LastCall(ReplayReason[reason], began, binary(run).hex(), name and scrubbed(name), bool(replayed_since))
 
 
-def _facts_of(node: NodeReport, last: _LastCall, own: Row, edited: list[Row], *rows: list[Row]) -> _Facts:
-    nodes, edges, refused, ((execution_before,),) = rows
+def _facts_of(
+    node: NodeReport, last: _LastCall, similar: _SimilarCalls, edited: list[Row], refused: list[Row], older: list[Row]
+) -> _Facts:
+    ((execution_before,),) = older
+    (call,), earlier, numbers = similar
     reason, began = last.reason, last.began
     not_replayable = next((says for (says,) in refused), None)
     never = None if not_replayable is None else never_replayed(not_replayable)
     if never is not None and never.reason in UNIDENTIFIED:
         reason = never.reason
-    parents: defaultdict[int, set[bytes]] = defaultdict(set)
-    numbers: dict[bytes, int] = {}
-    for child, parent, parent_id in edges:
-        parents[child].add(binary(parent_id))
-        numbers[binary(parent_id)] = parent
-    calls = []
-    for child, identity, *rest in [own, *nodes]:
-        numbers[binary(identity)] = child
-        calls.append(similar_node((binary(identity), *rest), parents[child]))
-    call, *earlier = calls
     if reason is ReplayReason.NODE_NOT_FOUND:
-        reason = Reasons(calls, {call.node}, began).by_digests[call.node]
+        reason = Reasons([call, *earlier], {call.node}, began).by_digests[call.node]
     # Calls of the same run are its other parts, and no earlier state. Other samples of one call are siblings.
     before = [other for other in earlier if other.started_at is not None and other.started_at < began]
     alike = Earlier(before or earlier).alike(call) if reason in DIFFERING else []

@@ -6,39 +6,62 @@ SELECT n.id, n.node_id, c.fingerprint, n.input_hash, n.arguments, n.sample, CAST
 FROM _nodes n LEFT JOIN _codes c ON c.id = n.code
 WHERE n.id IN (SELECT value FROM json_each(:ids));
 
+-- name: _earlier
+-- The nodes of the operation of a node before it that have an answer, the newest of those that first ran before a time; if
+-- there is none, the newest of all, which ran at its side. Looks at so many and no more.
+WITH ran AS NOT MATERIALIZED (
+  SELECT e.id, e.node_id, e.code, e.input_hash, e.arguments, e.sample,
+    -- What answers there now may be younger.
+    coalesce((SELECT min(f.started_at) FROM _executions f WHERE f.node = e.id), x.started_at) AS first_ran
+  FROM _nodes n
+  JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
+  JOIN _executions x ON x.id = e.execution
+  WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
+), before AS (
+  SELECT * FROM ran WHERE first_ran < :before ORDER BY id DESC LIMIT :limit
+), earlier AS (
+  SELECT * FROM before
+  UNION ALL
+  SELECT * FROM (SELECT * FROM ran WHERE NOT EXISTS (SELECT 1 FROM before) ORDER BY id DESC LIMIT :limit) beside
+)
+
 -- name: earlier_nodes
--- The newest nodes of the operation of a node before it that have an answer, newest first; looks at so many and no more.
-SELECT e.id, e.node_id, c.fingerprint, e.input_hash, e.arguments, e.sample,
-  -- When it first ran: what answers there now may be younger.
-  coalesce((SELECT min(f.started_at) FROM _executions f WHERE f.node = e.id), x.started_at)
-FROM _nodes n
-JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
-JOIN _executions x ON x.id = e.execution
-LEFT JOIN _codes c ON c.id = e.code
-WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
-ORDER BY e.id DESC LIMIT :limit;
+-- What tells these from each other, newest first.
+{_earlier}
+SELECT e.id, e.node_id, c.fingerprint, e.input_hash, e.arguments, e.sample, e.first_ran
+FROM earlier e LEFT JOIN _codes c ON c.id = e.code ORDER BY e.id DESC;
 
 -- name: parents_of_earlier_nodes
--- What these consumed, and what the node itself did.
+-- What these consumed.
+{_earlier}
+SELECT g.child, g.parent, p.node_id FROM earlier e JOIN _edges g ON g.child = e.id JOIN _nodes p ON p.id = g.parent
+WHERE g.kind = 0;
+
+-- name: parents_of_nodes
+-- What nodes consumed.
 SELECT g.child, g.parent, p.node_id FROM _edges g JOIN _nodes p ON p.id = g.parent
-WHERE g.kind = 0 AND (g.child = :id OR g.child IN (
-  SELECT e.id FROM _nodes n JOIN _nodes e ON e.operation = n.operation AND e.id < n.id
-  WHERE n.id = :id AND e.id >= n.id - :looked_at AND e.execution IS NOT NULL
-  ORDER BY e.id DESC LIMIT :limit
-));
+WHERE g.kind = 0 AND g.child IN (SELECT value FROM json_each(:ids));
 
 -- name: reason_of_run
--- Why a node ran last, or why its effect needed no run, as its call said; when the run began in which it did, that run,
--- its name, and whether the node was replayed since.
-SELECT c.reason, coalesce(r.started_at, c.at - c.duration_ms / 1000), c.run_id, r.name,
-  coalesce(c.replayed_at > c.at, 1 = 0)
-FROM (
-  -- One pass over the calls, which have no index by node.
-  SELECT reason, at, duration_ms, run_id, outcome, max(CASE outcome WHEN 'replayed' THEN at END) OVER () AS replayed_at
-  FROM _calls WHERE node = (SELECT node_id FROM _nodes WHERE id = :id)
-) c LEFT JOIN _runs r ON r.run_id = c.run_id
-WHERE c.outcome <> 'replayed' OR c.reason = 'EFFECT_HAPPENED'
-ORDER BY c.at DESC LIMIT 1;
+-- Why a node ran last, or why its effect needed no run, as its call said; when the outermost run around it began, its own
+-- run, the name of that, and whether the node was replayed since.
+WITH RECURSIVE newest AS (
+  SELECT reason, at, duration_ms, run_id, replayed_at FROM (
+    -- One pass over the calls, which have no index by node.
+    SELECT reason, at, duration_ms, run_id, outcome,
+      max(CASE outcome WHEN 'replayed' THEN at END) OVER () AS replayed_at
+    FROM _calls WHERE node = (SELECT node_id FROM _nodes WHERE id = :id)
+  ) c
+  WHERE c.outcome <> 'replayed' OR c.reason = 'EFFECT_HAPPENED'
+  ORDER BY c.at DESC LIMIT 1
+), around (run_id, name, started_at, parent) AS (
+  SELECT r.run_id, r.name, r.started_at, r.parent FROM newest c JOIN _runs r ON r.run_id = c.run_id
+  UNION
+  SELECT r.run_id, r.name, r.started_at, r.parent FROM around a JOIN _runs r ON r.run_id = a.parent
+)
+SELECT c.reason, coalesce((SELECT min(started_at) FROM around), c.at - c.duration_ms / 1000), c.run_id,
+  (SELECT a.name FROM around a WHERE a.run_id = c.run_id), coalesce(c.replayed_at > c.at, 1 = 0)
+FROM newest c;
 
 -- name: tags_of_nodes
 -- The tags of the runs in which nodes were asked for.

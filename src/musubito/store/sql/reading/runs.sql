@@ -27,8 +27,15 @@ WHERE l.at < :before AND (CAST(:named AS TEXT) IS NULL OR EXISTS (
 ORDER BY l.at DESC LIMIT :limit;
 
 -- name: run
--- One run, whatever it is a part of.
-SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process FROM _runs WHERE run_id = :run;
+-- One run, whatever it is a part of, and when the outermost run around it began.
+WITH RECURSIVE around (started_at, parent) AS (
+  SELECT started_at, parent FROM _runs WHERE run_id = :run
+  UNION
+  SELECT r.started_at, r.parent FROM around a JOIN _runs r ON r.run_id = a.parent
+)
+SELECT run_id, name, tags, started_at, finished_at, status, parent, host, pid, process,
+  (SELECT min(started_at) FROM around)
+FROM _runs WHERE run_id = :run;
 
 -- name: input_name_of_run
 -- The namespace, the operation and the hash of the input of a run.

@@ -107,9 +107,16 @@ GROUP BY 1, 2 ORDER BY 1;
     SELECT run_id FROM _unsummed
 
 -- name: newest_that_ran
--- The newest calls of an operation that ran, with the start of their run, or of the call if the run has none. Looks at
--- the newest runs in which so many were not replayed, and no further.
-SELECT x.run_id, s.name, coalesce(r.started_at, x.at - x.duration_ms / 1000), x.node, x.reason, x.at
+-- The newest calls of an operation that ran, with the start of the outermost run around them, or of the call if there is
+-- none. Looks at the newest runs in which so many were not replayed, and no further.
+SELECT x.run_id, s.name, coalesce((
+    WITH RECURSIVE around (started_at, parent) AS (
+      SELECT r.started_at, r.parent FROM _runs r WHERE r.run_id = x.run_id
+      UNION
+      SELECT r.started_at, r.parent FROM around a JOIN _runs r ON r.run_id = a.parent
+    )
+    SELECT min(started_at) FROM around
+  ), x.at - x.duration_ms / 1000), x.node, x.reason, x.at
 FROM (
   SELECT c.run_id, c.operation, c.node, c.reason, c.at, c.duration_ms
   FROM (
@@ -121,5 +128,4 @@ FROM (
 ) x
 JOIN _operations o ON o.id = x.operation
 JOIN _namespaces s ON s.id = o.namespace
-LEFT JOIN _runs r ON r.run_id = x.run_id
 ORDER BY x.at DESC;
