@@ -53,6 +53,7 @@ from musubito.engine.mode_in_use import current_mode
 from musubito.engine.modes import Mode, mode_named
 from musubito.engine.observer import register_span_source
 from musubito.engine.open_engines import ENGINES
+from musubito.engine.question import Question
 from musubito.engine.read_only_engine import ReadOnlyEngine
 from musubito.engine.recorded_inputs import arguments_as_stored
 from musubito.engine.samples import SiblingOrder
@@ -85,6 +86,7 @@ __all__ = [
     "Frame",
     "Mode",
     "Operation",
+    "Question",
     "ReadOnlyEngine",
     "ReplayReason",
     "Run",

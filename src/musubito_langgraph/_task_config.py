@@ -5,14 +5,17 @@ See `_compat`: these parts are private, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.constants import START
-from langgraph.types import Command
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Command, interrupt
 
 from musubito_langgraph._compat import (
     CONF,
@@ -242,6 +245,43 @@ def has_answer(config: Config) -> bool:
     """Tell whether an answer is available that a graph inside the task may be given."""
     at_hand = _conf(config)[CONFIG_KEY_SCRATCHPAD].get_null_resume(False) is not None
     return at_hand or bool(_conf(config).get(CONFIG_KEY_RESUME_MAP))
+
+
+def answers_in(config: Config) -> list[Any]:
+    """Return the answers to interrupts that are available to the task."""
+    scratchpad = _conf(config).get(CONFIG_KEY_SCRATCHPAD)
+    if scratchpad is None:
+        return []
+    last = scratchpad.get_null_resume(False)
+    return [*scratchpad.resume, *([] if last is None else [last])]
+
+
+def answers_by_id(config: Config) -> list[Any]:
+    """Return the answers that were given by the ids of interrupts, of which graphs inside the task may use some."""
+    return sorted((_conf(config).get(CONFIG_KEY_RESUME_MAP) or {}).values(), key=repr)
+
+
+def ask(config: Config, question: Any, schema: Any) -> NoReturn:
+    """Ask a person as the task did, which used up the answers to its earlier questions. Raises `GraphInterrupt`."""
+    given = {} if schema is None else {"response_schema": schema}  # since LangGraph 1.2
+    with _around_call(config):
+        while True:
+            interrupt(question, **given)
+
+
+def take_answer(config: Config) -> None:
+    """Use up the next answer, as the task did. A graph inside it may have been given an answer of its own."""
+    with _around_call(config), suppress(GraphInterrupt):
+        interrupt(None)
+
+
+@contextmanager
+def _around_call(config: Any) -> Iterator[None]:
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
 
 
 def begun_with(config: Config) -> dict[str, Any]:

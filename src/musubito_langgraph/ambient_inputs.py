@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 
-from musubito.adapter import SCOPE, SEEN, Fingerprint, ReplayReason, not_replayable, note_read, warn
+from musubito.adapter import SCOPE, SEEN, Fingerprint, ReplayReason, not_replayable, note_read, ran_live, warn
 from musubito.code.argument_classes import told_apart
 from musubito.values.canonical import canonical
 from musubito_langgraph import _compat, _task_config
@@ -71,6 +71,7 @@ class NodeAmbient:
         self._config = config
         self._ignored = ignored
         self._runtime = _task_config.runtime_in(config)
+        self._answers = _task_config.answers_in(config) if _task_config.is_resuming(config) else []
         self._base: dict[str, object] | None = None
         self._remembering: list[str] = []
         self._opaque: dict[str, str] = {}
@@ -233,6 +234,12 @@ class NodeAmbient:
         observe(config, note)
         return partial(observe, note=note)
 
+    def note_answers(self, names: Iterable[str] = ("answers",)) -> None:
+        """Note that the open step depends on the answers of persons that were there when its call began."""
+        ran_live("a person's answer")
+        for name in names:
+            note_read(SEEN, name, _digest(self._value_of(name)))
+
     def _value_of(self, name: str) -> object:
         source, _, key = name.partition(".")
         if key in self._ignored and source in ("configurable", "metadata"):
@@ -249,6 +256,10 @@ class NodeAmbient:
                 value = _task_config.read_in(self._config, [key]).get(key)
             case "runtime":
                 value = getattr(self._runtime, key, None)
+            case "answers":
+                value = self._answers or None
+            case "answers_by_id":
+                value = _task_config.answers_by_id(self._config) or None
             case "tags":
                 value = [
                     tag

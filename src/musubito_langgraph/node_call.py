@@ -10,7 +10,7 @@ also holds what the call emitted (`musubito_langgraph.recorder.events`).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import BaseTracer
+from langgraph.errors import GraphInterrupt
 
 from musubito import InputError, MusubitoEngine, MusubitoResult, NotReplayed
 from musubito.adapter import (
@@ -27,6 +28,7 @@ from musubito.adapter import (
     CallProtocol,
     Fingerprint,
     Mode,
+    Question,
     ReplayReason,
     Scope,
     arguments_as_stored,
@@ -113,6 +115,8 @@ class NodeCall:
         self._events: EventRecorder | None = None
         self._ran: list[Any] = []
         """The output itself, if the call ran here."""
+        self._asked: GraphInterrupt | None = None
+        """The question with which the call ended here, in a recorded test."""
         self._to_tell: list[Told] = []
         """Events of a replayed call that callbacks are still to be told."""
         self._asked_before = False
@@ -296,6 +300,9 @@ class NodeCall:
             callbacks, configurable = config["callbacks"], config["configurable"]
             config = {**self._callers_config, "callbacks": callbacks, "configurable": configurable}
         events.observe = self._around.note_reads(config, events.found)
+        events.note_answers = self._around.note_answers
+        if events.in_order and self.is_released:
+            ran_live(self.step.operation.name)
         return config, events
 
     def _around_now(self) -> bytes | None:
@@ -318,6 +325,8 @@ class NodeCall:
                 output = unobserved(go(config))
         except _compat.ParentCommand as raised:
             output = _graph_parts.output_of(raised, self.config)
+        except GraphInterrupt as asked:
+            return self._question(asked)
         return self.packed(output)
 
     async def _arecorded(self, go: Callable[[RunnableConfig], Awaitable[Any]]) -> Any:
@@ -327,7 +336,21 @@ class NodeCall:
                 output = unobserved(await go(config))
         except _compat.ParentCommand as raised:
             output = _graph_parts.output_of(raised, self.config)
+        except GraphInterrupt as asked:
+            return self._question(asked)
         return self.packed(output)
+
+    def _question(self, asked: GraphInterrupt) -> Question:
+        """Return what a recorded test keeps of a call that asks a person; raise the error again elsewhere."""
+        events = self._events
+        questions: Sequence[Any] = asked.args[0]
+        assert events is not None  # noqa: S101 - it has begun
+        if not events.in_order or len(questions) != 1:
+            raise asked
+        events.note_answers()
+        done = self.packed(None)
+        self._asked = asked
+        return Question(questions[0].value, getattr(questions[0], "response_schema", None), done)
 
     def packed(self, output: Any) -> Any:
         """Note that the call ran and returned this output; return what is stored of the output."""
@@ -338,9 +361,11 @@ class NodeCall:
         failed = failed_tools(messages) if messages else {}
         failed = failed and {call: failed[call] for call in failed.keys() - failed_tools(self._input.all()).keys()}
         if failed:
-            not_replayable(
-                ReplayReason.TOOL_FAILED.of(", ".join(message.name or "a tool" for message in failed.values()))
-            )
+            names = ", ".join(message.name or "a tool" for message in failed.values())
+            if events.in_order:
+                ran_live(names)
+            else:
+                not_replayable(ReplayReason.TOOL_FAILED.of(names))
             if self.step.is_effect:
                 raise ToolFailed(*(message.text for message in failed.values()))
         changed = self._changed_in_place()
@@ -396,6 +421,8 @@ class NodeCall:
     def outcome(self, result: MusubitoResult[Any]) -> Any:
         """Return the output: the very object if the call ran here, else the stored output with new ids."""
         self.ended(result)
+        if self._asked is not None:
+            raise self._asked
         return self._ran[0] if self._ran else self.unpacked(result.value)
 
     def ended(self, result: MusubitoResult[Any]) -> None:
@@ -423,11 +450,14 @@ class NodeCall:
     def unpacked(self, value: Any) -> Any:
         """Return the stored output, and emit again what was emitted."""
         assert self._naming is not None  # noqa: S101 - what was found was identified
-        stored: Any = unpack(value, self._naming)
+        question = value if isinstance(value, Question) else None
+        stored: Any = unpack(value if question is None else question.done, self._naming)
         self._asked_before = any(kind == kinds.MODEL for kind, *_ in stored.events)
         if stored.writes:
             _task_config.send(self.config, stored.writes)
         self._to_tell += emit(self.config, stored.events, stored.returned, self._known_messages)
+        if question is not None:
+            _task_config.ask(self.config, question.asked, question.schema)
         return stored.returned
 
     def _taken(self) -> list[Told]:

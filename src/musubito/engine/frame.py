@@ -93,6 +93,8 @@ class BodyHost(Protocol):
     storage: Store
     url: str | None
     redact: Redact | None
+    answers_in_order: bool
+    """Whether questions to persons and what their answers led to are recorded, to be given in that order."""
 
     @property
     def keeper(self) -> BodyKeeper:

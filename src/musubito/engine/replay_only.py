@@ -102,6 +102,8 @@ def _difference(explanation: Explanation) -> str:
     reason, nearest = explanation.decision.reason, explanation.nearest_node_id
     if explanation.files:
         return f"a file that it read changed: {_listed(explanation.files)}"
+    if explanation.reads:
+        return reason.naming.format(_listed(explanation.reads))
     if reason not in _MISSING:
         return reason.sentence if explanation.never is None else explanation.never.says
     if nearest is None:

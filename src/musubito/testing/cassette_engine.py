@@ -19,6 +19,7 @@ from musubito.engine.engine import RUNS, MusubitoEngine
 from musubito.engine.history_buffer import HistoryBuffer
 from musubito.engine.modes import REPLAY, Mode
 from musubito.engine.process_identity import this_host
+from musubito.engine.question import Question
 from musubito.engine.recorded_inputs import CallInputs, FileText
 from musubito.engine.replay_only import REPLAYS, RecordedCall, ReplayOnlyEffectCall, ReplayOnlyStepCall
 from musubito.engine.requests import CallSteps, Raised, Returned, RunQuery
@@ -81,6 +82,7 @@ class CassetteEngine(MusubitoEngine):
     allow_effects = False
     compare: Callable[[Any, Any], bool] | None = None
     scrub: Scrub = str
+    answers_in_order = True
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -119,12 +121,12 @@ class CassetteEngine(MusubitoEngine):
                 mode = Mode.REPLAY_ONLY  # whatever mode the code under test sets
             default = REPLAYS if mode is Mode.REPLAY_ONLY else RUNS
             step = (kinds or default)[0]
-            if self.way is Way.REPLAY:
-                step = _ReplayedStepCall
-            elif self.way is not Way.REFRESH:
-                # A LIVE step is replayed in a test that is verified, too: it may write.
-                is_live = call.definition.semantics.step_type is StepType.LIVE
-                step = _FROM_CASSETTE[Way.RECORD if is_live else self.way].get(step, step)
+            if call.forced_by is ReplayReason.RELEASED_BY_ANSWER:
+                call = call._replace(forced_by=ReplayReason.LIVE)  # it is answered in its order
+            # A LIVE step is replayed in a test that is verified, too: it may write.
+            is_live = call.definition.semantics.step_type is StepType.LIVE
+            way = Way.RECORD if is_live and self.way is Way.VERIFY else self.way
+            step = _ReplayedStepCall if way is Way.REPLAY else _CALLS[way].get(step, step)
             may_run = self.allow_effects and self.way in (Way.RECORD, Way.REFRESH)
             kinds = step, default[1] if may_run else _ReplayedEffectCall
         return super()._protocol(call, mode, scope, kinds)
@@ -165,7 +167,31 @@ class _WatchedHistory(HistoryBuffer):
         return super().input_line(inputs)
 
 
-class _CassetteCall(RecordedCall):
+class _AskingCall(CallProtocol):
+    """A call that may end with a question to a person, and is then made again from its start."""
+
+    def finish(
+        self, begun: StartedExecution, outcome: Returned[Any] | Raised, started_at: float, duration_ms: float
+    ) -> CallSteps[MusubitoResult[Any] | Raised]:
+        if isinstance(outcome, Returned) and isinstance(outcome.value, Question):
+            yield from self._withdraw()
+        return (yield from super().finish(begun, outcome, started_at, duration_ms))
+
+    def _withdraw(self) -> CallSteps[None]:
+        """Free the samples that were given to the call and inside it: it is given them once more."""
+        self._give_back()
+        frame = self.frame()
+        for use in frame.taken().uses:
+            tree: Mapping[int, Any] = yield RunQuery(SampleTree(use.execution))
+            self._run.samples.suspended([(tree, use.execution)])
+        frame.samples = False
+
+
+class _AskingStream(_AskingCall, StreamCall):
+    """The same for a call of a stream."""
+
+
+class _CassetteCall(_AskingCall, RecordedCall):
     """A call that a cassette answers. What runs each time is answered in the order in which it was recorded."""
 
     def _select_candidate(self, newest: Candidate | None) -> CallSteps[MusubitoResult[Any] | None]:
@@ -191,7 +217,9 @@ class _CassetteCall(RecordedCall):
             return None
         hit = yield from super()._replay(candidate, reason)
         if hit is not None:
-            engine.given |= yield from self._given_with(candidate.execution)
+            engine.given.update((yield from self._given_with(candidate.execution)))
+            if isinstance(hit.value, Question):
+                self._give_back()
         return hit
 
     def _given_with(self, execution: int) -> CallSteps[AbstractSet[int]]:
@@ -297,7 +325,8 @@ class _VerifiedStream(_VerifiedStepCall, StreamCall):
     """The same for a call of a stream."""
 
 
-_FROM_CASSETTE: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] = {
+_CALLS: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] = {
+    Way.REFRESH: {CallProtocol: _AskingCall, StreamCall: _AskingStream},
     Way.RECORD: {CallProtocol: _CassetteCall, StreamCall: _RecordedStream},
     Way.VERIFY: {CallProtocol: _VerifiedStepCall, StreamCall: _VerifiedStream},
 }

@@ -26,11 +26,13 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
 from musubito.adapter import (
+    ANSWER,
     SCOPE,
     Frame,
     ReplayReason,
     error_as_stored,
     not_replayable,
+    note_read,
 )
 from musubito.code.policies import remembers
 from musubito.values.canonical import canonical
@@ -86,8 +88,12 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """True if the step used an answer to an interrupt, itself or in something that it called."""
         self.observe: Callable[[RunnableConfig], None] = _compat.nothing
         """Called with each config that was made from the surrounding config; records what is read of that config."""
+        self.note_answers: Callable[..., None] = _compat.nothing
+        """Called in a recorded test where the step asks a person or is answered."""
         self.config = config
         self.frame = SCOPE.get().frame
+        self.in_order = self.frame is not None and self.frame.engine.answers_in_order
+        """True in a recorded test, where answers of persons are given again in their order."""
         self._metadata: dict[str, Any] | None = None
         """The metadata of everything that runs with the config, once a model or a tool has begun."""
         self._tags: list[str] = []
@@ -144,6 +150,15 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         own = dict(metadata_besides(meta[1], self.config, self.config.get("metadata") or {}))
         self._emitted(kinds.PUSHED, as_it_is(message), own)
 
+    def answered_beside(self, around: Sequence[EventRecorder]) -> None:
+        """Record that the step was given a person's answer, as were those of these recorders, which are around it."""
+        if self.in_order:
+            self.recorded.append([kinds.ANSWERED])
+        else:
+            note_read(ANSWER, "", None)
+        for events in around:
+            events.answered = True
+
     def writes(self, channel: str, value: Any) -> None:
         """Record a write to the state besides the return value, as it is now."""
         self.written.append((channel, as_it_is(value)))
@@ -198,7 +213,9 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a tool has failed."""
         if (number := self._tools.pop(run_id, None)) is not None:
-            self.recorded.append([kinds.FAILED, number, error_as_stored(str(error))])
+            # The text of a question holds an id, which differs each time.
+            text = "asked a person" if isinstance(error, _compat.GraphBubbleUp) else str(error)
+            self.recorded.append([kinds.FAILED, number, error_as_stored(text)])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
         return None if parent_run_id is None else self._inside.get(parent_run_id)

@@ -80,6 +80,8 @@ def emit(
                 metadata = {**metadata_in(config), **_said_here(config, own_metadata)}
                 for handler in listening:
                     _return(handler, metadata, messages)
+            case kinds.ANSWERED:
+                _task_config.take_answer(config)
             case kinds.DISPATCHED:
                 name, data = rest
                 reports.append(Told(kind, -1, (name, data)))

@@ -11,13 +11,11 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
 from musubito.adapter import (
-    ANSWER,
     SCOPE,
     Frame,
     ReplayReason,
     at_line_of_user,
     not_replayable,
-    note_read,
 )
 from musubito_langgraph import _compat, _task_config
 from musubito_langgraph.lineage_channel import INSIDE
@@ -48,7 +46,7 @@ def watched(config: RunnableConfig, calls: Callable[[Any], Any] | None) -> tuple
     around = [handler for handler in handlers(changed) if isinstance(handler, EventRecorder)]
     scratchpad = conf.get(_compat.CONFIG_KEY_SCRATCHPAD)
     if scratchpad is not None:
-        counter = _watched_counter(config, scratchpad.subgraph_counter, around)
+        counter = _watched_counter(config, scratchpad.subgraph_counter, events, around)
         conf[_compat.CONFIG_KEY_SCRATCHPAD] = _compat.with_fields(scratchpad, {"subgraph_counter": counter})
     if _compat.CONFIG_KEY_SEND in conf:
         conf[_compat.CONFIG_KEY_SEND] = _WatchedSend(around, events, conf[_compat.CONFIG_KEY_SEND])
@@ -178,6 +176,8 @@ class _WatchedSend(CopiedAsItself):
         return copy.copy, (self._send,)
 
     def __call__(self, writes: Sequence[tuple[str, Any]]) -> None:
+        if self._events.in_order and _answers(writes):
+            self._events.note_answers()
         self._write(writes, is_seen=SCOPE.get().frame is self._events.frame)
 
     def _write(self, writes: Sequence[tuple[str, Any]], *, is_seen: bool) -> None:
@@ -186,9 +186,10 @@ class _WatchedSend(CopiedAsItself):
         `is_seen` tells whether every open step between this one and the writing code watches, too.
         """
         body = self._events.frame
-        if any(channel == _compat.RESUME for channel, _ in writes):
-            not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
-            _note_answer(self._around)
+        if _answers(writes):
+            if not self._events.in_order:
+                not_replayable(ReplayReason.INTERRUPT_ANSWERED.of(at_line_of_user("interrupt")))
+            self._events.answered_beside(self._around)
         elif writes and not all(_task_config.is_of_state(self._events.config, channel) for channel, _ in writes):
             keys = ", ".join(dict.fromkeys(channel for channel, _ in writes))
             not_replayable(ReplayReason.STATE_WRITTEN.of(at_line_of_user(keys)))
@@ -206,14 +207,13 @@ class _WatchedSend(CopiedAsItself):
             outer(writes)
 
 
-def _note_answer(around: Sequence[EventRecorder]) -> None:
-    note_read(ANSWER, "", None)
-    for events in around:
-        events.answered = True
+def _answers(writes: Sequence[tuple[str, Any]]) -> bool:
+    """Tell whether `interrupt` writes with these writes that it has used answers."""
+    return any(channel == _compat.RESUME for channel, _ in writes)
 
 
 def _watched_counter(
-    config: RunnableConfig, count: Callable[[], int], around: Sequence[EventRecorder]
+    config: RunnableConfig, count: Callable[[], int], events: EventRecorder, around: Sequence[EventRecorder]
 ) -> Callable[[], int]:
     """Return a counter that notes when a graph inside a task may use an answer to an interrupt.
 
@@ -221,12 +221,16 @@ def _watched_counter(
     """
 
     def counting() -> int:
-        if _task_config.is_resuming(config):
+        if _task_config.is_resuming(config) and events.in_order:
+            if _task_config.has_answer(config):
+                events.note_answers(("answers", "answers_by_id"))
+                events.answered_beside(around)
+        elif _task_config.is_resuming(config):
             not_replayable(
                 ReplayReason.GRAPH_INSIDE.of(at_line_of_user("it may have been given an answer to an interrupt"))
             )
             if _task_config.has_answer(config):
-                _note_answer(around)
+                events.answered_beside(around)
         return count()
 
     return counting
