@@ -113,7 +113,7 @@ class MusubitoEngine:
     16
     """
 
-    answers_in_order = False
+    _answers_in_order = False
     _stands_for_others = False
     """Whether this engine, while it is in use, records what graphs record by an engine of their own."""
 

@@ -93,7 +93,7 @@ class BodyHost(Protocol):
     storage: Store
     url: str | None
     redact: Redact | None
-    answers_in_order: bool
+    _answers_in_order: bool
     """Whether questions to persons and what their answers led to are recorded, to be given in that order."""
 
     @property

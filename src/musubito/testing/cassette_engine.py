@@ -82,7 +82,7 @@ class CassetteEngine(MusubitoEngine):
     allow_effects = False
     compare: Callable[[Any, Any], bool] | None = None
     scrub: Scrub = str
-    answers_in_order = True
+    _answers_in_order = True
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -92,7 +92,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Called in a recorded test where the step asks a person or is answered."""
         self.config = config
         self.frame = SCOPE.get().frame
-        self.in_order = self.frame is not None and self.frame.engine.answers_in_order
+        self.in_order = self.frame is not None and self.frame.engine._answers_in_order
         """True in a recorded test, where answers of persons are given again in their order."""
         self._metadata: dict[str, Any] | None = None
         """The metadata of everything that runs with the config, once a model or a tool has begun."""
