@@ -187,10 +187,6 @@ class _AskingCall(CallProtocol):
         frame.samples = False
 
 
-class _AskingStream(_AskingCall, StreamCall):
-    """The same for a call of a stream."""
-
-
 class _CassetteCall(_AskingCall, RecordedCall):
     """A call that a cassette answers. What runs each time is answered in the order in which it was recorded."""
 
@@ -326,7 +322,7 @@ class _VerifiedStream(_VerifiedStepCall, StreamCall):
 
 
 _CALLS: Final[dict[Way, dict[type[CallProtocol], type[CallProtocol]]]] = {
-    Way.REFRESH: {CallProtocol: _AskingCall, StreamCall: _AskingStream},
+    Way.REFRESH: {CallProtocol: _AskingCall},
     Way.RECORD: {CallProtocol: _CassetteCall, StreamCall: _RecordedStream},
     Way.VERIFY: {CallProtocol: _VerifiedStepCall, StreamCall: _VerifiedStream},
 }

@@ -24,6 +24,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.errors import GraphInterrupt
 
 from musubito.adapter import (
     ANSWER,
@@ -214,7 +215,7 @@ class EventRecorder(CopiedAsItself, BaseCallbackHandler):
         """Record that a tool has failed."""
         if (number := self._tools.pop(run_id, None)) is not None:
             # The text of a question holds an id, which differs each time.
-            text = "asked a person" if isinstance(error, _compat.GraphBubbleUp) else str(error)
+            text = "asked a person" if isinstance(error, GraphInterrupt) else str(error)
             self.recorded.append([kinds.FAILED, number, error_as_stored(text)])
 
     def _around(self, parent_run_id: UUID | None) -> int | None:
