@@ -353,21 +353,52 @@ def test_no_effect_takes_place_unless_it_is_allowed(with_mail: Path, play: Run, 
     assert runs(with_mail) == 0
 
 
-def test_a_step_that_raises_is_told_as_one_that_is_never_recorded(project: Path, play: Run) -> None:
+def with_failing_steps(project: Path) -> None:
+    edit(project / "tests" / "test_it.py", "import pytest", "import pytest\nfrom answers import fails, outer")
+    with (project / "answers.py").open("a") as file:
+        file.write(
+            "\n\n@musubito_step\ndef fails():\n    raise KeyError(0)\n"
+            "\n\n@musubito_step\ndef outer():\n    try:\n        fails()\n    except KeyError:\n        return ask('why?')\n"
+        )
+
+
+def test_recording_fails_for_a_step_whose_error_the_test_handles(project: Path, play: Run) -> None:
+    with_failing_steps(project)
     edit(
         project / "tests" / "test_it.py",
-        'assert "why?" in ask("why?").value',
-        "with pytest.raises(KeyError):\n        fails()",
+        'ask("why?").value',
+        'ask("why?").value\n    with pytest.raises(KeyError):\n        fails()',
     )
-    edit(project / "tests" / "test_it.py", "import pytest", "import pytest\nfrom answers import fails")
-    with (project / "answers.py").open("a") as file:
-        file.write("\n\n@musubito_step\ndef fails():\n    raise KeyError\n")
-    recorded = play("--musubito=record")
-    recorded.assert_outcomes(passed=1)
-    recorded.stdout.fnmatch_lines(["*Calls that run each time*", "*answers.fails: *"])
-    replayed = play("--musubito=replay")
-    replayed.assert_outcomes(failed=1)
-    replayed.stdout.fnmatch_lines(["Record it:", "If it is still missing then, the step raises or *"])
+    for mode in ("record", "refresh"):
+        recorded = play(f"--musubito={mode}")
+        recorded.assert_outcomes(failed=1)
+        recorded.stdout.fnmatch_lines(
+            ["The test cannot be replayed,*", "  answers.fails: it failed*", "    Let the step return *"]
+        )
+    # What was paid for is kept.
+    assert [result["operation"] for result in cassette(project)["results"]] == ["answers.ask"]
+
+
+def test_an_error_that_a_recorded_step_handles_keeps_nothing_from_being_replayed(project: Path, play: Run) -> None:
+    with_failing_steps(project)
+    edit(project / "tests" / "test_it.py", 'ask("why?").value', "outer().value.value")
+    for mode in ("record", "replay"):
+        play(f"--musubito={mode}").assert_outcomes(passed=1)
+
+
+def test_a_step_that_fails_and_then_succeeds_is_replayed(project: Path, play: Run) -> None:
+    edit(
+        project / "answers.py",
+        "    ran()\n",
+        "    ran()\n    if len((HERE / 'ran.txt').read_text()) == 1:\n        raise KeyError\n",
+    )
+    edit(
+        project / "tests" / "test_it.py",
+        "    assert",
+        "    try:\n        ask('why?')\n    except KeyError:\n        pass\n    assert",
+    )
+    for mode in ("record", "replay"):
+        play(f"--musubito={mode}").assert_outcomes(passed=1)
 
 
 def test_an_effect_that_is_allowed_takes_place_once_and_is_replayed(with_mail: Path, play: Run) -> None:
@@ -410,12 +441,12 @@ def test_async_tests_streams_and_threads(project: Path, play: Run) -> None:
     play("--musubito=verify").assert_outcomes(passed=3)
 
 
-def test_a_call_that_can_never_be_replayed_is_told_when_it_is_recorded(project: Path, play: Run) -> None:
+def test_recording_fails_for_an_output_that_cannot_be_stored(project: Path, play: Run) -> None:
     edit(project / "answers.py", "    return f", "    return object(), f")
     edit(project / "tests" / "test_it.py", 'assert "why?" in ask("why?").value', 'ask("why?")')
     result = play("--musubito=record")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["musubito: Calls that run each time*", "  tests/test_it.py::test_it: answers.ask: *"])
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["The test cannot be replayed,*", "  answers.ask: its output cannot be stored: *"])
 
 
 def test_unused_cassettes_are_told(project: Path, play: Run) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +21,6 @@ from musubito.code.syntax.source import rewrite_modules
 from musubito.dependencies.paths import AT
 from musubito.engine.engine_in_use import engine_in_mode
 from musubito.engine.modes import OFF, make_off
-from musubito.engine.replay_only import NOT_RECORDED
 from musubito.engine.shown_misses import shortened
 from musubito.errors import NotReplayed
 from musubito.lineage.readers.cost_format import worth
@@ -38,9 +37,9 @@ from musubito.lineage.transfer.cassette import (
     secret_at,
 )
 from musubito.lineage.transfer.cassette_files import FOLDER, cassette_path, read_cassette, unused_files, write_cassette
-from musubito.lineage.transfer.cassette_store import load_cassette, recorded_results
+from musubito.lineage.transfer.cassette_store import load_cassette, recorded_results, unanswered_calls
 from musubito.lineage.transfer.named_paths import NamedPaths
-from musubito.reasons import ReplayReason, reason_of
+from musubito.reasons import NeverReplayed, ReplayReason
 from musubito.store.rows import ExternalRead
 from musubito.store.sqlite.storage import SQLiteStorage
 from musubito.testing.cassette_engine import NO_EFFECTS, CassetteEngine, Deviation, Way
@@ -49,6 +48,7 @@ from musubito.values.class_names import name_modules
 
 MAX_FIELDS: Final = 10
 """Differing fields that are shown of a call."""
+RETURN_IT: Final = "Let the step return what the test looks at, or call its function without the step."
 MAX_NAMED: Final = 10
 """Lines under one title that are shown at the end of a session."""
 
@@ -84,7 +84,6 @@ class RecordedTest:
         self.lineage = Lineage(self.engine)
         self.saved: int | None = None
         """The number of executions that were there when the cassette was written last; None if it was not."""
-        self.notes: list[str] = []
 
     def _read(self) -> Cassette:
         """Return the cassette of the test. One that cannot be read is refreshed as if there were none."""
@@ -114,7 +113,8 @@ class RecordedTest:
         """Write the results of all calls so far to the cassette, in the modes that record."""
         if self.way not in (Way.RECORD, Way.REFRESH):
             return
-        executions = list(dict.fromkeys(row[0] for row in self.lineage.rows("executions_of_calls")))
+        calls = self.lineage.rows("executions_of_calls")
+        executions = list(dict.fromkeys(row[0] for row in calls if row[0] is not None))
         if len(executions) == self.saved:
             return
         self.saved = len(executions)
@@ -138,16 +138,14 @@ class RecordedTest:
                 "written: give the parameter another name, as in pytest.param(..., id='a key')"
             )
         results = self._results(executions)
-        self.notes = [
-            f"{operation}: {why}"
-            for _, operation, why in self.lineage.about("refused_executions", executions)
-            if reason_of(why) is not ReplayReason.LIVE_INSIDE  # a recorded test replays it
-        ]
         cassette = self._cassette(results)
         if cassette.results:
             write_cassette(self.path, cassette)
         else:
             self.path.unlink(missing_ok=True)
+        unanswered = unanswered_calls(self.lineage, cassette.results)
+        if unanswered:
+            raise CassetteError("\n".join(_unanswered_text(unanswered)))
 
     def _results(self, executions: list[int]) -> list[RecordedResult]:
         """Return the results of these executions as they are written."""
@@ -193,16 +191,10 @@ class RecordedTest:
         first = (
             "To let its effects happen, mark the test with @pytest.mark.musubito(allow_effects=True). Then record it:"
         )
-        lines = [
+        return [
             first if is_refused else "Record it again:" if has_changed else "Record it:",
             f"  {self._command(way)}",
         ]
-        if any(miss.why == NOT_RECORDED for miss in misses):
-            lines.append(
-                "If it is still missing then, the step raises or its output cannot be stored, so that it is never "
-                "recorded: --musubito=record lists such calls at its end."
-            )
-        return lines
 
     def outcome(self) -> dict[str, Any]:
         """Return what the session is told, as values that a worker of xdist can send."""
@@ -217,7 +209,6 @@ class RecordedTest:
             "verified": self.engine.verified,
             "unrecorded": self.engine.unrecorded,
             "deviations": [f"{self.item.nodeid}: {_deviation_text(found)}" for found in self.engine.deviations],
-            "notes": [f"{self.item.nodeid}: {note}" for note in self.notes],
         }
 
 
@@ -239,7 +230,6 @@ class RecordedTests:
         self.counts: Counter[str] = Counter()
         self.cost = Cost()
         self.deviations: list[str] = []
-        self.notes: list[str] = []
         self.unrecorded: Counter[str] = Counter()
         name_modules(self._name_of)
         count_paths_from(str(config.rootpath))
@@ -358,7 +348,6 @@ class RecordedTests:
         tokens = {model: Tokens(*used) for model, used in outcome["tokens"].items()}
         self.cost += Cost(outcome["saved_compute_ms"], tokens)
         self.deviations += outcome["deviations"]
-        self.notes += outcome["notes"]
         self.unrecorded.update(outcome["unrecorded"])
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -368,7 +357,6 @@ class RecordedTests:
         for title, lines in (
             ("Answers that differ from the recording", self.deviations),
             ("Steps without a recorded answer", unrecorded),
-            ("Calls that run each time, so that their tests cannot be replayed", self.notes),
             ("Files of cassettes that no test uses", [*map(str, self._unused())]),
         ):
             if lines:
@@ -438,6 +426,14 @@ def _miss_text(miss: NotReplayed) -> Iterator[str]:
         yield from (f"  {line}" for line in diff.splitlines())
     if explanation.remedy:
         yield f"  {explanation.remedy}"
+
+
+def _unanswered_text(calls: Mapping[str, NeverReplayed]) -> Iterator[str]:
+    """Yield the lines that say which calls keep a test from being replayed, and what to do."""
+    yield "The test cannot be replayed, since nothing is recorded of what it calls:"
+    for operation, never in list(calls.items())[:MAX_FIELDS]:
+        yield f"  {operation}: {never.says}"
+        yield f"    {RETURN_IT if never.reason is ReplayReason.FAILED else never.remedy}"
 
 
 def _deviation_text(deviation: Deviation) -> str:

@@ -18,7 +18,7 @@ from musubito.lineage.readers.store_reader import batches, by_first, of_many
 from musubito.lineage.reports import RunReport
 from musubito.lineage.transfer.cassette import Cassette, CassetteError, RecordedResult, ResultCall
 from musubito.lineage.transfer.named_paths import NamedPaths
-from musubito.reasons import ReplayReason, reason_of
+from musubito.reasons import NeverReplayed, ReplayReason, never_replayed, reason_of
 from musubito.store.changes import Commit, LearnState, Moment
 from musubito.store.protocol import Row
 from musubito.store.queries import CurrentMoment, KeyCheckOf, OlderCandidates
@@ -187,6 +187,36 @@ def _portable(result: RecordedResult) -> Iterator[ExternalRead]:
     for read in result.reads:
         if read.kind not in AT.values() or named.hold(read.key):
             yield read
+
+
+def unanswered_calls(lineage: Lineage, results: Iterable[RecordedResult]) -> dict[str, NeverReplayed]:
+    """Return the operations of calls that results of their store do not answer, and why nothing of them is recorded.
+
+    Calls inside one that is answered are left out: a replay does not make them.
+    """
+    calls = {(row[1], row[2]): (row[0], (row[3], row[4])) for row in lineage.rows("executions_of_calls")}
+    refused = {
+        row[0]: row[1:] for row in lineage.about("refused_executions", (each for each, _ in calls.values() if each))
+    }
+    answered = {result.keys.reuse for result in results}
+    missing = {
+        execution
+        for execution, (_, key, why) in refused.items()
+        if not _is_live_inside(why) and bytes(key) not in answered
+    }
+
+    def is_made(place: tuple[Any, Any]) -> bool:
+        """Tell whether a replay comes to a call, or to the call at a place around one."""
+        if place not in calls:
+            return True
+        execution, around = calls[place]
+        return (execution is None or execution in missing) and is_made(around)
+
+    return {
+        refused[execution][0]: never_replayed(refused[execution][2])
+        for execution, around in calls.values()
+        if execution in missing and is_made(around)
+    }
 
 
 def cassette_of_run(lineage: Lineage, report: RunReport) -> Cassette:

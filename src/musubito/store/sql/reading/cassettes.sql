@@ -16,8 +16,9 @@ WHERE e.id IN (SELECT value FROM json_each(:ids))
 ORDER BY e.id;
 
 -- name: refused_executions
--- Executions that are never replayed, each with the reason: of its own, or that it failed.
-SELECT e.id, o.name, e.not_replayable FROM _executions e
+-- Executions that are never replayed, each with the key by which a call finds it, and the reason: of its own, or that it
+-- failed.
+SELECT e.id, o.name, e.reuse_key, e.not_replayable FROM _executions e
 JOIN _nodes n ON n.id = e.node JOIN _operations o ON o.id = n.operation
 WHERE e.id IN (SELECT value FROM json_each(:ids)) AND e.not_replayable IS NOT NULL ORDER BY e.id;
 
@@ -47,5 +48,7 @@ SELECT p.code, p.part FROM _namespaces s JOIN _operations o ON o.namespace = s.i
 WHERE s.name = :namespace AND o.name = :operation ORDER BY p.code, p.part;
 
 -- name: executions_of_calls
--- The executions that answered calls, in the order in which the calls of one process began.
-SELECT execution FROM _calls WHERE execution IS NOT NULL ORDER BY run_id, call;
+-- Calls in the order in which those of one process began: the execution that answered, and the call around each.
+SELECT c.execution, c.run_id, c.call, CASE WHEN c.parent IS NULL THEN r.parent ELSE c.run_id END,
+  coalesce(c.parent, r.parent_call)
+FROM _calls c LEFT JOIN _runs r ON r.run_id = c.run_id ORDER BY c.run_id, c.call;
